@@ -1,0 +1,325 @@
+//! A Testkube API server (OSS 2.12, and the control plane's form of the same API) as a state machine.
+//!
+//! Sources: `internal/app/api/v1/testworkflowexecutions.go`, the Mongo and Postgres repositories, and Fiber's
+//! defaults in `github.com/kubeshop/testkube`. Where the real server is surprising, this one is too.
+
+mod artifacts;
+mod execution;
+mod fault;
+mod list;
+mod selector;
+mod wire;
+
+pub use execution::{Actor, Execution, Status, execution};
+pub use fault::{Fault, Route};
+pub use selector::Database;
+
+use std::collections::BTreeMap;
+
+use execution::State;
+use list::Filter;
+
+use crate::fault::{Faults, Span};
+use crate::http::{Recorded, Reply, Request, Response, Service};
+
+/// Fiber's `ReadBufferSize`: request line and headers together; more is a 431.
+const HEADER_LIMIT: usize = 4096;
+
+/// What an execution really is, to compare with what was made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truth {
+    /// The execution's id.
+    pub id: String,
+    /// Its name, `<workflow>-<number>`.
+    pub name: String,
+    /// Its workflow's name.
+    pub workflow: String,
+    /// Its number within the workflow.
+    pub number: u32,
+    /// Its status now.
+    pub status: Status,
+    /// Whether `finishedAt` is set now.
+    pub finished: bool,
+    /// Its `scheduledAt` in Unix milliseconds.
+    pub scheduled_at: i64,
+    /// Who started it.
+    pub actor: Actor,
+}
+
+/// The fake Testkube.
+#[derive(Debug)]
+pub struct Testkube {
+    database: Database,
+    control_plane: Option<ControlPlane>,
+    executions: Vec<Execution>,
+    numbers: BTreeMap<String, u32>,
+    faults: Faults<Route, Fault>,
+    requests: Vec<Recorded>,
+}
+
+#[derive(Debug)]
+struct ControlPlane {
+    prefix: Vec<String>,
+    token: String,
+}
+
+impl Testkube {
+    /// An API server in the cluster: under `/v1`, open to everyone.
+    pub fn new(database: Database) -> Self {
+        Self {
+            database,
+            control_plane: None,
+            executions: Vec::new(),
+            numbers: BTreeMap::new(),
+            faults: Faults::default(),
+            requests: Vec::new(),
+        }
+    }
+
+    /// The control plane's form: under `/organizations/{organization}/environments/{environment}/agent`, and 401
+    /// without the bearer token.
+    pub fn control_plane(database: Database, organization: &str, environment: &str, token: &str) -> Self {
+        let prefix = ["organizations", organization, "environments", environment, "agent"];
+        let prefix = prefix.iter().map(|segment| (*segment).to_owned()).collect();
+        Self { control_plane: Some(ControlPlane { prefix, token: token.into() }), ..Self::new(database) }
+    }
+
+    /// Adds an execution and says its id; it takes the next number of its workflow.
+    pub fn add(&mut self, mut execution: Execution) -> String {
+        let number = self.numbers.entry(execution.workflow.clone()).or_default();
+        *number += 1;
+        execution.number = *number;
+        execution.name = format!("{}-{number}", execution.workflow);
+        let seconds = execution.scheduled().div_euclid(1000) & 0xffff_ffff;
+        execution.id = format!("{seconds:08x}e1c4b0a7f3{:06x}", self.executions.len() + 1);
+        let id = execution.id.clone();
+        self.executions.push(execution);
+        id
+    }
+
+    /// Rewrites the script of an execution, so that a test can go on with a story; false when there is none.
+    pub fn change(&mut self, id: &str, rewrite: impl FnOnce(Execution) -> Execution) -> bool {
+        match self.executions.iter_mut().find(|execution| execution.id == id) {
+            Some(execution) => {
+                *execution = rewrite(execution.clone());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The executions that really have this tag at `now`, in the order they were added.
+    pub fn truth(&self, tag_key: &str, tag_value: &str, now: i64) -> Vec<Truth> {
+        let tagged = |state: &State| state.tags.get(tag_key).is_some_and(|value| value == tag_value);
+        let truth = |state: State| Truth {
+            id: state.execution.id.clone(),
+            name: state.execution.name.clone(),
+            workflow: state.execution.workflow.clone(),
+            number: state.execution.number,
+            status: state.status.clone(),
+            finished: state.finished_at.is_some(),
+            scheduled_at: state.execution.scheduled(),
+            actor: state.execution.actor.clone(),
+        };
+        self.visible(now).into_iter().filter(tagged).map(truth).collect()
+    }
+
+    /// Every request ever got, oldest first.
+    pub fn requests(&self) -> &[Recorded] {
+        &self.requests
+    }
+
+    /// Arms a fault; the oldest that fits strikes, one per request.
+    pub fn fault(&mut self, route: Route, span: Span, fault: Fault) {
+        self.faults.arm(route, span, fault);
+    }
+
+    /// Disarms all faults.
+    pub fn clear_faults(&mut self) {
+        self.faults.clear(|_| true);
+    }
+
+    /// Disarms the faults of one route.
+    pub fn clear_faults_of(&mut self, route: Route) {
+        self.faults.clear(|armed| *armed == route);
+    }
+
+    fn visible(&self, now: i64) -> Vec<State<'_>> {
+        self.executions.iter().filter_map(|execution| execution.state(now)).collect()
+    }
+
+    fn reply(&mut self, now: i64, request: &Request) -> Reply {
+        if header_bytes(request) > HEADER_LIMIT {
+            return text(431, "Request Header Fields Too Large").into();
+        }
+        let route = match Call::parse(request.path(), self.control_plane.as_ref()) {
+            Some(Call::List(_)) => Route::List,
+            Some(Call::Get { .. }) => Route::Get,
+            Some(Call::Artifacts(_) | Call::Artifact(..) | Call::Archive(_)) => Route::Artifact,
+            Some(Call::Logs(_)) => Route::Log,
+            Some(Call::Info | Call::Health) | None => Route::All,
+        };
+        let fault = self.faults.strike(now, |armed| *armed == route || *armed == Route::All);
+        match fault {
+            Some(fault) => fault.strike(|| self.answer(now, request)),
+            None => self.answer(now, request).into(),
+        }
+    }
+
+    fn answer(&self, now: i64, request: &Request) -> Response {
+        let call = Call::parse(request.path(), self.control_plane.as_ref());
+        if call != Some(Call::Health) && !self.is_authorized(request) {
+            return wire::problem(401, "unauthorized");
+        }
+        let Some(call) = call else {
+            return text(404, &format!("Cannot {} {}", request.method, request.path()));
+        };
+        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            return text(405, "Method Not Allowed");
+        }
+        let response = self.get(now, call, request.query());
+        if request.method == "HEAD" { response.without_body() } else { response }
+    }
+
+    fn get(&self, now: i64, call: Call, query: &str) -> Response {
+        match call {
+            Call::Health => text(200, "OK 👋!"),
+            Call::Info => wire::json_body(
+                200,
+                &serde_json::json!({"version": "2.12.2", "commit": "2b73b1310e", "namespace": "testkube",
+                    "context": if self.control_plane.is_some() { "cloud" } else { "oss" }}),
+            ),
+            Call::List(workflow) => {
+                let filter = Filter::parse(self.database, workflow, query, now);
+                match filter.apply(&self.visible(now), self.requests.len() as u64) {
+                    Ok(page) => wire::list(&page),
+                    Err(error) => wire::problem(
+                        502,
+                        &format!(
+                            "failed to list test workflow executions: get execution results: client problem: rpc \
+                             error: code = Internal desc = {error}"
+                        ),
+                    ),
+                }
+            }
+            Call::Get { workflow, id } => self.find(now, workflow, id, |state| wire::full(&state)),
+            Call::Logs(id) => self.find(now, None, id, |state| match &state.execution.log {
+                // The object's key is the path parameter, so an execution's name finds none; a running one has none.
+                Some(log) if state.execution.id == id && state.status.is_terminal() => {
+                    artifacts::stream(log.clone().into_bytes())
+                }
+                _ => {
+                    wire::problem(500, &format!("failed to get logs for workflow execution {id}: not found"))
+                }
+            }),
+            Call::Artifacts(id) => self.find(now, None, id, |state| artifacts::list(state.execution)),
+            Call::Artifact(id, name) => {
+                self.find(now, None, id, |state| artifacts::download(state.execution, name))
+            }
+            Call::Archive(id) => self.find(now, None, id, |state| artifacts::archive(state.execution, query)),
+        }
+    }
+
+    /// Repositories match id or name.
+    fn find(
+        &self,
+        now: i64,
+        workflow: Option<&str>,
+        id: &str,
+        then: impl FnOnce(State<'_>) -> Response,
+    ) -> Response {
+        let found = self.visible(now).into_iter().find(|state| {
+            (state.execution.id == id || state.execution.name == id)
+                && workflow.is_none_or(|workflow| workflow == state.execution.workflow)
+        });
+        match found {
+            Some(state) => then(state),
+            None => wire::problem(
+                404,
+                "get execution: client not found: rpc error: code = NotFound desc =  not found",
+            ),
+        }
+    }
+
+    fn is_authorized(&self, request: &Request) -> bool {
+        let Some(control_plane) = &self.control_plane else { return true };
+        let authorization = request.value("authorization").unwrap_or_default();
+        let (scheme, token) = authorization.split_once(' ').unwrap_or_default();
+        scheme.eq_ignore_ascii_case("bearer") && token == control_plane.token
+    }
+}
+
+impl Service for Testkube {
+    fn handle(&mut self, now: i64, request: &Request) -> Reply {
+        let reply = self.reply(now, request);
+        self.requests.push(Recorded { at: now, request: request.clone(), status: reply.status() });
+        reply
+    }
+}
+
+/// A route with its raw parameters.
+#[derive(Debug, PartialEq, Eq)]
+enum Call<'a> {
+    Health,
+    Info,
+    List(Option<&'a str>),
+    Get { workflow: Option<&'a str>, id: &'a str },
+    Logs(&'a str),
+    Artifacts(&'a str),
+    Artifact(&'a str, &'a str),
+    Archive(&'a str),
+}
+
+impl<'a> Call<'a> {
+    /// Fiber's defaults: any case, one trailing slash ignored, a parameter is one raw segment.
+    fn parse(path: &'a str, control_plane: Option<&ControlPlane>) -> Option<Self> {
+        let path = path.strip_prefix('/')?;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let segments: Vec<&str> = path.split('/').collect();
+        if let [health] = segments[..]
+            && health.eq_ignore_ascii_case("health")
+        {
+            return Some(Self::Health);
+        }
+        let open = [String::from("v1")];
+        let prefix = control_plane.map_or(&open[..], |control_plane| &control_plane.prefix);
+        let (head, rest) = segments.split_at_checked(prefix.len())?;
+        if !head.iter().zip(prefix).all(|(a, b)| a.eq_ignore_ascii_case(b)) {
+            return None;
+        }
+        let literal: Vec<String> = rest.iter().map(|segment| segment.to_ascii_lowercase()).collect();
+        let literal: Vec<&str> = literal.iter().map(String::as_str).collect();
+        match (&literal[..], rest) {
+            (["info"], _) => Some(Self::Info),
+            (["test-workflow-executions"], _) => Some(Self::List(None)),
+            (["test-workflows", _, "executions"], [_, workflow, _]) => Some(Self::List(Some(workflow))),
+            (["test-workflow-executions", _], [_, id]) if !id.is_empty() => {
+                Some(Self::Get { workflow: None, id })
+            }
+            (["test-workflows", _, "executions", _], [_, workflow, _, id]) => {
+                Some(Self::Get { workflow: Some(workflow), id })
+            }
+            (["test-workflow-executions", _, "logs"], [_, id, _])
+            | (["test-workflows", _, "executions", _, "logs"], [_, _, _, id, _]) => Some(Self::Logs(id)),
+            (["test-workflow-executions", _, "artifacts"], [_, id, _]) => Some(Self::Artifacts(id)),
+            (["test-workflow-executions", _, "artifacts", _], [_, id, _, name]) if !name.is_empty() => {
+                Some(Self::Artifact(id, name))
+            }
+            (["test-workflow-executions", _, "artifact-archive"], [_, id, _]) => Some(Self::Archive(id)),
+            _ => None,
+        }
+    }
+}
+
+fn header_bytes(request: &Request) -> usize {
+    let line = request.method.len() + request.target.len() + " HTTP/1.1\r\n".len() + 1;
+    let headers: usize = request.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    line + headers + 2
+}
+
+fn text(status: u16, body: &str) -> Response {
+    Response::with_body(status, "text/plain; charset=utf-8", body)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! The JSON that Testkube writes: field order, omitted fields and zero times as Go's structs give them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::execution::{Actor, State, Status};
+use super::list::Page;
+use crate::http::Response;
+use crate::timestamp;
+
+const JSON: &str = "application/json";
+/// Go's `omitempty` does not drop a time: an unset one is the first moment of the year 1.
+const UNSET: &str = "0001-01-01T00:00:00Z";
+const RESOURCE: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// `ExecutionsTotals`.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Totals {
+    pub(crate) results: i32,
+    pub(crate) passed: i32,
+    pub(crate) failed: i32,
+    pub(crate) queued: i32,
+    pub(crate) running: i32,
+}
+
+#[derive(Serialize)]
+struct ExecutionsResult {
+    totals: Totals,
+    filtered: Totals,
+    results: Vec<Summary>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    id: String,
+    group_id: String,
+    runner_id: &'static str,
+    name: String,
+    number: u32,
+    scheduled_at: String,
+    status_at: String,
+    result: Outcome,
+    workflow: Workflow,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
+    running_context: RunningContext,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Full {
+    id: String,
+    group_id: String,
+    runner_id: &'static str,
+    runner_target: Empty,
+    runner_original_target: Empty,
+    name: String,
+    namespace: &'static str,
+    number: u32,
+    scheduled_at: String,
+    assigned_at: String,
+    status_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<Value>,
+    result: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<Value>,
+    workflow: Workflow,
+    resolved_workflow: Workflow,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
+    running_context: RunningContext,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    status: String,
+    predicted_status: &'static str,
+    queued_at: String,
+    started_at: String,
+    finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_duration: Option<String>,
+    duration_ms: i64,
+    total_duration_ms: i64,
+    paused_ms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initialization: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct Workflow {
+    name: String,
+    namespace: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spec: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct RunningContext {
+    interface: Value,
+    actor: Value,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+/// A page of the list.
+pub(crate) fn list(page: &Page) -> Response {
+    let results = page.results.iter().map(summary).collect();
+    json_body(200, &ExecutionsResult { totals: page.totals, filtered: page.filtered, results })
+}
+
+/// One execution in full.
+pub(crate) fn full(state: &State) -> Response {
+    let execution = state.execution;
+    let scheduled = timestamp::go(execution.scheduled());
+    let accepted = execution.initialization_error.is_none() && state.started;
+    let pod =
+        json!({"name": format!("{}-x7k2p", execution.id), "namespace": "testkube", "nodeName": "node-1"});
+    let mut result = outcome(state);
+    result.initialization = Some(initialization(state));
+    result.steps = accepted.then(|| steps(state));
+    json_body(
+        200,
+        &Full {
+            id: execution.id.clone(),
+            group_id: execution.id.clone(),
+            runner_id: "default-agent",
+            runner_target: Empty {},
+            runner_original_target: Empty {},
+            name: execution.name.clone(),
+            namespace: "testkube",
+            number: execution.number,
+            scheduled_at: scheduled.clone(),
+            assigned_at: scheduled,
+            status_at: timestamp::go(state.status_at),
+            // The signature stays empty until the runner accepts the execution.
+            signature: accepted.then(signature),
+            result,
+            output: accepted.then(|| json!([{"ref": "tktw-init", "name": "pod", "value": pod}])),
+            workflow: workflow(state, true),
+            resolved_workflow: workflow(state, true),
+            tags: state.tags.clone(),
+            running_context: running_context(&execution.actor),
+        },
+    )
+}
+
+/// An error: RFC 9457's shape, but `c.JSON` overwrites the content type with `application/json`.
+pub(crate) fn problem(status: u16, detail: &str) -> Response {
+    json_body(status, &Problem { kind: "about:blank", title: reason(status), status, detail })
+}
+
+/// Any value, with `<`, `>` and `&` escaped as Go's encoder does.
+pub(crate) fn json_body<T: Serialize>(status: u16, value: &T) -> Response {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+    Response::with_body(status, JSON, text)
+}
+
+/// Go's `http.StatusText` for the statuses that matter.
+pub(crate) fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Error",
+    }
+}
+
+fn summary(state: &State) -> Summary {
+    let execution = state.execution;
+    Summary {
+        id: execution.id.clone(),
+        group_id: execution.id.clone(),
+        runner_id: "default-agent",
+        name: execution.name.clone(),
+        number: execution.number,
+        scheduled_at: timestamp::go(execution.scheduled()),
+        status_at: timestamp::go(state.status_at),
+        result: outcome(state),
+        workflow: workflow(state, false),
+        tags: state.tags.clone(),
+        running_context: running_context(&execution.actor),
+    }
+}
+
+fn outcome(state: &State) -> Outcome {
+    let scheduled = state.execution.scheduled();
+    let started = moment(state.started.then_some(scheduled));
+    let millis = match state.finished_at {
+        Some(at) if state.started => (at - scheduled).max(0),
+        _ => 0,
+    };
+    let duration = state.finished_at.map(|_| timestamp::go_duration(millis));
+    Outcome {
+        status: state.status.as_str().into(),
+        predicted_status: predicted(state.status),
+        queued_at: started.clone(),
+        started_at: started,
+        finished_at: moment(state.finished_at),
+        duration: duration.clone(),
+        total_duration: duration,
+        duration_ms: millis,
+        total_duration_ms: millis,
+        paused_ms: 0,
+        initialization: None,
+        steps: None,
+    }
+}
+
+/// What Testkube expects of an execution: `aborted` as long as it runs, so never a verdict.
+fn predicted(status: &Status) -> &'static str {
+    match status {
+        Status::Passed => "passed",
+        Status::Failed => "failed",
+        Status::Canceled => "canceled",
+        Status::Queued => "passed",
+        _ => "aborted",
+    }
+}
+
+fn moment(at: Option<i64>) -> String {
+    at.map_or_else(|| UNSET.into(), timestamp::go)
+}
+
+fn workflow(state: &State, with_spec: bool) -> Workflow {
+    let bytes = state.execution.annotation_bytes;
+    let annotation = || [(RESOURCE, "{\"spec\":\"<all of it>\"}\n".chars().cycle().take(bytes).collect())];
+    let spec = json!({"steps": [{"name": "Run tests", "steps": [{"shell": "npm test"}]}]});
+    Workflow {
+        name: state.execution.workflow.clone(),
+        namespace: "testkube",
+        labels: state.execution.labels.clone(),
+        annotations: if bytes > 0 { annotation().into() } else { BTreeMap::new() },
+        spec: with_spec.then_some(spec),
+    }
+}
+
+fn running_context(actor: &Actor) -> RunningContext {
+    let mut value = json!({"name": actor.name, "type": actor.kind});
+    for (field, id) in
+        [("executionId", &actor.execution_id), ("executionReference", &actor.execution_reference)]
+    {
+        if let Some(id) = id {
+            value[field] = json!(id);
+        }
+    }
+    RunningContext { interface: json!({"type": "internal"}), actor: value }
+}
+
+fn initialization(state: &State) -> Value {
+    let scheduled = moment(Some(state.execution.scheduled()));
+    match &state.execution.initialization_error {
+        Some(message) => json!({"errorMessage": message, "status": "aborted",
+            "queuedAt": UNSET, "startedAt": UNSET, "finishedAt": scheduled}),
+        None if state.started => json!({"status": "passed",
+            "queuedAt": scheduled, "startedAt": scheduled, "finishedAt": scheduled}),
+        None => json!({"status": "queued", "queuedAt": UNSET, "startedAt": UNSET, "finishedAt": UNSET}),
+    }
+}
+
+/// Four leaves, one of them optional and in a group, as in a workflow that clones, tests and uploads.
+fn signature() -> Value {
+    json!([
+        {"ref": "rk2vq1", "category": "Clone Git repository"},
+        {"ref": "r9dxm2", "name": "Run tests", "children": [
+            {"ref": "rbn7t3", "category": "Run shell command"},
+            {"ref": "rw4hz4", "name": "Lint report", "category": "Run shell command", "optional": true}]},
+        {"ref": "rc8pf5", "category": "Upload artifacts"},
+    ])
+}
+
+fn steps(state: &State) -> Value {
+    let [tests, lint, upload] = match state.status {
+        Status::Passed if state.execution.optional_step_failed => ["passed", "failed", "passed"],
+        Status::Passed => ["passed"; 3],
+        Status::Failed => ["failed", "skipped", "passed"],
+        Status::Aborted => ["aborted"; 3],
+        Status::Canceled => ["canceled"; 3],
+        _ => ["running", "queued", "queued"],
+    };
+    let scheduled = moment(Some(state.execution.scheduled()));
+    let step = |status: &str| {
+        let (started, finished) = match status {
+            "queued" => (UNSET.to_owned(), UNSET.to_owned()),
+            "running" => (scheduled.clone(), UNSET.to_owned()),
+            _ => (scheduled.clone(), moment(Some(state.status_at))),
+        };
+        let mut step =
+            json!({"status": status, "queuedAt": started, "startedAt": started, "finishedAt": finished});
+        if status == "failed" {
+            step["exitCode"] = json!(1);
+        }
+        step
+    };
+    let mut failing = step(tests);
+    if let (Status::Failed, Some(message)) = (state.status, &state.execution.step_error) {
+        failing["errorMessage"] = json!(message);
+    }
+    json!({"rk2vq1": step("passed"), "r9dxm2": step(tests), "rbn7t3": failing, "rw4hz4": step(lint),
+        "rc8pf5": step(upload)})
+}
