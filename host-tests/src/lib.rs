@@ -1,1 +1,37 @@
-//! The harness.
+//! The harness: runs the built module in a real Envoy with the configuration that users copy.
+//!
+//! [`Setup`] says what a test needs, [`Envoy`] runs it, [`client`] talks to it. The configuration is always
+//! `envoy/envoy.yaml`, parsed and changed at named places: what the tests run is what is documented.
+//!
+//! ```no_run
+//! use host_tests::{Envoy, Request, Setup};
+//! use serde_json::json;
+//!
+//! fn main() -> anyhow::Result<()> {
+//!     let testkube: std::net::SocketAddr = "127.0.0.1:18088".parse()?;
+//!     let setup = Setup::new()?.testkube(testkube).plain_azure_devops().plugin(json!({ "tag": { "key": "run" } }));
+//!     let envoy = Envoy::start(&setup)?;
+//!     let answer = Request::get("/testrelay/healthz").send(envoy.address())?;
+//!     assert_eq!(answer.status, 200);
+//!     println!("{}", envoy.log());
+//!     envoy.stop()
+//! }
+//! ```
+//!
+//! Envoy and the modules are named by environment variables ([`env`]), which `cargo xtask test` sets. Every server
+//! listens on 127.0.0.1, at a port that the system chooses.
+
+pub mod client;
+pub mod config;
+pub mod env;
+mod envoy;
+mod process;
+mod reload;
+mod setup;
+mod wait;
+
+pub use client::{Connection, Request, Response};
+pub use envoy::{Envoy, Validation, validate};
+pub use reload::Reload;
+pub use setup::{BEARER, PASSWORD, Setup};
+pub use wait::{wait_for, wait_until};

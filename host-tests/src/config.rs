@@ -1,0 +1,188 @@
+//! `envoy/envoy.yaml` as a JSON value, and the places in it that tests change.
+//!
+//! Everything here finds its place by name and changes the parsed value; nothing searches or replaces text.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// The file that users copy.
+pub const ENVOY_YAML: &str = include_str!("../../envoy/envoy.yaml");
+
+/// [`ENVOY_YAML`], parsed.
+pub fn shipped() -> Result<Value> {
+    serde_saphyr::from_str(ENVOY_YAML).context("envoy/envoy.yaml")
+}
+
+/// The value at a JSON pointer, which must be there.
+pub fn at<'a>(value: &'a mut Value, pointer: &str) -> Result<&'a mut Value> {
+    value.pointer_mut(pointer).with_context(|| format!("the configuration has no {pointer}"))
+}
+
+/// The member of the list at `pointer` whose `name` is `name`.
+pub fn named<'a>(value: &'a mut Value, pointer: &str, name: &str) -> Result<&'a mut Value> {
+    list(value, pointer)?
+        .iter_mut()
+        .find(|member| member["name"] == name)
+        .with_context(|| format!("the configuration has no {name:?} in {pointer}"))
+}
+
+/// The list at `pointer`.
+pub fn list<'a>(value: &'a mut Value, pointer: &str) -> Result<&'a mut Vec<Value>> {
+    at(value, pointer)?.as_array_mut().with_context(|| format!("{pointer} is not a list"))
+}
+
+/// The listener `testrelay` of a bootstrap configuration.
+pub fn listener(bootstrap: &mut Value) -> Result<&mut Value> {
+    named(bootstrap, "/static_resources/listeners", "testrelay")
+}
+
+/// A cluster of a bootstrap configuration.
+pub fn cluster<'a>(bootstrap: &'a mut Value, name: &str) -> Result<&'a mut Value> {
+    named(bootstrap, "/static_resources/clusters", name)
+}
+
+/// The HTTP connection manager of a listener.
+pub fn connection_manager(listener: &mut Value) -> Result<&mut Value> {
+    let filter =
+        named(listener, "/filter_chains/0/filters", "envoy.filters.network.http_connection_manager")?;
+    at(filter, "/typed_config")
+}
+
+/// The routes of a listener, in their order.
+pub fn routes(listener: &mut Value) -> Result<&mut Vec<Value>> {
+    list(connection_manager(listener)?, ROUTES)
+}
+
+/// One route of a listener.
+pub fn route<'a>(listener: &'a mut Value, name: &str) -> Result<&'a mut Value> {
+    named(connection_manager(listener)?, ROUTES, name)
+}
+
+/// The wasm filter's `config` (`PluginConfig`) in a listener.
+pub fn wasm(listener: &mut Value) -> Result<&mut Value> {
+    let filter = named(connection_manager(listener)?, "/http_filters", WASM)?;
+    at(filter, "/typed_config/config")
+}
+
+/// Takes the wasm filter out of a listener.
+pub fn remove_wasm(listener: &mut Value) -> Result<()> {
+    let filters = list(connection_manager(listener)?, "/http_filters")?;
+    filters.retain(|filter| filter["name"] != WASM);
+    Ok(())
+}
+
+/// The plugin's own configuration in a listener.
+pub fn plugin(listener: &mut Value) -> Result<Value> {
+    let text = at(wasm(listener)?, "/configuration/value")?.as_str().context("the plugin's configuration")?;
+    serde_json::from_str(text).context("the plugin's configuration")
+}
+
+/// Replaces the plugin's own configuration in a listener by a text, JSON or not.
+pub fn set_plugin(listener: &mut Value, text: &str) -> Result<()> {
+    *at(wasm(listener)?, "/configuration/value")? = json!(text);
+    Ok(())
+}
+
+/// JSON merge patch (RFC 7396): members replace or are added, `null` removes, lists are replaced whole.
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Value::Object(target) = target else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            target.remove(name);
+        } else {
+            merge(target.entry(name.as_str()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// Gives a cluster one fixed address instead of a name to be resolved.
+pub(crate) fn set_cluster_address(cluster: &mut Value, address: SocketAddr) -> Result<()> {
+    *at(cluster, "/type")? = json!("STATIC");
+    let endpoints = list(cluster, "/load_assignment/endpoints/0/lb_endpoints")?;
+    ensure!(endpoints.len() == 1, "a cluster of envoy.yaml has {} endpoints, not one", endpoints.len());
+    let socket = at(cluster, "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address")?;
+    set_socket_address(socket, address);
+    Ok(())
+}
+
+/// Moves a listener, or the admin page, to another address.
+pub(crate) fn set_address(place: &mut Value, address: SocketAddr) -> Result<()> {
+    set_socket_address(at(place, "/address/socket_address")?, address);
+    Ok(())
+}
+
+/// The file from which a cluster takes the certificate authorities that it trusts.
+pub(crate) fn set_trusted_ca(cluster: &mut Value, file: &Path) -> Result<()> {
+    let place = "/transport_socket/typed_config/common_tls_context/validation_context/trusted_ca/filename";
+    *at(cluster, place)? = path(file)?;
+    Ok(())
+}
+
+/// A path as Envoy's configuration holds it.
+pub(crate) fn path(path: &Path) -> Result<Value> {
+    Ok(json!(path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?))
+}
+
+const WASM: &str = "envoy.filters.http.wasm";
+const ROUTES: &str = "/route_config/virtual_hosts/0/routes";
+
+fn set_socket_address(socket: &mut Value, address: SocketAddr) {
+    socket["address"] = json!(address.ip().to_string());
+    socket["port_value"] = json!(address.port());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_setting_that_decides_safety_is_there() {
+        let mut shipped = shipped().unwrap();
+        let listener = listener(&mut shipped).unwrap();
+        let wasm = wasm(listener).unwrap();
+        assert_eq!(wasm["failure_policy"], "FAIL_RELOAD");
+        assert_eq!(wasm["allow_on_headers_stop_iteration"], true);
+        let manager = connection_manager(listener).unwrap();
+        assert_eq!(manager["stream_idle_timeout"], "30s");
+        assert_eq!(manager["path_with_escaped_slashes_action"], "KEEP_UNCHANGED");
+        assert_eq!(manager["normalize_path"], false);
+        assert_eq!(manager["merge_slashes"], false);
+        for route in routes(listener).unwrap() {
+            assert_eq!(route["route"]["timeout"], "0s", "{route}");
+            assert_eq!(route["route"]["idle_timeout"], "300s", "{route}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_secrets_are_named_not_written() {
+        let mut shipped = shipped().unwrap();
+        let listener = listener(&mut shipped).unwrap();
+        let keys = wasm(listener).unwrap()["vm_config"]["environment_variables"]["host_env_keys"].clone();
+        for credential in plugin(listener).unwrap()["credentials"].as_array().unwrap() {
+            let key = &credential["secret_env"];
+            assert!(keys.as_array().unwrap().contains(key), "{key} is not in host_env_keys");
+        }
+    }
+
+    #[test]
+    fn a_merge_replaces_adds_and_removes() {
+        let mut value = json!({ "a": { "b": 1, "c": 2 }, "list": [1, 2] });
+        merge(&mut value, &json!({ "a": { "b": null, "d": 3 }, "list": [9], "new": { "x": null, "y": 1 } }));
+        assert_eq!(value, json!({ "a": { "c": 2, "d": 3 }, "list": [9], "new": { "y": 1 } }));
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_is_named() {
+        let error = cluster(&mut shipped().unwrap(), "nowhere").unwrap_err();
+        assert_eq!(error.to_string(), "the configuration has no \"nowhere\" in /static_resources/clusters");
+    }
+}
