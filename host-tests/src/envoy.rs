@@ -104,18 +104,26 @@ impl Envoy {
     }
 
     /// Asks Envoy to end and waits until it has. An error if it ended otherwise before, or by a crash.
-    pub fn stop(self) -> Result<()> {
-        let Envoy { mut process, directory, .. } = self;
-        if let Some(status) = process.exited()? {
-            bail!("Envoy had ended before: {status}; the end of its log:\n{}", tail(&log(directory.path())));
+    pub fn stop(mut self) -> Result<()> {
+        if let Some(status) = self.process.exited()? {
+            bail!("Envoy had ended before: {status}; the end of its log:\n{}", tail(&self.log()));
         }
-        let status = process.terminate(STOP)?;
-        ensure!(status.success(), "Envoy ended with {status}:\n{}", tail(&log(directory.path())));
+        let status = self.process.terminate(STOP)?;
+        ensure!(status.success(), "Envoy ended with {status}; the end of its log:\n{}", tail(&self.log()));
         Ok(())
     }
 
     pub(crate) fn dynamic_listener(&mut self) -> Result<&mut DynamicListener> {
         self.listener.as_mut().context("a reload needs Setup::dynamic_listener")
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        // A failed test shows what Envoy and the module had to say.
+        if std::thread::panicking() {
+            eprintln!("the end of Envoy's log:\n{}", tail(&self.log()));
+        }
     }
 }
 

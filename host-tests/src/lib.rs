@@ -18,7 +18,7 @@
 //! }
 //! ```
 //!
-//! Envoy and the modules are named by environment variables ([`env`]), which `cargo xtask test` sets. Every server
+//! Envoy and the modules are named by environment variables ([`mod@env`]), which `cargo xtask test` sets. Every server
 //! listens on 127.0.0.1, at a port that the system chooses.
 
 pub mod client;

@@ -31,7 +31,7 @@ impl Process {
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.
-    pub(crate) fn terminate(mut self, patience: Duration) -> Result<ExitStatus> {
+    pub(crate) fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         crate::wait_for("the end of the process after SIGTERM", patience, || self.exited().transpose())?
     }

@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What became of a new configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
-    /// Envoy works with it. Running requests, and the old plugin's ticks, go on until the drain time ends.
+    /// Envoy works with it, each worker within milliseconds and for new connections. Connections that exist, and the
+    /// old plugin's ticks, go on with the old one until the drain time ends.
     Accepted,
     /// Envoy goes on with the old one. What it logged meanwhile, the reason in it.
     Refused(String),

@@ -5,7 +5,8 @@ use host_tests::{Connection, Envoy, Reload, Request, Setup, config, validate, wa
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -54,14 +55,16 @@ fn answer(mut stream: TcpStream, mut seen: impl FnMut(String)) {
     }
 }
 
-fn module(directory: &TempDir) -> Result<std::path::PathBuf> {
+fn module(directory: &TempDir) -> Result<PathBuf> {
     let file = directory.path().join("module.wasm");
     std::fs::write(&file, wat::parse_str(MODULE)?)?;
     Ok(file)
 }
 
+/// False too for a process that has ended and that nobody has waited for.
 fn runs(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
 #[test]
@@ -127,6 +130,56 @@ fn no_process_is_left_by_stop_or_drop() -> Result<()> {
     drop(envoy);
     assert!(!runs(pid));
     Ok(())
+}
+
+#[test]
+fn an_envoy_ends_with_a_test_program_that_is_killed() -> Result<()> {
+    const NAME: &str = "an_envoy_ends_with_a_test_program_that_is_killed";
+    const INNER: &str = "TESTRELAY_HARNESS_INNER";
+    if let Some(pid_file) = std::env::var_os(INNER) {
+        let envoy = Envoy::start(&Setup::without_filter())?;
+        std::fs::write(pid_file, envoy.pid().to_string())?;
+        std::thread::sleep(SOON * 2);
+        return Ok(());
+    }
+    let directory = TempDir::new()?;
+    let pid_file = directory.path().join("pid");
+    let mut program = Command::new(std::env::current_exe()?)
+        .args(["--exact", NAME])
+        .env(INNER, &pid_file)
+        // The program that is killed cannot clean up: its directory is to be within this one.
+        .env("TMPDIR", directory.path())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let pid = wait_for("the inner program's Envoy", SOON, || {
+        std::fs::read_to_string(&pid_file).ok().and_then(|pid| pid.parse().ok())
+    });
+    program.kill()?;
+    program.wait()?;
+    let pid = pid?;
+    wait_until("the end of the Envoy", SOON, || !runs(pid))
+}
+
+#[test]
+fn a_download_may_be_silent_for_longer_than_other_requests() -> Result<()> {
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let setup = Setup::without_filter().testkube(silent.local_addr()?).route_everything().edit(|bootstrap| {
+        let listener = config::listener(bootstrap)?;
+        config::connection_manager(listener)?["stream_idle_timeout"] = json!("1s");
+        // A route without a time of its own has the listener's.
+        let everything = &mut config::route(listener, "everything")?["route"];
+        everything.as_object_mut().and_then(|route| route.remove("idle_timeout"));
+        Ok(())
+    });
+    let envoy = Envoy::start(&setup)?;
+    let mut download = Connection::open(envoy.address())?;
+    download.send_only(&Request::get(DOWNLOAD))?;
+    assert_eq!(Request::get("/other").send(envoy.address())?.status, 504);
+    // Sent first, and still waiting.
+    let waiting = download.timeout(Duration::from_millis(1500))?.receive("GET").unwrap_err();
+    let kind = waiting.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    assert_eq!(kind, Some(std::io::ErrorKind::WouldBlock), "{waiting:#}");
+    envoy.stop()
 }
 
 #[test]
