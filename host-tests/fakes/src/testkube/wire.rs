@@ -317,17 +317,20 @@ fn steps(state: &State) -> Value {
             "running" => (scheduled.clone(), UNSET.to_owned()),
             _ => (scheduled.clone(), moment(Some(state.status_at))),
         };
-        let mut step =
-            json!({"status": status, "queuedAt": started, "startedAt": started, "finishedAt": finished});
-        if status == "failed" {
-            step["exitCode"] = json!(1);
-        }
-        step
+        json!({"status": status, "queuedAt": started, "startedAt": started, "finishedAt": finished})
     };
-    let mut failing = step(tests);
+    // Only leaves have an exit code, and only when it is not 0.
+    let leaf = |status: &str| {
+        let mut leaf = step(status);
+        if status == "failed" {
+            leaf["exitCode"] = json!(1);
+        }
+        leaf
+    };
+    let mut failing = leaf(tests);
     if let (Status::Failed, Some(message)) = (state.status, &state.execution.step_error) {
         failing["errorMessage"] = json!(message);
     }
-    json!({"rk2vq1": step("passed"), "r9dxm2": step(tests), "rbn7t3": failing, "rw4hz4": step(lint),
+    json!({"rk2vq1": step("passed"), "r9dxm2": step(tests), "rbn7t3": failing, "rw4hz4": leaf(lint),
         "rc8pf5": step(upload)})
 }
