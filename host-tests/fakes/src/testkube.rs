@@ -150,7 +150,8 @@ impl Testkube {
 
     fn reply(&mut self, now: i64, request: &Request) -> Reply {
         if header_bytes(request) > HEADER_LIMIT {
-            return text(431, "Request Header Fields Too Large").into();
+            // fasthttp cannot read on after that, and closes.
+            return text(431, "Request Header Fields Too Large").header("connection", "close").into();
         }
         let route = match Call::parse(request.path(), self.control_plane.as_ref()) {
             Some(Call::List(_)) => Route::List,

@@ -93,6 +93,15 @@ fn an_execution_has_the_shape_of_the_fixtures() {
 }
 
 #[test]
+fn a_signature_reads_as_recorded() {
+    let (mut testkube, id) = with(running());
+    let answer = json(&get(&mut testkube, &format!("/v1/test-workflow-executions/{id}")));
+    let fixture: Value =
+        serde_json::from_str(include_str!("../../fixtures/testkube/execution-running.json")).unwrap();
+    assert_eq!(answer["signature"], fixture["signature"]);
+}
+
+#[test]
 fn an_unset_time_is_the_year_1() {
     let (mut testkube, id) = with(running());
     let answer = json(&get(&mut testkube, &format!("/v1/test-workflow-executions/{id}")));

@@ -64,7 +64,7 @@ struct Full {
     assigned_at: String,
     status_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    signature: Option<Value>,
+    signature: Option<Vec<Node>>,
     result: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Value>,
@@ -77,6 +77,21 @@ struct Full {
 
 #[derive(Serialize)]
 struct Empty {}
+
+/// `TestWorkflowSignature`: a step or a group of steps.
+#[derive(Serialize)]
+struct Node {
+    #[serde(rename = "ref")]
+    reference: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    category: Option<&'static str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    optional: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<Node>,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -291,14 +306,18 @@ fn initialization(state: &State) -> Value {
 }
 
 /// Four leaves, one of them optional and in a group, as in a workflow that clones, tests and uploads.
-fn signature() -> Value {
-    json!([
-        {"ref": "rk2vq1", "category": "Clone Git repository"},
-        {"ref": "r9dxm2", "name": "Run tests", "children": [
-            {"ref": "rbn7t3", "category": "Run shell command"},
-            {"ref": "rw4hz4", "name": "Lint report", "category": "Run shell command", "optional": true}]},
-        {"ref": "rc8pf5", "category": "Upload artifacts"},
-    ])
+fn signature() -> Vec<Node> {
+    let leaf =
+        |reference, name, category, optional| Node { reference, name, category, optional, children: vec![] };
+    let tests = [
+        leaf("rbn7t3", None, Some("Run shell command"), false),
+        leaf("rw4hz4", Some("Lint report"), Some("Run shell command"), true),
+    ];
+    vec![
+        leaf("rk2vq1", None, Some("Clone Git repository"), false),
+        Node { children: tests.into(), ..leaf("r9dxm2", Some("Run tests"), None, false) },
+        leaf("rc8pf5", None, Some("Upload artifacts"), false),
+    ]
 }
 
 fn steps(state: &State) -> Value {
