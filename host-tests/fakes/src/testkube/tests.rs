@@ -86,6 +86,9 @@ fn an_execution_has_the_shape_of_the_fixtures() {
     testkube.change(&id, |execution| execution.at(NOW - 1, Status::Failed));
     let fixture = include_str!("../../fixtures/testkube/execution-failed.json");
     same_shape(&get(&mut testkube, &target), fixture, &besides);
+    testkube.change(&id, |execution| execution.at(NOW, Status::Passed).optional_step_failed());
+    let fixture = include_str!("../../fixtures/testkube/execution-passed-optional-step-failed.json");
+    same_shape(&get(&mut testkube, &target), fixture, &besides);
     let aborted = execution("w").initialization_error("no template").at(0, Status::Aborted);
     let id = testkube.add(aborted.tag("ado-run", "1"));
     let fixture = include_str!("../../fixtures/testkube/execution-aborted-init.json");
