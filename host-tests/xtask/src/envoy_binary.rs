@@ -204,7 +204,9 @@ fn on_path() -> Option<PathBuf> {
 /// Runs `envoy --version`.
 fn ask(envoy: &Path) -> Result<EnvoyVersion, String> {
     let answer = output(Program::new(envoy).arg("--version")).map_err(|error| format!("{error:#}"))?;
-    version_in(&answer).ok_or_else(|| format!("`{} --version` names no version: {answer}", envoy.display()))
+    let first_line = || answer.lines().next().unwrap_or_default();
+    version_in(&answer)
+        .ok_or_else(|| format!("`{} --version` names no version of Envoy: {}", envoy.display(), first_line()))
 }
 
 /// The version in an answer like `envoy  version: 9e55…/1.40.0/Clean/RELEASE/BoringSSL`; a development build says

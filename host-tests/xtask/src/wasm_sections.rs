@@ -103,7 +103,8 @@ pub fn dissect(module: &[u8]) -> Result<Anatomy> {
 pub fn crate_of(symbol: &str) -> String {
     let path = format!("{:#}", rustc_demangle::demangle(symbol));
     if let Some(name) = crate_in_path(&path) {
-        return name.to_owned();
+        // The compiler's own namespace for the allocator's and the panic handler's entry points.
+        return if name == "__rustc" { "std" } else { name }.to_owned();
     }
     if path.starts_with("proxy_") {
         // The ABI's exports, which proxy_wasm defines without mangling.
@@ -243,6 +244,7 @@ mod tests {
             ("core::ptr::drop_in_place<u8>", "core"),
             ("proxy_on_http_call_response", "proxy_wasm"),
             ("__rust_alloc", "std"),
+            ("_RNvCs1234_7___rustc12___rust_alloc", "std"),
             ("memcpy", NO_CRATE),
         ] {
             assert_eq!(crate_of(symbol), owner, "{symbol}");

@@ -136,7 +136,7 @@ mod tests {
     fn a_machine_without_any_way_is_told_all_three() {
         let Step::Impossible(text) = decide(&nothing_but_rustc()) else { panic!("there is no way") };
         for part in
-            ["(1)", "(2) `rustup target add", "there is no rustup", "(3)", "rust-web-src", "not Debian"]
+            ["(1)", "(2) `rustup target add", "not one of rustup's", "(3)", "rust-web-src", "not Debian"]
         {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }

@@ -1,7 +1,7 @@
 //! `rustup target add`, tried once: a machine that cannot reach rustup's server does not wait for it every time.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -20,7 +20,7 @@ const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Whether rustup can help.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rustup {
-    /// It is not installed.
+    /// It is not installed, or the active toolchain is none of its.
     Absent,
     /// It is there and has not failed lately.
     Untried,
@@ -43,7 +43,7 @@ impl Rustup {
     /// One clause for people.
     pub fn describe(&self) -> String {
         match self {
-            Rustup::Absent => "there is no rustup here".to_owned(),
+            Rustup::Absent => "the active toolchain is not one of rustup's".to_owned(),
             Rustup::Untried => "not tried yet".to_owned(),
             Rustup::FailedBefore(error) => format!("it failed: {error}"),
         }
@@ -53,7 +53,12 @@ impl Rustup {
 /// Looks whether rustup is there, and how it did last time for the active compiler.
 pub fn look(workspace: &Workspace, active: Option<&Compiler>) -> Rustup {
     let Some(active) = active else { return Rustup::Absent };
-    if output(without_build_settings("rustup").arg("--version")).is_err() {
+    let Ok(rustc) = output(without_build_settings("rustup").args(["which", "rustc"])) else {
+        return Rustup::Absent;
+    };
+    // A system's compiler can come first on PATH: the target must not be added to another one than is used.
+    let real = |path: &Path| path.canonicalize().ok();
+    if real(Path::new(&rustc)) != real(&active.sysroot.join("bin").join("rustc")) {
         return Rustup::Absent;
     }
     match read_failure(workspace) {
@@ -71,7 +76,7 @@ pub fn add_target(workspace: &Workspace, active: Option<&Compiler>) -> Result<()
             println!("{TARGET}: rustup added it");
             return Ok(());
         }
-        Ok(_) => "it added the target to a toolchain that is not the one on PATH".to_owned(),
+        Ok(_) => "it says it did, and yet the standard library is not there".to_owned(),
         Err(error) => format!("{error:#}"),
     };
     println!("{TARGET}: rustup could not add it: {error}");
