@@ -27,11 +27,13 @@ pub mod env;
 mod envoy;
 mod process;
 mod reload;
+pub mod scene;
 mod setup;
 mod wait;
 
 pub use client::{Connection, Request, Response};
 pub use envoy::{Envoy, Validation, validate};
 pub use reload::Reload;
+pub use scene::Scene;
 pub use setup::{BEARER, PASSWORD, Setup};
 pub use wait::{wait_for, wait_until};

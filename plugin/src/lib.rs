@@ -1,1 +1,22 @@
-//! The adapter.
+//! Testrelay as a proxy-wasm module: the adapter between Envoy and the core (`testrelay`).
+//!
+//! - [`root`]: a root context, one on each thread and for each configuration; its ticks lead the pending checks.
+//! - [`stream`]: an HTTP stream; it takes checks and lets artifact requests through.
+//! - [`host`]: the only file that talks to the host.
+
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable
+)]
+
+mod host;
+mod root;
+mod stream;
+
+proxy_wasm::main! {{
+    host::install_logger();
+    proxy_wasm::set_root_context(|context_id| Box::new(root::Root::new(context_id)));
+}}

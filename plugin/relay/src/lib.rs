@@ -1,1 +1,54 @@
-//! The sans-IO core of Testrelay.
+//! The core of Testrelay: Azure DevOps checks that wait for Testkube executions, as two machines without I/O.
+//!
+//! - [`accept`](accept::accept) runs in the stream, on any worker: a request becomes a record in the [`ledger`] and an
+//!   answer. It keeps nothing.
+//! - [`Lead`] runs in the ticks of one root context per process: it asks Testkube, makes the decision
+//!   ([`verdict`]) and delivers it to Azure DevOps.
+//!
+//! Time is passed in, calls are passed out, and the host's shared data is an abstract compare-and-swap store: the same code
+//! runs in Envoy, in a simulated world and in unit tests.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::unreachable
+    )
+)]
+
+pub mod accept;
+pub mod auth;
+pub mod azure;
+mod backoff;
+pub mod call;
+pub mod check;
+pub mod config;
+pub mod expect;
+pub mod guid;
+mod hash;
+pub mod health;
+pub mod lead;
+pub mod leader;
+pub mod ledger;
+pub mod problem;
+pub mod request;
+pub mod route;
+pub mod secret;
+pub mod tag;
+pub mod testkube;
+mod text;
+pub mod time;
+pub mod verdict;
+
+pub use lead::{Counter, Lead, Output};
+
+/// What calls to both clusters name themselves.
+const USER_AGENT: &str = concat!("testrelay/", env!("CARGO_PKG_VERSION"));
+
+/// What the keys of an instance begin with. The number is the layout's version.
+pub fn key_prefix(instance: &str) -> String {
+    format!("testrelay/1/{instance}/")
+}

@@ -1,0 +1,351 @@
+//! Accepting a check: from a request to a record in the ledger and an answer, in one turn of the stream.
+
+use crate::auth::{Allow, Denied, authorize};
+use crate::check::{CheckKey, Done, Falls, Log, Outcome, Pending, Phase, Record, State, Tokens};
+use crate::config::Config;
+use crate::leader;
+use crate::ledger::{Change, Ledger, LedgerError, Store};
+use crate::problem::{FieldError, Reply};
+use crate::request::{self, CheckRequest, MOST_BODY, Unanswerable};
+use crate::secret::Secret;
+use crate::time::{Now, Wall, in_words};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+
+/// The header fields of a request, names in lower case, values as bytes off the wire.
+pub type Headers = [(Vec<u8>, Vec<u8>)];
+
+/// What is known when a check request's headers have come.
+#[derive(Debug)]
+pub enum Admission {
+    /// It can be answered now: send this.
+    Reply(Reply),
+    /// Everything is there, or it must come with the body: read that, then call [`accept`].
+    AwaitBody,
+    /// No body is needed: call [`accept`].
+    Ready,
+}
+
+/// What a check that was accepted counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// A new check.
+    Accepted,
+    /// A new check that cannot be evaluated.
+    Rejected,
+    /// A known one, delivered again.
+    Repeated,
+    /// Turned away.
+    Refused,
+}
+
+/// Looks at the headers of a check request: who sends it, and whether its body is needed.
+pub fn admit(config: &Config, headers: &Headers, has_body: bool) -> Admission {
+    if let Some(refusal) = unauthorized(config, headers, Allow::Checks) {
+        return Admission::Reply(refusal);
+    }
+    if !has_body {
+        return Admission::Ready;
+    }
+    let length =
+        header(headers, b"content-length").and_then(|v| std::str::from_utf8(v).ok()?.parse::<usize>().ok());
+    if length.is_some_and(|n| n > MOST_BODY) {
+        return Admission::Reply(too_large());
+    }
+    let complete = request::is_complete(headers);
+    let is_json = header(headers, b"content-type").is_some_and(is_json);
+    match (config.read_body, is_json, complete) {
+        (true, true, _) => Admission::AwaitBody,
+        (_, _, true) => Admission::Ready,
+        (true, false, false) => Admission::Reply(Reply::problem(
+            415,
+            "The body is not JSON",
+            "The headers lack fields, and the body that may hold them is not `Content-Type: application/json`. Send everything in headers, or a JSON object.",
+        )),
+        (false, ..) => Admission::Reply(body_unread()),
+    }
+}
+
+/// The answer to a request whose fields may be in a body that this Envoy does not hand over.
+pub fn body_unread() -> Reply {
+    Reply::problem(
+        422,
+        "The headers lack fields, and this Envoy does not read bodies",
+        "Send every field as a header (Azure DevOps's default headers and Testrelay-Tag), or let Envoy hand bodies over: `allow_on_headers_stop_iteration: true` on the filter and `\"read_body\": true` in the plugin's configuration.",
+    )
+}
+
+/// The answer to a body over [`MOST_BODY`].
+pub fn too_large() -> Reply {
+    Reply::problem(
+        413,
+        "The body is too large",
+        &format!("A check's body may have at most {} KiB.", MOST_BODY >> 10),
+    )
+}
+
+/// The refusal of a caller that may not use `route`; `None` if it may.
+pub fn unauthorized(config: &Config, headers: &Headers, route: Allow) -> Option<Reply> {
+    let given: Vec<&[u8]> =
+        headers.iter().filter(|(name, _)| name == b"authorization").map(|(_, v)| v.as_slice()).collect();
+    match authorize(&config.credentials, &given, route) {
+        Ok(()) => None,
+        Err(Denied::Unknown) => Some(
+            Reply::problem(
+                401,
+                "Unknown credential",
+                "Send one `Authorization` header with a credential that is configured here. In Azure DevOps: the user name and password of the Generic service connection.",
+            )
+            .with("www-authenticate", "Basic realm=\"testrelay\", charset=\"UTF-8\""),
+        ),
+        Err(Denied::NotAllowed(name)) => Some(Reply::problem(
+            403,
+            "Not allowed",
+            &format!("The credential `{name}` is known, and its `allow` does not list this route."),
+        )),
+    }
+}
+
+/// Stores a check and answers it. `prefix` is what the instance's keys begin with.
+pub fn accept(
+    config: &Config,
+    prefix: &str,
+    store: &mut dyn Store,
+    now: Now,
+    headers: &Headers,
+    body: Option<&[u8]>,
+) -> (Reply, Counted) {
+    let request = match request::read(config, headers, body) {
+        Ok(request) => request,
+        Err(unanswerable) => return (unanswerable_reply(&unanswerable), Counted::Refused),
+    };
+    let ends = match TokenEnds::of(&request.token, now) {
+        Some(ends) => ends,
+        None => {
+            let error = FieldError { field: "AuthToken", detail: "has expired".into() };
+            return (
+                unanswerable_reply(&Unanswerable { not_listed: false, errors: vec![error] }),
+                Counted::Refused,
+            );
+        }
+    };
+    let room = leader::lease(store, prefix).is_ok_and(|lease| lease.pending < config.checks.max_pending);
+    let key = CheckKey::of(&request.callback);
+    let mut ledger = Ledger::new(store, prefix);
+    let stored = ledger.update(&key, |found| deliver(found, &request, &ends, now, room));
+    let id = key.id();
+    match stored {
+        Ok(delivered) => answer(&id, &request, delivered),
+        Err(e) => {
+            log::error!("check {id} could not be stored: {e}");
+            (unstored(&e), Counted::Refused)
+        }
+    }
+}
+
+/// What a delivery turned out to be.
+enum Delivered {
+    New,
+    Again,
+    Reported(Done),
+    Different,
+    NoRoom,
+}
+
+/// The step of the ledger for one delivery.
+fn deliver(
+    found: Option<&Record>,
+    request: &CheckRequest,
+    ends: &TokenEnds,
+    now: Now,
+    room: bool,
+) -> Change<Delivered> {
+    let key = CheckKey::of(&request.callback);
+    match found.map(|record| &record.state) {
+        Some(State::Pending(pending))
+            if pending.callback != request.callback || pending.sent != request.sent =>
+        {
+            Change::Keep(Delivered::Different)
+        }
+        Some(State::Pending(pending)) => {
+            let mut pending = pending.clone();
+            pending.tokens.add(request.token.clone());
+            pending.delivery = pending.delivery.saturating_add(1);
+            (pending.token_end, pending.decide_by) = (ends.token, ends.decide_by);
+            Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::Again)
+        }
+        Some(State::Done(done)) if done.token == Tokens::new(request.token.clone()).print() => {
+            Change::Keep(Delivered::Reported(done.clone()))
+        }
+        _ if !room => Change::Keep(Delivered::NoRoom),
+        _ => {
+            let pending = Box::new(first_delivery(request, ends, now));
+            Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::New)
+        }
+    }
+}
+
+fn first_delivery(request: &CheckRequest, ends: &TokenEnds, now: Now) -> Pending {
+    let mut pending = Pending {
+        callback: request.callback.clone(),
+        ask: request.ask.as_ref().ok().cloned(),
+        sent: request.sent,
+        tokens: Tokens::new(request.token.clone()),
+        delivery: 1,
+        accepted: now,
+        token_end: ends.token,
+        decide_by: ends.decide_by,
+        log: Log::Unopened,
+        claim: None,
+        falls: Falls::default(),
+        phase: Phase::Accepted,
+    };
+    if let Err(wrong) = &request.ask {
+        pending.decide(
+            Outcome::Rejected,
+            format!("This check cannot be evaluated: {}", in_one(wrong)),
+            now.wall,
+        );
+    }
+    pending
+}
+
+fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Counted) {
+    let reply = |status: &str, message: String| {
+        Reply::json(200, &json!({"id": id, "status": status, "message": message}))
+    };
+    match (delivered, &request.ask) {
+        (Delivered::Different, _) => {
+            let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or place. A pending check cannot be changed; cancel the run and start it anew.";
+            (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
+        }
+        (Delivered::NoRoom, _) => (full(), Counted::Refused),
+        (Delivered::Reported(done), _) => {
+            let outcome = done.outcome.map_or("its end".to_string(), |outcome| format!("`{outcome}`"));
+            (
+                reply("reported", format!("Testrelay has already reported {outcome} for this check.")),
+                Counted::Repeated,
+            )
+        }
+        (Delivered::New, Err(wrong)) => {
+            let message =
+                format!("This check cannot be evaluated and will be reported as failed: {}", in_one(wrong));
+            log::warn!("check {id} rejected: {}", in_one(wrong));
+            (reply("rejected", message), Counted::Rejected)
+        }
+        (Delivered::Again, Err(_)) => (
+            reply("rejected", "This check cannot be evaluated and will be reported as failed.".into()),
+            Counted::Repeated,
+        ),
+        (Delivered::New, Ok(ask)) => {
+            log::info!("check {id} accepted: build {:?}, tag {}", request.callback.build, ask.tag);
+            let message = format!(
+                "Testrelay waits until every Testkube execution tagged {} has ended (expected: {}) and then reports back: within {}, or after {} if they do not appear.",
+                ask.tag,
+                ask.expect,
+                in_words(ask.timeout),
+                in_words(ask.appear_timeout),
+            );
+            (reply("accepted", message), Counted::Accepted)
+        }
+        (Delivered::Again, Ok(ask)) => {
+            let message = format!(
+                "Testrelay is already waiting for the executions tagged {}; the new token was taken.",
+                ask.tag
+            );
+            (reply("accepted", message), Counted::Repeated)
+        }
+    }
+}
+
+fn unanswerable_reply(why: &Unanswerable) -> Reply {
+    if why.not_listed {
+        return Reply::problem_with(403, "PlanUrl is not configured here", &in_one(&why.errors), &why.errors);
+    }
+    Reply::problem_with(
+        400,
+        "This check could not be answered",
+        &format!("Nothing was stored, and nothing will be reported. {}", in_one(&why.errors)),
+        &why.errors,
+    )
+}
+
+fn full() -> Reply {
+    Reply::problem(
+        503,
+        "Too many checks are pending",
+        "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage later, or raise `checks.max_pending`.",
+    )
+}
+
+fn unstored(error: &LedgerError) -> Reply {
+    match error {
+        LedgerError::Full => full(),
+        LedgerError::TooLarge => Reply::problem(
+            400,
+            "This check could not be answered",
+            "Its fields are too large together. Nothing was stored, and nothing will be reported.",
+        ),
+        LedgerError::Busy | LedgerError::Store(_) => Reply::problem(
+            503,
+            "The check could not be stored",
+            "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage.",
+        ),
+    }
+}
+
+fn in_one(errors: &[FieldError]) -> String {
+    errors.iter().map(|e| format!("{}: {}.", e.field, e.detail)).collect::<Vec<_>>().join(" ")
+}
+
+fn header<'a>(headers: &'a Headers, name: &[u8]) -> Option<&'a [u8]> {
+    headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice())
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|c| *c == b';').next().unwrap_or_default().trim_ascii();
+    media_type.eq_ignore_ascii_case(b"application/json")
+}
+
+/// When a token ends, and by when the decision must be made so that it is delivered before.
+#[derive(Debug, PartialEq, Eq)]
+struct TokenEnds {
+    token: Wall,
+    decide_by: Wall,
+}
+
+impl TokenEnds {
+    /// A check's token is valid for 48 hours (Microsoft Learn, "Invoke Azure Function / REST API checks"), unless it is a
+    /// JWT that says otherwise. Half an hour is kept for the callback, or a quarter of a short life. `None`: it has ended.
+    fn of(token: &Secret, now: Now) -> Option<TokenEnds> {
+        const LIFETIME: Duration = Duration::from_secs(48 * 3600);
+        const RESERVE: Duration = Duration::from_secs(30 * 60);
+        let token = jwt_expiry(token.reveal()).unwrap_or(now.wall.plus(LIFETIME));
+        let left = u64::try_from(token.0.saturating_sub(now.wall.0)).ok().filter(|ms| *ms > 0)?;
+        let reserve = RESERVE.min(Duration::from_millis(left / 4));
+        Some(TokenEnds { token, decide_by: token.minus(reserve) })
+    }
+}
+
+/// The `exp` claim of a JSON Web Token (RFC 7519); `None` where the token is none.
+fn jwt_expiry(token: &str) -> Option<Wall> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: f64,
+    }
+    let mut parts = token.split('.');
+    let (_header, claims, _signature, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next())
+    else {
+        return None;
+    };
+    let claims: Claims =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?).ok()?;
+    let plausible = claims.exp.is_finite() && claims.exp > 0.0 && claims.exp < 1e12;
+    plausible.then_some(Wall((claims.exp * 1_000.0) as i64))
+}
+
+#[cfg(test)]
+mod tests;

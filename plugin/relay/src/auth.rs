@@ -1,0 +1,187 @@
+//! Who may call: the credentials of a configuration against an `Authorization` header.
+
+use crate::secret::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// One configured caller.
+#[derive(Debug)]
+pub struct Credential {
+    /// The name that logs give it.
+    pub name: String,
+    /// How it presents itself.
+    pub kind: Kind,
+    /// The secret, and while it is being rotated the next one.
+    pub secrets: Vec<Secret>,
+    /// The routes that it opens.
+    pub allow: Vec<Allow>,
+}
+
+/// How a credential presents itself.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `Authorization: Basic`, which a Generic service connection sends.
+    Basic {
+        /// The user name, which is no secret.
+        username: String,
+    },
+    /// `Authorization: Bearer`.
+    Bearer,
+}
+
+/// A group of routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// `POST /v1/checks`.
+    Checks,
+    /// Testkube's artifact, archive and log paths.
+    Artifacts,
+}
+
+/// Why a caller is turned away.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// No credential, an unknown one, or more than one.
+    Unknown,
+    /// A known credential that does not open this route; with its name.
+    NotAllowed(String),
+}
+
+/// Whether the `Authorization` headers of a request open `route`. Every credential is compared, in a time that does
+/// not tell which one nearly fitted. With no credential configured (`insecure_no_auth`) everybody may.
+///
+/// # Errors
+/// Why not.
+pub fn authorize(credentials: &[Credential], headers: &[&[u8]], route: Allow) -> Result<(), Denied> {
+    if credentials.is_empty() {
+        return Ok(());
+    }
+    let [header] = headers else { return Err(Denied::Unknown) };
+    let presented = Presented::read(header).ok_or(Denied::Unknown)?;
+    let mut found: Option<&Credential> = None;
+    for credential in credentials {
+        if presented.fits(credential) {
+            found = Some(credential);
+        }
+    }
+    match found {
+        None => Err(Denied::Unknown),
+        Some(credential) if credential.allow.contains(&route) => Ok(()),
+        Some(credential) => Err(Denied::NotAllowed(credential.name.clone())),
+    }
+}
+
+/// What a caller presents.
+enum Presented {
+    Basic { username: Vec<u8>, password: Vec<u8> },
+    Bearer(Vec<u8>),
+}
+
+impl Presented {
+    /// Reads a header by RFC 7235: the scheme in any case, then the credentials.
+    fn read(header: &[u8]) -> Option<Presented> {
+        let space = header.iter().position(|c| *c == b' ')?;
+        let (scheme, rest) = header.split_at_checked(space)?;
+        let rest = rest.trim_ascii();
+        if scheme.eq_ignore_ascii_case(b"bearer") {
+            return Some(Presented::Bearer(rest.to_vec()));
+        }
+        if !scheme.eq_ignore_ascii_case(b"basic") {
+            return None;
+        }
+        let plain = STANDARD.decode(rest).ok()?;
+        let colon = plain.iter().position(|c| *c == b':')?;
+        let (username, password) = plain.split_at_checked(colon)?;
+        Some(Presented::Basic { username: username.to_vec(), password: password.get(1..)?.to_vec() })
+    }
+
+    fn fits(&self, credential: &Credential) -> bool {
+        let (user_fits, given) = match (self, &credential.kind) {
+            (Presented::Basic { username, password }, Kind::Basic { username: own }) => {
+                (own.as_bytes() == username.as_slice(), password)
+            }
+            (Presented::Bearer(token), Kind::Bearer) => (true, token),
+            _ => return false,
+        };
+        let mut secret_fits = false;
+        for secret in &credential.secrets {
+            secret_fits |= secret.is(given);
+        }
+        user_fits & secret_fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials() -> Vec<Credential> {
+        let secrets = |values: &[&str]| values.iter().map(|v| Secret::new((*v).into())).collect();
+        vec![
+            Credential {
+                name: "azure-pipelines".into(),
+                kind: Kind::Basic { username: "testrelay".into() },
+                secrets: secrets(&["old:er", "newer"]),
+                allow: vec![Allow::Checks],
+            },
+            Credential {
+                name: "jobs".into(),
+                kind: Kind::Bearer,
+                secrets: secrets(&["token"]),
+                allow: vec![Allow::Artifacts],
+            },
+        ]
+    }
+
+    fn check(header: &str) -> Result<(), Denied> {
+        authorize(&credentials(), &[header.as_bytes()], Allow::Checks)
+    }
+
+    fn basic(pair: &str) -> String {
+        format!("Basic {}", STANDARD.encode(pair))
+    }
+
+    #[test]
+    fn both_secrets_of_a_rotation_open_the_route() {
+        assert_eq!(check(&basic("testrelay:old:er")), Ok(()));
+        assert_eq!(check(&basic("testrelay:newer")), Ok(()));
+        assert_eq!(check(&basic("testrelay:newer").replace("Basic", "bAsIc")), Ok(()));
+    }
+
+    #[test]
+    fn anything_else_is_unknown() {
+        for header in [
+            basic("testrelay:wrong"),
+            basic("someone:newer"),
+            basic("testrelay:"),
+            basic("testrelay"),
+            basic(""),
+            "Basic".into(),
+            "Basic ".into(),
+            "Basic !!!".into(),
+            "Bearer newer".into(),
+            "Bearer ".into(),
+            "Digest x".into(),
+            String::new(),
+        ] {
+            assert_eq!(check(&header), Err(Denied::Unknown), "{header}");
+        }
+        let good = basic("testrelay:newer");
+        assert_eq!(authorize(&credentials(), &[], Allow::Checks), Err(Denied::Unknown));
+        assert_eq!(
+            authorize(&credentials(), &[good.as_bytes(), good.as_bytes()], Allow::Checks),
+            Err(Denied::Unknown)
+        );
+    }
+
+    #[test]
+    fn a_credential_opens_only_its_own_routes() {
+        assert_eq!(check("Bearer token"), Err(Denied::NotAllowed("jobs".into())));
+        assert_eq!(authorize(&credentials(), &[b"Bearer token"], Allow::Artifacts), Ok(()));
+    }
+
+    #[test]
+    fn without_credentials_everybody_may() {
+        assert_eq!(authorize(&[], &[], Allow::Checks), Ok(()));
+    }
+}

@@ -1,0 +1,313 @@
+//! The calls to Azure DevOps, in the forms that Microsoft's own clients use.
+//!
+//! api-versions: 2.0-preview.1 for events is the one value that every document and server version has; 6.0 for the rest
+//! is the newest that Server 2020 knows.
+
+use super::{Entry, TokenScheme};
+use crate::call::Request;
+use crate::guid::Guid;
+use crate::secret::Secret;
+use crate::time::Wall;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::time::Duration;
+
+/// Where a check is answered: Azure DevOps's ids, as parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Callback {
+    /// The configured entry's URL.
+    pub entry: String,
+    /// ProjectId.
+    pub project: Guid,
+    /// HubName.
+    pub hub: HubName,
+    /// PlanId.
+    pub plan: Guid,
+    /// JobId.
+    pub job: Guid,
+    /// TaskInstanceId: the timeline record of the check.
+    pub task: Guid,
+    /// TimelineId, without which no log can be linked to the record.
+    pub timeline: Option<Guid>,
+    /// BuildId, which the user adds to the headers.
+    pub build: Option<u64>,
+}
+
+/// The hub that a plan belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HubName {
+    /// A check.
+    Checks,
+    /// An agentless job of a YAML pipeline.
+    Build,
+    /// An agentless job of a classic release.
+    Release,
+}
+
+impl HubName {
+    /// Reads a hub's name in any case.
+    ///
+    /// # Errors
+    /// What is wrong, as the end of a sentence that begins with the field's name.
+    pub fn parse(text: &str) -> Result<HubName, &'static str> {
+        match text.to_ascii_lowercase().as_str() {
+            "checks" => Ok(HubName::Checks),
+            "build" => Ok(HubName::Build),
+            "release" => Ok(HubName::Release),
+            "gates" => Err(
+                "is the hub of classic release gates, which Testrelay does not serve: use a check on an environment or service connection",
+            ),
+            _ => Err("must be `checks`, `build` or `release`; send `$(system.HostType)`"),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            HubName::Checks => "checks",
+            HubName::Build => "build",
+            HubName::Release => "release",
+        }
+    }
+}
+
+/// A log's id, which [`create_log`]'s answer gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogId {
+    /// Never 0: a record that is linked to log 0 shows none.
+    pub id: u64,
+}
+
+/// Creates the log of the check's record, or finds it: the call is idempotent by path.
+pub fn create_log(entry: &Entry, callback: &Callback, token: &Secret) -> Request {
+    let body = json!({"path": format!("logs\\{}", callback.task)}).to_string();
+    post(entry, token, format!("{}/logs?api-version=6.0", plan(entry, callback)), JSON, body)
+}
+
+/// Appends lines, each with its line feed, to a log.
+pub fn append_log(entry: &Entry, callback: &Callback, token: &Secret, log: LogId, lines: String) -> Request {
+    let path = format!("{}/logs/{}?api-version=6.0", plan(entry, callback), log.id);
+    post(entry, token, path, "application/octet-stream", lines)
+}
+
+/// Shows the log on the check's record. PATCH is a merge: what is not named stays.
+pub fn link_log(
+    entry: &Entry,
+    callback: &Callback,
+    token: &Secret,
+    timeline: Guid,
+    log: Option<LogId>,
+) -> Request {
+    let mut record = json!({"id": callback.task, "state": "inProgress"});
+    if let (Some(log), Some(members)) = (log, record.as_object_mut()) {
+        members.insert("log".into(), json!({"id": log.id}));
+    }
+    let body = json!({"count": 1, "value": [record]}).to_string();
+    let path = format!("{}/timelines/{timeline}/records?api-version=6.0", plan(entry, callback));
+    Request { method: "PATCH", ..post(entry, token, path, JSON, body) }
+}
+
+/// The decision. `taskId` is the instance (TaskInstanceId), never the task's definition; names are case-sensitive.
+pub fn complete_task(entry: &Entry, callback: &Callback, token: &Secret, succeeded: bool) -> Request {
+    let result = if succeeded { "succeeded" } else { "failed" };
+    let body =
+        json!({"name": "TaskCompleted", "taskId": callback.task, "jobId": callback.job, "result": result});
+    let path = format!("{}/events?api-version=2.0-preview.1", plan(entry, callback));
+    post(entry, token, path, JSON, body.to_string())
+}
+
+/// Reads a build, for its start.
+pub fn build(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> Request {
+    get(entry, token, format!("{}/_apis/build/builds/{build}?api-version=6.0", project(entry, callback)))
+}
+
+/// Reads a build's timeline, for the start of a stage.
+pub fn timeline(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> Request {
+    get(
+        entry,
+        token,
+        format!("{}/_apis/build/builds/{build}/timeline?api-version=6.0", project(entry, callback)),
+    )
+}
+
+/// When a build started, from [`build`]'s answer.
+pub fn build_start(body: &[u8]) -> Option<Wall> {
+    #[derive(Deserialize)]
+    struct Build {
+        #[serde(rename = "startTime")]
+        start_time: Option<String>,
+    }
+    Wall::parse(&serde_json::from_slice::<Build>(body).ok()?.start_time?)
+}
+
+/// When the newest attempt of a stage started, and which attempt that is, from [`timeline`]'s answer.
+///
+/// # Errors
+/// Why it cannot be told.
+pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str> {
+    #[derive(Deserialize)]
+    struct Timeline {
+        records: Vec<Record>,
+    }
+    #[derive(Deserialize)]
+    struct Record {
+        #[serde(rename = "type")]
+        kind: Option<String>,
+        name: Option<String>,
+        identifier: Option<String>,
+        attempt: Option<u32>,
+        #[serde(rename = "startTime")]
+        start_time: Option<String>,
+    }
+    let timeline: Timeline =
+        serde_json::from_slice(body).map_err(|_| "the build's timeline could not be read")?;
+    let is_stage = |record: &&Record| {
+        record.kind.as_deref() == Some("Stage")
+            && [&record.name, &record.identifier].iter().any(|name| name.as_deref() == Some(stage))
+    };
+    let newest = timeline.records.iter().filter(is_stage).max_by_key(|record| record.attempt.unwrap_or(1));
+    let newest = newest.ok_or("the build has no stage of this name")?;
+    let start = newest.start_time.as_deref().and_then(Wall::parse).ok_or("that stage has not started")?;
+    Ok((start, newest.attempt.unwrap_or(1)))
+}
+
+const JSON: &str = "application/json";
+
+/// Azure DevOps delays a busy client by up to 30 s before it refuses it; what is slower than this is tried again.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+fn project(entry: &Entry, callback: &Callback) -> String {
+    format!("{}/{}", entry.prefix(), callback.project)
+}
+
+fn plan(entry: &Entry, callback: &Callback) -> String {
+    let Callback { hub, plan, .. } = callback;
+    format!("{}/_apis/distributedtask/hubs/{}/plans/{plan}", project(entry, callback), hub.as_str())
+}
+
+fn post(entry: &Entry, token: &Secret, path: String, content_type: &str, body: String) -> Request {
+    let mut request = get(entry, token, path);
+    request.method = "POST";
+    request.headers.push(("content-type", content_type.into()));
+    request.body = body.into_bytes();
+    request
+}
+
+fn get(entry: &Entry, token: &Secret, path: String) -> Request {
+    let token = token.reveal();
+    let authorization = match entry.scheme {
+        TokenScheme::Bearer => format!("Bearer {token}"),
+        TokenScheme::Basic => format!("Basic {}", STANDARD.encode(format!(":{token}"))),
+    };
+    Request {
+        cluster: entry.cluster.clone(),
+        method: "GET",
+        scheme: entry.scheme_name(),
+        authority: entry.authority(),
+        path,
+        headers: vec![
+            ("accept", JSON.into()),
+            ("authorization", authorization),
+            ("user-agent", crate::USER_AGENT.into()),
+            // Asks for 401 where a browser would be sent to a sign-in page; Microsoft's clients send it too.
+            ("x-tfs-fedauthredirect", "Suppress".into()),
+        ],
+        body: Vec::new(),
+        timeout: TIMEOUT,
+        most_body: 8 << 20,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn callback() -> Callback {
+        let guid = |n: char| {
+            Guid::parse(&"11111111-1111-1111-1111-111111111111".replace('1', &n.to_string())).unwrap()
+        };
+        Callback {
+            entry: "https://dev.azure.com/fabrikam".into(),
+            project: guid('1'),
+            hub: HubName::Checks,
+            plan: guid('2'),
+            job: guid('3'),
+            task: guid('4'),
+            timeline: Some(guid('5')),
+            build: Some(4711),
+        }
+    }
+
+    fn entry(url: &str, scheme: TokenScheme) -> Entry {
+        Entry::parse(url, "azure".into(), scheme).unwrap()
+    }
+
+    fn header<'a>(request: &'a Request, name: &str) -> &'a str {
+        request.headers.iter().find(|(n, _)| *n == name).map_or("", |(_, value)| value)
+    }
+
+    #[test]
+    fn the_decision_has_the_exact_wire_form() {
+        let entry = entry("https://dev.azure.com/fabrikam/", TokenScheme::Bearer);
+        let request = complete_task(&entry, &callback(), &Secret::new("tok".into()), true);
+        assert_eq!(
+            (request.method, request.scheme, request.authority.as_str()),
+            ("POST", "https", "dev.azure.com")
+        );
+        assert_eq!(
+            request.path,
+            "/fabrikam/11111111-1111-1111-1111-111111111111/_apis/distributedtask/hubs/checks/plans/22222222-2222-2222-2222-222222222222/events?api-version=2.0-preview.1"
+        );
+        assert_eq!(header(&request, "authorization"), "Bearer tok");
+        assert_eq!(header(&request, "content-type"), "application/json");
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!(
+            body,
+            json!({"name": "TaskCompleted", "taskId": "44444444-4444-4444-4444-444444444444",
+                   "jobId": "33333333-3333-3333-3333-333333333333", "result": "succeeded"})
+        );
+    }
+
+    #[test]
+    fn a_server_behind_a_path_and_port_is_called_there() {
+        let entry = entry("http://tfs:8080/tfs/DefaultCollection", TokenScheme::Basic);
+        let request = create_log(&entry, &callback(), &Secret::new("tok".into()));
+        assert!(request.path.starts_with("/tfs/DefaultCollection/11111111-"), "{}", request.path);
+        assert_eq!((request.scheme, request.authority.as_str()), ("http", "tfs:8080"));
+        assert_eq!(header(&request, "authorization"), "Basic OnRvaw==");
+        assert_eq!(request.body, br#"{"path":"logs\\44444444-4444-4444-4444-444444444444"}"#);
+    }
+
+    #[test]
+    fn a_record_is_patched_in_its_wrapper_and_never_with_log_0() {
+        let entry = entry("https://dev.azure.com/fabrikam", TokenScheme::Bearer);
+        let timeline = callback().timeline.unwrap();
+        let patch = |log| link_log(&entry, &callback(), &Secret::new("t".into()), timeline, log);
+        let body: serde_json::Value = serde_json::from_slice(&patch(Some(LogId { id: 3 })).body).unwrap();
+        assert_eq!(
+            body,
+            json!({"count": 1, "value": [{"id": callback().task, "state": "inProgress", "log": {"id": 3}}]})
+        );
+        assert!(!String::from_utf8(patch(None).body).unwrap().contains("log"));
+    }
+
+    #[test]
+    fn a_stages_start_is_that_of_its_newest_attempt() {
+        let timeline = json!({"records": [
+            {"type": "Stage", "name": "Test", "identifier": "test", "attempt": 1, "startTime": "2026-01-23T16:00:00Z"},
+            {"type": "Stage", "name": "Test", "identifier": "test", "attempt": 2, "startTime": "2026-01-23T17:00:00.5Z"},
+            {"type": "Job", "name": "Deploy", "attempt": 1, "startTime": null},
+            {"type": "Stage", "name": "Deploy", "attempt": 1, "startTime": null}
+        ]})
+        .to_string();
+        let start = |stage| stage_start(timeline.as_bytes(), stage);
+        let want = (Wall::parse("2026-01-23T17:00:00.5Z").unwrap(), 2);
+        assert_eq!(start("Test"), Ok(want));
+        assert_eq!(start("test"), Ok(want));
+        assert_eq!(start("Deploy"), Err("that stage has not started"));
+        assert_eq!(start("Nope"), Err("the build has no stage of this name"));
+        assert!(stage_start(b"<html>", "Test").is_err());
+    }
+}

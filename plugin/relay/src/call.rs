@@ -1,0 +1,170 @@
+//! Calls to the two clusters: what goes out, and the five kinds of what becomes of it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Which of a [`Lead`](crate::Lead)'s calls an outcome belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// An HTTP request through one of Envoy's clusters. It may hold a credential, hence no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The Envoy cluster.
+    pub cluster: String,
+    /// The method.
+    pub method: &'static str,
+    /// `:scheme`.
+    pub scheme: &'static str,
+    /// `:authority`.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body; empty for none.
+    pub body: Vec<u8>,
+    /// When to give up. Never zero: Envoy takes 0 ms for "no timeout at all".
+    pub timeout: Duration,
+    /// How much of an answer's body is worth having, in bytes. A larger body is not copied into the VM.
+    pub most_body: usize,
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Somebody answered: the server, or Envoy in its place.
+    Response(Response),
+    /// Nobody answered.
+    Failed(Fault),
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// `:status`.
+    pub status: u16,
+    /// `content-type`; empty if there was none.
+    pub content_type: String,
+    /// `retry-after`, if it was a number of seconds.
+    pub retry_after: Option<Duration>,
+    /// A 503 or 504 that Envoy made itself: no `x-envoy-upstream-service-time`, which its router adds to every answer
+    /// of an upstream.
+    pub from_envoy: bool,
+    /// The body, or its size where that was over the request's `most_body`.
+    pub body: Result<Vec<u8>, usize>,
+}
+
+/// Why a call has no usable answer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The server answered with this status.
+    Status(u16),
+    /// Envoy could not connect (its own 503).
+    NoConnection,
+    /// Envoy waited for the request's timeout (its own 504).
+    NoAnswer,
+    /// The connection broke in the middle of the answer.
+    Reset,
+    /// Envoy refused the call at once: circuit breaker, or no healthy host.
+    Refused,
+    /// Envoy has no cluster of this name.
+    UnknownCluster(String),
+    /// No callback came.
+    Lost,
+    /// The body is larger than is read.
+    TooLarge(usize),
+    /// The body is not JSON; with its content type.
+    NotJson(String),
+    /// The body is JSON that ends in the middle.
+    Truncated,
+    /// The body is JSON, and not what was asked for.
+    Unexpected(&'static str),
+}
+
+impl Response {
+    /// Whether this is a web page, which no API of the two answers with when all is well.
+    pub fn is_html(&self) -> bool {
+        self.content_type.to_ascii_lowercase().starts_with("text/html")
+    }
+
+    /// The answer's status as a fault, Envoy's own answers told from the server's.
+    pub fn fault(&self) -> Fault {
+        match (self.from_envoy, self.status) {
+            (true, 504) => Fault::NoAnswer,
+            (true, 503) => Fault::NoConnection,
+            (_, status) => Fault::Status(status),
+        }
+    }
+
+    /// Reads a 200's body as JSON of type `T`.
+    ///
+    /// # Errors
+    /// Which fault it is instead.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
+        if self.status != 200 || self.from_envoy {
+            return Err(self.fault());
+        }
+        let body = self.body.as_deref().map_err(|size| Fault::TooLarge(*size))?;
+        serde_json::from_slice(body).map_err(|e| match e.classify() {
+            serde_json::error::Category::Eof => Fault::Truncated,
+            serde_json::error::Category::Data => Fault::Unexpected("JSON of another shape"),
+            _ => Fault::NotJson(crate::text::excerpt(&self.content_type)),
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    /// As it stands in `could not be asked since 14:02 UTC (HTTP 503 × 31)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Status(status) => write!(f, "HTTP {status}"),
+            Fault::NoConnection => f.write_str("no connection"),
+            Fault::NoAnswer => f.write_str("no answer in time"),
+            Fault::Reset => f.write_str("connection broken"),
+            Fault::Refused => f.write_str("refused by Envoy's circuit breaker or for want of a healthy host"),
+            Fault::UnknownCluster(name) => write!(f, "Envoy has no cluster `{name}`"),
+            Fault::Lost => f.write_str("call lost"),
+            Fault::TooLarge(size) => write!(f, "an answer of {} MiB", size >> 20),
+            Fault::NotJson(content_type) if content_type.is_empty() => {
+                f.write_str("an answer that is not JSON")
+            }
+            Fault::NotJson(content_type) => write!(f, "an answer that is not JSON ({content_type})"),
+            Fault::Truncated => f.write_str("JSON cut off in the middle"),
+            Fault::Unexpected(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Percent-encodes `text` for a query or a path segment: all but RFC 3986's unreserved characters.
+pub fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_in_a_body_is_named() {
+        let response = |body: &str, content_type: &str| Response {
+            status: 200,
+            content_type: content_type.into(),
+            retry_after: None,
+            from_envoy: false,
+            body: Ok(body.as_bytes().to_vec()),
+        };
+        let fault =
+            |body, content_type| response(body, content_type).json::<Vec<u32>>().unwrap_err().to_string();
+        assert_eq!(fault("<html>", "text/html"), "an answer that is not JSON (text/html)");
+        assert_eq!(fault("[1, 2", "application/json"), "JSON cut off in the middle");
+        assert_eq!(fault("{}", "application/json"), "JSON of another shape");
+        assert_eq!(response("[1]", "").json::<Vec<u32>>(), Ok(vec![1]));
+    }
+}

@@ -1,0 +1,383 @@
+//! A check: its identity, what it asks, and where in its life it is.
+//!
+//! ```text
+//! Accepted → Proven → Watching → Decided → Done → gone
+//! ```
+
+use crate::azure::{Callback, LogId};
+use crate::expect::Expect;
+use crate::guid::Guid;
+use crate::hash::fnv1a;
+use crate::ledger::BUCKETS;
+use crate::secret::Secret;
+use crate::tag::Tag;
+use crate::time::{Mono, Now, Wall};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// What makes a delivery the same check: PlanId, JobId and TaskInstanceId.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CheckKey {
+    /// PlanId.
+    pub plan: Guid,
+    /// JobId.
+    pub job: Guid,
+    /// TaskInstanceId.
+    pub task: Guid,
+}
+
+impl CheckKey {
+    /// The key of the check that is answered at `callback`.
+    pub fn of(callback: &Callback) -> CheckKey {
+        CheckKey { plan: callback.plan, job: callback.job, task: callback.task }
+    }
+
+    /// The ledger's bucket that it lives in.
+    pub fn bucket(&self) -> u16 {
+        u16::try_from(self.hash() % u64::from(BUCKETS)).unwrap_or_default()
+    }
+
+    /// A short name for logs and answers.
+    pub fn id(&self) -> String {
+        format!("{:016x}", self.hash())
+    }
+
+    fn hash(&self) -> u64 {
+        fnv1a(&[*self.plan.bytes(), *self.job.bytes(), *self.task.bytes()].concat())
+    }
+}
+
+/// What the ledger keeps of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Which check.
+    pub key: CheckKey,
+    /// Pending or done.
+    pub state: State,
+}
+
+/// Pending or done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// A TaskCompleted is owed.
+    Pending(Box<Pending>),
+    /// It was delivered, or nobody wants it any more. Kept for [`DONE_STAYS`], to answer late deliveries.
+    Done(Done),
+}
+
+/// How long a done check is remembered.
+pub const DONE_STAYS: Duration = Duration::from_secs(600);
+
+/// A check whose TaskCompleted is owed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Where it is answered.
+    pub callback: Callback,
+    /// What it asks; `None` where that could not be understood and the check was rejected.
+    pub ask: Option<Ask>,
+    /// A fingerprint of the tag and the policies as they were sent: a later delivery must have the same.
+    pub sent: u64,
+    /// The tokens that came with its deliveries.
+    pub tokens: Tokens,
+    /// How many times it was delivered.
+    pub delivery: u32,
+    /// When it was first accepted.
+    pub accepted: Now,
+    /// When its token ends, on the wall clock.
+    pub token_end: Wall,
+    /// The latest time of the decision, so that it arrives before the token's end.
+    pub decide_by: Wall,
+    /// The log in Azure DevOps.
+    pub log: Log,
+    /// Who is sending the TaskCompleted just now.
+    pub claim: Option<Claim>,
+    /// VMs that fell while they read an answer for this check.
+    pub falls: Falls,
+    /// Where in its life it is.
+    pub phase: Phase,
+}
+
+/// What a check asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// The tag of its executions.
+    pub tag: Tag,
+    /// What must be there.
+    pub expect: Expect,
+    /// How long the counted set must have been the same.
+    pub settle: Duration,
+    /// The total deadline, counted from its acceptance.
+    pub timeout: Duration,
+    /// How long the expected may take to appear, counted while Testkube answers.
+    pub appear_timeout: Duration,
+    /// The stage whose newest start is the lower bound.
+    pub since_stage: Option<String>,
+}
+
+/// The newest token and the one before it. On a refusal the other one is tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    newest: Secret,
+    previous: Option<Secret>,
+    use_previous: bool,
+}
+
+impl Tokens {
+    /// The token of a first delivery.
+    pub fn new(token: Secret) -> Tokens {
+        Tokens { newest: token, previous: None, use_previous: false }
+    }
+
+    /// The token to present.
+    pub fn current(&self) -> &Secret {
+        self.previous.as_ref().filter(|_| self.use_previous).unwrap_or(&self.newest)
+    }
+
+    /// A further delivery's token. The same one again changes nothing but which is tried next.
+    pub fn add(&mut self, token: Secret) {
+        if !self.newest.is(token.reveal().as_bytes()) {
+            self.previous = Some(std::mem::replace(&mut self.newest, token));
+        }
+        self.use_previous = false;
+    }
+
+    /// Azure DevOps refused the current one.
+    pub fn refused(&mut self) {
+        self.use_previous = self.previous.is_some() && !self.use_previous;
+    }
+
+    /// What remains of the newest token in a [`Done`].
+    pub fn print(&self) -> u64 {
+        fnv1a(self.newest.reveal().as_bytes())
+    }
+}
+
+/// The log of a check in Azure DevOps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Log {
+    /// Not created yet.
+    Unopened,
+    /// Created.
+    Open(LogId),
+    /// Azure DevOps does not let this token write one.
+    Off,
+}
+
+/// The right to send a TaskCompleted. Until it is over or answered, nobody else sends one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The context that sends.
+    pub holder: u64,
+    /// Which of its sends.
+    pub send: u64,
+    /// The delivery whose token it uses.
+    pub delivery: u32,
+    /// When an answer can no longer come.
+    pub until: Mono,
+}
+
+/// How often in a row a VM fell over this check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Falls {
+    /// How often.
+    pub count: u32,
+    /// The last time.
+    pub last: Mono,
+}
+
+/// Where in its life a pending check is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Azure DevOps has not yet been seen to take its token: Testkube is not asked anything for it.
+    Accepted,
+    /// Azure DevOps took its token; the lower bound is being found.
+    Proven,
+    /// Testkube is asked.
+    Watching(Watch),
+    /// The decision is to be delivered.
+    Decided(Decided),
+}
+
+/// What a check that waits for its executions remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Executions scheduled before this do not count.
+    pub bound: Wall,
+    /// Where the bound comes from, in words.
+    pub bound_from: String,
+    /// The counted set when it was last seen to change.
+    pub seen: Option<Seen>,
+    /// For how long the expected was absent while Testkube answered.
+    pub absent: Duration,
+}
+
+/// A counted set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// [`Assessment::print`](crate::verdict::Assessment::print).
+    pub print: u64,
+    /// Since when it is the same.
+    pub since: Mono,
+    /// Its members, shortened.
+    pub members: Vec<u32>,
+}
+
+/// A decision that is to be delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Which.
+    pub outcome: Outcome,
+    /// Why, for the people at the pipeline.
+    pub reason: String,
+    /// When.
+    pub at: Wall,
+    /// What of it is delivered next.
+    pub next: Delivery,
+}
+
+/// The steps of a delivery, in their order. Only the event is owed; the others are given up after three tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Create the log.
+    OpenLog,
+    /// Append the log line.
+    Line,
+    /// Link the log to the record.
+    Link,
+    /// Send the TaskCompleted.
+    Event,
+}
+
+/// A decision. Only [`Outcome::Passed`] is posted as `succeeded`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every counted execution passed.
+    Passed,
+    /// All ended, and one did not pass.
+    Failed,
+    /// It could not be determined.
+    Inconclusive,
+    /// The request could not be evaluated.
+    Rejected,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Passed => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::Inconclusive => "failed (could not be determined)",
+            Outcome::Rejected => "failed (rejected)",
+        })
+    }
+}
+
+/// A check that is over. No token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What was decided; `None` where the run was over, or the token refused, before a decision.
+    pub outcome: Option<Outcome>,
+    /// Whether Azure DevOps took the TaskCompleted.
+    pub reported: bool,
+    /// When.
+    pub at: Now,
+    /// A fingerprint of the token that it was delivered with.
+    pub token: u64,
+}
+
+impl Pending {
+    /// What is done when a decision is made.
+    pub fn decide(&mut self, outcome: Outcome, reason: String, at: Wall) {
+        let next = match self.log {
+            Log::Unopened => Delivery::OpenLog,
+            Log::Open(_) => Delivery::Line,
+            Log::Off => Delivery::Event,
+        };
+        let reason = crate::text::clip(reason, 1_500);
+        self.phase = Phase::Decided(Decided { outcome, reason, at, next });
+    }
+
+    /// What remains of it at its end.
+    pub fn done(&self, reported: bool, at: Now) -> Done {
+        let outcome = match &self.phase {
+            Phase::Decided(decided) => Some(decided.outcome),
+            _ => None,
+        };
+        Done { outcome, reported, at, token: self.tokens.print() }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::azure::HubName;
+
+    pub(crate) fn guid(n: u32) -> Guid {
+        Guid::parse(&format!("{n:08x}-0000-4000-8000-000000000001")).unwrap()
+    }
+
+    pub(crate) fn record(n: u32) -> Record {
+        let callback = Callback {
+            entry: "https://dev.azure.com/fabrikam".into(),
+            project: guid(1),
+            hub: HubName::Checks,
+            plan: guid(n),
+            job: guid(n),
+            task: guid(n),
+            timeline: Some(guid(n)),
+            build: Some(4711),
+        };
+        let pending = Pending {
+            ask: None,
+            sent: 0,
+            tokens: Tokens::new(Secret::new("token".into())),
+            delivery: 1,
+            accepted: Now::default(),
+            token_end: Wall(0),
+            decide_by: Wall(0),
+            log: Log::Unopened,
+            claim: None,
+            falls: Falls::default(),
+            phase: Phase::Accepted,
+            callback,
+        };
+        Record { key: CheckKey::of(&pending.callback), state: State::Pending(Box::new(pending)) }
+    }
+
+    impl Record {
+        pub(crate) fn make_large(&mut self, bytes: usize) {
+            if let State::Pending(pending) = &mut self.state {
+                pending.tokens = Tokens::new(Secret::new("x".repeat(bytes)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_token_gives_way_to_the_other_and_back() {
+        let token = |text: &str| Secret::new(text.into());
+        let mut tokens = Tokens::new(token("a"));
+        tokens.refused();
+        assert_eq!(tokens.current(), &token("a"));
+        tokens.add(token("b"));
+        assert_eq!(tokens.current(), &token("b"));
+        tokens.refused();
+        assert_eq!(tokens.current(), &token("a"));
+        tokens.refused();
+        assert_eq!(tokens.current(), &token("b"));
+        tokens.add(token("b"));
+        tokens.refused();
+        assert_eq!(tokens.current(), &token("a"));
+    }
+
+    #[test]
+    fn a_record_comes_back_from_its_json() {
+        let json = serde_json::to_string(&record(1)).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record(1));
+    }
+}

@@ -1,0 +1,402 @@
+//! The plugin's configuration: JSON in, validated types out.
+//!
+//! Parsing is strict, because a field that is misspelt and ignored is a gate that is open: unknown fields are
+//! refused, and every error says which field it is about, what stood there and what is allowed. Secrets are
+//! named by environment variables and never stand in the configuration, which Envoy shows in `/config_dump`.
+
+mod fields;
+
+use crate::auth::{Allow, Credential, Kind};
+use crate::azure::{Entry, TokenScheme};
+use crate::secret::Secret;
+use crate::tag::TagRule;
+use fields::Fields;
+pub use fields::{ConfigError, ConfigErrors};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Everything that one plugin configuration says.
+#[derive(Debug)]
+pub struct Config {
+    /// Which ledger and leader this configuration shares; `None`: the host's `plugin_name` says it.
+    pub instance: Option<String>,
+    /// Where Testrelay's own routes begin; no slash at the end, `/testrelay` by default.
+    pub base_path: String,
+    /// What happens to requests that are not Testrelay's.
+    pub passthrough: Passthrough,
+    /// Where Testkube is.
+    pub testkube: Testkube,
+    /// The Azure DevOps collections that checks may come from.
+    pub azure_devops: Vec<Entry>,
+    /// Who may call; empty only with `insecure_no_auth`.
+    pub credentials: Vec<Credential>,
+    /// What a tag must look like.
+    pub tag: TagRule,
+    /// Whether the filter's Envoy hands a request's body over before its headers go on
+    /// (`allow_on_headers_stop_iteration`).
+    pub read_body: bool,
+    /// Bounds and defaults for checks.
+    pub checks: Checks,
+    /// A fingerprint of the configuration's text: two root contexts with the same one are interchangeable.
+    pub fingerprint: u64,
+}
+
+/// What happens to a request for a path that is neither Testrelay's nor one of Testkube's artifact paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passthrough {
+    /// 404: this Envoy exists for Testrelay alone.
+    Artifacts,
+    /// Untouched: this Envoy is Testkube's own sidecar.
+    All,
+}
+
+/// Where Testkube is and how it is asked.
+#[derive(Debug)]
+pub struct Testkube {
+    /// The Envoy cluster.
+    pub cluster: String,
+    /// The `:authority` of calls.
+    pub authority: String,
+    /// `/v1` for the API server; `/organizations/{org}/environments/{env}/agent` for a control plane.
+    pub api_prefix: String,
+    /// A control plane's API token.
+    pub token: Option<Secret>,
+}
+
+/// Bounds and defaults for checks.
+#[derive(Debug)]
+pub struct Checks {
+    /// The total deadline.
+    pub timeout: Duration,
+    /// How long the expected executions may take to appear, counted while Testkube answers.
+    pub appear_timeout: Duration,
+    /// How far before its arrival a check looks for executions when nothing better is known.
+    pub lookback: Duration,
+    /// How far Testkube's clock may be behind Azure DevOps's.
+    pub clock_skew: Duration,
+    /// Whether a check that does not say what it expects is rejected.
+    pub require_expect: bool,
+    /// How many checks may be pending.
+    pub max_pending: u32,
+}
+
+/// The longest deadline a check may have: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn,
+/// "Invoke Azure Function / REST API checks"), and half an hour is kept for the callback.
+pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(47 * 3600 + 1800);
+
+impl Config {
+    /// Reads a configuration. `environment` looks up environment variables; it is asked only for the names that
+    /// `secret_env`, `secret_env_next` and `bearer_env` give.
+    ///
+    /// # Errors
+    /// All that is wrong with it, not just the first thing.
+    pub fn parse(text: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
+        let value: Value = serde_json::from_slice(text).map_err(|e| {
+            ConfigErrors::one("", format!("the plugin configuration is not JSON: {e} (a StringValue that holds a JSON object is expected)"))
+        })?;
+        let mut errors = ConfigErrors::default();
+        let mut top = Fields::new("", &value, &mut errors);
+        let config = Config {
+            instance: top.text("instance", "letters, digits, `-`, `_` and `.`, at most 64", is_instance),
+            base_path: top
+                .text("base_path", "a path such as \"/testrelay\", without a slash at its end", is_base_path)
+                .unwrap_or_else(|| "/testrelay".into()),
+            passthrough: top
+                .choice("passthrough", &[("artifacts", Passthrough::Artifacts), ("all", Passthrough::All)])
+                .unwrap_or(Passthrough::Artifacts),
+            testkube: testkube(top.required_object("testkube"), environment),
+            azure_devops: top.list("azure_devops", true, azure_devops),
+            credentials: top.list("credentials", false, |fields| credential(fields, environment)),
+            tag: tag(top.object("tag")),
+            read_body: top.flag("read_body").unwrap_or(false),
+            checks: checks(top.object("checks")),
+            fingerprint: crate::hash::fnv1a(text),
+        };
+        let insecure = top.flag("insecure_no_auth").unwrap_or(false);
+        let credentials_given = top.was_given("credentials");
+        top.finish();
+        if !insecure && !credentials_given {
+            errors.push("credentials", "missing: without credentials anyone who reaches this Envoy can start checks. Configure at least one, or say \"insecure_no_auth\": true");
+        }
+        if insecure && !config.credentials.is_empty() {
+            errors.push(
+                "insecure_no_auth",
+                "is true although credentials are configured: take one of the two away",
+            );
+        }
+        unique(&mut errors, "azure_devops", "url", config.azure_devops.iter().map(Entry::url));
+        unique(&mut errors, "credentials", "name", config.credentials.iter().map(|c| c.name.clone()));
+        errors.into_result(config)
+    }
+}
+
+fn testkube(fields: Option<Fields<'_>>, environment: &dyn Fn(&str) -> Option<String>) -> Testkube {
+    let Some(mut fields) = fields else {
+        return Testkube {
+            cluster: String::new(),
+            authority: String::new(),
+            api_prefix: String::new(),
+            token: None,
+        };
+    };
+    let testkube = Testkube {
+        cluster: fields.required_text(
+            "cluster",
+            "the name of the Envoy cluster that leads to Testkube's API server",
+            is_cluster,
+        ),
+        authority: fields
+            .text("authority", "a host, with a port if it is not the scheme's own", is_authority)
+            .unwrap_or_else(|| "testkube-api-server:8088".into()),
+        api_prefix: fields
+            .text("api_prefix", "a path such as \"/v1\", without a slash at its end", is_base_path)
+            .unwrap_or_else(|| "/v1".into()),
+        token: fields.secret("bearer_env", environment),
+    };
+    fields.finish();
+    testkube
+}
+
+fn azure_devops(mut fields: Fields<'_>) -> Option<Entry> {
+    let url = fields.required_text(
+        "url",
+        "https://dev.azure.com/<organisation>, https://<organisation>.visualstudio.com, or http(s)://<server>/<path>/<collection> without query, user or `..`",
+        |text| Entry::parse(text, String::new(), TokenScheme::Bearer).is_some(),
+    );
+    let cluster = fields.required_text(
+        "cluster",
+        "the name of the Envoy cluster that leads to this URL's host",
+        is_cluster,
+    );
+    let scheme = fields
+        .choice("auth", &[("bearer", TokenScheme::Bearer), ("basic", TokenScheme::Basic)])
+        .unwrap_or(TokenScheme::Bearer);
+    fields.finish();
+    Entry::parse(&url, cluster, scheme)
+}
+
+fn credential(mut fields: Fields<'_>, environment: &dyn Fn(&str) -> Option<String>) -> Option<Credential> {
+    let name = fields.required_text("name", "letters, digits, `-`, `_` and `.`, at most 64", is_instance);
+    let kind = fields.required_choice("kind", &[("basic", false), ("bearer", true)]);
+    let username =
+        fields.text("username", "at least one character, and no `:`", |t| !t.is_empty() && !t.contains(':'));
+    let kind = match (kind?, username) {
+        (true, None) => Kind::Bearer,
+        (false, Some(username)) => Kind::Basic { username },
+        (true, Some(_)) => {
+            fields.error(
+                "username",
+                "a bearer credential has no user name: take it away, or say \"kind\": \"basic\"",
+            );
+            Kind::Bearer
+        }
+        (false, None) => {
+            fields.error(
+                "username",
+                "missing: a basic credential needs the user name of the service connection",
+            );
+            Kind::Bearer
+        }
+    };
+    let secret = fields.required_secret("secret_env", environment);
+    let next = fields.secret("secret_env_next", environment);
+    let allow = fields.choices("allow", &[("checks", Allow::Checks), ("artifacts", Allow::Artifacts)]);
+    fields.finish();
+    Some(Credential { name, kind, secrets: [secret, next].into_iter().flatten().collect(), allow })
+}
+
+fn tag(fields: Option<Fields<'_>>) -> TagRule {
+    let mut rule = TagRule { key: "ado-run".into(), bind_to_build: true };
+    if let Some(mut fields) = fields {
+        if let Some(key) =
+            fields.text("key", "letters, digits, `-`, `_`, `.` and `/`, at most 128", crate::tag::is_key)
+        {
+            rule.key = key;
+        }
+        rule.bind_to_build = fields.flag("bind_to_build").unwrap_or(true);
+        fields.finish();
+    }
+    rule
+}
+
+fn checks(fields: Option<Fields<'_>>) -> Checks {
+    let mut checks = Checks {
+        timeout: Duration::from_secs(12 * 3600),
+        appear_timeout: Duration::from_secs(30 * 60),
+        lookback: Duration::from_secs(6 * 3600),
+        clock_skew: Duration::from_secs(30),
+        require_expect: false,
+        max_pending: 2048,
+    };
+    let Some(mut fields) = fields else { return checks };
+    let second = Duration::from_secs(1);
+    let day = Duration::from_secs(24 * 3600);
+    fields.duration("timeout", second..=LONGEST_TIMEOUT, &mut checks.timeout);
+    fields.duration("appear_timeout", second..=LONGEST_TIMEOUT, &mut checks.appear_timeout);
+    fields.duration("lookback", Duration::ZERO..=30 * day, &mut checks.lookback);
+    fields.duration("clock_skew", Duration::ZERO..=day, &mut checks.clock_skew);
+    checks.require_expect = fields.flag("require_expect").unwrap_or(false);
+    if let Some(n) = fields.number("max_pending", 1..=8192) {
+        checks.max_pending = n;
+    }
+    fields.finish();
+    checks
+}
+
+fn unique(errors: &mut ConfigErrors, list: &str, field: &str, values: impl Iterator<Item = String>) {
+    let mut seen = std::collections::BTreeSet::new();
+    for (i, value) in values.enumerate() {
+        if !seen.insert(value.to_ascii_lowercase()) {
+            errors.push(&format!("{list}[{i}].{field}"), "stands there twice: each must be its own");
+        }
+    }
+}
+
+fn is_instance(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c))
+}
+
+fn is_base_path(text: &str) -> bool {
+    text.len() > 1
+        && text.starts_with('/')
+        && !text.ends_with('/')
+        && !text.contains("//")
+        && text.split('/').all(|segment| segment != "." && segment != "..")
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"/-_.~".contains(&c))
+}
+
+fn is_cluster(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 253 && text.bytes().all(|c| c.is_ascii_graphic())
+}
+
+fn is_authority(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-.:[]_".contains(&c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn environment(name: &str) -> Option<String> {
+        match name {
+            "PASSWORD" => Some("canary-password".into()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    fn good() -> Value {
+        json!({
+            "testkube": {"cluster": "testkube"},
+            "azure_devops": [{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}],
+            "credentials": [{"name": "a", "kind": "basic", "username": "u", "secret_env": "PASSWORD", "allow": ["checks"]}]
+        })
+    }
+
+    fn parse(value: &Value) -> Result<Config, String> {
+        Config::parse(value.to_string().as_bytes(), &environment).map_err(|e| e.to_string())
+    }
+
+    fn with(change: impl FnOnce(&mut Value)) -> String {
+        let mut value = good();
+        change(&mut value);
+        parse(&value).map(|_| "accepted".to_string()).unwrap_or_else(|e| e)
+    }
+
+    #[test]
+    fn the_smallest_configuration_gets_the_documented_defaults() {
+        let config = parse(&good()).unwrap();
+        assert_eq!(config.base_path, "/testrelay");
+        assert_eq!(config.passthrough, Passthrough::Artifacts);
+        assert_eq!(config.testkube.api_prefix, "/v1");
+        assert_eq!(config.tag.key, "ado-run");
+        assert!(config.tag.bind_to_build && !config.read_body && !config.checks.require_expect);
+        assert_eq!(config.checks.timeout, Duration::from_secs(12 * 3600));
+        assert_eq!(config.checks.max_pending, 2048);
+    }
+
+    #[test]
+    fn an_error_names_the_field_what_it_held_and_what_is_allowed() {
+        let cases = [
+            (with(|v| v["testkube"]["clutser"] = json!("x")), "testkube.clutser: unknown field; allowed are"),
+            (
+                with(|v| v["passthrough"] = json!("everything")),
+                "passthrough: is \"everything\"; allowed are \"artifacts\", \"all\"",
+            ),
+            (
+                with(|v| v["checks"] = json!({"timeout": 30})),
+                "checks.timeout: is 30; write a number and a unit, such as \"5s\", \"10m\", \"12h\"",
+            ),
+            (with(|v| v["checks"] = json!({"timeout": "3d"})), "checks.timeout: is \"3d\""),
+            (with(|v| v["checks"] = json!({"timeout": "48h"})), "from 1s to 47h 30m"),
+            (
+                with(|v| v["checks"] = json!({"max_pending": 10000})),
+                "checks.max_pending: is 10000; allowed are whole numbers from 1 to 8192",
+            ),
+            (with(|v| v["read_body"] = json!("yes")), "read_body: is \"yes\"; allowed are true and false"),
+            (
+                with(|v| v["azure_devops"][0]["url"] = json!("https://dev.azure.com")),
+                "azure_devops[0].url: is \"https://dev.azure.com\"; allowed",
+            ),
+            (with(|v| v["azure_devops"] = json!([])), "azure_devops: is empty"),
+            (
+                with(|v| v["credentials"][0]["allow"] = json!(["deploy"])),
+                "credentials[0].allow[0]: is \"deploy\"; allowed are \"checks\", \"artifacts\"",
+            ),
+            (with(|v| v["credentials"][0]["kind"] = json!("bearer")), "credentials[0].username"),
+            (with(|v| v["credentials"] = json!([])), "credentials: is empty"),
+            (with(|v| drop(v.as_object_mut().unwrap().remove("credentials"))), "insecure_no_auth"),
+            (with(|v| v["base_path"] = json!("testrelay/")), "base_path: is \"testrelay/\""),
+            (with(|v| v["tag"] = json!({"key": "a=b"})), "tag.key: is \"a=b\""),
+            (with(|v| v["testkube"] = json!("testkube")), "testkube: is \"testkube\"; an object is expected"),
+        ];
+        for (got, want) in cases {
+            assert!(got.contains(want), "{got}\n  lacks: {want}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let text = with(|v| {
+            v["passthrough"] = json!(1);
+            v["read_body"] = json!(2);
+        });
+        assert!(text.contains("passthrough") && text.contains("read_body"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_written_into_the_configuration_is_not_repeated() {
+        for text in [
+            with(|v| v["credentials"][0]["secret"] = json!("hunter2")),
+            with(|v| v["credentials"][0]["secret_env"] = json!("hunter2")),
+            with(|v| v["credentials"][0]["secret_env"] = json!("hunter2!")),
+            with(|v| v["credentials"][0]["secret_env"] = json!(["hunter2"])),
+            with(|v| v["testkube"]["bearer_env"] = json!("hunter2")),
+        ] {
+            assert!(text != "accepted" && !text.contains("hunter2"), "{text}");
+        }
+        assert!(with(|v| v["credentials"][0]["secret_env"] = json!("EMPTY")).contains("not set or empty"));
+    }
+
+    #[test]
+    fn a_configuration_without_credentials_must_say_so() {
+        let mut value = good();
+        value.as_object_mut().unwrap().remove("credentials");
+        value["insecure_no_auth"] = json!(true);
+        assert!(parse(&value).unwrap().credentials.is_empty());
+        value["credentials"] = good()["credentials"].clone();
+        assert!(parse(&value).unwrap_err().contains("insecure_no_auth"));
+    }
+
+    #[test]
+    fn what_is_not_json_is_an_error_and_no_panic() {
+        for text in ["", "{", "[]", "null", "\"x\"", "{\"testkube\": [1]}", "\u{feff}{}"] {
+            assert!(Config::parse(text.as_bytes(), &environment).is_err(), "{text}");
+        }
+        assert!(Config::parse(&[0xff, 0xfe], &environment).is_err());
+        assert!(Config::parse("[".repeat(10_000).as_bytes(), &environment).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! GUIDs: Azure DevOps's ids. Parsed once, so that what stands in a call's path is ours and not the caller's.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// A GUID, printed in lower case as `8-4-4-4-12`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Guid([u8; 16]);
+
+impl Guid {
+    /// Reads `8-4-4-4-12` hexadecimal digits of either case. The nil GUID is refused: Azure DevOps sends it for
+    /// "none", never for a thing.
+    pub fn parse(text: &str) -> Option<Guid> {
+        let b = text.as_bytes();
+        if b.len() != 36 {
+            return None;
+        }
+        let mut bytes = [0u8; 16];
+        let mut nibbles = bytes.iter_mut();
+        let mut high: Option<u8> = None;
+        for (i, c) in b.iter().enumerate() {
+            if matches!(i, 8 | 13 | 18 | 23) {
+                if *c != b'-' {
+                    return None;
+                }
+                continue;
+            }
+            let digit = u8::try_from(char::from(*c).to_digit(16)?).ok()?;
+            match high.take() {
+                None => high = Some(digit),
+                Some(h) => *nibbles.next()? = h << 4 | digit,
+            }
+        }
+        (bytes != [0; 16]).then_some(Guid(bytes))
+    }
+
+    /// The sixteen bytes in the order in which they are printed.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Guid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Guid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Guid {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Guid {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        Guid::parse(&text).ok_or_else(|| serde::de::Error::custom("not a GUID"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guid_is_printed_as_azure_devops_writes_it() {
+        let guid = Guid::parse("69F48E94-bdb4-42D7-a560-0f2b54f91cc8").unwrap();
+        assert_eq!(guid.to_string(), "69f48e94-bdb4-42d7-a560-0f2b54f91cc8");
+    }
+
+    #[test]
+    fn what_is_not_quite_a_guid_is_refused() {
+        for text in [
+            "",
+            "00000000-0000-0000-0000-000000000000",
+            "69f48e94bdb442d7a5600f2b54f91cc8",
+            "{69f48e94-bdb4-42d7-a560-0f2b54f91cc8}",
+            "69f48e94-bdb4-42d7-a560-0f2b54f91cc",
+            "69f48e94-bdb4-42d7-a560-0f2b54f91cc8 ",
+            "69f48e94-bdb4-42d7-a560+0f2b54f91cc8",
+            "69f48e94-bdb4-42d7-a560-0f2b54f91cg8",
+            "$(system.planId)",
+        ] {
+            assert_eq!(Guid::parse(text), None, "{text}");
+        }
+    }
+}

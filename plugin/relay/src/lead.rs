@@ -1,0 +1,463 @@
+//! Leading: what one context of the process does on its ticks for all pending checks.
+//!
+//! The ledger is the only truth. What is kept here are calls in flight and a cache that may be lost at any moment: another
+//! context then reads the ledger and goes on.
+
+mod azure_side;
+mod deliver;
+mod watch;
+
+use crate::backoff::Random;
+use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
+use crate::check::{CheckKey, DONE_STAYS, Done, Falls, Outcome, Pending, Phase, Record, State};
+use crate::config::Config;
+use crate::leader::{Candidate, Role};
+use crate::ledger::{BUCKETS, Bucket, Change, Ledger, Store};
+use crate::testkube::Trouble;
+use crate::time::{Mono, Now};
+use azure_side::Step;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+use watch::{Confirm, Reading};
+
+/// What a turn asks of the host.
+pub enum Output {
+    /// Start this call; its outcome goes to [`Lead::answer`].
+    Call(CallId, Request),
+    /// Raise this counter by one.
+    Count(Counter),
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// A decision was delivered.
+    Delivered(Outcome),
+    /// A check ended without its decision being delivered: the run was over, or the token refused or ended.
+    Undelivered,
+    /// A call to Testkube had no usable answer.
+    TestkubeFault,
+    /// A call to Azure DevOps was not taken.
+    AzureFault,
+    /// A leader was lost without a word.
+    Fall,
+}
+
+/// How long after its timeout a call is given up: a callback may never come.
+const GRACE: Duration = Duration::from_secs(5);
+
+const MOST_AZURE_CALLS: usize = 64;
+const MOST_LISTS: usize = 2;
+const MOST_CONFIRMS: usize = 8;
+
+/// Falls further apart than this have nothing to do with each other.
+const FALLS_TOGETHER: Duration = Duration::from_secs(1_800);
+
+/// One root context's leading, while it leads.
+pub struct Lead {
+    config: Rc<Config>,
+    prefix: String,
+    candidate: Candidate,
+    random: Random,
+    leading: bool,
+    brake_until: Mono,
+    buckets: Vec<Bucket>,
+    tasks: BTreeMap<CheckKey, Task>,
+    calls: BTreeMap<CallId, InFlight>,
+    last_call: u64,
+    trouble: Trouble,
+    page_size: u32,
+    /// Until when an Azure DevOps entry has asked to be left alone.
+    quiet: BTreeMap<String, Mono>,
+}
+
+/// What is remembered of a check between two turns.
+#[derive(Default)]
+struct Task {
+    /// Nothing is done before this.
+    next: Mono,
+    /// Failures in a row of the step at hand.
+    tries: u32,
+    /// The delivery that `tries` is about.
+    delivery: u32,
+    /// Whether a call is in flight.
+    calling: bool,
+    /// Executions that are being confirmed.
+    confirm: Option<Confirm>,
+    /// Since when the deadline has passed: one last reading is made.
+    last_reading: Option<Mono>,
+    /// The last reading, if it was a good one.
+    good_reading: Option<Mono>,
+    /// Absence that is not in the ledger yet.
+    absent: Duration,
+    /// Readings in a row in which an execution had vanished.
+    vanished: u32,
+}
+
+struct InFlight {
+    purpose: Purpose,
+    deadline: Mono,
+}
+
+/// What a call is for.
+enum Purpose {
+    /// Look up executions for several checks.
+    List(Reading),
+    /// Look at one execution again.
+    Confirm(CheckKey),
+    /// Say something to, or ask, Azure DevOps.
+    Azure(CheckKey, Step),
+}
+
+/// One entry from the host: the time, the store, and what is asked of the host in return.
+struct Turn<'a> {
+    now: Now,
+    store: &'a mut dyn Store,
+    out: Vec<Output>,
+}
+
+impl Lead {
+    /// The machine of a root context. `seed` is random: it names this context among the others.
+    pub fn new(config: Rc<Config>, prefix: String, seed: u64, configured_at: Mono) -> Lead {
+        let mut random = Random::new(seed);
+        let candidate = Candidate::new(&prefix, random.draw(), config.fingerprint, configured_at);
+        Lead {
+            config,
+            prefix,
+            candidate,
+            random,
+            leading: false,
+            brake_until: Mono(0),
+            buckets: vec![Bucket::default(); usize::from(BUCKETS)],
+            tasks: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            last_call: 0,
+            trouble: Trouble::default(),
+            page_size: watch::PAGE_SIZE,
+            quiet: BTreeMap::new(),
+        }
+    }
+
+    /// This context serves requests, so it belongs to a worker.
+    pub fn serves_requests(&mut self) {
+        self.candidate.is_worker = true;
+    }
+
+    /// One tick, a second after the last.
+    pub fn tick(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
+        let mut turn = Turn { now, store, out: Vec::new() };
+        let pending = self.leading.then(|| u32::try_from(self.pending().count()).unwrap_or(u32::MAX));
+        match self.candidate.tick(turn.store, now, pending) {
+            Ok(Role::Leader { brake_until, suspects, new }) => {
+                self.brake_until = brake_until;
+                if new {
+                    self.take_over(&mut turn, &suspects);
+                }
+                self.lead(&mut turn);
+            }
+            Ok(Role::Follower) => {
+                if std::mem::replace(&mut self.leading, false) {
+                    log::info!("another context leads now");
+                }
+                self.calls.retain(|_, call| now.mono < call.deadline);
+            }
+            Err(status) => {
+                log::error!("shared data failed with status {}: nobody can lead here", status.0);
+                self.leading = false;
+            }
+        }
+        turn.out
+    }
+
+    /// What became of a call. Answers are recorded whether this context still leads or not.
+    pub fn answer(
+        &mut self,
+        now: Now,
+        store: &mut dyn Store,
+        id: CallId,
+        outcome: &CallOutcome,
+    ) -> Vec<Output> {
+        let mut turn = Turn { now, store, out: Vec::new() };
+        if let Some(call) = self.calls.remove(&id) {
+            self.settle(&mut turn, call.purpose, outcome);
+        }
+        turn.out
+    }
+
+    /// The context ends: frees the lease and says what is left to others. Calls nobody.
+    pub fn end(&mut self, store: &mut dyn Store) {
+        if self.leading {
+            log::info!("gives up the lead with {} checks pending", self.pending().count());
+        }
+        self.leading = false;
+        if let Err(status) = self.candidate.release(store) {
+            log::error!("the lease could not be freed (status {}): it ends by itself", status.0);
+        }
+    }
+
+    fn take_over(&mut self, turn: &mut Turn<'_>, suspects: &[CheckKey]) {
+        self.leading = true;
+        self.tasks.clear();
+        self.trouble = Trouble::default();
+        log::info!("leads");
+        if turn.now.mono < self.brake_until {
+            let wait = crate::time::in_words(self.brake_until.since(turn.now.mono));
+            log::warn!("the leader before was lost without a word; waits {wait} before the first call");
+            turn.out.push(Output::Count(Counter::Fall));
+        }
+        let now = turn.now.mono;
+        for key in suspects {
+            self.change(turn, key, |pending| {
+                let count =
+                    if now.since(pending.falls.last) < FALLS_TOGETHER { pending.falls.count } else { 0 };
+                pending.falls = Falls { count: count.saturating_add(1), last: now };
+                Some(())
+            });
+        }
+    }
+
+    fn lead(&mut self, turn: &mut Turn<'_>) {
+        self.refresh(turn);
+        self.give_up_silent_calls(turn);
+        self.forget_done(turn);
+        if turn.now.mono < self.brake_until {
+            return;
+        }
+        let keys: Vec<CheckKey> = self.pending().map(|(key, _)| *key).collect();
+        for key in &keys {
+            self.step(turn, key);
+        }
+        self.poll(turn);
+    }
+
+    /// Does what is next for one check, if anything is due.
+    fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
+        let now = turn.now;
+        let Some(pending) = self.find(key).cloned() else { return };
+        let task = self.tasks.entry(*key).or_default();
+        if std::mem::replace(&mut task.delivery, pending.delivery) != pending.delivery {
+            (task.tries, task.next) = (0, Mono(0));
+        }
+        if task.calling {
+            return;
+        }
+        if now.wall >= pending.token_end {
+            log::error!("check {}: its token has ended and the decision was not delivered", key.id());
+            self.finish(turn, key, false);
+            return;
+        }
+        let decided = matches!(pending.phase, Phase::Decided(_));
+        if !decided && pending.falls.count >= 2 {
+            let reason = "Testrelay failed twice while it read an answer for this check.";
+            self.decide(turn, key, Outcome::Inconclusive, reason.into());
+            return;
+        }
+        match &pending.phase {
+            Phase::Watching(_) => self.watch(turn, key, &pending),
+            _ if now.mono < task.next => {}
+            Phase::Accepted | Phase::Proven if past_deadline(&pending, now) => {
+                let reason = "Azure DevOps did not answer before this check's deadline, so nothing was asked of Testkube.";
+                self.decide(turn, key, Outcome::Inconclusive, reason.into());
+            }
+            Phase::Accepted => self.prove(turn, key, &pending),
+            Phase::Proven => self.find_bound(turn, key, &pending),
+            Phase::Decided(decided) => self.deliver(turn, key, &pending, decided),
+        }
+    }
+
+    /// Deals with an outcome.
+    fn settle(&mut self, turn: &mut Turn<'_>, purpose: Purpose, outcome: &CallOutcome) {
+        let checks = match &purpose {
+            Purpose::List(reading) => reading.checks.clone(),
+            Purpose::Confirm(key) | Purpose::Azure(key, _) => vec![*key],
+        };
+        for key in &checks {
+            if let Some(task) = self.tasks.get_mut(key) {
+                task.calling = false;
+            }
+        }
+        if self.leading && self.candidate.note_busy(turn.store, &checks).is_err() {
+            log::error!("shared data failed: an answer is read without a note of it");
+        }
+        match purpose {
+            Purpose::List(reading) if self.leading => self.listed(turn, reading, outcome),
+            Purpose::Confirm(key) if self.leading => self.confirmed(turn, &key, outcome),
+            Purpose::Azure(key, step) => self.azure_answered(turn, &key, step, outcome),
+            Purpose::List(_) | Purpose::Confirm(_) => {}
+        }
+        if self.leading && turn.now.mono >= self.brake_until {
+            for key in &checks {
+                self.step(turn, key);
+            }
+        }
+    }
+
+    /// Starts a call, unless somebody else has taken the lead. False: not started.
+    fn start(&mut self, turn: &mut Turn<'_>, request: Request, purpose: Purpose) -> bool {
+        if !self.candidate.leads(turn.store, turn.now).unwrap_or(false) {
+            self.leading = false;
+            return false;
+        }
+        let checks = match &purpose {
+            Purpose::List(reading) => reading.checks.as_slice(),
+            Purpose::Confirm(key) | Purpose::Azure(key, _) => std::slice::from_ref(key),
+        };
+        for key in checks {
+            self.tasks.entry(*key).or_default().calling = true;
+        }
+        self.last_call = self.last_call.wrapping_add(1);
+        let id = CallId(self.last_call);
+        let deadline = turn.now.mono.plus(request.timeout).plus(GRACE);
+        self.calls.insert(id, InFlight { purpose, deadline });
+        turn.out.push(Output::Call(id, request));
+        true
+    }
+
+    fn in_flight(&self, is: impl Fn(&Purpose) -> bool) -> usize {
+        self.calls.values().filter(|call| is(&call.purpose)).count()
+    }
+
+    fn give_up_silent_calls(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        let silent: Vec<CallId> =
+            self.calls.iter().filter(|(_, call)| now >= call.deadline).map(|(id, _)| *id).collect();
+        for id in silent {
+            if let Some(call) = self.calls.remove(&id) {
+                self.settle(turn, call.purpose, &CallOutcome::Failed(Fault::Lost));
+            }
+        }
+    }
+
+    /// Reads what others have written since the last tick.
+    fn refresh(&mut self, turn: &mut Turn<'_>) {
+        for bucket in 0..BUCKETS {
+            self.reload(turn, bucket);
+        }
+        let keys: Vec<CheckKey> = self.tasks.keys().copied().collect();
+        for key in keys {
+            if self.find(&key).is_none() {
+                self.tasks.remove(&key);
+            }
+        }
+    }
+
+    fn reload(&mut self, turn: &mut Turn<'_>, bucket: u16) {
+        let Some(cached) = self.buckets.get_mut(usize::from(bucket)) else { return };
+        match Ledger::new(turn.store, &self.prefix).read(bucket, cached.cas) {
+            Ok(Some(fresh)) => *cached = fresh,
+            Ok(None) => {}
+            Err(status) => {
+                log::error!("shared data failed with status {}: bucket {bucket} was not read", status.0)
+            }
+        }
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        self.buckets.iter().flat_map(Bucket::records)
+    }
+
+    fn pending(&self) -> impl Iterator<Item = (&CheckKey, &Pending)> {
+        self.records().filter_map(|record| match &record.state {
+            State::Pending(pending) => Some((&record.key, pending.as_ref())),
+            State::Done(_) => None,
+        })
+    }
+
+    fn find(&self, key: &CheckKey) -> Option<&Pending> {
+        match &self.buckets.get(usize::from(key.bucket()))?.find(key)?.state {
+            State::Pending(pending) => Some(pending),
+            State::Done(_) => None,
+        }
+    }
+
+    /// Changes a pending check in the ledger. `change` sees what stands there now, may run more than once, and answers
+    /// `None` to leave it. `None` also if the check is not pending any more or the ledger failed.
+    fn change<R>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        mut change: impl FnMut(&mut Pending) -> Option<R>,
+    ) -> Option<R> {
+        self.change_state(turn, key, |pending| {
+            let mut pending = Box::new(pending.clone());
+            change(&mut pending).map(|result| (State::Pending(pending), result))
+        })
+    }
+
+    fn change_state<R>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        mut change: impl FnMut(&Pending) -> Option<(State, R)>,
+    ) -> Option<R> {
+        let result =
+            Ledger::new(turn.store, &self.prefix).update(key, |found| match found.map(|r| &r.state) {
+                Some(State::Pending(pending)) => match change(pending) {
+                    Some((state, result)) => Change::Put(Box::new(Record { key: *key, state }), Some(result)),
+                    None => Change::Keep(None),
+                },
+                _ => Change::Keep(None),
+            });
+        self.reload(turn, key.bucket());
+        result.unwrap_or_else(|e| {
+            log::error!("check {}: its record could not be written: {e}", key.id());
+            None
+        })
+    }
+
+    /// Makes the decision. Only the first one counts.
+    fn decide(&mut self, turn: &mut Turn<'_>, key: &CheckKey, outcome: Outcome, reason: String) {
+        let at = turn.now.wall;
+        let made = self.change(turn, key, |pending| {
+            let open = !matches!(pending.phase, Phase::Decided(_));
+            open.then(|| pending.decide(outcome, reason.clone(), at))
+        });
+        if made.is_some() {
+            log::info!("check {}: {outcome}: {reason}", key.id());
+            self.tasks.insert(*key, Task::default());
+            self.step(turn, key);
+        }
+    }
+
+    /// Ends a check: its token leaves the ledger.
+    fn finish(&mut self, turn: &mut Turn<'_>, key: &CheckKey, reported: bool) {
+        let now = turn.now;
+        let done = self.change_state(turn, key, |pending| {
+            let done = pending.done(reported, now);
+            Some((State::Done(done.clone()), done))
+        });
+        if let Some(Done { outcome, .. }) = done {
+            self.tasks.remove(key);
+            turn.out.push(Output::Count(match outcome {
+                Some(outcome) if reported => Counter::Delivered(outcome),
+                _ => Counter::Undelivered,
+            }));
+        }
+    }
+
+    fn forget_done(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        let is_old = |record: &&Record| matches!(&record.state, State::Done(done) if now.since(done.at.mono) >= DONE_STAYS);
+        let old: Vec<CheckKey> = self.records().filter(is_old).map(|record| record.key).collect();
+        for key in old {
+            let removed = Ledger::new(turn.store, &self.prefix).update(&key, |found| match found {
+                Some(record) if is_old(&record) => Change::Remove(()),
+                _ => Change::Keep(()),
+            });
+            if let Err(e) = removed {
+                log::error!("check {}: its record could not be removed: {e}", key.id());
+            }
+            self.reload(turn, key.bucket());
+        }
+    }
+}
+
+/// Whether the time for a decision is over: the total deadline, or the token's end less its reserve.
+fn past_deadline(pending: &Pending, now: Now) -> bool {
+    let timeout = pending.ask.as_ref().map_or(Duration::ZERO, |ask| ask.timeout);
+    now.mono >= pending.accepted.mono.plus(timeout) || now.wall >= pending.decide_by
+}
+
+#[cfg(test)]
+mod tests;

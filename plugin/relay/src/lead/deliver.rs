@@ -1,0 +1,208 @@
+//! Delivering a decision: the log line, the link to the record, then the event.
+//!
+//! Line and link are best effort, three tries each. The event is owed: it is sent until Azure DevOps took it, or says that
+//! the run is over, or the token has ended.
+
+use super::azure_side::{Step, claim_time, log_of};
+use super::{Lead, Turn};
+use crate::azure::{self, Answer, Entry};
+use crate::call::Outcome as CallOutcome;
+use crate::check::{CheckKey, Claim, Decided, Delivery, Log, Outcome, Pending, Phase};
+use crate::secret::Secret;
+use std::time::Duration;
+
+const BEST_EFFORT_TRIES: u32 = 3;
+const LONGEST_BEST_EFFORT: Duration = Duration::from_secs(5);
+
+/// Lines are cut where ServerTaskHelper cuts them, the time stamp not counted.
+const MOST_LINE: usize = 1_024;
+
+impl Lead {
+    /// Starts the next part of a delivery.
+    pub(super) fn deliver(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        pending: &Pending,
+        decided: &Decided,
+    ) {
+        let callback = &pending.callback;
+        match (decided.next, pending.log, callback.timeline) {
+            (Delivery::OpenLog, Log::Unopened, _) => {
+                let request = |entry: &Entry, token: &Secret| azure::create_log(entry, callback, token);
+                self.call_azure(turn, key, pending, Step::OpenLog, request);
+            }
+            (Delivery::OpenLog, ..) => self.advance(turn, key, Delivery::OpenLog),
+            (Delivery::Line, Log::Open(log), _) => {
+                let line = line(decided);
+                let request = |entry: &Entry, token: &Secret| {
+                    azure::append_log(entry, callback, token, log, line.clone())
+                };
+                self.call_azure(turn, key, pending, Step::Line, request);
+            }
+            (Delivery::Link, Log::Open(log), Some(timeline)) => {
+                let request = |entry: &Entry, token: &Secret| {
+                    azure::link_log(entry, callback, token, timeline, Some(log))
+                };
+                self.call_azure(turn, key, pending, Step::Link, request);
+            }
+            (Delivery::Line | Delivery::Link, ..) => self.advance(turn, key, decided.next),
+            (Delivery::Event, ..) => self.send_event(turn, key, pending, decided.outcome),
+        }
+    }
+
+    pub(super) fn log_opened(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        answer: &Answer,
+        outcome: &CallOutcome,
+    ) {
+        match answer {
+            Answer::Taken | Answer::Forbidden => {
+                let log = if *answer == Answer::Taken { log_of(outcome) } else { Log::Off };
+                self.change(turn, key, |pending| {
+                    pending.log = log;
+                    Some(())
+                });
+                self.advance(turn, key, Delivery::OpenLog);
+            }
+            _ => self.told(turn, key, Step::OpenLog, answer),
+        }
+    }
+
+    /// A log call was answered: goes on after a success, or after three failures without it.
+    pub(super) fn told(&mut self, turn: &mut Turn<'_>, key: &CheckKey, step: Step, answer: &Answer) {
+        let part = match step {
+            Step::OpenLog => Delivery::OpenLog,
+            Step::Line => Delivery::Line,
+            _ => Delivery::Link,
+        };
+        match answer {
+            Answer::Taken => self.advance(turn, key, part),
+            Answer::Over(_) => self.skip_to_event(turn, key),
+            Answer::Forbidden | Answer::Refused(_) => self.advance(turn, key, part),
+            Answer::Later(_, after) => self.try_again_or_advance(turn, key, part, *after),
+            Answer::TokenRefused => self.try_again_or_advance(turn, key, part, None),
+        }
+    }
+
+    fn try_again_or_advance(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        part: Delivery,
+        after: Option<Duration>,
+    ) {
+        let after = after.map(|after| after.min(LONGEST_BEST_EFFORT));
+        if self.retry(turn, key, after, LONGEST_BEST_EFFORT) >= BEST_EFFORT_TRIES {
+            self.advance(turn, key, part);
+        }
+    }
+
+    /// Goes to the part after `part`, unless somebody has already.
+    fn advance(&mut self, turn: &mut Turn<'_>, key: &CheckKey, part: Delivery) {
+        self.change(turn, key, |pending| {
+            let log = pending.log;
+            let decided = decided_mut(pending).filter(|decided| decided.next == part)?;
+            decided.next = match (part, log) {
+                (Delivery::OpenLog, Log::Open(_)) => Delivery::Line,
+                (Delivery::Line, _) => Delivery::Link,
+                _ => Delivery::Event,
+            };
+            Some(())
+        });
+        self.restart(key);
+        self.step(turn, key);
+    }
+
+    fn skip_to_event(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
+        self.change(turn, key, |pending| {
+            decided_mut(pending)?.next = Delivery::Event;
+            Some(())
+        });
+        self.restart(key);
+    }
+
+    /// Claims the event, then sends it.
+    fn send_event(&mut self, turn: &mut Turn<'_>, key: &CheckKey, pending: &Pending, outcome: Outcome) {
+        let callback = &pending.callback;
+        let now = turn.now.mono;
+        if pending.claim.is_some_and(|claim| now < claim.until) {
+            return;
+        }
+        let Some(entry) = self.config.azure_devops.iter().find(|entry| entry.url() == callback.entry) else {
+            // Says so in the log, and looks again later.
+            self.call_azure(turn, key, pending, Step::Line, |entry, token| {
+                azure::create_log(entry, callback, token)
+            });
+            return;
+        };
+        let request = |entry: &Entry, token: &Secret| {
+            azure::complete_task(entry, callback, token, outcome == Outcome::Passed)
+        };
+        let until = now.plus(claim_time(&request(entry, pending.tokens.current())));
+        let claim = Claim {
+            holder: self.candidate.holder(),
+            send: self.random.draw(),
+            delivery: pending.delivery,
+            until,
+        };
+        let claimed = self.change(turn, key, |fresh| {
+            let free = fresh.claim.is_none_or(|other| now >= other.until);
+            (free && fresh.delivery == claim.delivery && fresh.tokens == pending.tokens)
+                .then(|| fresh.claim = Some(claim))
+        });
+        let step = Step::Event { send: claim.send, delivery: claim.delivery };
+        if claimed.is_some() && self.call_azure(turn, key, pending, step, request).is_none() {
+            self.unclaim(turn, key, claim.send);
+        }
+    }
+
+    /// The answer to a TaskCompleted. Whoever gets it records it, leading or not.
+    pub(super) fn event_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        send: u64,
+        delivery: u32,
+        answer: &Answer,
+    ) {
+        self.unclaim(turn, key, send);
+        let newer = self.find(key).is_some_and(|pending| pending.delivery > delivery);
+        match answer {
+            // An answer belongs to the delivery that it was sent for: a newer one is told as well.
+            Answer::Taken | Answer::Over(_) if newer => self.restart(key),
+            Answer::Taken => self.finish(turn, key, true),
+            Answer::Over(why) => {
+                log::info!("check {}: Azure DevOps does not wait for it any more ({why})", key.id());
+                self.finish(turn, key, false);
+            }
+            Answer::Later(_, after) => self.retry_event(turn, key, *after),
+            Answer::TokenRefused | Answer::Forbidden | Answer::Refused(_) => {
+                self.retry_event(turn, key, None)
+            }
+        }
+    }
+
+    fn unclaim(&mut self, turn: &mut Turn<'_>, key: &CheckKey, send: u64) {
+        self.change(turn, key, |pending| {
+            let own = pending.claim.is_some_and(|claim| claim.send == send);
+            own.then(|| pending.claim = None)
+        });
+    }
+}
+
+fn decided_mut(pending: &mut Pending) -> Option<&mut Decided> {
+    match &mut pending.phase {
+        Phase::Decided(decided) => Some(decided),
+        _ => None,
+    }
+}
+
+/// The decision as a line of the check's log. `##[error]` and `##[section]` are the agent's formatting marks.
+fn line(decided: &Decided) -> String {
+    let mark = if decided.outcome == Outcome::Passed { "##[section]" } else { "##[error]" };
+    let text = format!("Testrelay: {}. {}", decided.outcome, decided.reason);
+    format!("{} {mark}{}\n", decided.at.log_stamp(), crate::text::one_line(&text, MOST_LINE - mark.len()))
+}

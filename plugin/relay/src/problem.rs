@@ -1,0 +1,66 @@
+//! What a caller gets: a status, a media type and a body.
+
+use serde_json::{Value, json};
+
+/// An answer of the module's own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// Further headers; the content type is among them.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Reply {
+    /// An answer with a JSON body.
+    pub fn json(status: u16, body: &Value) -> Reply {
+        Reply {
+            status,
+            headers: vec![("content-type", "application/json".into())],
+            body: format!("{body}\n"),
+        }
+    }
+
+    /// An answer with a line of text.
+    pub fn text(status: u16, line: &str) -> Reply {
+        Reply {
+            status,
+            headers: vec![("content-type", "text/plain; charset=utf-8".into())],
+            body: format!("{line}\n"),
+        }
+    }
+
+    /// A problem document (RFC 9457). `detail` says what to change.
+    pub fn problem(status: u16, title: &str, detail: &str) -> Reply {
+        Reply::problem_with(status, title, detail, &[])
+    }
+
+    /// A problem document with one entry for each field that is wrong.
+    pub fn problem_with(status: u16, title: &str, detail: &str, errors: &[FieldError]) -> Reply {
+        let mut body = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
+        if let (false, Some(members)) = (errors.is_empty(), body.as_object_mut()) {
+            let list = errors.iter().map(|e| json!({"field": e.field, "detail": e.detail})).collect();
+            members.insert("errors".into(), Value::Array(list));
+        }
+        let mut reply = Reply::json(status, &body);
+        reply.headers = vec![("content-type", "application/problem+json".into())];
+        reply
+    }
+
+    /// The same answer with one more header.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// One field of a request that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field, as the documentation writes it.
+    pub field: &'static str,
+    /// What is wrong with it and what is expected.
+    pub detail: String,
+}

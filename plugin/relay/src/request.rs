@@ -1,0 +1,308 @@
+//! A check request: header fields and body members in, a check out.
+//!
+//! Two kinds of mistake are told apart. What makes it impossible to call back (ids, token, PlanUrl) is answered with 400:
+//! nothing is stored. What is wrong while the way back is known (tag, policies, bindings) is a *rejected* check: it is
+//! stored and posted as failed with the reason, because only that is surely seen by the people at the pipeline.
+
+mod field;
+
+use crate::azure::{Callback, Entry, HubName, PlanUrl, Webhook};
+use crate::check::Ask;
+use crate::config::{Config, LONGEST_TIMEOUT};
+use crate::expect::Expect;
+use crate::guid::Guid;
+use crate::hash::fnv1a;
+use crate::problem::FieldError;
+use crate::secret::Secret;
+use crate::text::excerpt;
+use crate::time::{in_words, parse_duration};
+use field::{Field, Values};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// A delivery of a check, as Azure DevOps sends it.
+#[derive(Debug)]
+pub struct CheckRequest {
+    /// Where it is answered.
+    pub callback: Callback,
+    /// The token to answer with.
+    pub token: Secret,
+    /// What it asks; or why that cannot be evaluated.
+    pub ask: Result<Ask, Vec<FieldError>>,
+    /// A fingerprint of the tag and the policies as they were sent.
+    pub sent: u64,
+}
+
+/// Why there is no way back to Azure DevOps.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unanswerable {
+    /// `PlanUrl` was understood and is not configured.
+    pub not_listed: bool,
+    /// Every field that is wrong.
+    pub errors: Vec<FieldError>,
+}
+
+/// The largest body that is read.
+pub const MOST_BODY: usize = 64 << 10;
+
+/// The longest token; with two of them a record still fits the ledger.
+const MOST_TOKEN: usize = 3 << 10;
+
+/// Whether the headers alone hold everything that a check must have, so that no body is needed.
+pub fn is_complete(headers: &[(Vec<u8>, Vec<u8>)]) -> bool {
+    let values = Values::from_headers(headers);
+    let webhook = values.was_given(Field::Webhook);
+    let ids = [Field::JobId, Field::TaskInstanceId, Field::AuthToken, Field::Tag];
+    let place = [Field::PlanUrl, Field::ProjectId, Field::HubName, Field::PlanId];
+    ids.iter().all(|f| values.was_given(*f)) && (webhook || place.iter().all(|f| values.was_given(*f)))
+}
+
+/// Reads a check from the header fields and, where there is one, the JSON body.
+///
+/// # Errors
+/// Why nobody could be told the outcome. A body that is not a JSON object is among the reasons.
+pub fn read(
+    config: &Config,
+    headers: &[(Vec<u8>, Vec<u8>)],
+    body: Option<&[u8]>,
+) -> Result<CheckRequest, Unanswerable> {
+    let mut values = Values::from_headers(headers);
+    let mut reader = Reader { config, errors: Vec::new(), wrong: Vec::new(), not_listed: false };
+    if let Some(Err(detail)) = body.map(|body| values.add_body(body)) {
+        reader.errors.push(FieldError { field: "body", detail });
+    }
+    let callback = reader.callback(&values);
+    let token = reader.token(&values);
+    let sent = fnv1a(values.own_fields().as_bytes());
+    let ask = reader.ask(&values, callback.as_ref().and_then(|c| c.build));
+    match (callback, token, reader.errors.is_empty()) {
+        (Some(callback), Some(token), true) => {
+            let ask = if reader.wrong.is_empty() { ask.ok_or_else(Vec::new) } else { Err(reader.wrong) };
+            Ok(CheckRequest { callback, token, ask, sent })
+        }
+        _ => Err(Unanswerable { not_listed: reader.not_listed, errors: reader.errors }),
+    }
+}
+
+/// Reads fields and gathers what is wrong: `errors` in what the way back needs, `wrong` in the rest.
+struct Reader<'a> {
+    config: &'a Config,
+    errors: Vec<FieldError>,
+    wrong: Vec<FieldError>,
+    not_listed: bool,
+}
+
+impl Reader<'_> {
+    fn callback(&mut self, values: &Values) -> Option<Callback> {
+        let webhook =
+            self.optional(values, Field::Webhook, |text| Webhook::parse(text).map_err(str::to_string));
+        let plan_url = self.plan_url(values, webhook.as_ref());
+        let project = self.place(values, Field::ProjectId, webhook.as_ref().map(|w| w.project), guid);
+        let hub_of = |text: &str| HubName::parse(text).map_err(|e| format!("`{}` {e}", excerpt(text)));
+        let webhook_hub = webhook.as_ref().map(|w| hub_of(&w.hub));
+        let hub = match webhook_hub {
+            Some(Err(e)) => {
+                self.unusable(Field::Webhook, e);
+                None
+            }
+            other => self.place(values, Field::HubName, other.and_then(Result::ok), hub_of),
+        };
+        let plan = self.place(values, Field::PlanId, webhook.as_ref().map(|w| w.plan), guid);
+        let job = self.place(values, Field::JobId, None, guid);
+        let task = self.place(values, Field::TaskInstanceId, None, guid);
+        let timeline = self.policy(values, Field::TimelineId, guid);
+        let build = self.policy(values, Field::BuildId, |text| {
+            let number = text.parse().ok().filter(|n| *n > 0);
+            number.ok_or_else(|| {
+                format!("`{}` is not a build's number; send `$(build.BuildId)`", excerpt(text))
+            })
+        });
+        let entry = self.entry(&plan_url?)?;
+        Some(Callback {
+            entry,
+            project: project?,
+            hub: hub?,
+            plan: plan?,
+            job: job?,
+            task: task?,
+            timeline,
+            build,
+        })
+    }
+
+    fn plan_url(&mut self, values: &Values, webhook: Option<&Webhook>) -> Option<PlanUrl> {
+        let parse = |text: &str| {
+            PlanUrl::parse(text).map_err(|e| format!("PlanUrl {e}; send `$(system.CollectionUri)`"))
+        };
+        self.place(values, Field::PlanUrl, webhook.map(|w| w.plan_url.clone()), parse)
+    }
+
+    fn entry(&mut self, plan_url: &PlanUrl) -> Option<String> {
+        let entry = self.config.azure_devops.iter().find(|entry| entry.admits(plan_url)).map(Entry::url);
+        if entry.is_none() {
+            self.not_listed = true;
+            self.unusable(Field::PlanUrl, "this Testrelay is not configured to answer there; the URL must be one of its `azure_devops` entries, with organisation or collection".into());
+        }
+        entry
+    }
+
+    fn token(&mut self, values: &Values) -> Option<Secret> {
+        let text = match values.get(Field::AuthToken) {
+            Err(e) => {
+                self.unusable(Field::AuthToken, e);
+                return None;
+            }
+            Ok(None) => {
+                self.unusable(Field::AuthToken, missing(Field::AuthToken));
+                return None;
+            }
+            Ok(Some(text)) => text,
+        };
+        let fault = if text.contains("$(") {
+            "was not replaced by Azure DevOps: send `$(system.AccessToken)`".to_string()
+        } else if text.len() > MOST_TOKEN {
+            format!("is longer than {MOST_TOKEN} bytes")
+        } else if !text.bytes().all(|c| c.is_ascii_graphic()) {
+            "holds characters that no token has".to_string()
+        } else {
+            return Some(Secret::new(text.into()));
+        };
+        self.unusable(Field::AuthToken, fault);
+        None
+    }
+
+    fn ask(&mut self, values: &Values, build: Option<u64>) -> Option<Ask> {
+        let checks = &self.config.checks;
+        let (timeout, appear_timeout, require_expect) =
+            (checks.timeout, checks.appear_timeout, checks.require_expect);
+        for detail in values.unknown() {
+            self.wrong.push(FieldError { field: "request", detail });
+        }
+        let config = self.config;
+        let tag = self.policy(values, Field::Tag, |text| config.tag.read(text, build));
+        if tag.is_none() && !values.was_given(Field::Tag) {
+            self.wrong.push(FieldError { field: Field::Tag.name(), detail: missing(Field::Tag) });
+        }
+        let expect = self.policy(values, Field::Expect, Expect::parse).unwrap_or(Expect::Any);
+        if require_expect && expect == Expect::Any && !values.was_given(Field::Expect) {
+            let detail = "missing, and this Testrelay requires it: name the workflows that must have run, as `shop-api, shop-e2e`".into();
+            self.wrong.push(FieldError { field: Field::Expect.name(), detail });
+        }
+        let second = Duration::from_secs(1);
+        let settle = self
+            .policy(values, Field::Settle, |text| duration(text, Duration::ZERO..=Duration::from_secs(3600)));
+        let timeout = self
+            .policy(values, Field::Timeout, |text| duration(text, second..=LONGEST_TIMEOUT))
+            .unwrap_or(timeout);
+        let appear_timeout = self
+            .policy(values, Field::AppearTimeout, |text| duration(text, second..=LONGEST_TIMEOUT))
+            .unwrap_or(appear_timeout);
+        let since_stage = self.policy(values, Field::SinceStage, |text| match text.len() {
+            1..=256 => Ok(text.to_string()),
+            _ => Err("is longer than 256 bytes".into()),
+        });
+        if since_stage.is_some() && build.is_none() {
+            let detail =
+                "needs a BuildId, whose timeline holds the stage: add \"BuildId\": \"$(build.BuildId)\""
+                    .into();
+            self.wrong.push(FieldError { field: Field::SinceStage.name(), detail });
+        }
+        let settle = settle.unwrap_or_else(|| expect.default_settle());
+        Some(Ask { tag: tag?, expect, settle, timeout, appear_timeout, since_stage })
+    }
+
+    /// A field that the way back needs: from the webhook, or from the field itself; both must agree.
+    fn place<T: PartialEq>(
+        &mut self,
+        values: &Values,
+        field: Field,
+        from_webhook: Option<T>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let own = match values.get(field) {
+            Err(e) => Err(e),
+            Ok(None) => Ok(None),
+            Ok(Some(text)) => parsed(text, parse).map(Some),
+        };
+        match (own, from_webhook) {
+            (Err(e), _) => self.unusable(field, e),
+            (Ok(Some(own)), Some(other)) if own != other => {
+                self.unusable(field, "says something else than the webhook URL".into());
+            }
+            (Ok(Some(value)), _) | (Ok(None), Some(value)) => return Some(value),
+            (Ok(None), None) => self.unusable(field, missing(field)),
+        }
+        None
+    }
+
+    /// A field that may be absent, and that the way back needs if it is there.
+    fn optional<T>(
+        &mut self,
+        values: &Values,
+        field: Field,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match values.get(field).and_then(|text| text.map(|text| parsed(text, parse)).transpose()) {
+            Ok(value) => value,
+            Err(e) => {
+                self.unusable(field, e);
+                None
+            }
+        }
+    }
+
+    /// A field without which there still is a way back.
+    fn policy<T>(
+        &mut self,
+        values: &Values,
+        field: Field,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match values.get(field).and_then(|text| text.map(|text| parsed(text, parse)).transpose()) {
+            Ok(value) => value,
+            Err(detail) => {
+                self.wrong.push(FieldError { field: field.name(), detail });
+                None
+            }
+        }
+    }
+
+    fn unusable(&mut self, field: Field, detail: String) {
+        self.errors.push(FieldError { field: field.name(), detail });
+    }
+}
+
+/// An unknown variable stays in Azure DevOps's texts as `$(name)`.
+fn parsed<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
+    if text.contains("$(") {
+        return Err(format!(
+            "`{}` was not replaced by Azure DevOps: this variable does not exist where the check runs",
+            excerpt(text)
+        ));
+    }
+    parse(text)
+}
+
+fn guid(text: &str) -> Result<Guid, String> {
+    Guid::parse(text).ok_or_else(|| format!("`{}` is not a GUID of the form 8-4-4-4-12", excerpt(text)))
+}
+
+fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    parse_duration(text).filter(|d| range.contains(d)).ok_or_else(|| {
+        let (from, to) = (in_words(*range.start()), in_words(*range.end()));
+        format!(
+            "`{}` is not a time from {from} to {to}: write a number and a unit, such as `30s`, `10m`, `2h`",
+            excerpt(text)
+        )
+    })
+}
+
+fn missing(field: Field) -> String {
+    match field.macro_text() {
+        Some(text) => format!("missing: send `{text}`"),
+        None => "missing".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

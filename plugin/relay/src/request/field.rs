@@ -1,0 +1,219 @@
+//! The fields of a check request, by every name under which they come.
+
+use crate::text::excerpt;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Field {
+    PlanUrl,
+    ProjectId,
+    HubName,
+    PlanId,
+    JobId,
+    TimelineId,
+    TaskInstanceId,
+    AuthToken,
+    BuildId,
+    Webhook,
+    Tag,
+    Expect,
+    SinceStage,
+    Settle,
+    Timeout,
+    AppearTimeout,
+}
+
+/// The field, the name that documentation gives it, further header names in lower case, and the macro that Azure DevOps
+/// replaces. The check task's default headers send the first eight (InvokeRestApiV1 `task.json`); `VstsUrl` is the older
+/// task's name for PlanUrl. Body members have the same names in any case, Testrelay's own without the prefix.
+const FIELDS: [(Field, &str, &[&str], Option<&str>); 16] = [
+    (Field::PlanUrl, "PlanUrl", &["vstsurl"], Some("$(system.CollectionUri)")),
+    (Field::ProjectId, "ProjectId", &[], Some("$(system.TeamProjectId)")),
+    (Field::HubName, "HubName", &[], Some("$(system.HostType)")),
+    (Field::PlanId, "PlanId", &[], Some("$(system.PlanId)")),
+    (Field::JobId, "JobId", &[], Some("$(system.JobId)")),
+    (Field::TimelineId, "TimelineId", &[], Some("$(system.TimelineId)")),
+    (Field::TaskInstanceId, "TaskInstanceId", &[], Some("$(system.TaskInstanceId)")),
+    (Field::AuthToken, "AuthToken", &[], Some("$(system.AccessToken)")),
+    (Field::BuildId, "BuildId", &[], Some("$(build.BuildId)")),
+    (Field::Webhook, "Testrelay-Webhook", &["webhook"], None),
+    (Field::Tag, "Testrelay-Tag", &["tag"], Some("shop-$(build.BuildId)")),
+    (Field::Expect, "Testrelay-Expect", &[], None),
+    (Field::SinceStage, "Testrelay-Since-Stage", &[], None),
+    (Field::Settle, "Testrelay-Settle", &[], None),
+    (Field::Timeout, "Testrelay-Timeout", &[], None),
+    (Field::AppearTimeout, "Testrelay-Appear-Timeout", &[], None),
+];
+
+const PREFIX: &str = "testrelay-";
+
+impl Field {
+    /// The name that documentation and errors give it.
+    pub(super) fn name(self) -> &'static str {
+        FIELDS.iter().find(|(field, ..)| *field == self).map_or("", |(_, name, ..)| name)
+    }
+
+    /// What to write into the check's form.
+    pub(super) fn macro_text(self) -> Option<&'static str> {
+        FIELDS.iter().find(|(field, ..)| *field == self).and_then(|(.., text)| *text)
+    }
+
+    fn of_header(name: &str) -> Option<Field> {
+        let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
+            own.eq_ignore_ascii_case(name) || more.contains(&name)
+        };
+        FIELDS.iter().find(names).map(|(field, ..)| *field)
+    }
+
+    /// Body members are compared without case, `-` and `_`, and without the prefix.
+    fn of_member(name: &str) -> Option<Field> {
+        let plain = |text: &str| -> String {
+            let text = text.to_ascii_lowercase().replace(['-', '_'], "");
+            text.strip_prefix("testrelay").map(str::to_string).unwrap_or(text)
+        };
+        let wanted = plain(name);
+        let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
+            plain(own) == wanted || more.contains(&wanted.as_str())
+        };
+        FIELDS.iter().find(names).map(|(field, ..)| *field)
+    }
+}
+
+/// The values that a request gives, with their mistakes.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    given: BTreeMap<Field, Result<String, String>>,
+    unknown: Vec<String>,
+}
+
+impl Values {
+    /// Takes every known header field. An empty value is as good as none.
+    pub(super) fn from_headers(headers: &[(Vec<u8>, Vec<u8>)]) -> Values {
+        let mut values = Values::default();
+        for (name, value) in headers {
+            let Ok(name) = std::str::from_utf8(name) else { continue };
+            match (Field::of_header(name), std::str::from_utf8(value)) {
+                (Some(field), Ok(text)) => values.add(field, text.trim()),
+                (Some(field), Err(_)) => values.fail(field, "is not UTF-8 text".into()),
+                (None, _) if name.starts_with(PREFIX) => {
+                    let known = FIELDS
+                        .iter()
+                        .map(|(_, name, ..)| *name)
+                        .filter(|name| name.starts_with("Testrelay-"));
+                    let known = known.collect::<Vec<_>>().join(", ");
+                    values
+                        .unknown
+                        .push(format!("the header `{}` is not known; there are {known}", excerpt(name)));
+                }
+                (None, _) => {}
+            }
+        }
+        values
+    }
+
+    /// Adds the members of a JSON object.
+    pub(super) fn add_body(&mut self, body: &[u8]) -> Result<(), String> {
+        if body.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let Members(members) =
+            serde_json::from_slice(body).map_err(|e| format!("is not a JSON object: {e}"))?;
+        for (name, value) in members {
+            let Some(field) = Field::of_member(&name) else {
+                self.unknown.push(format!("the body's member `{}` is not known", excerpt(&name)));
+                continue;
+            };
+            match text_of(field, &value) {
+                Some(text) => self.add(field, text.trim()),
+                None => self.fail(field, "must be a text or a number in the body".into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The one value of a field.
+    pub(super) fn get(&self, field: Field) -> Result<Option<&str>, String> {
+        match self.given.get(&field) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(e)) => Err(e.clone()),
+        }
+    }
+
+    pub(super) fn was_given(&self, field: Field) -> bool {
+        self.given.contains_key(&field)
+    }
+
+    /// Names that look as if they were meant for Testrelay, as sentences.
+    pub(super) fn unknown(&self) -> Vec<String> {
+        self.unknown.clone()
+    }
+
+    /// Tag and policies in a fixed order, to tell whether two deliveries ask the same.
+    pub(super) fn own_fields(&self) -> String {
+        self.given
+            .iter()
+            .filter(|(field, _)| **field >= Field::Tag)
+            .map(|(field, value)| format!("{field:?}={value:?}\n"))
+            .collect()
+    }
+
+    fn add(&mut self, field: Field, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let another = matches!(self.given.get(&field), Some(Ok(other)) if other != text);
+        if another {
+            self.fail(field, "was sent twice with different values".into());
+        } else {
+            self.given.entry(field).or_insert_with(|| Ok(text.into()));
+        }
+    }
+
+    fn fail(&mut self, field: Field, what: String) {
+        self.given.insert(field, Err(what));
+    }
+}
+
+/// The members of an object in their order, a name that stands twice included: a map would keep one in silence.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Members, D::Error> {
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        d.deserialize_map(Visit)
+    }
+}
+
+/// A member's text. `expect` may be a list, whose items are joined as the header would be written.
+fn text_of(field: Field, value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Array(items) if field == Field::Expect => {
+            let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+            Some(items?.join(","))
+        }
+        _ => None,
+    }
+}

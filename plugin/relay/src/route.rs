@@ -1,0 +1,195 @@
+//! Method and path: what a request is.
+
+use crate::config::{Config, Passthrough};
+
+/// What a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `POST <base>/v1/checks`.
+    Check,
+    /// `GET <base>/healthz`: this VM runs.
+    Health,
+    /// `GET <base>/readyz`: and somebody leads.
+    Ready,
+    /// One of Testkube's own artifact, archive or log paths: goes straight through for who may.
+    Artifact,
+    /// Not Testrelay's: goes on untouched.
+    PassThrough,
+    /// A path that exists, with a method that it does not have; with what is allowed.
+    WrongMethod(&'static str),
+    /// A path that climbs out of its folder in some encoding.
+    Traversal,
+    /// Nothing.
+    Unknown,
+}
+
+/// What the request `method path` is. `path` is the request target with its query, as bytes off the wire.
+pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
+    let (path, _query) = split_once(path, b'?');
+    let reads = matches!(method, b"GET" | b"HEAD");
+    if let Some(rest) = under(path, config.base_path.as_bytes()) {
+        let parts: Vec<&[u8]> = rest.split(|c| *c == b'/').filter(|part| !part.is_empty()).collect();
+        return match (parts.as_slice(), method, reads) {
+            ([b"v1", b"checks"], b"POST", _) => Route::Check,
+            ([b"v1", b"checks"], ..) => Route::WrongMethod("POST"),
+            ([b"healthz"], _, true) => Route::Health,
+            ([b"readyz"], _, true) => Route::Ready,
+            ([b"healthz" | b"readyz"], ..) => Route::WrongMethod("GET, HEAD"),
+            _ => Route::Unknown,
+        };
+    }
+    if config.passthrough == Passthrough::All {
+        return Route::PassThrough;
+    }
+    match (is_artifact_path(config.testkube.api_prefix.as_bytes(), path), reads) {
+        (false, _) => Route::Unknown,
+        (true, false) => Route::WrongMethod("GET, HEAD"),
+        (true, true) if climbs(path) => Route::Traversal,
+        (true, true) => Route::Artifact,
+    }
+}
+
+/// `<prefix>/test-workflow-executions/{id}/` and `artifacts`, `artifacts/…`, `artifact-archive` or `logs`, where the
+/// id is the 24 hexadecimal digits of Testkube's ids: its API is open, and this is the part that a pipeline may see.
+fn is_artifact_path(prefix: &[u8], path: &[u8]) -> bool {
+    let Some(rest) = under(path, prefix).and_then(|rest| rest.strip_prefix(b"/test-workflow-executions/"))
+    else {
+        return false;
+    };
+    let (id, what) = split_once(rest, b'/');
+    let is_id = id.len() == 24 && id.iter().all(u8::is_ascii_hexdigit);
+    is_id && (matches!(what, b"artifacts" | b"artifact-archive" | b"logs") || what.starts_with(b"artifacts/"))
+}
+
+/// Whether some reading of `path`, decoded up to three times (Testkube decodes a name twice), has a `.` or `..`
+/// segment, a backslash or a control character.
+fn climbs(path: &[u8]) -> bool {
+    let mut path = path.to_vec();
+    for _ in 0..=3 {
+        let bad_segment = path.split(|c| matches!(c, b'/' | b'\\')).any(|s| matches!(s, b"." | b".."));
+        if bad_segment || path.iter().any(|c| *c < 0x20 || matches!(c, b'\\' | 0x7f)) {
+            return true;
+        }
+        path = percent_decoded(&path);
+    }
+    false
+}
+
+/// `path` with each `%XX` replaced by its byte; a `%` that starts nothing stays.
+pub(crate) fn percent_decoded(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, tail @ ..] = rest {
+        let hex = |c: &u8| char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        match (first, tail) {
+            (b'%', [a, b, after @ ..]) if hex(a).is_some() && hex(b).is_some() => {
+                out.push(hex(a).unwrap_or_default() << 4 | hex(b).unwrap_or_default());
+                rest = after;
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
+/// What follows `base` in `path`, when `path` is `base` or lies below it.
+fn under<'a>(path: &'a [u8], base: &[u8]) -> Option<&'a [u8]> {
+    path.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+fn split_once(text: &[u8], at: u8) -> (&[u8], &[u8]) {
+    let i = text.iter().position(|c| *c == at).unwrap_or(text.len());
+    (text.get(..i).unwrap_or_default(), text.get(i + 1..).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(passthrough: &str) -> Config {
+        let text = format!(
+            r#"{{"testkube":{{"cluster":"t"}},"azure_devops":[{{"url":"https://dev.azure.com/o","cluster":"a"}}],
+               "insecure_no_auth":true,"passthrough":"{passthrough}"}}"#
+        );
+        Config::parse(text.as_bytes(), &|_| None).unwrap()
+    }
+
+    fn get(path: &str) -> Route {
+        route(&config("artifacts"), b"GET", path.as_bytes())
+    }
+
+    const EXECUTION: &str = "/v1/test-workflow-executions/6973a5d2e1c4b0a7f3d9e202";
+
+    #[test]
+    fn a_connection_url_with_a_last_slash_still_finds_the_check() {
+        for path in [
+            "/testrelay/v1/checks",
+            "/testrelay//v1/checks",
+            "/testrelay/v1/checks/",
+            "/testrelay/v1/checks?x=1",
+        ] {
+            assert_eq!(route(&config("artifacts"), b"POST", path.as_bytes()), Route::Check, "{path}");
+        }
+        assert_eq!(get("/testrelay/v1/checks"), Route::WrongMethod("POST"));
+        assert_eq!(get("/testrelay-x/v1/checks"), Route::Unknown);
+        assert_eq!(get("/testrelay"), Route::Unknown);
+        assert_eq!(get("/testrelay/healthz"), Route::Health);
+        assert_eq!(get("/testrelay/readyz"), Route::Ready);
+    }
+
+    #[test]
+    fn testkubes_artifact_paths_go_through_and_nothing_else_of_it_does() {
+        for rest in [
+            "/artifacts",
+            "/artifacts/results%252Fjunit.xml",
+            "/artifacts/a..b",
+            "/artifact-archive?mask=.*%5C.xml",
+            "/logs",
+        ] {
+            assert_eq!(get(&format!("{EXECUTION}{rest}")), Route::Artifact, "{rest}");
+        }
+        for path in [
+            EXECUTION.to_string(),
+            format!("{EXECUTION}/abort"),
+            format!("{EXECUTION}/logs/x"),
+            "/v1/test-workflow-executions".into(),
+            "/v1/test-workflow-executions/shop-e2e-17/logs".into(),
+            "/v1/secrets".into(),
+            "/".into(),
+            String::new(),
+        ] {
+            assert_eq!(get(&path), Route::Unknown, "{path}");
+        }
+        let post = route(&config("artifacts"), b"POST", format!("{EXECUTION}/logs").as_bytes());
+        assert_eq!(post, Route::WrongMethod("GET, HEAD"));
+    }
+
+    #[test]
+    fn a_name_that_climbs_is_seen_in_every_encoding() {
+        for name in [
+            "../x",
+            "..%2Fx",
+            "%2e%2e%2fx",
+            "a%252F..%252Fx",
+            "%25252e%25252e%25252fx",
+            "..%5cx",
+            "a%5Cb",
+            "x%00",
+            ".",
+            "a/./b",
+        ] {
+            assert_eq!(get(&format!("{EXECUTION}/artifacts/{name}")), Route::Traversal, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_sidecar_lets_everything_else_through() {
+        let all = |path: &str| route(&config("all"), b"DELETE", path.as_bytes());
+        assert_eq!(all("/v1/secrets"), Route::PassThrough);
+        assert_eq!(all(&format!("{EXECUTION}/artifacts/..%2Fx")), Route::PassThrough);
+        assert_eq!(all("/testrelay/nothing"), Route::Unknown);
+    }
+}

@@ -1,0 +1,113 @@
+//! The tag by which a check finds its executions.
+
+use crate::text::excerpt;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A tag that is safe in Testkube's selector grammar, in which `=` and `,` cannot be escaped: a selector that
+/// Testkube cannot use is dropped in silence, and then every execution is returned.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Tag {
+    /// The key, as `ado-run`.
+    pub key: String,
+    /// The value, as `shop-4711`.
+    pub value: String,
+}
+
+/// What a tag must look like, from the configuration.
+#[derive(Clone, Debug)]
+pub struct TagRule {
+    /// The key of a tag that is given as its value alone.
+    pub key: String,
+    /// Whether the value must hold the BuildId as one of its `-`, `_` or `.` separated parts, so that no two runs
+    /// can share a tag.
+    pub bind_to_build: bool,
+}
+
+impl TagRule {
+    /// Reads `key=value`, or a value alone, which gets the configured key.
+    ///
+    /// # Errors
+    /// A sentence for the people at the pipeline.
+    pub fn read(&self, text: &str, build: Option<u64>) -> Result<Tag, String> {
+        let (key, value) = text.split_once('=').unwrap_or((&self.key, text));
+        if key != self.key {
+            return Err(format!(
+                "the tag's key is `{}`; this Testrelay is configured for `{}`",
+                excerpt(key),
+                self.key
+            ));
+        }
+        if !is_value(value) {
+            return Err(format!(
+                "`{}` cannot be a tag's value: use letters, digits and `-_.:/@+`, at most 128 characters (Testkube's selector cannot hold `=`, `,` or spaces)",
+                excerpt(value)
+            ));
+        }
+        if self.bind_to_build {
+            let Some(build) = build else {
+                return Err("no BuildId was sent, and this Testrelay binds tags to builds: add \"BuildId\": \"$(build.BuildId)\" to the check's headers".into());
+            };
+            let build_text = build.to_string();
+            if !value.split(['-', '_', '.']).any(|part| part == build_text) {
+                return Err(format!(
+                    "the tag's value `{}` does not hold the BuildId {build} as one of its parts between `-`, `_` or `.`, so another run could have the same tag: use a value such as `shop-$(build.BuildId)`",
+                    excerpt(value)
+                ));
+            }
+        }
+        Ok(Tag { key: key.into(), value: value.into() })
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.value)
+    }
+}
+
+/// Whether `text` can be a tag's key.
+pub fn is_key(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_./".contains(&c))
+}
+
+fn is_value(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.:/@+".contains(&c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> TagRule {
+        TagRule { key: "ado-run".into(), bind_to_build: true }
+    }
+
+    #[test]
+    fn a_value_alone_gets_the_configured_key() {
+        let tag = rule().read("shop-4711", Some(4711)).unwrap();
+        assert_eq!(tag, rule().read("ado-run=shop-4711", Some(4711)).unwrap());
+        assert_eq!(tag.to_string(), "ado-run=shop-4711");
+    }
+
+    #[test]
+    fn a_tag_is_bound_to_its_build_by_a_whole_part() {
+        for good in ["4711", "shop-4711", "shop.4711.x", "a_4711_b", "4711-shop"] {
+            assert!(rule().read(good, Some(4711)).is_ok(), "{good}");
+        }
+        for bad in ["shop", "shop-47110", "shop4711", "shop-04711", "shop/4711"] {
+            assert!(rule().read(bad, Some(4711)).unwrap_err().contains("BuildId 4711"), "{bad}");
+        }
+        assert!(rule().read("shop-4711", None).unwrap_err().contains("$(build.BuildId)"));
+    }
+
+    #[test]
+    fn what_testkubes_grammar_cannot_hold_is_refused() {
+        for bad in
+            ["ado-run=a=4711", "a,4711", "ado-run=", "", "a 4711", " 4711", "ä-4711", "other=4711", "a\n4711"]
+        {
+            assert!(rule().read(bad, Some(4711)).is_err(), "{bad}");
+        }
+    }
+}

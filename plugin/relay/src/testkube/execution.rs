@@ -1,0 +1,319 @@
+//! Executions as Testkube lists them, reduced to what a verdict needs.
+
+use crate::call::{Fault, Response};
+use crate::tag::Tag;
+use crate::time::Wall;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// 24 hexadecimal digits.
+    pub id: String,
+    /// As `shop-e2e-17`.
+    pub name: String,
+    /// The TestWorkflow's name.
+    pub workflow: String,
+    /// The execution's number within its workflow.
+    pub number: i64,
+    /// `scheduledAt`.
+    pub scheduled: Wall,
+    /// `result.status`.
+    pub status: Status,
+    /// Terminal status *and* a finish time, which is Testkube's own rule: an execution whose spec cannot be resolved has
+    /// a finish time while it is still `assigned`.
+    pub ended: bool,
+    /// `tags`, with the full-width dots of stored keys turned back.
+    pub tags: BTreeMap<String, String>,
+    /// `runningContext.actor`: who started it.
+    pub actor: Actor,
+    /// `result.initialization.errorMessage`: why it never got to its first step. Only in the answer for a single one.
+    pub message: Option<String>,
+}
+
+/// Who started an execution.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// `testworkflowexecution` for the GitOps resource, `testworkflow` for a parent workflow.
+    pub kind: String,
+    /// The resource's or the person's name.
+    pub name: String,
+    /// Of a re-run: the id of the execution that it repeats.
+    pub reference: String,
+}
+
+/// `result.status`. Every name that is not one of the four terminal ones means "not yet": names have come and gone
+/// between versions of Testkube.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// `passed`.
+    Passed,
+    /// `failed`.
+    Failed,
+    /// `aborted`: by the system, or by a person (Testkube mixes the two up).
+    Aborted,
+    /// `canceled`.
+    Canceled,
+    /// Not ended.
+    NotYet(String),
+}
+
+impl Execution {
+    /// Whether it carries exactly this tag.
+    pub fn carries(&self, tag: &Tag) -> bool {
+        self.tags.get(&tag.key) == Some(&tag.value)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Passed => "passed",
+            Status::Failed => "failed",
+            Status::Aborted => "aborted",
+            Status::Canceled => "canceled",
+            Status::NotYet(name) => name,
+        })
+    }
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page {
+    /// The executions on it.
+    pub executions: Vec<Execution>,
+    /// How many there are on all pages. The sum is right even where its parts are not.
+    pub filtered: u32,
+}
+
+/// Reads the answer to a list request. Rows that lack an id or a date are a fault: a verdict must not rest on a part.
+///
+/// # Errors
+/// Which fault it is.
+pub fn page(response: &Response) -> Result<Page, Fault> {
+    let list: wire::List = response.json()?;
+    let (Some(rows), Some(filtered)) = (list.results, list.filtered.and_then(|f| f.results)) else {
+        return Err(Fault::Unexpected("JSON without `results` or `filtered.results`"));
+    };
+    let executions: Option<Vec<Execution>> = rows.into_iter().map(wire::Execution::reduce).collect();
+    let executions = executions.ok_or(Fault::Unexpected("an execution without id or scheduledAt"))?;
+    Ok(Page { executions, filtered })
+}
+
+/// Reads the answer to a request for one execution.
+///
+/// # Errors
+/// Which fault it is; 404 means that it is gone.
+pub fn single(response: &Response) -> Result<Execution, Fault> {
+    let execution: wire::Execution = response.json()?;
+    execution.reduce().ok_or(Fault::Unexpected("an execution without id or scheduledAt"))
+}
+
+/// The members that are read, each of which may be absent or null.
+mod wire {
+    use super::*;
+
+    #[derive(Deserialize)]
+    pub(super) struct List {
+        pub(super) filtered: Option<Totals>,
+        pub(super) results: Option<Vec<Execution>>,
+    }
+
+    #[derive(Deserialize)]
+    pub(super) struct Totals {
+        pub(super) results: Option<u32>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Execution {
+        id: Option<String>,
+        name: Option<String>,
+        number: Option<i64>,
+        scheduled_at: Option<String>,
+        result: Option<Result>,
+        workflow: Option<Workflow>,
+        tags: Option<BTreeMap<String, String>>,
+        running_context: Option<RunningContext>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Result {
+        status: Option<String>,
+        finished_at: Option<String>,
+        initialization: Option<Initialization>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Initialization {
+        error_message: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    struct Workflow {
+        name: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    struct RunningContext {
+        actor: Option<Actor>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Actor {
+        #[serde(rename = "type")]
+        kind: Option<String>,
+        name: Option<String>,
+        execution_reference: Option<String>,
+    }
+
+    impl Execution {
+        pub(super) fn reduce(self) -> Option<super::Execution> {
+            // An answer that no VM survives, for the test of what happens then.
+            #[cfg(feature = "test-hooks")]
+            if self.name.as_deref().is_some_and(|name| name.starts_with("trap-the-reader")) {
+                std::process::abort();
+            }
+            let id = self.id.filter(|id| !id.is_empty() && id.len() <= 64)?;
+            let scheduled = Wall::parse(&self.scheduled_at?)?;
+            let result = self.result;
+            let status = result.as_ref().and_then(|r| r.status.as_deref()).unwrap_or("queued");
+            let status = match status {
+                "passed" => Status::Passed,
+                "failed" => Status::Failed,
+                "aborted" => Status::Aborted,
+                "canceled" => Status::Canceled,
+                other => Status::NotYet(crate::text::one_line(other, 32)),
+            };
+            // Go writes an unset time as year 1.
+            let finished =
+                result.as_ref().and_then(|r| Wall::parse(r.finished_at.as_deref()?)).is_some_and(|t| t.0 > 0);
+            let actor = self.running_context.and_then(|c| c.actor);
+            Some(super::Execution {
+                name: self.name.unwrap_or_else(|| id.clone()),
+                id,
+                workflow: self.workflow.and_then(|w| w.name).unwrap_or_default(),
+                number: self.number.unwrap_or_default(),
+                scheduled,
+                ended: finished && !matches!(status, Status::NotYet(_)),
+                status,
+                tags: self
+                    .tags
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(k, v)| (k.replace('\u{ff0e}', "."), v))
+                    .collect(),
+                actor: actor.map_or_else(super::Actor::default, |actor| super::Actor {
+                    kind: actor.kind.unwrap_or_default(),
+                    name: actor.name.unwrap_or_default(),
+                    reference: actor.execution_reference.unwrap_or_default(),
+                }),
+                message: result.and_then(|r| r.initialization?.error_message).filter(|m| !m.is_empty()),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> Response {
+        Response {
+            status: 200,
+            content_type: "application/json".into(),
+            retry_after: None,
+            from_envoy: false,
+            body: Ok(body.as_bytes().to_vec()),
+        }
+    }
+
+    fn listed(fixture: &str) -> Page {
+        page(&answer(fixture)).unwrap()
+    }
+
+    fn summary(page: &Page) -> Vec<String> {
+        page.executions.iter().map(|e| format!("{} {} {}", e.name, e.status, e.ended)).collect()
+    }
+
+    #[test]
+    fn testkubes_own_lists_are_read() {
+        let page = listed(include_str!("fixtures/list-3-mixed.json"));
+        assert_eq!(
+            summary(&page),
+            ["shop-e2e-17 running false", "shop-api-41 passed true", "shop-load-9 failed true"]
+        );
+        assert_eq!(page.filtered, 3);
+        let first = &page.executions[0];
+        assert_eq!((first.workflow.as_str(), first.number), ("shop-e2e", 17));
+        assert_eq!(
+            (first.actor.kind.as_str(), first.actor.name.as_str()),
+            ("testworkflowexecution", "shop-e2e-20260123-4")
+        );
+        assert!(first.carries(&Tag { key: "ado-run".into(), value: "20260123.4".into() }));
+        assert!(listed(include_str!("fixtures/list-0.json")).executions.is_empty());
+    }
+
+    #[test]
+    fn the_sum_of_wrong_totals_is_right() {
+        let page = listed(include_str!("fixtures/list-4-done-totals-wrong.json"));
+        assert_eq!((page.filtered, page.executions.len()), (4, 4));
+        assert!(page.executions.iter().all(|e| e.ended));
+    }
+
+    #[test]
+    fn a_finish_time_without_a_terminal_status_is_no_end() {
+        let page = listed(include_str!("fixtures/list-1-assigned-but-finishedAt-set.json"));
+        assert_eq!(summary(&page), ["shop-smoke-4 assigned false"]);
+    }
+
+    /// A list with the first execution's status changed.
+    fn with_status(fixture: &str, status: &str) -> Page {
+        let mut list: serde_json::Value = serde_json::from_str(fixture).unwrap();
+        list["results"][0]["result"]["status"] = status.into();
+        listed(&list.to_string())
+    }
+
+    #[test]
+    fn a_terminal_status_without_a_finish_time_is_no_end() {
+        let page = with_status(include_str!("fixtures/list-1-running.json"), "passed");
+        assert_eq!(summary(&page), ["shop-e2e-17 passed false"]);
+    }
+
+    #[test]
+    fn unknown_statuses_mean_not_yet() {
+        let ended = include_str!("fixtures/list-4-done-totals-wrong.json");
+        assert!(with_status(ended, "passed").executions[0].ended);
+        for status in ["pending", "Passed", "succeeded", "", "\u{1b}[1m"] {
+            assert!(!with_status(ended, status).executions[0].ended, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_single_execution_says_why_it_never_began() {
+        let execution = single(&answer(include_str!("fixtures/execution-aborted-init.json"))).unwrap();
+        assert_eq!((execution.status, execution.ended), (Status::Aborted, true));
+        assert!(execution.message.unwrap().contains("Cannot fetch required Test Workflow Templates"));
+    }
+
+    #[test]
+    fn answers_of_another_shape_are_faults() {
+        for body in [
+            "[]",
+            "{}",
+            "null",
+            r#"{"results":null,"filtered":{"results":0}}"#,
+            r#"{"results":[{}],"filtered":{"results":1}}"#,
+            r#"{"results":[{"id":"x","scheduledAt":"yesterday"}],"filtered":{"results":1}}"#,
+        ] {
+            assert!(page(&answer(body)).is_err(), "{body}");
+        }
+        assert_eq!(page(&answer("{\"results\":[")).unwrap_err(), Fault::Truncated);
+        assert!(single(&answer(&"[".repeat(100_000))).is_err());
+    }
+}

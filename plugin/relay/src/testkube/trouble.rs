@@ -1,0 +1,70 @@
+//! Since when Testkube has not given a usable answer, and why.
+
+use crate::call::Fault;
+use crate::time::{Mono, Now, Wall};
+use std::collections::BTreeMap;
+
+/// A run of failed calls, ended by the first good answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    since: Option<Wall>,
+    faults: BTreeMap<Fault, u32>,
+    /// How many calls failed one after the other.
+    pub failures: u32,
+    /// No call before this time.
+    pub wait_until: Mono,
+}
+
+/// How many kinds of fault are told apart, so that answers from outside cannot make this grow.
+const MOST_KINDS: usize = 8;
+
+impl Trouble {
+    /// A call failed; the next one waits until `wait_until`.
+    pub fn add(&mut self, fault: Fault, now: Now, wait_until: Mono) {
+        self.since.get_or_insert(now.wall);
+        self.failures = self.failures.saturating_add(1);
+        self.wait_until = wait_until;
+        if self.faults.contains_key(&fault) || self.faults.len() < MOST_KINDS {
+            *self.faults.entry(fault).or_insert(0) += 1;
+        }
+    }
+
+    /// A good answer came.
+    pub fn end(&mut self) {
+        *self = Trouble::default();
+    }
+
+    /// `Testkube could not be asked since 14:02 UTC (HTTP 503 × 31)`; `None` while all is well.
+    pub fn in_words(&self, now: Wall) -> Option<String> {
+        let since = self.since?.clock(now);
+        let mut faults: Vec<(&Fault, &u32)> = self.faults.iter().collect();
+        faults.sort_by(|a, b| b.1.cmp(a.1));
+        let faults = faults
+            .iter()
+            .map(|(fault, n)| if **n == 1 { fault.to_string() } else { format!("{fault} × {n}") });
+        Some(format!("Testkube could not be asked since {since} ({})", crate::text::listed(faults, 4)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_since_when_and_which_fault_how_often() {
+        let mut trouble = Trouble::default();
+        let now = |minute| Now {
+            mono: Mono(0),
+            wall: Wall::parse(&format!("2026-01-23T14:{minute:02}:00Z")).unwrap(),
+        };
+        assert_eq!(trouble.in_words(now(1).wall), None);
+        trouble.add(Fault::NoConnection, now(2), Mono(0));
+        for minute in 3..34 {
+            trouble.add(Fault::Status(503), now(minute), Mono(0));
+        }
+        let want = "Testkube could not be asked since 14:02 UTC (HTTP 503 × 31, no connection)";
+        assert_eq!(trouble.in_words(now(40).wall).as_deref(), Some(want));
+        trouble.end();
+        assert_eq!(trouble.in_words(now(41).wall), None);
+    }
+}

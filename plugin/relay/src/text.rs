@@ -1,0 +1,79 @@
+//! Words from outside, made fit to stand in a text of ours.
+
+/// At most 64 printable characters of `given`, control characters as `·`, an ellipsis where it was cut. For
+/// problem texts: enough to recognise one's own mistake, too little to carry anything.
+pub(crate) fn excerpt(given: &str) -> String {
+    cut(given, 64)
+}
+
+/// `given` on one line of at most `most` characters, and without anything that a log view could take for a
+/// command (`##[error]`, `##vso[…]`): names come from whoever may write a TestWorkflow.
+pub(crate) fn one_line(given: &str, most: usize) -> String {
+    cut(given, most).replace("##", "# #")
+}
+
+/// The first items of a list with `, ` between them, and how many more there are.
+pub(crate) fn listed<I: IntoIterator<Item = String>>(items: I, most: usize) -> String {
+    let items: Vec<String> = items.into_iter().collect();
+    let shown = items.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// `text` cut to at most `most` bytes on a character's border.
+pub(crate) fn clip(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most.saturating_sub('…'.len_utf8())));
+        text.push('…');
+    }
+    text
+}
+
+fn cut(given: &str, most: usize) -> String {
+    let mut out: String = given.chars().take(most).map(|c| if is_plain(c) { c } else { '·' }).collect();
+    if given.chars().nth(most).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// Neither a control character nor one of the marks that change the direction or hide text.
+fn is_plain(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_and_printable() {
+        assert_eq!(excerpt("shop-4711"), "shop-4711");
+        assert_eq!(excerpt("a\r\nb\u{1b}[1m\u{202e}"), "a··b·[1m·");
+        assert_eq!(excerpt(&"x".repeat(200)).chars().count(), 65);
+    }
+
+    #[test]
+    fn a_name_cannot_forge_a_log_command() {
+        assert_eq!(
+            one_line("##vso[task.setvariable]x\n##[error]no", 80),
+            "# #vso[task.setvariable]x·# #[error]no"
+        );
+    }
+
+    #[test]
+    fn long_lists_say_how_much_they_leave_out() {
+        let names = |n: u32| (0..n).map(|i| i.to_string());
+        assert_eq!(listed(names(3), 3), "0, 1, 2");
+        assert_eq!(listed(names(5), 3), "0, 1, 2 and 2 more");
+    }
+
+    #[test]
+    fn clipping_keeps_characters_whole() {
+        assert_eq!(clip("ééé".into(), 100), "ééé");
+        assert_eq!(clip("éééé".into(), 7), "éé…");
+    }
+}

@@ -1,0 +1,440 @@
+//! The host: every function that the module imports from Envoy and WASI, and nothing else of the SDK but
+//! `dispatch_http_call` (which registers the call with the SDK's dispatcher) and `set_effective_context`.
+//!
+//! The SDK's other wrappers panic on statuses that they do not list, and its header getters panic on bytes that are not
+//! UTF-8, which any client can send. A panic stops the VM of its thread: hence own declarations, statuses as numbers, and
+//! headers as bytes. ABI: proxy-wasm 0.2.1, as in proxy-wasm-cpp-host's `exports.h`.
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::Status;
+use std::ptr::{null, null_mut};
+use std::time::Duration;
+use testrelay::Counter;
+use testrelay::accept::Counted;
+use testrelay::call::{Fault, Outcome, Request, Response};
+use testrelay::check;
+use testrelay::ledger::{Cas, Entry, Store, StoreError};
+use testrelay::problem::Reply;
+use testrelay::time::{Mono, Now, Wall};
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_log(level: u32, message: *const u8, message_size: usize) -> u32;
+    fn proxy_get_property(
+        path: *const u8,
+        path_size: usize,
+        value: *mut *mut u8,
+        value_size: *mut usize,
+    ) -> u32;
+    fn proxy_get_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        most: usize,
+        data: *mut *mut u8,
+        data_size: *mut usize,
+    ) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, pairs_size: *mut usize) -> u32;
+    fn proxy_get_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *mut *mut u8,
+        value_size: *mut usize,
+    ) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        value: *mut *mut u8,
+        value_size: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+        cas: u32,
+    ) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
+    fn proxy_increment_metric(id: u32, by: i64) -> u32;
+}
+
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u16;
+    fn random_get(buffer: *mut u8, size: usize) -> u16;
+}
+
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+const CAS_MISMATCH: u32 = 8;
+
+const BUFFER_REQUEST_BODY: u32 = 0;
+const BUFFER_CALL_RESPONSE_BODY: u32 = 4;
+const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
+
+const MAP_REQUEST_HEADERS: u32 = 0;
+const MAP_CALL_RESPONSE_HEADERS: u32 = 6;
+
+/// A name and a value, as bytes off the wire. Envoy gives names in lower case.
+pub(crate) type Header = (Vec<u8>, Vec<u8>);
+
+/// Sends the `log` crate's lines to Envoy's log, and a panic's text as well.
+pub(crate) fn install_logger() {
+    struct Logger;
+    impl log::Log for Logger {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            write_log(5 - record.level() as u32, &record.args().to_string());
+        }
+
+        fn flush(&self) {}
+    }
+    static LOGGER: Logger = Logger;
+    if log::set_logger(&LOGGER).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+        std::panic::set_hook(Box::new(|panic| write_log(CRITICAL, &panic.to_string())));
+    }
+}
+
+const CRITICAL: u32 = 5;
+
+/// Levels: 0 trace, 1 debug, 2 info, 3 warn, 4 error, 5 critical.
+fn write_log(level: u32, message: &str) {
+    // A line that cannot be written cannot be reported either.
+    let _status = unsafe { proxy_log(level, message.as_ptr(), message.len()) };
+}
+
+/// Both clocks of WASI, which Envoy implements: the monotonic one is the same for all VMs of the process.
+pub(crate) fn now() -> Now {
+    let read = |clock| {
+        let mut nanoseconds = 0;
+        let errno = unsafe { clock_time_get(clock, 1_000_000, &mut nanoseconds) };
+        if errno == 0 { nanoseconds / 1_000_000 } else { 0 }
+    };
+    Now { wall: Wall(i64::try_from(read(0)).unwrap_or(i64::MAX)), mono: Mono(read(1)) }
+}
+
+/// A random number.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let errno = unsafe { random_get(bytes.as_mut_ptr(), bytes.len()) };
+    if errno == 0 {
+        u64::from_le_bytes(bytes)
+    } else {
+        now().mono.0 ^ u64::from(bytes.as_ptr().addr() as u32)
+    }
+}
+
+/// A property of the host that is text; `None` if there is none of that name.
+pub(crate) fn property(name: &str) -> Option<String> {
+    let value = unsafe { returned(|data, size| proxy_get_property(name.as_ptr(), name.len(), data, size)) };
+    String::from_utf8(value.ok()?).ok()
+}
+
+/// The plugin's configuration; only inside `on_configure`.
+pub(crate) fn plugin_configuration() -> Vec<u8> {
+    buffer(BUFFER_PLUGIN_CONFIGURATION, usize::MAX)
+}
+
+/// Ticks each `period`; at least a millisecond, because 0 switches ticks off.
+pub(crate) fn tick_every(period: Duration) {
+    let period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX).max(1);
+    report("proxy_set_tick_period_milliseconds", unsafe { proxy_set_tick_period_milliseconds(period) });
+}
+
+/// One header of the request.
+pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
+    header(MAP_REQUEST_HEADERS, name)
+}
+
+/// All headers of the request. Empty too where there are more than 1024 of them or more than 1 MiB.
+pub(crate) fn request_headers() -> Vec<Header> {
+    headers(MAP_REQUEST_HEADERS)
+}
+
+/// Takes a header off the request, every line of it.
+pub(crate) fn remove_request_header(name: &str) {
+    let status = unsafe { proxy_remove_header_map_value(MAP_REQUEST_HEADERS, name.as_ptr(), name.len()) };
+    report("proxy_remove_header_map_value", status);
+}
+
+/// Sets a header of the request to one value.
+pub(crate) fn set_request_header(name: &str, value: &str) {
+    let status = unsafe {
+        proxy_replace_header_map_value(
+            MAP_REQUEST_HEADERS,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    };
+    report("proxy_replace_header_map_value", status);
+}
+
+/// The request's body so far, at most `most` bytes of it.
+pub(crate) fn request_body(most: usize) -> Vec<u8> {
+    buffer(BUFFER_REQUEST_BODY, most)
+}
+
+/// Answers the request of the effective context. Takes effect when the callback returns.
+pub(crate) fn reply(reply: &Reply) {
+    let headers: Vec<(&str, &str)> =
+        reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let pairs = serialized(&headers);
+    let status = unsafe {
+        proxy_send_local_response(
+            u32::from(reply.status),
+            null(),
+            0,
+            reply.body.as_ptr(),
+            reply.body.len(),
+            pairs.as_ptr(),
+            pairs.len(),
+            -1,
+        )
+    };
+    report("proxy_send_local_response", status);
+}
+
+/// Answers the request of another context, then comes back to `own`.
+pub(crate) fn reply_to(context: u32, own: u32, answer: &Reply) {
+    if hostcalls::set_effective_context(context).is_ok() {
+        reply(answer);
+    }
+    if hostcalls::set_effective_context(own).is_err() {
+        log::error!("proxy_set_effective_context failed for the context's own id {own}");
+    }
+}
+
+/// Starts a call through a cluster.
+///
+/// # Errors
+/// What Envoy answers at once; then no callback comes.
+pub(crate) fn call(request: &Request) -> Result<u32, Fault> {
+    let mut headers = vec![
+        (":method", request.method),
+        (":scheme", request.scheme),
+        (":authority", request.authority.as_str()),
+        (":path", request.path.as_str()),
+    ];
+    headers.extend(request.headers.iter().map(|(name, value)| (*name, value.as_str())));
+    let body = Some(request.body.as_slice()).filter(|body| !body.is_empty());
+    let timeout = request.timeout.max(Duration::from_millis(1));
+    hostcalls::dispatch_http_call(&request.cluster, headers, body, vec![], timeout).map_err(|status| {
+        match status {
+            // Method, path and authority are always there: what is left is the cluster.
+            Status::BadArgument => Fault::UnknownCluster(request.cluster.clone()),
+            _ => Fault::Refused,
+        }
+    })
+}
+
+/// The outcome of a call, inside its callback. With no headers there is no answer, and Envoy has no map to ask for one.
+pub(crate) fn call_outcome(num_headers: usize, body_size: usize, most_body: usize) -> Outcome {
+    if num_headers == 0 {
+        return Outcome::Failed(Fault::Reset);
+    }
+    let headers = headers(MAP_CALL_RESPONSE_HEADERS);
+    let text = |name: &str| {
+        let found = headers.iter().find(|(n, _)| n == name.as_bytes());
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    };
+    let Some(status) = text(":status").and_then(|status| status.parse().ok()) else {
+        return Outcome::Failed(Fault::Reset);
+    };
+    let from_upstream = text("x-envoy-upstream-service-time").is_some();
+    Outcome::Response(Response {
+        status,
+        content_type: text("content-type").unwrap_or_default(),
+        retry_after: text("retry-after")
+            .and_then(|seconds| seconds.trim().parse().ok())
+            .map(Duration::from_secs),
+        from_envoy: !from_upstream && matches!(status, 503 | 504),
+        body: if body_size > most_body {
+            Err(body_size)
+        } else {
+            Ok(buffer(BUFFER_CALL_RESPONSE_BODY, body_size))
+        },
+    })
+}
+
+/// Envoy's shared data. A missing key ignores the cas it is given, and cas 0 overwrites whatever is there: so a key that was
+/// not found is written with a cas that no entry has, which creates it only if nobody else has meanwhile.
+pub(crate) struct SharedData;
+
+const CREATE: u32 = u32::MAX;
+
+impl Store for SharedData {
+    fn get(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let mut cas = 0;
+        let value = unsafe {
+            returned(|data, size| proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &mut cas))
+        };
+        match value {
+            Ok(value) => Ok(Some(Entry { value, cas: Cas(cas) })),
+            Err(NOT_FOUND) => Ok(None),
+            Err(status) => Err(StoreError(status)),
+        }
+    }
+
+    fn swap(&mut self, key: &str, seen: Option<Cas>, value: &[u8]) -> Result<bool, StoreError> {
+        let cas = seen.map_or(CREATE, |cas| cas.0);
+        match unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) } {
+            OK => Ok(true),
+            CAS_MISMATCH => Ok(false),
+            status => Err(StoreError(status)),
+        }
+    }
+}
+
+/// The module's counters, which Envoy shows as `wasmcustom.testrelay_…`.
+pub(crate) struct Metrics([Option<u32>; NAMES.len()]);
+
+const NAMES: [&str; 12] = [
+    "testrelay_checks_accepted",
+    "testrelay_checks_rejected",
+    "testrelay_checks_repeated",
+    "testrelay_checks_refused",
+    "testrelay_delivered_passed",
+    "testrelay_delivered_failed",
+    "testrelay_delivered_inconclusive",
+    "testrelay_delivered_rejected",
+    "testrelay_undelivered",
+    "testrelay_testkube_faults",
+    "testrelay_azure_faults",
+    "testrelay_leader_falls",
+];
+
+impl Metrics {
+    /// Defines all counters. Never on a hot path: a definition is a look-up by name in Envoy.
+    pub(crate) fn define() -> Metrics {
+        const COUNTER: u32 = 0;
+        Metrics(NAMES.map(|name| {
+            let mut id = 0;
+            let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &mut id) };
+            report("proxy_define_metric", status);
+            (status == OK).then_some(id)
+        }))
+    }
+
+    /// Counts what became of a delivery of a check.
+    pub(crate) fn count_check(&self, counted: Counted) {
+        self.add(match counted {
+            Counted::Accepted => 0,
+            Counted::Rejected => 1,
+            Counted::Repeated => 2,
+            Counted::Refused => 3,
+        });
+    }
+
+    /// Counts what the leader did.
+    pub(crate) fn count(&self, counter: Counter) {
+        self.add(match counter {
+            Counter::Delivered(check::Outcome::Passed) => 4,
+            Counter::Delivered(check::Outcome::Failed) => 5,
+            Counter::Delivered(check::Outcome::Inconclusive) => 6,
+            Counter::Delivered(check::Outcome::Rejected) => 7,
+            Counter::Undelivered => 8,
+            Counter::TestkubeFault => 9,
+            Counter::AzureFault => 10,
+            Counter::Fall => 11,
+        });
+    }
+
+    fn add(&self, index: usize) {
+        if let Some(id) = self.0.get(index).copied().flatten() {
+            report("proxy_increment_metric", unsafe { proxy_increment_metric(id, 1) });
+        }
+    }
+}
+
+fn report(function: &str, status: u32) {
+    if status != OK {
+        log::error!("{function} failed with status {status}");
+    }
+}
+
+fn header(map: u32, name: &str) -> Option<Vec<u8>> {
+    unsafe { returned(|data, size| proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, size)) }
+        .ok()
+}
+
+fn headers(map: u32) -> Vec<Header> {
+    let pairs = unsafe { returned(|data, size| proxy_get_header_map_pairs(map, data, size)) };
+    pairs.ok().and_then(|bytes| deserialized(&bytes)).unwrap_or_default()
+}
+
+fn buffer(buffer: u32, most: usize) -> Vec<u8> {
+    unsafe { returned(|data, size| proxy_get_buffer_bytes(buffer, 0, most, data, size)) }.unwrap_or_default()
+}
+
+/// Runs a host function that gives bytes back, and takes them over.
+///
+/// # Safety
+/// When `function` answers OK, its pointer must be null or have come from this module's `proxy_on_memory_allocate` with
+/// exactly the size that it gives: so the ABI promises.
+unsafe fn returned(function: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, u32> {
+    let (mut data, mut size) = (null_mut(), 0);
+    match function(&mut data, &mut size) {
+        OK if data.is_null() => Ok(Vec::new()),
+        OK => Ok(unsafe { Vec::from_raw_parts(data, size, size) }),
+        status => Err(status),
+    }
+}
+
+/// A header map in the ABI's form: the number of pairs, the lengths of each name and value, then name, 0, value, 0.
+fn serialized(headers: &[(&str, &str)]) -> Vec<u8> {
+    let length = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
+    let mut out = length(headers.len()).to_vec();
+    for (name, value) in headers {
+        out.extend_from_slice(&length(name.len()));
+        out.extend_from_slice(&length(value.len()));
+    }
+    for (name, value) in headers {
+        for text in [name, value] {
+            out.extend_from_slice(text.as_bytes());
+            out.push(0);
+        }
+    }
+    out
+}
+
+/// The inverse of [`serialized`], with bytes for texts. `None` where the form is broken.
+fn deserialized(bytes: &[u8]) -> Option<Vec<Header>> {
+    let number = |at: usize| {
+        let bytes = bytes.get(at..)?.first_chunk::<4>()?;
+        usize::try_from(u32::from_le_bytes(*bytes)).ok()
+    };
+    let count = number(0)?;
+    let mut at = count.checked_mul(8)?.checked_add(4)?;
+    let mut take = |length: usize| {
+        let text = bytes.get(at..at.checked_add(length)?)?.to_vec();
+        at = at.checked_add(length)?.checked_add(1)?;
+        Some(text)
+    };
+    (0..count).map(|i| Some((take(number(4 + i * 8)?)?, take(number(8 + i * 8)?)?))).collect()
+}

@@ -1,0 +1,178 @@
+//! A root context: reads the configuration, ticks, and passes calls to and fro.
+
+use crate::host::{self, Metrics, SharedData};
+use crate::stream::Stream;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+use testrelay::accept;
+use testrelay::call::{CallId, Outcome};
+use testrelay::config::Config;
+use testrelay::time::{Mono, Now};
+use testrelay::{Lead, Output};
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long a request may wait for the first piece of its body. Where `read_body` is set and the filter's
+/// `allow_on_headers_stop_iteration` is not, none ever comes.
+const BODY_WAIT: Duration = Duration::from_secs(3);
+
+/// One root context.
+pub(crate) struct Root {
+    context_id: u32,
+    plugin: Option<Rc<Plugin>>,
+    configured_at: Mono,
+    lead: Option<Lead>,
+    calls: BTreeMap<u32, (CallId, usize)>,
+}
+
+/// What a root context shares with its streams.
+pub(crate) struct Plugin {
+    pub(crate) config: Rc<Config>,
+    /// What the instance's keys in shared data begin with.
+    pub(crate) prefix: String,
+    pub(crate) metrics: Metrics,
+    /// Streams that wait for the first piece of their body, and since when.
+    pub(crate) waiting: RefCell<BTreeMap<u32, Mono>>,
+    has_served: Cell<bool>,
+}
+
+impl Root {
+    /// A context that has no configuration yet.
+    pub(crate) fn new(context_id: u32) -> Root {
+        Root { context_id, plugin: None, configured_at: Mono(0), lead: None, calls: BTreeMap::new() }
+    }
+
+    /// Starts the calls that a turn asked for. A call that Envoy refuses at once is answered at once, because no callback
+    /// comes for it.
+    fn perform(&mut self, now: Now, outputs: Vec<Output>) {
+        let (Some(plugin), Some(lead)) = (&self.plugin, &mut self.lead) else { return };
+        let mut queue = VecDeque::from(outputs);
+        while let Some(output) = queue.pop_front() {
+            match output {
+                Output::Count(counter) => plugin.metrics.count(counter),
+                Output::Call(id, request) => match host::call(&request) {
+                    Ok(token) => {
+                        self.calls.insert(token, (id, request.most_body));
+                    }
+                    Err(fault) => {
+                        queue.extend(lead.answer(now, &mut SharedData, id, &Outcome::Failed(fault)))
+                    }
+                },
+            }
+        }
+    }
+
+    /// Answers the streams whose body does not come.
+    fn answer_waiting(&self, plugin: &Plugin, now: Mono) {
+        let late: Vec<u32> = {
+            let waiting = plugin.waiting.borrow();
+            waiting.iter().filter(|(_, since)| now.since(**since) >= BODY_WAIT).map(|(id, _)| *id).collect()
+        };
+        for context in late {
+            plugin.waiting.borrow_mut().remove(&context);
+            log::warn!(
+                "no body came for {BODY_WAIT:?}: is `allow_on_headers_stop_iteration` set on the filter?"
+            );
+            host::reply_to(context, self.context_id, &accept::body_unread());
+        }
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(
+        &mut self,
+        token: u32,
+        num_headers: usize,
+        body_size: usize,
+        _num_trailers: usize,
+    ) {
+        let Some((id, most_body)) = self.calls.remove(&token) else { return };
+        let outcome = host::call_outcome(num_headers, body_size, most_body);
+        let now = host::now();
+        let outputs = self.lead.as_mut().map(|lead| lead.answer(now, &mut SharedData, id, &outcome));
+        self.perform(now, outputs.unwrap_or_default());
+    }
+
+    fn on_done(&mut self) -> bool {
+        if let Some(lead) = &mut self.lead {
+            lead.end(&mut SharedData);
+        }
+        true
+    }
+}
+
+impl RootContext for Root {
+    fn on_vm_start(&mut self, _size: usize) -> bool {
+        log::info!(
+            "testrelay {} (git {}, rust {})",
+            env!("CARGO_PKG_VERSION"),
+            option_env!("TESTRELAY_GIT_REVISION").unwrap_or("unknown"),
+            option_env!("TESTRELAY_RUST_VERSION").unwrap_or("unknown"),
+        );
+        true
+    }
+
+    /// Reads the configuration, the environment and the plugin's name, and nothing that could differ between threads: a
+    /// configuration that is refused on one of them only would be refused for ever (envoy#43751).
+    fn on_configure(&mut self, _size: usize) -> bool {
+        let text = host::plugin_configuration();
+        let config = match Config::parse(&text, &|name| std::env::var(name).ok()) {
+            Ok(config) => config,
+            Err(errors) => {
+                log::error!("the plugin configuration is refused: {errors}");
+                return false;
+            }
+        };
+        if config.credentials.is_empty() {
+            log::warn!(
+                "insecure_no_auth: everybody who reaches this Envoy can start checks and read artifacts"
+            );
+        }
+        if cfg!(feature = "test-hooks") {
+            log::warn!("a test build, without redaction: {config:?}");
+        }
+        let instance =
+            config.instance.clone().or_else(|| host::property("plugin_name")).filter(|name| !name.is_empty());
+        let prefix = testrelay::key_prefix(instance.as_deref().unwrap_or("testrelay"));
+        self.configured_at = host::now().mono;
+        self.plugin = Some(Rc::new(Plugin {
+            config: Rc::new(config),
+            prefix,
+            metrics: Metrics::define(),
+            waiting: RefCell::default(),
+            has_served: Cell::new(false),
+        }));
+        self.lead = None;
+        host::tick_every(TICK);
+        true
+    }
+
+    fn on_tick(&mut self) {
+        let Some(plugin) = self.plugin.clone() else { return };
+        let now = host::now();
+        self.answer_waiting(&plugin, now.mono);
+        let lead = self.lead.get_or_insert_with(|| {
+            Lead::new(plugin.config.clone(), plugin.prefix.clone(), host::random(), self.configured_at)
+        });
+        if plugin.has_served.get() {
+            lead.serves_requests();
+        }
+        let outputs = lead.tick(now, &mut SharedData);
+        self.perform(now, outputs);
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        if let Some(plugin) = &self.plugin {
+            plugin.has_served.set(true);
+        }
+        Some(Box::new(Stream::new(context_id, self.plugin.clone())))
+    }
+}

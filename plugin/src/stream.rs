@@ -1,0 +1,186 @@
+//! An HTTP stream: takes checks, answers probes, lets artifact requests through.
+
+use crate::host::{self, Header, SharedData};
+use crate::root::Plugin;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+use std::rc::Rc;
+use testrelay::accept::{self, Admission, Counted};
+use testrelay::auth::Allow;
+use testrelay::health;
+use testrelay::problem::Reply;
+use testrelay::request::MOST_BODY;
+use testrelay::route::{Route, route};
+
+/// One stream.
+pub(crate) struct Stream {
+    context_id: u32,
+    plugin: Option<Rc<Plugin>>,
+    state: State,
+}
+
+/// How far a stream is.
+enum State {
+    /// Its headers have not come, or it is none of ours.
+    Open,
+    /// A check whose body is awaited or being read.
+    Reading {
+        /// Its headers.
+        headers: Vec<Header>,
+        /// Whether a piece of the body has come: then this Envoy does hand bodies over.
+        begun: bool,
+    },
+    /// Answered.
+    Answered,
+}
+
+/// What Testkube has no use for: the caller's credentials, the check's token, a browser's cookies.
+const NOT_FOR_TESTKUBE: [&str; 4] = ["authorization", "authtoken", "proxy-authorization", "cookie"];
+
+impl Stream {
+    /// A stream of a root context that was configured with `plugin`.
+    pub(crate) fn new(context_id: u32, plugin: Option<Rc<Plugin>>) -> Stream {
+        Stream { context_id, plugin, state: State::Open }
+    }
+
+    fn answer(&mut self, reply: &Reply) -> Action {
+        host::reply(reply);
+        self.state = State::Answered;
+        Action::Pause
+    }
+
+    fn check(&mut self, plugin: &Plugin, end_of_stream: bool) -> Action {
+        let headers = host::request_headers();
+        if cfg!(feature = "test-hooks") {
+            log::debug!("a test build, without redaction: {:?}", TextOf(&headers));
+        }
+        match accept::admit(&plugin.config, &headers, !end_of_stream) {
+            Admission::Reply(reply) => {
+                plugin.metrics.count_check(Counted::Refused);
+                self.answer(&reply)
+            }
+            Admission::Ready => self.accept(plugin, &headers, None),
+            Admission::AwaitBody => {
+                plugin.waiting.borrow_mut().insert(self.context_id, host::now().mono);
+                self.state = State::Reading { headers, begun: false };
+                Action::Pause
+            }
+        }
+    }
+
+    fn accept(&mut self, plugin: &Plugin, headers: &[Header], body: Option<&[u8]>) -> Action {
+        let (reply, counted) =
+            accept::accept(&plugin.config, &plugin.prefix, &mut SharedData, host::now(), headers, body);
+        plugin.metrics.count_check(counted);
+        self.answer(&reply)
+    }
+
+    /// Lets a request for an artifact go on to Testkube: its path untouched, its credentials taken off.
+    fn artifact(&mut self, plugin: &Plugin) -> Action {
+        if let Some(refusal) =
+            accept::unauthorized(&plugin.config, &host::request_headers(), Allow::Artifacts)
+        {
+            return self.answer(&refusal);
+        }
+        if cfg!(feature = "test-hooks") {
+            return Action::Continue;
+        }
+        for name in NOT_FOR_TESTKUBE {
+            if host::request_header(name).is_some() {
+                host::remove_request_header(name);
+            }
+        }
+        if let Some(token) = &plugin.config.testkube.token {
+            host::set_request_header("authorization", &format!("Bearer {}", token.reveal()));
+        }
+        Action::Continue
+    }
+
+    /// Lets a request of somebody else's go on as it is, but never with the token of a check.
+    fn pass_through(&mut self) -> Action {
+        if host::request_header("authtoken").is_some() {
+            host::remove_request_header("authtoken");
+        }
+        Action::Continue
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        let Some(plugin) = self.plugin.clone() else {
+            return self.answer(&Reply::problem(503, "Not configured", "This module has no configuration."));
+        };
+        let method = host::request_header(":method").unwrap_or_default();
+        let path = host::request_header(":path").unwrap_or_default();
+        if cfg!(feature = "test-hooks") && path == b"/test-hooks/trap" {
+            std::process::abort();
+        }
+        match route(&plugin.config, &method, &path) {
+            Route::Check => self.check(&plugin, end_of_stream),
+            Route::Artifact => self.artifact(&plugin),
+            Route::PassThrough => self.pass_through(),
+            Route::Health => self.answer(&health::healthy()),
+            Route::Ready => self.answer(&health::ready(&mut SharedData, &plugin.prefix, host::now())),
+            Route::WrongMethod(allow) => {
+                let detail = format!("This path answers to {allow}.");
+                self.answer(&Reply::problem(405, "Method not allowed", &detail).with("allow", allow))
+            }
+            Route::Traversal => {
+                let detail = "The path has a `.` or `..` segment, a backslash or a control character in some encoding.";
+                self.answer(&Reply::problem(400, "Path refused", detail))
+            }
+            Route::Unknown => {
+                let detail = "Testrelay has no such path. Checks are posted to <base path>/v1/checks; artifacts are read from Testkube's own paths.";
+                self.answer(&Reply::problem(404, "Not found", detail))
+            }
+        }
+    }
+
+    fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
+        let Some(plugin) = self.plugin.clone() else { return Action::Continue };
+        let (headers, begun) = match &mut self.state {
+            State::Open => return Action::Continue,
+            State::Answered => return Action::Pause,
+            State::Reading { headers, begun } => (std::mem::take(headers), *begun),
+        };
+        // A root context answers those that wait too long, and takes them off the list.
+        if !self.forget() && !begun {
+            self.state = State::Answered;
+            return Action::Pause;
+        }
+        if body_size > MOST_BODY {
+            plugin.metrics.count_check(Counted::Refused);
+            return self.answer(&accept::too_large());
+        }
+        if !end_of_stream {
+            self.state = State::Reading { headers, begun: true };
+            return Action::Pause;
+        }
+        self.accept(&plugin, &headers, Some(&host::request_body(body_size)))
+    }
+
+    fn on_log(&mut self) {
+        self.forget();
+    }
+}
+
+impl Stream {
+    /// Takes this stream off the list of those that wait. False: it was not on it.
+    fn forget(&self) -> bool {
+        self.plugin
+            .as_ref()
+            .is_some_and(|plugin| plugin.waiting.borrow_mut().remove(&self.context_id).is_some())
+    }
+}
+
+/// Headers as text, for the test build that has no redaction.
+struct TextOf<'a>(&'a [Header]);
+
+impl std::fmt::Debug for TextOf<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (text(name), text(value)))).finish()
+    }
+}
