@@ -4,6 +4,8 @@
 //! - [`stream`]: an HTTP stream; it takes checks and lets artifact requests through.
 //! - [`host`]: the only file that talks to the host.
 
+// The SDK's macro exports `_initialize` without documentation.
+#![allow(missing_docs)]
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,

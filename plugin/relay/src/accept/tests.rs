@@ -1,1 +1,163 @@
+use super::*;
+use crate::ledger::memory::Memory;
+use crate::time::Mono;
 
+const PREFIX: &str = "testrelay/1/t/";
+
+fn config(more: &str) -> Config {
+    let text = format!(
+        r#"{{"testkube": {{"cluster": "t"}}, "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "a"}}],
+            "credentials": [{{"name": "p", "kind": "bearer", "secret_env": "S", "allow": ["checks"]}}]{more}}}"#
+    );
+    Config::parse(text.as_bytes(), &|_| Some("s3cret".into())).unwrap()
+}
+
+fn now() -> Now {
+    Now { mono: Mono(5_000), wall: Wall(1_769_186_640_000) }
+}
+
+fn headers(changes: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut fields = vec![
+        ("authorization", "Bearer s3cret"),
+        ("planurl", "https://dev.azure.com/fabrikam/"),
+        ("projectid", "69f48e94-bdb4-42d7-a560-0f2b54f91cc8"),
+        ("hubname", "checks"),
+        ("planid", "67be341f-5310-552f-e0cd-7c580e77b98b"),
+        ("jobid", "3a7e60dc-c5b0-5009-86eb-0f217c12e2ea"),
+        ("taskinstanceid", "61153303-347e-5f06-a6a1-ce2102bd68eb"),
+        ("authtoken", "token"),
+        ("buildid", "4711"),
+        ("testrelay-tag", "shop-4711"),
+        ("testrelay-expect", "a"),
+    ];
+    for (name, value) in changes {
+        fields.retain(|(other, _)| other != name);
+        fields.push((name, value));
+    }
+    fields.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect()
+}
+
+fn deliver(store: &mut Memory, changes: &[(&str, &str)]) -> (u16, String, Counted) {
+    let (reply, counted) = accept(&config(""), PREFIX, store, now(), &headers(changes), None);
+    (reply.status, reply.body, counted)
+}
+
+/// How many values the store holds.
+fn stored(store: &Memory) -> usize {
+    store.keys.len()
+}
+
+#[test]
+fn a_check_is_in_the_ledger_when_it_is_answered() {
+    let mut store = Memory::default();
+    let (status, body, counted) = deliver(&mut store, &[]);
+    assert_eq!((status, counted, stored(&store)), (200, Counted::Accepted, 1));
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["status"], "accepted");
+    assert_eq!(
+        body["message"],
+        "Testrelay waits until every Testkube execution tagged ado-run=shop-4711 has ended (expected: a) and then reports back: within 12h, or after 30m if they do not appear."
+    );
+}
+
+#[test]
+fn a_check_that_cannot_be_answered_leaves_no_trace() {
+    let mut store = Memory::default();
+    for change in [("planid", "x"), ("authtoken", ""), ("planurl", "https://evil.example/fabrikam/")] {
+        let (status, body, counted) = deliver(&mut store, &[change]);
+        assert!((400..404).contains(&status) && counted == Counted::Refused, "{body}");
+    }
+    assert_eq!(stored(&store), 0);
+}
+
+#[test]
+fn a_check_that_cannot_be_evaluated_is_stored_and_says_why() {
+    let mut store = Memory::default();
+    let (status, body, counted) = deliver(&mut store, &[("testrelay-tag", "shop")]);
+    assert_eq!((status, counted, stored(&store)), (200, Counted::Rejected, 1));
+    assert!(
+        body.contains(r#""status":"rejected""#) && body.contains("does not hold the BuildId 4711"),
+        "{body}"
+    );
+}
+
+#[test]
+fn a_second_delivery_must_ask_the_same() {
+    let mut store = Memory::default();
+    assert_eq!(deliver(&mut store, &[]).0, 200);
+    assert_eq!(deliver(&mut store, &[("authtoken", "newer")]).2, Counted::Repeated);
+    for change in [
+        ("testrelay-tag", "other-4711"),
+        ("testrelay-expect", "b"),
+        ("buildid", "4712"),
+        ("testrelay-timeout", "1h"),
+    ] {
+        let (status, body, _) = deliver(&mut store, &[change]);
+        assert_eq!(status, 409, "{body}");
+    }
+}
+
+#[test]
+fn a_full_ledger_takes_no_more_and_says_what_to_do() {
+    let mut store = Memory::default();
+    let lease = leader::Lease { holder: 1, pending: 3, ..leader::Lease::default() };
+    store.swap(&format!("{PREFIX}leader"), None, &serde_json::to_vec(&lease).unwrap()).unwrap();
+    let small = config(r#", "checks": {"max_pending": 3}"#);
+    let (reply, counted) = accept(&small, PREFIX, &mut store, now(), &headers(&[]), None);
+    assert_eq!((reply.status, counted, stored(&store)), (503, Counted::Refused, 1));
+    assert!(reply.body.contains("Re-run the stage"));
+}
+
+fn admission(more: &str, changes: &[(&str, &str)], has_body: bool) -> String {
+    match admit(&config(more), &headers(changes), has_body) {
+        Admission::Reply(reply) => reply.status.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn whether_a_body_is_read_depends_on_envoy_and_on_what_the_headers_hold() {
+    let json = ("content-type", "application/json; charset=utf-8");
+    let read = r#", "read_body": true"#;
+    let no_tag = ("testrelay-tag", "");
+    assert_eq!(admission("", &[json], false), "Ready");
+    assert_eq!(admission(read, &[json], false), "Ready");
+    assert_eq!(admission(read, &[json], true), "AwaitBody");
+    assert_eq!(admission(read, &[no_tag, json], true), "AwaitBody");
+    assert_eq!(admission(read, &[no_tag, ("content-type", "text/plain")], true), "415");
+    assert_eq!(admission(read, &[("content-type", "text/plain")], true), "Ready");
+    assert_eq!(admission("", &[json], true), "Ready");
+    assert_eq!(admission("", &[no_tag, json], true), "422");
+    assert_eq!(admission(read, &[json, ("content-length", "65537")], true), "413");
+}
+
+#[test]
+fn who_may_not_is_turned_away_before_anything_is_read() {
+    assert_eq!(admission("", &[("authorization", "Bearer wrong")], true), "401");
+    assert_eq!(admission("", &[("authorization", "")], false), "401");
+}
+
+#[test]
+fn a_token_ends_when_it_says_so_and_else_after_48_hours() {
+    let jwt = |exp: &str| {
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"aud":"x","exp":{exp}}}"#));
+        TokenEnds::of(&Secret::new(format!("eyJ.{claims}.sig")), now())
+    };
+    let hours = |n: u64| Duration::from_secs(n * 3_600);
+    let plain = TokenEnds::of(&Secret::new("opaque".into()), now()).unwrap();
+    assert_eq!(
+        plain,
+        TokenEnds { token: now().wall.plus(hours(48)), decide_by: now().wall.plus(hours(48) - hours(1) / 2) }
+    );
+    let ends = now().wall.plus(hours(10));
+    assert_eq!(
+        jwt(&(ends.0 / 1_000).to_string()),
+        Some(TokenEnds { token: ends, decide_by: ends.minus(hours(1) / 2) })
+    );
+    let soon = now().wall.plus(Duration::from_secs(400));
+    assert_eq!(jwt(&(soon.0 / 1_000).to_string()).unwrap().decide_by, soon.minus(Duration::from_secs(100)));
+    assert_eq!(jwt("1000"), None);
+    for not_one in ["-5", "null", "1e300", "\"x\""] {
+        assert_eq!(jwt(not_one), Some(TokenEnds { ..plain }), "{not_one}");
+    }
+}

@@ -1,1 +1,226 @@
+use super::*;
+use crate::azure::TokenScheme;
 
+fn config(more: &str) -> Config {
+    let text = format!(
+        r#"{{"testkube": {{"cluster": "t"}}, "insecure_no_auth": true,
+            "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "a"}},
+                             {{"url": "http://tfs:8080/tfs/DefaultCollection", "cluster": "b", "auth": "basic"}}]{more}}}"#
+    );
+    Config::parse(text.as_bytes(), &|_| None).unwrap()
+}
+
+/// Azure DevOps's default headers, with a BuildId and a tag.
+const FIELDS: [(&str, &str); 10] = [
+    ("planurl", "https://dev.azure.com/fabrikam/"),
+    ("projectid", "69f48e94-bdb4-42d7-a560-0f2b54f91cc8"),
+    ("hubname", "checks"),
+    ("planid", "67be341f-5310-552f-e0cd-7c580e77b98b"),
+    ("jobid", "3a7e60dc-c5b0-5009-86eb-0f217c12e2ea"),
+    ("timelineid", "67be341f-5310-552f-e0cd-7c580e77b98b"),
+    ("taskinstanceid", "61153303-347e-5f06-a6a1-ce2102bd68eb"),
+    ("authtoken", "canary-token"),
+    ("buildid", "4711"),
+    ("testrelay-tag", "shop-4711"),
+];
+
+/// The headers with some replaced, or taken away where the value is empty.
+fn headers(changes: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut fields: Vec<(&str, &str)> = FIELDS.to_vec();
+    for (name, value) in changes {
+        fields.retain(|(other, _)| other != name);
+        fields.push((name, value));
+    }
+    fields.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect()
+}
+
+fn read_with(changes: &[(&str, &str)]) -> Result<CheckRequest, Unanswerable> {
+    read(&config(""), &headers(changes), None)
+}
+
+/// What a rejected check is told about its one mistake.
+fn wrong(changes: &[(&str, &str)]) -> String {
+    let errors = read_with(changes).unwrap().ask.unwrap_err();
+    errors.iter().map(|e| format!("{}: {}", e.field, e.detail)).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn azure_devops_default_headers_and_a_tag_are_enough() {
+    let request = read_with(&[]).unwrap();
+    assert_eq!(request.callback.entry, "https://dev.azure.com/fabrikam");
+    assert_eq!(request.callback.build, Some(4711));
+    assert_eq!(request.token.reveal(), "canary-token");
+    let ask = request.ask.unwrap();
+    assert_eq!((ask.tag.to_string().as_str(), &ask.expect), ("ado-run=shop-4711", &Expect::Any));
+    assert_eq!(
+        (ask.settle.as_secs(), ask.timeout.as_secs(), ask.appear_timeout.as_secs()),
+        (60, 43_200, 1_800)
+    );
+}
+
+#[test]
+fn policies_of_the_request_go_before_those_of_the_configuration() {
+    let ask = read_with(&[
+        ("testrelay-expect", "a,b*2"),
+        ("testrelay-settle", "5s"),
+        ("testrelay-timeout", "1h"),
+        ("testrelay-appear-timeout", "2m"),
+        ("testrelay-since-stage", "Test"),
+    ])
+    .unwrap()
+    .ask
+    .unwrap();
+    assert_eq!((ask.settle.as_secs(), ask.timeout.as_secs(), ask.appear_timeout.as_secs()), (5, 3_600, 120));
+    assert_eq!((ask.since_stage.as_deref(), ask.expect.to_string().as_str()), (Some("Test"), "a, b*2"));
+}
+
+#[test]
+fn a_field_without_which_nobody_can_be_answered_is_unanswerable_and_named() {
+    let needed = [
+        ("planurl", "PlanUrl"),
+        ("projectid", "ProjectId"),
+        ("hubname", "HubName"),
+        ("planid", "PlanId"),
+        ("jobid", "JobId"),
+        ("taskinstanceid", "TaskInstanceId"),
+        ("authtoken", "AuthToken"),
+    ];
+    for (header, name) in needed {
+        for value in ["", "$(system.nothing)", "no good value"] {
+            let unanswerable = read_with(&[(header, value)]).unwrap_err();
+            assert_eq!(unanswerable.errors.len(), 1, "{header}: {value}: {unanswerable:?}");
+            assert_eq!(unanswerable.errors[0].field, name);
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_rest_is_rejected_with_its_reason() {
+    assert!(wrong(&[("testrelay-tag", "")]).contains("missing: send `shop-$(build.BuildId)`"));
+    assert!(
+        wrong(&[("testrelay-tag", "shop-$(build.BuildId)")]).contains("was not replaced by Azure DevOps")
+    );
+    assert!(wrong(&[("buildid", "")]).contains("no BuildId was sent"));
+    assert!(wrong(&[("buildid", "20260123.4")]).contains("BuildId: `20260123.4` is not a build's number"));
+    assert!(wrong(&[("timelineid", "x")]).contains("TimelineId: `x` is not a GUID"));
+    assert!(wrong(&[("testrelay-timeout", "48h")]).contains("from 1s to 47h 30m"));
+    assert!(wrong(&[("testrelay-expcet", "a")]).contains("the header `testrelay-expcet` is not known"));
+    let strict = read(&config(r#", "checks": {"require_expect": true}"#), &headers(&[]), None).unwrap();
+    assert!(strict.ask.unwrap_err()[0].detail.contains("requires it"));
+    let unbound = read(
+        &config(r#", "tag": {"bind_to_build": false}"#),
+        &headers(&[("buildid", ""), ("testrelay-since-stage", "Test")]),
+        None,
+    );
+    assert!(unbound.unwrap().ask.unwrap_err()[0].detail.contains("needs a BuildId"));
+}
+
+#[test]
+fn a_timeline_is_not_needed() {
+    let request = read_with(&[("timelineid", "")]).unwrap();
+    assert!(request.callback.timeline.is_none() && request.ask.is_ok());
+}
+
+#[test]
+fn the_same_field_twice_is_fine_only_with_the_same_value() {
+    let twice = |value: &str| {
+        let mut headers = headers(&[]);
+        headers.push((b"planid".to_vec(), value.as_bytes().to_vec()));
+        read(&config(""), &headers, None)
+    };
+    assert!(twice("67be341f-5310-552f-e0cd-7c580e77b98b").is_ok());
+    assert!(twice("11111111-5310-552f-e0cd-7c580e77b98b").unwrap_err().errors[0].detail.contains("twice"));
+}
+
+#[test]
+fn bytes_that_are_no_text_are_named_and_no_panic() {
+    let mut bad = headers(&[("authtoken", "")]);
+    bad.push((b"authtoken".to_vec(), vec![0xff, 0xfe]));
+    bad.push((vec![0xff], vec![0xff]));
+    bad.push((b"x-other".to_vec(), vec![0xff]));
+    let unanswerable = read(&config(""), &bad, None).unwrap_err();
+    assert_eq!(unanswerable.errors, [FieldError { field: "AuthToken", detail: "is not UTF-8 text".into() }]);
+}
+
+#[test]
+fn a_json_body_gives_the_same_fields_under_many_names() {
+    let body = br#"{"VstsUrl": "http://tfs:8080/tfs/DefaultCollection/", "PROJECTID": "69f48e94-bdb4-42d7-a560-0f2b54f91cc8", "hub_name": "build",
+        "planId": "67be341f-5310-552f-e0cd-7c580e77b98b", "JobId": "3a7e60dc-c5b0-5009-86eb-0f217c12e2ea", "TimelineId": null,
+        "TaskInstanceId": "61153303-347e-5f06-a6a1-ce2102bd68eb", "AuthToken": "t", "BuildId": 4711,
+        "tag": "shop-4711", "expect": ["a", "b*2"], "since_stage": "Test", "appear-timeout": "1m", "Testrelay-Settle": "1s"}"#;
+    let request = read(&config(""), &[], Some(body)).unwrap();
+    assert_eq!(
+        (request.callback.entry.as_str(), request.callback.hub),
+        ("http://tfs:8080/tfs/DefaultCollection", HubName::Build)
+    );
+    let ask = request.ask.unwrap();
+    assert_eq!(
+        (ask.expect.to_string().as_str(), ask.since_stage.as_deref(), ask.settle.as_secs()),
+        ("a, b*2", Some("Test"), 1)
+    );
+}
+
+#[test]
+fn a_body_that_is_no_object_or_says_something_else_is_refused() {
+    let detail =
+        |body: &[u8]| read(&config(""), &headers(&[]), Some(body)).unwrap_err().errors[0].detail.clone();
+    assert!(detail(b"{").contains("is not a JSON object"));
+    assert!(detail(b"[1]").contains("is not a JSON object"));
+    assert!(detail("[".repeat(10_000).as_bytes()).contains("is not a JSON object"));
+    assert!(detail(&[0xff]).contains("is not a JSON object"));
+    assert!(detail(br#"{"PlanId": "11111111-5310-552f-e0cd-7c580e77b98b"}"#).contains("twice"));
+    assert!(detail(br#"{"AuthToken": {"x": 1}}"#).contains("must be a text or a number"));
+    let rejected = |body: &[u8]| {
+        read(&config(""), &headers(&[]), Some(body)).unwrap().ask.unwrap_err()[0].detail.clone()
+    };
+    assert!(rejected(br#"{"expcet": "a"}"#).contains("`expcet` is not known"));
+    assert!(rejected(br#"{"tag": "x-4711"}"#).contains("twice"));
+    assert!(rejected(br#"{"timeout": "1h", "timeout": "2h"}"#).contains("twice"));
+    for empty in ["", " \n", "{}"] {
+        assert!(read(&config(""), &headers(&[]), Some(empty.as_bytes())).unwrap().ask.is_ok(), "{empty:?}");
+    }
+}
+
+const EVENTS: &str = "https://dev.azure.com/fabrikam/69f48e94-bdb4-42d7-a560-0f2b54f91cc8/_apis/distributedtask/hubs/checks/plans/67be341f-5310-552f-e0cd-7c580e77b98b/events?api-version=2.0-preview.1";
+
+#[test]
+fn a_webhook_stands_for_four_fields_and_must_agree_with_them() {
+    let without = [("planurl", ""), ("projectid", ""), ("hubname", ""), ("planid", ""), ("webhook", EVENTS)];
+    let request = read_with(&without).unwrap();
+    assert_eq!(request.callback, read_with(&[]).unwrap().callback);
+    assert!(read_with(&[("webhook", EVENTS)]).is_ok());
+    let other =
+        read_with(&[("webhook", EVENTS), ("planid", "11111111-5310-552f-e0cd-7c580e77b98b")]).unwrap_err();
+    assert!(other.errors[0].detail.contains("something else than the webhook"));
+    let elsewhere = EVENTS.replace("fabrikam", "contoso");
+    assert!(read_with(&[("planurl", ""), ("webhook", &elsewhere)]).unwrap_err().not_listed);
+    assert!(read_with(&[("webhook", &EVENTS.replace("/events", "/logs"))]).is_err());
+}
+
+#[test]
+fn a_request_is_complete_without_a_body_when_nothing_needed_is_missing() {
+    assert!(is_complete(&headers(&[])));
+    assert!(is_complete(&headers(&[("timelineid", ""), ("buildid", "")])));
+    assert!(!is_complete(&headers(&[("testrelay-tag", "")])));
+    assert!(!is_complete(&headers(&[("authtoken", "")])));
+    assert!(is_complete(&headers(&[
+        ("planurl", ""),
+        ("projectid", ""),
+        ("hubname", ""),
+        ("planid", ""),
+        ("webhook", EVENTS)
+    ])));
+}
+
+#[test]
+fn no_error_repeats_the_token() {
+    for value in ["canary token", "canary$(x)", "canary\u{7f}"] {
+        let text = format!("{:?}", read_with(&[("authtoken", value), ("planid", "x")]).unwrap_err());
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
+
+#[test]
+fn an_entry_keeps_its_scheme_of_token() {
+    assert_eq!(config("").azure_devops[1].scheme, TokenScheme::Basic);
+}

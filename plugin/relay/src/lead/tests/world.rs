@@ -1,0 +1,484 @@
+//! Contexts, a store, both fakes, a network with delays, and a clock that is turned by hand.
+
+use crate::accept;
+use crate::backoff::Random;
+use crate::call::{CallId, Fault, Outcome, Request, Response};
+use crate::check::{self, State};
+use crate::config::Config;
+use crate::lead::{Counter, Lead, Output};
+use crate::ledger::memory::Memory;
+use crate::ledger::{BUCKETS, Ledger};
+use crate::time::{Mono, Now, Wall};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fakes::azure::{Fault as AzureFault, Route as AzureRoute};
+use fakes::testkube::{Fault as TestkubeFault, Route};
+use fakes::{
+    AzureDevOps, Build, CheckSpec, Database, Execution, Reply, Service, Span, Stage, Status, Testkube,
+    execution,
+};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
+const START: i64 = 1_769_186_640_000;
+const PREFIX: &str = "testrelay/1/t/";
+
+pub(super) struct World {
+    pub(super) now: Now,
+    pub(super) testkube: Testkube,
+    pub(super) azure: AzureDevOps,
+    /// How many contexts fell.
+    pub(super) falls: u32,
+    store: Memory,
+    contexts: Vec<Context>,
+    random: Random,
+    counts: Vec<Counter>,
+    poison: Option<String>,
+    generation: u64,
+}
+
+struct Context {
+    lead: Lead,
+    generation: u64,
+    /// Answers on their way: when, which, what; with the calls whose answer kills its reader.
+    arriving: BTreeMap<(u64, u64), (CallId, Outcome, bool)>,
+    dead: bool,
+}
+
+/// A run of a pipeline.
+#[derive(Clone)]
+pub(super) struct Run {
+    pub(super) n: u32,
+    pub(super) tag: String,
+    pub(super) token: String,
+}
+
+/// What Azure DevOps was told about a run.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) result: String,
+    /// Milliseconds since the world began.
+    pub(super) after: i64,
+    pub(super) log: String,
+}
+
+impl Run {
+    pub(super) fn spec(&self) -> CheckSpec {
+        let guid = |kind: u32| format!("{:08x}-{kind:04x}-5000-8000-000000000001", self.n);
+        CheckSpec {
+            project: PROJECT.into(),
+            hub: "checks".into(),
+            plan: guid(1),
+            job: guid(2),
+            timeline: guid(1),
+            task: guid(3),
+            token: self.token.clone(),
+            build: Some(self.build()),
+        }
+    }
+
+    fn build(&self) -> u64 {
+        4_000 + u64::from(self.n)
+    }
+}
+
+impl World {
+    pub(super) fn new() -> World {
+        World::seeded(1)
+    }
+
+    fn seeded(seed: u64) -> World {
+        let mut world = World {
+            now: Now { mono: Mono(1_000_000), wall: Wall(START) },
+            testkube: Testkube::new(Database::Postgres),
+            azure: AzureDevOps::new("/fabrikam"),
+            falls: 0,
+            store: Memory::default(),
+            contexts: Vec::new(),
+            random: Random::new(seed),
+            counts: Vec::new(),
+            poison: None,
+            generation: 0,
+        };
+        world.contexts(1);
+        world
+    }
+
+    /// This many contexts of the present configuration.
+    pub(super) fn contexts(&mut self, n: usize) {
+        while self.contexts.len() < n {
+            let context = self.context();
+            self.contexts.push(context);
+        }
+    }
+
+    fn context(&mut self) -> Context {
+        let lead = Lead::new(config(self.generation), PREFIX.into(), self.random.draw(), self.now.mono);
+        Context { lead, generation: self.generation, arriving: BTreeMap::new(), dead: false }
+    }
+
+    pub(super) fn wall(&self) -> i64 {
+        self.now.wall.0
+    }
+
+    /// A wall time, so long after the world began.
+    pub(super) fn at(&self, after: i64) -> i64 {
+        START + after
+    }
+
+    pub(super) fn run(&mut self, n: u32) -> Run {
+        let run = Run { n, tag: format!("shop-{}", 4_000 + n), token: format!("token-{n}") };
+        self.azure.add_build(Build::new(PROJECT, run.build()).started_at(START - 10 * 60_000));
+        self.azure.start_check(self.wall(), run.spec());
+        run
+    }
+
+    /// A run whose one execution has passed.
+    pub(super) fn passing(&mut self, n: u32) -> Run {
+        let run = self.run(n);
+        self.testkube.add(self.tagged(&run, "a").at(START, Status::Passed));
+        run
+    }
+
+    pub(super) fn stage(&mut self, run: &Run, attempt: u32, after: i64) {
+        let stage = |attempt, after| Stage {
+            name: "Test".into(),
+            identifier: "test".into(),
+            attempt,
+            start_time: Some(START + after),
+        };
+        let mut build = Build::new(PROJECT, run.build()).started_at(START - 40 * 60_000);
+        for earlier in 1..attempt {
+            build = build.stage(stage(earlier, -30 * 60_000));
+        }
+        self.azure.add_build(build.stage(stage(attempt, after)));
+    }
+
+    pub(super) fn tagged(&self, run: &Run, workflow: &str) -> Execution {
+        execution(workflow).tag("ado-run", &run.tag)
+    }
+
+    /// A token that says itself when it ends.
+    pub(super) fn jwt(&self, after: i64) -> String {
+        let claims = format!(r#"{{"exp":{}}}"#, (self.wall() + after) / 1_000);
+        format!("eyJhbGciOiJub25lIn0.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    /// Delivers a check; the answer's status.
+    pub(super) fn check(&mut self, run: &Run, more: &[(&str, &str)]) -> u16 {
+        let spec = run.spec();
+        let build = run.build().to_string();
+        let mut fields = BTreeMap::from([
+            ("planurl", "https://dev.azure.com/fabrikam/"),
+            ("projectid", PROJECT),
+            ("hubname", "checks"),
+            ("planid", &spec.plan),
+            ("jobid", &spec.job),
+            ("timelineid", &spec.timeline),
+            ("taskinstanceid", &spec.task),
+            ("authtoken", &run.token),
+            ("buildid", &build),
+            ("testrelay-tag", &run.tag),
+        ]);
+        fields.extend(more.iter().copied());
+        let headers: Vec<(Vec<u8>, Vec<u8>)> = fields
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect();
+        accept::accept(&config(self.generation), PREFIX, &mut self.store, self.now, &headers, None).0.status
+    }
+
+    /// Lets time pass: ticks each second, answers when they arrive.
+    pub(super) fn pass(&mut self, ms: i64) {
+        let end = self.now.mono.plus(Duration::from_millis(u64::try_from(ms).unwrap()));
+        while self.now.mono < end {
+            let step = Duration::from_millis(1_000 - self.now.mono.0 % 1_000).min(end.since(self.now.mono));
+            self.step(step);
+        }
+    }
+
+    /// Goes forward by less than a tick, delivering answers on the way, then ticks if a whole second was reached.
+    fn step(&mut self, step: Duration) {
+        let until = self.now.mono.plus(step);
+        while let Some((i, key)) = self.next_arrival(until) {
+            self.advance_to(Mono(key.0));
+            let Some((id, outcome, deadly)) = self.contexts[i].arriving.remove(&key) else { continue };
+            let outputs = self.contexts[i].lead.answer(self.now, &mut self.store, id, &outcome);
+            if deadly {
+                // The note of who was busy is in the store; what came of the answer is not.
+                self.fall(i);
+            } else {
+                self.perform(i, outputs);
+            }
+        }
+        self.advance_to(until);
+        if until.0.is_multiple_of(1_000) {
+            for i in 0..self.contexts.len() {
+                if !self.contexts[i].dead {
+                    let outputs = self.contexts[i].lead.tick(self.now, &mut self.store);
+                    self.perform(i, outputs);
+                }
+            }
+        }
+    }
+
+    fn next_arrival(&self, until: Mono) -> Option<(usize, (u64, u64))> {
+        let firsts = self.contexts.iter().enumerate().filter(|(_, c)| !c.dead);
+        let firsts = firsts.filter_map(|(i, c)| c.arriving.keys().next().map(|key| (i, *key)));
+        firsts.filter(|(_, key)| key.0 <= until.0).min_by_key(|(_, key)| *key)
+    }
+
+    fn advance_to(&mut self, mono: Mono) {
+        let ms = i64::try_from(mono.0 - self.now.mono.0).unwrap();
+        self.now = Now { mono, wall: Wall(self.now.wall.0 + ms) };
+    }
+
+    fn perform(&mut self, i: usize, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Count(counter) => self.counts.push(counter),
+                Output::Call(id, request) => {
+                    let delay = 1 + self.random.draw() % 80;
+                    let (wait, outcome) = self.send(&request);
+                    let text = match &outcome {
+                        Outcome::Response(response) => response.body.clone().unwrap_or_default(),
+                        Outcome::Failed(_) => Vec::new(),
+                    };
+                    let poison = self.poison.as_deref().map(|p| format!("\"{p}-"));
+                    let deadly = poison.is_some_and(|p| String::from_utf8_lossy(&text).contains(&p));
+                    let at = self.now.mono.0 + delay + wait;
+                    self.contexts[i].arriving.insert((at, self.random.draw()), (id, outcome, deadly));
+                }
+            }
+        }
+    }
+
+    /// A request takes effect at once; its answer comes later.
+    fn send(&mut self, request: &Request) -> (u64, Outcome) {
+        let mut wire = fakes::Request::new(request.method, &request.path)
+            .header("host", &request.authority)
+            .body(request.body.clone());
+        for (name, value) in &request.headers {
+            wire = wire.header(name, value);
+        }
+        let now = self.wall();
+        let reply = match request.cluster.as_str() {
+            "testkube" => self.testkube.handle(now, &wire),
+            "azure-devops" => self.azure.handle(now, &wire),
+            other => return (0, Outcome::Failed(Fault::UnknownCluster(other.into()))),
+        };
+        let timeout = crate::time::millis(request.timeout);
+        match outcome(reply, request.most_body) {
+            (wait, _) if wait >= timeout => (timeout, Outcome::Response(own_answer(504))),
+            (wait, outcome) => (wait, outcome),
+        }
+    }
+
+    fn fall(&mut self, i: usize) {
+        self.falls += 1;
+        self.contexts[i].dead = true;
+    }
+
+    /// Whoever leads is gone without a word; a new context comes in its place.
+    pub(super) fn crash_leader(&mut self) {
+        if let Some(i) =
+            (0..self.contexts.len()).find(|i| self.contexts[*i].lead.leading && !self.contexts[*i].dead)
+        {
+            self.contexts[i] = self.context();
+        }
+    }
+
+    /// A new configuration: its contexts come beside the old ones.
+    pub(super) fn reload(&mut self) {
+        self.generation += 1;
+        let (old, n) = (self.contexts.len(), self.contexts.len());
+        for _ in 0..n {
+            let context = self.context();
+            self.contexts.push(context);
+        }
+        assert_eq!(self.contexts.len(), old * 2);
+    }
+
+    /// The drain ends: the old contexts go.
+    pub(super) fn drain(&mut self) {
+        for context in self.contexts.iter_mut().filter(|context| context.generation < self.generation) {
+            context.lead.end(&mut self.store);
+        }
+        let generation = self.generation;
+        self.contexts.retain(|context| context.generation == generation);
+    }
+
+    /// Answers that name an execution of this workflow kill the context that reads them.
+    pub(super) fn falls_over(&mut self, workflow: &str) {
+        self.poison = Some(workflow.into());
+    }
+
+    pub(super) fn answered(&self, run: &Run) -> Answered {
+        let plan = run.spec().plan;
+        let event = self.azure.events(&plan).into_iter().find(|event| event.accepted);
+        let event = event.unwrap_or_else(|| panic!("run {} was never answered", run.n));
+        Answered {
+            result: event.result.unwrap_or_default(),
+            after: event.at - START,
+            log: self.azure.log_lines(&plan).to_vec().join("\n"),
+        }
+    }
+
+    pub(super) fn events_sent(&self) -> usize {
+        self.azure.requests().iter().filter(|r| r.request.path().ends_with("/events")).count()
+    }
+
+    pub(super) fn delivered(&self, outcome: check::Outcome) -> usize {
+        self.counts.iter().filter(|counter| **counter == Counter::Delivered(outcome)).count()
+    }
+
+    pub(super) fn records(&mut self) -> usize {
+        (0..BUCKETS)
+            .map(|bucket| {
+                Ledger::new(&mut self.store, PREFIX).read(bucket, None).unwrap().unwrap().records().count()
+            })
+            .sum()
+    }
+
+    pub(super) fn nothing_pending(&mut self) -> bool {
+        (0..BUCKETS).all(|bucket| {
+            let bucket = Ledger::new(&mut self.store, PREFIX).read(bucket, None).unwrap().unwrap();
+            bucket.records().all(|record| matches!(record.state, State::Done(_)))
+        })
+    }
+}
+
+/// A configuration; each generation has its own fingerprint.
+fn config(generation: u64) -> Rc<Config> {
+    let text = format!(
+        r#"{{"testkube": {{"cluster": "testkube"}}, "insecure_no_auth": true, "instance": "g{generation}",
+            "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}]}}"#
+    );
+    Rc::new(Config::parse(text.as_bytes(), &|_| None).unwrap())
+}
+
+fn outcome(reply: Reply, most_body: usize) -> (u64, Outcome) {
+    match reply {
+        Reply::Answer(response) => (0, answer(&response, most_body)),
+        Reply::After { millis, reply } => {
+            let (wait, outcome) = outcome(*reply, most_body);
+            (wait + millis, outcome)
+        }
+        Reply::Reset => (0, Outcome::Response(own_answer(503))),
+        Reply::Truncated { .. } => (0, Outcome::Failed(Fault::Reset)),
+        Reply::Dribble { response, chunk, millis } => {
+            let chunks = u64::try_from(response.body.len() / chunk.max(1)).unwrap();
+            (chunks * millis, answer(&response, most_body))
+        }
+    }
+}
+
+fn answer(response: &fakes::Response, most_body: usize) -> Outcome {
+    Outcome::Response(Response {
+        status: response.status,
+        content_type: response.value("content-type").unwrap_or_default().to_string(),
+        retry_after: response.value("retry-after").and_then(|s| s.parse().ok()).map(Duration::from_secs),
+        from_envoy: false,
+        body: if response.body.len() > most_body {
+            Err(response.body.len())
+        } else {
+            Ok(response.body.clone())
+        },
+    })
+}
+
+fn own_answer(status: u16) -> Response {
+    Response {
+        status,
+        content_type: "text/plain".into(),
+        retry_after: None,
+        from_envoy: true,
+        body: Ok(b"upstream".to_vec()),
+    }
+}
+
+/// One random history: runs with all kinds of executions, faults of both sides, lost leaders, reloads; then the rules.
+pub(super) fn history(seed: u64) {
+    let mut world = World::seeded(seed);
+    let mut random = Random::new(seed ^ 0xabcd);
+    let mut pick = move |n: u64| i64::try_from(random.draw() % n).unwrap();
+    world.contexts(3);
+    let mut runs = Vec::new();
+    for n in 1..=20 {
+        let run = world.run(n);
+        for workflow in ["a", "b"] {
+            let begins = world.at(pick(120_000));
+            let ends = begins + 1_000 + pick(120_000);
+            let status = [Status::Passed, Status::Passed, Status::Failed, Status::Aborted]
+                [usize::try_from(pick(4)).unwrap()]
+            .clone();
+            if pick(8) > 0 {
+                world.testkube.add(world.tagged(&run, workflow).at(begins, Status::Running).at(ends, status));
+            }
+        }
+        runs.push(run);
+    }
+    for run in &runs {
+        let expect = ["a", "a, b", "2", ""][usize::try_from(pick(4)).unwrap()];
+        assert_eq!(
+            world.check(
+                run,
+                &[
+                    ("testrelay-expect", expect),
+                    ("testrelay-appear-timeout", "10m"),
+                    ("testrelay-timeout", "1h")
+                ]
+            ),
+            200
+        );
+        world.pass(pick(2_000));
+    }
+    for _ in 0..12 {
+        let span = Span::Between { from: world.wall(), until: world.wall() + pick(40_000) };
+        match pick(8) {
+            0 => world.testkube.fault(Route::All, span, TestkubeFault::Status(502)),
+            1 => world.testkube.fault(Route::All, span, TestkubeFault::TruncatedJson),
+            2 => world.testkube.fault(Route::List, span, TestkubeFault::Slow { millis: 12_000 }),
+            3 => world.azure.fault(
+                AzureRoute::All,
+                span,
+                AzureFault::Status { status: 503, retry_after: Some(3) },
+            ),
+            4 => world.azure.fault(AzureRoute::Events, span, AzureFault::ResetBefore),
+            5 => world.azure.fault(AzureRoute::All, span, AzureFault::Slow { millis: 25_000 }),
+            6 => world.crash_leader(),
+            _ => {
+                world.reload();
+                world.pass(pick(20_000));
+                world.drain();
+            }
+        }
+        world.pass(pick(60_000));
+    }
+    world.pass(2 * 3_600_000);
+    for run in &runs {
+        let plan = run.spec().plan;
+        let events: Vec<_> = world.azure.events(&plan).into_iter().filter(|event| event.accepted).collect();
+        assert_eq!(events.len(), 1, "seed {seed}: run {} has {} accepted events", run.n, events.len());
+        if events[0].result.as_deref() == Some("succeeded") {
+            // The last reading that asked for the tag is the one that the decision rests on.
+            let asked = |r: &&fakes::Recorded| r.status == Some(200) && names(&r.request.target, &run.tag);
+            let read_at = world.testkube.requests().iter().filter(asked).map(|r| r.at).max().unwrap();
+            let truth = world.testkube.truth("ado-run", &run.tag, read_at);
+            let passed = truth.iter().filter(|e| e.status == Status::Passed).count();
+            assert!(
+                !truth.is_empty() && passed == truth.len(),
+                "seed {seed}: run {} succeeded with {truth:?}",
+                run.n
+            );
+        }
+    }
+    assert!(world.nothing_pending(), "seed {seed}");
+}
+
+/// Whether a list request asks for this value of the tag.
+fn names(target: &str, value: &str) -> bool {
+    target.contains(&format!("%3D{value}%2C")) || target.contains(&format!("%3D{value}&"))
+}
