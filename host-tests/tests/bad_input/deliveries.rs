@@ -1,0 +1,105 @@
+//! The same check delivered again, and more checks than there is room for.
+
+use crate::table::check_nothing_fell;
+use anyhow::{Result, ensure};
+use fakes::{Status, execution};
+use host_tests::client::{Request, Response};
+use host_tests::scene::{Pipeline, Scene, TAG_KEY, now_ms};
+use host_tests::{Envoy, wait_for, wait_until};
+use serde_json::json;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn send(envoy: &Envoy, request: Request) -> Result<(u16, String, String)> {
+    let answer: Response = request.send(envoy.address())?;
+    let body = answer.json()?;
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_string();
+    Ok((answer.status, text("status") + &text("title"), text("message") + &text("detail")))
+}
+
+fn tests_pass(scene: &Scene, run: &Pipeline) {
+    scene.execution(execution("shop-e2e").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Passed));
+}
+
+/// How many decisions Azure DevOps has taken for a pipeline.
+fn decisions(scene: &Scene, run: &Pipeline) -> usize {
+    scene.azure().events(&run.spec.plan).iter().filter(|event| event.accepted).count()
+}
+
+#[test]
+fn a_pending_check_cannot_be_changed_and_a_decided_one_is_not_evaluated_again_with_the_same_token()
+-> Result<()> {
+    let scene = Scene::new()?;
+    let envoy = Envoy::start(&scene.setup()?.concurrency(1))?;
+    let run = scene.pipeline(1);
+    let fields = run.fields("shop-e2e");
+    let accepted = |(status, word, _): &(u16, String, String)| (*status, word.as_str()) == (200, "accepted");
+    ensure!(accepted(&send(&envoy, fields.request())?));
+
+    for changed in [
+        fields.clone().with("Testrelay-Tag", "other-4001"),
+        fields.clone().with("Testrelay-Expect", "shop-api"),
+        fields.clone().with("Testrelay-Timeout", "1h"),
+        fields.clone().with("TimelineId", &run.spec.job),
+        fields.clone().with("Testrelay-Expect", "0"),
+    ] {
+        let (status, title, detail) = send(&envoy, changed.request())?;
+        assert_eq!((status, title.as_str()), (409, "The same check is pending with other values"));
+        assert!(detail.contains("cannot be changed"), "{detail}");
+    }
+    let again = send(&envoy, fields.request())?;
+    assert!(accepted(&again) && again.2.contains("already waiting"), "{again:?}");
+
+    tests_pass(&scene, &run);
+    assert_eq!(scene.decision(&run, SOON)?.result(), "succeeded");
+    let reported = wait_for("the answer to a late delivery", SOON, || {
+        send(&envoy, fields.request()).ok().filter(|(_, word, _)| word == "reported")
+    })?;
+    assert_eq!(
+        (reported.0, reported.2.as_str()),
+        (200, "Testrelay has already reported `succeeded` for this check.")
+    );
+
+    // A new token is a new evaluation, as where "time between evaluations" is set.
+    let mut second = run.clone();
+    second.spec.token = "second-token-of-this-check".into();
+    scene.azure().start_check(now_ms(), second.spec.clone());
+    ensure!(accepted(&send(&envoy, second.check("shop-e2e"))?));
+    wait_until("a second decision", SOON, || decisions(&scene, &run) == 2)?;
+    let last = scene.azure().events(&run.spec.plan).into_iter().rfind(|event| event.accepted);
+    assert_eq!(last.and_then(|event| event.token_used), Some(second.spec.token));
+    check_nothing_fell(&envoy)?;
+    envoy.stop()
+}
+
+#[test]
+fn a_check_that_finds_no_room_is_turned_away_and_nothing_is_sent_for_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let envoy =
+        Envoy::start(&scene.setup()?.concurrency(1).plugin(json!({ "checks": { "max_pending": 1 } })))?;
+    let (first, second) = (scene.pipeline(1), scene.pipeline(2));
+    assert_eq!(send(&envoy, first.check("shop-e2e"))?.0, 200);
+    // The count is the leader's: it knows the first check with its next tick.
+    wait_until("the first check to be counted", SOON, || {
+        let ready = Request::get("/testrelay/readyz").send(envoy.address());
+        ready.is_ok_and(|answer| answer.text().contains("1 checks pending"))
+    })?;
+    let (status, title, detail) = send(&envoy, second.check("shop-e2e"))?;
+    assert_eq!((status, title.as_str()), (503, "Too many checks are pending"));
+    assert!(detail.contains("will not be reported") && detail.contains("Re-run the stage"), "{detail}");
+    assert_eq!(send(&envoy, first.check("shop-e2e"))?.0, 200, "a known check needs no room");
+
+    tests_pass(&scene, &first);
+    tests_pass(&scene, &second);
+    scene.decision(&first, SOON)?;
+    let third = scene.pipeline(3);
+    wait_until("room", SOON, || {
+        send(&envoy, third.check("shop-e2e")).is_ok_and(|(status, ..)| status == 200)
+    })?;
+    tests_pass(&scene, &third);
+    assert_eq!(scene.decision(&third, SOON)?.result(), "succeeded");
+    assert!(!scene.azure().requests().iter().any(|r| r.request.target.contains(&second.spec.plan)));
+    check_nothing_fell(&envoy)?;
+    envoy.stop()
+}
