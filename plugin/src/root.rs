@@ -99,7 +99,7 @@ impl Context for Root {
 
     fn on_done(&mut self) -> bool {
         if let Some(lead) = &mut self.lead {
-            lead.end(&mut SharedData);
+            lead.end(host::now(), &mut SharedData);
         }
         true
     }
@@ -162,6 +162,8 @@ impl RootContext for Root {
             lead.serves_requests();
         }
         let outputs = lead.tick(now, &mut SharedData);
+        // The callback of a call that the core has given up may never come.
+        self.calls.retain(|_, (id, _)| lead.waits_for(*id));
         self.perform(now, outputs);
     }
 

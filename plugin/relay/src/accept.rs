@@ -8,7 +8,7 @@ use crate::ledger::{Change, Ledger, LedgerError, Store};
 use crate::problem::{FieldError, Reply};
 use crate::request::{self, CheckRequest, MOST_BODY, Unanswerable};
 use crate::secret::Secret;
-use crate::time::{Now, Wall, in_words};
+use crate::time::{Mono, Now, Wall, in_words};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -132,7 +132,7 @@ pub fn accept(
             );
         }
     };
-    let room = leader::lease(store, prefix).is_ok_and(|lease| lease.pending < config.checks.max_pending);
+    let room = leader::lease(store, prefix).map_or(true, |lease| lease.pending < config.checks.max_pending);
     let key = CheckKey::of(&request.callback);
     let mut ledger = Ledger::new(store, prefix);
     let stored = ledger.update(&key, |found| deliver(found, &request, &ends, now, room));
@@ -313,8 +313,8 @@ fn is_json(content_type: &[u8]) -> bool {
 /// When a token ends, and by when the decision must be made so that it is delivered before.
 #[derive(Debug, PartialEq, Eq)]
 struct TokenEnds {
-    token: Wall,
-    decide_by: Wall,
+    token: Mono,
+    decide_by: Mono,
 }
 
 impl TokenEnds {
@@ -323,10 +323,15 @@ impl TokenEnds {
     fn of(token: &Secret, now: Now) -> Option<TokenEnds> {
         const LIFETIME: Duration = Duration::from_secs(48 * 3600);
         const RESERVE: Duration = Duration::from_secs(30 * 60);
-        let token = jwt_expiry(token.reveal()).unwrap_or(now.wall.plus(LIFETIME));
-        let left = u64::try_from(token.0.saturating_sub(now.wall.0)).ok().filter(|ms| *ms > 0)?;
-        let reserve = RESERVE.min(Duration::from_millis(left / 4));
-        Some(TokenEnds { token, decide_by: token.minus(reserve) })
+        let left = match jwt_expiry(token.reveal()) {
+            None => LIFETIME,
+            Some(expiry) => {
+                let left = u64::try_from(expiry.0.saturating_sub(now.wall.0)).ok().filter(|ms| *ms > 0)?;
+                Duration::from_millis(left)
+            }
+        };
+        let reserve = RESERVE.min(left / 4);
+        Some(TokenEnds { token: now.mono.plus(left), decide_by: now.mono.plus(left.saturating_sub(reserve)) })
     }
 }
 

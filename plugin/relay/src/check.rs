@@ -85,10 +85,10 @@ pub struct Pending {
     pub delivery: u32,
     /// When it was first accepted.
     pub accepted: Now,
-    /// When its token ends, on the wall clock.
-    pub token_end: Wall,
+    /// When its token ends. Told from the wall clock once, when it came: nobody can set this clock.
+    pub token_end: Mono,
     /// The latest time of the decision, so that it arrives before the token's end.
-    pub decide_by: Wall,
+    pub decide_by: Mono,
     /// The log in Azure DevOps.
     pub log: Log,
     /// Who is sending the TaskCompleted just now.
@@ -339,8 +339,8 @@ pub(crate) mod tests {
             tokens: Tokens::new(Secret::new("token".into())),
             delivery: 1,
             accepted: Now::default(),
-            token_end: Wall(0),
-            decide_by: Wall(0),
+            token_end: Mono(0),
+            decide_by: Mono(0),
             log: Log::Unopened,
             claim: None,
             falls: Falls::default(),

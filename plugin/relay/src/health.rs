@@ -3,7 +3,7 @@
 use crate::leader;
 use crate::ledger::Store;
 use crate::problem::Reply;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use std::time::Duration;
 
 /// How long nobody may lead before this instance is not ready.
@@ -19,7 +19,7 @@ pub fn ready(store: &mut dyn Store, prefix: &str, now: Now) -> Reply {
     let Ok(lease) = leader::lease(store, prefix) else {
         return Reply::text(503, "not ready: Envoy's shared data does not answer");
     };
-    let led = lease.holder != 0 && now.mono < lease.until.plus(LEADERLESS);
+    let led = lease.until > Mono(0) && now.mono < lease.until.plus(LEADERLESS);
     match led {
         true => Reply::text(200, &format!("ready: {} checks pending", lease.pending)),
         false => Reply::text(503, "not ready: no context of this instance leads"),

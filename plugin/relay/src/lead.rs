@@ -79,6 +79,8 @@ struct Task {
     next: Mono,
     /// Failures in a row of the step at hand.
     tries: u32,
+    /// How many of them in a row were refusals.
+    refusals: u32,
     /// The delivery that `tries` is about.
     delivery: u32,
     /// Whether a call is in flight.
@@ -185,13 +187,18 @@ impl Lead {
         turn.out
     }
 
+    /// Whether the outcome of this call is still waited for.
+    pub fn waits_for(&self, id: CallId) -> bool {
+        self.calls.contains_key(&id)
+    }
+
     /// The context ends: frees the lease and says what is left to others. Calls nobody.
-    pub fn end(&mut self, store: &mut dyn Store) {
+    pub fn end(&mut self, now: Now, store: &mut dyn Store) {
         if self.leading {
             log::info!("gives up the lead with {} checks pending", self.pending().count());
         }
         self.leading = false;
-        if let Err(status) = self.candidate.release(store) {
+        if let Err(status) = self.candidate.release(store, now) {
             log::error!("the lease could not be freed (status {}): it ends by itself", status.0);
         }
     }
@@ -237,12 +244,12 @@ impl Lead {
         let Some(pending) = self.find(key).cloned() else { return };
         let task = self.tasks.entry(*key).or_default();
         if std::mem::replace(&mut task.delivery, pending.delivery) != pending.delivery {
-            (task.tries, task.next) = (0, Mono(0));
+            (task.tries, task.refusals, task.next) = (0, 0, Mono(0));
         }
         if task.calling {
             return;
         }
-        if now.wall >= pending.token_end {
+        if now.mono >= pending.token_end {
             log::error!("check {}: its token has ended and the decision was not delivered", key.id());
             self.finish(turn, key, false);
             return;
@@ -456,7 +463,7 @@ impl Lead {
 /// Whether the time for a decision is over: the total deadline, or the token's end less its reserve.
 fn past_deadline(pending: &Pending, now: Now) -> bool {
     let timeout = pending.ask.as_ref().map_or(Duration::ZERO, |ask| ask.timeout);
-    now.mono >= pending.accepted.mono.plus(timeout) || now.wall >= pending.decide_by
+    now.mono >= pending.accepted.mono.plus(timeout) || now.mono >= pending.decide_by
 }
 
 #[cfg(test)]

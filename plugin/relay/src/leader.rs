@@ -130,10 +130,10 @@ impl Candidate {
     ///
     /// # Errors
     /// The host's status.
-    pub fn release(&self, store: &mut dyn Store) -> Result<(), StoreError> {
+    pub fn release(&self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
         let (mut lease, cas) = read(store, &self.key)?;
         if lease.holder == self.holder {
-            (lease.holder, lease.until, lease.busy) = (0, Mono(0), Vec::new());
+            (lease.holder, lease.until, lease.busy) = (0, now.mono, Vec::new());
             self.write(store, &lease, cas)?;
         }
         Ok(())
@@ -242,7 +242,7 @@ mod tests {
         let mut store = Memory::default();
         let (a, b) = (candidate(1, 7, 0), candidate(2, 7, 0));
         assert!(leads(&a, &mut store, 0));
-        a.release(&mut store).unwrap();
+        a.release(&mut store, at(1)).unwrap();
         let role = b.tick(&mut store, at(1), None).unwrap();
         assert_eq!(role, Role::Leader { brake_until: Mono(0), suspects: vec![], new: true });
     }
@@ -296,7 +296,7 @@ mod tests {
         assert!(leads(&new, &mut store, 51));
         assert!(!leads(&old, &mut store, 52));
         assert_eq!(lease(&mut store, "t/").unwrap().falls, 0);
-        new.release(&mut store).unwrap();
+        new.release(&mut store, at(53)).unwrap();
         assert!(leads(&old, &mut store, 53));
     }
 

@@ -42,8 +42,8 @@ pub struct StoreError(pub u32);
 /// How many buckets there are: a constant, whatever the configuration, so that every version finds every check.
 pub const BUCKETS: u16 = 256;
 
-/// The most bytes one record may take.
-pub const MOST_RECORD: usize = 8 << 10;
+/// The most bytes one record may take: two tokens of 3 KiB, and the rest of a check with room to spare.
+pub const MOST_RECORD: usize = 12 << 10;
 
 const MOST_RECORDS: usize = 64;
 const MOST_BUCKET: usize = 256 << 10;

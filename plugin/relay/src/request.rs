@@ -183,7 +183,11 @@ impl Reader<'_> {
         if tag.is_none() && !values.was_given(Field::Tag) {
             self.wrong.push(FieldError { field: Field::Tag.name(), detail: missing(Field::Tag) });
         }
-        let expect = self.policy(values, Field::Expect, Expect::parse).unwrap_or(Expect::Any);
+        let expect = self.policy(values, Field::Expect, |text| match text.len() {
+            ..=1_024 => Expect::parse(text),
+            _ => Err("is longer than 1024 bytes".into()),
+        });
+        let expect = expect.unwrap_or(Expect::Any);
         if require_expect && expect == Expect::Any && !values.was_given(Field::Expect) {
             let detail = "missing, and this Testrelay requires it: name the workflows that must have run, as `shop-api, shop-e2e`".into();
             self.wrong.push(FieldError { field: Field::Expect.name(), detail });

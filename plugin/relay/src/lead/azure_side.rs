@@ -44,6 +44,19 @@ const LONGEST_RETRY: Duration = Duration::from_secs(300);
 const LONGEST_EARLY_RETRY: Duration = Duration::from_secs(60);
 
 impl Lead {
+    /// Where a check is answered, if a call may be started there now.
+    pub(super) fn reachable(&mut self, turn: &Turn<'_>, key: &CheckKey, pending: &Pending) -> Option<Entry> {
+        let url = &pending.callback.entry;
+        let Some(entry) = self.config.azure_devops.iter().find(|entry| entry.url() == *url) else {
+            log::error!("check {} waits: {url} is no longer among `azure_devops`", key.id());
+            self.tasks.entry(*key).or_default().next = turn.now.mono.plus(LONGEST_EARLY_RETRY);
+            return None;
+        };
+        let busy = self.in_flight(|purpose| matches!(purpose, Purpose::Azure(..))) >= MOST_AZURE_CALLS;
+        let quiet = self.quiet.get(url).is_some_and(|until| turn.now.mono < *until);
+        (!busy && !quiet).then(|| entry.clone())
+    }
+
     /// Starts a call to Azure DevOps for a check, if there is room for one. `None`: not now.
     pub(super) fn call_azure(
         &mut self,
@@ -53,18 +66,7 @@ impl Lead {
         step: Step,
         request: impl Fn(&Entry, &Secret) -> Request,
     ) -> Option<()> {
-        let callback = &pending.callback;
-        let Some(entry) = self.config.azure_devops.iter().find(|entry| entry.url() == callback.entry) else {
-            log::error!("check {} waits: {} is no longer among `azure_devops`", key.id(), callback.entry);
-            self.tasks.entry(*key).or_default().next = turn.now.mono.plus(LONGEST_EARLY_RETRY);
-            return None;
-        };
-        let busy = self.in_flight(|purpose| matches!(purpose, Purpose::Azure(..))) >= MOST_AZURE_CALLS;
-        let quiet = self.quiet.get(&callback.entry).is_some_and(|until| turn.now.mono < *until);
-        if busy || quiet {
-            return None;
-        }
-        let request = request(entry, pending.tokens.current());
+        let request = request(&self.reachable(turn, key, pending)?, pending.tokens.current());
         self.start(turn, request, Purpose::Azure(*key, step)).then_some(())
     }
 
@@ -108,6 +110,10 @@ impl Lead {
         if !matches!(answer, Answer::Taken | Answer::Over(_)) {
             log::warn!("check {}: Azure DevOps did not take {step:?}: {}", key.id(), in_words_of(&answer));
             turn.out.push(Output::Count(Counter::AzureFault));
+        }
+        let refused = matches!(answer, Answer::TokenRefused | Answer::Refused(_));
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.refusals = if refused { task.refusals.saturating_add(1) } else { 0 };
         }
         if answer == Answer::TokenRefused {
             self.change(turn, key, |pending| {
@@ -155,13 +161,15 @@ impl Lead {
                 self.finish(turn, key, false);
             }
             Answer::TokenRefused => {
-                if self.retry(turn, key, None, LONGEST_EARLY_RETRY) >= UNPROVEN_TRIES {
+                self.retry(turn, key, None, LONGEST_EARLY_RETRY);
+                if self.refusals(key) >= UNPROVEN_TRIES {
                     log::error!("check {}: Azure DevOps never took its token; it is dropped", key.id());
                     self.finish(turn, key, false);
                 }
             }
             Answer::Refused(fault) => {
-                if self.retry(turn, key, None, LONGEST_EARLY_RETRY) >= REFUSED_TRIES {
+                self.retry(turn, key, None, LONGEST_EARLY_RETRY);
+                if self.refusals(key) >= REFUSED_TRIES {
                     self.change(turn, key, |pending| {
                         pending.log = Log::Off;
                         Some(())
@@ -178,6 +186,11 @@ impl Lead {
         }
     }
 
+    /// How often in a row a check was refused, outages not counted.
+    fn refusals(&self, key: &CheckKey) -> u32 {
+        self.tasks.get(key).map_or(0, |task| task.refusals)
+    }
+
     fn proven(&mut self, turn: &mut Turn<'_>, key: &CheckKey, log: Log) {
         self.change(turn, key, |pending| {
             let open = pending.phase == Phase::Accepted;
@@ -191,6 +204,9 @@ impl Lead {
 
     fn timeline_read(&mut self, turn: &mut Turn<'_>, key: &CheckKey, answer: &Answer, outcome: &CallOutcome) {
         let Some(stage) = self.find(key).and_then(|p| p.ask.as_ref()?.since_stage.clone()) else { return };
+        if self.retry_bound(turn, key, answer) {
+            return;
+        }
         let unreadable = match (answer, outcome) {
             (Answer::Taken, CallOutcome::Response(response)) => {
                 let body = response.body.as_deref().map_err(|_| "the build's timeline is too large");
@@ -206,7 +222,6 @@ impl Lead {
                 }
             }
             (Answer::Over(_), _) => return self.finish(turn, key, false),
-            (Answer::Later(..) | Answer::TokenRefused, _) if self.retry_bound(turn, key, answer) => return,
             _ => format!("the build's timeline could not be read: {}", in_words_of(answer)),
         };
         let stage = crate::text::one_line(&stage, 64);
@@ -217,12 +232,14 @@ impl Lead {
     }
 
     fn build_read(&mut self, turn: &mut Turn<'_>, key: &CheckKey, answer: &Answer, outcome: &CallOutcome) {
+        if self.retry_bound(turn, key, answer) {
+            return;
+        }
         let start = match (answer, outcome) {
             (Answer::Taken, CallOutcome::Response(response)) => {
                 response.body.as_deref().ok().and_then(azure::build_start)
             }
             (Answer::Over(_), _) => return self.finish(turn, key, false),
-            (Answer::Later(..) | Answer::TokenRefused, _) if self.retry_bound(turn, key, answer) => return,
             _ => None,
         };
         match start {
@@ -231,9 +248,13 @@ impl Lead {
         }
     }
 
-    /// Whether the bound is worth another try.
+    /// Whether the bound is worth another try, and if so, when.
     fn retry_bound(&mut self, turn: &mut Turn<'_>, key: &CheckKey, answer: &Answer) -> bool {
-        let after = if let Answer::Later(_, after) = answer { *after } else { None };
+        let after = match answer {
+            Answer::Later(_, after) => *after,
+            Answer::TokenRefused => None,
+            _ => return false,
+        };
         self.retry(turn, key, after, LONGEST_EARLY_RETRY) < BOUND_TRIES
     }
 

@@ -131,17 +131,11 @@ impl Lead {
         if pending.claim.is_some_and(|claim| now < claim.until) {
             return;
         }
-        let Some(entry) = self.config.azure_devops.iter().find(|entry| entry.url() == callback.entry) else {
-            // Says so in the log, and looks again later.
-            self.call_azure(turn, key, pending, Step::Line, |entry, token| {
-                azure::create_log(entry, callback, token)
-            });
-            return;
-        };
+        let Some(entry) = self.reachable(turn, key, pending) else { return };
         let request = |entry: &Entry, token: &Secret| {
             azure::complete_task(entry, callback, token, outcome == Outcome::Passed)
         };
-        let until = now.plus(claim_time(&request(entry, pending.tokens.current())));
+        let until = now.plus(claim_time(&request(&entry, pending.tokens.current())));
         let claim = Claim {
             holder: self.candidate.holder(),
             send: self.random.draw(),

@@ -198,6 +198,7 @@ impl Lead {
                 task.good_reading = None;
             }
         }
+        self.poll(turn);
     }
 
     /// Testkube could not be asked: waits, all checks together; a check that was at its end is decided.
@@ -455,7 +456,7 @@ fn deadline_reason(pending: &Pending, now: Now, what: &str) -> String {
         }
         _ => format!(
             "The token that Azure DevOps gave this check ends at {}.",
-            pending.token_end.clock(now.wall)
+            now.wall.plus(pending.token_end.since(now.mono)).clock(now.wall)
         ),
     };
     format!("{head} {what}")

@@ -304,7 +304,7 @@ impl World {
     /// The drain ends: the old contexts go.
     pub(super) fn drain(&mut self) {
         for context in self.contexts.iter_mut().filter(|context| context.generation < self.generation) {
-            context.lead.end(&mut self.store);
+            context.lead.end(self.now, &mut self.store);
         }
         let generation = self.generation;
         self.contexts.retain(|context| context.generation == generation);
