@@ -157,7 +157,8 @@ fn command(setup: &Setup, directory: &Path, bootstrap: &Value) -> Result<Command
     std::fs::write(&file, serde_json::to_vec_pretty(bootstrap)?)?;
     let levels: Vec<String> =
         setup.log_levels.iter().map(|(component, level)| format!("{component}:{level}")).collect();
-    let mut command = Command::new(env::envoy()?);
+    let program = setup.envoy.clone().map_or_else(env::envoy, Ok)?;
+    let mut command = Command::new(program);
     command
         .arg("-c")
         .arg(&file)

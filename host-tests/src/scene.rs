@@ -84,6 +84,16 @@ impl Scene {
         self.testkube_server.addr()
     }
 
+    /// Where the Azure DevOps listens, under TLS and the name `dev.azure.com`.
+    pub fn azure_address(&self) -> std::net::SocketAddr {
+        self.azure_server.addr()
+    }
+
+    /// The PEM file of the authority that signed the Azure DevOps's certificate.
+    pub fn ca(&self) -> &std::path::Path {
+        &self.ca
+    }
+
     /// Adds an execution.
     pub fn execution(&self, execution: Execution) -> String {
         self.testkube().add(execution)

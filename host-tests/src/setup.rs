@@ -28,6 +28,7 @@ type Edit = Arc<dyn Fn(&mut Value) -> Result<()> + Send + Sync>;
 #[derive(Clone)]
 pub struct Setup {
     module: Option<PathBuf>,
+    pub(crate) envoy: Option<PathBuf>,
     testkube: SocketAddr,
     azure_devops: SocketAddr,
     trusted_ca: Option<PathBuf>,
@@ -61,6 +62,7 @@ impl Setup {
         let environment = [("TESTRELAY_PASSWORD", PASSWORD), ("TESTRELAY_BEARER", BEARER)];
         Setup {
             module: None,
+            envoy: None,
             testkube: NOBODY,
             azure_devops: NOBODY,
             trusted_ca: None,
@@ -72,6 +74,12 @@ impl Setup {
             dynamic_listener: false,
             arguments: Vec::new(),
         }
+    }
+
+    /// Runs this Envoy program. Unset, it is the one that the environment names ([`env::envoy`]).
+    pub fn envoy(mut self, program: &Path) -> Setup {
+        self.envoy = Some(program.to_owned());
+        self
     }
 
     /// Where the cluster `testkube` leads. Unset, it refuses connections.

@@ -4,10 +4,12 @@
 //!   - [`toolchain`]: a compiler that can build for `wasm32-wasip1`.
 //!   - [`envoy_binary`]: an Envoy that can run the module.
 //! - [`module`]: builds the module; [`prepared`]: set-up and build in one, for whatever runs the module.
+//! - [`demo`]: a whole story with a real Envoy, told as it happens.
 //! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
 //!   profiles would weigh.
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
+pub mod demo;
 pub mod doctor;
 pub mod envoy_binary;
 pub mod module;

