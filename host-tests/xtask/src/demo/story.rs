@@ -1,0 +1,322 @@
+//! The story in five steps. Each tells what happens and ends with its proofs.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fakes::azure::{Fault, Route};
+use fakes::{Event, Span, Status, execution};
+use host_tests::client::Request;
+use host_tests::scene::{Pipeline, TAG_KEY, now_ms};
+use host_tests::{BEARER, PASSWORD};
+
+use super::stage::Stage;
+use super::voice::Voice;
+use super::witness::{Witness, statuses};
+use super::{Options, Sabotage, proof};
+
+/// What the check expects, as people write it.
+pub(super) const EXPECT: &str = "shop-e2e, shop-api";
+
+/// The artifact's name; its slash is what a download must get right.
+pub(super) const ARTIFACT: &str = "results/junit.xml";
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// For a decision that is known not to come.
+const SHORT_PATIENCE: Duration = Duration::from_secs(8);
+/// Longer than the interval between two polls.
+const QUIET: Duration = Duration::from_millis(2_600);
+
+/// One step: what it tells, or why it did not happen.
+type Act<Story> = fn(&mut Story, &mut Voice<'_>) -> Result<()>;
+
+/// The times of the script, in milliseconds after the check was sent.
+mod script {
+    pub(super) const FIRST_APPEARS: i64 = 3_500;
+    pub(super) const SECOND_APPEARS: i64 = 4_000;
+    pub(super) const RUNNING: i64 = 4_800;
+    pub(super) const FIRST_ENDS: i64 = 6_000;
+    pub(super) const LAST_ENDS: i64 = 8_000;
+}
+
+/// The story so far.
+pub(super) struct Story<'a> {
+    stage: &'a Stage<'a>,
+    options: Options,
+    run: Pipeline,
+    witness: Witness,
+    /// When the check was sent.
+    sent: i64,
+    /// The execution with the artifact.
+    execution: String,
+    /// What its test wrote.
+    written: String,
+}
+
+impl<'a> Story<'a> {
+    /// A run of the pipeline whose stage waits for its check.
+    pub(super) fn new(stage: &'a Stage<'a>, options: Options) -> Story<'a> {
+        let run = stage.scene.pipeline(1);
+        let tag = tag_of_executions(&run, options);
+        let witness = Witness::new(&stage.scene, &run, &tag);
+        let written = junit(&run, options.fail);
+        Story { stage, options, run, witness, sent: now_ms(), execution: String::new(), written }
+    }
+
+    /// Tells all of it; the error names the step that did not happen.
+    pub(super) fn tell(&mut self, voice: &mut Voice<'_>) -> Result<()> {
+        let steps: [(&str, Act<Self>); 5] = [
+            ("Azure DevOps sends the check", Self::check),
+            ("Testrelay polls Testkube, which has nothing yet", Self::polling),
+            ("The tests appear and run", Self::tests),
+            ("The decision", Self::decision),
+            ("The artifact", Self::artifact),
+        ];
+        self.introduce(voice)?;
+        for (number, (title, act)) in (1..).zip(steps) {
+            voice.title(&format!("{number}. {title}"))?;
+            act(self, voice).with_context(|| format!("step {number} of 5, \"{title}\", did not happen"))?;
+        }
+        let end = match self.options.fail {
+            true => "The failing test has stopped the stage, as it should.",
+            false => "The stage goes on.",
+        };
+        voice.title(&format!("All five steps happened, {} after the start. {end}", voice.seconds(now_ms())))
+    }
+
+    /// The path under which a pipeline's job downloads the artifact. The name is one path segment, encoded twice:
+    /// Testkube decodes it twice.
+    pub(super) fn artifact_path(&self) -> String {
+        format!("{}/{}", self.artifacts_path(), ARTIFACT.replace('/', "%252F"))
+    }
+
+    /// The run that was told.
+    pub(super) fn run(&self) -> &Pipeline {
+        &self.run
+    }
+
+    /// How it is played.
+    pub(super) fn options(&self) -> Options {
+        self.options
+    }
+
+    fn introduce(&self, voice: &mut Voice<'_>) -> Result<()> {
+        let (scene, envoy) = (&self.stage.scene, self.stage.envoy());
+        voice.title("Testrelay: an Azure DevOps stage waits for tests that run in Testkube")?;
+        voice.verbatim(&format!(
+            "\n  Azure DevOps (fake)  {} as https://dev.azure.com\n  \
+             Envoy + Testrelay    {}, process {}; envoy/envoy.yaml, only addresses and files put in\n  \
+             Testkube (fake)      {}\n",
+            scene.azure_address(),
+            envoy.address(),
+            envoy.pid(),
+            scene.testkube_address(),
+        ))?;
+        voice.text(&format!(
+            "Run {} of a pipeline has deployed a shop. Its next stage may start only when the Testkube executions \
+             tagged {TAG_KEY}={} have passed. What follows is what both fakes recorded, with the seconds since the \
+             start.",
+            self.run.spec.build.unwrap_or_default(),
+            self.run.tag,
+        ))?;
+        match self.options.sabotage {
+            None => Ok(()),
+            Some(Sabotage::Tag) => {
+                voice.text("SABOTAGE: the executions carry another tag. This must not succeed.")
+            }
+            Some(Sabotage::Callback) => {
+                voice.text("SABOTAGE: Azure DevOps takes no event. This must not succeed.")
+            }
+            Some(Sabotage::Artifact) => {
+                voice.text("SABOTAGE: Testkube has a changed artifact. This must not succeed.")
+            }
+        }
+    }
+
+    fn check(&mut self, voice: &mut Voice<'_>) -> Result<()> {
+        if self.options.sabotage == Some(Sabotage::Callback) {
+            let refusal = Fault::Status { status: 503, retry_after: None };
+            self.stage.scene.azure().fault(Route::Events, Span::UntilCleared, refusal);
+        }
+        let mut fields = self.run.fields(EXPECT);
+        let mut shown = format!("Testrelay-Tag: {}\nTestrelay-Expect: {EXPECT}", self.run.tag);
+        if self.options.sabotage == Some(Sabotage::Tag) {
+            fields = fields.with("Testrelay-Appear-Timeout", "6s");
+            shown += "\nTestrelay-Appear-Timeout: 6s";
+        }
+        self.sent = now_ms();
+        let request = format!("POST /testrelay/v1/checks\n{shown}\nPlanUrl, ids, AuthToken: where to answer");
+        voice.event(self.sent, "Azure DevOps -> Envoy", &request)?;
+        let answer = fields.request().send(self.stage.envoy().address())?;
+        let message = answer.json().ok().and_then(|body| body["message"].as_str().map(str::to_owned));
+        let message = message.unwrap_or_else(|| answer.text());
+        voice.event(now_ms(), "Azure DevOps <- Envoy", &format!("{}: {message}", answer.status))?;
+        self.add_executions();
+        voice.proof(&proof::accepted(&answer)?)
+    }
+
+    /// Tells Testkube what will happen.
+    fn add_executions(&mut self) {
+        let at = |millis| self.sent + millis;
+        let tag = tag_of_executions(&self.run, self.options);
+        let mut stored = self.written.clone();
+        if self.options.sabotage == Some(Sabotage::Artifact) {
+            stored = stored.replace("tests=\"1\"", "tests=\"0\"");
+        }
+        let api = execution("shop-api")
+            .tag(TAG_KEY, &tag)
+            .at(at(script::FIRST_APPEARS), Status::Queued)
+            .at(at(script::RUNNING), Status::Running)
+            .at(at(script::FIRST_ENDS), Status::Passed);
+        let e2e = execution("shop-e2e")
+            .tag(TAG_KEY, &tag)
+            .at(at(script::SECOND_APPEARS), Status::Queued)
+            .at(at(script::RUNNING), Status::Running)
+            .artifact(ARTIFACT, stored);
+        let e2e = match self.options.fail {
+            true => e2e
+                .at(at(script::LAST_ENDS), Status::Failed)
+                .step_error("checkout: expected 201 Created, got 500 Internal Server Error"),
+            false => e2e.at(at(script::LAST_ENDS), Status::Passed),
+        };
+        self.stage.scene.execution(api);
+        self.execution = self.stage.scene.execution(e2e);
+    }
+
+    fn polling(&mut self, voice: &mut Voice<'_>) -> Result<()> {
+        let appeared = self.sent + script::FIRST_APPEARS;
+        self.stage.wait("the first poll of Testkube", PATIENCE, || {
+            self.witness.tell(&self.stage.scene, voice)?;
+            Ok((self.witness.polls() > 0 && now_ms() >= appeared).then_some(()))
+        })?;
+        let (azure, testkube) = self.records();
+        voice.proof(&proof::token_came_first(&azure, &testkube)?)?;
+        voice.proof(&proof::polled_in_vain(&testkube, appeared)?)
+    }
+
+    fn tests(&mut self, voice: &mut Voice<'_>) -> Result<()> {
+        let tag = tag_of_executions(&self.run, self.options);
+        let ended = self.stage.wait("the end of the last execution", PATIENCE, || {
+            self.witness.tell(&self.stage.scene, voice)?;
+            let truth = self.stage.scene.testkube().truth(TAG_KEY, &tag, now_ms());
+            Ok((truth.len() == 2 && truth.iter().all(|one| one.finished)).then_some(truth))
+        })?;
+        let (_, testkube) = self.records();
+        voice.proof(&format!(
+            "Both executions have ended: {}. Testkube was polled {} so far.",
+            statuses(&ended).unwrap_or_default(),
+            proof::times(self.witness.polls())
+        ))?;
+        voice.proof(&proof::polls_are_bounded(&testkube, &self.run.tag)?)
+    }
+
+    fn decision(&mut self, voice: &mut Voice<'_>) -> Result<()> {
+        let event = self.await_event(voice)?;
+        let log = self.stage.scene.azure().log_lines(&self.run.spec.plan);
+        voice.event(event.at, "Azure DevOps shows", &log.join("\n"))?;
+        let wanted = if self.options.fail { "failed" } else { "succeeded" };
+        let told = event.result.clone().unwrap_or_default();
+        let log = log.join(" ");
+        ensure!(
+            told == wanted,
+            "Azure DevOps was told \"{told}\" and not \"{wanted}\"; the check's log: {log}"
+        );
+        for name in ["shop-e2e-1", "shop-api-1"] {
+            ensure!(log.contains(name), "the check's log does not name {name}: {log}");
+        }
+        self.stage.wait("silence", PATIENCE, || {
+            self.witness.tell(&self.stage.scene, voice)?;
+            let silent = now_ms() - event.at;
+            Ok((i128::from(silent) >= i128::try_from(QUIET.as_millis())?).then_some(()))
+        })?;
+        let (azure, testkube) = self.records();
+        let plan = &self.run.spec.plan;
+        let last_end = self.sent + script::LAST_ENDS;
+        voice.proof(&proof::not_too_early(&testkube, &event, last_end, |at| voice.seconds(at))?)?;
+        voice.proof(&proof::in_order(&azure, plan)?)?;
+        let events = self.stage.scene.azure().events(plan);
+        voice.proof(&proof::one_event(&events, &self.run.spec, wanted)?)?;
+        let record = self.stage.scene.azure().record(plan, &self.run.spec.task, now_ms()).unwrap_or_default();
+        ensure!(
+            record["state"] == "completed" && record["result"] == wanted && record["log"]["id"].is_u64(),
+            "the check's timeline record is not completed, {wanted} and linked to its log: {record}"
+        );
+        voice
+            .proof(&format!("The check's timeline record is completed, \"{wanted}\", and shows that log."))?;
+        voice.proof(&proof::quiet(&testkube, &azure, event.at)?)
+    }
+
+    /// The event that Azure DevOps took.
+    fn await_event(&mut self, voice: &mut Voice<'_>) -> Result<Event> {
+        let plan = self.run.spec.plan.clone();
+        let sabotaged = self.options.sabotage == Some(Sabotage::Callback);
+        let patience = if sabotaged { SHORT_PATIENCE } else { PATIENCE };
+        let scene = &self.stage.scene;
+        let event = self.stage.wait("an event that Azure DevOps takes", patience, || {
+            self.witness.tell(scene, voice)?;
+            Ok(scene.azure().events(&plan).into_iter().find(|event| event.accepted))
+        });
+        event.with_context(|| {
+            let refused = scene.azure().events(&plan).len();
+            format!("the decision did not arrive; Azure DevOps refused it {}", proof::times(refused))
+        })
+    }
+
+    fn artifact(&mut self, voice: &mut Voice<'_>) -> Result<()> {
+        let get = |path: &str| Request::get(path).bearer(BEARER).send(self.stage.envoy().address());
+        let list = get(&self.artifacts_path())?;
+        ensure!(list.status == 200, "the list of artifacts was answered {}: {}", list.status, list.text());
+        let asked = format!("GET {}\n200: {}", self.artifacts_path(), list.text().trim());
+        voice.event(now_ms(), "pipeline job -> Envoy", &asked)?;
+        ensure!(
+            list.json()?.as_array().is_some_and(|all| all.iter().any(|one| one["name"] == ARTIFACT)),
+            "the list of artifacts does not name {ARTIFACT}"
+        );
+        let path = self.artifact_path();
+        let file = get(&path)?;
+        voice.event(
+            now_ms(),
+            "pipeline job -> Envoy",
+            &format!("GET {path}\n{}: {} bytes\n{}", file.status, file.body.len(), file.text().trim_end()),
+        )?;
+        self.witness.tell(&self.stage.scene, voice)?;
+        ensure!(file.status == 200, "the artifact was answered {}: {}", file.status, file.text());
+        voice.proof(&proof::same_bytes(ARTIFACT, &file.body, self.written.as_bytes())?)?;
+        let (_, testkube) = self.records();
+        let same = testkube.iter().filter(|asked| asked.request.target == path).count();
+        ensure!(same == 1, "Testkube was asked {same} times for exactly {path}, not once");
+        voice.proof("The path reached Testkube byte for byte, once.")?;
+        let request = self.run.check(EXPECT).head();
+        let request = String::from_utf8_lossy(&request);
+        let basic = request.lines().find_map(|line| line.strip_prefix("Authorization: Basic "));
+        let basic = basic.context("the check was sent without a credential")?;
+        let secrets = [PASSWORD, BEARER, &self.run.spec.token, basic];
+        voice.proof(&proof::no_credential(&testkube, &secrets)?)
+    }
+
+    fn artifacts_path(&self) -> String {
+        format!("/v1/test-workflow-executions/{}/artifacts", self.execution)
+    }
+
+    /// What Azure DevOps and Testkube have got.
+    fn records(&self) -> (Vec<fakes::Recorded>, Vec<fakes::Recorded>) {
+        let scene = &self.stage.scene;
+        let azure = scene.azure().requests().to_vec();
+        (azure, scene.testkube().requests().to_vec())
+    }
+}
+
+fn tag_of_executions(run: &Pipeline, options: Options) -> String {
+    match options.sabotage {
+        Some(Sabotage::Tag) => format!("{}-lost", run.tag),
+        _ => run.tag.clone(),
+    }
+}
+
+/// A test's report.
+fn junit(run: &Pipeline, fails: bool) -> String {
+    let (failures, case) = match fails {
+        true => (1, "<testcase name=\"checkout\"><failure>got 500</failure></testcase>"),
+        false => (0, "<testcase name=\"checkout\"/>"),
+    };
+    format!("<testsuite name=\"{}\" tests=\"1\" failures=\"{failures}\">\n  {case}\n</testsuite>\n", run.tag)
+}
