@@ -2,8 +2,9 @@
 //! happens.
 //!
 //! Nothing is told because it should have happened: every line and every proof comes from the fakes' own records.
-//! [`story`] has the five steps, [`witness`] tells the traffic, [`proof`] holds the records against what was promised.
+//! `story` has the five steps, `witness` tells the traffic, `proof` holds the records against what was promised.
 
+mod cast;
 mod curl;
 mod interrupt;
 mod keep;

@@ -1,13 +1,14 @@
 //! `--keep`: the stage stays, with commands to try it by hand.
 
 use anyhow::Result;
-use fakes::{Status, execution};
 use host_tests::scene::{PROJECT, Pipeline, TAG_KEY, USER, now_ms};
 use host_tests::{BEARER, PASSWORD, Request};
 
+use super::Options;
+use super::cast::{self, EXPECT};
 use super::curl::{line, quoted};
 use super::stage::Stage;
-use super::story::{ARTIFACT, EXPECT, Story};
+use super::story::Story;
 use super::voice::Voice;
 use super::witness::Witness;
 
@@ -58,17 +59,9 @@ impl Run {
             return Ok(());
         }
         self.began = true;
-        let now = now_ms();
-        let last = if fail { Status::Failed } else { Status::Passed };
-        for (workflow, status) in [("shop-api", Status::Passed), ("shop-e2e", last)] {
-            let script = execution(workflow)
-                .tag(TAG_KEY, &self.pipeline.tag)
-                .at(now + 1_000, Status::Queued)
-                .at(now + 2_000, Status::Running)
-                .at(now + 5_000, status)
-                .artifact(ARTIFACT, format!("<testsuite name=\"{}\"/>\n", self.pipeline.tag));
-            scene.execution(script);
-        }
+        let written = cast::junit(&self.pipeline, fail);
+        let options = Options { fail, ..Options::default() };
+        cast::enter(scene, &self.pipeline, options, now_ms(), &written);
         Ok(())
     }
 

@@ -4,21 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fakes::azure::{Fault, Route};
-use fakes::{Event, Span, Status, execution};
+use fakes::{Event, Span};
 use host_tests::client::Request;
 use host_tests::scene::{Pipeline, TAG_KEY, now_ms};
 use host_tests::{BEARER, PASSWORD};
 
+use super::cast::{ARTIFACT, EXPECT};
 use super::stage::Stage;
 use super::voice::Voice;
 use super::witness::{Witness, statuses};
-use super::{Options, Sabotage, proof};
-
-/// What the check expects, as people write it.
-pub(super) const EXPECT: &str = "shop-e2e, shop-api";
-
-/// The artifact's name; its slash is what a download must get right.
-pub(super) const ARTIFACT: &str = "results/junit.xml";
+use super::{Options, Sabotage, cast, proof};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For a decision that is known not to come.
@@ -28,15 +23,6 @@ const QUIET: Duration = Duration::from_millis(2_600);
 
 /// One step: what it tells, or why it did not happen.
 type Act<Story> = fn(&mut Story, &mut Voice<'_>) -> Result<()>;
-
-/// The times of the script, in milliseconds after the check was sent.
-mod script {
-    pub(super) const FIRST_APPEARS: i64 = 3_500;
-    pub(super) const SECOND_APPEARS: i64 = 4_000;
-    pub(super) const RUNNING: i64 = 4_800;
-    pub(super) const FIRST_ENDS: i64 = 6_000;
-    pub(super) const LAST_ENDS: i64 = 8_000;
-}
 
 /// The story so far.
 pub(super) struct Story<'a> {
@@ -56,9 +42,9 @@ impl<'a> Story<'a> {
     /// A run of the pipeline whose stage waits for its check.
     pub(super) fn new(stage: &'a Stage<'a>, options: Options) -> Story<'a> {
         let run = stage.scene.pipeline(1);
-        let tag = tag_of_executions(&run, options);
+        let tag = cast::tag(&run, options);
         let witness = Witness::new(&stage.scene, &run, &tag);
-        let written = junit(&run, options.fail);
+        let written = cast::junit(&run, options.fail);
         Story { stage, options, run, witness, sent: now_ms(), execution: String::new(), written }
     }
 
@@ -150,40 +136,12 @@ impl<'a> Story<'a> {
         let message = answer.json().ok().and_then(|body| body["message"].as_str().map(str::to_owned));
         let message = message.unwrap_or_else(|| answer.text());
         voice.event(now_ms(), "Azure DevOps <- Envoy", &format!("{}: {message}", answer.status))?;
-        self.add_executions();
+        self.execution = cast::enter(&self.stage.scene, &self.run, self.options, self.sent, &self.written);
         voice.proof(&proof::accepted(&answer)?)
     }
 
-    /// Tells Testkube what will happen.
-    fn add_executions(&mut self) {
-        let at = |millis| self.sent + millis;
-        let tag = tag_of_executions(&self.run, self.options);
-        let mut stored = self.written.clone();
-        if self.options.sabotage == Some(Sabotage::Artifact) {
-            stored = stored.replace("tests=\"1\"", "tests=\"0\"");
-        }
-        let api = execution("shop-api")
-            .tag(TAG_KEY, &tag)
-            .at(at(script::FIRST_APPEARS), Status::Queued)
-            .at(at(script::RUNNING), Status::Running)
-            .at(at(script::FIRST_ENDS), Status::Passed);
-        let e2e = execution("shop-e2e")
-            .tag(TAG_KEY, &tag)
-            .at(at(script::SECOND_APPEARS), Status::Queued)
-            .at(at(script::RUNNING), Status::Running)
-            .artifact(ARTIFACT, stored);
-        let e2e = match self.options.fail {
-            true => e2e
-                .at(at(script::LAST_ENDS), Status::Failed)
-                .step_error("checkout: expected 201 Created, got 500 Internal Server Error"),
-            false => e2e.at(at(script::LAST_ENDS), Status::Passed),
-        };
-        self.stage.scene.execution(api);
-        self.execution = self.stage.scene.execution(e2e);
-    }
-
     fn polling(&mut self, voice: &mut Voice<'_>) -> Result<()> {
-        let appeared = self.sent + script::FIRST_APPEARS;
+        let appeared = self.sent + cast::FIRST_APPEARS;
         self.stage.wait("the first poll of Testkube", PATIENCE, || {
             self.witness.tell(&self.stage.scene, voice)?;
             Ok((self.witness.polls() > 0 && now_ms() >= appeared).then_some(()))
@@ -194,7 +152,7 @@ impl<'a> Story<'a> {
     }
 
     fn tests(&mut self, voice: &mut Voice<'_>) -> Result<()> {
-        let tag = tag_of_executions(&self.run, self.options);
+        let tag = cast::tag(&self.run, self.options);
         let ended = self.stage.wait("the end of the last execution", PATIENCE, || {
             self.witness.tell(&self.stage.scene, voice)?;
             let truth = self.stage.scene.testkube().truth(TAG_KEY, &tag, now_ms());
@@ -230,7 +188,7 @@ impl<'a> Story<'a> {
         })?;
         let (azure, testkube) = self.records();
         let plan = &self.run.spec.plan;
-        let last_end = self.sent + script::LAST_ENDS;
+        let last_end = self.sent + cast::LAST_ENDS;
         voice.proof(&proof::not_too_early(&testkube, &event, last_end, |at| voice.seconds(at))?)?;
         voice.proof(&proof::in_order(&azure, plan)?)?;
         let events = self.stage.scene.azure().events(plan);
@@ -303,20 +261,4 @@ impl<'a> Story<'a> {
         let azure = scene.azure().requests().to_vec();
         (azure, scene.testkube().requests().to_vec())
     }
-}
-
-fn tag_of_executions(run: &Pipeline, options: Options) -> String {
-    match options.sabotage {
-        Some(Sabotage::Tag) => format!("{}-lost", run.tag),
-        _ => run.tag.clone(),
-    }
-}
-
-/// A test's report.
-fn junit(run: &Pipeline, fails: bool) -> String {
-    let (failures, case) = match fails {
-        true => (1, "<testcase name=\"checkout\"><failure>got 500</failure></testcase>"),
-        false => (0, "<testcase name=\"checkout\"/>"),
-    };
-    format!("<testsuite name=\"{}\" tests=\"1\" failures=\"{failures}\">\n  {case}\n</testsuite>\n", run.tag)
 }

@@ -58,7 +58,8 @@ impl Witness {
             match side {
                 Side::Testkube => {
                     let what = self.asked_testkube(scene, recorded);
-                    voice.event(recorded.at, "Envoy -> Testkube", &what)?;
+                    let who = if came_by_envoy(recorded) { "Envoy -> Testkube" } else { "you -> Testkube" };
+                    voice.event(recorded.at, who, &what)?;
                 }
                 Side::Azure => {
                     if let Some(what) = self.told_azure(recorded) {
@@ -87,7 +88,7 @@ impl Witness {
 
     fn asked_testkube(&mut self, scene: &Scene, asked: &Recorded) -> String {
         let path = asked.request.path();
-        if proof::is_poll(asked) {
+        if proof::is_poll(asked) && came_by_envoy(asked) {
             self.polls += 1;
             let found = scene.testkube().truth(TAG_KEY, &self.run.tag, asked.at);
             let tagged = format!("tagged {TAG_KEY}={}", self.run.tag);
@@ -147,6 +148,12 @@ impl Witness {
 pub(super) fn statuses(executions: &[Truth]) -> Option<String> {
     let statuses = executions.iter().map(|truth| format!("{} {}", truth.name, truth.status.as_str()));
     Some(statuses.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
+}
+
+/// What a reader asks Testkube directly has none of the headers that Envoy adds.
+fn came_by_envoy(asked: &Recorded) -> bool {
+    let headers = &asked.request.headers;
+    headers.iter().any(|(name, _)| name.starts_with("x-envoy-") || name == "x-request-id")
 }
 
 fn answered(status: Option<u16>) -> String {
