@@ -25,6 +25,7 @@ pub mod client;
 pub mod config;
 pub mod env;
 mod envoy;
+pub mod polls;
 mod process;
 mod reload;
 pub mod scene;
@@ -33,6 +34,7 @@ mod wait;
 
 pub use client::{Connection, Request, Response};
 pub use envoy::{Envoy, Validation, validate};
+pub use polls::Polls;
 pub use reload::Reload;
 pub use scene::Scene;
 pub use setup::{BEARER, PASSWORD, Setup};
