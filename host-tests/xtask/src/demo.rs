@@ -107,7 +107,12 @@ pub fn play(
     let stage = Stage::set(programs, interrupt)?;
     let mut voice = Voice::new(out, colours);
     let mut story = Story::new(&stage, *options);
-    story.tell(&mut voice)?;
+    if let Err(error) = story.tell(&mut voice) {
+        if interrupt.signal().is_none() {
+            voice.verbatim(&format!("\nThe end of Envoy's log:\n{}", stage.last_words()))?;
+        }
+        return Err(error);
+    }
     if options.keep {
         keep::keep(&stage, &story, &mut voice)?;
     }

@@ -12,18 +12,18 @@ pub(super) const EXPECT: &str = "shop-e2e, shop-api";
 /// The artifact's name; its slash is what a download must get right.
 pub(super) const ARTIFACT: &str = "results/junit.xml";
 
-/// When the first execution is there. As all times here: milliseconds after the check was sent.
-pub(super) const FIRST_APPEARS: i64 = 3_500;
+/// When the first execution is there. As all times here: milliseconds after the cast entered.
+pub(super) const FIRST_APPEARS: i64 = 1_500;
 /// When the last execution ends.
-pub(super) const LAST_ENDS: i64 = 8_000;
+pub(super) const LAST_ENDS: i64 = 6_000;
 
-const SECOND_APPEARS: i64 = 4_000;
-const RUNNING: i64 = 4_800;
-const FIRST_ENDS: i64 = 6_000;
+const SECOND_APPEARS: i64 = 2_000;
+const RUNNING: i64 = 2_800;
+const FIRST_ENDS: i64 = 4_000;
 
-/// Tells Testkube what will happen from `sent` on; the id of the execution with the artifact.
-pub(super) fn enter(scene: &Scene, run: &Pipeline, options: Options, sent: i64, written: &str) -> String {
-    let at = |millis| sent + millis;
+/// Tells Testkube what will happen from `now` on; the id of the execution with the artifact.
+pub(super) fn enter(scene: &Scene, run: &Pipeline, options: Options, now: i64, written: &str) -> String {
+    let at = |millis| now + millis;
     let tag = tag(run, options);
     let stored = match options.sabotage {
         Some(Sabotage::Artifact) => written.replace("tests=\"1\"", "tests=\"0\""),

@@ -10,6 +10,9 @@ use super::{Interrupt, Programs};
 /// How often the records are looked at.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// So many lines of Envoy's log explain a failure.
+const LAST_LINES: usize = 12;
+
 /// What runs during a demo. All of it ends with it.
 pub(super) struct Stage<'a> {
     // Envoy must end before the servers that it talks to.
@@ -29,6 +32,13 @@ impl<'a> Stage<'a> {
 
     pub(super) fn envoy(&self) -> &Envoy {
         &self.envoy
+    }
+
+    /// The end of what Envoy and the module have logged.
+    pub(super) fn last_words(&self) -> String {
+        let log = self.envoy.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n")
     }
 
     /// Looks again and again until `look` finds something; its errors, a signal, and the end of the time end the wait.
