@@ -5,7 +5,7 @@ use fakes::azure::{Fault, Route};
 use fakes::{Span, Status, execution};
 use host_tests::polls::{Polls, leads_taken};
 use host_tests::scene::{Decision, Pipeline, Scene, TAG_KEY, now_ms};
-use host_tests::{Envoy, Reload, Request, Setup, wait_until};
+use host_tests::{Envoy, Reload, Request, Setup, config, wait_until};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -188,8 +188,44 @@ fn a_configuration_that_comes_back_while_it_drains_leads_again() -> Result<()> {
     envoy.stop()
 }
 
+#[test]
+fn two_listeners_with_one_plugin_name_share_one_leader() -> Result<()> {
+    let scene = Scene::new()?;
+    let setup = scene.setup()?.edit(|bootstrap| {
+        let mut other = config::listener(bootstrap)?.clone();
+        other["name"] = json!("other");
+        // Another configuration makes another root context, on each thread, beside the first listener's.
+        let mut plugin = config::plugin(&mut other)?;
+        plugin["checks"] = json!({ "lookback": "5h" });
+        config::set_plugin(&mut other, &plugin.to_string())?;
+        config::list(bootstrap, "/static_resources/listeners")?.push(other);
+        Ok(())
+    });
+    let envoy = Envoy::start(&setup)?;
+    let runs_of = [(scene.pipeline(1), envoy.address()), (scene.pipeline(2), envoy.address_of("other")?)];
+    for (run, address) in &runs_of {
+        accepted_at(*address, run, "shop-e2e")?;
+        runs(&scene, run, "shop-e2e", 10_000, Status::Passed);
+    }
+    for (run, _) in &runs_of {
+        assert_eq!(decided(&scene, run, SOON)?.result(), "succeeded");
+    }
+    let leads = leads_taken(&envoy.log());
+    let polls = Polls::of(&scene.testkube());
+    for (run, _) in &runs_of {
+        assert!(polls.too_close(&run.tag) < leads, "{leads} leads: {:?}", polls.spacing(&run.tag));
+    }
+    // Newer configurations are preferred, and a thread reads both at the start: some changes, then there is peace.
+    assert!(leads <= 6, "{leads} leads");
+    envoy.stop()
+}
+
 fn accepted(envoy: &Envoy, run: &Pipeline, expect: &str) -> Result<()> {
-    let answer = run.check(expect).send(envoy.address())?;
+    accepted_at(envoy.address(), run, expect)
+}
+
+fn accepted_at(listener: SocketAddr, run: &Pipeline, expect: &str) -> Result<()> {
+    let answer = run.check(expect).send(listener)?;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json()?["status"], "accepted");
     Ok(())
