@@ -88,7 +88,7 @@ fn a_stage_that_the_build_does_not_have_makes_no_decision_on_tests() -> Result<(
     let fields = story.run.fields("shop-e2e").with("Testrelay-Since-Stage", "Tset");
     let said = [
         "failed (could not be determined)",
-        "since the start of stage `Tset`, which is not known: the build has no stage of this name",
+        "since the start of stage `Tset`, but the build has no stage of this name",
     ];
     assert_said(&story.decision(fields)?, "failed", &said);
     assert!(story.scene.testkube().requests().is_empty());

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use testrelay::accept;
 use testrelay::call::{CallId, Outcome};
-use testrelay::config::Config;
+use testrelay::config::{Config, Passthrough};
 use testrelay::time::{Mono, Now};
 use testrelay::{Lead, Output};
 
@@ -130,6 +130,11 @@ impl RootContext for Root {
         if config.credentials.is_empty() {
             log::warn!(
                 "insecure_no_auth: everybody who reaches this Envoy can start checks and read artifacts"
+            );
+        }
+        if config.passthrough == Passthrough::All && !config.credentials.is_empty() {
+            log::info!(
+                "passthrough is `all`: only checks are asked for a credential, everything else is Testkube's own"
             );
         }
         if cfg!(feature = "test-hooks") {

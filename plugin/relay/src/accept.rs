@@ -241,7 +241,7 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             Counted::Repeated,
         ),
         (Delivered::New, Ok(ask)) => {
-            log::info!("check {id} accepted: build {:?}, tag {}", request.callback.build, ask.tag);
+            log::info!("check {id} accepted: tag {}", ask.tag);
             let message = format!(
                 "Testrelay waits until every Testkube execution tagged {} has ended (expected: {}) and then reports back: within {}, or after {} if they do not appear.",
                 ask.tag,

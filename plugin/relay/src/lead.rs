@@ -5,6 +5,8 @@
 
 mod azure_side;
 mod deliver;
+mod poll;
+mod reason;
 mod watch;
 
 use crate::backoff::Random;
@@ -16,10 +18,11 @@ use crate::ledger::{BUCKETS, Bucket, Change, Ledger, Store};
 use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
 use azure_side::Step;
+use poll::Reading;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-use watch::{Confirm, Reading};
+use watch::Confirm;
 
 /// What a turn asks of the host.
 pub enum Output {
@@ -136,7 +139,7 @@ impl Lead {
             calls: BTreeMap::new(),
             last_call: 0,
             trouble: Trouble::default(),
-            page_size: watch::PAGE_SIZE,
+            page_size: poll::PAGE_SIZE,
             quiet: BTreeMap::new(),
         }
     }

@@ -4,9 +4,10 @@ use super::{Counter, GRACE, Lead, MOST_AZURE_CALLS, Output, Purpose, Turn};
 use crate::azure::{self, Answer, Entry, LogId, classify};
 use crate::backoff::delay;
 use crate::call::{Outcome as CallOutcome, Request};
-use crate::check::{Ask, CheckKey, Log, Outcome, Pending, Phase, Watch};
+use crate::check::{CheckKey, Log, Outcome, Pending, Phase, Watch};
 use crate::secret::Secret;
 use crate::time::{Wall, in_words};
+use std::fmt;
 use std::time::Duration;
 
 /// What a call to Azure DevOps is for.
@@ -31,6 +32,20 @@ pub(super) enum Step {
         /// The delivery.
         delivery: u32,
     },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Prove => "the check's log, which proves its token",
+            Step::ReadTimeline => "the request for the build's timeline",
+            Step::ReadBuild => "the request for the build",
+            Step::OpenLog => "the check's log",
+            Step::Line => "the log line",
+            Step::Link => "the link to the log",
+            Step::Event { .. } => "TaskCompleted",
+        })
+    }
 }
 
 /// A token that Azure DevOps has never taken is tried this often, over some five minutes.
@@ -108,7 +123,7 @@ impl Lead {
             self.quiet.insert(pending.callback.entry.clone(), turn.now.mono.plus(*after));
         }
         if !matches!(answer, Answer::Taken | Answer::Over(_)) {
-            log::warn!("check {}: Azure DevOps did not take {step:?}: {}", key.id(), in_words_of(&answer));
+            log::warn!("check {}: Azure DevOps did not take {step}: {}", key.id(), in_words_of(&answer));
             turn.out.push(Output::Count(Counter::AzureFault));
         }
         let refused = matches!(answer, Answer::TokenRefused | Answer::Refused(_));
@@ -222,12 +237,11 @@ impl Lead {
                 }
             }
             (Answer::Over(_), _) => return self.finish(turn, key, false),
-            _ => format!("the build's timeline could not be read: {}", in_words_of(answer)),
+            _ => format!("the build's timeline could not be read ({})", in_words_of(answer)),
         };
         let stage = crate::text::one_line(&stage, 64);
-        let reason = format!(
-            "The check asks for executions since the start of stage `{stage}`, which is not known: {unreadable}."
-        );
+        let reason =
+            format!("The check asks for executions since the start of stage `{stage}`, but {unreadable}.");
         self.decide(turn, key, Outcome::Inconclusive, reason);
     }
 
@@ -308,9 +322,4 @@ fn in_words_of(answer: &Answer) -> String {
         Answer::Refused(fault) | Answer::Later(fault, None) => fault.to_string(),
         Answer::Later(fault, Some(after)) => format!("{fault}, to be tried again in {}", in_words(*after)),
     }
-}
-
-/// What a check asks, when it has not been rejected.
-pub(super) fn ask_of(pending: &Pending) -> Option<&Ask> {
-    pending.ask.as_ref()
 }

@@ -120,8 +120,10 @@ impl Values {
         if body.trim_ascii().is_empty() {
             return Ok(());
         }
-        let Members(members) =
-            serde_json::from_slice(body).map_err(|e| format!("is not a JSON object: {e}"))?;
+        let Members(members) = serde_json::from_slice(body).map_err(|e| {
+            // Where, and not what: the parser's own words repeat what it found, which may be a token.
+            format!("is not a JSON object (line {}, column {})", e.line(), e.column())
+        })?;
         for (name, value) in members {
             let Some(field) = Field::of_member(&name) else {
                 self.unknown.push(format!("the body's member `{}` is not known", excerpt(&name)));

@@ -214,6 +214,11 @@ fn a_request_is_complete_without_a_body_when_nothing_needed_is_missing() {
 
 #[test]
 fn no_error_repeats_the_token() {
+    for body in [r#""canary""#, r#"["canary"]"#, r#"{"AuthToken": {"canary": 1}}"#, r#"{"PlanId": "canary" "#]
+    {
+        let text = format!("{:?}", read(&config(""), &headers(&[]), Some(body.as_bytes())).unwrap_err());
+        assert!(!text.contains("canary"), "{text}");
+    }
     for value in ["canary token", "canary$(x)", "canary\u{7f}"] {
         let text = format!("{:?}", read_with(&[("authtoken", value), ("planid", "x")]).unwrap_err());
         assert!(!text.contains("canary"), "{text}");

@@ -1,0 +1,234 @@
+//! Polling Testkube: one poller for all checks, batched by tag, page by page.
+
+use super::{Counter, Lead, MOST_LISTS, Output, Purpose, Turn, reason};
+use crate::backoff::delay;
+use crate::call::{Fault, Outcome as CallOutcome};
+use crate::check::{Ask, CheckKey, Outcome, Phase};
+use crate::testkube::{self, Execution, MOST_QUERY};
+use crate::time::{Now, Wall};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Testkube's own default; made smaller while answers are too large, because `workflow.annotations` may hold a whole spec.
+pub(super) const PAGE_SIZE: u32 = 100;
+
+const MOST_PAGES: u32 = 50;
+const MOST_IN_BATCH: usize = 100;
+
+/// A reading of the executions for several checks, page by page.
+pub(super) struct Reading {
+    pub(super) checks: Vec<CheckKey>,
+    key: String,
+    values: BTreeSet<String>,
+    since: Wall,
+    page: u32,
+    page_size: u32,
+    ids: BTreeSet<String>,
+    executions: Vec<Execution>,
+}
+
+impl Reading {
+    fn new(key: &str, page_size: u32) -> Reading {
+        Reading {
+            checks: Vec::new(),
+            key: key.into(),
+            values: BTreeSet::new(),
+            since: Wall(i64::MAX),
+            page: 0,
+            page_size,
+            ids: BTreeSet::new(),
+            executions: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, check: CheckKey, ask: &Ask, since: Wall) {
+        self.checks.push(check);
+        self.values.insert(ask.tag.value.clone());
+        self.since = self.since.min(since);
+    }
+
+    /// Whether one more check still fits the query.
+    fn has_room_for(&self, ask: &Ask) -> bool {
+        let values = self.values.iter().chain([&ask.tag.value]);
+        let size: usize = values.map(|value| testkube::selector_cost(&self.key, value)).sum();
+        self.checks.len() < MOST_IN_BATCH && size <= MOST_QUERY
+    }
+
+    /// Keeps what carries one of the tags; Testkube may send more.
+    fn take(&mut self, executions: Vec<Execution>) {
+        for execution in executions {
+            let fresh = self.ids.insert(execution.id.clone());
+            let wanted = execution.tags.get(&self.key).is_some_and(|value| self.values.contains(value));
+            if fresh && wanted {
+                self.executions.push(execution);
+            }
+        }
+    }
+
+    fn has_more(&self, filtered: u32) -> bool {
+        let read = u64::from(self.page.saturating_add(1)) * u64::from(self.page_size);
+        read < u64::from(filtered) && self.page < MOST_PAGES
+    }
+
+    /// Rows move between pages while executions are added: fewer distinct ones than Testkube counts are not the whole.
+    fn is_complete(&self, filtered: u32) -> bool {
+        self.ids.len() >= usize::try_from(filtered).unwrap_or(usize::MAX)
+    }
+}
+
+/// How often a check is looked up: often while people wait for the first signs, seldom once it is long.
+fn interval(age: Duration) -> Duration {
+    let (two_minutes, ten_minutes, hour) =
+        (Duration::from_secs(120), Duration::from_secs(600), Duration::from_secs(3_600));
+    match age {
+        age if age < two_minutes => Duration::from_secs(2),
+        age if age < ten_minutes => Duration::from_secs(5),
+        age if age < hour => Duration::from_secs(5) + (age - ten_minutes) / 300,
+        _ => Duration::from_secs(15),
+    }
+}
+
+impl Lead {
+    /// Starts readings for the checks that are due.
+    pub(super) fn poll(&mut self, turn: &mut Turn<'_>) {
+        for reading in self.due(turn.now) {
+            if self.in_flight(|purpose| matches!(purpose, Purpose::List(_))) >= MOST_LISTS {
+                return;
+            }
+            self.read_page(turn, reading);
+        }
+    }
+
+    /// The checks to look up now, in batches of one tag key that fit one query. A check over which a VM fell is alone in
+    /// its batch, so that the next fall names the right one.
+    fn due(&self, now: Now) -> Vec<Reading> {
+        let mut full = Vec::new();
+        let mut open: BTreeMap<&str, Reading> = BTreeMap::new();
+        for (key, pending) in self.pending() {
+            let (Phase::Watching(watch), Some(ask)) = (&pending.phase, pending.ask.as_ref()) else {
+                continue;
+            };
+            let Some(task) = self.tasks.get(key) else { continue };
+            let held_back = now.mono < self.trouble.wait_until && task.last_reading.is_none();
+            if task.calling || task.confirm.is_some() || now.mono < task.next || held_back {
+                continue;
+            }
+            // Older executions are asked for as well, so that the decision can say that they were seen and not counted.
+            let since = watch.bound.min(pending.accepted.wall.minus(self.config.checks.lookback));
+            let new = || Reading::new(&ask.tag.key, self.page_size);
+            if pending.falls.count > 0 {
+                let mut alone = new();
+                alone.add(*key, ask, since);
+                full.push(alone);
+                continue;
+            }
+            let batch = open.entry(&ask.tag.key).or_insert_with(new);
+            if !batch.has_room_for(ask) {
+                full.push(std::mem::replace(batch, new()));
+            }
+            batch.add(*key, ask, since);
+        }
+        full.extend(open.into_values());
+        full
+    }
+
+    fn read_page(&mut self, turn: &mut Turn<'_>, reading: Reading) {
+        let values: Vec<&str> = reading.values.iter().map(String::as_str).collect();
+        let request = testkube::list_executions(
+            &self.config.testkube,
+            &reading.key,
+            &values,
+            reading.since,
+            reading.page,
+            reading.page_size,
+        );
+        self.start(turn, request, Purpose::List(reading));
+    }
+
+    /// A page of a reading came, or did not.
+    pub(super) fn listed(&mut self, turn: &mut Turn<'_>, mut reading: Reading, outcome: &CallOutcome) {
+        let page = match outcome {
+            CallOutcome::Failed(fault) => Err(fault.clone()),
+            CallOutcome::Response(response) => testkube::page(response),
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(fault) => return self.not_read(turn, &reading, fault),
+        };
+        self.trouble.end();
+        let filtered = page.filtered;
+        reading.take(page.executions);
+        if reading.has_more(filtered) {
+            reading.page += 1;
+            return self.read_page(turn, reading);
+        }
+        self.page_size = self.page_size.saturating_add(1).min(PAGE_SIZE);
+        let complete = reading.is_complete(filtered);
+        let checks = std::mem::take(&mut reading.checks);
+        for key in &checks {
+            self.schedule(turn, key);
+            if complete {
+                self.judge(turn, key, &reading.executions);
+            } else if let Some(task) = self.tasks.get_mut(key) {
+                task.good_reading = None;
+            }
+        }
+        self.poll(turn);
+    }
+
+    /// Testkube could not be asked: waits, all checks together; a check that was at its end is decided.
+    fn not_read(&mut self, turn: &mut Turn<'_>, reading: &Reading, fault: Fault) {
+        turn.out.push(Output::Count(Counter::TestkubeFault));
+        if matches!(fault, Fault::TooLarge(_)) && reading.page_size > 1 {
+            self.page_size = (reading.page_size / 4).max(1);
+        }
+        self.hold_testkube(turn, fault);
+        for key in &reading.checks {
+            self.schedule(turn, key);
+            let task = self.tasks.entry(*key).or_default();
+            task.good_reading = None;
+            let was_last = task.last_reading.is_some();
+            let pending = self.find(key).cloned();
+            if let (true, Some(pending), Some(why)) =
+                (was_last, pending, self.trouble.in_words(turn.now.wall))
+            {
+                self.decide(
+                    turn,
+                    key,
+                    Outcome::Inconclusive,
+                    reason::deadline(&pending, turn.now, &format!("{why}.")),
+                );
+            }
+        }
+    }
+
+    pub(super) fn hold_testkube(&mut self, turn: &mut Turn<'_>, fault: Fault) {
+        let failures = self.trouble.failures.saturating_add(1);
+        let wait = self.random.jitter(delay(failures, Duration::from_secs(2), Duration::from_secs(60)));
+        if failures == 1 || failures.is_power_of_two() {
+            log::warn!("Testkube could not be asked: {fault} ({failures} in a row)");
+        }
+        self.trouble.add(fault, turn.now, turn.now.mono.plus(wait));
+    }
+
+    /// When a check is looked up again.
+    pub(super) fn schedule(&mut self, turn: &Turn<'_>, key: &CheckKey) {
+        let Some(accepted) = self.find(key).map(|pending| pending.accepted.mono) else { return };
+        let wait = self.random.jitter(interval(turn.now.mono.since(accepted)));
+        self.tasks.entry(*key).or_default().next = turn.now.mono.plus(wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_stretches_with_the_checks_age() {
+        let at = |seconds| interval(Duration::from_secs(seconds)).as_secs();
+        assert_eq!(
+            [at(0), at(119), at(120), at(599), at(600), at(2_100), at(3_600), at(86_400)],
+            [2, 2, 5, 5, 5, 10, 15, 15]
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! Why a check was decided as it was, for the people at the pipeline.
+
+use crate::check::{Ask, Pending, Watch};
+use crate::expect::Expect;
+use crate::testkube::Status;
+use crate::text::listed;
+use crate::time::{Now, Wall, in_words};
+use crate::verdict::Assessment;
+
+/// All had ended.
+pub(super) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
+    let total = read.counted.len();
+    let bad = read.counted.iter().filter(|e| e.status != Status::Passed).count();
+    let head = match (bad, total) {
+        (0, 1) => format!("The execution tagged {} passed", ask.tag),
+        (0, n) => format!("All {n} executions tagged {} passed", ask.tag),
+        (_, 1) => format!("The execution tagged {} did not pass", ask.tag),
+        (bad, n) => format!("{bad} of {n} executions tagged {} did not pass", ask.tag),
+    };
+    let unsaid = if ask.expect == Expect::Any { " No expectation was given (Testrelay-Expect)." } else { "" };
+    format!(
+        "{head}: {}. {}{}{unsaid}",
+        read.statuses(),
+        counted_since(watch, now.wall),
+        read.ignored_in_words()
+    )
+}
+
+/// Not all that was expected appeared in time.
+pub(super) fn absent(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
+    let waited = in_words(ask.appear_timeout);
+    let head = match read.counted.is_empty() {
+        true => format!(
+            "No execution tagged {} appeared in Testkube within {waited}. Look at the TestWorkflowExecution resource (its status, its events), at its tag, and at the GitOps sync.",
+            ask.tag
+        ),
+        false => format!(
+            "Not all that was expected appeared within {waited}. Missing: {}. There: {}.",
+            missing(read),
+            read.statuses()
+        ),
+    };
+    format!("{head} {}{}", counted_since(watch, now.wall), read.ignored_in_words())
+}
+
+/// A deadline has passed; `what` says how things stood.
+pub(super) fn deadline(pending: &Pending, now: Now, what: &str) -> String {
+    let head = match pending.ask.as_ref() {
+        Some(ask) if now.mono >= pending.accepted.mono.plus(ask.timeout) => {
+            format!("The check's time of {} is over.", in_words(ask.timeout))
+        }
+        _ => format!(
+            "The token that Azure DevOps gave this check ends at {}.",
+            now.wall.plus(pending.token_end.since(now.mono)).clock(now.wall)
+        ),
+    };
+    format!("{head} {what}")
+}
+
+fn counted_since(watch: &Watch, now: Wall) -> String {
+    format!("Counted since {} ({}).", watch.bound.clock(now), watch.bound_from)
+}
+
+/// What is missing, as a list.
+pub(super) fn missing(read: &Assessment<'_>) -> String {
+    listed(read.missing.iter().cloned(), 10)
+}
+
+/// A list, or the word for an empty one.
+pub(super) fn or_none(statuses: String) -> String {
+    if statuses.is_empty() { "none".into() } else { statuses }
+}
+
+/// A message without its terminal colours (`ESC [ … letter`).
+pub(super) fn plain(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        out.push_str(before);
+        rest = after.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_colours_are_taken_out_of_messages() {
+        assert_eq!(plain("\u{1b}[1mCannot fetch\u{1b}[0m\nnot found"), "Cannot fetch not found");
+        assert_eq!(plain("cut \u{1b}["), "cut ");
+    }
+}
