@@ -151,6 +151,11 @@ pub(crate) const ROWS: &[Row] = &[
     row("a body that is null", |run| also(run, "null"), unanswerable("body: is not a JSON object")),
     row("a body that is a text", |run| also(run, "\"hello\""), unanswerable("body: is not a JSON object")),
     row(
+        "a body that is a secret",
+        |run| also(run, format!("\"{CANARY}\"")),
+        unanswerable("body: is not a JSON object"),
+    ),
+    row(
         "a body that is not UTF-8",
         |run| also(run, b"{\"tag\": \"\xff\xfe\"}"),
         unanswerable("body: is not a JSON object"),

@@ -83,7 +83,7 @@ fn a_check_that_finds_no_room_is_turned_away_and_nothing_is_sent_for_it() -> Res
     // The count is the leader's: it knows the first check with its next tick.
     wait_until("the first check to be counted", SOON, || {
         let ready = Request::get("/testrelay/readyz").send(envoy.address());
-        ready.is_ok_and(|answer| answer.text().contains("1 checks pending"))
+        ready.is_ok_and(|answer| answer.text().contains("pending checks: 1"))
     })?;
     let (status, title, detail) = send(&envoy, second.check("shop-e2e"))?;
     assert_eq!((status, title.as_str()), (503, "Too many checks are pending"));
