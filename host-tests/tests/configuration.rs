@@ -213,7 +213,7 @@ fn probes_are_open_and_depend_on_nobody() -> Result<()> {
     wait_until("readiness", SOON, || {
         get("GET", "/testrelay/readyz").is_ok_and(|answer| answer.status == 200)
     })?;
-    assert_eq!(get("GET", "/testrelay/readyz")?.text(), "ready: 0 checks pending\n");
+    assert_eq!(get("GET", "/testrelay/readyz")?.text(), "ready; pending checks: 0\n");
     let head = get("HEAD", "/testrelay/readyz")?;
     assert_eq!((head.status, head.body.len()), (200, 0));
     envoy.stop()

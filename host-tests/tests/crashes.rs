@@ -176,7 +176,7 @@ fn a_configuration_that_comes_back_while_it_drains_leads_again() -> Result<()> {
     wait_until("the second configuration to lead", SOON, || leads_taken(&envoy.log()) == 2)?;
     assert_eq!(envoy.reload(&first)?, Reload::Accepted);
     wait_until("the second one's end", SOON, || {
-        envoy.log().contains("gives up the lead with 1 checks pending")
+        envoy.log().contains("gives up the lead; pending checks: 1")
     })?;
     wait_until("the first configuration to lead again", SOON, || leads_taken(&envoy.log()) == 3)?;
     runs(&scene, &run, "shop-e2e", 3_000, Status::Passed);
@@ -280,4 +280,23 @@ impl Drop for Probes {
 fn threads_that_trapped(log: &str) -> BTreeSet<String> {
     let fallen = log.lines().filter(|line| line.contains("Function: proxy_on_") && line.contains("failed"));
     fallen.filter_map(|line| Some(line.split(']').nth(1)?.trim_start_matches('[').to_owned())).collect()
+}
+
+#[test]
+fn the_same_delivery_again_while_the_event_is_under_way_sends_no_second_one() -> Result<()> {
+    let scene = Scene::new()?;
+    let envoy = Envoy::start(&scene.setup()?)?;
+    let run = scene.pipeline(1);
+    scene.azure().fault(Route::Events, Span::Next(1), Fault::Slow { millis: 4_000 });
+    runs(&scene, &run, "shop-e2e", 0, Status::Passed);
+    accepted(&envoy, &run, "shop-e2e")?;
+    wait_until("the event", SOON, || !scene.azure().events(&run.spec.plan).is_empty())?;
+    accepted(&envoy, &run, "shop-e2e")?;
+    let ended = || Ok::<_, anyhow::Error>(envoy.stats()?);
+    wait_until("the end of the check", SOON, || {
+        ended().is_ok_and(|all| all.iter().any(|(name, n)| name.contains("delivered") && *n > 0))
+    })?;
+    assert_eq!(scene.azure().events(&run.spec.plan).len(), 1);
+    assert_eq!(envoy.stat("wasmcustom.testrelay_undelivered")?, 0);
+    envoy.stop()
 }

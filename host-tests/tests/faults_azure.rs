@@ -35,7 +35,7 @@ fn started_with(
 fn wait_for_the_end(envoy: &Envoy) -> Result<()> {
     wait_until("the end of the check", SOON, || {
         let ready = Request::get("/testrelay/readyz").send(envoy.address());
-        ready.is_ok_and(|answer| answer.text().contains("0 checks pending"))
+        ready.is_ok_and(|answer| answer.text().contains("pending checks: 0"))
     })
 }
 
@@ -199,12 +199,16 @@ fn a_server_that_nobody_vouches_for_gets_no_token() -> Result<()> {
     std::fs::write(&other, Identity::for_names(&["dev.azure.com"])?.ca_pem())?;
     let (scene, run, envoy) = started_with(|setup| setup.trusted_ca(&other), |_, _| {})?;
     wait_until("three tries", SOON, || {
-        envoy.log().matches("Azure DevOps did not take Prove: no connection").count() > 2
+        envoy
+            .log()
+            .matches("Azure DevOps did not take the check's log, which proves its token: connection refused")
+            .count()
+            > 2
     })?;
     assert!(scene.azure().requests().is_empty() && scene.testkube().requests().is_empty());
     assert!(!envoy.log().contains(&run.spec.token));
     // The check waits: nothing says that it is lost.
-    assert!(Request::get("/testrelay/readyz").send(envoy.address())?.text().contains("1 checks pending"));
+    assert!(Request::get("/testrelay/readyz").send(envoy.address())?.text().contains("pending checks: 1"));
     envoy.stop()
 }
 
@@ -216,7 +220,7 @@ fn a_cluster_that_envoy_does_not_have_is_named_and_the_check_waits() -> Result<(
     wait_until("two tries", SOON, || {
         envoy.log().matches("Envoy has no cluster `azure-devopps`").count() > 1
     })?;
-    assert!(Request::get("/testrelay/readyz").send(envoy.address())?.text().contains("1 checks pending"));
+    assert!(Request::get("/testrelay/readyz").send(envoy.address())?.text().contains("pending checks: 1"));
     envoy.stop()
 }
 
@@ -257,5 +261,18 @@ fn a_server_behind_a_path_and_a_port_is_called_there_over_plain_http() -> Result
     assert!(azure.requests().iter().all(|r| r.request.value("host").as_deref() == Some("tfs.example:8080")));
     assert!(!azure.double_slash_seen());
     drop(azure);
+    envoy.stop()
+}
+
+#[test]
+fn a_late_delivery_is_not_told_that_a_decision_was_reported_when_azure_devops_refused_it() -> Result<()> {
+    let (scene, run, envoy) = started(|scene, run| {
+        scene.azure().end_plan(&run.spec.plan, now_ms(), "canceled");
+    })?;
+    wait_until("the event", SOON, || !attempts(&scene, &run).is_empty())?;
+    wait_for_the_end(&envoy)?;
+    let answer = run.check("shop-e2e").send(envoy.address())?;
+    assert_eq!(answer.status, 200);
+    assert!(!answer.text().contains("has already reported"), "{}", answer.text());
     envoy.stop()
 }

@@ -79,8 +79,8 @@ fn a_check_outlives_every_fault_and_its_deadline_names_the_one_that_lasted() -> 
         (Fault::Html, "(an answer that is not JSON (text/html; charset=utf-8) × "),
         (Fault::TruncatedJson, "(JSON cut off in the middle × "),
         (HUGE, "(an answer of 10 MiB × "),
-        (Fault::Reset, "(no connection × "),
-        (Fault::Cut { bytes: 20 }, "(connection broken × "),
+        (Fault::Reset, "(connection refused or broken × "),
+        (Fault::Cut { bytes: 20 }, "(connection broken in the middle of the answer × "),
         (Fault::Slow { millis: 30_000 }, "(no answer in time × "),
     ])
 }
@@ -95,7 +95,7 @@ fn a_testkube_that_is_not_there_is_named_as_no_connection() -> Result<()> {
     let decision = scene.decision(&run, SOON)?;
     assert_eq!(decision.result(), "failed");
     assert!(decision.text().contains("Testkube could not be asked since"), "{}", decision.text());
-    assert!(decision.text().contains("(no connection"), "{}", decision.text());
+    assert!(decision.text().contains("(connection refused or broken"), "{}", decision.text());
     envoy.stop()
 }
 

@@ -172,7 +172,9 @@ fn deliver(
         }
         Some(State::Pending(pending)) => {
             let mut pending = pending.clone();
-            pending.tokens.add(request.token.clone());
+            if !pending.tokens.add(request.token.clone()) {
+                return Change::Keep(Delivered::Again);
+            }
             pending.delivery = pending.delivery.saturating_add(1);
             (pending.token_end, pending.decide_by) = (ends.token, ends.decide_by);
             Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::Again)
@@ -200,6 +202,7 @@ fn first_delivery(request: &CheckRequest, ends: &TokenEnds, now: Now) -> Pending
         decide_by: ends.decide_by,
         log: Log::Unopened,
         claim: None,
+        taken: false,
         falls: Falls::default(),
         phase: Phase::Accepted,
     };
@@ -223,12 +226,13 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
         }
         (Delivered::NoRoom, _) => (full(), Counted::Refused),
-        (Delivered::Reported(done), _) => {
-            let outcome = done.outcome.map_or("its end".to_string(), |outcome| format!("`{outcome}`"));
-            (
-                reply("reported", format!("Testrelay has already reported {outcome} for this check.")),
-                Counted::Repeated,
-            )
+        (Delivered::Reported(Done { outcome: Some(outcome), reported: true, .. }), _) => {
+            let message = format!("Testrelay has already reported `{outcome}` for this check.");
+            (reply("reported", message), Counted::Repeated)
+        }
+        (Delivered::Reported(_), _) => {
+            let message = "This check is over: Azure DevOps does not wait for it any more.";
+            (reply("over", message.into()), Counted::Repeated)
         }
         (Delivered::New, Err(wrong)) => {
             let message =
@@ -252,10 +256,7 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             (reply("accepted", message), Counted::Accepted)
         }
         (Delivered::Again, Ok(ask)) => {
-            let message = format!(
-                "Testrelay is already waiting for the executions tagged {}; the new token was taken.",
-                ask.tag
-            );
+            let message = format!("Testrelay is already waiting for the executions tagged {}.", ask.tag);
             (reply("accepted", message), Counted::Repeated)
         }
     }

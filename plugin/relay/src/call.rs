@@ -60,7 +60,7 @@ pub struct Response {
 pub enum Fault {
     /// The server answered with this status.
     Status(u16),
-    /// Envoy could not connect (its own 503).
+    /// Envoy could not connect, or lost the connection before an answer began (its own 503).
     NoConnection,
     /// Envoy waited for the request's timeout (its own 504).
     NoAnswer,
@@ -80,6 +80,13 @@ pub enum Fault {
     Truncated,
     /// The body is JSON, and not what was asked for.
     Unexpected(&'static str),
+}
+
+impl Fault {
+    /// Whether the call had no effect for certain: it was answered, or never left Envoy.
+    pub fn was_refused(&self) -> bool {
+        !matches!(self, Fault::NoConnection | Fault::NoAnswer | Fault::Reset | Fault::Lost)
+    }
 }
 
 impl Response {
@@ -119,9 +126,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Status(status) => write!(f, "HTTP {status}"),
-            Fault::NoConnection => f.write_str("no connection"),
+            Fault::NoConnection => f.write_str("connection refused or broken"),
             Fault::NoAnswer => f.write_str("no answer in time"),
-            Fault::Reset => f.write_str("connection broken"),
+            Fault::Reset => f.write_str("connection broken in the middle of the answer"),
             Fault::Refused => f.write_str("refused by Envoy's circuit breaker or for want of a healthy host"),
             Fault::UnknownCluster(name) => write!(f, "Envoy has no cluster `{name}`"),
             Fault::Lost => f.write_str("call lost"),

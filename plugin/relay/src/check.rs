@@ -93,6 +93,9 @@ pub struct Pending {
     pub log: Log,
     /// Who is sending the TaskCompleted just now.
     pub claim: Option<Claim>,
+    /// Whether Azure DevOps has taken a TaskCompleted with the token of an earlier delivery, or may have: its answer was lost.
+    #[serde(default)]
+    pub taken: bool,
     /// VMs that fell while they read an answer for this check.
     pub falls: Falls,
     /// Where in its life it is.
@@ -135,12 +138,14 @@ impl Tokens {
         self.previous.as_ref().filter(|_| self.use_previous).unwrap_or(&self.newest)
     }
 
-    /// A further delivery's token. The same one again changes nothing but which is tried next.
-    pub fn add(&mut self, token: Secret) {
-        if !self.newest.is(token.reveal().as_bytes()) {
+    /// A further delivery's token; false if it is the one that is there.
+    pub fn add(&mut self, token: Secret) -> bool {
+        let is_new = !self.newest.is(token.reveal().as_bytes());
+        if is_new {
             self.previous = Some(std::mem::replace(&mut self.newest, token));
+            self.use_previous = false;
         }
-        self.use_previous = false;
+        is_new
     }
 
     /// Azure DevOps refused the current one.
@@ -343,6 +348,7 @@ pub(crate) mod tests {
             decide_by: Mono(0),
             log: Log::Unopened,
             claim: None,
+            taken: false,
             falls: Falls::default(),
             phase: Phase::Accepted,
             callback,
@@ -364,13 +370,13 @@ pub(crate) mod tests {
         let mut tokens = Tokens::new(token("a"));
         tokens.refused();
         assert_eq!(tokens.current(), &token("a"));
-        tokens.add(token("b"));
+        assert!(tokens.add(token("b")));
         assert_eq!(tokens.current(), &token("b"));
         tokens.refused();
         assert_eq!(tokens.current(), &token("a"));
         tokens.refused();
         assert_eq!(tokens.current(), &token("b"));
-        tokens.add(token("b"));
+        assert!(!tokens.add(token("b")), "the same again is nothing new");
         tokens.refused();
         assert_eq!(tokens.current(), &token("a"));
     }

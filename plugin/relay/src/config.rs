@@ -328,7 +328,7 @@ mod tests {
             ),
             (
                 with(|v| v["checks"] = json!({"timeout": 30})),
-                "checks.timeout: is 30; write a number and a unit, such as \"5s\", \"10m\", \"12h\"",
+                "checks.timeout: is 30; allowed: a number and a unit, such as \"5s\", \"10m\", \"12h\"",
             ),
             (with(|v| v["checks"] = json!({"timeout": "3d"})), "checks.timeout: is \"3d\""),
             (with(|v| v["checks"] = json!({"timeout": "48h"})), "from 1s to 47h 30m"),

@@ -21,7 +21,7 @@ pub fn ready(store: &mut dyn Store, prefix: &str, now: Now) -> Reply {
     };
     let led = lease.until > Mono(0) && now.mono < lease.until.plus(LEADERLESS);
     match led {
-        true => Reply::text(200, &format!("ready: {} checks pending", lease.pending)),
+        true => Reply::text(200, &format!("ready; pending checks: {}", lease.pending)),
         false => Reply::text(503, "not ready: no context of this instance leads"),
     }
 }

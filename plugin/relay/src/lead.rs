@@ -115,6 +115,16 @@ enum Purpose {
     Azure(CheckKey, Step),
 }
 
+impl Purpose {
+    /// The checks that the call is made for.
+    fn checks(&self) -> Vec<CheckKey> {
+        match self {
+            Purpose::List(reading) => reading.checks.clone(),
+            Purpose::Confirm(key) | Purpose::Azure(key, _) => vec![*key],
+        }
+    }
+}
+
 /// One entry from the host: the time, the store, and what is asked of the host in return.
 struct Turn<'a> {
     now: Now,
@@ -198,7 +208,7 @@ impl Lead {
     /// The context ends: frees the lease and says what is left to others. Calls nobody.
     pub fn end(&mut self, now: Now, store: &mut dyn Store) {
         if self.leading {
-            log::info!("gives up the lead with {} checks pending", self.pending().count());
+            log::info!("gives up the lead; pending checks: {}", self.pending().count());
         }
         self.leading = false;
         if let Err(status) = self.candidate.release(store, now) {
@@ -278,10 +288,7 @@ impl Lead {
 
     /// Deals with an outcome.
     fn settle(&mut self, turn: &mut Turn<'_>, purpose: Purpose, outcome: &CallOutcome) {
-        let checks = match &purpose {
-            Purpose::List(reading) => reading.checks.clone(),
-            Purpose::Confirm(key) | Purpose::Azure(key, _) => vec![*key],
-        };
+        let checks = purpose.checks();
         for key in &checks {
             if let Some(task) = self.tasks.get_mut(key) {
                 task.calling = false;
@@ -296,6 +303,9 @@ impl Lead {
             Purpose::Azure(key, step) => self.azure_answered(turn, &key, step, outcome),
             Purpose::List(_) | Purpose::Confirm(_) => {}
         }
+        if self.leading && self.candidate.note_busy(turn.store, &[]).is_err() {
+            log::error!("shared data failed: the note of an answer that was read stays");
+        }
         if self.leading && turn.now.mono >= self.brake_until {
             for key in &checks {
                 self.step(turn, key);
@@ -309,12 +319,8 @@ impl Lead {
             self.leading = false;
             return false;
         }
-        let checks = match &purpose {
-            Purpose::List(reading) => reading.checks.as_slice(),
-            Purpose::Confirm(key) | Purpose::Azure(key, _) => std::slice::from_ref(key),
-        };
-        for key in checks {
-            self.tasks.entry(*key).or_default().calling = true;
+        for key in purpose.checks() {
+            self.tasks.entry(key).or_default().calling = true;
         }
         self.last_call = self.last_call.wrapping_add(1);
         let id = CallId(self.last_call);
@@ -437,13 +443,18 @@ impl Lead {
             let done = pending.done(reported, now);
             Some((State::Done(done.clone()), done))
         });
-        if let Some(Done { outcome, .. }) = done {
-            self.tasks.remove(key);
-            turn.out.push(Output::Count(match outcome {
-                Some(outcome) if reported => Counter::Delivered(outcome),
-                _ => Counter::Undelivered,
-            }));
+        if let Some(done) = done {
+            self.ended(turn, key, &done);
         }
+    }
+
+    /// Counts a check that has just ended, and forgets what was to do for it.
+    fn ended(&mut self, turn: &mut Turn<'_>, key: &CheckKey, done: &Done) {
+        self.tasks.remove(key);
+        turn.out.push(Output::Count(match done.outcome {
+            Some(outcome) if done.reported => Counter::Delivered(outcome),
+            _ => Counter::Undelivered,
+        }));
     }
 
     fn forget_done(&mut self, turn: &mut Turn<'_>) {

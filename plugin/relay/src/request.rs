@@ -14,6 +14,7 @@ use crate::guid::Guid;
 use crate::hash::fnv1a;
 use crate::problem::FieldError;
 use crate::secret::Secret;
+use crate::tag::TagRule;
 use crate::text::excerpt;
 use crate::time::{in_words, parse_duration};
 use field::{Field, Values};
@@ -178,8 +179,10 @@ impl Reader<'_> {
         for detail in values.unknown() {
             self.wrong.push(FieldError { field: "request", detail });
         }
-        let config = self.config;
-        let tag = self.policy(values, Field::Tag, |text| config.tag.read(text, build));
+        // A BuildId that is there and unusable has its own error; the tag is not blamed for it as well.
+        let bind = self.config.tag.bind_to_build && (build.is_some() || !values.was_given(Field::BuildId));
+        let rule = TagRule { bind_to_build: bind, ..self.config.tag.clone() };
+        let tag = self.policy(values, Field::Tag, |text| rule.read(text, build));
         if tag.is_none() && !values.was_given(Field::Tag) {
             self.wrong.push(FieldError { field: Field::Tag.name(), detail: missing(Field::Tag) });
         }
@@ -205,7 +208,7 @@ impl Reader<'_> {
             1..=256 => Ok(text.to_string()),
             _ => Err("is longer than 256 bytes".into()),
         });
-        if since_stage.is_some() && build.is_none() {
+        if since_stage.is_some() && build.is_none() && !values.was_given(Field::BuildId) {
             let detail =
                 "needs a BuildId, whose timeline holds the stage: add \"BuildId\": \"$(build.BuildId)\""
                     .into();

@@ -3,7 +3,7 @@
 /// At most 64 printable characters of `given`, control characters as `·`, an ellipsis where it was cut. For
 /// problem texts: enough to recognise one's own mistake, too little to carry anything.
 pub(crate) fn excerpt(given: &str) -> String {
-    cut(given, 64)
+    one_line(given, 64)
 }
 
 /// `given` on one line of at most `most` characters, and without anything that a log view could take for a

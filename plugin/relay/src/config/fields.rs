@@ -193,7 +193,7 @@ impl<'a> Fields<'a> {
                 let (from, to) = (in_words(*range.start()), in_words(*range.end()));
                 self.error(
                     name,
-                    format!("is {}; write a number and a unit, such as \"5s\", \"10m\", \"12h\", from {from} to {to}", shown(value)),
+                    format!("is {}; allowed: a number and a unit, such as \"5s\", \"10m\", \"12h\", from {from} to {to}", shown(value)),
                 );
             }
         }

@@ -7,7 +7,7 @@ use super::azure_side::{Step, claim_time, log_of};
 use super::{Lead, Turn};
 use crate::azure::{self, Answer, Entry};
 use crate::call::Outcome as CallOutcome;
-use crate::check::{CheckKey, Claim, Decided, Delivery, Log, Outcome, Pending, Phase};
+use crate::check::{CheckKey, Claim, Decided, Delivery, Log, Outcome, Pending, Phase, State};
 use crate::secret::Secret;
 use std::time::Duration;
 
@@ -162,21 +162,52 @@ impl Lead {
         delivery: u32,
         answer: &Answer,
     ) {
-        self.unclaim(turn, key, send);
-        let newer = self.find(key).is_some_and(|pending| pending.delivery > delivery);
         match answer {
-            // An answer belongs to the delivery that it was sent for: a newer one is told as well.
-            Answer::Taken | Answer::Over(_) if newer => self.restart(key),
-            Answer::Taken => self.finish(turn, key, true),
-            Answer::Over(why) => {
-                log::info!("check {}: Azure DevOps does not wait for it any more ({why})", key.id());
-                self.finish(turn, key, false);
+            Answer::Taken | Answer::Over(_) => self.conclude(turn, key, delivery, answer),
+            Answer::Later(fault, after) => {
+                if !fault.was_refused() {
+                    self.note_unanswered(turn, key);
+                }
+                self.unclaim(turn, key, send);
+                self.retry_event(turn, key, *after);
             }
-            Answer::Later(_, after) => self.retry_event(turn, key, *after),
             Answer::TokenRefused | Answer::Forbidden | Answer::Refused(_) => {
-                self.retry_event(turn, key, None)
+                self.unclaim(turn, key, send);
+                self.retry_event(turn, key, None);
             }
         }
+    }
+
+    /// Azure DevOps took the event for a delivery, or does not want it any more. That ends the check, unless a newer
+    /// delivery has come meanwhile: an answer belongs to the delivery that it was sent for, and the newer one is told too.
+    fn conclude(&mut self, turn: &mut Turn<'_>, key: &CheckKey, delivery: u32, answer: &Answer) {
+        let now = turn.now;
+        let is_taken = *answer == Answer::Taken;
+        let ended = self.change_state(turn, key, |pending| {
+            let taken = is_taken || pending.taken;
+            if pending.delivery <= delivery {
+                let done = pending.done(taken, now);
+                return Some((State::Done(done.clone()), Some(done)));
+            }
+            let pending = Pending { taken, claim: None, ..pending.clone() };
+            Some((State::Pending(Box::new(pending)), None))
+        });
+        match (ended, answer) {
+            (Some(Some(done)), Answer::Over(why)) if !done.reported => {
+                log::info!("check {}: Azure DevOps does not wait for it any more ({why})", key.id());
+                self.ended(turn, key, &done);
+            }
+            (Some(Some(done)), _) => self.ended(turn, key, &done),
+            _ => self.restart(key),
+        }
+    }
+
+    /// An event may have been taken although its answer was lost: "the run is over" is then the answer to that one.
+    fn note_unanswered(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
+        self.change(turn, key, |pending| {
+            pending.taken = true;
+            Some(())
+        });
     }
 
     fn unclaim(&mut self, turn: &mut Turn<'_>, key: &CheckKey, send: u64) {

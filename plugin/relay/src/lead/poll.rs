@@ -1,6 +1,6 @@
 //! Polling Testkube: one poller for all checks, batched by tag, page by page.
 
-use super::{Counter, Lead, MOST_LISTS, Output, Purpose, Turn, reason};
+use super::{Counter, FALLS_TOGETHER, Lead, MOST_LISTS, Output, Purpose, Turn, reason};
 use crate::backoff::delay;
 use crate::call::{Fault, Outcome as CallOutcome};
 use crate::check::{Ask, CheckKey, Outcome, Phase};
@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// Testkube's own default; made smaller while answers are too large, because `workflow.annotations` may hold a whole spec.
 pub(super) const PAGE_SIZE: u32 = 100;
+
+/// Testkube itself knows no maximum.
+const LARGEST_PAGE: u32 = 1_000;
 
 const MOST_PAGES: u32 = 50;
 const MOST_IN_BATCH: usize = 100;
@@ -116,7 +119,7 @@ impl Lead {
             // Older executions are asked for as well, so that the decision can say that they were seen and not counted.
             let since = watch.bound.min(pending.accepted.wall.minus(self.config.checks.lookback));
             let new = || Reading::new(&ask.tag.key, self.page_size);
-            if pending.falls.count > 0 {
+            if pending.falls.count > 0 && now.mono.since(pending.falls.last) < FALLS_TOGETHER {
                 let mut alone = new();
                 alone.add(*key, ask, since);
                 full.push(alone);
@@ -162,8 +165,13 @@ impl Lead {
             reading.page += 1;
             return self.read_page(turn, reading);
         }
-        self.page_size = self.page_size.saturating_add(1).min(PAGE_SIZE);
         let complete = reading.is_complete(filtered);
+        self.page_size = match complete {
+            // Executions of one instant have no fixed order in Testkube: on one page none can fall between two.
+            false => filtered.saturating_add(PAGE_SIZE).min(LARGEST_PAGE),
+            true if filtered > PAGE_SIZE => self.page_size,
+            true => self.page_size.saturating_mul(2).min(PAGE_SIZE),
+        };
         let checks = std::mem::take(&mut reading.checks);
         for key in &checks {
             self.schedule(turn, key);

@@ -378,6 +378,36 @@ fn a_delivery_with_another_token_is_answered_with_it() {
 }
 
 #[test]
+fn the_same_delivery_again_is_not_told_twice() {
+    let mut world = World::new();
+    let run = world.passing(1);
+    world.azure.fault(AzureRoute::Events, Span::Next(1), AzureFault::Slow { millis: 10_000 });
+    world.check(&run, &[("testrelay-expect", "a")]);
+    while world.events_sent() == 0 {
+        world.pass(SECOND);
+    }
+    assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
+    world.pass(MINUTE);
+    assert_eq!((world.events_sent(), world.delivered(Outcome::Passed)), (1, 1));
+}
+
+#[test]
+fn a_newer_delivery_whose_run_is_over_does_not_undo_what_was_taken() {
+    let mut world = World::new();
+    let mut run = world.passing(1);
+    world.azure.fault(AzureRoute::Events, Span::Next(1), AzureFault::Slow { millis: 10_000 });
+    world.check(&run, &[("testrelay-expect", "a")]);
+    while world.events_sent() == 0 {
+        world.pass(SECOND);
+    }
+    run.token = "newer".into();
+    assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
+    world.pass(10 * MINUTE);
+    assert_eq!(world.delivered(Outcome::Passed), 1);
+    assert!(world.nothing_pending());
+}
+
+#[test]
 fn a_lost_leader_loses_no_check_and_no_event_is_sent_twice() {
     for crash_after in 0..60 {
         let mut world = World::new();
@@ -503,6 +533,20 @@ fn pages_are_read_to_the_end() {
     let answered = world.answered(&run);
     assert_eq!(answered.result, "failed", "{}", answered.log);
     assert!(answered.log.contains("1 of 150 executions"), "{}", answered.log);
+}
+
+#[test]
+fn executions_of_one_instant_are_all_read_although_they_have_no_order() {
+    let mut world = World::new();
+    let run = world.run(1);
+    for n in 0..180 {
+        world
+            .testkube
+            .add(world.tagged(&run, "a").actor(resource(&format!("cr-{n}"))).at(world.at(0), Status::Passed));
+    }
+    world.check(&run, &[("testrelay-expect", "180")]);
+    world.pass(2 * MINUTE);
+    assert_eq!(world.answered(&run).result, "succeeded");
 }
 
 #[test]

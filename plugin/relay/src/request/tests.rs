@@ -101,7 +101,8 @@ fn what_is_wrong_with_the_rest_is_rejected_with_its_reason() {
         wrong(&[("testrelay-tag", "shop-$(build.BuildId)")]).contains("was not replaced by Azure DevOps")
     );
     assert!(wrong(&[("buildid", "")]).contains("no BuildId was sent"));
-    assert!(wrong(&[("buildid", "20260123.4")]).contains("BuildId: `20260123.4` is not a build's number"));
+    let unusable = wrong(&[("buildid", "20260123.4"), ("testrelay-since-stage", "Test")]);
+    assert_eq!(unusable, "BuildId: `20260123.4` is not a build's number; send `$(build.BuildId)`");
     assert!(wrong(&[("timelineid", "x")]).contains("TimelineId: `x` is not a GUID"));
     assert!(wrong(&[("testrelay-timeout", "48h")]).contains("from 1s to 47h 30m"));
     assert!(wrong(&[("testrelay-expcet", "a")]).contains("the header `testrelay-expcet` is not known"));

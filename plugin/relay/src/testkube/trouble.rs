@@ -62,7 +62,8 @@ mod tests {
         for minute in 3..34 {
             trouble.add(Fault::Status(503), now(minute), Mono(0));
         }
-        let want = "Testkube could not be asked since 14:02 UTC (HTTP 503 × 31, no connection)";
+        let want =
+            "Testkube could not be asked since 14:02 UTC (HTTP 503 × 31, connection refused or broken)";
         assert_eq!(trouble.in_words(now(40).wall).as_deref(), Some(want));
         trouble.end();
         assert_eq!(trouble.in_words(now(41).wall), None);

@@ -224,13 +224,17 @@ impl World {
         while let Some((i, key)) = self.next_arrival(until) {
             self.advance_to(Mono(key.0));
             let Some((id, outcome, deadly)) = self.contexts[i].arriving.remove(&key) else { continue };
-            let outputs = self.contexts[i].lead.answer(self.now, &mut self.store, id, &outcome);
             if deadly {
-                // The note of who was busy is in the store; what came of the answer is not.
+                // What a context that falls over an answer leaves behind: the note of whose answer it is.
+                let lead = &mut self.contexts[i].lead;
+                if let (Some(call), true) = (lead.calls.get(&id), lead.leading) {
+                    lead.candidate.note_busy(&mut self.store, &call.purpose.checks()).unwrap();
+                }
                 self.fall(i);
-            } else {
-                self.perform(i, outputs);
+                continue;
             }
+            let outputs = self.contexts[i].lead.answer(self.now, &mut self.store, id, &outcome);
+            self.perform(i, outputs);
         }
         self.advance_to(until);
         if until.0.is_multiple_of(1_000) {
@@ -440,7 +444,7 @@ pub(super) fn history(seed: u64) {
         runs.push(run);
     }
     // One run in some histories has an execution whose answer no context survives.
-    let poisoned = (seed % 4 == 0).then_some(7);
+    let poisoned = (seed.is_multiple_of(4)).then_some(7);
     if let Some(run) = runs.iter().find(|run| Some(run.n) == poisoned) {
         world.falls_over("poison");
         world.testkube.add(world.tagged(run, "poison").at(START, Status::Passed));
