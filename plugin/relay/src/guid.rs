@@ -31,6 +31,11 @@ impl Guid {
                 Some(h) => *nibbles.next()? = h << 4 | digit,
             }
         }
+        Guid::from_bytes(bytes)
+    }
+
+    /// The inverse of [`Guid::bytes`]; not the nil GUID.
+    pub fn from_bytes(bytes: [u8; 16]) -> Option<Guid> {
         (bytes != [0; 16]).then_some(Guid(bytes))
     }
 
@@ -42,13 +47,16 @@ impl Guid {
 
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // By hand: a record is written at each change of a check, and holds a good many of these.
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+        let mut text = String::with_capacity(36);
         for (i, byte) in self.0.iter().enumerate() {
             if matches!(i, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
+                text.push('-');
             }
-            write!(f, "{byte:02x}")?;
+            text.extend([digit(byte >> 4), digit(byte & 15)]);
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 

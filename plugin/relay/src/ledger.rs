@@ -49,7 +49,7 @@ const MOST_RECORDS: usize = 64;
 const MOST_BUCKET: usize = 256 << 10;
 const TRIES: u32 = 100;
 
-/// The format of records that this code writes: JSON of [`Record`].
+/// The format of slots that this code writes: JSON of [`State`](crate::check::State).
 const FORMAT: u8 = 1;
 
 /// What an update does with a check's record.
@@ -81,19 +81,12 @@ pub struct Ledger<'a> {
     prefix: &'a str,
 }
 
-/// One bucket as it was read.
+/// The records of one bucket, as far as this version understands them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     /// Its version; `None`: never written.
     pub cas: Option<Cas>,
-    slots: Vec<Slot>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Slot {
-    Known(Box<Record>),
-    /// Another version's record, or a remainder that cannot be read: carried through untouched.
-    Foreign(Vec<u8>),
+    records: Vec<Record>,
 }
 
 impl<'a> Ledger<'a> {
@@ -110,7 +103,10 @@ impl<'a> Ledger<'a> {
         Ok(match self.store.get(&self.bucket_key(bucket))? {
             None => Some(Bucket::default()),
             Some(entry) if Some(entry.cas) == known => None,
-            Some(entry) => Some(Bucket::decode(&entry)),
+            Some(entry) => Some(Bucket {
+                cas: Some(entry.cas),
+                records: slots(&entry.value).filter_map(decoded).collect(),
+            }),
         })
     }
 
@@ -126,20 +122,17 @@ impl<'a> Ledger<'a> {
         let bucket_key = self.bucket_key(key.bucket());
         for _ in 0..TRIES {
             let entry = self.store.get(&bucket_key).map_err(LedgerError::Store)?;
-            let mut bucket = entry.as_ref().map(Bucket::decode).unwrap_or_default();
-            let result = match change(bucket.find(key)) {
+            let value = entry.as_ref().map_or(&[][..], |entry| &entry.value);
+            let (own, others): (Vec<&[u8]>, Vec<&[u8]>) = slots(value).partition(|slot| is_of(slot, key));
+            let found = own.first().and_then(|slot| decoded(slot));
+            let (new, result) = match change(found.as_ref()) {
                 Change::Keep(result) => return Ok(result),
-                Change::Remove(result) => {
-                    bucket.remove(key);
-                    result
-                }
-                Change::Put(record, result) => {
-                    bucket.put(record)?;
-                    result
-                }
+                Change::Remove(result) => (None, result),
+                Change::Put(record, result) => (Some(encoded(&record)?), result),
             };
-            let bytes = bucket.encode()?;
-            if self.store.swap(&bucket_key, bucket.cas, &bytes).map_err(LedgerError::Store)? {
+            let value = joined(&others, new.as_deref())?;
+            let seen = entry.as_ref().map(|entry| entry.cas);
+            if self.store.swap(&bucket_key, seen, &value).map_err(LedgerError::Store)? {
                 return Ok(result);
             }
         }
@@ -152,77 +145,70 @@ impl<'a> Ledger<'a> {
 }
 
 impl Bucket {
-    /// The records that this version understands.
+    /// The records.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.slots.iter().filter_map(|slot| match slot {
-            Slot::Known(record) => Some(record.as_ref()),
-            Slot::Foreign(_) => None,
-        })
+        self.records.iter()
     }
 
     /// The record of a check.
     pub fn find(&self, key: &CheckKey) -> Option<&Record> {
-        self.records().find(|record| record.key == *key)
+        self.records.iter().find(|record| record.key == *key)
     }
+}
 
-    fn put(&mut self, record: Box<Record>) -> Result<(), LedgerError> {
-        let full = self.slots.len() >= MOST_RECORDS;
-        let own =
-            self.slots.iter_mut().find(|slot| matches!(slot, Slot::Known(other) if other.key == record.key));
-        match own {
-            Some(slot) => *slot = Slot::Known(record),
-            None if full => return Err(LedgerError::Full),
-            None => self.slots.push(Slot::Known(record)),
+// A bucket's value is a version byte and its slots. A slot is its length after this header (u32, little-endian), its
+// format (a byte), the check's key (48 bytes) and JSON of the check's state. The key stands apart so that one check can be
+// changed without reading the others. Slots of another format, and a remainder that is none, are carried through untouched.
+
+/// The version byte of a bucket. With it a bucket is never empty: an empty value would look like a deleted key.
+const LAYOUT: u8 = 1;
+
+const HEADER: usize = 5;
+const KEY: usize = 48;
+
+/// The slots of a bucket's value, each with its header.
+fn slots(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = value.get(1..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
         }
-        Ok(())
-    }
+        let length = rest.first_chunk::<4>().and_then(|n| usize::try_from(u32::from_le_bytes(*n)).ok());
+        let whole = length.and_then(|n| rest.split_at_checked(n.checked_add(HEADER)?));
+        let (slot, after) = whole.unwrap_or((rest, &[]));
+        rest = after;
+        Some(slot)
+    })
+}
 
-    fn remove(&mut self, key: &CheckKey) {
-        self.slots.retain(|slot| !matches!(slot, Slot::Known(record) if record.key == *key));
-    }
+/// Whether a slot is the one of this check, in the format that this code writes.
+fn is_of(slot: &[u8], key: &CheckKey) -> bool {
+    slot.get(4) == Some(&FORMAT)
+        && slot.get(HEADER..).and_then(|rest| rest.first_chunk::<KEY>()) == Some(&key.bytes())
+}
 
-    /// The version byte, then for each record its length (u32, little-endian), format and bytes. Never empty: an empty
-    /// value would make the store's key look as if somebody had deleted it.
-    fn encode(&self) -> Result<Vec<u8>, LedgerError> {
-        let mut out = vec![FORMAT];
-        for slot in &self.slots {
-            match slot {
-                Slot::Foreign(bytes) => out.extend_from_slice(bytes),
-                Slot::Known(record) => {
-                    let json = serde_json::to_vec(record).map_err(|_| LedgerError::TooLarge)?;
-                    let length = u32::try_from(json.len()).map_err(|_| LedgerError::TooLarge)?;
-                    if json.len() > MOST_RECORD {
-                        return Err(LedgerError::TooLarge);
-                    }
-                    out.extend_from_slice(&length.to_le_bytes());
-                    out.push(FORMAT);
-                    out.extend_from_slice(&json);
-                }
-            }
-        }
-        if out.len() > MOST_BUCKET { Err(LedgerError::Full) } else { Ok(out) }
+fn decoded(slot: &[u8]) -> Option<Record> {
+    if slot.get(4) != Some(&FORMAT) {
+        return None;
     }
+    let (key, json) = slot.get(HEADER..)?.split_first_chunk::<KEY>()?;
+    Some(Record { key: CheckKey::from_bytes(key)?, state: serde_json::from_slice(json).ok()? })
+}
 
-    fn decode(entry: &Entry) -> Bucket {
-        let mut slots = Vec::new();
-        let mut rest = entry.value.get(1..).unwrap_or_default();
-        while !rest.is_empty() {
-            let length =
-                rest.first_chunk::<4>().and_then(|bytes| usize::try_from(u32::from_le_bytes(*bytes)).ok());
-            let whole = length.and_then(|length| rest.split_at_checked(length.checked_add(5)?));
-            let Some((slot, after)) = whole else {
-                slots.push(Slot::Foreign(rest.to_vec()));
-                break;
-            };
-            let known = slot.get(4).filter(|format| **format == FORMAT).and(slot.get(5..));
-            slots.push(match known.and_then(|json| serde_json::from_slice(json).ok()) {
-                Some(record) => Slot::Known(record),
-                None => Slot::Foreign(slot.to_vec()),
-            });
-            rest = after;
-        }
-        Bucket { cas: Some(entry.cas), slots }
+fn encoded(record: &Record) -> Result<Vec<u8>, LedgerError> {
+    let json = serde_json::to_vec(&record.state).map_err(|_| LedgerError::TooLarge)?;
+    let length = u32::try_from(json.len().saturating_add(KEY)).map_err(|_| LedgerError::TooLarge)?;
+    if json.len() > MOST_RECORD {
+        return Err(LedgerError::TooLarge);
     }
+    Ok([&length.to_le_bytes()[..], &[FORMAT], &record.key.bytes(), &json].concat())
+}
+
+fn joined(others: &[&[u8]], new: Option<&[u8]>) -> Result<Vec<u8>, LedgerError> {
+    // The new one goes first: what cannot be read can only stand at the end.
+    let value = [&[LAYOUT][..], new.unwrap_or_default(), &others.concat()].concat();
+    let too_many = new.is_some() && others.len() >= MOST_RECORDS;
+    if too_many || value.len() > MOST_BUCKET { Err(LedgerError::Full) } else { Ok(value) }
 }
 
 impl fmt::Display for LedgerError {
@@ -331,9 +317,8 @@ mod tests {
         let entry = store.keys.get_mut(&key).unwrap();
         entry.value.extend_from_slice(&foreign);
         entry.value.extend_from_slice(b"\xff\xff");
-        let mut changed = record(1);
-        changed.key = record(1).key;
-        Ledger::new(&mut store, "t/").update(&changed.key.clone(), |_| Change::Remove(())).unwrap();
+        insert(&mut store, 1).unwrap();
+        Ledger::new(&mut store, "t/").update(&record(1).key, |_| Change::Remove(())).unwrap();
         let value = &store.keys[&key].value;
         assert_eq!(value[1..], [&foreign[..], b"\xff\xff"].concat());
     }
