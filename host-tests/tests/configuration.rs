@@ -50,7 +50,7 @@ const MISTAKES: &[Mistake] = &[
     (
         |p| p["checks"] = json!({ "timeout": "48h", "max_pending": 0 }),
         &[
-            "checks.timeout: is \"48h\"; write a number and a unit",
+            "checks.timeout: is \"48h\"; allowed: a number and a unit",
             "47h 30m",
             "checks.max_pending: is 0; allowed are whole numbers from 1 to 8192",
         ],
