@@ -8,7 +8,6 @@ use crate::azure::{Callback, LogId};
 use crate::expect::Expect;
 use crate::guid::Guid;
 use crate::hash::fnv1a;
-use crate::ledger::BUCKETS;
 use crate::secret::Secret;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
@@ -31,11 +30,6 @@ impl CheckKey {
     /// The key of the check that is answered at `callback`.
     pub fn of(callback: &Callback) -> CheckKey {
         CheckKey { plan: callback.plan, job: callback.job, task: callback.task }
-    }
-
-    /// The ledger's bucket that it lives in.
-    pub fn bucket(&self) -> u16 {
-        u16::try_from(self.hash() % u64::from(BUCKETS)).unwrap_or_default()
     }
 
     /// A short name for logs and answers.
@@ -64,7 +58,8 @@ impl CheckKey {
         })
     }
 
-    fn hash(&self) -> u64 {
+    /// The same in every process and version.
+    pub fn hash(&self) -> u64 {
         fnv1a(&self.bytes())
     }
 }

@@ -3,9 +3,10 @@
 //! The ledger is the only truth. What is kept here are calls in flight and a cache that may be lost at any moment: another
 //! context then reads the ledger and goes on.
 
-mod azure_side;
+mod azure_calls;
 mod deliver;
 mod poll;
+mod prove;
 mod reason;
 mod watch;
 
@@ -14,10 +15,10 @@ use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
 use crate::check::{CheckKey, DONE_STAYS, Done, Falls, Outcome, Pending, Phase, Record, State};
 use crate::config::Config;
 use crate::leader::{Candidate, Role};
-use crate::ledger::{BUCKETS, Bucket, Change, Ledger, Store};
+use crate::ledger::{BUCKETS, Bucket, Change, Ledger, Store, bucket_of};
 use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
-use azure_side::Step;
+use azure_calls::Step;
 use poll::Reading;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -381,7 +382,7 @@ impl Lead {
     }
 
     fn find(&self, key: &CheckKey) -> Option<&Pending> {
-        match &self.buckets.get(usize::from(key.bucket()))?.find(key)?.state {
+        match &self.buckets.get(usize::from(bucket_of(key)))?.find(key)?.state {
             State::Pending(pending) => Some(pending),
             State::Done(_) => None,
         }
@@ -415,7 +416,7 @@ impl Lead {
                 },
                 _ => Change::Keep(None),
             });
-        self.reload(turn, key.bucket());
+        self.reload(turn, bucket_of(key));
         result.unwrap_or_else(|e| {
             log::error!("check {}: its record could not be written: {e}", key.id());
             None
@@ -469,7 +470,7 @@ impl Lead {
             if let Err(e) = removed {
                 log::error!("check {}: its record could not be removed: {e}", key.id());
             }
-            self.reload(turn, key.bucket());
+            self.reload(turn, bucket_of(&key));
         }
     }
 }

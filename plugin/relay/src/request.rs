@@ -226,12 +226,7 @@ impl Reader<'_> {
         from_webhook: Option<T>,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let own = match values.get(field) {
-            Err(e) => Err(e),
-            Ok(None) => Ok(None),
-            Ok(Some(text)) => parsed(text, parse).map(Some),
-        };
-        match (own, from_webhook) {
+        match (parsed(values, field, parse), from_webhook) {
             (Err(e), _) => self.unusable(field, e),
             (Ok(Some(own)), Some(other)) if own != other => {
                 self.unusable(field, "says something else than the webhook URL".into());
@@ -249,7 +244,7 @@ impl Reader<'_> {
         field: Field,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        match values.get(field).and_then(|text| text.map(|text| parsed(text, parse)).transpose()) {
+        match parsed(values, field, parse) {
             Ok(value) => value,
             Err(e) => {
                 self.unusable(field, e);
@@ -265,7 +260,7 @@ impl Reader<'_> {
         field: Field,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        match values.get(field).and_then(|text| text.map(|text| parsed(text, parse)).transpose()) {
+        match parsed(values, field, parse) {
             Ok(value) => value,
             Err(detail) => {
                 self.wrong.push(FieldError { field: field.name(), detail });
@@ -279,15 +274,20 @@ impl Reader<'_> {
     }
 }
 
-/// An unknown variable stays in Azure DevOps's texts as `$(name)`.
-fn parsed<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
-    if text.contains("$(") {
-        return Err(format!(
+/// A field's value, if it was sent. An unknown variable stays in Azure DevOps's texts as `$(name)`.
+fn parsed<T>(
+    values: &Values,
+    field: Field,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    match values.get(field)? {
+        None => Ok(None),
+        Some(text) if text.contains("$(") => Err(format!(
             "`{}` was not replaced by Azure DevOps: this variable does not exist where the check runs",
             excerpt(text)
-        ));
+        )),
+        Some(text) => parse(text).map(Some),
     }
-    parse(text)
 }
 
 fn guid(text: &str) -> Result<Guid, String> {

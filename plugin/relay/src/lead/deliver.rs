@@ -3,7 +3,8 @@
 //! Line and link are best effort, three tries each. The event is owed: it is sent until Azure DevOps took it, or says that
 //! the run is over, or the token has ended.
 
-use super::azure_side::{Step, claim_time, log_of};
+use super::azure_calls::{LONGEST_RETRY, Step, claim_time};
+use super::prove::log_of;
 use super::{Lead, Turn};
 use crate::azure::{self, Answer, Entry};
 use crate::call::Outcome as CallOutcome;
@@ -169,11 +170,11 @@ impl Lead {
                     self.note_unanswered(turn, key);
                 }
                 self.unclaim(turn, key, send);
-                self.retry_event(turn, key, *after);
+                self.retry(turn, key, *after, LONGEST_RETRY);
             }
             Answer::TokenRefused | Answer::Forbidden | Answer::Refused(_) => {
                 self.unclaim(turn, key, send);
-                self.retry_event(turn, key, None);
+                self.retry(turn, key, None, LONGEST_RETRY);
             }
         }
     }

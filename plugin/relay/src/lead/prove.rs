@@ -1,52 +1,13 @@
 //! Before Testkube is asked: that Azure DevOps takes the check's token, and since when executions count.
 
-use super::{Counter, GRACE, Lead, MOST_AZURE_CALLS, Output, Purpose, Turn};
-use crate::azure::{self, Answer, Entry, LogId, classify};
-use crate::backoff::delay;
-use crate::call::{Outcome as CallOutcome, Request};
+use super::azure_calls::{LONGEST_EARLY_RETRY, Step, in_words_of};
+use super::{Lead, Turn};
+use crate::azure::{self, Answer, Entry, LogId};
+use crate::call::Outcome as CallOutcome;
 use crate::check::{CheckKey, Log, Outcome, Pending, Phase, Watch};
 use crate::secret::Secret;
 use crate::time::{Wall, in_words};
-use std::fmt;
 use std::time::Duration;
-
-/// What a call to Azure DevOps is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Create the log, and see with it that the token is taken.
-    Prove,
-    /// Read the build's timeline for a stage's start.
-    ReadTimeline,
-    /// Read the build for its start.
-    ReadBuild,
-    /// Create the log for a decision.
-    OpenLog,
-    /// Append the decision's line.
-    Line,
-    /// Link the log.
-    Link,
-    /// Send the TaskCompleted, as send number `send` with the token of `delivery`.
-    Event {
-        /// The claim's own number.
-        send: u64,
-        /// The delivery.
-        delivery: u32,
-    },
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Step::Prove => "the check's log, which proves its token",
-            Step::ReadTimeline => "the request for the build's timeline",
-            Step::ReadBuild => "the request for the build",
-            Step::OpenLog => "the check's log",
-            Step::Line => "the log line",
-            Step::Link => "the link to the log",
-            Step::Event { .. } => "TaskCompleted",
-        })
-    }
-}
 
 /// A token that Azure DevOps has never taken is tried this often, over some five minutes.
 const UNPROVEN_TRIES: u32 = 10;
@@ -54,37 +15,7 @@ const UNPROVEN_TRIES: u32 = 10;
 const REFUSED_TRIES: u32 = 3;
 const BOUND_TRIES: u32 = 8;
 
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
-const LONGEST_EARLY_RETRY: Duration = Duration::from_secs(60);
-
 impl Lead {
-    /// Where a check is answered, if a call may be started there now.
-    pub(super) fn reachable(&mut self, turn: &Turn<'_>, key: &CheckKey, pending: &Pending) -> Option<Entry> {
-        let url = &pending.callback.entry;
-        let Some(entry) = self.config.azure_devops.iter().find(|entry| entry.url() == *url) else {
-            log::error!("check {} waits: {url} is no longer among `azure_devops`", key.id());
-            self.tasks.entry(*key).or_default().next = turn.now.mono.plus(LONGEST_EARLY_RETRY);
-            return None;
-        };
-        let busy = self.in_flight(|purpose| matches!(purpose, Purpose::Azure(..))) >= MOST_AZURE_CALLS;
-        let quiet = self.quiet.get(url).is_some_and(|until| turn.now.mono < *until);
-        (!busy && !quiet).then(|| entry.clone())
-    }
-
-    /// Starts a call to Azure DevOps for a check, if there is room for one. `None`: not now.
-    pub(super) fn call_azure(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: &CheckKey,
-        pending: &Pending,
-        step: Step,
-        request: impl Fn(&Entry, &Secret) -> Request,
-    ) -> Option<()> {
-        let request = request(&self.reachable(turn, key, pending)?, pending.tokens.current());
-        self.start(turn, request, Purpose::Azure(*key, step)).then_some(())
-    }
-
     /// Accepted: creates the log. A 2xx proves the token.
     pub(super) fn prove(&mut self, turn: &mut Turn<'_>, key: &CheckKey, pending: &Pending) {
         let callback = &pending.callback;
@@ -110,63 +41,13 @@ impl Lead {
         }
     }
 
-    /// What became of a call to Azure DevOps.
-    pub(super) fn azure_answered(
+    pub(super) fn proved(
         &mut self,
         turn: &mut Turn<'_>,
         key: &CheckKey,
-        step: Step,
+        answer: &Answer,
         outcome: &CallOutcome,
     ) {
-        let answer = classify(outcome);
-        if let (Answer::Later(_, Some(after)), Some(pending)) = (&answer, self.find(key)) {
-            self.quiet.insert(pending.callback.entry.clone(), turn.now.mono.plus(*after));
-        }
-        if !matches!(answer, Answer::Taken | Answer::Over(_)) {
-            log::warn!("check {}: Azure DevOps did not take {step}: {}", key.id(), in_words_of(&answer));
-            turn.out.push(Output::Count(Counter::AzureFault));
-        }
-        let refused = matches!(answer, Answer::TokenRefused | Answer::Refused(_));
-        if let Some(task) = self.tasks.get_mut(key) {
-            task.refusals = if refused { task.refusals.saturating_add(1) } else { 0 };
-        }
-        if answer == Answer::TokenRefused {
-            self.change(turn, key, |pending| {
-                pending.tokens.refused();
-                Some(())
-            });
-        }
-        match step {
-            Step::Prove => self.proved(turn, key, &answer, outcome),
-            Step::ReadTimeline => self.timeline_read(turn, key, &answer, outcome),
-            Step::ReadBuild => self.build_read(turn, key, &answer, outcome),
-            Step::OpenLog => self.log_opened(turn, key, &answer, outcome),
-            Step::Line | Step::Link => self.told(turn, key, step, &answer),
-            Step::Event { send, delivery } => self.event_answered(turn, key, send, delivery, &answer),
-        }
-    }
-
-    /// Waits before the next try of the step at hand; answers how many there were.
-    pub(super) fn retry(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: &CheckKey,
-        after: Option<Duration>,
-        longest: Duration,
-    ) -> u32 {
-        let tries = self.tasks.get(key).map_or(0, |task| task.tries).saturating_add(1);
-        let wait = self.random.jitter(delay(tries, FIRST_RETRY, longest)).max(after.unwrap_or_default());
-        let task = self.tasks.entry(*key).or_default();
-        (task.tries, task.next) = (tries, turn.now.mono.plus(wait));
-        tries
-    }
-
-    /// The same for a TaskCompleted, which is owed: the waits may grow longer.
-    pub(super) fn retry_event(&mut self, turn: &mut Turn<'_>, key: &CheckKey, after: Option<Duration>) {
-        self.retry(turn, key, after, LONGEST_RETRY);
-    }
-
-    fn proved(&mut self, turn: &mut Turn<'_>, key: &CheckKey, answer: &Answer, outcome: &CallOutcome) {
         match answer {
             Answer::Taken => self.proven(turn, key, log_of(outcome)),
             // Only who is known can be forbidden something: the token is good.
@@ -201,11 +82,6 @@ impl Lead {
         }
     }
 
-    /// How often in a row a check was refused, outages not counted.
-    fn refusals(&self, key: &CheckKey) -> u32 {
-        self.tasks.get(key).map_or(0, |task| task.refusals)
-    }
-
     fn proven(&mut self, turn: &mut Turn<'_>, key: &CheckKey, log: Log) {
         self.change(turn, key, |pending| {
             let open = pending.phase == Phase::Accepted;
@@ -217,7 +93,13 @@ impl Lead {
         self.restart(key);
     }
 
-    fn timeline_read(&mut self, turn: &mut Turn<'_>, key: &CheckKey, answer: &Answer, outcome: &CallOutcome) {
+    pub(super) fn timeline_read(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        answer: &Answer,
+        outcome: &CallOutcome,
+    ) {
         let Some(stage) = self.find(key).and_then(|p| p.ask.as_ref()?.since_stage.clone()) else { return };
         if self.retry_bound(turn, key, answer) {
             return;
@@ -245,7 +127,13 @@ impl Lead {
         self.decide(turn, key, Outcome::Inconclusive, reason);
     }
 
-    fn build_read(&mut self, turn: &mut Turn<'_>, key: &CheckKey, answer: &Answer, outcome: &CallOutcome) {
+    pub(super) fn build_read(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        answer: &Answer,
+        outcome: &CallOutcome,
+    ) {
         if self.retry_bound(turn, key, answer) {
             return;
         }
@@ -292,13 +180,6 @@ impl Lead {
         });
         self.restart(key);
     }
-
-    /// The next step begins with no failures and at once.
-    pub(super) fn restart(&mut self, key: &CheckKey) {
-        if let Some(task) = self.tasks.get_mut(key) {
-            (task.tries, task.next) = (0, Default::default());
-        }
-    }
 }
 
 /// The log that the answer to [`azure::create_log`] names.
@@ -306,20 +187,4 @@ pub(super) fn log_of(outcome: &CallOutcome) -> Log {
     let CallOutcome::Response(response) = outcome else { return Log::Off };
     let log = response.body.as_deref().ok().and_then(|body| serde_json::from_slice::<LogId>(body).ok());
     log.filter(|log| log.id > 0).map_or(Log::Off, Log::Open)
-}
-
-/// How long the answer to a TaskCompleted may take before it counts as lost.
-pub(super) fn claim_time(request: &Request) -> Duration {
-    request.timeout.saturating_add(GRACE)
-}
-
-fn in_words_of(answer: &Answer) -> String {
-    match answer {
-        Answer::Taken => "taken".into(),
-        Answer::TokenRefused => "the token is not valid (401, or a sign-in page)".into(),
-        Answer::Forbidden => "the token may not do this (HTTP 403)".into(),
-        Answer::Over(why) => why.clone(),
-        Answer::Refused(fault) | Answer::Later(fault, None) => fault.to_string(),
-        Answer::Later(fault, Some(after)) => format!("{fault}, to be tried again in {}", in_words(*after)),
-    }
 }

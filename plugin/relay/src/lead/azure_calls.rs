@@ -1,0 +1,164 @@
+//! Calls to Azure DevOps: whether one may be started, what becomes of it, and when it is tried again.
+
+use super::{Counter, GRACE, Lead, MOST_AZURE_CALLS, Output, Purpose, Turn};
+use crate::azure::{Answer, Entry, classify};
+use crate::backoff::delay;
+use crate::call::{Outcome as CallOutcome, Request};
+use crate::check::{CheckKey, Pending};
+use crate::secret::Secret;
+use crate::time::in_words;
+use std::fmt;
+use std::time::Duration;
+
+/// What a call to Azure DevOps is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Create the log, and see with it that the token is taken.
+    Prove,
+    /// Read the build's timeline for a stage's start.
+    ReadTimeline,
+    /// Read the build for its start.
+    ReadBuild,
+    /// Create the log for a decision.
+    OpenLog,
+    /// Append the decision's line.
+    Line,
+    /// Link the log.
+    Link,
+    /// Send the TaskCompleted, as send number `send` with the token of `delivery`.
+    Event {
+        /// The claim's own number.
+        send: u64,
+        /// The delivery.
+        delivery: u32,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Prove => "the check's log, which proves its token",
+            Step::ReadTimeline => "the request for the build's timeline",
+            Step::ReadBuild => "the request for the build",
+            Step::OpenLog => "the check's log",
+            Step::Line => "the log line",
+            Step::Link => "the link to the log",
+            Step::Event { .. } => "TaskCompleted",
+        })
+    }
+}
+
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// For a TaskCompleted, which is owed.
+pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+/// Before the decision, where nothing is owed yet.
+pub(super) const LONGEST_EARLY_RETRY: Duration = Duration::from_secs(60);
+
+impl Lead {
+    /// Where a check is answered, if a call may be started there now.
+    pub(super) fn reachable(&mut self, turn: &Turn<'_>, key: &CheckKey, pending: &Pending) -> Option<Entry> {
+        let url = &pending.callback.entry;
+        let Some(entry) = self.config.azure_devops.iter().find(|entry| entry.url() == *url) else {
+            log::error!("check {} waits: {url} is no longer among `azure_devops`", key.id());
+            self.tasks.entry(*key).or_default().next = turn.now.mono.plus(LONGEST_EARLY_RETRY);
+            return None;
+        };
+        let busy = self.in_flight(|purpose| matches!(purpose, Purpose::Azure(..))) >= MOST_AZURE_CALLS;
+        let quiet = self.quiet.get(url).is_some_and(|until| turn.now.mono < *until);
+        (!busy && !quiet).then(|| entry.clone())
+    }
+
+    /// Starts a call to Azure DevOps for a check, if there is room for one. `None`: not now.
+    pub(super) fn call_azure(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        pending: &Pending,
+        step: Step,
+        request: impl Fn(&Entry, &Secret) -> Request,
+    ) -> Option<()> {
+        let request = request(&self.reachable(turn, key, pending)?, pending.tokens.current());
+        self.start(turn, request, Purpose::Azure(*key, step)).then_some(())
+    }
+
+    /// What became of a call to Azure DevOps.
+    pub(super) fn azure_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        step: Step,
+        outcome: &CallOutcome,
+    ) {
+        let answer = classify(outcome);
+        if let (Answer::Later(_, Some(after)), Some(pending)) = (&answer, self.find(key)) {
+            self.quiet.insert(pending.callback.entry.clone(), turn.now.mono.plus(*after));
+        }
+        if !matches!(answer, Answer::Taken | Answer::Over(_)) {
+            log::warn!("check {}: Azure DevOps did not take {step}: {}", key.id(), in_words_of(&answer));
+            turn.out.push(Output::Count(Counter::AzureFault));
+        }
+        let refused = matches!(answer, Answer::TokenRefused | Answer::Refused(_));
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.refusals = if refused { task.refusals.saturating_add(1) } else { 0 };
+        }
+        if answer == Answer::TokenRefused {
+            self.change(turn, key, |pending| {
+                pending.tokens.refused();
+                Some(())
+            });
+        }
+        match step {
+            Step::Prove => self.proved(turn, key, &answer, outcome),
+            Step::ReadTimeline => self.timeline_read(turn, key, &answer, outcome),
+            Step::ReadBuild => self.build_read(turn, key, &answer, outcome),
+            Step::OpenLog => self.log_opened(turn, key, &answer, outcome),
+            Step::Line | Step::Link => self.told(turn, key, step, &answer),
+            Step::Event { send, delivery } => self.event_answered(turn, key, send, delivery, &answer),
+        }
+    }
+
+    /// Waits before the next try of the step at hand; answers how many there were.
+    pub(super) fn retry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        after: Option<Duration>,
+        longest: Duration,
+    ) -> u32 {
+        let tries = self.tasks.get(key).map_or(0, |task| task.tries).saturating_add(1);
+        let wait = self.random.jitter(delay(tries, FIRST_RETRY, longest)).max(after.unwrap_or_default());
+        let task = self.tasks.entry(*key).or_default();
+        (task.tries, task.next) = (tries, turn.now.mono.plus(wait));
+        tries
+    }
+
+    /// How often in a row a check was refused, outages not counted.
+    pub(super) fn refusals(&self, key: &CheckKey) -> u32 {
+        self.tasks.get(key).map_or(0, |task| task.refusals)
+    }
+
+    /// The next step begins with no failures and at once.
+    pub(super) fn restart(&mut self, key: &CheckKey) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            (task.tries, task.next) = (0, Default::default());
+        }
+    }
+}
+
+/// How long the answer to a TaskCompleted may take before it counts as lost.
+pub(super) fn claim_time(request: &Request) -> Duration {
+    request.timeout.saturating_add(GRACE)
+}
+
+/// An answer as the end of a sentence.
+pub(super) fn in_words_of(answer: &Answer) -> String {
+    match answer {
+        Answer::Taken => "taken".into(),
+        Answer::TokenRefused => "the token is not valid (401, or a sign-in page)".into(),
+        Answer::Forbidden => "the token may not do this (HTTP 403)".into(),
+        Answer::Over(why) => why.clone(),
+        Answer::Refused(fault) | Answer::Later(fault, None) => fault.to_string(),
+        Answer::Later(fault, Some(after)) => format!("{fault}, to be tried again in {}", in_words(*after)),
+    }
+}
