@@ -1,0 +1,37 @@
+//! The built module in a simulated Envoy.
+//!
+//! A [`World`] is one Envoy process: a main thread, workers, the canary, shared data, timers, configuration reloads, VM
+//! crashes, and calls to a Testkube and an Azure DevOps (`testrelay-fakes`), all under a virtual clock and from one seed. A
+//! day passes in milliseconds, and the same seed gives the same history, byte for byte.
+//!
+//! Nothing here is global but the compiled code: worlds run in parallel.
+//!
+//! - [`World`], [`Setup`]: what a scenario is written with.
+//! - [`history`]: random histories and the command that replays one.
+//! - [`reference`]: what must be true at a history's end.
+
+pub mod history;
+mod host;
+mod module;
+mod network;
+mod plugins;
+mod process;
+mod random;
+pub mod reference;
+mod rules;
+mod shared_data;
+mod state;
+mod stream;
+mod trace;
+mod vm;
+mod world;
+
+pub use module::Code;
+pub use network::{Rule, Way, outage};
+pub use random::Random;
+pub use rules::{MARK, Violation};
+pub use shared_data::SharedData;
+pub use state::{Counts, Interleaving, MILLISECOND, MINUTE, SECOND, START};
+pub use stream::{Answer, By};
+pub use vm::TrapAt;
+pub use world::{LISTENER, PROJECT, Pipeline, Setup, World, configuration};

@@ -1,0 +1,285 @@
+//! The network between Envoy and the two servers: rules per cluster over the stateful fakes.
+
+use crate::random::Random;
+use crate::state::{Event, MILLISECOND, State};
+use crate::vm::VmId;
+use fakes::{AzureDevOps, Reply, Request, Response, Service, Testkube};
+use std::collections::BTreeMap;
+
+/// `http.async_response_buffer_limit`: a larger answer is a reset after its headers.
+const MOST_ANSWER: usize = 32 << 20;
+
+/// What one cluster does to calls.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The least way to the server, and as much back, in microseconds.
+    pub latency: u64,
+    /// Up to so much more.
+    pub jitter: u64,
+    /// One in so many calls fails, in one of the ways below; 0: none.
+    pub fails: u64,
+    /// The ways, drawn evenly.
+    pub ways: Vec<Way>,
+    /// Whether Envoy knows the cluster (BadArgument if not).
+    pub is_known: bool,
+}
+
+/// How a call fails on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Refused at once (no healthy host, circuit breaker): InternalFailure, and no callback.
+    Refused,
+    /// No connection: Envoy's own 503; the server knows nothing of it.
+    NoConnection,
+    /// The request took effect, then the connection broke before the answer: Envoy's own 503.
+    ResetBeforeAnswer,
+    /// The request took effect, and the connection broke inside the answer: a callback without headers.
+    ResetInAnswer,
+    /// The request never arrives: Envoy's own 504 at the timeout.
+    LostRequest,
+    /// The request took effect, and its answer never comes: Envoy's own 504 at the timeout.
+    LostAnswer,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Way; 6] = [
+        Way::Refused,
+        Way::NoConnection,
+        Way::ResetBeforeAnswer,
+        Way::ResetInAnswer,
+        Way::LostRequest,
+        Way::LostAnswer,
+    ];
+}
+
+impl Default for Rule {
+    fn default() -> Rule {
+        Rule {
+            latency: 2 * MILLISECOND,
+            jitter: 20 * MILLISECOND,
+            fails: 0,
+            ways: Way::ALL.into(),
+            is_known: true,
+        }
+    }
+}
+
+/// A call that the module wants to make.
+pub(crate) struct Outgoing {
+    pub(crate) vm: VmId,
+    pub(crate) thread: usize,
+    pub(crate) root: u32,
+    /// When the callback began that makes it.
+    pub(crate) callback_began: u64,
+    pub(crate) token: u32,
+    pub(crate) cluster: String,
+    pub(crate) request: Request,
+    /// In microseconds; 0: none at all.
+    pub(crate) timeout: u64,
+}
+
+/// What Envoy says to it at once.
+pub(crate) enum Dispatch {
+    UnknownCluster,
+    Refused,
+    Sent,
+}
+
+/// A call under way.
+pub(crate) struct Call {
+    pub(crate) outgoing: Outgoing,
+    pub(crate) started: u64,
+    way: Option<Way>,
+    back: u64,
+    /// What the module will be handed: headers and body; no headers where the connection broke.
+    pub(crate) answer: Option<Response>,
+    /// Whether an upstream made the answer.
+    pub(crate) from_upstream: bool,
+}
+
+/// Clusters, servers, calls under way.
+pub(crate) struct Network {
+    pub(crate) testkube: Testkube,
+    pub(crate) azure: AzureDevOps,
+    pub(crate) rules: BTreeMap<String, Rule>,
+    pub(crate) calls: BTreeMap<u64, Call>,
+    /// A text in an answer that no VM survives.
+    pub(crate) poison: Option<String>,
+    last_call: u64,
+}
+
+impl Network {
+    pub(crate) fn new(testkube: Testkube, azure: AzureDevOps) -> Network {
+        let rules = ["testkube", "azure-devops"].map(|name| (name.to_string(), Rule::default()));
+        Network { testkube, azure, rules: rules.into(), calls: BTreeMap::new(), poison: None, last_call: 0 }
+    }
+
+    /// A server answers.
+    pub(crate) fn handle(&mut self, cluster: &str, now: i64, request: &Request) -> Reply {
+        match cluster {
+            "testkube" => self.testkube.handle(now, request),
+            _ => self.azure.handle(now, request),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
+}
+
+impl State {
+    /// Envoy `context.cc` `httpCall`, from the cluster's look-up on.
+    pub(crate) fn dispatch(&mut self, mut outgoing: Outgoing) -> Dispatch {
+        let Some(rule) = self.network.rules.get(&outgoing.cluster).filter(|rule| rule.is_known).cloned()
+        else {
+            self.counts.add("call: unknown cluster");
+            return Dispatch::UnknownCluster;
+        };
+        let way = self.random.once_in(rule.fails).then(|| self.random.one_of(&rule.ways));
+        self.trace.line(
+            self.now,
+            format_args!(
+                "call {} of vm {} root {} thread {}: {} {} {}{}",
+                outgoing.token,
+                outgoing.vm.0,
+                outgoing.root,
+                outgoing.thread,
+                outgoing.cluster,
+                outgoing.request.method,
+                outgoing.request.target,
+                way.map(|way| format!(" [{way:?}]")).unwrap_or_default(),
+            ),
+        );
+        self.rules.call_starts(self.now, &outgoing);
+        if way == Some(Way::Refused) {
+            self.counts.add("call: Refused");
+            self.rules.call_refused(&outgoing);
+            return Dispatch::Refused;
+        }
+        if !outgoing.request.body.is_empty() || outgoing.request.method != "GET" {
+            let length = outgoing.request.body.len().to_string();
+            outgoing.request = outgoing.request.header("content-length", &length);
+        }
+        let expected = (outgoing.timeout / MILLISECOND).to_string();
+        outgoing.request = outgoing
+            .request
+            .header("x-envoy-internal", "true")
+            .header("x-envoy-expected-rq-timeout-ms", &expected);
+        let there = rule.latency + self.random.below(rule.jitter);
+        let back = rule.latency + self.random.below(rule.jitter);
+        self.network.last_call += 1;
+        let number = self.network.last_call;
+        let (started, thread, timeout) = (self.now, outgoing.thread, outgoing.timeout);
+        let call = Call { outgoing, started, way, back, answer: None, from_upstream: false };
+        self.network.calls.insert(number, call);
+        match way {
+            Some(Way::NoConnection) => {
+                self.network.settle(number, 503);
+                self.after(there, Event::CallDone { thread, call: number });
+            }
+            Some(Way::LostRequest) => {
+                self.network.settle(number, 504);
+                self.after(timeout, Event::CallDone { thread, call: number });
+            }
+            _ => self.after(there, Event::Arrive { call: number }),
+        }
+        Dispatch::Sent
+    }
+
+    /// A request reaches its server.
+    pub(crate) fn arrive(&mut self, number: u64) {
+        let now = self.true_wall();
+        let Some(call) = self.network.calls.get(&number) else { return };
+        let (cluster, request) = (call.outgoing.cluster.clone(), call.outgoing.request.clone());
+        let (way, back, thread) = (call.way, call.back, call.outgoing.thread);
+        let ends = call.started.saturating_add(match call.outgoing.timeout {
+            0 => u64::MAX / 2,
+            timeout => timeout,
+        });
+        if cluster == "testkube" {
+            for (name, value) in &request.headers {
+                self.rules.scan(self.now, name, value);
+            }
+            self.rules.scan(self.now, "a call to Testkube", request.target.as_bytes());
+        }
+        self.rules.scan(self.now, "a call's path", request.target.as_bytes());
+        let reply = self.network.handle(&cluster, now, &request);
+        self.trace.line(self.now, format_args!("{cluster} gets call {number}: {:?}", reply.status()));
+        let (wait, outcome) = outcome(reply);
+        let at = self.now.saturating_add(wait).saturating_add(back);
+        let (own, response) = match (way, outcome) {
+            (Some(Way::LostAnswer), _) => (Some(504), None),
+            (Some(Way::ResetBeforeAnswer), _) | (_, Outcome::NoConnection) => (Some(503), None),
+            (Some(Way::ResetInAnswer), _) | (_, Outcome::Broken) => (None, None),
+            (_, Outcome::Answer(response)) if response.body.len() > MOST_ANSWER => (None, None),
+            (_, Outcome::Answer(response)) => (None, Some(response)),
+        };
+        let (own, response, at) = if own == Some(504) || at >= ends {
+            (Some(504), None, ends.max(self.now))
+        } else {
+            (own, response, at)
+        };
+        match (own, response) {
+            (Some(status), _) => self.network.settle(number, status),
+            (None, Some(response)) => {
+                if let Some(call) = self.network.calls.get_mut(&number) {
+                    let took = (at.saturating_sub(call.started) / MILLISECOND).to_string();
+                    call.answer = Some(response.header("x-envoy-upstream-service-time", &took));
+                    call.from_upstream = true;
+                }
+            }
+            (None, None) => {}
+        }
+        self.at(at, Event::CallDone { thread, call: number });
+    }
+}
+
+impl Network {
+    /// Envoy answers in the server's place; without `x-envoy-upstream-service-time`.
+    fn settle(&mut self, number: u64, status: u16) {
+        let body = match status {
+            504 => "upstream request timeout",
+            _ => {
+                "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
+            }
+        };
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.answer = Some(Response::with_body(status, "text/plain", body));
+        }
+    }
+}
+
+/// What becomes of a fake's reply on its way to Envoy.
+pub(crate) enum Outcome {
+    Answer(Response),
+    NoConnection,
+    Broken,
+}
+
+/// After how many microseconds it is complete, and what it is then.
+pub(crate) fn outcome(reply: Reply) -> (u64, Outcome) {
+    match reply {
+        Reply::Answer(response) => (0, Outcome::Answer(response)),
+        Reply::After { millis, reply } => {
+            let (wait, outcome) = outcome(*reply);
+            (wait + millis * MILLISECOND, outcome)
+        }
+        Reply::Reset => (0, Outcome::NoConnection),
+        Reply::Truncated { .. } => (0, Outcome::Broken),
+        Reply::Dribble { response, chunk, millis } => {
+            let chunks = u64::try_from(response.body.len() / chunk.max(1)).unwrap_or(u64::MAX);
+            (chunks.saturating_mul(millis * MILLISECOND), Outcome::Answer(response))
+        }
+    }
+}
+
+/// What a history's outage of a cluster looks like.
+pub fn outage(random: &mut Random) -> Rule {
+    let ways = match random.below(3) {
+        0 => Way::ALL.into(),
+        1 => vec![Way::NoConnection, Way::Refused],
+        _ => vec![Way::LostAnswer, Way::ResetBeforeAnswer, Way::ResetInAnswer],
+    };
+    Rule { fails: 1 + random.below(4), ways, ..Rule::default() }
+}

@@ -1,0 +1,302 @@
+//! The rules that hold at every moment of every history. Those that can only be judged at its end are in
+//! [`reference`](crate::reference).
+
+use crate::network::Outgoing;
+use crate::shared_data::SharedData;
+use crate::state::{MILLISECOND, SECOND};
+use crate::vm::VmId;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Every secret of a world holds this text, so that one search finds any of them.
+pub const MARK: &str = "SECRET";
+
+/// A rule was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When, in microseconds of the monotonic clock.
+    pub at: u64,
+    /// Which rule.
+    pub rule: &'static str,
+    /// How.
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {:.3} s, rule {}: {}", self.at as f64 / 1e6, self.rule, self.text)
+    }
+}
+
+/// Never no leader for longer, apart from the brake after a fall.
+const MOST_LEADERLESS: u64 = 25 * SECOND;
+/// Two contexts that take turns faster than this lead both.
+const ONE_LEASE: u64 = 10 * SECOND;
+/// What the module waits for an answer after the call's timeout, before it counts as lost.
+const GRACE: u64 = 5 * SECOND;
+/// 256 buckets, the lease, and a few to spare.
+const MOST_KEYS: usize = 300;
+const MOST_BYTES: usize = 8 << 20;
+/// 64 to Azure DevOps, 2 lists and 8 confirmations to Testkube, for each of two contexts that led.
+const MOST_CALLS: usize = 160;
+
+/// What became of a TaskCompleted, as the module got to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    InFlight,
+    /// Taken, or the run is over.
+    Final,
+    NotFinal,
+    Lost,
+}
+
+#[derive(Debug)]
+struct Send {
+    vm: VmId,
+    token: u32,
+    deadline: u64,
+    fate: Fate,
+}
+
+/// What is watched all the time.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) violations: Vec<Violation>,
+    /// How often each was checked with its premise true.
+    pub(crate) checked: BTreeMap<&'static str, u64>,
+    sends: BTreeMap<String, Vec<Send>>,
+    deliveries: BTreeMap<String, usize>,
+    caller: Option<(VmId, u32, usize)>,
+    caller_since: u64,
+    replaced: BTreeMap<(VmId, u32), (u64, (VmId, u32))>,
+    gone: BTreeSet<(VmId, u32)>,
+    stalled_until: BTreeMap<usize, u64>,
+    leaderless_since: Option<u64>,
+}
+
+impl Rules {
+    pub(crate) fn violation(&mut self, at: u64, rule: &'static str, text: String) {
+        self.violations.push(Violation { at, rule, text });
+    }
+
+    fn checked(&mut self, rule: &'static str) {
+        *self.checked.entry(rule).or_default() += 1;
+    }
+
+    /// A check is about to be delivered to the module.
+    pub(crate) fn delivery(&mut self, check: &str) {
+        *self.deliveries.entry(check.to_string()).or_default() += 1;
+    }
+
+    /// A thread stalls inside a callback.
+    pub(crate) fn stalled(&mut self, thread: usize, until: u64) {
+        self.stalled_until.insert(thread, until);
+    }
+
+    /// The module starts a call.
+    pub(crate) fn call_starts(&mut self, now: u64, outgoing: &Outgoing) {
+        self.one_poller(now, outgoing);
+        if let Some(check) = event_of(&outgoing.request) {
+            self.one_event(now, &check, outgoing);
+        }
+    }
+
+    /// Rule 4, first half: whoever was replaced does not start calls again while the one that replaced it lives.
+    /// A callback that began before the other one took over does not count: no lease can stop a thread that has read it.
+    fn one_poller(&mut self, now: u64, outgoing: &Outgoing) {
+        let (me, thread) = ((outgoing.vm, outgoing.root), outgoing.thread);
+        if let Some((vm, root, before)) = self.caller.filter(|(vm, root, _)| (*vm, *root) != me) {
+            self.checked("4 (one poller)");
+            let (other, stalled) = ((vm, root), |t: &usize| {
+                self.stalled_until.get(t).is_some_and(|until| now < until + 60 * SECOND)
+            });
+            if self.replaced.get(&me).is_some_and(|(at, _)| outgoing.callback_began <= *at)
+                || outgoing.callback_began < self.caller_since
+            {
+                return;
+            }
+            let excused = stalled(&thread) || stalled(&before) || self.gone.contains(&other);
+            if let Some((at, by)) = self.replaced.get(&me)
+                && *by == other
+                && now < at + ONE_LEASE
+                && !excused
+            {
+                self.violation(
+                    now,
+                    "4",
+                    format!("vm {} root {} and vm {} root {} start calls in turns", me.0.0, me.1, vm.0, root),
+                );
+            }
+            self.replaced.insert(other, (now, me));
+            self.caller_since = now;
+        }
+        self.caller = Some((me.0, me.1, thread));
+    }
+
+    /// Rule 2: no second TaskCompleted for one delivery unless the answer before was lost or not final.
+    fn one_event(&mut self, now: u64, check: &str, outgoing: &Outgoing) {
+        self.checked("2 (one event)");
+        let sends = self.sends.entry(check.to_string()).or_default();
+        let finals = sends.iter().filter(|send| send.fate == Fate::Final).count();
+        let open = sends.iter().any(|send| send.fate == Fate::InFlight && now < send.deadline);
+        let deadline = now + outgoing.timeout + GRACE;
+        sends.push(Send { vm: outgoing.vm, token: outgoing.token, deadline, fate: Fate::InFlight });
+        let deliveries = self.deliveries.get(check).copied().unwrap_or(0);
+        if open {
+            self.violation(now, "2", format!("{check}: a TaskCompleted while another is under way"));
+        }
+        if finals >= deliveries {
+            let text =
+                format!("{check}: a TaskCompleted after {finals} final answers to {deliveries} deliveries");
+            self.violation(now, "2", text);
+        }
+    }
+
+    pub(crate) fn call_refused(&mut self, outgoing: &Outgoing) {
+        self.call_ends(0, outgoing.vm, outgoing.token, Fate::Lost);
+    }
+
+    /// The module has, or will never have, the outcome of a call.
+    pub(crate) fn call_ends(&mut self, now: u64, vm: VmId, token: u32, fate: Fate) {
+        for send in self.sends.values_mut().flatten() {
+            if send.vm == vm && send.token == token && send.fate == Fate::InFlight {
+                send.fate = if now >= send.deadline { Fate::Lost } else { fate };
+            }
+        }
+    }
+
+    /// The VM trapped while it read the outcome of a call.
+    pub(crate) fn call_unread(&mut self, vm: VmId, token: u32) {
+        for send in self.sends.values_mut().flatten().filter(|send| send.vm == vm && send.token == token) {
+            send.fate = Fate::Lost;
+        }
+    }
+
+    /// A context ended or fell.
+    pub(crate) fn context_gone(&mut self, vm: VmId, root: u32) {
+        self.gone.insert((vm, root));
+    }
+
+    /// Rule 5.
+    pub(crate) fn scan(&mut self, now: u64, place: impl AsRef<[u8]>, bytes: &[u8]) {
+        if holds_secret(bytes) {
+            let (place, text) = (String::from_utf8_lossy(place.as_ref()), String::from_utf8_lossy(bytes));
+            self.violation(now, "5", format!("a secret in {place}: {text}"));
+        }
+    }
+
+    pub(crate) fn scan_key(&mut self, now: u64, key: &[u8]) {
+        self.scan(now, "a key's name", key);
+    }
+
+    /// Once a second: rule 4's second half, and rule 6. `ticks`: some context of the instance ticks and its thread runs.
+    pub(crate) fn each_second(&mut self, now: u64, shared: &SharedData, ticks: bool, calls: usize) {
+        let leads = shared.iter().filter(|(key, _)| key.ends_with(b"/leader")).any(|(_, value)| {
+            let lease: Value = serde_json::from_slice(value).unwrap_or_default();
+            lease["holder"].as_u64().is_some_and(|holder| holder != 0)
+                && lease["until"].as_u64().is_some_and(|until| until * MILLISECOND > now)
+        });
+        self.checked("4 (a leader)");
+        let since = match (leads, ticks) {
+            (false, true) => *self.leaderless_since.get_or_insert(now),
+            _ => {
+                self.leaderless_since = None;
+                now
+            }
+        };
+        if now - since > MOST_LEADERLESS {
+            self.violation(now, "4", format!("no leader since {} s", (now - since) / SECOND));
+            self.leaderless_since = None;
+        }
+        self.checked("6 (bounds)");
+        let (keys, bytes) = shared.size();
+        if keys > MOST_KEYS || bytes > MOST_BYTES {
+            self.violation(now, "6", format!("shared data has {keys} keys and {bytes} bytes"));
+        }
+        if calls > MOST_CALLS {
+            self.violation(now, "6", format!("{calls} calls under way"));
+        }
+    }
+}
+
+/// The check that a TaskCompleted is for: plan, job and task.
+fn event_of(request: &fakes::Request) -> Option<String> {
+    let mut segments = request.path().split('/').skip_while(|segment| *segment != "plans");
+    let (_, plan, last) = (segments.next()?, segments.next()?, segments.next()?);
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let completes = last == "events" && body["name"] == "TaskCompleted";
+    completes.then(|| {
+        check_name(plan, body["jobId"].as_str().unwrap_or(""), body["taskId"].as_str().unwrap_or(""))
+    })
+}
+
+/// What a check is called here.
+pub(crate) fn check_name(plan: &str, job: &str, task: &str) -> String {
+    format!("{plan}/{job}/{task}").to_ascii_lowercase()
+}
+
+/// What the answer to a TaskCompleted means; 404 and 500 say in their body that nobody waits any more.
+pub(crate) fn fate_of(answer: Option<&fakes::Response>, from_upstream: bool) -> Fate {
+    let Some(answer) = answer.filter(|_| from_upstream) else { return Fate::Lost };
+    if !(200..300).contains(&answer.status) && !matches!(answer.status, 404 | 500) {
+        return Fate::NotFinal;
+    }
+    if answer.status == 204 {
+        return Fate::Final;
+    }
+    let over = String::from_utf8_lossy(&answer.body);
+    let over = ["OrchestrationSessionNotFound", "TaskOrchestrationPlanNotFound", "OrchestrationJobNotFound"]
+        .iter()
+        .any(|name| over.contains(name));
+    // A sign-in page comes with 200 or 203.
+    let page = answer.value("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+    if ((200..300).contains(&answer.status) && !page) || over { Fate::Final } else { Fate::NotFinal }
+}
+
+fn holds_secret(bytes: &[u8]) -> bool {
+    contains(bytes, MARK.as_bytes()) || encoded_marks().iter().any(|mark| contains(bytes, mark))
+}
+
+/// The mark inside Base64, at each of its three places in a group.
+fn encoded_marks() -> &'static [Vec<u8>; 3] {
+    static MARKS: std::sync::LazyLock<[Vec<u8>; 3]> = std::sync::LazyLock::new(|| {
+        [0, 1, 2].map(|shift: usize| {
+            let text = STANDARD.encode(format!("{}{MARK}", "\0".repeat(shift)));
+            let first = (shift * 8).div_ceil(6);
+            let last = (shift + MARK.len()) * 8 / 6;
+            text.as_bytes().get(first..last).unwrap_or_default().to_vec()
+        })
+    });
+    &MARKS
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    let Some(first) = part.first() else { return false };
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| byte == first) {
+        rest = rest.get(at..).unwrap_or_default();
+        if rest.starts_with(part) {
+            return true;
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_in_the_clear_and_in_base64() {
+        for user in ["", "u", "us", "user"] {
+            let text = format!("{user}:token-{MARK}-1");
+            assert!(holds_secret(text.as_bytes()));
+            assert!(holds_secret(STANDARD.encode(&text).as_bytes()), "{user}");
+        }
+        assert!(!holds_secret(b"nothing to see"));
+    }
+}

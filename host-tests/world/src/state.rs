@@ -1,0 +1,293 @@
+//! What the whole process shares, and the clock: everything but the VMs themselves.
+
+use crate::network::Network;
+use crate::random::Random;
+use crate::rules::Rules;
+use crate::shared_data::SharedData;
+use crate::trace::Trace;
+use crate::vm::TrapAt;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Microseconds.
+pub const MILLISECOND: u64 = 1_000;
+/// Microseconds.
+pub const SECOND: u64 = 1_000 * MILLISECOND;
+/// Microseconds.
+pub const MINUTE: u64 = 60 * SECOND;
+
+/// The wall time at which every world begins, in Unix milliseconds; the fakes live in it.
+pub const START: i64 = 1_769_186_640_000;
+
+/// The monotonic time at which every world begins: Envoy has run for a while.
+const FIRST: u64 = 1_000 * SECOND;
+
+/// How often, on average, another thread runs between two host calls that touch what threads share; one in so many.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interleaving {
+    /// Another thread runs whatever it has to do within the next second and a half. 0: never.
+    pub short: u64,
+    /// This thread stalls for longer than a lease. 0: never.
+    pub long: u64,
+}
+
+/// What happened how often: a history that provokes nothing proves nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Faults that were injected, calls by outcome, callbacks, rule checks.
+    pub by_name: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    /// Counts one.
+    pub fn add(&mut self, name: &str) {
+        match self.by_name.get_mut(name) {
+            Some(count) => *count += 1,
+            None => {
+                self.by_name.insert(name.into(), 1);
+            }
+        }
+    }
+
+    /// Adds those of another history.
+    pub fn merge(&mut self, other: &Counts) {
+        for (name, count) in &other.by_name {
+            *self.by_name.entry(name.clone()).or_default() += count;
+        }
+    }
+
+    /// How often.
+    pub fn of(&self, name: &str) -> u64 {
+        self.by_name.get(name).copied().unwrap_or(0)
+    }
+}
+
+/// A thread of the process: 0 is the main thread, the others are workers.
+#[derive(Debug, Default)]
+pub(crate) struct Thread {
+    pub(crate) is_busy: bool,
+    pub(crate) stalled_until: u64,
+    pub(crate) backlog: VecDeque<(u64, Event)>,
+    pub(crate) trap_at: Option<TrapAt>,
+}
+
+/// What happens at a moment.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Tick { thread: usize, vm: u32, context: u32, generation: u64 },
+    Arrive { call: u64 },
+    CallDone { thread: usize, call: u64 },
+    Configure { thread: usize, plugin: usize },
+    End { thread: usize, plugin: usize },
+    Drained { generation: u64 },
+    StreamBegins { thread: usize, stream: u64 },
+    StreamBody { thread: usize, stream: u64, chunk: usize },
+    StreamUpstream { thread: usize, stream: u64 },
+    StreamIdle { thread: usize, stream: u64 },
+    ClientGone { thread: usize, stream: u64 },
+    Release { thread: usize },
+}
+
+impl Event {
+    /// The thread that it happens on; none for what happens outside of Envoy.
+    pub(crate) fn thread(&self) -> Option<usize> {
+        use Event::*;
+        match self {
+            Tick { thread, .. }
+            | CallDone { thread, .. }
+            | Configure { thread, .. }
+            | End { thread, .. }
+            | StreamBegins { thread, .. }
+            | StreamBody { thread, .. }
+            | StreamUpstream { thread, .. }
+            | StreamIdle { thread, .. }
+            | ClientGone { thread, .. } => Some(*thread),
+            Arrive { .. } | Drained { .. } | Release { .. } => None,
+        }
+    }
+}
+
+/// Everything but the VMs.
+pub(crate) struct State {
+    /// The monotonic clock, in microseconds.
+    pub(crate) now: u64,
+    /// How far the process's wall clock is off, in milliseconds.
+    pub(crate) skew: i64,
+    pub(crate) random: Random,
+    pub(crate) shared: SharedData,
+    pub(crate) network: Network,
+    pub(crate) threads: Vec<Thread>,
+    pub(crate) rules: Rules,
+    pub(crate) trace: Trace,
+    pub(crate) counts: Counts,
+    pub(crate) fuel: BTreeMap<&'static str, u64>,
+    pub(crate) interleaving: Interleaving,
+    /// How many callbacks are on the stack.
+    pub(crate) depth: usize,
+    pub(crate) log: VecDeque<(u32, String)>,
+    /// When the VM of a thread and code version that fell last was made.
+    pub(crate) last_load: BTreeMap<(usize, u32), u64>,
+    metrics: Vec<(String, i64)>,
+    queue: BTreeMap<(u64, u64), Event>,
+    sequence: u64,
+}
+
+impl State {
+    pub(crate) fn new(seed: u64, threads: usize, network: Network, trace: bool) -> State {
+        State {
+            now: FIRST,
+            skew: 0,
+            random: Random::new(seed),
+            shared: SharedData::default(),
+            network,
+            threads: (0..threads).map(|_| Thread::default()).collect(),
+            rules: Rules::default(),
+            trace: Trace::new(trace),
+            counts: Counts::default(),
+            fuel: BTreeMap::new(),
+            interleaving: Interleaving::default(),
+            depth: 0,
+            log: VecDeque::new(),
+            last_load: BTreeMap::new(),
+            metrics: Vec::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+        }
+    }
+
+    /// The true wall time, which the servers outside have, in Unix milliseconds.
+    pub(crate) fn true_wall(&self) -> i64 {
+        START + i64::try_from((self.now - FIRST) / MILLISECOND).unwrap_or(i64::MAX)
+    }
+
+    /// The process's wall clock.
+    pub(crate) fn wall_nanoseconds(&self) -> u64 {
+        u64::try_from(self.true_wall() + self.skew).unwrap_or(0) * 1_000_000
+    }
+
+    pub(crate) fn at(&mut self, time: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((time.max(self.now), self.sequence), event);
+    }
+
+    pub(crate) fn after(&mut self, span: u64, event: Event) {
+        self.at(self.now.saturating_add(span), event);
+    }
+
+    pub(crate) fn trace_line(&mut self, line: std::fmt::Arguments<'_>) {
+        self.trace.line(self.now, line);
+    }
+
+    /// The next event that is due until `time`, with the clock set to it.
+    pub(crate) fn next(&mut self, until: u64) -> Option<Event> {
+        let (time, _) = *self.queue.keys().next()?;
+        if time > until {
+            return None;
+        }
+        let (_, event) = self.queue.pop_first()?;
+        self.now = self.now.max(time);
+        Some(event)
+    }
+
+    pub(crate) fn random_bytes(&mut self, size: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = Vec::with_capacity(size + 8);
+        while bytes.len() < size {
+            bytes.extend_from_slice(&self.random.draw().to_le_bytes());
+        }
+        bytes.truncate(size);
+        bytes
+    }
+
+    /// For how long other threads run now, if they do.
+    pub(crate) fn draw_interlude(
+        &mut self,
+        thread: usize,
+        callback: &'static str,
+        writes: bool,
+    ) -> Option<u64> {
+        let Interleaving { short, long } = self.interleaving;
+        // A leader reads hundreds of keys and writes few: a pause before a write is the one that tells.
+        let (short, long) = if writes { (short.div_ceil(32), long.div_ceil(64)) } else { (short, long) };
+        // What runs in between is not interrupted again for long, and a configuration is not interrupted at all.
+        if self.depth > 2 || callback == "_initialize" || callback == "configure" {
+            return None;
+        }
+        if self.depth == 1 && self.random.once_in(long) {
+            let pause = (1 + self.random.below(40)) * SECOND;
+            self.counts.add("fault: a thread stalls inside a callback");
+            self.trace.line(
+                self.now,
+                format_args!("thread {thread} stalls in {callback} for {} s", pause / SECOND),
+            );
+            self.rules.stalled(thread, self.now + pause);
+            return Some(pause);
+        }
+        if self.random.once_in(short) {
+            // Up to what is due next, and a little more.
+            let pause = self.queue.keys().next().map_or(0, |(time, _)| time.saturating_sub(self.now));
+            if pause <= 1_500 * MILLISECOND {
+                self.counts.add("fault: another thread runs between two host calls");
+                return Some(pause + self.random.below(2 * MILLISECOND));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn logged(&mut self, thread: usize, level: u32, line: &str) {
+        self.trace.line(self.now, format_args!("log {level} thread {thread}: {line}"));
+        self.scan("the log", line.as_bytes());
+        if self.log.len() >= 10_000 {
+            self.log.pop_front();
+        }
+        self.log.push_back((level, line.to_string()));
+    }
+
+    pub(crate) fn set_shared(&mut self, key: &[u8], value: &[u8], cas: u32) -> bool {
+        self.rules.scan_key(self.now, key);
+        let written = self.shared.set(key, value, cas);
+        if !written {
+            self.counts.add("fault: CasMismatch");
+        }
+        written
+    }
+
+    pub(crate) fn define_metric(&mut self, name: &str) -> u32 {
+        self.scan("a metric's name", name.as_bytes());
+        let known = self.metrics.iter().position(|(n, _)| n == name);
+        let index = known.unwrap_or_else(|| {
+            self.metrics.push((name.to_string(), 0));
+            self.metrics.len() - 1
+        });
+        // The kind is in the two low bits; counters have 0.
+        u32::try_from(index + 1).unwrap_or(u32::MAX) << 2
+    }
+
+    pub(crate) fn increment_metric(&mut self, id: u32, by: i64) -> bool {
+        let index = usize::try_from(id >> 2).ok().and_then(|n| n.checked_sub(1));
+        match index.and_then(|index| self.metrics.get_mut(index)) {
+            Some((_, value)) => {
+                *value += by;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn metric(&self, name: &str) -> i64 {
+        self.metrics.iter().find(|(n, _)| n == name).map_or(0, |(_, value)| *value)
+    }
+
+    /// Rule 5: no secret in what leaves the module.
+    pub(crate) fn scan(&mut self, place: &str, bytes: &[u8]) {
+        self.rules.scan(self.now, place, bytes);
+    }
+
+    pub(crate) fn violation(&mut self, rule: &'static str, text: String) {
+        self.trace.line(self.now, format_args!("VIOLATION of rule {rule}: {text}"));
+        self.rules.violation(self.now, rule, text);
+    }
+
+    /// A crash was injected in this host call.
+    pub(crate) fn covered(&mut self, host_call: &'static str) {
+        self.counts.add(&format!("trap in {host_call}"));
+    }
+}

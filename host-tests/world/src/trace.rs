@@ -1,0 +1,27 @@
+//! The trace of a history: every event in order, kept only where somebody will read it.
+
+use std::fmt::{Arguments, Write};
+
+/// Lines with their times.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    text: Option<String>,
+}
+
+impl Trace {
+    pub(crate) fn new(kept: bool) -> Trace {
+        Trace { text: kept.then(String::new) }
+    }
+
+    pub(crate) fn line(&mut self, now: u64, line: Arguments<'_>) {
+        if let Some(text) = &mut self.text {
+            // Writing to a String cannot fail.
+            let _done = writeln!(text, "{:>10}.{:06} {line}", now / 1_000_000, now % 1_000_000);
+        }
+    }
+
+    /// The lines so far.
+    pub(crate) fn text(&self) -> &str {
+        self.text.as_deref().unwrap_or_default()
+    }
+}
