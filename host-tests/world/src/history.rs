@@ -203,8 +203,8 @@ impl History {
         let more = [
             ("Testrelay-Expect", check.expect.as_str()),
             ("Testrelay-Tag", tag.as_str()),
-            ("Testrelay-Appear-Timeout", "8m"),
-            ("Testrelay-Timeout", "20m"),
+            ("Testrelay-Appear-Timeout", "150s"),
+            ("Testrelay-Timeout", "7m"),
         ];
         self.world.note_delivery(&check.pipeline);
         let stream = match self.allow && self.random.once_in(3) {
