@@ -284,7 +284,7 @@ impl History {
         let length = i64::try_from(self.random.below(60_000)).unwrap_or(0);
         let span = Span::Between { from: self.world.wall(), until: self.world.wall() + length };
         let thread = usize::try_from(self.random.below(self.workers as u64 + 1)).unwrap_or(0);
-        match self.random.below(16) {
+        match self.random.below(18) {
             0 => {
                 let fault = self.random.one_of(&[
                     TestkubeFault::Status(502),
@@ -338,9 +338,10 @@ impl History {
                 self.world.network(cluster, Rule::default());
             }
             6..=8 => {
-                let at = match self.random.below(3) {
+                let at = match self.random.below(6) {
                     0 => TrapAt::NextCallback,
-                    1 => TrapAt::HostCall(u32::try_from(self.random.below(600)).unwrap_or(0)),
+                    1..=3 => TrapAt::In(self.random.one_of(&HOST_CALLS)),
+                    4 => TrapAt::HostCall(u32::try_from(self.random.below(600)).unwrap_or(0)),
                     _ => TrapAt::Fuel(self.random.below(400_000)),
                 };
                 self.world.trap(thread, at);
@@ -373,6 +374,7 @@ impl History {
                     self.world.violation("configuration", "new code was refused".into());
                 }
             }
+            15 => self.falls_while_it_waits(),
             _ => {
                 // Azure DevOps evaluates one of them again, with another token.
                 let index = usize::try_from(self.random.below(self.checks.len() as u64)).unwrap_or(0);
@@ -383,6 +385,24 @@ impl History {
                 self.count("delivered again");
                 self.submit(index, at);
             }
+        }
+    }
+
+    /// A check whose body is slow, on a worker whose VM falls meanwhile.
+    fn falls_while_it_waits(&mut self) {
+        if !self.allow {
+            return;
+        }
+        let check = self.checks[0].clone();
+        let worker = 1 + usize::try_from(self.random.below(self.workers as u64)).unwrap_or(0);
+        let request = check.pipeline.check_in_body(&[("Testrelay-Expect", "a")]);
+        let (first, second) = request.body.split_at(10);
+        let chunks = vec![(MILLISECOND, first.to_vec()), (50 * SECOND, second.to_vec())];
+        let stream = self.world.send_on(crate::world::LISTENER, worker, request, chunks);
+        self.world.pass(SECOND);
+        self.world.trap(worker, TrapAt::NextCallback);
+        if self.random.once_in(2) {
+            self.world.hang_up(stream);
         }
     }
 
@@ -436,6 +456,24 @@ impl History {
         })
     }
 }
+
+/// Every host function that the module calls once it is configured.
+const HOST_CALLS: [&str; 14] = [
+    "clock_time_get",
+    "random_get",
+    "proxy_log",
+    "proxy_get_shared_data",
+    "proxy_set_shared_data",
+    "proxy_set_shared_data",
+    "proxy_set_shared_data",
+    "proxy_http_call",
+    "proxy_http_call",
+    "proxy_send_local_response",
+    "proxy_increment_metric",
+    "proxy_get_header_map_pairs",
+    "proxy_get_header_map_value",
+    "proxy_get_buffer_bytes",
+];
 
 /// The variant's name alone: its numbers would make a count of each.
 fn name_of(fault: &impl std::fmt::Debug) -> String {

@@ -37,6 +37,8 @@ pub enum TrapAt {
     NextCallback,
     /// At the host call that so many others precede, in whatever callback.
     HostCall(u32),
+    /// In the next call of this host function.
+    In(&'static str),
     /// When so many instructions have run, in whatever callback.
     Fuel(u64),
 }
@@ -128,13 +130,7 @@ impl Vm {
             Some(TrapAt::Fuel(left)) => left.min(BUDGET),
             _ => BUDGET,
         };
-        self.store.data_mut().enter(
-            callback,
-            match trap_at {
-                Some(TrapAt::HostCall(left)) => Some(left),
-                _ => None,
-            },
-        );
+        self.store.data_mut().enter(callback, trap_at);
         if self.store.set_fuel(budget).is_err() {
             return (Err(Fallen { why: "no fuel".into(), injected: false }), 0, None);
         }

@@ -15,7 +15,7 @@ mod wasi;
 
 use crate::process::Process;
 use crate::state::State;
-use crate::vm::{Callback, VmId};
+use crate::vm::{Callback, TrapAt, VmId};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
@@ -55,6 +55,7 @@ pub(crate) struct Host {
     memory: Option<Memory>,
     allocate: Option<TypedFunc<u32, u32>>,
     host_calls_left: Option<u32>,
+    trap_in: Option<&'static str>,
     made_to_trap: bool,
 }
 
@@ -121,6 +122,7 @@ impl Host {
             memory: None,
             allocate: None,
             host_calls_left: None,
+            trap_in: None,
             made_to_trap: false,
         }
     }
@@ -133,11 +135,18 @@ impl Host {
         self.memory.map_or(0, |memory| memory.data_size(store))
     }
 
-    pub(crate) fn enter(&mut self, callback: Callback, host_calls_left: Option<u32>) {
+    pub(crate) fn enter(&mut self, callback: Callback, trap_at: Option<TrapAt>) {
         (self.current, self.effective) = (callback.context(), callback.context());
         self.callback = callback.name();
         self.callback_began = self.state.borrow().now;
-        self.host_calls_left = host_calls_left;
+        self.host_calls_left = match trap_at {
+            Some(TrapAt::HostCall(left)) => Some(left),
+            _ => None,
+        };
+        self.trap_in = match trap_at {
+            Some(TrapAt::In(name)) => Some(name),
+            _ => None,
+        };
     }
 
     /// Ends a callback; how many host calls are left before the VM is made to trap.
@@ -191,12 +200,13 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
 /// Each host call begins here: it is counted, traced, and the VM trapped in it where the history says so.
 fn begin(caller: &mut Caller<'_, Host>, name: &'static str) -> Result<()> {
     let host = caller.data_mut();
+    let is_last = host.host_calls_left == Some(0);
+    if is_last || host.trap_in == Some(name) {
+        host.made_to_trap = true;
+        host.state.borrow_mut().covered(name);
+        return Err(Error::msg(format!("made to trap in {name}")));
+    }
     if let Some(left) = &mut host.host_calls_left {
-        if *left == 0 {
-            host.made_to_trap = true;
-            host.state.borrow_mut().covered(name);
-            return Err(Error::msg(format!("made to trap in {name}")));
-        }
         *left -= 1;
     }
     Ok(())
