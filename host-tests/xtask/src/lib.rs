@@ -7,6 +7,7 @@
 //! - [`demo`]: a whole story with a real Envoy, told as it happens.
 //! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
 //!   profiles would weigh, and how fast they would be.
+//! - [`replay`]: one history of the simulated Envoy once more.
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
 pub mod demo;
@@ -16,6 +17,7 @@ pub mod module;
 pub mod prepared;
 pub mod profiles;
 pub mod program;
+pub mod replay;
 pub mod setup;
 pub mod size;
 pub mod test;

