@@ -76,6 +76,7 @@ pub fn play(seed: u64, trace: bool) -> Result<Outcome> {
         variant: 0,
         version: 0,
         stalled: long_stalls,
+        at_once: false,
         waiting: Vec::new(),
     };
     history.submissions();
@@ -93,6 +94,8 @@ struct History {
     variant: u32,
     version: u32,
     stalled: bool,
+    /// Whether requests are sent without waiting for the answer to the one before.
+    at_once: bool,
     /// Requests that are not waited for: which check, when Azure DevOps began to wait.
     waiting: Vec<(u64, usize, i64)>,
 }
@@ -102,8 +105,14 @@ impl History {
     fn submissions(&mut self) {
         let runs = 3 + self.random.below(14);
         let gap = self.random.one_of(&[200 * MILLISECOND, 2 * SECOND, 10 * SECOND]);
-        for n in 1..=runs {
-            let n = u32::try_from(n).unwrap_or(0);
+        let runs = usize::try_from(runs).unwrap_or(0);
+        // Checks of one bucket, all at once: each other's compare-and-swap is in their way.
+        self.at_once = self.random.once_in(3);
+        let numbers = match self.at_once {
+            true => Pipeline::in_one_bucket(runs),
+            false => (1..).take(runs).collect(),
+        };
+        for n in numbers {
             let pipeline = self.world.pipeline(n);
             self.executions(&pipeline);
             let expect = self.random.one_of(&["a", "a, b", "2", "", "a"]).to_string();
@@ -119,7 +128,7 @@ impl History {
             self.checks.push(check);
             let at = self.world.wall();
             self.submit(self.checks.len() - 1, at);
-            let wait = self.random.below(gap);
+            let wait = self.random.below(if self.at_once { MILLISECOND } else { gap });
             self.world.pass(wait);
         }
     }
@@ -218,7 +227,7 @@ impl History {
             }
             false => self.world.send(check.pipeline.check(&more)),
         };
-        if self.random.once_in(10) {
+        if self.at_once || self.random.once_in(10) {
             self.waiting.push((stream, index, since));
         } else {
             let answer = self.world.wait(stream);

@@ -109,8 +109,12 @@ impl Process {
         Process::release(&mut state, thread);
     }
 
+    /// One turn of libevent's loop: what sockets brought comes before timers that are due.
     fn release(state: &mut State, thread: usize) {
-        while let Some((_, event)) = state.threads[thread].backlog.pop_front() {
+        let mut waiting: Vec<Event> =
+            state.threads[thread].backlog.drain(..).map(|(_, event)| event).collect();
+        waiting.sort_by_key(|event| matches!(event, Event::Tick { .. } | Event::StreamIdle { .. }));
+        for event in waiting {
             let now = state.now;
             state.at(now, event);
         }

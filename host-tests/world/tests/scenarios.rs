@@ -205,3 +205,35 @@ fn a_thread_that_stalls_longer_than_the_lease_is_replaced_and_comes_back_as_a_fo
     healthy(&world);
     assert_eq!(world.azure(|azure| azure.events(&pipeline.spec().plan).len()), 1);
 }
+
+#[test]
+fn checks_of_one_bucket_that_come_at_once_on_all_threads_are_all_stored() {
+    let mut mismatches = 0;
+    for seed in 0..10 {
+        let mut world =
+            Setup { workers: 4, interleaving: Interleaving { short: 32, long: 0 }, ..Setup::new(seed) }
+                .start()
+                .unwrap();
+        world.pass(5 * SECOND);
+        let pipelines: Vec<Pipeline> =
+            Pipeline::in_one_bucket(12).into_iter().map(|n| passing(&mut world, n)).collect();
+        let (keys, _) = world.shared_size();
+        let streams: Vec<u64> = pipelines
+            .iter()
+            .map(|pipeline| {
+                world.note_delivery(pipeline);
+                world.send(pipeline.check(&[("Testrelay-Expect", "a")]))
+            })
+            .collect();
+        for stream in streams {
+            assert_eq!(world.wait(stream).status, 200);
+        }
+        assert_eq!(world.shared_size().0, keys + 1, "they live in one bucket");
+        for pipeline in &pipelines {
+            assert_eq!(decided_within(&mut world, pipeline, 2 * MINUTE), "succeeded");
+        }
+        mismatches += world.counts().of("fault: CasMismatch");
+        healthy(&world);
+    }
+    assert!(mismatches > 10, "{mismatches}");
+}
