@@ -1,13 +1,14 @@
 //! Random histories: submissions, executions, faults of every kind, and then quiet, in which every debt must be paid.
 
 use crate::network::{Rule, Way, outage};
+use crate::pipeline::Pipeline;
 use crate::random::Random;
 use crate::reference::{Delivered, all_decided, judge};
 use crate::rules::Violation;
 use crate::state::{Counts, Interleaving, MILLISECOND, MINUTE, SECOND, START};
 use crate::stream::Answer;
 use crate::vm::TrapAt;
-use crate::world::{Pipeline, Setup, World, configuration};
+use crate::world::{Setup, World, configuration};
 use anyhow::Result;
 use fakes::azure::{Fault as AzureFault, Route as AzureRoute};
 use fakes::testkube::{Fault as TestkubeFault, Route};

@@ -12,8 +12,10 @@
 
 pub mod history;
 mod host;
+mod listeners;
 mod module;
 mod network;
+mod pipeline;
 mod plugins;
 mod process;
 mod random;
@@ -28,10 +30,11 @@ mod world;
 
 pub use module::Code;
 pub use network::{Rule, Way, outage};
+pub use pipeline::{PROJECT, Pipeline};
 pub use random::Random;
 pub use rules::{MARK, Violation};
 pub use shared_data::SharedData;
 pub use state::{Counts, Interleaving, MILLISECOND, MINUTE, SECOND, START};
 pub use stream::{Answer, By};
 pub use vm::TrapAt;
-pub use world::{LISTENER, PROJECT, Pipeline, Setup, World, configuration};
+pub use world::{LISTENER, Setup, World, configuration};

@@ -1,7 +1,8 @@
 //! What must be true at the end of a history: a small model beside the module, on the fake servers' own truth.
 
+use crate::pipeline::Pipeline;
 use crate::stream::{Answer, By};
-use crate::world::{Pipeline, World};
+use crate::world::World;
 use fakes::{Status, testkube::Truth};
 use std::collections::BTreeMap;
 

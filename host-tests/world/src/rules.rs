@@ -149,7 +149,8 @@ impl Rules {
         let counts = |send: &&Send| !send.is_late;
         let finals = sends.iter().filter(counts).filter(|send| send.fate == Fate::Final).count();
         let open = sends.iter().filter(counts).any(|send| send.fate == Fate::InFlight && now < send.deadline);
-        let deadline = now + outgoing.timeout + GRACE;
+        // A claim counts from the time that its callback began with.
+        let deadline = outgoing.callback_began + outgoing.timeout + GRACE;
         sends.push(Send { vm: outgoing.vm, token: outgoing.token, deadline, is_late, fate: Fate::InFlight });
         let deliveries = self.deliveries.get(check).copied().unwrap_or(0);
         if is_late {

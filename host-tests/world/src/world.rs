@@ -2,6 +2,7 @@
 
 use crate::module::Code;
 use crate::network::{Network, Rule};
+use crate::pipeline::{PROJECT, Pipeline, USER, password};
 use crate::plugins::Filter;
 use crate::process::{Process, Settings};
 use crate::rules::{MARK, Violation, check_name};
@@ -9,19 +10,12 @@ use crate::state::{Counts, Event, Interleaving, MILLISECOND, SECOND, START, Stat
 use crate::stream::Answer;
 use crate::vm::TrapAt;
 use anyhow::{Result, ensure};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use fakes::{AzureDevOps, Build, CheckSpec, Database, Execution, Request, Stage, Testkube, execution};
+use fakes::{AzureDevOps, Build, Database, Request, Stage, Testkube};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// The project of every pipeline.
-pub const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
-
 /// The listener that every world begins with.
 pub const LISTENER: &str = "testrelay";
-
-const USER: &str = "testrelay";
 
 /// What a world is made of.
 pub struct Setup {
@@ -114,110 +108,6 @@ pub struct World {
     filter: Filter,
     listeners: Vec<String>,
     seed: u64,
-}
-
-/// A run of a pipeline whose stage waits for its check.
-#[derive(Clone, Debug)]
-pub struct Pipeline {
-    /// Its number.
-    pub n: u32,
-    /// The tag's value.
-    pub tag: String,
-    /// The newest delivery's token.
-    pub token: String,
-}
-
-impl Pipeline {
-    /// The ids that Azure DevOps knows it by.
-    pub fn spec(&self) -> CheckSpec {
-        let guid = |kind: u32| format!("{:08x}-{kind:04x}-5000-8000-000000000001", self.n);
-        CheckSpec {
-            project: PROJECT.into(),
-            hub: "checks".into(),
-            plan: guid(1),
-            job: guid(2),
-            timeline: guid(1),
-            task: guid(3),
-            token: self.token.clone(),
-            build: Some(self.build()),
-        }
-    }
-
-    /// The build's id.
-    pub fn build(&self) -> u64 {
-        4_000 + u64::from(self.n)
-    }
-
-    /// The ledger's bucket that its check lives in: FNV-1a of the three ids, of 256. Checks of one bucket are written by one
-    /// compare-and-swap, so these are the ones that get in each other's way.
-    pub fn bucket(&self) -> u64 {
-        let spec = self.spec();
-        let ids = [spec.plan, spec.job, spec.task].concat();
-        let digits: Vec<u64> = ids.chars().filter_map(|c| c.to_digit(16).map(u64::from)).collect();
-        let bytes = digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit));
-        let hash =
-            bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ byte).wrapping_mul(0x0100_0000_01b3));
-        hash % 256
-    }
-
-    /// So many numbers of pipelines whose checks live in one bucket.
-    pub fn in_one_bucket(count: usize) -> Vec<u32> {
-        let named = |n: u32| Pipeline { n, tag: String::new(), token: String::new() };
-        let bucket = named(1).bucket();
-        (1..).filter(|n| named(*n).bucket() == bucket).take(count).collect()
-    }
-
-    /// An execution of this workflow with the run's tag.
-    pub fn tagged(&self, workflow: &str) -> Execution {
-        execution(workflow).tag("ado-run", &self.tag)
-    }
-
-    /// The request that Azure DevOps sends, every field in a header, with the service connection's password; `more`
-    /// replaces or adds.
-    pub fn check(&self, more: &[(&str, &str)]) -> Request {
-        let mut request = Request::new("POST", "/testrelay/v1/checks");
-        for (name, value) in self.fields(more) {
-            request = request.header(&name, &value);
-        }
-        request.header("authorization", &credential())
-    }
-
-    /// The same with every field but the content type in a JSON body.
-    pub fn check_in_body(&self, more: &[(&str, &str)]) -> Request {
-        let members: serde_json::Map<String, serde_json::Value> = self
-            .fields(more)
-            .into_iter()
-            .filter(|(name, _)| name != "content-type")
-            .map(|(name, value)| (name.trim_start_matches("testrelay-").to_string(), value.into()))
-            .collect();
-        let body = serde_json::Value::from(members).to_string();
-        Request::new("POST", "/testrelay/v1/checks")
-            .header("content-type", "application/json")
-            .header("content-length", &body.len().to_string())
-            .header("authorization", &credential())
-            .body(body)
-    }
-
-    fn fields(&self, more: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let spec = self.spec();
-        let mut fields: BTreeMap<String, String> = [
-            ("content-type", "application/json".to_string()),
-            ("planurl", "https://dev.azure.com/fabrikam/".into()),
-            ("projectid", spec.project),
-            ("hubname", spec.hub),
-            ("planid", spec.plan),
-            ("jobid", spec.job),
-            ("timelineid", spec.timeline),
-            ("taskinstanceid", spec.task),
-            ("authtoken", spec.token),
-            ("buildid", self.build().to_string()),
-            ("testrelay-tag", self.tag.clone()),
-        ]
-        .map(|(name, value)| (name.to_string(), value))
-        .into();
-        fields.extend(more.iter().map(|(name, value)| (name.to_ascii_lowercase(), (*value).to_string())));
-        fields
-    }
 }
 
 impl World {
@@ -535,12 +425,4 @@ pub fn configuration(variant: u32) -> String {
     "checks": {{"max_pending": {}}}}}"#,
         2_000 + variant
     )
-}
-
-fn password() -> String {
-    format!("password-{MARK}-91c4")
-}
-
-fn credential() -> String {
-    format!("Basic {}", STANDARD.encode(format!("{USER}:{}", password())))
 }
