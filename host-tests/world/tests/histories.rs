@@ -8,7 +8,7 @@ use world::history::play;
 
 #[test]
 fn no_history_breaks_a_rule() {
-    let range = std::env::var("TESTRELAY_HISTORIES").unwrap_or_else(|_| "0-300".into());
+    let range = std::env::var("TESTRELAY_HISTORIES").unwrap_or_else(|_| "0-200".into());
     let (from, to) = range.split_once('-').expect("TESTRELAY_HISTORIES is FROM-TO");
     let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
     let next = AtomicU64::new(from);
