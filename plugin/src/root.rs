@@ -9,16 +9,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use testrelay::accept;
-use testrelay::call::{CallId, Outcome};
+use testrelay::call::{CallId, Fault, Outcome, Request};
 use testrelay::config::{Config, Passthrough};
+use testrelay::lead::STALE;
 use testrelay::time::{Mono, Now};
 use testrelay::{Lead, Output};
 
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long a request may wait for the first piece of its body. Where `read_body` is set and the filter's
-/// `allow_on_headers_stop_iteration` is not, none ever comes.
-const BODY_WAIT: Duration = Duration::from_secs(3);
+/// How many ticks a request may wait for the first piece of its body. Where `read_body` is set and the filter's
+/// `allow_on_headers_stop_iteration` is not, none ever comes. Ticks and not time: a thread that has stood still finds what
+/// has arrived meanwhile before so many of them.
+const BODY_TICKS: u32 = 3;
 
 /// One root context.
 pub(crate) struct Root {
@@ -35,8 +37,8 @@ pub(crate) struct Plugin {
     /// What the instance's keys in shared data begin with.
     pub(crate) prefix: String,
     pub(crate) metrics: Metrics,
-    /// Streams that wait for the first piece of their body, and since when.
-    pub(crate) waiting: RefCell<BTreeMap<u32, Mono>>,
+    /// Streams that wait for the first piece of their body, and how many ticks they have seen.
+    pub(crate) waiting: RefCell<BTreeMap<u32, u32>>,
     has_served: Cell<bool>,
 }
 
@@ -54,7 +56,7 @@ impl Root {
         while let Some(output) = queue.pop_front() {
             match output {
                 Output::Count(counter) => plugin.metrics.count(counter),
-                Output::Call(id, request) => match host::call(&request) {
+                Output::Call(id, request) => match start(now, &request) {
                     Ok(token) => {
                         self.calls.insert(token, (id, request.most_body));
                     }
@@ -67,18 +69,30 @@ impl Root {
     }
 
     /// Answers the streams whose body does not come.
-    fn answer_waiting(&self, plugin: &Plugin, now: Mono) {
-        let late: Vec<u32> = {
-            let waiting = plugin.waiting.borrow();
-            waiting.iter().filter(|(_, since)| now.since(**since) >= BODY_WAIT).map(|(id, _)| *id).collect()
-        };
+    fn answer_waiting(&self, plugin: &Plugin) {
+        let mut late = Vec::new();
+        plugin.waiting.borrow_mut().retain(|context, ticks| {
+            *ticks += 1;
+            if *ticks > BODY_TICKS {
+                late.push(*context);
+            }
+            *ticks <= BODY_TICKS
+        });
         for context in late {
-            plugin.waiting.borrow_mut().remove(&context);
             log::warn!(
-                "no body came for {BODY_WAIT:?}: is `allow_on_headers_stop_iteration` set on the filter?"
+                "no body came in {BODY_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
             );
             host::reply_to(context, self.context_id, &accept::body_unread());
         }
+    }
+}
+
+/// Starts a call, unless the thread has stood still since the turn that asked for it: by now somebody else may lead, and
+/// the claim on an event may be over.
+fn start(turn: Now, request: &Request) -> Result<u32, Fault> {
+    match host::now().mono.since(turn.mono) < STALE {
+        true => host::call(request),
+        false => Err(Fault::Stalled),
     }
 }
 
@@ -159,7 +173,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         let Some(plugin) = self.plugin.clone() else { return };
         let now = host::now();
-        self.answer_waiting(&plugin, now.mono);
+        self.answer_waiting(&plugin);
         let lead = self.lead.get_or_insert_with(|| {
             Lead::new(plugin.config.clone(), plugin.prefix.clone(), host::random(), self.configured_at)
         });

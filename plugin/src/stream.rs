@@ -61,7 +61,7 @@ impl Stream {
             }
             Admission::Ready => self.accept(plugin, &headers, None),
             Admission::AwaitBody => {
-                plugin.waiting.borrow_mut().insert(self.context_id, host::now().mono);
+                plugin.waiting.borrow_mut().insert(self.context_id, 0);
                 self.state = State::Reading { headers, begun: false };
                 Action::Pause
             }

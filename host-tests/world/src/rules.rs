@@ -58,8 +58,6 @@ struct Send {
     vm: VmId,
     token: u32,
     deadline: u64,
-    /// Its thread stalled between the claim and the call, for longer than a claim is longer than a call.
-    is_late: bool,
     fate: Fate,
 }
 
@@ -139,23 +137,15 @@ impl Rules {
     }
 
     /// Rule 2: no second TaskCompleted for one delivery unless the answer before was lost or not final.
-    ///
-    /// Bounded exception: a thread that stalls between its claim and its call sends under a claim that may have ended, and
-    /// has given the call up when its answer comes.
     fn one_event(&mut self, now: u64, check: &str, outgoing: &Outgoing) {
         self.checked("2 (one event)");
         let sends = self.sends.entry(check.to_string()).or_default();
-        let is_late = now - outgoing.callback_began >= GRACE;
-        let counts = |send: &&Send| !send.is_late;
-        let finals = sends.iter().filter(counts).filter(|send| send.fate == Fate::Final).count();
-        let open = sends.iter().filter(counts).any(|send| send.fate == Fate::InFlight && now < send.deadline);
+        let finals = sends.iter().filter(|send| send.fate == Fate::Final).count();
+        let open = sends.iter().any(|send| send.fate == Fate::InFlight && now < send.deadline);
         // A claim counts from the time that its callback began with.
         let deadline = outgoing.callback_began + outgoing.timeout + GRACE;
-        sends.push(Send { vm: outgoing.vm, token: outgoing.token, deadline, is_late, fate: Fate::InFlight });
+        sends.push(Send { vm: outgoing.vm, token: outgoing.token, deadline, fate: Fate::InFlight });
         let deliveries = self.deliveries.get(check).copied().unwrap_or(0);
-        if is_late {
-            return self.checked("2, excused: a claim that a stall outlived");
-        }
         if open {
             self.violation(now, "2", format!("{check}: a TaskCompleted while another is under way"));
         }

@@ -72,6 +72,8 @@ pub enum Fault {
     UnknownCluster(String),
     /// No callback came.
     Lost,
+    /// Envoy's thread stood still between the decision to call and the call, which was not made.
+    Stalled,
     /// The body is larger than is read.
     TooLarge(usize),
     /// The body is not JSON; with its content type.
@@ -132,6 +134,7 @@ impl fmt::Display for Fault {
             Fault::Refused => f.write_str("refused by Envoy's circuit breaker or for want of a healthy host"),
             Fault::UnknownCluster(name) => write!(f, "Envoy has no cluster `{name}`"),
             Fault::Lost => f.write_str("call lost"),
+            Fault::Stalled => f.write_str("Envoy's thread stood still"),
             Fault::TooLarge(size) => write!(f, "an answer of {} MiB", size >> 20),
             Fault::NotJson(content_type) if content_type.is_empty() => {
                 f.write_str("an answer that is not JSON")

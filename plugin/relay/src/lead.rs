@@ -51,6 +51,9 @@ pub enum Counter {
 /// How long after its timeout a call is given up: a callback may never come.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// A call that has not been started so long after its turn must not be: what the turn knew is old.
+pub const STALE: Duration = GRACE;
+
 const MOST_AZURE_CALLS: usize = 64;
 const MOST_LISTS: usize = 2;
 const MOST_CONFIRMS: usize = 8;
