@@ -174,7 +174,7 @@ impl Setup {
         self.route(json!({ "name": "everything", "match": { "prefix": "/" }, "route": route }))
     }
 
-    /// Changes one route: `artifacts`, `artifacts-by-tag`, or one added before.
+    /// Changes one route: `artifacts`, or one added before.
     pub fn edit_route(self, name: &str, edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Setup {
         let name = name.to_owned();
         self.edit(move |bootstrap| {
