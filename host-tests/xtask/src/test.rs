@@ -9,6 +9,9 @@ use crate::prepared::prepare;
 use crate::program::native_cargo;
 use crate::workspace::Workspace;
 
+/// How many tests of one program run at the same time, whatever the number of cores: those with an Envoy mostly wait.
+const SIDE_BY_SIDE: &str = "8";
+
 /// Prepares, then runs `cargo test --workspace --locked` with the given arguments after it. The exit code is cargo's.
 ///
 /// The tests find what they run by three variables, all absolute paths: `TESTRELAY_WASM`,
@@ -19,6 +22,7 @@ pub fn run(workspace: &Workspace, envoy: Option<EnvoyVersion>, arguments: &[Stri
         .current_dir(workspace.root())
         .args(["test", "--workspace", "--locked"])
         .args(arguments)
+        .env("RUST_TEST_THREADS", SIDE_BY_SIDE)
         .env("TESTRELAY_WASM", prepared.wasm)
         .env("TESTRELAY_WASM_TEST_HOOKS", prepared.wasm_test_hooks)
         .env("TESTRELAY_ENVOY", prepared.envoy)

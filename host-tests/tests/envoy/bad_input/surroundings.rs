@@ -1,15 +1,18 @@
 //! Envoys that hand no bodies over, and one that is Testkube's own sidecar.
 
-use crate::table::{CANARY, check_nothing_fell};
+use super::table::{CANARY, check_nothing_fell};
 use anyhow::Result;
 use fakes::{Status, execution};
 use host_tests::client::{Request, Response};
 use host_tests::scene::{Pipeline, Scene, TAG_KEY, USER, now_ms};
 use host_tests::{BEARER, Envoy, PASSWORD};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
+
+/// What the log says where a body was waited for and did not come.
+const AWAITED_IN_VAIN: &str = "is `allow_on_headers_stop_iteration` set on the filter?";
 
 /// A check whose fields are in its body alone.
 fn in_body(run: &Pipeline) -> Result<Request> {
@@ -34,9 +37,8 @@ fn where_bodies_are_not_read_a_check_in_headers_works_and_one_in_a_body_is_answe
     let envoy = Envoy::start(&setup)?;
     let (body, headers) = (scene.pipeline(1), scene.pipeline(2));
     scene.execution(execution("shop-e2e").tag(TAG_KEY, &headers.tag).at(now_ms(), Status::Passed));
-    let began = Instant::now();
     assert_unread(&in_body(&body)?.send(envoy.address())?);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(!envoy.log().contains(AWAITED_IN_VAIN));
     // Azure DevOps's form may send a body beside the headers.
     let check = headers.check("shop-e2e").body(r#"{"x": 1}"#);
     assert_eq!(check.send(envoy.address())?.status, 200);
@@ -52,10 +54,9 @@ fn where_bodies_are_awaited_in_vain_the_request_is_answered_within_seconds() -> 
     let envoy = Envoy::start(&scene.setup()?.concurrency(1).without_headers_stop_iteration())?;
     let (body, headers) = (scene.pipeline(1), scene.pipeline(2));
     scene.execution(execution("shop-e2e").tag(TAG_KEY, &headers.tag).at(now_ms(), Status::Passed));
-    let began = Instant::now();
+    // By the module: Envoy's own answer would be another one, and come after 30 s.
     assert_unread(&in_body(&body)?.send(envoy.address())?);
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    assert!(envoy.log().contains("is `allow_on_headers_stop_iteration` set on the filter?"));
+    assert!(envoy.log().contains(AWAITED_IN_VAIN));
     assert_eq!(headers.check("shop-e2e").send(envoy.address())?.status, 200);
     assert_eq!(scene.decision(&headers, SOON)?.result(), "succeeded");
     check_nothing_fell(&envoy)?;

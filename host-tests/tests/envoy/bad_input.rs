@@ -1,18 +1,11 @@
 //! Requests that are wrong in some way: what their sender is told, what becomes of the check, and that the module goes on.
 
-#[path = "bad_input/bodies.rs"]
 mod bodies;
-#[path = "bad_input/callers.rs"]
 mod callers;
-#[path = "bad_input/deliveries.rs"]
 mod deliveries;
-#[path = "bad_input/fields.rs"]
 mod fields;
-#[path = "bad_input/paths.rs"]
 mod paths;
-#[path = "bad_input/surroundings.rs"]
 mod surroundings;
-#[path = "bad_input/table.rs"]
 mod table;
 
 use anyhow::Result;

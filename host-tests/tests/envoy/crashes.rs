@@ -13,7 +13,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A lease that runs out, a worker's patience, the brake after the first fall, and polling.
 const AFTER_A_FALL: Duration = Duration::from_secs(90);

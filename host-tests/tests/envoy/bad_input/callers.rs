@@ -1,6 +1,6 @@
 //! Who calls, and headers that no HTTP library would let through.
 
-use crate::table::{CANARY, Outcome::*, Row, row, unanswerable};
+use super::table::{CANARY, Outcome::*, Row, row, unanswerable};
 use host_tests::client::Request;
 use host_tests::scene::{Fields, Pipeline, USER};
 use host_tests::{BEARER, PASSWORD};

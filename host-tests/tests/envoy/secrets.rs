@@ -1,9 +1,7 @@
 //! Secrets go where they must, and nowhere else: canaries are sent through everything that can happen, and looked for in
 //! every output.
 
-#[path = "secrets/search.rs"]
 mod search;
-#[path = "secrets/story.rs"]
 mod story;
 
 use anyhow::Result;

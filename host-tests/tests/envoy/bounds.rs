@@ -7,7 +7,7 @@ use host_tests::{Envoy, Setup};
 use serde_json::json;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 const MINUTE: i64 = 60_000;
 
 /// A scene, an Envoy with one worker, and a pipeline whose check has not been sent.

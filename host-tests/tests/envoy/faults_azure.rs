@@ -10,7 +10,7 @@ use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A scene with one pipeline whose tests have passed, an Envoy with one worker, and the check delivered.
 fn started(prepare: impl FnOnce(&Scene, &Pipeline)) -> Result<(Scene, Pipeline, Envoy)> {

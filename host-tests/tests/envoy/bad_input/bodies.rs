@@ -1,6 +1,6 @@
 //! Bodies: too large, no JSON, nested, contradictory, or simply there.
 
-use crate::table::{CANARY, Outcome::*, Row, row, unanswerable};
+use super::table::{CANARY, Outcome::*, Row, row, unanswerable};
 use host_tests::PASSWORD;
 use host_tests::client::Request;
 use host_tests::scene::{Fields, Pipeline, USER};

@@ -1,6 +1,6 @@
 //! Methods and paths.
 
-use crate::table::{CANARY, Outcome, Outcome::*, Row, row};
+use super::table::{CANARY, Outcome, Outcome::*, Row, row};
 use host_tests::client::Request;
 use host_tests::scene::{Pipeline, USER};
 use host_tests::{BEARER, PASSWORD};

@@ -1,6 +1,6 @@
 //! Fields that are missing, malformed, contradictory, or not Azure DevOps's.
 
-use crate::table::{CANARY, Outcome::*, Row, row, unanswerable};
+use super::table::{CANARY, Outcome::*, Row, row, unanswerable};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use host_tests::client::Request;

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-const README: &str = include_str!("../../README.md");
-const PIPELINE: &str = include_str!("../../envoy/azure-pipelines/azure-pipelines.yml");
-const SOON: Duration = Duration::from_secs(30);
+const README: &str = include_str!("../../../README.md");
+const PIPELINE: &str = include_str!("../../../envoy/azure-pipelines/azure-pipelines.yml");
+const SOON: Duration = Duration::from_secs(60);
 
 /// The text from a heading to the next one.
 fn section(heading: &str) -> Result<&'static str> {

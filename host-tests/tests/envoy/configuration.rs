@@ -8,7 +8,7 @@ use host_tests::{BEARER, Envoy, PASSWORD, Reload, Setup, validate, wait_until};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Never to be repeated, wherever in a configuration it is written by mistake.
 const CANARY: &str = "canary-7d20";

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 const DOWNLOAD: &str = "/v1/test-workflow-executions/66a/artifacts/a%2Fb%252Fc//..;d";
 
 /// A module that lets everything pass and refuses the configuration `{}`.
@@ -134,7 +134,7 @@ fn no_process_is_left_by_stop_or_drop() -> Result<()> {
 
 #[test]
 fn an_envoy_ends_with_a_test_program_that_is_killed() -> Result<()> {
-    const NAME: &str = "an_envoy_ends_with_a_test_program_that_is_killed";
+    const NAME: &str = "harness::an_envoy_ends_with_a_test_program_that_is_killed";
     const INNER: &str = "TESTRELAY_HARNESS_INNER";
     if let Some(pid_file) = std::env::var_os(INNER) {
         let envoy = Envoy::start(&Setup::without_filter())?;

@@ -50,7 +50,7 @@ pub(crate) const fn unanswerable(words: &'static str) -> Outcome {
     Refused(400, UNANSWERABLE, words)
 }
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Sends every row, a good check after each tenth, and then looks at what reached Azure DevOps and Testkube. The error
 /// lists every row that went wrong.

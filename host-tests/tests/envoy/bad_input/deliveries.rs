@@ -1,6 +1,6 @@
 //! The same check delivered again, and more checks than there is room for.
 
-use crate::table::check_nothing_fell;
+use super::table::check_nothing_fell;
 use anyhow::{Result, ensure};
 use fakes::{Status, execution};
 use host_tests::client::{Request, Response};
@@ -9,7 +9,7 @@ use host_tests::{Envoy, wait_for, wait_until};
 use serde_json::json;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 fn send(envoy: &Envoy, request: Request) -> Result<(u16, String, String)> {
     let answer: Response = request.send(envoy.address())?;

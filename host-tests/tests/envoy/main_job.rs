@@ -7,7 +7,7 @@ use host_tests::scene::{Scene, TAG_KEY, now_ms};
 use host_tests::{BEARER, Envoy};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_check_is_accepted_polled_decided_and_its_artifact_fetched() -> Result<()> {

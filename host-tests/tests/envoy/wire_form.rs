@@ -73,7 +73,7 @@ fn the_module_says_nothing_that_microsofts_clients_do_not_say_but_for_the_table(
 
 /// The traits of each recorded request.
 fn recorded() -> Result<BTreeMap<Kind, Vec<BTreeSet<String>>>> {
-    let captures = include_str!("../fakes/fixtures/azure-devops-client-captures.json");
+    let captures = include_str!("../../fakes/fixtures/azure-devops-client-captures.json");
     let captures: Value = serde_json::from_str(captures)?;
     let ids = Ids(BTreeMap::from(
         [

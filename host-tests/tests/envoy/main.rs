@@ -1,0 +1,17 @@
+//! The built module in a real Envoy, one file per behaviour.
+//!
+//! One program for all of them: each test has an Envoy of its own and mostly waits, so that many run side by side.
+//! `cargo xtask test` says how many.
+
+mod bad_input;
+mod bounds;
+mod configuration;
+mod crashes;
+mod faults_azure;
+mod faults_testkube;
+mod harness;
+mod main_job;
+mod readme;
+mod secrets;
+mod size;
+mod wire_form;
