@@ -31,6 +31,7 @@ mod reload;
 pub mod scene;
 mod setup;
 mod wait;
+mod wire;
 
 pub use client::{Connection, Request, Response};
 pub use envoy::{Envoy, Validation, validate};
@@ -39,3 +40,4 @@ pub use reload::Reload;
 pub use scene::Scene;
 pub use setup::{BEARER, PASSWORD, Setup};
 pub use wait::{wait_for, wait_until};
+pub use wire::Wire;

@@ -1,0 +1,173 @@
+//! A wire between Envoy and a fake that can be cut while bytes are under way.
+
+use crate::scene::now_ms;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Forwards TCP connections to one server, byte for byte, under TLS or not. Dropping it cuts them and ends its listener.
+#[derive(Debug)]
+pub struct Wire {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    listener: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    ends: AtomicBool,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    /// Both ends of each connection that is open, by its number.
+    open: BTreeMap<u64, [TcpStream; 2]>,
+    /// When connections were cut, in Unix milliseconds.
+    cut: BTreeMap<u64, i64>,
+}
+
+impl Wire {
+    /// A wire to a server, from a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// No port could be had.
+    pub fn to(server: SocketAddr) -> Result<Wire> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port for a wire")?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared::default());
+        let forwarding = shared.clone();
+        let listener = std::thread::spawn(move || forward(&listener, server, &forwarding));
+        Ok(Wire { address, shared, listener: Some(listener) })
+    }
+
+    /// Where it begins.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Cuts every connection that is open; answers how many there were. What comes later is forwarded again.
+    pub fn cut(&self) -> usize {
+        let mut connections = self.shared.connections();
+        let now = now_ms();
+        let open = std::mem::take(&mut connections.open);
+        for (number, ends) in &open {
+            connections.cut.insert(*number, now);
+            ends.iter().for_each(close);
+        }
+        open.len()
+    }
+
+    /// When a connection was cut, in Unix milliseconds; `None`: never. The number is the server's own
+    /// ([`fakes::Request::connection`]): both count from 1 in the order in which connections were made.
+    pub fn cut_at(&self, connection: u64) -> Option<i64> {
+        self.shared.connections().cut.get(&connection).copied()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.shared.ends.store(true, Ordering::SeqCst);
+        // A connection wakes the listener, which then ends.
+        let woken = TcpStream::connect(self.address).is_ok();
+        self.cut();
+        if let Some(listener) = self.listener.take().filter(|_| woken) {
+            let _ = listener.join();
+        }
+    }
+}
+
+impl Shared {
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connections are made to the server one after another, so that both sides number them alike.
+fn forward(listener: &TcpListener, server: SocketAddr, shared: &Arc<Shared>) {
+    let mut number = 0;
+    for client in listener.incoming() {
+        if shared.ends.load(Ordering::SeqCst) {
+            return;
+        }
+        // Where the server is not there, the client's connection ends.
+        if let Ok(client) = client
+            && let Ok(upstream) = TcpStream::connect(server)
+        {
+            number += 1;
+            // What fails here is a connection that has ended already: it is dropped, and both ends with it.
+            let _ = connect(number, client, upstream, shared);
+        }
+    }
+}
+
+fn connect(number: u64, client: TcpStream, server: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (to_client, to_server) = (client.try_clone()?, server.try_clone()?);
+    shared.connections().open.insert(number, [client.try_clone()?, server.try_clone()?]);
+    for (from, to) in [(client, to_server), (server, to_client)] {
+        let shared = shared.clone();
+        std::thread::spawn(move || {
+            let (mut reader, mut writer) = (&from, &to);
+            // An error is an end like the other.
+            let _ = io::copy(&mut reader, &mut writer);
+            if let Some(ends) = shared.connections().open.remove(&number) {
+                ends.iter().for_each(close);
+            }
+        });
+    }
+    Ok(())
+}
+
+fn close(end: &TcpStream) {
+    // It fails where the other side has closed it before.
+    let _ = end.shutdown(Shutdown::Both);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Connection, Request, wait_until};
+    use fakes::testkube::{Fault, Route};
+    use fakes::{Database, Server, Span, Testkube};
+    use std::time::Duration;
+
+    fn testkube() -> (Arc<Mutex<Testkube>>, Server) {
+        let testkube = Arc::new(Mutex::new(Testkube::new(Database::Postgres)));
+        let server = Server::start(testkube.clone()).unwrap();
+        (testkube, server)
+    }
+
+    #[test]
+    fn what_is_sent_arrives_and_connections_have_the_servers_numbers() {
+        let (testkube, server) = testkube();
+        let wire = Wire::to(server.addr()).unwrap();
+        for _ in 0..3 {
+            assert_eq!(Request::get("/health").send(wire.address()).unwrap().status, 200);
+        }
+        let testkube = testkube.lock().unwrap();
+        let numbers: Vec<u64> = testkube.requests().iter().map(|r| r.request.connection).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_cut_ends_what_is_under_way_and_nothing_after_it() {
+        let (testkube, server) = testkube();
+        let wire = Wire::to(server.addr()).unwrap();
+        testkube.lock().unwrap().fault(Route::All, Span::Next(1), Fault::Slow { millis: 60_000 });
+        let mut connection = Connection::open(wire.address()).unwrap();
+        connection.send_only(&Request::get("/health")).unwrap();
+        let arrived = || testkube.lock().unwrap().requests().len() == 1;
+        wait_until("the request", Duration::from_secs(20), arrived).unwrap();
+        assert_eq!(wire.cut(), 1);
+        let error = format!("{:#}", connection.receive("GET").unwrap_err());
+        assert!(error.contains("the connection ended before an answer came"), "{error}");
+        assert!(wire.cut_at(1).is_some() && wire.cut_at(2).is_none());
+        assert_eq!(Request::get("/health").send(wire.address()).unwrap().status, 200);
+    }
+}
