@@ -1,7 +1,7 @@
-//! What is released: its size, and what it asks of its host.
+//! What is released: its size, what it asks of its host, and that it has nothing that only tests want.
 
 use anyhow::Result;
-use host_tests::env;
+use host_tests::{Envoy, Request, Setup, env};
 use wasmparser::{Parser, Payload};
 
 /// A module travels to every Envoy, through Istio's agent and its limits, and is compiled there on each start.
@@ -39,4 +39,16 @@ fn the_released_module_asks_nothing_of_its_host_that_envoy_does_not_offer() -> R
     let foreign: Vec<_> = imports.iter().filter(|(module, name)| !offered(module, name)).collect();
     assert!(foreign.is_empty(), "{foreign:?}");
     Ok(())
+}
+
+#[test]
+fn the_released_module_has_no_test_hook() -> Result<()> {
+    const SAID_BY_A_TEST_BUILD: &[u8] = b"a test build, without redaction";
+    let holds =
+        |module: &[u8]| module.windows(SAID_BY_A_TEST_BUILD.len()).any(|at| at == SAID_BY_A_TEST_BUILD);
+    assert!(holds(&std::fs::read(env::module_with_test_hooks()?)?));
+    assert!(!holds(&std::fs::read(env::module()?)?));
+    let envoy = Envoy::start(&Setup::new()?.concurrency(1))?;
+    assert_eq!(Request::get("/test-hooks/trap").send(envoy.address())?.status, 404);
+    envoy.stop()
 }

@@ -66,6 +66,7 @@ fn five_hundred_checks_in_a_storm_are_none_lost_and_none_decided_wrongly() -> Re
     assert_eq!(sum(&stats, "testrelay_checks_accepted"), CHECKS as u64);
     assert_eq!(sum(&stats, "http.testrelay.downstream_rq_active"), 0, "a request was not answered");
     assert!(!again.is_empty() && storm.reloads >= WAVES / 2 && evidence.falls(None) >= WAVES / 2, "{storm}");
+    assert!(storm.turned_away > 0, "{storm}");
     storm.no_secret_is_in_the_log()?;
     storm.envoy.stop()
 }
@@ -147,6 +148,7 @@ impl Storm {
         let address = self.envoy.address();
         let (halved, others) = checks.split_first().context("an empty wave")?;
         let half = HalfSent::begin(address, halved)?;
+        self.trap()?;
         let turned_away = std::thread::scope(|scope| {
             let deliveries: Vec<_> =
                 others.iter().map(|check| scope.spawn(move || deliver(address, check))).collect();
@@ -169,7 +171,6 @@ impl Storm {
     fn blow(&mut self, n: usize) -> Result<()> {
         self.faults(n);
         self.change(n)?;
-        self.trap()?;
         if n % 4 == 3 {
             self.fell_the_leader()?;
         }
