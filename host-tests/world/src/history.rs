@@ -5,10 +5,11 @@ use crate::pipeline::Pipeline;
 use crate::random::Random;
 use crate::reference::{Delivered, all_decided, judge};
 use crate::rules::Violation;
+use crate::setup::{LISTENER, Setup, configuration};
 use crate::state::{Counts, Interleaving, MILLISECOND, MINUTE, SECOND, START};
 use crate::stream::Answer;
 use crate::vm::TrapAt;
-use crate::world::{Setup, World, configuration};
+use crate::world::World;
 use anyhow::Result;
 use fakes::azure::{Fault as AzureFault, Route as AzureRoute};
 use fakes::testkube::{Fault as TestkubeFault, Route};
@@ -224,7 +225,7 @@ impl History {
                 let (first, second) = request.body.split_at(cut);
                 let delay = self.random.below(2 * SECOND);
                 let chunks = vec![(self.random.below(SECOND), first.to_vec()), (delay, second.to_vec())];
-                self.world.send_in_pieces(crate::world::LISTENER, request, chunks)
+                self.world.send_in_pieces(LISTENER, request, chunks)
             }
             false => self.world.send(check.pipeline.check(&more)),
         };
@@ -239,7 +240,7 @@ impl History {
     fn answered(&mut self, index: usize, answer: &Answer, since: i64) {
         self.checks[index].answered(answer, since);
         let right = match (answer.by, answer.status) {
-            (crate::stream::By::Module, 200) | (crate::stream::By::Envoy, 503 | 408) => true,
+            (crate::stream::By::Module, 200) | (crate::stream::By::Envoy, 0 | 503 | 408) => true,
             // The same check is delivered again with the same values: never a conflict.
             _ => false,
         };
@@ -408,7 +409,7 @@ impl History {
         let request = check.pipeline.check_in_body(&[("Testrelay-Expect", "a")]);
         let (first, second) = request.body.split_at(10);
         let chunks = vec![(MILLISECOND, first.to_vec()), (50 * SECOND, second.to_vec())];
-        let stream = self.world.send_on(crate::world::LISTENER, worker, request, chunks);
+        let stream = self.world.send_on(LISTENER, worker, request, chunks);
         self.world.pass(SECOND);
         self.world.trap(worker, TrapAt::NextCallback);
         if self.random.once_in(2) {

@@ -1,7 +1,7 @@
 //! A listener's life: loaded, configured on each thread, drained, ended (facts B1, B2, B6 and L).
 
 use crate::host::{Context, Root};
-use crate::plugins::{Filter, Generation, OnThread, Plugin, PluginKey};
+use crate::plugins::{Base, Filter, Generation, OnThread, Plugin};
 use crate::process::{MAIN, Process};
 use crate::state::{Event, MILLISECOND};
 use crate::vm::{Callback, VmId};
@@ -10,47 +10,36 @@ use anyhow::Result;
 impl Process {
     /// A new version of a listener. False: refused (NACK), and the old one stays.
     pub(crate) fn load(&self, listener: &str, filter: Filter, boot: bool) -> Result<bool> {
-        let key: PluginKey =
-            (filter.code.version, format!("{}|{listener}", filter.name), filter.configuration.clone());
+        let key = filter.plugin_key(listener);
+        if !self.canary(listener, &filter)? {
+            self.sweep();
+            return Ok(false);
+        }
         let known = self.plugins.borrow().living(&key);
-        let plugin = match known {
-            Some(plugin) => plugin,
-            None => {
-                let version = filter.code.version;
-                if self.plugins.borrow().failed.contains(&version) {
-                    return Ok(false);
-                }
-                if !self.plugins.borrow().canaried.contains(&key) {
-                    if !self.canary(&filter)? {
-                        return Ok(false);
-                    }
-                    self.plugins.borrow_mut().canaried.insert(key.clone());
-                }
-                let mut plugins = self.plugins.borrow_mut();
-                let on = vec![OnThread::Absent; self.settings.workers + 1];
-                plugins.all.push(Plugin { filter, key, holders: 0, on });
-                plugins.all.len() - 1
-            }
-        };
         let mut plugins = self.plugins.borrow_mut();
+        let threads = self.settings.workers + 1;
+        let plugin = known.unwrap_or_else(|| {
+            let on = vec![OnThread::Absent; threads];
+            plugins.all.push(Plugin { filter, key, holders: 0, on, last_load: vec![0; threads] });
+            plugins.all.len() - 1
+        });
         let mut state = self.state.borrow_mut();
         plugins.all[plugin].holders += 1;
-        plugins.generations.push(Generation { plugin, is_drained: false });
+        plugins.generations.push(Generation { listener: listener.into(), plugin, is_drained: false });
         let generation = plugins.generations.len() - 1;
         if let Some(old) = plugins.newest.insert(listener.into(), generation) {
             let drain = self.settings.drain;
-            state.after(drain, Event::Drained { generation: old as u64 });
+            state.after(drain, Event::Drained { generation: old });
         }
         state.trace_line(format_args!("listener {listener}: plugin {plugin}, generation {generation}"));
-        drop(plugins);
-        // At boot the main thread is first; at a reload workers have been seen 2 ms before it.
-        let workers = self.settings.workers;
-        for thread in 0..=workers {
+        // At boot the main thread is first. At a reload it goes on by itself while the workers find the new configuration
+        // in their queues (`ThreadLocal::Slot::set`): one has been seen 2 ms before it.
+        for thread in 0..threads {
             let delay = match boot {
                 true => thread as u64 * 100,
                 false => state.random.below(3 * MILLISECOND),
             };
-            state.after(delay, Event::Configure { thread, plugin });
+            state.after(delay, Event::Configure { thread, generation });
         }
         Ok(true)
     }
@@ -61,61 +50,78 @@ impl Process {
         plugins.serving.retain(|(name, _), _| name != listener);
         if let Some(generation) = plugins.newest.remove(listener) {
             let drain = self.settings.drain;
-            self.state.borrow_mut().after(drain, Event::Drained { generation: generation as u64 });
+            self.state.borrow_mut().after(drain, Event::Drained { generation });
         }
     }
 
     /// A short-lived clone that takes the configuration or not. It is dropped without `on_done`, and its calls with it.
-    fn canary(&self, filter: &Filter) -> Result<bool> {
+    /// Its answer is kept as long as the base VM (`WasmHandleBase::canary`).
+    fn canary(&self, listener: &str, filter: &Filter) -> Result<bool> {
+        let (vm_key, key) = (filter.vm_key(), filter.plugin_key(listener));
+        {
+            let mut plugins = self.plugins.borrow_mut();
+            let base = plugins.bases.entry(vm_key.clone()).or_insert_with(|| Base {
+                environment: filter.environment.clone(),
+                canaried: [].into(),
+                is_failed: false,
+            });
+            if base.is_failed {
+                return Ok(false);
+            }
+            if let Some(answer) = base.canaried.get(&key) {
+                return Ok(*answer);
+            }
+        }
         self.state.borrow_mut().trace_line(format_args!("canary"));
-        let vm = self.plugins.borrow_mut().new_vm();
-        self.make_vm(vm, MAIN, &filter.code)?;
+        let vm = self.make_vm(MAIN, filter)?;
         self.begin(MAIN);
-        let root = self.make_root(vm, filter);
+        let taken = self.make_root(vm, filter).is_some();
         self.finish(MAIN);
         self.drop_vm(vm);
-        Ok(root.is_some())
+        if let Some(base) = self.plugins.borrow_mut().bases.get_mut(&vm_key) {
+            base.canaried.insert(key, taken);
+        }
+        Ok(taken)
     }
 
-    /// A plugin comes to a thread, or comes back to it.
-    pub(crate) fn configure(&self, thread: usize, plugin: usize) {
+    /// A generation of a listener comes to a thread. Its plugin may be there already.
+    pub(crate) fn configure(&self, thread: usize, generation: usize) {
+        let plugin = self.plugins.borrow().generations[generation].plugin;
         if self.plugins.borrow().all[plugin].holders == 0 {
             return;
         }
         let on = self.plugins.borrow().all[plugin].on[thread];
         if !matches!(on, OnThread::Living { .. }) && self.make_on_thread(thread, plugin).is_none() {
-            let version = self.plugins.borrow().all[plugin].filter.code.version;
-            self.plugins.borrow_mut().failed.insert(version);
+            let mut plugins = self.plugins.borrow_mut();
+            let key = plugins.all[plugin].key.0.clone();
+            if let Some(base) = plugins.bases.get_mut(&key) {
+                base.is_failed = true;
+            }
             let text = format!("thread {thread} refused a configuration that the canary took");
             self.state.borrow_mut().violation("7", text);
         }
         let mut plugins = self.plugins.borrow_mut();
-        let newest: Vec<String> = plugins
-            .newest
-            .iter()
-            .filter(|(_, generation)| plugins.generations[**generation].plugin == plugin)
-            .map(|(listener, _)| listener.clone())
-            .collect();
-        for listener in newest {
-            plugins.serving.insert((listener, thread), plugin);
+        let listener = plugins.generations[generation].listener.clone();
+        if plugins.newest.get(&listener) == Some(&generation) {
+            plugins.serving.insert((listener, thread), generation);
         }
     }
 
     /// A root context for the plugin on a thread: in the thread's VM of that key, or in a new one.
     pub(crate) fn make_on_thread(&self, thread: usize, plugin: usize) -> Option<(VmId, u32)> {
         let filter = self.plugins.borrow().all[plugin].filter.clone();
-        let version = filter.code.version;
-        let known = self.plugins.borrow().vms.get(&(thread, version)).map(|(vm, _)| *vm);
+        let place = (thread, filter.vm_key());
+        let known = self.plugins.borrow().vms.get(&place).copied();
         let vm = match known {
             Some(vm) => vm,
             None => {
-                let vm = self.plugins.borrow_mut().new_vm();
-                self.make_vm(vm, thread, &filter.code).ok()?;
-                let now = self.state.borrow().now;
-                self.plugins.borrow_mut().vms.insert((thread, version), (vm, now));
+                let vm = self.make_vm(thread, &filter).ok()?;
+                self.plugins.borrow_mut().vms.insert(place, vm);
                 vm
             }
         };
+        let now = self.state.borrow().now;
+        self.plugins.borrow_mut().all[plugin].last_load[thread] = now;
         let root = self.make_root(vm, &filter)?;
         self.plugins.borrow_mut().all[plugin].on[thread] = OnThread::Living { vm, root };
         self.state
@@ -142,51 +148,59 @@ impl Process {
         (started != 0 && configured != 0).then_some(root)
     }
 
-    /// A listener's drain has ended: a plugin that nobody holds any more ends on every thread.
+    /// A listener's drain has ended: what is left of its connections is closed, and a plugin that nobody holds any more ends.
     pub(crate) fn drained(&self, generation: usize) {
         let mut plugins = self.plugins.borrow_mut();
         let Some(old) = plugins.generations.get_mut(generation).filter(|old| !old.is_drained) else { return };
         old.is_drained = true;
         let plugin = old.plugin;
         plugins.all[plugin].holders -= 1;
-        if plugins.all[plugin].holders == 0 {
-            let mut state = self.state.borrow_mut();
-            state.trace_line(format_args!("plugin {plugin} ends"));
-            for thread in 0..=self.settings.workers {
-                let delay = state.random.below(3 * MILLISECOND);
-                state.after(delay, Event::End { thread, plugin });
-            }
+        let mut state = self.state.borrow_mut();
+        state.trace_line(format_args!("generation {generation} of plugin {plugin} ends"));
+        for thread in 0..=self.settings.workers {
+            let delay = state.random.below(3 * MILLISECOND);
+            state.after(delay, Event::End { thread, generation });
         }
     }
 
-    /// `on_done`, then `on_delete`; with the last root context the VM goes, and with the last VM shared data.
-    pub(crate) fn end(&self, thread: usize, plugin: usize) {
-        let on = self.plugins.borrow().all[plugin].on[thread];
+    /// On one thread: `on_done`, then `on_delete`. With the last root context the VM goes, and with the last VM of a vm_id
+    /// what such VMs share.
+    pub(crate) fn end(&self, thread: usize, generation: usize) {
+        self.close_connections(thread, generation);
+        let plugin = self.plugins.borrow().generations[generation].plugin;
+        if self.plugins.borrow().all[plugin].holders > 0 {
+            return;
+        }
+        let on = std::mem::replace(&mut self.plugins.borrow_mut().all[plugin].on[thread], OnThread::Absent);
         if let OnThread::Living { vm, root } = on {
             match self.call(vm, Callback::Done { context: root }) {
+                // It is parked: it ticks and gets answers until it calls `proxy_done`.
                 Some(0) => {
-                    self.state.borrow_mut().violation("host", "on_done = false is not in this host".into())
+                    self.with(vm, |host| host.root(root).map(|root| root.is_pending_done = true));
                 }
-                Some(_) => {
-                    self.call(vm, Callback::Delete { context: root });
-                }
-                None => {}
+                Some(_) => self.delete(vm, root),
+                None => self.state.borrow_mut().own.rules.context_gone(vm, root),
             }
-            self.with(vm, |host| host.contexts.remove(&root));
-            self.state.borrow_mut().rules.context_gone(vm, root);
             let mut plugins = self.plugins.borrow_mut();
-            plugins.all[plugin].on[thread] = OnThread::Absent;
             if plugins.on_vm(vm).next().is_none() {
-                plugins.vms.retain(|_, (other, _)| *other != vm);
+                plugins.vms.retain(|_, other| *other != vm);
                 drop(plugins);
                 self.drop_vm(vm);
             }
         }
-        self.plugins.borrow_mut().all[plugin].on[thread] = OnThread::Absent;
-        if self.plugins.borrow().all.iter().all(|plugin| plugin.holders == 0)
-            && self.plugins.borrow().vms.is_empty()
-        {
-            self.state.borrow_mut().shared.clear();
+        self.sweep();
+    }
+
+    /// A root context has ended in good order.
+    pub(crate) fn delete(&self, vm: VmId, root: u32) {
+        self.call(vm, Callback::Delete { context: root });
+        self.with(vm, |host| host.contexts.remove(&root));
+        self.state.borrow_mut().own.rules.context_gone(vm, root);
+    }
+
+    fn sweep(&self) {
+        for vm_id in self.plugins.borrow_mut().sweep() {
+            self.state.borrow_mut().own.forget(&vm_id);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The network between Envoy and the two servers: rules per cluster over the stateful fakes.
 
+use crate::pool::{Limits, Place, User};
 use crate::random::Random;
 use crate::state::{Event, MILLISECOND, State};
 use crate::vm::VmId;
@@ -8,6 +9,9 @@ use std::collections::BTreeMap;
 
 /// `http.async_response_buffer_limit`: a larger answer is a reset after its headers.
 const MOST_ANSWER: usize = 32 << 20;
+
+/// The cluster that requests for artifacts go to: the shipped configuration's.
+pub(crate) const ROUTED: &str = "testkube";
 
 /// What one cluster does to calls.
 #[derive(Clone, Debug)]
@@ -22,12 +26,14 @@ pub struct Rule {
     pub ways: Vec<Way>,
     /// Whether Envoy knows the cluster (BadArgument if not).
     pub is_known: bool,
+    /// Its circuit breakers.
+    pub limits: Limits,
 }
 
-/// How a call fails on its way.
+/// How a call, or a request for an artifact, fails on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Refused at once (no healthy host, circuit breaker): InternalFailure, and no callback.
+    /// Refused at once, as where no host is healthy: InternalFailure, and no callback.
     Refused,
     /// No connection: Envoy's own 503; the server knows nothing of it.
     NoConnection,
@@ -61,12 +67,14 @@ impl Default for Rule {
             fails: 0,
             ways: Way::ALL.into(),
             is_known: true,
+            limits: Limits::default(),
         }
     }
 }
 
 /// A call that the module wants to make.
 pub(crate) struct Outgoing {
+    pub(crate) process: u32,
     pub(crate) vm: VmId,
     pub(crate) thread: usize,
     pub(crate) root: u32,
@@ -98,12 +106,37 @@ pub(crate) struct Call {
     pub(crate) from_upstream: bool,
 }
 
+impl Call {
+    /// When its timeout comes, if it has one.
+    fn ends(&self) -> u64 {
+        self.started.saturating_add(match self.outgoing.timeout {
+            0 => u64::MAX / 2,
+            timeout => timeout,
+        })
+    }
+}
+
+/// A request of a client's that goes on to its route.
+pub(crate) struct OnItsWay {
+    pub(crate) request: Request,
+    pub(crate) way: Option<Way>,
+}
+
+/// What Envoy can say of it at once.
+pub(crate) enum Routed {
+    Sent,
+    Overloaded,
+    NoConnection,
+}
+
 /// Clusters, servers, calls under way.
 pub(crate) struct Network {
     pub(crate) testkube: Testkube,
     pub(crate) azure: AzureDevOps,
     pub(crate) rules: BTreeMap<String, Rule>,
     pub(crate) calls: BTreeMap<u64, Call>,
+    /// Requests that go on to their route and have not arrived yet, by stream.
+    pub(crate) routed: BTreeMap<u64, OnItsWay>,
     /// A text in an answer that no VM survives.
     pub(crate) poison: Option<String>,
     last_call: u64,
@@ -112,7 +145,15 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new(testkube: Testkube, azure: AzureDevOps) -> Network {
         let rules = ["testkube", "azure-devops"].map(|name| (name.to_string(), Rule::default()));
-        Network { testkube, azure, rules: rules.into(), calls: BTreeMap::new(), poison: None, last_call: 0 }
+        Network {
+            testkube,
+            azure,
+            rules: rules.into(),
+            calls: BTreeMap::new(),
+            routed: BTreeMap::new(),
+            poison: None,
+            last_call: 0,
+        }
     }
 
     /// A server answers.
@@ -123,8 +164,9 @@ impl Network {
         }
     }
 
-    pub(crate) fn in_flight(&self) -> usize {
-        self.calls.len()
+    /// The calls that a process waits for.
+    pub(crate) fn in_flight(&self, process: u32) -> usize {
+        self.calls.values().filter(|call| call.outgoing.process == process).count()
     }
 }
 
@@ -151,10 +193,10 @@ impl State {
                 way.map(|way| format!(" [{way:?}]")).unwrap_or_default(),
             ),
         );
-        self.rules.call_starts(self.now, &outgoing);
+        self.own.rules.call_starts(self.now, &outgoing);
         if way == Some(Way::Refused) {
             self.counts.add("call: Refused");
-            self.rules.call_refused(&outgoing);
+            self.own.rules.call_refused(&outgoing);
             return Dispatch::Refused;
         }
         if !outgoing.request.body.is_empty() || outgoing.request.method != "GET" {
@@ -166,13 +208,36 @@ impl State {
             .request
             .header("x-envoy-internal", "true")
             .header("x-envoy-expected-rq-timeout-ms", &expected);
+        let number = self.network.last_call + 1;
+        let (started, thread, cluster) = (self.now, outgoing.thread, outgoing.cluster.clone());
+        let timeout = outgoing.timeout;
+        let place = self.place(&cluster, User::Call(number), thread);
+        // The client's own 503 comes before the call has a name: nobody is called back (`AsyncClientImpl::send`).
+        if place == Place::Overflow {
+            self.own.rules.call_refused(&outgoing);
+            return Dispatch::Refused;
+        }
+        self.network.last_call = number;
+        let call = Call { outgoing, started, way, back: 0, answer: None, from_upstream: false };
+        self.network.calls.insert(number, call);
+        match place {
+            Place::Goes => self.send(number),
+            _ if timeout > 0 => self.after(timeout, Event::CallWaited { call: number }),
+            _ => {}
+        }
+        Dispatch::Sent
+    }
+
+    /// A call has its connection.
+    pub(crate) fn send(&mut self, number: u64) {
+        let Some(call) = self.network.calls.get(&number) else { return };
+        let rule = self.network.rules.get(&call.outgoing.cluster).cloned().unwrap_or_default();
+        let (way, thread, ends) = (call.way, call.outgoing.thread, call.ends());
         let there = rule.latency + self.random.below(rule.jitter);
         let back = rule.latency + self.random.below(rule.jitter);
-        self.network.last_call += 1;
-        let number = self.network.last_call;
-        let (started, thread, timeout) = (self.now, outgoing.thread, outgoing.timeout);
-        let call = Call { outgoing, started, way, back, answer: None, from_upstream: false };
-        self.network.calls.insert(number, call);
+        if let Some(call) = self.network.calls.get_mut(&number) {
+            call.back = back;
+        }
         match way {
             Some(Way::NoConnection) => {
                 self.network.settle(number, 503);
@@ -180,11 +245,66 @@ impl State {
             }
             Some(Way::LostRequest) => {
                 self.network.settle(number, 504);
-                self.after(timeout, Event::CallDone { thread, call: number });
+                self.at(ends, Event::CallDone { thread, call: number });
             }
             _ => self.after(there, Event::Arrive { call: number }),
         }
-        Dispatch::Sent
+    }
+
+    /// A call's timeout comes while it waits for a connection.
+    pub(crate) fn call_waited(&mut self, number: u64) {
+        let Some(call) = self.network.calls.get(&number) else { return };
+        let (cluster, thread) = (call.outgoing.cluster.clone(), call.outgoing.thread);
+        if self.is_waiting(&cluster, User::Call(number)) {
+            self.release(&cluster, User::Call(number));
+            self.network.settle(number, 504);
+            self.after(0, Event::CallDone { thread, call: number });
+        }
+    }
+
+    /// A call has waited for a connection and may not use it: `max_requests` is reached.
+    pub(crate) fn overflows(&mut self, number: u64) {
+        self.network.settle(number, 503);
+        if let Some(call) = self.network.calls.get_mut(&number) {
+            call.answer = call.answer.take().map(|answer| answer.header("x-envoy-overloaded", "true"));
+            let thread = call.outgoing.thread;
+            self.after(0, Event::CallDone { thread, call: number });
+        }
+    }
+
+    /// A request of a client's goes on to its route.
+    pub(crate) fn route(&mut self, stream: u64, thread: usize, request: Request) -> Routed {
+        let rule = self.network.rules.get(ROUTED).cloned().unwrap_or_default();
+        let way = self.random.once_in(rule.fails).then(|| self.random.one_of(&rule.ways));
+        if way == Some(Way::Refused) {
+            return Routed::NoConnection;
+        }
+        match self.place(ROUTED, User::Stream(stream), thread) {
+            Place::Overflow => return Routed::Overloaded,
+            place => {
+                self.network.routed.insert(stream, OnItsWay { request, way });
+                if place == Place::Goes {
+                    self.send_routed(stream);
+                }
+            }
+        }
+        Routed::Sent
+    }
+
+    /// It has its connection.
+    pub(crate) fn send_routed(&mut self, stream: u64) {
+        let rule = self.network.rules.get(ROUTED).cloned().unwrap_or_default();
+        let there = rule.latency + self.random.below(rule.jitter);
+        match self.network.routed.get(&stream).and_then(|routed| routed.way) {
+            Some(Way::LostRequest) => {}
+            _ => self.after(there, Event::StreamArrives { stream }),
+        }
+    }
+
+    /// A client's request has its answer, or needs none any more.
+    pub(crate) fn routed_ends(&mut self, stream: u64) {
+        self.network.routed.remove(&stream);
+        self.release(ROUTED, User::Stream(stream));
     }
 
     /// A request reaches its server.
@@ -193,17 +313,14 @@ impl State {
         let Some(call) = self.network.calls.get(&number) else { return };
         let (cluster, request) = (call.outgoing.cluster.clone(), call.outgoing.request.clone());
         let (way, back, thread) = (call.way, call.back, call.outgoing.thread);
-        let ends = call.started.saturating_add(match call.outgoing.timeout {
-            0 => u64::MAX / 2,
-            timeout => timeout,
-        });
+        let ends = call.ends();
         if cluster == "testkube" {
             for (name, value) in &request.headers {
-                self.rules.scan(self.now, name, value);
+                self.own.rules.scan(self.now, name, value);
             }
-            self.rules.scan(self.now, "a call to Testkube", request.target.as_bytes());
+            self.own.rules.scan(self.now, "a call to Testkube", request.target.as_bytes());
         }
-        self.rules.scan(self.now, "a call's path", request.target.as_bytes());
+        self.own.rules.scan(self.now, "a call's path", request.target.as_bytes());
         let reply = self.network.handle(&cluster, now, &request);
         self.trace.line(self.now, format_args!("{cluster} gets call {number}: {:?}", reply.status()));
         let (wait, outcome) = outcome(reply);

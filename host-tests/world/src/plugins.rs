@@ -2,8 +2,11 @@
 
 use crate::module::Code;
 use crate::vm::VmId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
+
+/// The variables that a VM sees.
+pub(crate) type Environment = Rc<BTreeMap<String, String>>;
 
 /// What a listener's filter says.
 #[derive(Clone)]
@@ -12,10 +15,47 @@ pub(crate) struct Filter {
     pub(crate) name: String,
     /// The plugin's configuration.
     pub(crate) configuration: Rc<Vec<u8>>,
-    /// The code, and with it the VM key.
+    /// The space that shared data and queues live in, and a part of the VM key.
+    pub(crate) vm_id: String,
+    /// The code, another part of it.
     pub(crate) code: Code,
+    pub(crate) environment: Environment,
+    /// Whether the environment belongs to the VM key: since Envoy 1.39 (envoy#44563).
+    pub(crate) environment_in_key: bool,
     /// Whether body callbacks run while the stream is paused at its headers (Envoy ≥ 1.35).
     pub(crate) allow_on_headers_stop_iteration: bool,
+}
+
+impl Filter {
+    pub(crate) fn vm_key(&self) -> VmKey {
+        let environment = self.environment_in_key.then(|| self.environment.clone());
+        VmKey { vm_id: self.vm_id.clone(), code: self.code.version, environment }
+    }
+
+    /// Envoy's has the plugin's name, the listener's direction and metadata, and the configuration.
+    pub(crate) fn plugin_key(&self, listener: &str) -> PluginKey {
+        (self.vm_key(), format!("{}|{listener}", self.name), self.configuration.clone())
+    }
+}
+
+/// Same key, same VM on a thread, even for different plugins.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct VmKey {
+    pub(crate) vm_id: String,
+    pub(crate) code: u32,
+    pub(crate) environment: Option<Environment>,
+}
+
+pub(crate) type PluginKey = (VmKey, String, Rc<Vec<u8>>);
+
+/// The VM on the main thread that all others of its key are clones of.
+pub(crate) struct Base {
+    /// A clone sees the environment of its base, whatever the filter says by then (envoy#40881).
+    pub(crate) environment: Environment,
+    /// What a canary said to a configuration: it does not run again, whatever it said.
+    pub(crate) canaried: BTreeMap<PluginKey, bool>,
+    /// A configuration failed on a thread that the canary had taken: later pushes are refused for ever (envoy#43751).
+    pub(crate) is_failed: bool,
 }
 
 /// A root context on one thread.
@@ -34,37 +74,33 @@ pub(crate) enum OnThread {
 /// A plugin: one root context on each thread.
 pub(crate) struct Plugin {
     pub(crate) filter: Filter,
-    /// Plugin name, direction (here: the listener) and configuration.
     pub(crate) key: PluginKey,
     /// How many listeners, draining ones included, hold it.
     pub(crate) holders: usize,
     pub(crate) on: Vec<OnThread>,
+    /// When it was made on a thread, or was last to be made there.
+    pub(crate) last_load: Vec<u64>,
 }
-
-pub(crate) type PluginKey = (u32, String, Rc<Vec<u8>>);
 
 /// One version of a listener.
 pub(crate) struct Generation {
+    pub(crate) listener: String,
     pub(crate) plugin: usize,
     pub(crate) is_drained: bool,
 }
 
-/// All of it.
+/// All of one process.
 #[derive(Default)]
 pub(crate) struct Plugins {
     pub(crate) all: Vec<Plugin>,
     pub(crate) generations: Vec<Generation>,
     /// The newest generation of each listener.
     pub(crate) newest: BTreeMap<String, usize>,
-    /// The plugin that a listener's new requests go to, on each thread.
+    /// The generation that takes a listener's new connections, on each thread.
     pub(crate) serving: BTreeMap<(String, usize), usize>,
-    /// Configurations that a canary has taken, by code version: it does not run again for those.
-    pub(crate) canaried: BTreeSet<PluginKey>,
-    /// Base VMs whose configuration failed on a thread: later pushes are refused for ever (envoy#43751).
-    pub(crate) failed: BTreeSet<u32>,
-    /// The VM of each thread and VM key, and when it was made.
-    pub(crate) vms: BTreeMap<(usize, u32), (VmId, u64)>,
-    pub(crate) last_vm: u32,
+    pub(crate) bases: BTreeMap<VmKey, Base>,
+    /// The VM of each thread and VM key.
+    pub(crate) vms: BTreeMap<(usize, VmKey), VmId>,
 }
 
 impl Plugins {
@@ -73,18 +109,20 @@ impl Plugins {
         self.all.iter().position(|plugin| plugin.holders > 0 && plugin.key == *key)
     }
 
-    pub(crate) fn new_vm(&mut self) -> VmId {
-        self.last_vm += 1;
-        VmId(self.last_vm)
+    /// The root contexts in a VM.
+    pub(crate) fn on_vm(&mut self, vm: VmId) -> impl Iterator<Item = &mut OnThread> {
+        let all = self.all.iter_mut().flat_map(|plugin| plugin.on.iter_mut());
+        all.filter(move |on| matches!(on, OnThread::Living { vm: other, .. } if *other == vm))
     }
 
-    /// The plugin whose root context this is.
-    pub(crate) fn on_vm(&mut self, vm: VmId) -> impl Iterator<Item = (usize, &mut OnThread)> {
-        self.all.iter_mut().enumerate().flat_map(move |(i, plugin)| {
-            plugin.on.iter_mut().filter_map(move |on| match on {
-                OnThread::Living { vm: other, .. } if *other == vm => Some((i, on)),
-                _ => None,
-            })
-        })
+    /// Takes away the base VMs that nobody holds any more; the vm_ids that are gone with them.
+    pub(crate) fn sweep(&mut self) -> Vec<String> {
+        let Plugins { all, vms, bases, .. } = self;
+        let before: Vec<String> = bases.keys().map(|key| key.vm_id.clone()).collect();
+        bases.retain(|key, _| {
+            all.iter().any(|plugin| plugin.holders > 0 && plugin.key.0 == *key)
+                || vms.keys().any(|(_, other)| other == key)
+        });
+        before.into_iter().filter(|vm_id| bases.keys().all(|key| key.vm_id != *vm_id)).collect()
     }
 }

@@ -1,8 +1,10 @@
 //! The Envoy process: threads, VMs, plugins, and the loop that lets time pass.
 
 use crate::host::{Context, Deferred, Host, Pairs};
-use crate::module::Code;
-use crate::plugins::{OnThread, Plugins};
+use crate::own::Own;
+use crate::plugins::{Filter, OnThread, Plugins};
+use crate::pool::User;
+use crate::queues::Registrant;
 use crate::rules::{Fate, fate_of};
 use crate::state::{Event, MILLISECOND, SECOND, State};
 use crate::stream::Streams;
@@ -15,15 +17,18 @@ use std::rc::{Rc, Weak};
 /// The main thread.
 pub(crate) const MAIN: usize = 0;
 
-/// A VM is rebuilt at the earliest so long after it was made (`reload_config.backoff`, 1 s by default).
-const RELOAD_BACKOFF: u64 = SECOND;
-
 /// VM memory never shrinks: what it has is what it ever needed.
 const MOST_MEMORY: usize = 48 << 20;
 
+/// A queue has no bound of its own: whoever fills one must empty it.
+const MOST_WAITING: usize = 10_000;
+
 pub(crate) struct Process {
     pub(crate) state: Rc<RefCell<State>>,
+    /// The listeners and plugins of the process whose event runs.
     pub(crate) plugins: RefCell<Plugins>,
+    /// Those of the others.
+    others: RefCell<BTreeMap<u32, Plugins>>,
     pub(crate) streams: RefCell<Streams>,
     pub(crate) settings: Settings,
     vms: RefCell<BTreeMap<VmId, Rc<RefCell<Vm>>>>,
@@ -37,8 +42,12 @@ pub(crate) struct Settings {
     pub(crate) workers: usize,
     pub(crate) drain: u64,
     pub(crate) stream_idle_timeout: u64,
+    /// The `idle_timeout` of the artifacts' route.
+    pub(crate) route_idle_timeout: u64,
+    /// `reload_config.backoff.base_interval`: a fallen VM is rebuilt at the earliest so long after it was made, or up to
+    /// half as long again (`JitteredLowerBoundBackOffStrategy`).
+    pub(crate) reload_backoff: u64,
     pub(crate) buffer_limit: usize,
-    pub(crate) environment: Rc<BTreeMap<String, String>>,
 }
 
 impl Process {
@@ -46,6 +55,7 @@ impl Process {
         Rc::new_cyclic(|me| Process {
             state: Rc::new(RefCell::new(state)),
             plugins: RefCell::default(),
+            others: RefCell::default(),
             streams: RefCell::default(),
             settings,
             vms: RefCell::default(),
@@ -63,8 +73,9 @@ impl Process {
 
     /// Runs the next event that is due until `until`; false: there is none.
     pub(crate) fn step(&self, until: u64) -> bool {
-        let Some(event) = self.state.borrow_mut().next(until) else { return false };
+        let Some((process, event)) = self.state.borrow_mut().next(until) else { return false };
         self.look();
+        let before = self.switch(process);
         match event.thread() {
             None => self.happen(event),
             Some(thread) => {
@@ -75,7 +86,44 @@ impl Process {
                 }
             }
         }
+        self.switch(before);
         true
+    }
+
+    /// Lets another process run, and says which one ran.
+    pub(crate) fn switch(&self, process: u32) -> u32 {
+        let before = self.state.borrow_mut().switch(process);
+        if before != process {
+            let mut others = self.others.borrow_mut();
+            let next = others.remove(&process).unwrap_or_default();
+            others.insert(before, self.plugins.replace(next));
+        }
+        before
+    }
+
+    /// Another process of Envoy with nothing in it yet, which runs from now on; the one that ran before.
+    pub(crate) fn fork(&self) -> u32 {
+        let next = self.state.borrow().process + 1;
+        let before = self.switch(next);
+        let mut state = self.state.borrow_mut();
+        if state.own.threads.is_empty() {
+            state.own = Own::new(self.settings.workers + 1);
+        }
+        before
+    }
+
+    /// `--parent-shutdown-time-s` is over, or a process never came up: all its listeners end at once.
+    pub(crate) fn end_process(&self) {
+        let generations = {
+            let mut plugins = self.plugins.borrow_mut();
+            plugins.newest.clear();
+            plugins.serving.clear();
+            plugins.generations.len()
+        };
+        self.state.borrow_mut().trace_line(format_args!("the process ends"));
+        for generation in 0..generations {
+            self.drained(generation);
+        }
     }
 
     /// A host call of one thread takes so long that others run meanwhile.
@@ -88,7 +136,7 @@ impl Process {
     fn postponed(&self, thread: usize, event: Event) -> Option<Event> {
         let mut state = self.state.borrow_mut();
         let now = state.now;
-        let thread = &mut state.threads[thread];
+        let thread = &mut state.own.threads[thread];
         if thread.is_busy || now < thread.stalled_until {
             thread.backlog.push_back((now, event));
             return None;
@@ -98,21 +146,21 @@ impl Process {
 
     pub(crate) fn begin(&self, thread: usize) {
         let mut state = self.state.borrow_mut();
-        state.threads[thread].is_busy = true;
+        state.own.threads[thread].is_busy = true;
         state.depth += 1;
     }
 
     pub(crate) fn finish(&self, thread: usize) {
         let mut state = self.state.borrow_mut();
         state.depth -= 1;
-        state.threads[thread].is_busy = false;
+        state.own.threads[thread].is_busy = false;
         Process::release(&mut state, thread);
     }
 
     /// One turn of libevent's loop: what sockets brought comes before timers that are due.
     fn release(state: &mut State, thread: usize) {
         let mut waiting: Vec<Event> =
-            state.threads[thread].backlog.drain(..).map(|(_, event)| event).collect();
+            state.own.threads[thread].backlog.drain(..).map(|(_, event)| event).collect();
         waiting.sort_by_key(|event| matches!(event, Event::Tick { .. } | Event::StreamIdle { .. }));
         for event in waiting {
             let now = state.now;
@@ -125,7 +173,7 @@ impl Process {
         let mut state = self.state.borrow_mut();
         let until = state.now + span;
         state.trace_line(format_args!("thread {thread} stalls for {} ms", span / MILLISECOND));
-        state.threads[thread].stalled_until = until;
+        state.own.threads[thread].stalled_until = until;
         state.at(until, Event::Release { thread });
     }
 
@@ -134,24 +182,32 @@ impl Process {
             Event::Tick { vm, context, generation, .. } => self.tick(VmId(vm), context, generation),
             Event::Arrive { call } => self.state.borrow_mut().arrive(call),
             Event::CallDone { call, .. } => self.call_done(call),
-            Event::Configure { thread, plugin } => self.configure(thread, plugin),
-            Event::End { thread, plugin } => self.end(thread, plugin),
-            Event::Drained { generation } => self.drained(usize::try_from(generation).unwrap_or(usize::MAX)),
+            Event::Configure { thread, generation } => self.configure(thread, generation),
+            Event::End { thread, generation } => self.end(thread, generation),
+            Event::Drained { generation } => self.drained(generation),
+            Event::ProcessEnds => self.end_process(),
+            Event::QueueReady { registrant, token } => self.queue_ready(&registrant, token),
             Event::Release { thread } => {
                 let mut state = self.state.borrow_mut();
-                if state.now >= state.threads[thread].stalled_until && !state.threads[thread].is_busy {
+                if state.now >= state.own.threads[thread].stalled_until && !state.own.threads[thread].is_busy
+                {
                     Process::release(&mut state, thread);
                 }
             }
             Event::StreamBegins { thread, stream } => self.stream_begins(thread, stream),
             Event::StreamBody { stream, chunk, .. } => self.stream_body(stream, chunk),
             Event::StreamUpstream { stream, .. } => self.stream_upstream(stream),
+            Event::StreamArrives { stream } => self.stream_arrives(stream),
+            Event::StreamPart { stream, .. } => self.stream_part(stream),
+            Event::StreamOverflows { stream, .. } => self.overloaded(stream),
+            Event::CallWaited { call } => self.state.borrow_mut().call_waited(call),
+            Event::Connected { thread, cluster } => self.state.borrow_mut().connected(thread, &cluster),
             Event::StreamIdle { stream, .. } => self.stream_idle(stream),
             Event::ClientGone { stream, .. } => self.client_gone(stream),
         }
     }
 
-    /// Once a second: the rules that hold all the time.
+    /// Once a second: the rules that hold all the time, in each process.
     fn look(&self) {
         let now = self.state.borrow().now;
         if now < self.next_look.get() {
@@ -162,29 +218,55 @@ impl Process {
             let vms = self.vms.borrow();
             vms.values().filter_map(|vm| vm.try_borrow().ok().map(|vm| vm.memory())).max().unwrap_or(0)
         };
-        let plugins = self.plugins.borrow();
-        let mut state = self.state.borrow_mut();
-        let runs = |thread: usize, state: &State| {
-            now >= state.threads[thread].stalled_until && !state.threads[thread].is_busy
-        };
-        let ticks = plugins.all.iter().any(|plugin| {
-            let on = plugin.on.iter().enumerate();
-            on.filter(|(_, on)| matches!(on, OnThread::Living { .. })).any(|(thread, _)| runs(thread, &state))
-        });
-        let State { rules, shared, network, .. } = &mut *state;
-        rules.each_second(now, shared, ticks, network.in_flight());
         if largest > MOST_MEMORY {
-            state.violation("6", format!("a VM has {largest} bytes of memory"));
+            self.state.borrow_mut().violation("6", format!("a VM has {largest} bytes of memory"));
+        }
+        let others: Vec<u32> = self.state.borrow().others.keys().copied().collect();
+        self.look_at_process();
+        for process in others {
+            let before = self.switch(process);
+            self.look_at_process();
+            self.switch(before);
         }
     }
 
-    pub(crate) fn make_vm(&self, vm: VmId, thread: usize, code: &Code) -> Result<()> {
-        let environment = self.settings.environment.clone();
-        let host = Host::new(self.state.clone(), self.me.clone(), vm, thread, environment);
-        let made = Vm::new(code, thread, host)?;
+    fn look_at_process(&self) {
+        let plugins = self.plugins.borrow();
+        let mut state = self.state.borrow_mut();
+        let now = state.now;
+        let runs = |thread: usize, own: &Own| {
+            now >= own.threads[thread].stalled_until && !own.threads[thread].is_busy
+        };
+        let ticks = plugins.all.iter().any(|plugin| {
+            let on = plugin.on.iter().enumerate();
+            let living = on.filter(|(_, on)| matches!(on, OnThread::Living { .. }));
+            living.map(|(thread, _)| thread).any(|thread| runs(thread, &state.own))
+        });
+        let State { own, network, process, .. } = &mut *state;
+        let waiting = own.queues.waiting();
+        for (_, shared) in &own.spaces {
+            own.rules.each_second(now, shared, ticks, network.in_flight(*process));
+        }
+        if waiting > MOST_WAITING {
+            state.violation("6", format!("{waiting} items wait in shared queues"));
+        }
+    }
+
+    /// A clone of the base VM.
+    pub(crate) fn make_vm(&self, thread: usize, filter: &Filter) -> Result<VmId> {
+        let key = filter.vm_key();
+        let base = self.plugins.borrow().bases.get(&key).map(|base| base.environment.clone());
+        let environment = base.unwrap_or_else(|| filter.environment.clone());
+        let vm = {
+            let mut state = self.state.borrow_mut();
+            state.last_vm += 1;
+            state.counts.add("vm made");
+            VmId(state.last_vm)
+        };
+        let host = Host::new(self.state.clone(), self.me.clone(), vm, key, thread, environment);
+        let made = Vm::new(&filter.code, thread, host)?;
         self.vms.borrow_mut().insert(vm, Rc::new(RefCell::new(made)));
-        self.state.borrow_mut().counts.add("vm made");
-        Ok(())
+        Ok(vm)
     }
 
     /// The root context that serves a plugin's requests on a worker; a fallen VM is rebuilt here and nowhere else
@@ -195,21 +277,15 @@ impl Process {
             OnThread::Living { vm, root } => Some((vm, root)),
             OnThread::Absent => None,
             OnThread::Fallen => {
-                let now = self.state.borrow().now;
-                let fallen_made = self.fallen_made(thread, plugin);
-                if now < fallen_made + RELOAD_BACKOFF {
-                    self.state.borrow_mut().counts.add("vm reload: backoff");
-                    return None;
-                }
-                self.state.borrow_mut().counts.add("vm reload: success");
-                self.make_on_thread(thread, plugin)
+                let last = self.plugins.borrow().all[plugin].last_load[thread];
+                let backoff = self.settings.reload_backoff;
+                let mut state = self.state.borrow_mut();
+                let is_early = state.now < last + backoff + state.random.below(backoff / 2);
+                state.counts.add(if is_early { "vm reload: backoff" } else { "vm reload: success" });
+                drop(state);
+                if is_early { None } else { self.make_on_thread(thread, plugin) }
             }
         }
-    }
-
-    fn fallen_made(&self, thread: usize, plugin: usize) -> u64 {
-        let version = self.plugins.borrow().all[plugin].filter.code.version;
-        self.state.borrow().last_load.get(&(thread, version)).copied().unwrap_or(0)
     }
 
     /// Gives a new context a number in its VM.
@@ -236,7 +312,7 @@ impl Process {
         {
             let mut state = self.state.borrow_mut();
             if !callback.configures()
-                && let Some(at) = state.threads[thread].trap_at.take()
+                && let Some(at) = state.own.threads[thread].trap_at.take()
             {
                 vm.trap_at(at);
             }
@@ -278,6 +354,7 @@ impl Process {
             Deferred::SetTick { .. } => {}
             Deferred::Reply { status, headers, body } => self.local_reply(vm, context, status, headers, body),
             Deferred::ContinueRequest => self.continue_request(vm, context),
+            Deferred::Delete => self.delete(vm, context),
             Deferred::ContinueResponse | Deferred::CloseStream => {
                 self.state.borrow_mut().violation("host", format!("{deferred:?} is not in this host"));
             }
@@ -296,17 +373,11 @@ impl Process {
             }
         }
         let mut plugins = self.plugins.borrow_mut();
-        let versions: Vec<(usize, u32)> =
-            plugins.vms.iter().filter(|(_, (vm, _))| *vm == id).map(|(key, _)| *key).collect();
+        plugins.vms.retain(|_, vm| *vm != id);
         let mut state = self.state.borrow_mut();
-        for key in versions {
-            if let Some((_, made)) = plugins.vms.remove(&key) {
-                state.last_load.insert(key, made);
-            }
-        }
-        for (_, on) in plugins.on_vm(id) {
+        for on in plugins.on_vm(id) {
             if let OnThread::Living { root, .. } = *on {
-                state.rules.context_gone(id, root);
+                state.own.rules.context_gone(id, root);
             }
             *on = OnThread::Fallen;
         }
@@ -327,7 +398,7 @@ impl Process {
             .collect();
         let now = state.now;
         for (_, token) in lost {
-            state.rules.call_ends(now, id, token, Fate::Lost);
+            state.own.rules.call_ends(now, id, token, Fate::Lost);
         }
     }
 
@@ -351,11 +422,23 @@ impl Process {
         }
     }
 
+    /// `getThreadLocalWasm`, then `getContext`: by now another VM may stand there, and the number be another context's.
+    fn queue_ready(&self, registrant: &Registrant, token: u32) {
+        let place = (registrant.thread, registrant.key.clone());
+        let vm = self.plugins.borrow().vms.get(&place).copied();
+        let Some(vm) = vm else { return };
+        let context = registrant.context;
+        if self.with(vm, |host| host.contexts.contains_key(&context)) == Some(true) {
+            self.call(vm, Callback::QueueReady { context, token });
+        }
+    }
+
     /// The callback of a call, if its root context still lives.
     fn call_done(&self, number: u64) {
         let (call, poison) = {
             let mut state = self.state.borrow_mut();
             let Some(call) = state.network.calls.remove(&number) else { return };
+            state.release(&call.outgoing.cluster, User::Call(number));
             let body = call.answer.as_ref().map(|answer| answer.body.as_slice()).unwrap_or_default();
             let poison = state.network.poison.as_ref().is_some_and(|poison| {
                 let body = String::from_utf8_lossy(body);
@@ -369,7 +452,7 @@ impl Process {
         if !lives {
             let mut state = self.state.borrow_mut();
             let now = state.now;
-            return state.rules.call_ends(now, vm, token, Fate::Lost);
+            return state.own.rules.call_ends(now, vm, token, Fate::Lost);
         }
         {
             let mut state = self.state.borrow_mut();
@@ -382,7 +465,7 @@ impl Process {
             state.counts.add(kind);
             if poison {
                 // Effective context, headers, body, two clocks, and the note of who is being read: then it falls.
-                state.threads[call.outgoing.thread].trap_at = Some(TrapAt::HostCall(7));
+                state.own.threads[call.outgoing.thread].trap_at = Some(TrapAt::HostCall(7));
             }
         }
         let (headers, body): (Pairs, Vec<u8>) = match call.answer {
@@ -404,10 +487,10 @@ impl Process {
         {
             let mut state = self.state.borrow_mut();
             let now = state.now;
-            state.rules.call_ends(now, vm, token, fate);
+            state.own.rules.call_ends(now, vm, token, fate);
         }
         if self.call(vm, callback).is_none() {
-            self.state.borrow_mut().rules.call_unread(vm, token);
+            self.state.borrow_mut().own.rules.call_unread(vm, token);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What the whole process shares, and the clock: everything but the VMs themselves.
 
 use crate::network::Network;
+use crate::own::Own;
+use crate::queues::Registrant;
 use crate::random::Random;
-use crate::rules::Rules;
-use crate::shared_data::SharedData;
 use crate::trace::Trace;
 use crate::vm::TrapAt;
 use std::collections::{BTreeMap, VecDeque};
@@ -76,15 +76,22 @@ pub(crate) enum Event {
     Tick { thread: usize, vm: u32, context: u32, generation: u64 },
     Arrive { call: u64 },
     CallDone { thread: usize, call: u64 },
-    Configure { thread: usize, plugin: usize },
-    End { thread: usize, plugin: usize },
-    Drained { generation: u64 },
+    Configure { thread: usize, generation: usize },
+    End { thread: usize, generation: usize },
+    Drained { generation: usize },
+    QueueReady { registrant: Registrant, token: u32 },
     StreamBegins { thread: usize, stream: u64 },
     StreamBody { thread: usize, stream: u64, chunk: usize },
     StreamUpstream { thread: usize, stream: u64 },
     StreamIdle { thread: usize, stream: u64 },
+    StreamArrives { stream: u64 },
+    StreamPart { thread: usize, stream: u64 },
+    StreamOverflows { thread: usize, stream: u64 },
     ClientGone { thread: usize, stream: u64 },
+    CallWaited { call: u64 },
+    Connected { thread: usize, cluster: String },
     Release { thread: usize },
+    ProcessEnds,
 }
 
 impl Event {
@@ -100,8 +107,17 @@ impl Event {
             | StreamBody { thread, .. }
             | StreamUpstream { thread, .. }
             | StreamIdle { thread, .. }
+            | StreamPart { thread, .. }
+            | StreamOverflows { thread, .. }
+            | Connected { thread, .. }
             | ClientGone { thread, .. } => Some(*thread),
-            Arrive { .. } | Drained { .. } | Release { .. } => None,
+            QueueReady { registrant, .. } => Some(registrant.thread),
+            Arrive { .. }
+            | CallWaited { .. }
+            | StreamArrives { .. }
+            | Drained { .. }
+            | Release { .. }
+            | ProcessEnds => None,
         }
     }
 }
@@ -113,10 +129,12 @@ pub(crate) struct State {
     /// How far the process's wall clock is off, in milliseconds.
     pub(crate) skew: i64,
     pub(crate) random: Random,
-    pub(crate) shared: SharedData,
     pub(crate) network: Network,
-    pub(crate) threads: Vec<Thread>,
-    pub(crate) rules: Rules,
+    /// What belongs to the process whose event runs, and which process that is.
+    pub(crate) own: Own,
+    pub(crate) process: u32,
+    /// What belongs to the others.
+    pub(crate) others: BTreeMap<u32, Own>,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
     pub(crate) fuel: BTreeMap<&'static str, u64>,
@@ -124,10 +142,9 @@ pub(crate) struct State {
     /// How many callbacks are on the stack.
     pub(crate) depth: usize,
     pub(crate) log: VecDeque<(u32, String)>,
-    /// When the VM of a thread and code version that fell last was made.
-    pub(crate) last_load: BTreeMap<(usize, u32), u64>,
-    metrics: Vec<(String, i64)>,
-    queue: BTreeMap<(u64, u64), Event>,
+    /// How many VMs were made.
+    pub(crate) last_vm: u32,
+    queue: BTreeMap<(u64, u64), (u32, Event)>,
     sequence: u64,
 }
 
@@ -137,18 +154,17 @@ impl State {
             now: FIRST,
             skew: 0,
             random: Random::new(seed),
-            shared: SharedData::default(),
             network,
-            threads: (0..threads).map(|_| Thread::default()).collect(),
-            rules: Rules::default(),
+            own: Own::new(threads),
+            process: 0,
+            others: BTreeMap::new(),
             trace: Trace::new(trace),
             counts: Counts::default(),
             fuel: BTreeMap::new(),
             interleaving: Interleaving::default(),
             depth: 0,
             log: VecDeque::new(),
-            last_load: BTreeMap::new(),
-            metrics: Vec::new(),
+            last_vm: 0,
             queue: BTreeMap::new(),
             sequence: 0,
         }
@@ -166,7 +182,7 @@ impl State {
 
     pub(crate) fn at(&mut self, time: u64, event: Event) {
         self.sequence += 1;
-        self.queue.insert((time.max(self.now), self.sequence), event);
+        self.queue.insert((time.max(self.now), self.sequence), (self.process, event));
     }
 
     pub(crate) fn after(&mut self, span: u64, event: Event) {
@@ -177,15 +193,31 @@ impl State {
         self.trace.line(self.now, line);
     }
 
-    /// The next event that is due until `time`, with the clock set to it.
-    pub(crate) fn next(&mut self, until: u64) -> Option<Event> {
+    /// Lets another process run, and says which one ran. Whatever is put in the queue belongs to the one that runs.
+    pub(crate) fn switch(&mut self, process: u32) -> u32 {
+        let before = self.process;
+        if before != process {
+            let next = self.others.remove(&process).unwrap_or_default();
+            self.others.insert(before, std::mem::replace(&mut self.own, next));
+            self.process = process;
+        }
+        before
+    }
+
+    /// Every process that there is or was, the running one first.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &Own> {
+        std::iter::once(&self.own).chain(self.others.values())
+    }
+
+    /// The next event that is due until `time` and the process that it belongs to, with the clock set to it.
+    pub(crate) fn next(&mut self, until: u64) -> Option<(u32, Event)> {
         let (time, _) = *self.queue.keys().next()?;
         if time > until {
             return None;
         }
-        let (_, event) = self.queue.pop_first()?;
+        let (_, next) = self.queue.pop_first()?;
         self.now = self.now.max(time);
-        Some(event)
+        Some(next)
     }
 
     pub(crate) fn random_bytes(&mut self, size: usize) -> Vec<u8> {
@@ -218,7 +250,7 @@ impl State {
                 self.now,
                 format_args!("thread {thread} stalls in {callback} for {} s", pause / SECOND),
             );
-            self.rules.stalled(thread, self.now + pause);
+            self.own.rules.stalled(thread, self.now + pause);
             return Some(pause);
         }
         if self.random.once_in(short) {
@@ -241,9 +273,9 @@ impl State {
         self.log.push_back((level, line.to_string()));
     }
 
-    pub(crate) fn set_shared(&mut self, key: &[u8], value: &[u8], cas: u32) -> bool {
-        self.rules.scan_key(self.now, key);
-        let written = self.shared.set(key, value, cas);
+    pub(crate) fn set_shared(&mut self, space: usize, key: &[u8], value: &[u8], cas: u32) -> bool {
+        self.own.rules.scan_key(self.now, key);
+        let written = self.own.spaces[space].1.set(key, value, cas);
         if !written {
             self.counts.add("fault: CasMismatch");
         }
@@ -252,10 +284,10 @@ impl State {
 
     pub(crate) fn define_metric(&mut self, name: &str) -> u32 {
         self.scan("a metric's name", name.as_bytes());
-        let known = self.metrics.iter().position(|(n, _)| n == name);
+        let known = self.own.metrics.iter().position(|(n, _)| n == name);
         let index = known.unwrap_or_else(|| {
-            self.metrics.push((name.to_string(), 0));
-            self.metrics.len() - 1
+            self.own.metrics.push((name.to_string(), 0));
+            self.own.metrics.len() - 1
         });
         // The kind is in the two low bits; counters have 0.
         u32::try_from(index + 1).unwrap_or(u32::MAX) << 2
@@ -263,7 +295,7 @@ impl State {
 
     pub(crate) fn increment_metric(&mut self, id: u32, by: i64) -> bool {
         let index = usize::try_from(id >> 2).ok().and_then(|n| n.checked_sub(1));
-        match index.and_then(|index| self.metrics.get_mut(index)) {
+        match index.and_then(|index| self.own.metrics.get_mut(index)) {
             Some((_, value)) => {
                 *value += by;
                 true
@@ -273,17 +305,17 @@ impl State {
     }
 
     pub(crate) fn metric(&self, name: &str) -> i64 {
-        self.metrics.iter().find(|(n, _)| n == name).map_or(0, |(_, value)| *value)
+        self.own.metrics.iter().find(|(n, _)| n == name).map_or(0, |(_, value)| *value)
     }
 
     /// Rule 5: no secret in what leaves the module.
     pub(crate) fn scan(&mut self, place: &str, bytes: &[u8]) {
-        self.rules.scan(self.now, place, bytes);
+        self.own.rules.scan(self.now, place, bytes);
     }
 
     pub(crate) fn violation(&mut self, rule: &'static str, text: String) {
         self.trace.line(self.now, format_args!("VIOLATION of rule {rule}: {text}"));
-        self.rules.violation(self.now, rule, text);
+        self.own.rules.violation(self.now, rule, text);
     }
 
     /// A crash was injected in this host call.

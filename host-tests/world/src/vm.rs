@@ -25,6 +25,7 @@ pub(crate) enum Callback {
     RequestBody { context: u32, size: u32, end: bool },
     ResponseHeaders { context: u32, headers: u32, end: bool },
     ResponseBody { context: u32, size: u32, end: bool },
+    QueueReady { context: u32, token: u32 },
     Done { context: u32 },
     Log { context: u32 },
     Delete { context: u32 },
@@ -72,6 +73,7 @@ struct Exports {
     request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
     response_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
     response_body: Option<TypedFunc<(u32, u32, u32), u32>>,
+    queue_ready: Option<TypedFunc<(u32, u32), ()>>,
     done: Option<TypedFunc<u32, u32>>,
     log: Option<TypedFunc<u32, ()>>,
     delete: Option<TypedFunc<u32, ()>>,
@@ -180,6 +182,7 @@ impl Vm {
             ResponseBody { context, size, end } => {
                 answer(&exports.response_body, store, (context, size, end.into()), 0)
             }
+            QueueReady { context, token } => nothing(&exports.queue_ready, store, (context, token)),
             Done { context } => answer(&exports.done, store, context, 1),
             Log { context } => nothing(&exports.log, store, context),
             Delete { context } => nothing(&exports.delete, store, context),
@@ -200,6 +203,7 @@ impl Callback {
             | RequestBody { context, .. }
             | ResponseHeaders { context, .. }
             | ResponseBody { context, .. }
+            | QueueReady { context, .. }
             | Done { context }
             | Log { context }
             | Delete { context } => context,
@@ -225,6 +229,7 @@ impl Callback {
             RequestBody { .. } => "request_body",
             ResponseHeaders { .. } => "response_headers",
             ResponseBody { .. } => "response_body",
+            QueueReady { .. } => "queue_ready",
             Done { .. } => "done",
             Log { .. } => "log",
             Delete { .. } => "delete",
@@ -244,6 +249,7 @@ impl Exports {
             request_body: export(instance, store, "proxy_on_request_body"),
             response_headers: export(instance, store, "proxy_on_response_headers"),
             response_body: export(instance, store, "proxy_on_response_body"),
+            queue_ready: export(instance, store, "proxy_on_queue_ready"),
             done: export(instance, store, "proxy_on_done"),
             log: export(instance, store, "proxy_on_log"),
             delete: export(instance, store, "proxy_on_delete"),

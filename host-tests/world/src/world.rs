@@ -1,116 +1,43 @@
 //! A world: one Envoy process with the module in it, the two servers, and the clock, as a test drives them.
 
-use crate::module::Code;
-use crate::network::{Network, Rule};
-use crate::pipeline::{PROJECT, Pipeline, USER, password};
+use crate::network::Rule;
+use crate::pipeline::{PROJECT, Pipeline};
 use crate::plugins::Filter;
-use crate::process::{Process, Settings};
+use crate::process::Process;
 use crate::rules::{MARK, Violation, check_name};
+use crate::setup::LISTENER;
 use crate::state::{Counts, Event, Interleaving, MILLISECOND, SECOND, START, State};
-use crate::stream::Answer;
+use crate::stream::{Answer, By};
 use crate::vm::TrapAt;
 use anyhow::{Result, ensure};
-use fakes::{AzureDevOps, Build, Database, Request, Stage, Testkube};
+use fakes::{AzureDevOps, Build, Request, Stage, Testkube};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-
-/// The listener that every world begins with.
-pub const LISTENER: &str = "testrelay";
-
-/// What a world is made of.
-pub struct Setup {
-    /// The seed of everything that is left to chance.
-    pub seed: u64,
-    /// Workers beside the main thread.
-    pub workers: usize,
-    /// How long an old listener drains, in microseconds (Envoy: 600 s by default).
-    pub drain: u64,
-    /// Envoy's `stream_idle_timeout`, in microseconds; the shipped configuration has 30 s.
-    pub stream_idle_timeout: u64,
-    /// `per_connection_buffer_limit_bytes`; 1 MiB by default.
-    pub buffer_limit: usize,
-    /// `allow_on_headers_stop_iteration`.
-    pub allow_on_headers_stop_iteration: bool,
-    /// The plugin's configuration, as JSON.
-    pub configuration: String,
-    /// Listeners besides [`LISTENER`] with the same plugin: each is another plugin key.
-    pub more_listeners: Vec<String>,
-    /// The code; the module under test if none is given.
-    pub code: Option<Code>,
-    /// How often threads run in each other's midst.
-    pub interleaving: Interleaving,
-    /// Whether the trace is kept.
-    pub trace: bool,
-}
-
-impl Setup {
-    /// One worker, the shipped configuration's bounds, a quiet network.
-    pub fn new(seed: u64) -> Setup {
-        Setup {
-            seed,
-            workers: 1,
-            drain: 600 * SECOND,
-            stream_idle_timeout: 30 * SECOND,
-            buffer_limit: 1 << 20,
-            allow_on_headers_stop_iteration: true,
-            configuration: configuration(0),
-            more_listeners: Vec::new(),
-            code: None,
-            interleaving: Interleaving::default(),
-            trace: false,
-        }
-    }
-
-    /// Boots the process: canary, main thread, workers.
-    ///
-    /// # Errors
-    /// There is no module, or it refuses the configuration.
-    pub fn start(self) -> Result<World> {
-        let code = match self.code {
-            Some(code) => code,
-            None => Code::testrelay()?,
-        };
-        let network = Network::new(Testkube::new(Database::Postgres), AzureDevOps::new("/fabrikam"));
-        let mut state = State::new(self.seed, self.workers + 1, network, self.trace);
-        state.interleaving = self.interleaving;
-        let environment = BTreeMap::from([
-            ("TESTRELAY_PASSWORD".to_string(), password()),
-            ("TESTRELAY_BEARER".to_string(), format!("bearer-{MARK}-5b0e")),
-        ]);
-        let settings = Settings {
-            workers: self.workers,
-            drain: self.drain,
-            stream_idle_timeout: self.stream_idle_timeout,
-            buffer_limit: self.buffer_limit,
-            environment: Rc::new(environment),
-        };
-        let filter = Filter {
-            name: "testrelay".into(),
-            configuration: Rc::new(self.configuration.into_bytes()),
-            code,
-            allow_on_headers_stop_iteration: self.allow_on_headers_stop_iteration,
-        };
-        let listeners = std::iter::once(LISTENER.to_string()).chain(self.more_listeners).collect();
-        let process = Process::new(state, settings);
-        let world = World { process, filter, listeners, seed: self.seed };
-        for listener in &world.listeners {
-            let taken = world.process.load(listener, world.filter.clone(), true)?;
-            ensure!(taken, "the module refuses its configuration:\n{}", world.log().join("\n"));
-        }
-        world.process.run_until(world.now() + 10 * MILLISECOND);
-        Ok(world)
-    }
-}
 
 /// One Envoy process and everything around it.
 pub struct World {
     process: Rc<Process>,
-    filter: Filter,
-    listeners: Vec<String>,
+    /// What each listener has now.
+    filters: Vec<(String, Filter)>,
     seed: u64,
 }
 
 impl World {
+    pub(crate) fn new(process: Rc<Process>, filters: Vec<(String, Filter)>, seed: u64) -> World {
+        World { process, filters, seed }
+    }
+
+    /// Loads every listener into the present process. False: the module refuses a configuration.
+    pub(crate) fn boot(&mut self) -> Result<bool> {
+        for (listener, filter) in &self.filters {
+            if !self.process.load(listener, filter.clone(), true)? {
+                return Ok(false);
+            }
+        }
+        self.process.run_until(self.now() + 10 * MILLISECOND);
+        Ok(true)
+    }
+
     /// The monotonic clock, in microseconds.
     pub fn now(&self) -> u64 {
         self.process.state.borrow().now
@@ -170,7 +97,7 @@ impl World {
     pub fn note_delivery(&mut self, pipeline: &Pipeline) {
         let spec = pipeline.spec();
         let name = check_name(&spec.plan, &spec.job, &spec.task);
-        self.process.state.borrow_mut().rules.delivery(&name);
+        self.process.state.borrow_mut().own.rules.delivery(&name);
     }
 
     /// Sends a request on a new connection, which some worker takes; its body in one piece.
@@ -194,30 +121,59 @@ impl World {
         request: Request,
         chunks: Vec<(u64, Vec<u8>)>,
     ) -> u64 {
-        let stream = self.process.streams.borrow_mut().add(listener, worker, None, request, chunks);
-        self.process.state.borrow_mut().after(0, Event::StreamBegins { thread: worker, stream });
+        let connection = self.connect(listener, worker);
+        self.send_over(connection, request, chunks)
+    }
+
+    /// A connection to a worker, counted from 1. All its requests go to that worker, and to the version of the listener that
+    /// it finds at the first of them, until that version's drain ends.
+    pub fn connect(&mut self, listener: &str, worker: usize) -> u64 {
+        let process = self.process.state.borrow().process;
+        self.process.streams.borrow_mut().connect(process, worker, listener)
+    }
+
+    /// A request over a connection; its body comes in pieces, each so many microseconds after the one before. Over a closed
+    /// one it gets status 0.
+    ///
+    /// # Panics
+    /// There never was such a connection.
+    pub fn send_over(&mut self, connection: u64, request: Request, chunks: Vec<(u64, Vec<u8>)>) -> u64 {
+        let stream = self.process.streams.borrow_mut().add(connection, request, chunks);
+        let stream = stream.expect("a connection that was made");
+        self.to_stream(stream, |thread| Event::StreamBegins { thread, stream });
         stream
     }
 
-    /// A further request on the connection of an earlier one: it stays with the plugin of that while it drains.
+    /// A further request on the connection of an earlier one.
     pub fn send_after(&mut self, earlier: u64, request: Request) -> Option<u64> {
-        let (thread, plugin) = {
-            let streams = self.process.streams.borrow();
-            let stream = streams.all.get(&earlier)?;
-            (stream.thread, stream.plugin)
-        };
+        let connection = self.process.streams.borrow().all.get(&earlier)?.connection;
         let chunks = if request.body.is_empty() { Vec::new() } else { vec![(0, request.body.clone())] };
-        let stream = self.process.streams.borrow_mut().add(LISTENER, thread, plugin, request, chunks);
-        self.process.state.borrow_mut().after(0, Event::StreamBegins { thread, stream });
-        Some(stream)
+        Some(self.send_over(connection, request, chunks))
     }
 
     /// The client of a request goes away.
     pub fn hang_up(&mut self, stream: u64) {
-        let thread = self.process.streams.borrow().all.get(&stream).map(|stream| stream.thread);
-        if let Some(thread) = thread {
-            self.process.state.borrow_mut().after(0, Event::ClientGone { thread, stream });
+        self.to_stream(stream, |thread| Event::ClientGone { thread, stream });
+    }
+
+    /// Something happens to a stream at once, in its process and on its thread.
+    fn to_stream(&self, stream: u64, event: impl FnOnce(usize) -> Event) {
+        let place = {
+            let streams = self.process.streams.borrow();
+            let connection = streams.all.get(&stream).map(|stream| stream.connection);
+            let connection = connection.and_then(|number| streams.connections.get(&number));
+            connection.map(|connection| (connection.process, connection.thread))
+        };
+        if let Some((process, thread)) = place {
+            let before = self.process.switch(process);
+            self.process.state.borrow_mut().after(0, event(thread));
+            self.process.switch(before);
         }
+    }
+
+    /// What a request has got so far of an answer that has not ended.
+    pub fn so_far(&self, stream: u64) -> Option<Answer> {
+        self.process.streams.borrow().all.get(&stream)?.begun.clone()
     }
 
     /// What a request got, if it got anything yet.
@@ -246,7 +202,8 @@ impl World {
                     status: 0,
                     headers: Vec::new(),
                     body: Vec::new(),
-                    by: crate::stream::By::Nobody,
+                    by: By::Nobody,
+                    is_complete: false,
                     at: self.now(),
                 };
             }
@@ -275,7 +232,7 @@ impl World {
 
     /// Lets a thread's VM trap; 0 is the main thread.
     pub fn trap(&mut self, thread: usize, at: TrapAt) {
-        if let Some(thread) = self.process.state.borrow_mut().threads.get_mut(thread) {
+        if let Some(thread) = self.process.state.borrow_mut().own.threads.get_mut(thread) {
             thread.trap_at = Some(at);
         }
     }
@@ -298,55 +255,120 @@ impl World {
         self.process.state.borrow_mut().interleaving = interleaving;
     }
 
-    /// A new configuration for every listener; false where it is refused.
+    /// A new configuration for [`LISTENER`] and every other one with its plugin; false where it is refused.
     ///
     /// # Errors
     /// A VM could not be made.
     pub fn reload(&mut self, configuration: &str) -> Result<bool> {
-        let filter =
-            Filter { configuration: Rc::new(configuration.as_bytes().to_vec()), ..self.filter.clone() };
-        self.change(filter)
+        let first = self.filters.first().map(|(_, filter)| (filter.name.clone(), filter.vm_id.clone()));
+        self.change(|_, filter| {
+            let is_the_first = first.as_ref() == Some(&(filter.name.clone(), filter.vm_id.clone()));
+            is_the_first.then(|| Filter { configuration: Rc::new(configuration.into()), ..filter.clone() })
+        })
     }
 
-    /// New code with the present configuration, for every listener.
+    /// A new configuration for one listener; false where it is refused.
+    ///
+    /// # Errors
+    /// A VM could not be made.
+    pub fn reload_one(&mut self, listener: &str, configuration: &str) -> Result<bool> {
+        self.change(|name, filter| {
+            let is_meant = name == listener;
+            is_meant.then(|| Filter { configuration: Rc::new(configuration.into()), ..filter.clone() })
+        })
+    }
+
+    /// Other environment variables, for every listener. Whether any VM sees them: [`Setup::environment_in_key`](crate::Setup).
+    ///
+    /// # Errors
+    /// A VM could not be made.
+    pub fn change_environment(&mut self, environment: BTreeMap<String, String>) -> Result<bool> {
+        let environment = Rc::new(environment);
+        self.change(|_, filter| Some(Filter { environment: environment.clone(), ..filter.clone() }))
+    }
+
+    /// New code with the present configurations, for every listener.
     ///
     /// # Errors
     /// A VM could not be made.
     pub fn upgrade(&mut self, version: u32) -> Result<bool> {
-        let filter = Filter { code: self.filter.code.clone().version(version), ..self.filter.clone() };
-        self.change(filter)
+        self.change(|_, filter| Some(Filter { code: filter.code.clone().version(version), ..filter.clone() }))
     }
 
-    fn change(&mut self, filter: Filter) -> Result<bool> {
-        for listener in &self.listeners {
-            if !self.process.load(listener, filter.clone(), false)? {
+    /// Loads the listeners that get another filter, up to the first that is refused.
+    fn change(&mut self, change: impl Fn(&str, &Filter) -> Option<Filter>) -> Result<bool> {
+        for (listener, filter) in &mut self.filters {
+            let Some(next) = change(listener, filter) else { continue };
+            if !self.process.load(listener, next.clone(), false)? {
                 return Ok(false);
             }
+            *filter = next;
         }
-        self.filter = filter;
         Ok(true)
     }
 
     /// Takes the filter out of every listener.
     pub fn remove_filter(&mut self) {
-        for listener in &self.listeners {
+        for (listener, _) in &self.filters {
             self.process.unload(listener);
         }
     }
 
-    /// Adds the filter again, as it was last.
+    /// Adds the filters again, as they were last.
     ///
     /// # Errors
     /// A VM could not be made.
     pub fn add_filter(&mut self) -> Result<bool> {
-        self.change(self.filter.clone())
+        self.change(|_, filter| Some(filter.clone()))
+    }
+
+    /// A hot restart: a new process, with empty shared data, stands beside the old one and takes all new connections. The old
+    /// one works on until `--parent-shutdown-time-s`, here in microseconds; then its connections are closed and its contexts
+    /// ended. False: the new process could not start, and the old one stays alone.
+    ///
+    /// What this world says and does from now on concerns the new process; see [`World::on_parent`].
+    ///
+    /// # Errors
+    /// A VM could not be made, or the parent of an earlier restart is still there: Envoy waits for it.
+    pub fn hot_restart(&mut self, parent_shutdown: u64) -> Result<bool> {
+        ensure!(self.parent().is_none(), "the last restart's parent is still there");
+        let old = self.process.fork();
+        self.count("hot restart");
+        if !self.boot()? {
+            self.process.end_process();
+            self.process.switch(old);
+            return Ok(false);
+        }
+        let new = self.process.switch(old);
+        self.process.state.borrow_mut().after(parent_shutdown, Event::ProcessEnds);
+        self.process.switch(new);
+        Ok(true)
+    }
+
+    /// The old process of a hot restart, until it is gone.
+    fn parent(&self) -> Option<u32> {
+        let parent = self.process.state.borrow().process.checked_sub(1)?;
+        let before = self.process.switch(parent);
+        let lives = !self.process.plugins.borrow().newest.is_empty();
+        self.process.switch(before);
+        lives.then_some(parent)
+    }
+
+    /// Does something in the old process of a hot restart: `None` where there is none any more.
+    pub fn on_parent<R>(&mut self, then: impl FnOnce(&mut World) -> R) -> Option<R> {
+        let parent = self.parent()?;
+        let before = self.process.switch(parent);
+        let result = then(self);
+        self.process.switch(before);
+        Some(result)
     }
 
     /// Ends every fault that was arranged and has not struck yet. A wall clock that was set stays as it is.
     pub fn calm(&mut self) {
         let mut state = self.process.state.borrow_mut();
         state.interleaving = Interleaving::default();
-        for thread in &mut state.threads {
+        let State { own, others, .. } = &mut *state;
+        for thread in std::iter::once(own).chain(others.values_mut()).flat_map(|own| &mut own.threads) {
             thread.trap_at = None;
         }
         state.network.testkube.clear_faults();
@@ -365,7 +387,11 @@ impl World {
 
     /// What rules were broken.
     pub fn violations(&self) -> Vec<Violation> {
-        self.process.state.borrow().rules.violations.clone()
+        let state = self.process.state.borrow();
+        let all = state.processes().flat_map(|own| own.rules.violations.iter().cloned());
+        let mut all: Vec<Violation> = all.collect();
+        all.sort_by_key(|violation| violation.at);
+        all
     }
 
     /// Says that a rule was broken.
@@ -377,7 +403,7 @@ impl World {
     pub fn counts(&self) -> Counts {
         let state = self.process.state.borrow();
         let mut counts = state.counts.clone();
-        for (rule, checked) in &state.rules.checked {
+        for (rule, checked) in state.processes().flat_map(|own| &own.rules.checked) {
             *counts.by_name.entry(format!("rule {rule}")).or_default() += checked;
         }
         counts
@@ -395,12 +421,16 @@ impl World {
 
     /// How many keys shared data has, and how many bytes.
     pub fn shared_size(&self) -> (usize, usize) {
-        self.process.state.borrow().shared.size()
+        let state = self.process.state.borrow();
+        let sizes = state.own.spaces.iter().map(|(_, data)| data.size());
+        sizes.fold((0, 0), |(keys, bytes), (more_keys, more_bytes)| (keys + more_keys, bytes + more_bytes))
     }
 
-    /// The value of a key of shared data.
+    /// The value of a key of shared data, in the first vm_id that has it.
     pub fn shared(&self, key: &str) -> Option<Vec<u8>> {
-        self.process.state.borrow().shared.get(key.as_bytes()).map(|(value, _)| value.to_vec())
+        let state = self.process.state.borrow();
+        let mut found = state.own.spaces.iter().filter_map(|(_, data)| data.get(key.as_bytes()));
+        found.next().map(|(value, _)| value.to_vec())
     }
 
     /// The last lines of the log.
@@ -412,17 +442,4 @@ impl World {
     pub fn trace(&self) -> String {
         self.process.state.borrow().trace.text().to_string()
     }
-}
-
-/// The shipped configuration, as the core's tests have it; each `variant` is another one that says the same.
-pub fn configuration(variant: u32) -> String {
-    format!(
-        r#"{{"testkube": {{"cluster": "testkube"}}, "read_body": true, "tag": {{"key": "ado-run"}},
-    "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}],
-    "credentials": [
-      {{"name": "azure-pipelines", "kind": "basic", "username": "{USER}", "secret_env": "TESTRELAY_PASSWORD", "allow": ["checks"]}},
-      {{"name": "pipeline-jobs", "kind": "bearer", "secret_env": "TESTRELAY_BEARER", "allow": ["artifacts"]}}],
-    "checks": {{"max_pending": {}}}}}"#,
-        2_000 + variant
-    )
 }

@@ -1,7 +1,8 @@
 //! Local replies, pauses, ticks, contexts. All that touches a stream takes effect when the callback has returned.
 
 use super::{
-    BAD_ARGUMENT, Deferred, Host, INVALID_MEMORY_ACCESS, OK, begin, deserialized, read, unused, write_u32,
+    BAD_ARGUMENT, Deferred, Host, INVALID_MEMORY_ACCESS, NOT_FOUND, OK, begin, deserialized, read, unused,
+    write_u32,
 };
 use wasmtime::{Caller, Linker, Result};
 
@@ -12,9 +13,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap("env", "proxy_set_effective_context", set_effective_context)?;
     linker.func_wrap("env", "proxy_set_tick_period_milliseconds", set_tick_period)?;
     linker.func_wrap("env", "proxy_get_current_time_nanoseconds", current_time)?;
-    linker.func_wrap("env", "proxy_done", |mut caller: Caller<'_, Host>| {
-        unused::report(&mut caller, "proxy_done")
-    })?;
+    linker.func_wrap("env", "proxy_done", done)?;
     linker.func_wrap("env", "proxy_get_status", |mut caller: Caller<'_, Host>, _: u32, _: u32, _: u32| {
         unused::report(&mut caller, "proxy_get_status")
     })?;
@@ -43,10 +42,10 @@ fn send_local_response(
     };
     let host = caller.data_mut();
     let context = host.effective;
-    if host.stream(context).is_none() {
-        return Ok(BAD_ARGUMENT);
+    // On a root context there is nobody to answer: Envoy says OK and does nothing.
+    if host.stream(context).is_some() {
+        host.deferred.push((context, Deferred::Reply { status, headers, body }));
     }
-    host.deferred.push((context, Deferred::Reply { status, headers, body }));
     Ok(OK)
 }
 
@@ -92,6 +91,21 @@ fn set_tick_period(mut caller: Caller<'_, Host>, period: u32) -> Result<u32> {
     let generation = root.tick_generation;
     host.deferred.push((context, Deferred::SetTick { period, generation }));
     Ok(OK)
+}
+
+/// A root context that answered `on_done` with false has done what it wanted to; it is deleted when the callback returns.
+fn done(mut caller: Caller<'_, Host>) -> Result<u32> {
+    begin(&mut caller, "proxy_done")?;
+    let host = caller.data_mut();
+    let context = host.effective_root();
+    match host.root(context).filter(|root| root.is_pending_done) {
+        Some(root) => {
+            root.is_pending_done = false;
+            host.deferred.push((context, Deferred::Delete));
+            Ok(OK)
+        }
+        None => Ok(NOT_FOUND),
+    }
 }
 
 fn current_time(mut caller: Caller<'_, Host>, at: u32) -> Result<u32> {

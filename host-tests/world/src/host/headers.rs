@@ -28,8 +28,8 @@ impl Host {
     fn map(&mut self, map: u32) -> Option<&mut Pairs> {
         let context = self.effective;
         match map {
-            REQUEST => self.stream(context).map(|stream| &mut stream.request_headers),
-            RESPONSE => self.stream(context).map(|stream| &mut stream.response_headers),
+            REQUEST => self.stream(context).and_then(|stream| stream.request_headers.as_mut()),
+            RESPONSE => self.stream(context).and_then(|stream| stream.response_headers.as_mut()),
             // Where nobody answered, Envoy has no map to ask.
             CALL_RESPONSE => {
                 self.call_response.as_mut().map(|(headers, _)| headers).filter(|headers| !headers.is_empty())

@@ -54,7 +54,9 @@ fn call(
         .extend(others.map(|(name, v)| (String::from_utf8_lossy(name).to_ascii_lowercase(), v.clone())));
     let host = caller.data_mut();
     let next = host.last_token.wrapping_add(4);
+    let process = host.state.borrow().process;
     let outgoing = Outgoing {
+        process,
         vm: host.vm,
         thread: host.thread,
         root: host.effective_root(),

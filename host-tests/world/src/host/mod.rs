@@ -11,11 +11,13 @@ mod metrics;
 mod pairs;
 mod property;
 mod shared_data;
+mod shared_queue;
 mod unused;
 mod wasi;
 
 use pairs::{deserialized, serialized};
 
+use crate::plugins::VmKey;
 use crate::process::Process;
 use crate::state::State;
 use crate::vm::{Callback, TrapAt, VmId};
@@ -28,6 +30,7 @@ pub(crate) const OK: u32 = 0;
 pub(crate) const NOT_FOUND: u32 = 1;
 pub(crate) const BAD_ARGUMENT: u32 = 2;
 pub(crate) const INVALID_MEMORY_ACCESS: u32 = 6;
+pub(crate) const EMPTY: u32 = 7;
 pub(crate) const CAS_MISMATCH: u32 = 8;
 pub(crate) const INTERNAL_FAILURE: u32 = 10;
 pub(crate) const UNIMPLEMENTED: u32 = 12;
@@ -40,7 +43,10 @@ pub(crate) struct Host {
     pub(crate) state: Rc<RefCell<State>>,
     process: Weak<Process>,
     pub(crate) vm: VmId,
+    pub(crate) key: VmKey,
     pub(crate) thread: usize,
+    /// The table of shared data that VMs of this vm_id have in this process.
+    pub(crate) space: usize,
     pub(crate) contexts: BTreeMap<u32, Context>,
     pub(crate) deferred: Vec<(u32, Deferred)>,
     pub(crate) environment: Rc<BTreeMap<String, String>>,
@@ -76,26 +82,39 @@ pub(crate) struct Root {
     pub(crate) tick_period: u32,
     /// Raised whenever its timer is set anew.
     pub(crate) tick_generation: u64,
+    /// It answered `on_done` with false, and goes on until it calls `proxy_done`.
+    pub(crate) is_pending_done: bool,
 }
 
 /// A stream's maps and buffers.
 #[derive(Default)]
 pub(crate) struct Stream {
     pub(crate) root: u32,
-    pub(crate) request_headers: Pairs,
+    /// Until the module lets them go on.
+    pub(crate) request_headers: Option<Pairs>,
     pub(crate) request_body: Option<Vec<u8>>,
-    pub(crate) response_headers: Pairs,
+    /// Inside their callback.
+    pub(crate) response_headers: Option<Pairs>,
     pub(crate) response_body: Option<Vec<u8>>,
 }
 
 /// What takes effect when the callback has returned.
 #[derive(Debug)]
 pub(crate) enum Deferred {
-    Reply { status: u16, headers: Pairs, body: Vec<u8> },
+    Reply {
+        status: u16,
+        headers: Pairs,
+        body: Vec<u8>,
+    },
     ContinueRequest,
     ContinueResponse,
     CloseStream,
-    SetTick { period: u32, generation: u64 },
+    /// A root context that had put its end off.
+    Delete,
+    SetTick {
+        period: u32,
+        generation: u64,
+    },
 }
 
 impl Host {
@@ -103,14 +122,18 @@ impl Host {
         state: Rc<RefCell<State>>,
         process: Weak<Process>,
         vm: VmId,
+        key: VmKey,
         thread: usize,
         environment: Rc<BTreeMap<String, String>>,
     ) -> Host {
+        let space = state.borrow_mut().own.space(&key.vm_id);
         Host {
             state,
             process,
             vm,
+            key,
             thread,
+            space,
             contexts: BTreeMap::new(),
             deferred: Vec::new(),
             environment,
@@ -193,6 +216,7 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
     body::link(linker)?;
     http_call::link(linker)?;
     shared_data::link(linker)?;
+    shared_queue::link(linker)?;
     metrics::link(linker)?;
     property::link(linker)?;
     control::link(linker)?;

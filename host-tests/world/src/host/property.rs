@@ -14,11 +14,11 @@ fn get(mut caller: Caller<'_, Host>, path: u32, path_size: u32, pointer: u32, si
     let Some(path) = text(&caller, path, path_size) else { return Ok(INVALID_MEMORY_ACCESS) };
     let host = caller.data_mut();
     host.state.borrow_mut().scan("a property's path", path.as_bytes());
-    let root = host.effective_root();
+    let (root, vm_id) = (host.effective_root(), host.key.vm_id.clone());
     let value = host.root(root).and_then(|root| match path.as_str() {
         "plugin_name" => Some(root.plugin_name.clone()),
         "plugin_root_id" => Some(root.root_id.clone()),
-        "plugin_vm_id" => Some("testrelay".to_string()),
+        "plugin_vm_id" => Some(vm_id),
         _ => None,
     });
     match value {

@@ -22,7 +22,10 @@ fn get(
     begin(&mut caller, "proxy_get_shared_data")?;
     interlude(&caller, false);
     let Some(key) = slice(&caller, key, key_size) else { return Ok(INVALID_MEMORY_ACCESS) };
-    let found = caller.data().state.borrow().shared.get(key).map(|(value, cas)| (value.to_vec(), cas));
+    let host = caller.data();
+    let state = host.state.borrow();
+    let found = state.own.spaces[host.space].1.get(key).map(|(value, cas)| (value.to_vec(), cas));
+    drop(state);
     match found {
         Some((value, number)) => {
             let written = write_u32(&mut caller, cas, number);
@@ -45,6 +48,7 @@ fn set(
     let (Some(key), Some(value)) = (slice(&caller, key, key_size), slice(&caller, value, value_size)) else {
         return Ok(INVALID_MEMORY_ACCESS);
     };
-    let written = caller.data().state.borrow_mut().set_shared(key, value, cas);
+    let host = caller.data();
+    let written = host.state.borrow_mut().set_shared(host.space, key, value, cas);
     Ok(if written { OK } else { CAS_MISMATCH })
 }

@@ -26,10 +26,6 @@ pub(super) fn link(linker: &mut Linker<Host>) -> Result<()> {
     unused!(linker, "proxy_grpc_send", a, b, c, d);
     unused!(linker, "proxy_grpc_stream", a, b, c, d, e, f, g, h, i);
     unused!(linker, "proxy_grpc_call", a, b, c, d, e, f, g, h, i, j, k, l);
-    unused!(linker, "proxy_dequeue_shared_queue", a, b, c);
-    unused!(linker, "proxy_enqueue_shared_queue", a, b, c);
-    unused!(linker, "proxy_resolve_shared_queue", a, b, c, d, e);
-    unused!(linker, "proxy_register_shared_queue", a, b, c);
     unused!(linker, "proxy_call_foreign_function", a, b, c, d, e, f);
     Ok(())
 }

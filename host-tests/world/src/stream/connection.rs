@@ -1,0 +1,60 @@
+//! Clients' connections: each stays on the worker that took it, and with the version of the listener that took it.
+
+use super::Streams;
+use crate::process::Process;
+
+/// A connection of a client.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) process: u32,
+    pub(crate) thread: usize,
+    pub(crate) listener: String,
+    /// Known once the worker has taken the connection.
+    pub(crate) generation: Option<usize>,
+    pub(crate) is_open: bool,
+}
+
+impl Streams {
+    /// A connection that a worker will find.
+    pub(crate) fn connect(&mut self, process: u32, thread: usize, listener: &str) -> u64 {
+        self.last_connection += 1;
+        let listener = listener.to_string();
+        let connection = Connection { process, thread, listener, generation: None, is_open: true };
+        self.connections.insert(self.last_connection, connection);
+        self.last_connection
+    }
+}
+
+impl Process {
+    /// The version of the listener that a connection belongs to; the first request finds it. `None`: the connection is closed,
+    /// or nobody listens.
+    pub(crate) fn generation_of(&self, connection: u64) -> Option<usize> {
+        let mut streams = self.streams.borrow_mut();
+        let connection = streams.connections.get_mut(&connection).filter(|connection| connection.is_open)?;
+        if connection.generation.is_none() {
+            let place = (connection.listener.clone(), connection.thread);
+            connection.generation = self.plugins.borrow().serving.get(&place).copied();
+        }
+        connection.generation
+    }
+
+    /// A listener's version goes from a thread, and its connections with it; what was being answered there is cut.
+    pub(crate) fn close_connections(&self, thread: usize, generation: usize) {
+        let process = self.state.borrow().process;
+        let open: Vec<u64> = {
+            let mut streams = self.streams.borrow_mut();
+            let Streams { all, connections, .. } = &mut *streams;
+            for connection in connections.values_mut() {
+                let is_meant = (connection.process, connection.thread, connection.generation)
+                    == (process, thread, Some(generation));
+                connection.is_open &= !is_meant;
+            }
+            let is_closed = |number| connections.get(number).is_some_and(|connection| !connection.is_open);
+            let open = all.iter().filter(|(_, stream)| stream.answer.is_none());
+            open.filter(|(_, stream)| is_closed(&stream.connection)).map(|(number, _)| *number).collect()
+        };
+        for number in open {
+            self.cut(number);
+        }
+    }
+}

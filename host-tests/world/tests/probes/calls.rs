@@ -1,0 +1,58 @@
+//! Calls to clusters.
+
+use super::*;
+
+const ASKS: &str = r#"
+  (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 1000))) (i32.const 1))
+  (func (export "proxy_on_tick") (param i32)
+    (drop (call $tick (i32.const 0)))
+    (call $say (call $ask (i32.const 48) (i32.const 7)))
+    (call $say (call $ask (i32.const 32) (i32.const 8))))
+  (func (export "proxy_on_http_call_response") (param $root i32) (param $token i32) (param $headers i32) (param $body i32) (param i32)
+    (call $say (i32.const 100))
+    (call $say (local.get $headers))
+    (call $say (local.get $body))
+    (call $say (call $header (i32.const 6) (i32.const 64) (i32.const 7) (i32.const 700) (i32.const 704)))
+    (if (i32.eq (i32.load (i32.const 704)) (i32.const 3))
+      (then (drop (call $log (i32.const 2) (i32.load (i32.const 700)) (i32.const 3))))))"#;
+
+/// What the probe is told of a call to Testkube's `/health`, after the unknown cluster's BadArgument.
+fn told(way: Option<Way>) -> Vec<String> {
+    let mut world = world_of(ASKS, 0);
+    if let Some(way) = way {
+        world.network("testkube", Rule { fails: 1, ways: vec![way], ..Rule::default() });
+    }
+    world.pass(10 * SECOND);
+    let said = said(&world);
+    assert_eq!(said[0], "2", "an unknown cluster is BadArgument");
+    said[1..].to_vec()
+}
+
+#[test]
+fn a_call_has_five_kinds_of_outcome() {
+    let answer = told(None);
+    assert_eq!(answer[..2], ["0", "100"]);
+    assert_eq!(answer[4..], ["0", "200"]);
+    assert_eq!(told(Some(Way::Refused)), ["10"], "InternalFailure, and no callback");
+    let broken = ["0", "100", "0", "0", "2"];
+    assert_eq!(told(Some(Way::ResetInAnswer)), broken, "no headers, and no map to ask for one");
+    for way in [Way::NoConnection, Way::ResetBeforeAnswer] {
+        assert_eq!(told(Some(way))[4..], ["0", "503"], "{way:?}");
+    }
+    for way in [Way::LostRequest, Way::LostAnswer] {
+        assert_eq!(told(Some(way))[4..], ["0", "504"], "{way:?}");
+    }
+    // Envoy's own answers have no x-envoy-upstream-service-time: one header less.
+    assert_eq!(told(Some(Way::NoConnection))[2], "2");
+    assert_eq!(answer[2], "3");
+}
+
+#[test]
+fn a_timeout_comes_at_its_time() {
+    let mut world = world_of(ASKS, 0);
+    world.network("testkube", Rule { fails: 1, ways: vec![Way::LostAnswer], ..Rule::default() });
+    world.pass(2 * SECOND + 900 * MILLISECOND);
+    assert_eq!(said(&world).len(), 2);
+    world.pass(200 * MILLISECOND);
+    assert!(said(&world).len() > 2);
+}

@@ -1,0 +1,189 @@
+//! Requests of clients.
+
+use super::*;
+
+const PAUSES: &str = r#"
+  (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 60000))) (i32.const 1))
+  (func (export "proxy_on_tick") (param i32))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_request_body") (param $c i32) (param $size i32) (param $end i32) (result i32)
+    (call $say (local.get $size))
+    (if (local.get $end) (then
+      (drop (call $reply (i32.const 202) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1)))))
+    (i32.const 1))"#;
+
+fn post(pieces: &[usize]) -> (fakes::Request, Vec<(u64, Vec<u8>)>) {
+    let chunks = pieces.iter().map(|size| (SECOND, vec![b'x'; *size])).collect();
+    (fakes::Request::new("POST", "/"), chunks)
+}
+
+fn paused(allow: bool) -> World {
+    Setup { code: Some(probe(PAUSES)), allow_on_headers_stop_iteration: allow, ..Setup::new(1) }
+        .start()
+        .unwrap()
+}
+
+#[test]
+fn body_callbacks_run_while_paused_at_headers_only_where_it_is_allowed_and_see_all_so_far() {
+    let mut world = paused(true);
+    let (request, chunks) = post(&[10, 20, 30]);
+    let stream = world.send_in_pieces(LISTENER, request, chunks);
+    assert_eq!(world.wait(stream).status, 202);
+    assert_eq!(said(&world), ["10", "30", "60"]);
+
+    let mut world = paused(false);
+    let (request, chunks) = post(&[10, 20, 30]);
+    let stream = world.send_in_pieces(LISTENER, request, chunks);
+    let began = world.now();
+    assert_eq!(world.wait(stream).by, By::Envoy);
+    assert_eq!((world.now() - began) / SECOND, 33, "the idle timeout, after the last piece");
+    assert!(said(&world).is_empty());
+}
+
+#[test]
+fn a_body_over_the_buffer_is_envoys_413() {
+    let mut world = paused(true);
+    let (request, chunks) = post(&[900_000, 900_000]);
+    let stream = world.send_in_pieces(LISTENER, request, chunks);
+    let answer = world.wait(stream);
+    assert_eq!((answer.status, answer.by), (413, By::Envoy));
+}
+
+#[test]
+fn a_paused_request_of_a_fallen_vm_stays_silent_until_the_idle_timeout() {
+    let mut world = paused(true);
+    let (request, chunks) = post(&[10, 20]);
+    let waiting = world.send_in_pieces(LISTENER, request, chunks.clone());
+    world.pass(100 * MILLISECOND);
+    // Another request on that worker falls, and takes the VM with it.
+    world.trap(1, TrapAt::NextCallback);
+    let (request, _) = post(&[]);
+    let fallen = world.send(request);
+    assert_eq!(world.wait(fallen).status, 503);
+    world.pass(25 * SECOND);
+    assert_eq!(world.answer(waiting), None);
+    assert_eq!(world.wait(waiting).status, 503);
+    // The idle timeout, after the last piece of its body.
+    assert_eq!(world.now() / SECOND, 1_032);
+    assert_eq!(broken(&world), []);
+}
+
+/// Lets every request go on. Says 1 where it can read a header of the request by then in a tick, 2 (BadArgument) where not; for an
+/// answer 10000 more than the size of each piece, and 20000 at the last.
+const PASSES: &str = r#"
+  (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 60000))) (i32.const 1))
+  (func (export "proxy_on_tick") (param i32))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
+  (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+    (call $say (call $header (i32.const 0) (i32.const 192) (i32.const 5) (i32.const 700) (i32.const 704)))
+    (call $say (call $header (i32.const 2) (i32.const 64) (i32.const 7) (i32.const 700) (i32.const 704)))
+    (i32.const 0))
+  (func (export "proxy_on_response_body") (param $c i32) (param $size i32) (param $end i32) (result i32)
+    (call $say (i32.add (local.get $size) (i32.mul (i32.const 10000) (i32.add (local.get $end) (i32.const 1)))))
+    (i32.const 0))
+  (data (i32.const 192) ":path")"#;
+
+/// A world with an artifact of 100 bytes in Testkube, and the request for it.
+fn download(setup: Setup) -> (World, fakes::Request) {
+    let world = Setup { code: Some(probe(PASSES)), ..setup }.start().unwrap();
+    let execution = fakes::execution("a").at(START, fakes::Status::Passed).artifact("a.txt", [b'x'; 100]);
+    let id = world.testkube(|testkube| testkube.add(execution));
+    let path = format!("/v1/test-workflow-executions/{id}/artifacts/a.txt");
+    (world, fakes::Request::new("GET", &path))
+}
+
+/// Testkube's answer in pieces of ten bytes, one each second.
+fn slowly(world: &World) {
+    let fault = fakes::testkube::Fault::Dribble { chunk: 10, millis: 1_000 };
+    world.testkube(|testkube| testkube.fault(fakes::testkube::Route::All, fakes::Span::UntilCleared, fault));
+}
+
+#[test]
+fn a_request_with_a_route_goes_on_and_its_answer_comes_back_piece_by_piece() {
+    let (mut world, request) = download(Setup::new(1));
+    slowly(&world);
+    let stream = world.send(request);
+    world.pass(5_500 * MILLISECOND);
+    let so_far = world.so_far(stream).unwrap();
+    assert_eq!((so_far.status, so_far.body.len(), world.answer(stream)), (200, 50, None));
+    let answer = world.wait(stream);
+    assert_eq!((answer.by, answer.is_complete, answer.body.len()), (By::Upstream, true, 100));
+    let said = said(&world);
+    assert_eq!(said[..3], ["2", "0", "10010"], "the request's headers have gone on, the answer's are there");
+    assert_eq!(said[11..], ["10010", "20000"]);
+    let nowhere = world.ask(fakes::Request::new("GET", "/nowhere"));
+    assert_eq!((nowhere.status, nowhere.by), (404, By::Envoy));
+}
+
+#[test]
+fn a_download_is_cut_at_its_next_piece_where_its_vm_has_fallen() {
+    let (mut world, request) = download(Setup::new(1));
+    slowly(&world);
+    let stream = world.send(request);
+    world.pass(3_500 * MILLISECOND);
+    world.trap(1, TrapAt::NextCallback);
+    assert_eq!(world.ask(fakes::Request::new("GET", "/")).status, 503);
+    // The worker has a new VM long before the download is over, but the stream's context was in the old one.
+    let (answer, at) = (world.wait(stream), world.now());
+    assert_eq!((answer.status, answer.is_complete, answer.body.len()), (200, false, 30));
+    assert!(at < 1_006 * SECOND, "{at}");
+    assert_eq!(broken(&world), []);
+}
+
+#[test]
+fn a_download_goes_on_while_its_listener_drains_and_is_cut_at_the_drains_end() {
+    for (drain, complete, size) in [(20, true, 100), (4, false, 50)] {
+        let (mut world, request) = download(Setup { drain: drain * SECOND, ..Setup::new(1) });
+        slowly(&world);
+        let stream = world.send(request);
+        world.pass(1_500 * MILLISECOND);
+        assert!(world.reload("other").unwrap());
+        let answer = world.wait(stream);
+        assert_eq!(
+            (answer.status, answer.is_complete, answer.body.len()),
+            (200, complete, size),
+            "{drain} s"
+        );
+        assert_eq!(broken(&world), []);
+    }
+}
+
+#[test]
+fn an_upstream_that_breaks_before_its_headers_is_envoys_503_and_after_them_a_cut() {
+    for (way, status, complete) in [
+        (Way::NoConnection, 503, true),
+        (Way::ResetBeforeAnswer, 503, true),
+        (Way::ResetInAnswer, 200, false),
+        (Way::LostAnswer, 504, true),
+    ] {
+        let (mut world, request) = download(Setup::new(1));
+        world.network("testkube", Rule { fails: 1, ways: vec![way], ..Rule::default() });
+        let began = world.now();
+        let answer = world.ask(request);
+        assert_eq!((answer.status, answer.is_complete), (status, complete), "{way:?}");
+        let waited = (world.now() - began) / SECOND;
+        assert_eq!(waited, if status == 504 { 300 } else { 0 }, "the route's idle timeout, {way:?}");
+        assert_eq!(broken(&world), []);
+    }
+}
+
+#[test]
+fn requests_of_one_connection_stay_on_its_worker_and_with_the_version_of_the_listener_that_took_it() {
+    let mut world =
+        Setup { code: Some(probe(TICKS)), workers: 2, drain: 10 * SECOND, ..Setup::new(1) }.start().unwrap();
+    world.trap(1, TrapAt::NextCallback);
+    let connection = world.connect(LISTENER, 2);
+    let ask = |world: &mut World| {
+        let stream = world.send_over(connection, fakes::Request::new("GET", "/"), Vec::new());
+        world.wait(stream).status
+    };
+    assert_eq!([(); 3].map(|()| ask(&mut world)), [204; 3], "the other worker's fall is none of theirs");
+    assert!(world.reload("other").unwrap());
+    world.pass(5 * SECOND);
+    assert_eq!(ask(&mut world), 204);
+    world.pass(6 * SECOND);
+    assert_eq!(ask(&mut world), 0, "the drain has ended, and the connection with it");
+    let fresh = world.connect(LISTENER, 2);
+    let stream = world.send_over(fresh, fakes::Request::new("GET", "/"), Vec::new());
+    assert_eq!(world.wait(stream).status, 204);
+}
