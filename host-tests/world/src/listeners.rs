@@ -137,6 +137,7 @@ impl Process {
             Context::Root(Root {
                 plugin_name: filter.name.clone(),
                 root_id: filter.name.clone(),
+                instance: filter.instance(),
                 ..Root::default()
             }),
         )?;

@@ -78,6 +78,8 @@ pub(crate) struct Outgoing {
     pub(crate) vm: VmId,
     pub(crate) thread: usize,
     pub(crate) root: u32,
+    /// The module's instance that the root context belongs to.
+    pub(crate) instance: String,
     /// When the callback began that makes it.
     pub(crate) callback_began: u64,
     pub(crate) token: u32,
@@ -182,8 +184,9 @@ impl State {
         self.trace.line(
             self.now,
             format_args!(
-                "call {} of vm {} root {} thread {}: {} {} {}{}",
+                "call {} of {} vm {} root {} thread {}: {} {} {}{}",
                 outgoing.token,
+                outgoing.instance,
                 outgoing.vm.0,
                 outgoing.root,
                 outgoing.thread,

@@ -2,6 +2,7 @@
 
 use crate::module::Code;
 use crate::vm::VmId;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -30,6 +31,12 @@ impl Filter {
     pub(crate) fn vm_key(&self) -> VmKey {
         let environment = self.environment_in_key.then(|| self.environment.clone());
         VmKey { vm_id: self.vm_id.clone(), code: self.code.version, environment }
+    }
+
+    /// The instance that the module makes of it.
+    pub(crate) fn instance(&self) -> String {
+        let configuration: Value = serde_json::from_slice(&self.configuration).unwrap_or_default();
+        configuration["instance"].as_str().unwrap_or(&self.name).into()
     }
 
     /// Envoy's has the plugin's name, the listener's direction and metadata, and the configuration.

@@ -55,11 +55,14 @@ fn call(
     let host = caller.data_mut();
     let next = host.last_token.wrapping_add(4);
     let process = host.state.borrow().process;
+    let root = host.effective_root();
+    let instance = host.root(root).map(|root| root.instance.clone()).unwrap_or_default();
     let outgoing = Outgoing {
         process,
         vm: host.vm,
         thread: host.thread,
-        root: host.effective_root(),
+        root,
+        instance,
         callback_began: host.callback_began,
         token: next,
         cluster,

@@ -79,6 +79,8 @@ pub(crate) enum Context {
 pub(crate) struct Root {
     pub(crate) plugin_name: String,
     pub(crate) root_id: String,
+    /// The module's instance: what its configuration says, else the plugin's name. Each has a leader of its own.
+    pub(crate) instance: String,
     pub(crate) tick_period: u32,
     /// Raised whenever its timer is set anew.
     pub(crate) tick_generation: u64,
