@@ -122,7 +122,10 @@ impl Process {
         };
         let now = self.state.borrow().now;
         self.plugins.borrow_mut().all[plugin].last_load[thread] = now;
-        let root = self.make_root(vm, &filter)?;
+        let Some(root) = self.make_root(vm, &filter) else {
+            self.drop_unused(vm);
+            return None;
+        };
         self.plugins.borrow_mut().all[plugin].on[thread] = OnThread::Living { vm, root };
         self.state
             .borrow_mut()
@@ -182,14 +185,19 @@ impl Process {
                 Some(_) => self.delete(vm, root),
                 None => self.state.borrow_mut().own.rules.context_gone(vm, root),
             }
-            let mut plugins = self.plugins.borrow_mut();
-            if plugins.on_vm(vm).next().is_none() {
-                plugins.vms.retain(|_, other| *other != vm);
-                drop(plugins);
-                self.drop_vm(vm);
-            }
+            self.drop_unused(vm);
         }
         self.sweep();
+    }
+
+    /// A VM goes at once with the last plugin that has a root context in it, whatever else is in it.
+    fn drop_unused(&self, vm: VmId) {
+        let mut plugins = self.plugins.borrow_mut();
+        if plugins.on_vm(vm).next().is_none() {
+            plugins.vms.retain(|_, other| *other != vm);
+            drop(plugins);
+            self.drop_vm(vm);
+        }
     }
 
     /// A root context has ended in good order.

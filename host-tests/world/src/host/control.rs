@@ -1,8 +1,8 @@
 //! Local replies, pauses, ticks, contexts. All that touches a stream takes effect when the callback has returned.
 
 use super::{
-    BAD_ARGUMENT, Deferred, Host, INVALID_MEMORY_ACCESS, NOT_FOUND, OK, begin, deserialized, read, unused,
-    write_u32,
+    BAD_ARGUMENT, BROKEN_CONNECTION, Deferred, Host, INVALID_MEMORY_ACCESS, NOT_FOUND, OK, begin,
+    deserialized, give, read, write_u32,
 };
 use wasmtime::{Caller, Linker, Result};
 
@@ -14,9 +14,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap("env", "proxy_set_tick_period_milliseconds", set_tick_period)?;
     linker.func_wrap("env", "proxy_get_current_time_nanoseconds", current_time)?;
     linker.func_wrap("env", "proxy_done", done)?;
-    linker.func_wrap("env", "proxy_get_status", |mut caller: Caller<'_, Host>, _: u32, _: u32, _: u32| {
-        unused::report(&mut caller, "proxy_get_status")
-    })?;
+    linker.func_wrap("env", "proxy_get_status", status)?;
     Ok(())
 }
 
@@ -106,6 +104,15 @@ fn done(mut caller: Caller<'_, Host>) -> Result<u32> {
         }
         None => Ok(NOT_FOUND),
     }
+}
+
+/// Why the call broke whose callback this is (`Context::onHttpCallFailure`).
+fn status(mut caller: Caller<'_, Host>, code: u32, text: u32, size: u32) -> Result<u32> {
+    begin(&mut caller, "proxy_get_status")?;
+    let is_broken = caller.data().call_response.as_ref().is_some_and(|(headers, _)| headers.is_empty());
+    let (number, reason) = if is_broken { (BROKEN_CONNECTION, "reset") } else { (OK, "") };
+    let written = write_u32(&mut caller, code, number);
+    Ok(give(&mut caller, reason.as_bytes(), text, size)?.max(written))
 }
 
 fn current_time(mut caller: Caller<'_, Host>, at: u32) -> Result<u32> {

@@ -56,3 +56,41 @@ fn a_timeout_comes_at_its_time() {
     world.pass(200 * MILLISECOND);
     assert!(said(&world).len() > 2);
 }
+
+#[test]
+fn why_a_call_broke_can_be_asked_inside_its_callback() {
+    let asks_why = ASKS.replace(
+        "(call $say (i32.const 100))",
+        "(drop (call $status (i32.const 712) (i32.const 716) (i32.const 720)))
+         (call $say (i32.load (i32.const 712)))
+         (drop (call $log (i32.const 2) (i32.load (i32.const 716)) (i32.load (i32.const 720))))",
+    );
+    let mut world = world_of(&asks_why, 0);
+    world.network("testkube", Rule { fails: 1, ways: vec![Way::ResetInAnswer], ..Rule::default() });
+    world.pass(2 * SECOND);
+    assert_eq!(said(&world)[2..4], ["11", "reset"], "BrokenConnection");
+}
+
+#[test]
+fn an_answer_finds_nobody_where_its_vm_has_fallen_or_its_root_context_is_gone() {
+    let slow = |world: &mut World| {
+        world.network("testkube", Rule { latency: 2 * SECOND, jitter: 0, ..Rule::default() });
+    };
+    let counts = |world: &World| said(world).iter().filter(|line| *line == "100").count();
+    let mut world = world_of(ASKS, 1);
+    slow(&mut world);
+    world.pass(1_500 * MILLISECOND);
+    world.trap(1, TrapAt::NextCallback);
+    let request = world.send_on(LISTENER, 1, fakes::Request::new("GET", "/"), Vec::new());
+    assert_eq!(world.wait(request).status, 503);
+    world.pass(20 * SECOND);
+    assert_eq!(counts(&world), 1, "the main thread's alone");
+
+    let mut world =
+        Setup { code: Some(probe(ASKS)), drain: 500 * MILLISECOND, ..Setup::new(1) }.start().unwrap();
+    slow(&mut world);
+    world.pass(1_500 * MILLISECOND);
+    world.remove_filter();
+    world.pass(20 * SECOND);
+    assert_eq!((counts(&world), broken(&world)), (0, vec![]));
+}

@@ -1,6 +1,7 @@
 //! The host itself, held to the rules that it claims, by small modules that say in the log what they were told:
 //! facts L and B of `proxy-wasm.md`, one file for each thing that a rule is about.
 
+mod base;
 mod breakers;
 mod calls;
 mod clocks;
@@ -30,6 +31,7 @@ const HEAD: &str = r#"
   (import "env" "proxy_resolve_shared_queue" (func $resolve (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
   (import "env" "proxy_dequeue_shared_queue" (func $dequeue (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_status" (func $status (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
   (memory (export "memory") 2)

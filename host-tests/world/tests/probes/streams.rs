@@ -187,3 +187,27 @@ fn requests_of_one_connection_stay_on_its_worker_and_with_the_version_of_the_lis
     let stream = world.send_over(fresh, fakes::Request::new("GET", "/"), Vec::new());
     assert_eq!(world.wait(stream).status, 204);
 }
+
+#[test]
+fn a_paused_request_can_be_answered_from_the_root_contexts_tick_and_nobody_else_can_be() {
+    let mut world = world_of(
+        r#"(global $stream (mut i32) (i32.const 0))
+           (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 1000))) (i32.const 1))
+           (func (export "proxy_on_request_headers") (param $c i32) (param i32 i32) (result i32)
+             (global.set $stream (local.get $c)) (i32.const 1))
+           (func $answer (result i32)
+             (call $reply (i32.const 204) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1)))
+           (func (export "proxy_on_tick") (param $root i32)
+             (if (global.get $stream) (then
+               ;; On the root context it is OK and does nothing; an unknown context is BadArgument.
+               (call $say (call $answer))
+               (call $say (call $effective (i32.const 99)))
+               (call $say (call $effective (global.get $stream)))
+               (call $say (call $answer))
+               (global.set $stream (i32.const 0)))))"#,
+        1,
+    );
+    let answer = world.ask(fakes::Request::new("GET", "/"));
+    assert_eq!((answer.status, answer.by), (204, By::Module));
+    assert_eq!(said(&world), ["0", "2", "0", "0"]);
+}
