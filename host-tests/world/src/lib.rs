@@ -38,7 +38,7 @@ pub use pipeline::{PROJECT, Pipeline};
 pub use pool::Limits;
 pub use random::Random;
 pub use rules::{MARK, Violation};
-pub use setup::{LISTENER, Plugin, Setup, configuration};
+pub use setup::{LISTENER, Plugin, Setup, changed, configuration, configuration_for};
 pub use shared_data::SharedData;
 pub use state::{Counts, Interleaving, MILLISECOND, MINUTE, SECOND, START};
 pub use stream::{Answer, By};

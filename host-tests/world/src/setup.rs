@@ -10,6 +10,7 @@ use crate::state::{Interleaving, MILLISECOND, SECOND, State};
 use crate::world::World;
 use anyhow::{Result, ensure};
 use fakes::{AzureDevOps, Database, Testkube};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -148,22 +149,37 @@ impl Setup {
 
 /// The secrets that the shipped configuration names.
 pub(crate) fn environment() -> BTreeMap<String, String> {
-    [
-        ("TESTRELAY_PASSWORD".to_string(), password()),
-        ("TESTRELAY_BEARER".to_string(), format!("bearer-{MARK}-5b0e")),
-    ]
-    .into()
+    [("TESTRELAY_PASSWORD".to_string(), password()), ("TESTRELAY_BEARER".to_string(), bearer())].into()
+}
+
+/// The credential of the pipelines' jobs, which may fetch artifacts.
+pub(crate) fn bearer() -> String {
+    format!("bearer-{MARK}-5b0e")
 }
 
 /// The shipped configuration, as the core's tests have it; each `variant` is another one that says the same.
 pub fn configuration(variant: u32) -> String {
+    configuration_for(2_000 + variant)
+}
+
+/// A configuration with something changed: another instance, more credentials.
+///
+/// # Panics
+/// It is no JSON.
+pub fn changed(configuration: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut value = serde_json::from_str(configuration).expect("a configuration");
+    change(&mut value);
+    value.to_string()
+}
+
+/// The shipped configuration with room for so many pending checks (`checks.max_pending`).
+pub fn configuration_for(max_pending: u32) -> String {
     format!(
         r#"{{"testkube": {{"cluster": "testkube"}}, "read_body": true, "tag": {{"key": "ado-run"}},
     "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}],
     "credentials": [
       {{"name": "azure-pipelines", "kind": "basic", "username": "{USER}", "secret_env": "TESTRELAY_PASSWORD", "allow": ["checks"]}},
       {{"name": "pipeline-jobs", "kind": "bearer", "secret_env": "TESTRELAY_BEARER", "allow": ["artifacts"]}}],
-    "checks": {{"max_pending": {}}}}}"#,
-        2_000 + variant
+    "checks": {{"max_pending": {max_pending}}}}}"#
     )
 }

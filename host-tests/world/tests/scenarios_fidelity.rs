@@ -163,15 +163,13 @@ fn a_changed_password_counts_with_the_vms_that_see_it() {
         environment.insert("TESTRELAY_PASSWORD".into(), format!("another-{MARK}"));
         assert!(world.change_environment(environment).unwrap());
         world.pass(5 * SECOND);
-        let new = format!("Basic {}", STANDARD.encode(format!("testrelay:another-{MARK}")));
         for (n, status) in (1..).zip(statuses) {
             let pipeline = passing(&mut world, n, 5_000);
             world.note_delivery(&pipeline);
-            let mut request = pipeline.check(&EXPECT);
-            if n == 2 {
-                request.headers.retain(|(name, _)| name != "authorization");
-                request = request.header("authorization", &new);
-            }
+            let request = match n {
+                1 => pipeline.check(&EXPECT),
+                _ => check_by(&pipeline, "testrelay", &format!("another-{MARK}")),
+            };
             assert_eq!(world.ask(request).status, status, "environment in the key: {environment_in_key}");
             if status == 200 {
                 succeeds_within(&mut world, &pipeline, MINUTE);
@@ -179,6 +177,50 @@ fn a_changed_password_counts_with_the_vms_that_see_it() {
         }
         healthy(&world);
     }
+}
+
+/// The check of a run with another credential.
+fn check_by(pipeline: &Pipeline, user: &str, password: &str) -> Request {
+    let mut request = pipeline.check(&EXPECT);
+    request.headers.retain(|(name, _)| name != "authorization");
+    request.header("authorization", &format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+}
+
+#[test]
+fn each_of_several_credentials_opens_what_it_is_for_with_its_present_or_next_secret() {
+    let mut setup = Setup::new(7);
+    for (name, value) in [("SECOND", "second"), ("SECOND_NEXT", "second-next")] {
+        setup.environment.insert(name.into(), format!("{value}-{MARK}"));
+    }
+    setup.configuration = changed(&setup.configuration, |configuration| {
+        let second = serde_json::json!({
+            "name": "second", "kind": "basic", "username": "second", "secret_env": "SECOND",
+            "secret_env_next": "SECOND_NEXT", "allow": ["checks"],
+        });
+        configuration["credentials"].as_array_mut().unwrap().push(second);
+    });
+    let mut world = setup.start().unwrap();
+    for (n, (user, password, status)) in (1..).zip([
+        ("second", "second", 200),
+        ("second", "second-next", 200),
+        ("second", "bearer", 401),
+        ("testrelay", "second", 401),
+    ]) {
+        let pipeline = passing(&mut world, n, 5_000);
+        world.note_delivery(&pipeline);
+        let request = check_by(&pipeline, user, &format!("{password}-{MARK}"));
+        assert_eq!(world.ask(request).status, status, "{user} with {password}");
+        if status == 200 {
+            succeeds_within(&mut world, &pipeline, MINUTE);
+        }
+    }
+    // It opens the checks and nothing else.
+    let header = check_by(&world.pipeline(9), "second", &format!("second-{MARK}")).value("authorization");
+    let mut artifact = slow_artifact(&world);
+    artifact.headers.retain(|(name, _)| name != "authorization");
+    let answer = world.ask(artifact.header("authorization", &header.unwrap()));
+    assert_eq!((answer.status, answer.by), (403, By::Module), "{}", answer.text());
+    healthy(&world);
 }
 
 #[test]
@@ -209,7 +251,7 @@ fn two_instances_in_one_vm_have_a_leader_and_checks_each() {
 
 #[test]
 fn an_instance_that_two_plugins_name_has_one_leader_and_their_checks_together() {
-    let shared = configuration(0).replacen('{', "{\"instance\": \"both\", ", 1);
+    let shared = changed(&configuration(0), |configuration| configuration["instance"] = "both".into());
     let other = Plugin::new("other", "other", &shared);
     let setup = Setup { workers: 2, configuration: shared, more_plugins: vec![other], ..Setup::new(7) };
     let mut world = setup.start().unwrap();
