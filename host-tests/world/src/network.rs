@@ -365,7 +365,9 @@ impl Network {
             }
         };
         if let Some(call) = self.calls.get_mut(&number) {
-            call.answer = Some(Response::with_body(status, "text/plain", body));
+            let length = body.len().to_string();
+            call.answer =
+                Some(Response::with_body(status, "text/plain", body).header("content-length", &length));
         }
     }
 }

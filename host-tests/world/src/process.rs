@@ -355,7 +355,8 @@ impl Process {
             Deferred::Reply { status, headers, body } => self.local_reply(vm, context, status, headers, body),
             Deferred::ContinueRequest => self.continue_request(vm, context),
             Deferred::Delete => self.delete(vm, context),
-            Deferred::ContinueResponse | Deferred::CloseStream => {
+            Deferred::CloseStream => self.close_stream(vm, context),
+            Deferred::ContinueResponse => {
                 self.state.borrow_mut().violation("host", format!("{deferred:?} is not in this host"));
             }
         }

@@ -237,6 +237,14 @@ impl Process {
         }
     }
 
+    /// `proxy_close_stream`: the stream is reset.
+    pub(crate) fn close_stream(&self, vm: VmId, context: u32) {
+        let number = self.streams.borrow().of(vm, context);
+        if let Some(number) = number {
+            self.cut(number);
+        }
+    }
+
     /// The connection is closed, inside an answer or before any.
     pub(crate) fn cut(&self, number: u64) {
         if !self.is_open(number) {

@@ -55,8 +55,8 @@ fn over_max_requests_the_answer_is_envoys_own_503_where_a_connection_was_made_fi
  {
     let [first, second] = told(Limits { requests: 2, ..Limits::default() });
     assert_eq!(first[..4], ["0", "0", "0", "99"]);
-    // :status, content-type and x-envoy-overloaded: its own answers have no x-envoy-upstream-service-time.
-    assert_eq!(first[4..6], ["503", "1003"]);
+    // One header more than its other answers: x-envoy-overloaded.
+    assert_eq!(first[4..6], ["503", "1004"]);
     assert_eq!(first.iter().filter(|line| *line == "200").count(), 2);
     assert_eq!(second[..4], ["0", "0", "10", "99"]);
 }

@@ -42,8 +42,8 @@ fn a_call_has_five_kinds_of_outcome() {
     for way in [Way::LostRequest, Way::LostAnswer] {
         assert_eq!(told(Some(way))[4..], ["0", "504"], "{way:?}");
     }
-    // Envoy's own answers have no x-envoy-upstream-service-time: one header less.
-    assert_eq!(told(Some(Way::NoConnection))[2], "2");
+    // Envoy's own answers have status, type and length, and no x-envoy-upstream-service-time; these servers send no length.
+    assert_eq!(told(Some(Way::NoConnection))[2], "3");
     assert_eq!(answer[2], "3");
 }
 
@@ -93,4 +93,38 @@ fn an_answer_finds_nobody_where_its_vm_has_fallen_or_its_root_context_is_gone() 
     world.remove_filter();
     world.pass(20 * SECOND);
     assert_eq!((counts(&world), broken(&world)), (0, vec![]));
+}
+
+#[test]
+fn an_answer_over_32_mib_is_a_reset_after_its_headers() {
+    for (bytes, headers) in [((32 << 20) + 1, "0"), (32 << 20, "3")] {
+        let mut world = world_of(ASKS, 0);
+        let huge = fakes::testkube::Fault::Huge { bytes };
+        world.testkube(|testkube| {
+            testkube.fault(fakes::testkube::Route::All, fakes::Span::UntilCleared, huge);
+        });
+        world.pass(10 * SECOND);
+        let said = said(&world);
+        assert_eq!((said[2].as_str(), said[3].as_str()), ("100", headers), "{bytes}");
+    }
+}
+
+#[test]
+fn a_call_of_the_canary_is_never_answered_and_one_without_authority_never_made() {
+    let world = {
+        let mut world = world_of(
+            r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+                 (call $say (call $ask (i32.const 32) (i32.const 8)))
+                 ;; Two pairs: :method and :path alone.
+                 (call $say (call $call (i32.const 32) (i32.const 8) (i32.const 320) (i32.const 43)
+                   (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 2000) (i32.const 800)))
+                 (i32.const 1))
+               (data (i32.const 320) "\02\00\00\00\07\00\00\00\03\00\00\00\05\00\00\00\07\00\00\00:method\00GET\00:path\00/health\00")
+               (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32) (call $say (i32.const 100)))"#,
+            1,
+        );
+        world.pass(5 * SECOND);
+        world
+    };
+    assert_eq!(said(&world), ["0", "2", "0", "2", "0", "2", "100", "100"]);
 }

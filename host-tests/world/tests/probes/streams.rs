@@ -42,11 +42,21 @@ fn body_callbacks_run_while_paused_at_headers_only_where_it_is_allowed_and_see_a
 
 #[test]
 fn a_body_over_the_buffer_is_envoys_413() {
+    for allow in [true, false] {
+        let mut world = paused(allow);
+        let (request, chunks) = post(&[900_000, 900_000]);
+        let stream = world.send_in_pieces(LISTENER, request, chunks);
+        let answer = world.wait(stream);
+        assert_eq!((answer.status, answer.by), (413, By::Envoy));
+    }
+}
+
+#[test]
+fn a_body_without_bytes_is_a_callback_of_size_0_and_no_body_is_none() {
     let mut world = paused(true);
-    let (request, chunks) = post(&[900_000, 900_000]);
+    let (request, chunks) = post(&[0]);
     let stream = world.send_in_pieces(LISTENER, request, chunks);
-    let answer = world.wait(stream);
-    assert_eq!((answer.status, answer.by), (413, By::Envoy));
+    assert_eq!((world.wait(stream).status, said(&world)), (202, vec!["0".to_string()]));
 }
 
 #[test]
@@ -210,4 +220,51 @@ fn a_paused_request_can_be_answered_from_the_root_contexts_tick_and_nobody_else_
     let answer = world.ask(fakes::Request::new("GET", "/"));
     assert_eq!((answer.status, answer.by), (204, By::Module));
     assert_eq!(said(&world), ["0", "2", "0", "0"]);
+}
+
+/// Pauses every request; the first tick lets the oldest go on, the second one resets the other. A request sets the root
+/// context's timer: its own has none.
+const HOLDS: &str = r#"
+  (global $first (mut i32) (i32.const 0))
+  (global $second (mut i32) (i32.const 0))
+  (func (export "proxy_on_request_headers") (param $c i32) (param i32 i32) (result i32)
+    (if (global.get $first)
+      (then (global.set $second (local.get $c)) (drop (call $tick (i32.const 2000))))
+      (else (global.set $first (local.get $c))))
+    (i32.const 1))
+  (func (export "proxy_on_tick") (param $root i32)
+    (call $say (local.get $root))
+    (if (global.get $first)
+      (then
+        (drop (call $effective (global.get $first)))
+        (drop (call $continue (i32.const 0)))
+        (global.set $first (i32.const 0)))
+      (else
+        (call $say (call $effective (global.get $second)))
+        (drop (call $close (i32.const 0))))))"#;
+
+#[test]
+fn a_paused_request_goes_on_or_is_reset_when_the_module_says_so() {
+    let mut world = Setup { code: Some(probe(HOLDS)), ..Setup::new(1) }.start().unwrap();
+    let began = world.now();
+    let goes = world.send(fakes::Request::new("GET", "/v1/test-workflow-executions/none/logs"));
+    world.pass(SECOND);
+    let reset = world.send(fakes::Request::new("GET", "/"));
+    let (answer, cut) = (world.wait(goes), world.wait(reset));
+    assert_eq!((answer.status, answer.by), (404, By::Upstream));
+    assert_eq!((cut.status, cut.by, cut.is_complete), (0, By::Envoy, false));
+    assert_eq!(said(&world)[..3], ["1", "1", "0"], "both ticks are the root context's");
+    assert_eq!((cut.at - began) / SECOND, 5);
+    assert_eq!(broken(&world), []);
+}
+
+#[test]
+fn nobody_can_answer_a_client_that_has_gone() {
+    let mut world = Setup { code: Some(probe(HOLDS)), ..Setup::new(1) }.start().unwrap();
+    let [_, gone] = [(); 2].map(|()| world.send(fakes::Request::new("GET", "/")));
+    world.pass(SECOND);
+    world.hang_up(gone);
+    world.pass(5 * SECOND);
+    assert_eq!(said(&world)[..3], ["1", "1", "2"], "its context is gone: BadArgument");
+    assert_eq!(world.answer(gone).map(|answer| (answer.status, answer.by)), Some((0, By::Nobody)));
 }
