@@ -1,8 +1,9 @@
 //! The built module in a simulated Envoy.
 //!
-//! A [`World`] is one Envoy process: a main thread, workers, the canary, shared data, timers, configuration reloads, VM
-//! crashes, and calls to a Testkube and an Azure DevOps (`testrelay-fakes`), all under a virtual clock and from one seed. A
-//! day passes in milliseconds, and the same seed gives the same history, byte for byte.
+//! A [`World`] is one Envoy process, during a hot restart two: a main thread, workers, the canary, shared data and queues,
+//! timers, configuration reloads, VM crashes, clients' connections and downloads, and calls to a Testkube and an Azure DevOps
+//! (`testrelay-fakes`), all under a virtual clock and from one seed. A day passes in milliseconds, and the same seed gives the
+//! same history, byte for byte.
 //!
 //! Nothing here is global but the compiled code: worlds run in parallel.
 //!

@@ -71,6 +71,27 @@ fn a_hot_restart_loses_what_the_old_process_has_not_decided_by_its_end_and_nothi
 }
 
 #[test]
+fn a_check_over_a_connection_of_the_old_process_is_decided_there_in_time() {
+    let mut world = Setup { workers: 1, drain: 10 * SECOND, ..Setup::new(7) }.start().unwrap();
+    let connection = world.connect(LISTENER, 1);
+    let first = world.send_over(connection, Request::new("GET", "/testrelay/healthz"), Vec::new());
+    assert_eq!(world.wait(first).status, 200);
+    assert!(world.hot_restart(60 * SECOND).unwrap());
+    let pipeline = passing(&mut world, 1, 20_000);
+    world.on_parent(|parent| parent.note_delivery(&pipeline)).unwrap();
+    let stream = world.send_over(connection, pipeline.check(&EXPECT), Vec::new());
+    assert_eq!(world.wait(stream).status, 200);
+    // The new process is ready with its first lease.
+    world.pass(2 * SECOND);
+    assert_eq!(world.ask(Request::new("GET", "/testrelay/readyz")).status, 200);
+    succeeds_within(&mut world, &pipeline, 50 * SECOND);
+    world.pass(2 * MINUTE);
+    let late = world.send_over(connection, Request::new("GET", "/testrelay/healthz"), Vec::new());
+    assert_eq!((world.wait(late).status, world.wait(late).by), (0, By::Envoy));
+    healthy(&world);
+}
+
+#[test]
 fn a_check_that_is_delivered_to_both_processes_of_a_hot_restart_is_reported_to_each_delivery() {
     let mut world = Setup { workers: 1, drain: 10 * SECOND, ..Setup::new(7) }.start().unwrap();
     let mut pipeline = passing(&mut world, 1, 20_000);
