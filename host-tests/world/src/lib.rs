@@ -11,6 +11,8 @@
 //! - [`history`]: random histories and the command that replays one.
 //! - [`reference`]: what must be true at a history's end.
 
+pub mod coverage;
+mod deliveries;
 pub mod history;
 mod host;
 mod listeners;
@@ -33,6 +35,7 @@ mod trace;
 mod vm;
 mod world;
 
+pub use deliveries::BUILD_BEGAN;
 pub use module::Code;
 pub use network::{Rule, Way, outage};
 pub use pipeline::{PROJECT, Pipeline};

@@ -2,6 +2,7 @@
 
 use crate::pool::{Limits, Place, User};
 use crate::random::Random;
+use crate::rules::Tokens;
 use crate::state::{Event, MILLISECOND, State};
 use crate::vm::VmId;
 use fakes::{AzureDevOps, Reply, Request, Response, Service, Testkube};
@@ -141,6 +142,8 @@ pub(crate) struct Network {
     pub(crate) routed: BTreeMap<u64, OnItsWay>,
     /// A text in an answer that no VM survives.
     pub(crate) poison: Option<String>,
+    /// What Azure DevOps has handed out.
+    pub(crate) tokens: Tokens,
     last_call: u64,
 }
 
@@ -154,6 +157,7 @@ impl Network {
             calls: BTreeMap::new(),
             routed: BTreeMap::new(),
             poison: None,
+            tokens: Tokens::default(),
             last_call: 0,
         }
     }
@@ -317,15 +321,12 @@ impl State {
         let (cluster, request) = (call.outgoing.cluster.clone(), call.outgoing.request.clone());
         let (way, back, thread) = (call.way, call.back, call.outgoing.thread);
         let ends = call.ends();
-        if cluster == "testkube" {
-            for (name, value) in &request.headers {
-                self.own.rules.scan(self.now, name, value);
-            }
-            self.own.rules.scan(self.now, "a call to Testkube", request.target.as_bytes());
-        }
-        self.own.rules.scan(self.now, "a call's path", request.target.as_bytes());
+        self.own.rules.scan_call(self.now, &cluster, &request, &self.network.tokens);
         let reply = self.network.handle(&cluster, now, &request);
         self.trace.line(self.now, format_args!("{cluster} gets call {number}: {:?}", reply.status()));
+        if cluster == "azure-devops" && reply.status().is_some_and(|status| (200..300).contains(&status)) {
+            self.own.rules.taken(&request);
+        }
         let (wait, outcome) = outcome(reply);
         let at = self.now.saturating_add(wait).saturating_add(back);
         let (own, response) = match (way, outcome) {

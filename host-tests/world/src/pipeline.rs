@@ -2,7 +2,7 @@
 
 use crate::rules::MARK;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fakes::{CheckSpec, Execution, Request, execution};
 use std::collections::BTreeMap;
 
@@ -12,18 +12,48 @@ pub const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
 /// The user name of the service connection.
 pub(crate) const USER: &str = "testrelay";
 
-/// A run of a pipeline whose stage waits for its check.
+/// A stage of a run that waits for its check.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
-    /// Its number.
+    /// The check's number: its plan, job and task are named by it.
     pub n: u32,
+    /// The build's id. Stages of one run have the same.
+    pub build: u64,
     /// The tag's value.
     pub tag: String,
     /// The newest delivery's token.
     pub token: String,
+    /// When its tokens end, in Unix milliseconds of the true clock; they then are JSON Web Tokens that say so. `None`: they
+    /// are opaque, and live as long as any history.
+    pub token_end: Option<i64>,
 }
 
 impl Pipeline {
+    /// Check number `n`, of a build of its own, whose tag holds the build's id.
+    pub fn new(n: u32) -> Pipeline {
+        let build = 4_000 + u64::from(n);
+        let (tag, token) = (format!("shop-{build}"), opaque_token(n));
+        Pipeline { n, build, tag, token, token_end: None }
+    }
+
+    /// The same with tokens that end. RFC 7519: `exp` is in seconds.
+    pub fn token_ends_at(mut self, at: i64) -> Pipeline {
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, at / 1_000));
+        self.token = format!("e30.{claims}.{}", opaque_token(self.n));
+        self.token_end = Some(at / 1_000 * 1_000);
+        self
+    }
+
+    /// Another stage of this one's run, which waits for the same tag.
+    pub fn stage_beside(&self, n: u32) -> Pipeline {
+        Pipeline { build: self.build, tag: self.tag.clone(), ..Pipeline::new(n) }
+    }
+
+    /// The token of a further evaluation.
+    pub(crate) fn next_token(&mut self) {
+        self.token.push('x');
+    }
+
     /// The ids that Azure DevOps knows it by.
     pub fn spec(&self) -> CheckSpec {
         let guid = |kind: u32| format!("{:08x}-{kind:04x}-5000-8000-000000000001", self.n);
@@ -35,13 +65,8 @@ impl Pipeline {
             timeline: guid(1),
             task: guid(3),
             token: self.token.clone(),
-            build: Some(self.build()),
+            build: Some(self.build),
         }
-    }
-
-    /// The build's id.
-    pub fn build(&self) -> u64 {
-        4_000 + u64::from(self.n)
     }
 
     /// The ledger's bucket that its check lives in: FNV-1a of the three ids, of 256. Checks of one bucket are written by one
@@ -58,9 +83,8 @@ impl Pipeline {
 
     /// So many numbers of pipelines whose checks live in one bucket.
     pub fn in_one_bucket(count: usize) -> Vec<u32> {
-        let named = |n: u32| Pipeline { n, tag: String::new(), token: String::new() };
-        let bucket = named(1).bucket();
-        (1..).filter(|n| named(*n).bucket() == bucket).take(count).collect()
+        let bucket = Pipeline::new(1).bucket();
+        (1..).filter(|n| Pipeline::new(*n).bucket() == bucket).take(count).collect()
     }
 
     /// An execution of this workflow with the run's tag.
@@ -106,7 +130,7 @@ impl Pipeline {
             ("timelineid", spec.timeline),
             ("taskinstanceid", spec.task),
             ("authtoken", spec.token),
-            ("buildid", self.build().to_string()),
+            ("buildid", self.build.to_string()),
             ("testrelay-tag", self.tag.clone()),
         ]
         .map(|(name, value)| (name.to_string(), value))
@@ -114,6 +138,10 @@ impl Pipeline {
         fields.extend(more.iter().map(|(name, value)| (name.to_ascii_lowercase(), (*value).to_string())));
         fields
     }
+}
+
+fn opaque_token(n: u32) -> String {
+    format!("token-{MARK}-{n}-1")
 }
 
 pub(crate) fn password() -> String {

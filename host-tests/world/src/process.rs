@@ -209,7 +209,13 @@ impl Process {
 
     /// Once a second: the rules that hold all the time, in each process.
     fn look(&self) {
-        let now = self.state.borrow().now;
+        let now = {
+            let State { own, network, process, now, .. } = &mut *self.state.borrow_mut();
+            for (_, shared) in &own.spaces {
+                own.rules.bounds(*now, shared, network.in_flight(*process));
+            }
+            *now
+        };
         if now < self.next_look.get() {
             return;
         }
@@ -242,10 +248,10 @@ impl Process {
             let living = on.filter(|(_, on)| matches!(on, OnThread::Living { .. }));
             living.map(|(thread, _)| thread).any(|thread| runs(thread, &state.own))
         });
-        let State { own, network, process, .. } = &mut *state;
+        let State { own, .. } = &mut *state;
         let waiting = own.queues.waiting();
         for (_, shared) in &own.spaces {
-            own.rules.each_second(now, shared, ticks, network.in_flight(*process));
+            own.rules.each_second(now, shared, ticks);
         }
         if waiting > MOST_WAITING {
             state.violation("6", format!("{waiting} items wait in shared queues"));
@@ -295,6 +301,15 @@ impl Process {
             host.contexts.insert(host.last_context, context);
             host.last_context
         })
+    }
+
+    /// No VM is made to trap any more.
+    pub(crate) fn disarm(&self) {
+        for vm in self.vms.borrow().values() {
+            if let Ok(mut vm) = vm.try_borrow_mut() {
+                vm.disarm();
+            }
+        }
     }
 
     /// Something with a VM's host side, between callbacks.
@@ -366,7 +381,8 @@ impl Process {
     fn fall(&self, id: VmId, thread: usize, callback: Callback, fallen: &Fallen) {
         {
             let mut state = self.state.borrow_mut();
-            let name = callback.name();
+            let (name, wall) = (callback.name(), state.true_wall());
+            state.own.rules.fell(wall);
             state.trace_line(format_args!("vm {} on thread {thread} falls in {name}: {}", id.0, fallen.why));
             match fallen.injected {
                 true => state.counts.add(&format!("fault: trap in {name}")),

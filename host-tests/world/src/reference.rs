@@ -1,144 +1,295 @@
 //! What must be true at the end of a history: a small model beside the module, on the fake servers' own truth.
 
+mod counted;
+
+use crate::deliveries::BUILD_BEGAN;
 use crate::pipeline::Pipeline;
 use crate::stream::{Answer, By};
 use crate::world::World;
-use fakes::{Status, testkube::Truth};
-use std::collections::BTreeMap;
+use counted::{Reading, bad_member, has_ended, is_satisfied, passed_at, readings};
+use fakes::azure::Event;
+
+/// Milliseconds.
+const MINUTE: i64 = 60_000;
+/// The total deadline that every check of a history asks for.
+pub const TIMEOUT: i64 = 5 * MINUTE;
+/// How long the expected may take to appear, for every check of a history.
+pub const APPEAR: i64 = 150_000;
+/// Rule 1: Azure DevOps was reachable for so long in one piece.
+const REACHABLE: i64 = 5 * MINUTE;
+/// A lease, the wait of a worker that takes an expired one, and a tick or two.
+const LEASE: i64 = 25_000;
+/// The longest brake after falls.
+const LONGEST_BRAKE: i64 = 5 * MINUTE;
+/// The longest a decision may be older than its reading where threads stalled for up to 40 s in the middle of a call.
+const STALLED: i64 = 2 * MINUTE;
+
+/// What a check was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It can be evaluated.
+    Good,
+    /// It can be answered and not evaluated: it must be reported as failed.
+    Rejected,
+    /// It cannot be answered: nothing is stored, nothing is sent.
+    Malformed,
+}
 
 /// A check that a history has delivered.
 #[derive(Clone, Debug)]
 pub struct Delivered {
     /// Whose.
     pub pipeline: Pipeline,
+    /// What it was.
+    pub kind: Kind,
     /// What it expects, as the request says it.
     pub expect: String,
-    /// Whether it can be evaluated at all.
-    pub is_good: bool,
+    /// Whether it names a stage of its build as the lower bound.
+    pub since_stage: bool,
+    /// Whether another check has the same tag.
+    pub shares_tag: bool,
+    /// Its total deadline after acceptance, in milliseconds.
+    pub timeout: i64,
+    /// How long the expected may take to appear, in milliseconds.
+    pub appear: i64,
+    /// When Azure DevOps began to wait: each delivery, in Unix milliseconds.
+    pub deliveries: Vec<i64>,
+    /// When the first delivery, and the newest, were answered 200.
+    pub accepted: Option<(i64, i64)>,
     /// When Azure DevOps began to wait for the newest delivery that was answered 200; none was, if there is none.
     pub owed_since: Option<i64>,
     /// Azure DevOps gave the run up by itself.
     pub is_over: bool,
-    /// Executions scheduled before this moment do not count, whichever bound the module could read.
-    pub bound: i64,
+    /// When the last thing happens to its executions.
+    pub last_change: i64,
+    /// When the first of its executions vanishes from Testkube, if one does.
+    pub vanishes_at: Option<i64>,
+}
+
+/// How a history ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// Since when every thread runs and both servers answer, in Unix milliseconds.
+    pub healthy_since: i64,
+    /// The last fall of a VM, in Unix milliseconds.
+    pub last_fall: Option<i64>,
+    /// How many VMs fell.
+    pub falls: u64,
+    /// An answer goes on killing its readers.
+    pub is_poisoned: bool,
+    /// Threads stalled, so a decision may rest on an older reading than the newest.
+    pub stalled: bool,
+}
+
+/// How often a rule was applied with its premise true.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Judged {
+    /// Rule 1: checks that had to be told, and were told in time.
+    pub owed: u64,
+    /// Rule 3: attempts to say `succeeded`.
+    pub succeeded: u64,
+    /// Rule 3: attempts to say `failed`.
+    pub failed: u64,
 }
 
 impl Delivered {
-    /// Notes the answer to a delivery that Azure DevOps has waited for since `at`.
-    pub fn answered(&mut self, answer: &Answer, at: i64) {
+    /// A check before its first delivery.
+    pub fn new(pipeline: Pipeline, kind: Kind, expect: &str) -> Delivered {
+        Delivered {
+            pipeline,
+            kind,
+            expect: expect.into(),
+            since_stage: false,
+            shares_tag: false,
+            timeout: TIMEOUT,
+            appear: APPEAR,
+            deliveries: Vec::new(),
+            accepted: None,
+            owed_since: None,
+            is_over: false,
+            last_change: 0,
+            vanishes_at: None,
+        }
+    }
+
+    /// Executions scheduled before this do not count.
+    fn bound(&self) -> i64 {
+        const CLOCK_SKEW: i64 = 30_000;
+        BUILD_BEGAN - CLOCK_SKEW
+    }
+
+    /// The same where the build could not be read, and the module looks further back; never for a stage that was asked for.
+    fn earliest_bound(&self) -> i64 {
+        if self.since_stage { self.bound() } else { BUILD_BEGAN - 4 * 60 * MINUTE }
+    }
+
+    /// Notes the answer, at `now`, to a delivery that Azure DevOps has waited for since `at`.
+    pub fn answered(&mut self, answer: &Answer, at: i64, now: i64) {
         if answer.status == 200 && answer.by == By::Module {
-            self.owed_since = Some(at);
+            self.owed_since = Some(self.owed_since.unwrap_or(at).max(at));
+            self.accepted = Some((self.accepted.map_or(at, |(first, _)| first), now));
         }
+    }
+
+    /// The earlier of total deadline and the time by which a decision must be made for it to arrive before its token's end.
+    fn deadline(&self, accepted: i64) -> i64 {
+        let reserve = |left: i64| (30 * MINUTE).min(left / 4);
+        let by_token = self.pipeline.token_end.map(|end| end - reserve(end - accepted));
+        by_token.unwrap_or(i64::MAX).min(accepted + self.timeout)
     }
 }
 
-/// Whether every check that was answered 200 has its decision.
-pub fn all_decided(world: &World, checks: &[Delivered]) -> bool {
-    checks.iter().all(|check| undecided(world, check).is_none())
+/// When Azure DevOps took the event for a delivery that it has waited for since `since`.
+pub(crate) fn told_at(events: &[Event], since: i64) -> Option<i64> {
+    events.iter().find(|event| event.accepted && event.at >= since).map(|event| event.at)
 }
 
-/// Judges rules 1 and 3. `stalled`: threads stalled in this history, so a decision may rest on an older reading.
-pub fn judge(world: &mut World, checks: &[Delivered], stalled: bool) -> (u64, u64) {
-    let (mut owed, mut succeeded) = (0, 0);
+fn events(world: &World, check: &Delivered) -> Vec<Event> {
+    world.azure(|azure| azure.events(&check.pipeline.spec().plan))
+}
+
+/// Whether a check that was answered 200 still has to be told.
+pub fn is_owed(world: &World, check: &Delivered) -> bool {
+    let Some(since) = check.owed_since.filter(|_| !check.is_over) else { return false };
+    let has_ended = check.pipeline.token_end.is_some_and(|end| world.wall() >= end);
+    !has_ended && told_at(&events(world, check), since).is_none()
+}
+
+/// Judges rules 1 and 3.
+pub fn judge(world: &mut World, checks: &[Delivered], end: &End) -> Judged {
+    let mut judged = Judged::default();
     for check in checks {
-        owed += u64::from(check.owed_since.is_some());
-        if let Some(text) = undecided(world, check) {
-            world.violation("1", text);
-        }
-        for event in world.azure(|azure| azure.events(&check.pipeline.spec().plan)) {
-            if event.result.as_deref() != Some("succeeded") {
-                continue;
-            }
-            succeeded += 1;
-            if let Err(why) = passed(world, check, event.at, stalled) {
-                let text = format!("run {} succeeded, but {why}", check.pipeline.n);
-                world.violation("3", text);
-            }
+        rule_1(world, check, end, &mut judged);
+        rule_3(world, check, end, &mut judged);
+        let plan = check.pipeline.spec().plan;
+        let was_called = || {
+            world.azure(|azure| {
+                azure.requests().iter().any(|recorded| recorded.request.target.contains(&plan))
+            })
+        };
+        if check.kind == Kind::Malformed && was_called() {
+            let text = format!("run {} could not be answered, and was called", check.pipeline.n);
+            world.violation("answers", text);
         }
     }
-    (owed, succeeded)
+    judged
 }
 
-fn undecided(world: &World, check: &Delivered) -> Option<String> {
-    let since = check.owed_since.filter(|_| !check.is_over)?;
-    let events = world.azure(|azure| azure.events(&check.pipeline.spec().plan));
-    let decided = events.iter().any(|event| event.accepted && event.at >= since);
-    (!decided).then(|| {
-        format!("run {} was answered 200 at {since} and has no TaskCompleted: {events:?}", check.pipeline.n)
-    })
+/// A check that was answered 200 is told within five minutes in one piece in which Azure DevOps is there, once its decision
+/// can be made, if they are over before its token ends.
+fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
+    let Some((since, (_, accepted))) = check.owed_since.zip(check.accepted).filter(|_| !check.is_over) else {
+        return;
+    };
+    let brake = match end.last_fall {
+        Some(_) if end.is_poisoned => 8 * LONGEST_BRAKE,
+        Some(at) if at + 10 * MINUTE > end.healthy_since => LEASE + LONGEST_BRAKE,
+        _ => LEASE,
+    };
+    let by = decidable(world, check, accepted).max(end.healthy_since) + REACHABLE + brake;
+    if check.pipeline.token_end.is_some_and(|end| end <= by) {
+        return;
+    }
+    judged.owed += 1;
+    let events = events(world, check);
+    match told_at(&events, since) {
+        Some(at) if at <= by => {}
+        told => world.violation(
+            "1",
+            format!(
+                "run {} was answered 200 at {accepted}, waited for since {since}, to be told by {by}, and was told at {told:?}: {events:?}",
+                check.pipeline.n,
+            ),
+        ),
+    }
 }
 
-/// Rule 3: at the reading that the decision rests on, the counted set had ended passed.
-fn passed(world: &World, check: &Delivered, decided_at: i64, stalled: bool) -> Result<(), String> {
-    if !check.is_good {
+/// From when on nothing stands in the way of a decision.
+fn decidable(world: &World, check: &Delivered, accepted: i64) -> i64 {
+    const LONGEST_SETTLE: i64 = 60_000;
+    let deadline = check.deadline(accepted);
+    let settled = check.last_change.max(accepted) + LONGEST_SETTLE;
+    match has_ended(world, check, check.last_change.max(accepted)) {
+        _ if check.kind == Kind::Rejected => accepted,
+        true => settled.min(deadline),
+        false => deadline,
+    }
+}
+
+/// `succeeded` only where a reading says so, and `failed` only for a reason.
+fn rule_3(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
+    let events = events(world, check);
+    let mut before: Option<&Event> = None;
+    for event in events.iter().filter(|event| event.name == "TaskCompleted") {
+        let same = before.filter(|before| before.result == event.result);
+        match event.result.as_deref() {
+            Some("succeeded") => {
+                judged.succeeded += 1;
+                if let Err(why) = succeeded(world, check, event, same, end) {
+                    world.violation("3", format!("run {} succeeded, but {why}", check.pipeline.n));
+                }
+            }
+            _ => {
+                judged.failed += 1;
+                if same.is_none() && !may_fail(world, check, event.at, end) {
+                    let text = format!("run {} failed at {} for no reason", check.pipeline.n, event.at);
+                    world.violation("3 (failed for a reason)", text);
+                }
+            }
+        }
+        before = Some(event);
+    }
+}
+
+/// The counted set had ended passed at the reading that the decision rests on, and each of its members was asked for by its
+/// id after it.
+fn succeeded(
+    world: &World,
+    check: &Delivered,
+    event: &Event,
+    before: Option<&Event>,
+    end: &End,
+) -> Result<(), String> {
+    if check.kind != Kind::Good {
         return Err("it cannot be evaluated".into());
     }
-    let tag = &check.pipeline.tag;
-    let mut readings: Vec<i64> = world.testkube(|testkube| {
-        let read = testkube.requests().iter().filter(|recorded| {
-            recorded.at <= decided_at && recorded.status == Some(200) && names(&recorded.request.target, tag)
-        });
-        read.map(|recorded| recorded.at).collect()
-    });
-    readings.reverse();
-    readings.truncate(if stalled { 60 } else { 1 });
-    let mut judged = readings.into_iter().map(|at| counted_set_passed(world, check, at));
-    let newest = judged.next().unwrap_or_else(|| Err("its tag was never read".into()));
-    if newest.is_ok() || judged.any(|older| older.is_ok()) { Ok(()) } else { newest }
-}
-
-fn counted_set_passed(world: &World, check: &Delivered, at: i64) -> Result<(), String> {
-    let counted = counted(world, check, at);
-    if let Some(other) = counted.iter().find(|execution| execution.status != Status::Passed) {
-        return Err(format!("{} was {} at {at}", other.name, other.status.as_str()));
-    }
-    let mut have: BTreeMap<&str, usize> = BTreeMap::new();
-    for execution in &counted {
-        *have.entry(&execution.workflow).or_default() += 1;
-    }
-    let (enough, settle) = match check.expect.trim() {
-        "" => (!counted.is_empty(), 60_000),
-        text => match text.parse::<usize>() {
-            Ok(number) => (counted.len() >= number, 15_000),
-            Err(_) => (text.split(',').all(|name| have.get(name.trim()).is_some_and(|n| *n > 0)), 0),
-        },
+    let all = readings(world, &check.pipeline.tag, event.at);
+    let first = check.deliveries.first().copied().unwrap_or(0);
+    let looks: Vec<&Reading> = match (check.shares_tag, end.stalled) {
+        // The readings for one check are readings for the other, also after its decision.
+        (true, _) => all.iter().filter(|reading| reading.at >= first).collect(),
+        (false, true) => {
+            let newest = all.first().map_or(0, |reading| reading.at);
+            all.iter().filter(|reading| reading.at >= newest - STALLED).collect()
+        }
+        (false, false) => all.first().into_iter().collect(),
     };
-    if !enough {
-        return Err(format!("`{}` was not there at {at}: {have:?}", check.expect));
+    let mut why = "its tag was never read".to_string();
+    for (n, reading) in looks.into_iter().enumerate() {
+        match passed_at(world, check, reading.at, event.at) {
+            Ok(()) => return Ok(()),
+            Err(reason) if n == 0 => why = reason,
+            Err(_) => {}
+        }
     }
-    let ids = |set: &[Truth]| set.iter().map(|execution| execution.id.clone()).collect::<Vec<_>>();
-    let before = self::counted(world, check, at - settle);
-    if settle > 0 && ids(&before) != ids(&counted) {
-        return Err(format!("the counted set changed in the {settle} ms before {at}"));
-    }
-    Ok(())
+    // The same decision once more: its answer was lost, or a further delivery came before it was known.
+    let is_repeated = before.is_some_and(|before| !all.iter().any(|reading| reading.at > before.at));
+    if is_repeated { Ok(()) } else { Err(why) }
 }
 
-/// DESIGN section 4: the tag, the bound, no children, and none that a re-run replaced.
-fn counted(world: &World, check: &Delivered, at: i64) -> Vec<Truth> {
-    let all = world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, at));
-    let own: Vec<Truth> = all
-        .into_iter()
-        .filter(|execution| execution.scheduled_at >= check.bound && execution.actor.kind != "testworkflow")
-        .collect();
-    let replaced = |old: &Truth| {
-        own.iter().any(|new| {
-            let says_so = new.actor.execution_reference.as_deref() == Some(&old.id);
-            let same_resource = new.actor.kind == "testworkflowexecution"
-                && old.actor.kind == "testworkflowexecution"
-                && new.actor.name == old.actor.name;
-            let is_later = (new.scheduled_at, new.number) > (old.scheduled_at, old.number);
-            is_later && new.workflow == old.workflow && (says_so || same_resource)
-        })
+fn may_fail(world: &World, check: &Delivered, at: i64, end: &End) -> bool {
+    let Some(first) = check.deliveries.first().copied() else { return false };
+    if check.kind == Kind::Rejected || check.since_stage || end.falls >= 2 || at >= check.deadline(first) {
+        return true;
+    }
+    // Its result is not known, and nobody can find it out any more.
+    if check.vanishes_at.is_some_and(|gone| at >= gone) {
+        return true;
+    }
+    let all = readings(world, &check.pipeline.tag, at);
+    let absent = || {
+        let newest = all.first().is_none_or(|reading| !is_satisfied(world, check, reading.at));
+        at >= first + check.appear && newest
     };
-    own.iter().filter(|execution| !replaced(execution)).cloned().collect()
-}
-
-/// Whether a list request asks for this value of the tag.
-fn names(target: &str, value: &str) -> bool {
-    let wanted = format!("%3D{value}");
-    target.match_indices(&wanted).any(|(at, _)| {
-        let rest = target.get(at + wanted.len()..).unwrap_or_default();
-        rest.is_empty() || rest.starts_with("%2C") || rest.starts_with('&')
-    })
+    all.iter().any(|reading| bad_member(world, check, reading.at)) || absent()
 }

@@ -1,18 +1,19 @@
 //! The rules that hold at every moment of every history. Those that can only be judged at its end are in
 //! [`reference`](crate::reference).
 
+mod secrets;
+
+pub use secrets::MARK;
+pub(crate) use secrets::Tokens;
+
 use crate::network::Outgoing;
 use crate::shared_data::SharedData;
 use crate::state::{MILLISECOND, SECOND};
 use crate::vm::VmId;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use fakes::CheckSpec;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-
-/// Every secret of a world holds this text, so that one search finds any of them.
-pub const MARK: &str = "SECRET";
 
 /// A rule was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,9 @@ pub(crate) struct Rules {
     gone: BTreeSet<(VmId, u32)>,
     stalled_until: BTreeMap<usize, u64>,
     leaderless_since: Option<u64>,
+    /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.
+    pub(crate) falls: (u64, Option<i64>),
+    proven: BTreeSet<String>,
 }
 
 impl Rules {
@@ -87,8 +91,9 @@ impl Rules {
     }
 
     /// A check is about to be delivered to the module.
-    pub(crate) fn delivery(&mut self, check: &str) {
-        *self.deliveries.entry(check.to_string()).or_default() += 1;
+    pub(crate) fn delivery(&mut self, spec: &CheckSpec) {
+        let check = check_name(&spec.plan, &spec.job, &spec.task);
+        *self.deliveries.entry(check).or_default() += 1;
     }
 
     /// A thread stalls inside a callback.
@@ -131,6 +136,9 @@ impl Rules {
                 );
             }
             self.replaced.insert(other, (now, me));
+            self.caller_since = now;
+        }
+        if self.caller.is_none() {
             self.caller_since = now;
         }
         self.caller = Some((me.0, me.1, thread));
@@ -176,25 +184,34 @@ impl Rules {
         }
     }
 
+    pub(crate) fn scan_key(&mut self, now: u64, key: &[u8]) {
+        self.scan(now, "a key's name", key);
+    }
+
+    /// A VM fell, at `wall` in Unix milliseconds.
+    pub(crate) fn fell(&mut self, wall: i64) {
+        self.falls = (self.falls.0 + 1, Some(wall));
+    }
+
     /// A context ended or fell.
     pub(crate) fn context_gone(&mut self, vm: VmId, root: u32) {
         self.gone.insert((vm, root));
     }
 
-    /// Rule 5.
-    pub(crate) fn scan(&mut self, now: u64, place: impl AsRef<[u8]>, bytes: &[u8]) {
-        if holds_secret(bytes) {
-            let (place, text) = (String::from_utf8_lossy(place.as_ref()), String::from_utf8_lossy(bytes));
-            self.violation(now, "5", format!("a secret in {place}: {text}"));
+    /// Azure DevOps took a call about a plan.
+    pub(crate) fn taken(&mut self, request: &fakes::Request) {
+        if let Some(plan) = plan_of(request.path()) {
+            self.proven.insert(plan.to_ascii_lowercase());
         }
     }
 
-    pub(crate) fn scan_key(&mut self, now: u64, key: &[u8]) {
-        self.scan(now, "a key's name", key);
+    /// Whether Azure DevOps has taken a call about this plan.
+    pub(crate) fn is_proven(&self, plan: &str) -> bool {
+        self.proven.contains(plan)
     }
 
-    /// Once a second: rule 4's second half, and rule 6. `ticks`: some context of the instance ticks and its thread runs.
-    pub(crate) fn each_second(&mut self, now: u64, shared: &SharedData, ticks: bool, calls: usize) {
+    /// Once a second: rule 4's second half. `ticks`: some context of the instance ticks and its thread runs.
+    pub(crate) fn each_second(&mut self, now: u64, shared: &SharedData, ticks: bool) {
         let leads = shared.iter().filter(|(key, _)| key.ends_with(b"/leader")).any(|(_, value)| {
             let lease: Value = serde_json::from_slice(value).unwrap_or_default();
             lease["holder"].as_u64().is_some_and(|holder| holder != 0)
@@ -212,6 +229,10 @@ impl Rules {
             self.violation(now, "4", format!("no leader since {} s", (now - since) / SECOND));
             self.leaderless_since = None;
         }
+    }
+
+    /// Rule 6, after every event: what all VMs share, and the calls under way.
+    pub(crate) fn bounds(&mut self, now: u64, shared: &SharedData, calls: usize) {
         self.checked("6 (bounds)");
         let (keys, bytes) = shared.size();
         if keys > MOST_KEYS || bytes > MOST_BYTES {
@@ -225,8 +246,8 @@ impl Rules {
 
 /// The check that a TaskCompleted is for: plan, job and task.
 fn event_of(request: &fakes::Request) -> Option<String> {
-    let mut segments = request.path().split('/').skip_while(|segment| *segment != "plans");
-    let (_, plan, last) = (segments.next()?, segments.next()?, segments.next()?);
+    let plan = plan_of(request.path())?;
+    let last = request.path().rsplit('/').next()?;
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let completes = last == "events" && body["name"] == "TaskCompleted";
     completes.then(|| {
@@ -234,8 +255,13 @@ fn event_of(request: &fakes::Request) -> Option<String> {
     })
 }
 
+/// The plan that a call is about.
+fn plan_of(path: &str) -> Option<&str> {
+    path.split('/').skip_while(|segment| *segment != "plans").nth(1)
+}
+
 /// What a check is called here.
-pub(crate) fn check_name(plan: &str, job: &str, task: &str) -> String {
+fn check_name(plan: &str, job: &str, task: &str) -> String {
     format!("{plan}/{job}/{task}").to_ascii_lowercase()
 }
 
@@ -255,49 +281,4 @@ pub(crate) fn fate_of(answer: Option<&fakes::Response>, from_upstream: bool) -> 
     // A sign-in page comes with 200 or 203.
     let page = answer.value("content-type").is_some_and(|kind| kind.starts_with("text/html"));
     if ((200..300).contains(&answer.status) && !page) || over { Fate::Final } else { Fate::NotFinal }
-}
-
-fn holds_secret(bytes: &[u8]) -> bool {
-    contains(bytes, MARK.as_bytes()) || encoded_marks().iter().any(|mark| contains(bytes, mark))
-}
-
-/// The mark inside Base64, at each of its three places in a group.
-fn encoded_marks() -> &'static [Vec<u8>; 3] {
-    static MARKS: std::sync::LazyLock<[Vec<u8>; 3]> = std::sync::LazyLock::new(|| {
-        [0, 1, 2].map(|shift: usize| {
-            let text = STANDARD.encode(format!("{}{MARK}", "\0".repeat(shift)));
-            let first = (shift * 8).div_ceil(6);
-            let last = (shift + MARK.len()) * 8 / 6;
-            text.as_bytes().get(first..last).unwrap_or_default().to_vec()
-        })
-    });
-    &MARKS
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    let Some(first) = part.first() else { return false };
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| byte == first) {
-        rest = rest.get(at..).unwrap_or_default();
-        if rest.starts_with(part) {
-            return true;
-        }
-        rest = rest.get(1..).unwrap_or_default();
-    }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_found_in_the_clear_and_in_base64() {
-        for user in ["", "u", "us", "user"] {
-            let text = format!("{user}:token-{MARK}-1");
-            assert!(holds_secret(text.as_bytes()));
-            assert!(holds_secret(STANDARD.encode(&text).as_bytes()), "{user}");
-        }
-        assert!(!holds_secret(b"nothing to see"));
-    }
 }

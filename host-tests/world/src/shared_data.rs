@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 pub struct SharedData {
     entries: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
     last_cas: u32,
+    bytes: usize,
 }
 
 impl SharedData {
@@ -22,11 +23,13 @@ impl SharedData {
         match self.entries.get_mut(key) {
             Some((_, current)) if cas != 0 && cas != *current => return false,
             Some(entry) => {
+                self.bytes = self.bytes + value.len() - entry.0.len();
                 entry.0.clear();
                 entry.0.extend_from_slice(value);
                 entry.1 = next;
             }
             None => {
+                self.bytes += key.len() + value.len();
                 self.entries.insert(key.to_vec(), (value.to_vec(), next));
             }
         }
@@ -41,12 +44,13 @@ impl SharedData {
 
     /// How many keys there are, and how many bytes keys and values have together.
     pub fn size(&self) -> (usize, usize) {
-        (self.entries.len(), self.iter().map(|(key, value)| key.len() + value.len()).sum())
+        (self.entries.len(), self.bytes)
     }
 
     /// The last VM with this vm_id has gone.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
+        self.bytes = 0;
     }
 }
 
@@ -77,5 +81,7 @@ mod tests {
         assert!(data.set(b"k", b"1", 7) && data.set(b"k", b"", 0));
         assert!(!data.set(b"k", b"2", u32::MAX));
         assert_eq!(data.size(), (1, 1));
+        assert!(data.set(b"k", b"four", 0) && data.set(b"l", b"2", 0));
+        assert_eq!(data.size(), (2, 7));
     }
 }

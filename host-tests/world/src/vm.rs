@@ -108,6 +108,11 @@ impl Vm {
         self.trap_at = Some(at);
     }
 
+    /// It is not made to trap any more.
+    pub(crate) fn disarm(&mut self) {
+        self.trap_at = None;
+    }
+
     /// Runs a callback that the module exports, or answers 0 (Continue, and nothing to do) where it does not; with the
     /// fuel that it took.
     pub(crate) fn call(&mut self, callback: Callback) -> (Result<u32, Fallen>, u64) {

@@ -1,22 +1,21 @@
 //! A world: one Envoy process with the module in it, the two servers, and the clock, as a test drives them.
 
 use crate::network::Rule;
-use crate::pipeline::{PROJECT, Pipeline};
 use crate::plugins::Filter;
 use crate::process::Process;
-use crate::rules::{MARK, Violation, check_name};
+use crate::rules::Violation;
 use crate::setup::LISTENER;
-use crate::state::{Counts, Event, Interleaving, MILLISECOND, SECOND, START, State};
+use crate::state::{Counts, Event, Interleaving, MILLISECOND, SECOND, State};
 use crate::stream::{Answer, By};
 use crate::vm::TrapAt;
 use anyhow::{Result, ensure};
-use fakes::{AzureDevOps, Build, Request, Stage, Testkube};
+use fakes::{AzureDevOps, Request, Testkube};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// One Envoy process and everything around it.
 pub struct World {
-    process: Rc<Process>,
+    pub(crate) process: Rc<Process>,
     /// What each listener has now.
     filters: Vec<(String, Filter)>,
     seed: u64,
@@ -63,41 +62,6 @@ impl World {
             self.process.run_until((self.now() + 100 * MILLISECOND).min(end));
         }
         true
-    }
-
-    /// A run, number `n`, whose gated stage waits from now on. Its build began ten minutes before the world.
-    pub fn pipeline(&mut self, n: u32) -> Pipeline {
-        let pipeline =
-            Pipeline { n, tag: format!("shop-{}", 4_000 + n), token: format!("token-{MARK}-{n}-1") };
-        let now = self.wall();
-        let began = START - 600_000;
-        let stage =
-            Stage { name: "Test".into(), identifier: "test".into(), attempt: 1, start_time: Some(began) };
-        self.azure(|azure| {
-            azure.add_build(Build::new(PROJECT, pipeline.build()).started_at(began).stage(stage));
-            azure.start_check(now, pipeline.spec());
-        });
-        pipeline
-    }
-
-    /// The check waits once more, with another token, as when Azure DevOps evaluates it again.
-    pub fn another_delivery(&mut self, pipeline: &mut Pipeline) {
-        pipeline.token.push('x');
-        let now = self.wall();
-        self.azure(|azure| azure.start_check(now, pipeline.spec()));
-    }
-
-    /// Delivers a check on some worker and waits for the answer.
-    pub fn deliver(&mut self, pipeline: &Pipeline, more: &[(&str, &str)]) -> Answer {
-        self.note_delivery(pipeline);
-        self.ask(pipeline.check(more))
-    }
-
-    /// Tells the rules that a check is about to be delivered.
-    pub fn note_delivery(&mut self, pipeline: &Pipeline) {
-        let spec = pipeline.spec();
-        let name = check_name(&spec.plan, &spec.job, &spec.task);
-        self.process.state.borrow_mut().own.rules.delivery(&name);
     }
 
     /// Sends a request on a new connection, which some worker takes; its body in one piece.
@@ -365,6 +329,7 @@ impl World {
 
     /// Ends every fault that was arranged and has not struck yet. A wall clock that was set stays as it is.
     pub fn calm(&mut self) {
+        self.process.disarm();
         let mut state = self.process.state.borrow_mut();
         state.interleaving = Interleaving::default();
         let State { own, others, .. } = &mut *state;
@@ -397,6 +362,18 @@ impl World {
     /// Says that a rule was broken.
     pub fn violation(&mut self, rule: &'static str, text: String) {
         self.process.state.borrow_mut().violation(rule, text);
+    }
+
+    /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.
+    pub(crate) fn falls(&self) -> (u64, Option<i64>) {
+        let state = self.process.state.borrow();
+        let all = state.processes().map(|own| own.rules.falls);
+        all.fold((0, None), |(count, last), (more, at)| (count + more, last.max(at)))
+    }
+
+    /// Whether Azure DevOps has taken a call about this plan.
+    pub(crate) fn is_proven(&self, plan: &str) -> bool {
+        self.process.state.borrow().processes().any(|own| own.rules.is_proven(plan))
     }
 
     /// What happened how often, and how often rules were checked.

@@ -1,36 +1,12 @@
 //! Named scenarios: what a random history meets seldom, or what must come out in one way only.
 
+mod common;
+
+use common::*;
 use fakes::testkube::{Fault as TestkubeFault, Route};
 use fakes::{Request, Span, Status};
 use std::time::Duration;
 use world::*;
-
-fn passing(world: &mut World, n: u32) -> Pipeline {
-    let pipeline = world.pipeline(n);
-    let from = world.wall();
-    let execution = pipeline.tagged("a").at(from, Status::Running).at(from + 20_000, Status::Passed);
-    world.testkube(|testkube| testkube.add(execution));
-    pipeline
-}
-
-/// The result of the event that Azure DevOps took.
-fn result(world: &World, pipeline: &Pipeline) -> Option<String> {
-    let events = world.azure(|azure| azure.events(&pipeline.spec().plan));
-    events.into_iter().find(|event| event.accepted).and_then(|event| event.result)
-}
-
-fn decided_within(world: &mut World, pipeline: &Pipeline, span: u64) -> String {
-    assert!(world.pass_until(span, |world| result(world, pipeline).is_some()), "{:?}", world.log());
-    result(world, pipeline).unwrap()
-}
-
-fn healthy(world: &World) {
-    assert_eq!(world.violations(), []);
-}
-
-fn world(workers: usize) -> World {
-    Setup { workers, drain: 10 * SECOND, ..Setup::new(7) }.start().unwrap()
-}
 
 #[test]
 fn a_check_in_a_body_is_read_where_envoy_hands_bodies_over_and_refused_with_a_reason_where_not() {

@@ -4,7 +4,7 @@ use super::{Answer, By, has_route};
 use crate::host::Pairs;
 use crate::network::{OnItsWay, ROUTED, Routed, Way};
 use crate::process::Process;
-use crate::state::Event;
+use crate::state::{Event, State};
 use crate::vm::{Callback, VmId};
 use fakes::{Reply, Response};
 use std::collections::VecDeque;
@@ -34,9 +34,8 @@ impl Process {
             return self.envoy_answers(number, 404, "");
         }
         let mut state = self.state.borrow_mut();
-        for (name, value) in &request.headers {
-            state.scan(&format!("a request that goes on to Testkube ({name})"), value);
-        }
+        let State { own, network, now, .. } = &mut *state;
+        own.rules.scan_call(*now, ROUTED, &request, &network.tokens);
         let Some(thread) = self.stream(number, |stream| stream.thread) else { return };
         let routed = state.route(number, thread, request);
         drop(state);

@@ -49,11 +49,8 @@ impl fmt::Display for Step {
 }
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// For a TaskCompleted, which is owed.
-pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(300);
-
-/// Before the decision, where nothing is owed yet.
-pub(super) const LONGEST_EARLY_RETRY: Duration = Duration::from_secs(60);
+/// However long Azure DevOps was away, what is owed is delivered about a minute after its return.
+pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 impl Lead {
     /// Where a check is answered, if a call may be started there now.
@@ -61,7 +58,7 @@ impl Lead {
         let url = &pending.callback.entry;
         let Some(entry) = self.config.azure_devops.iter().find(|entry| entry.url() == *url) else {
             log::error!("check {} waits: {url} is no longer among `azure_devops`", key.id());
-            self.tasks.entry(*key).or_default().next = turn.now.mono.plus(LONGEST_EARLY_RETRY);
+            self.tasks.entry(*key).or_default().next = turn.now.mono.plus(LONGEST_RETRY);
             return None;
         };
         let busy = self.in_flight(|purpose| matches!(purpose, Purpose::Azure(..))) >= MOST_AZURE_CALLS;

@@ -1,6 +1,6 @@
 //! Before Testkube is asked: that Azure DevOps takes the check's token, and since when executions count.
 
-use super::azure_calls::{LONGEST_EARLY_RETRY, Step, in_words_of};
+use super::azure_calls::{LONGEST_RETRY, Step, in_words_of};
 use super::{Lead, Turn};
 use crate::azure::{self, Answer, Entry, LogId};
 use crate::call::Outcome as CallOutcome;
@@ -57,14 +57,14 @@ impl Lead {
                 self.finish(turn, key, false);
             }
             Answer::TokenRefused => {
-                self.retry(turn, key, None, LONGEST_EARLY_RETRY);
+                self.retry(turn, key, None, LONGEST_RETRY);
                 if self.refusals(key) >= UNPROVEN_TRIES {
                     log::error!("check {}: Azure DevOps never took its token; it is dropped", key.id());
                     self.finish(turn, key, false);
                 }
             }
             Answer::Refused(fault) => {
-                self.retry(turn, key, None, LONGEST_EARLY_RETRY);
+                self.retry(turn, key, None, LONGEST_RETRY);
                 if self.refusals(key) >= REFUSED_TRIES {
                     self.change(turn, key, |pending| {
                         pending.log = Log::Off;
@@ -77,7 +77,7 @@ impl Lead {
                 }
             }
             Answer::Later(_, after) => {
-                self.retry(turn, key, *after, LONGEST_EARLY_RETRY);
+                self.retry(turn, key, *after, LONGEST_RETRY);
             }
         }
     }
@@ -157,7 +157,7 @@ impl Lead {
             Answer::TokenRefused => None,
             _ => return false,
         };
-        self.retry(turn, key, after, LONGEST_EARLY_RETRY) < BOUND_TRIES
+        self.retry(turn, key, after, LONGEST_RETRY) < BOUND_TRIES
     }
 
     fn bound_by_arrival(&mut self, turn: &mut Turn<'_>, key: &CheckKey, why: &str) {

@@ -1,0 +1,202 @@
+//! What the histories met: a rule that was never put to the test has not been shown to hold.
+
+use crate::reference::{Delivered, Kind, told_at};
+use crate::state::Counts;
+use crate::world::World;
+use fakes::Status;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+pub(crate) const OWED: &str = "rule 1 (told in time)";
+pub(crate) const SUCCEEDED: &str = "rule 3 (`succeeded` only where it is true)";
+pub(crate) const FAILED: &str = "rule 3 (`failed` only for a reason)";
+pub(crate) const FORGOTTEN: &str = "rule 6 (what is done is forgotten)";
+pub(crate) const FULL: &str = "submission: refused, too many are pending";
+pub(crate) const CONFLICT: &str = "submission: refused, the same check with another tag";
+pub(crate) const ARTIFACTS: &str = "artifacts fetched, or refused by Envoy or Testkube";
+/// Counted by the host, after a trap that the history asked for.
+pub(crate) const TRAP_IN: &str = "trap in ";
+const CELL: &str = "cell: ";
+const RULE: &str = "rule ";
+/// So many histories had the premise of a rule.
+const IN_HISTORIES: &str = "histories with ";
+
+/// Every host function that the module calls once it is configured, the ones that matter most more than once.
+pub(crate) const HOST_CALLS: [&str; 15] = [
+    "clock_time_get",
+    "random_get",
+    "proxy_log",
+    "proxy_get_shared_data",
+    "proxy_set_shared_data",
+    "proxy_set_shared_data",
+    "proxy_set_shared_data",
+    "proxy_http_call",
+    "proxy_http_call",
+    "proxy_send_local_response",
+    "proxy_increment_metric",
+    "proxy_get_header_map_pairs",
+    "proxy_get_header_map_value",
+    "proxy_get_buffer_bytes",
+    "proxy_set_effective_context",
+];
+
+/// Each cell of the table has more than so many in 20,000 histories.
+const LEAST_IN_A_CELL: u64 = 50;
+/// Each rule's premise was true in at least so many of 20,000 histories.
+const LEAST_HISTORIES: u64 = 1_000;
+/// What the floors are for.
+pub const ENOUGH_HISTORIES: u64 = 20_000;
+
+/// What a check is doing, as it looks from outside. The order is that of its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Doing {
+    /// Its request is not answered yet.
+    Received,
+    /// It was answered 200, and Azure DevOps has taken no call for it.
+    Accepted,
+    /// Azure DevOps took its token, and no execution is there.
+    Waiting,
+    /// Executions are there, and not all have ended.
+    Running,
+    /// All have ended, and no event was tried.
+    Ended,
+    /// An event was tried, and Azure DevOps has not taken one.
+    Decided,
+    /// Azure DevOps took the event.
+    Reported,
+}
+
+impl Doing {
+    const ALL: [Doing; 7] = [
+        Doing::Received,
+        Doing::Accepted,
+        Doing::Waiting,
+        Doing::Running,
+        Doing::Ended,
+        Doing::Decided,
+        Doing::Reported,
+    ];
+
+    fn of(world: &World, check: &Delivered) -> Option<Doing> {
+        let since = check.owed_since.filter(|_| !check.is_over && check.kind != Kind::Malformed)?;
+        let plan = check.pipeline.spec().plan;
+        let events = world.azure(|azure| azure.events(&plan));
+        if told_at(&events, since).is_some() {
+            return Some(Doing::Reported);
+        }
+        if events.iter().any(|event| event.at >= since) {
+            return Some(Doing::Decided);
+        }
+        if !world.is_proven(&plan) {
+            return Some(Doing::Accepted);
+        }
+        let now = world.wall();
+        let there = world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, now));
+        let is_running = |status: &Status| !status.is_terminal();
+        Some(match there.iter().any(|execution| is_running(&execution.status)) {
+            _ if there.is_empty() => Doing::Waiting,
+            true => Doing::Running,
+            false => Doing::Ended,
+        })
+    }
+}
+
+/// Counts a fault, once for everything that some check is doing.
+pub(crate) fn strike(
+    world: &mut World,
+    checks: &[Delivered],
+    waiting: impl Iterator<Item = usize>,
+    fault: &str,
+) {
+    let mut doing: BTreeSet<Doing> = checks.iter().filter_map(|check| Doing::of(world, check)).collect();
+    doing.extend(waiting.map(|_| Doing::Received));
+    world.count(&format!("fault: {fault}"));
+    for doing in doing {
+        world.count(&format!("{CELL}{doing:?} × {fault}"));
+    }
+}
+
+/// A cell that cannot be reached, and why.
+const IMPOSSIBLE: [(&str, &str, &str); 0] = [];
+
+/// What many histories met.
+#[derive(Debug, Default)]
+pub struct Coverage {
+    histories: u64,
+    counts: Counts,
+}
+
+impl Coverage {
+    /// Adds a history.
+    pub fn add(&mut self, counts: &Counts) {
+        self.histories += 1;
+        self.counts.merge(counts);
+        for (name, count) in &counts.by_name {
+            if name.starts_with(RULE) && *count > 0 {
+                self.counts.add(&format!("{IN_HISTORIES}{name}"));
+            }
+        }
+    }
+
+    /// Faults by kind, rule checks, outcomes of calls, and the table of cells.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        for (name, count) in self.counts.by_name.iter().filter(|(name, _)| !name.starts_with(CELL)) {
+            let _done = writeln!(text, "{count:>10}  {name}");
+        }
+        let cells = self.cells();
+        let _done = write!(text, "\n{:<44}", "faults while a check was:");
+        for doing in Doing::ALL {
+            let _done = write!(text, "{:>10}", format!("{doing:?}"));
+        }
+        for (fault, row) in &cells {
+            let _done = write!(text, "\n{fault:<44}");
+            for doing in Doing::ALL {
+                let _done = write!(text, "{:>10}", row.get(&format!("{doing:?}")).unwrap_or(&0));
+            }
+        }
+        text + "\n"
+    }
+
+    fn cells(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let mut cells: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for (name, count) in &self.counts.by_name {
+            if let Some((doing, fault)) = name.strip_prefix(CELL).and_then(|cell| cell.split_once(" × ")) {
+                cells.entry(fault.into()).or_default().insert(doing.into(), *count);
+            }
+        }
+        cells
+    }
+
+    /// What was met too seldom to have been shown, for [`ENOUGH_HISTORIES`] or more.
+    pub fn gaps(&self) -> Vec<String> {
+        let mut gaps = Vec::new();
+        for (fault, row) in self.cells() {
+            for doing in Doing::ALL.map(|doing| format!("{doing:?}")) {
+                let count = row.get(&doing).copied().unwrap_or(0);
+                let is_impossible = IMPOSSIBLE.iter().any(|(d, f, _)| *d == doing && *f == fault);
+                if count <= LEAST_IN_A_CELL && !is_impossible {
+                    gaps.push(format!("{doing} × {fault}: {count}, at most {LEAST_IN_A_CELL}"));
+                }
+            }
+        }
+        for rule in self.counts.by_name.keys().filter(|name| name.starts_with(RULE)) {
+            let count = self.counts.of(&format!("{IN_HISTORIES}{rule}"));
+            if count < LEAST_HISTORIES {
+                gaps.push(format!("{rule}: its premise was true in {count} histories"));
+            }
+        }
+        for called in HOST_CALLS.iter().collect::<BTreeSet<_>>() {
+            if self.counts.of(&format!("{TRAP_IN}{called}")) == 0 {
+                gaps.push(format!("no VM was made to trap in {called}"));
+            }
+        }
+        for name in [FULL, CONFLICT, ARTIFACTS] {
+            if self.counts.of(name) <= LEAST_IN_A_CELL {
+                gaps.push(format!("{name}: {}", self.counts.of(name)));
+            }
+        }
+        gaps
+    }
+}

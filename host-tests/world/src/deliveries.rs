@@ -1,0 +1,60 @@
+//! Checks on their way from the fake Azure DevOps to the module.
+
+use crate::pipeline::{PROJECT, Pipeline};
+use crate::state::START;
+use crate::stream::Answer;
+use crate::world::World;
+use fakes::{Build, Stage};
+
+/// How long before the world every build began, in milliseconds. Its stage `Test` began with it.
+pub const BUILD_BEGAN: i64 = START - 600_000;
+
+impl World {
+    /// A run of its own, number `n`, whose gated stage waits from now on. Its build began ten minutes before the world.
+    pub fn pipeline(&mut self, n: u32) -> Pipeline {
+        let pipeline = Pipeline::new(n);
+        self.begin(&pipeline);
+        pipeline
+    }
+
+    /// Azure DevOps begins to wait for a check.
+    pub fn begin(&mut self, pipeline: &Pipeline) {
+        let stage = Stage {
+            name: "Test".into(),
+            identifier: "test".into(),
+            attempt: 1,
+            start_time: Some(BUILD_BEGAN),
+        };
+        let build = Build::new(PROJECT, pipeline.build).started_at(BUILD_BEGAN).stage(stage);
+        self.azure(|azure| azure.add_build(build));
+        self.wait_for(pipeline);
+    }
+
+    /// The check waits once more, with another token, as when Azure DevOps evaluates it again.
+    pub fn another_delivery(&mut self, pipeline: &mut Pipeline) {
+        pipeline.next_token();
+        self.wait_for(pipeline);
+    }
+
+    fn wait_for(&mut self, pipeline: &Pipeline) {
+        let now = self.wall();
+        self.azure(|azure| {
+            azure.start_check(now, pipeline.spec());
+            if let Some(end) = pipeline.token_end {
+                azure.expire_token(&pipeline.token, end);
+            }
+        });
+        self.process.state.borrow_mut().network.tokens.hand_out(&pipeline.spec());
+    }
+
+    /// Delivers a check on some worker and waits for the answer.
+    pub fn deliver(&mut self, pipeline: &Pipeline, more: &[(&str, &str)]) -> Answer {
+        self.note_delivery(pipeline);
+        self.ask(pipeline.check(more))
+    }
+
+    /// Tells the rules that a check is about to be delivered.
+    pub fn note_delivery(&mut self, pipeline: &Pipeline) {
+        self.process.state.borrow_mut().own.rules.delivery(&pipeline.spec());
+    }
+}

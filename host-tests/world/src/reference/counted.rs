@@ -1,0 +1,126 @@
+//! The counted set of DESIGN section 4, worked out from the fake Testkube's own history.
+
+use super::Delivered;
+use crate::world::World;
+use fakes::{Status, testkube::Truth};
+use std::collections::BTreeMap;
+
+/// A list of executions that Testkube gave for a tag.
+pub(super) struct Reading {
+    /// In Unix milliseconds.
+    pub(super) at: i64,
+}
+
+/// The readings of a tag until `until`, newest first.
+pub(super) fn readings(world: &World, tag: &str, until: i64) -> Vec<Reading> {
+    world.testkube(|testkube| {
+        let read = testkube.requests().iter().rev().filter(|recorded| {
+            recorded.at <= until && recorded.status == Some(200) && names(&recorded.request.target, tag)
+        });
+        read.map(|recorded| Reading { at: recorded.at }).collect()
+    })
+}
+
+/// Whether the counted set had ended passed at `at`, and each member was asked for between `at` and `until`.
+pub(super) fn passed_at(world: &World, check: &Delivered, at: i64, until: i64) -> Result<(), String> {
+    let counted = counted(world, check, at);
+    if let Some(other) = counted.iter().find(|execution| execution.status != Status::Passed) {
+        return Err(format!("{} was {} at {at}", other.name, other.status.as_str()));
+    }
+    if !satisfies(&check.expect, &counted) {
+        return Err(format!("`{}` was not there at {at}", check.expect));
+    }
+    let settle = match check.expect.trim() {
+        "" => 60_000,
+        text if text.parse::<usize>().is_ok() => 15_000,
+        _ => 0,
+    };
+    let ids = |set: &[Truth]| set.iter().map(|execution| execution.id.clone()).collect::<Vec<_>>();
+    if settle > 0 && ids(&self::counted(world, check, at - settle)) != ids(&counted) {
+        return Err(format!("the counted set changed in the {settle} ms before {at}"));
+    }
+    match counted.iter().find(|execution| !was_confirmed(world, &execution.id, at, until)) {
+        Some(other) => Err(format!("{} was not asked for between {at} and {until}", other.name)),
+        None => Ok(()),
+    }
+}
+
+/// Whether everything that a check expects is there at `at`, whichever bound the module could find out.
+pub(super) fn is_satisfied(world: &World, check: &Delivered, at: i64) -> bool {
+    bounds(check).into_iter().all(|bound| satisfies(&check.expect, &counted_from(world, check, at, bound)))
+}
+
+/// Whether everything that a check expects is there at `at`, and has ended, whichever bound the module could find out.
+pub(super) fn has_ended(world: &World, check: &Delivered, at: i64) -> bool {
+    bounds(check).into_iter().all(|bound| {
+        let counted = counted_from(world, check, at, bound);
+        satisfies(&check.expect, &counted) && counted.iter().all(|execution| execution.status.is_terminal())
+    })
+}
+
+/// Whether a member of the counted set had ended otherwise than passed at `at`.
+pub(super) fn bad_member(world: &World, check: &Delivered, at: i64) -> bool {
+    let is_bad = |status: &Status| status.is_terminal() && *status != Status::Passed;
+    counted(world, check, at).iter().any(|execution| is_bad(&execution.status))
+}
+
+fn bounds(check: &Delivered) -> [i64; 2] {
+    [check.bound(), check.earliest_bound()]
+}
+
+fn satisfies(expect: &str, counted: &[Truth]) -> bool {
+    let mut have: BTreeMap<&str, usize> = BTreeMap::new();
+    for execution in counted {
+        *have.entry(&execution.workflow).or_default() += 1;
+    }
+    match expect.trim() {
+        "" => !counted.is_empty(),
+        text => match text.parse::<usize>() {
+            Ok(number) => counted.len() >= number,
+            Err(_) => text.split(',').all(|name| have.get(name.trim()).is_some_and(|n| *n > 0)),
+        },
+    }
+}
+
+fn was_confirmed(world: &World, id: &str, from: i64, until: i64) -> bool {
+    world.testkube(|testkube| {
+        testkube.requests().iter().rev().any(|recorded| {
+            (from..=until).contains(&recorded.at)
+                && recorded.status == Some(200)
+                && recorded.request.path().ends_with(id)
+        })
+    })
+}
+
+fn counted(world: &World, check: &Delivered, at: i64) -> Vec<Truth> {
+    counted_from(world, check, at, check.earliest_bound())
+}
+
+/// The tag, the bound, no children, and none that a re-run replaced.
+fn counted_from(world: &World, check: &Delivered, at: i64, bound: i64) -> Vec<Truth> {
+    let all = world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, at));
+    let own: Vec<Truth> = all
+        .into_iter()
+        .filter(|execution| execution.scheduled_at >= bound && execution.actor.kind != "testworkflow")
+        .collect();
+    let replaced = |old: &Truth| {
+        own.iter().any(|new| {
+            let says_so = new.actor.execution_reference.as_deref() == Some(&old.id);
+            let same_resource = new.actor.kind == "testworkflowexecution"
+                && old.actor.kind == "testworkflowexecution"
+                && new.actor.name == old.actor.name;
+            let is_later = (new.scheduled_at, new.number) > (old.scheduled_at, old.number);
+            is_later && new.workflow == old.workflow && (says_so || same_resource)
+        })
+    };
+    own.iter().filter(|execution| !replaced(execution)).cloned().collect()
+}
+
+/// Whether a list request asks for this value of the tag.
+fn names(target: &str, value: &str) -> bool {
+    let wanted = format!("%3D{value}");
+    target.match_indices(&wanted).any(|(at, _)| {
+        let rest = target.get(at + wanted.len()..).unwrap_or_default();
+        rest.is_empty() || rest.starts_with("%2C") || rest.starts_with('&')
+    })
+}

@@ -1,0 +1,164 @@
+//! Rule 5: where a secret may be, and how it is found in any other place, however it is written there.
+
+use super::Rules;
+use aho_corasick::{AhoCorasick, MatchKind};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use fakes::{CheckSpec, Request};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// Every secret of a world holds this text, so that one search finds any of them. Letters alone: no escaping of a URL, of
+/// JSON or of HTML changes them.
+pub const MARK: &str = "SECRET";
+
+/// Whose token it is.
+#[derive(Debug)]
+struct Owner {
+    plan: String,
+    build: Option<u64>,
+}
+
+/// The tokens that Azure DevOps has handed out, to whichever process of a hot restart.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens(BTreeMap<String, Owner>);
+
+impl Tokens {
+    /// One more.
+    pub(crate) fn hand_out(&mut self, spec: &CheckSpec) {
+        let owner = Owner { plan: spec.plan.to_ascii_lowercase(), build: spec.build };
+        self.0.insert(spec.token.clone(), owner);
+    }
+}
+
+impl Rules {
+    /// Looks for a secret in what leaves the module.
+    pub(crate) fn scan(&mut self, now: u64, place: impl AsRef<[u8]>, bytes: &[u8]) {
+        if holds_secret(bytes) {
+            let (place, text) = (String::from_utf8_lossy(place.as_ref()), String::from_utf8_lossy(bytes));
+            self.violation(now, "5", format!("a secret in {place}: {text}"));
+        }
+    }
+
+    /// A request that leaves Envoy for Testkube or Azure DevOps. A token may be in one place: the `Authorization` of a call to
+    /// Azure DevOps about the very check, or the build, that it was handed out for.
+    pub(crate) fn scan_call(&mut self, now: u64, cluster: &str, request: &Request, tokens: &Tokens) {
+        self.checked("5 (no secret)");
+        self.scan(now, "a call's path", request.target.as_bytes());
+        self.scan(now, "a call's body", &request.body);
+        for (name, value) in &request.headers {
+            if cluster == "azure-devops" && name == "authorization" {
+                self.token_presented(now, request, value, tokens);
+                continue;
+            }
+            self.scan(now, "a header's name", name.as_bytes());
+            self.scan(now, format!("the header `{name}` of a call to {cluster}"), value);
+        }
+    }
+
+    fn token_presented(&mut self, now: u64, request: &Request, value: &[u8], tokens: &Tokens) {
+        self.checked("5 (a token goes to its own check)");
+        let owner = presented(value).and_then(|token| tokens.0.get(&token));
+        let is_own = owner.is_some_and(|owner| match place(request.path()) {
+            Some(("plans", id)) => id.eq_ignore_ascii_case(&owner.plan),
+            Some(("builds", id)) => owner.build.is_some_and(|build| build.to_string() == id),
+            _ => false,
+        });
+        if !is_own {
+            self.violation(now, "5", format!("a token that is not of this check goes to {}", request.path()));
+        }
+    }
+}
+
+/// The token of `Bearer TOKEN` or `Basic base64(user:TOKEN)`.
+fn presented(value: &[u8]) -> Option<String> {
+    let (scheme, rest) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.into());
+    }
+    let text = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
+    text.split_once(':').map(|(_, token)| token.to_string())
+}
+
+/// Which plan or build a call is about.
+fn place(path: &str) -> Option<(&str, &str)> {
+    let mut segments = path.split('/').skip_while(|segment| !matches!(*segment, "plans" | "builds"));
+    Some((segments.next()?, segments.next()?))
+}
+
+/// The mark in the clear and in hexadecimal, in any case, and inside Base64 at each of its three places in a group.
+static MARKS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let hex: String = MARK.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let base64 = [0, 1, 2].map(|shift: usize| {
+        let text = STANDARD.encode(format!("{}{MARK}", "\0".repeat(shift)));
+        let (first, last) = ((shift * 8).div_ceil(6), (shift + MARK.len()) * 8 / 6);
+        text.get(first..last).unwrap_or_default().to_string()
+    });
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .match_kind(MatchKind::Standard)
+        .build([MARK.to_string(), hex].iter().chain(&base64))
+        .expect("five short patterns")
+});
+
+fn holds_secret(bytes: &[u8]) -> bool {
+    MARKS.is_match(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_in_the_clear_in_hexadecimal_and_in_base64() {
+        for user in ["", "u", "us", "user"] {
+            let text = format!("{user}:token-{MARK}-1");
+            assert!(holds_secret(text.as_bytes()));
+            assert!(holds_secret(text.to_ascii_lowercase().as_bytes()));
+            assert!(holds_secret(STANDARD.encode(&text).as_bytes()), "{user}");
+            let hex: String = text.bytes().map(|byte| format!("{byte:02X}")).collect();
+            assert!(holds_secret(hex.as_bytes()));
+        }
+        assert!(!holds_secret(b"nothing to see"));
+    }
+
+    #[test]
+    fn a_token_may_go_to_its_own_check_and_its_own_build_and_nowhere_else() {
+        let spec = |n: u64| CheckSpec {
+            project: "p".into(),
+            hub: "checks".into(),
+            plan: format!("plan-{n}"),
+            job: "j".into(),
+            timeline: "t".into(),
+            task: "k".into(),
+            token: format!("token-{MARK}-{n}"),
+            build: Some(n),
+        };
+        let sent = |cluster: &str, path: &str, token: &str| {
+            let (mut rules, mut tokens) = (Rules::default(), Tokens::default());
+            for n in [1, 2] {
+                tokens.hand_out(&spec(n));
+            }
+            let basic = format!("Basic {}", STANDARD.encode(format!(":{token}")));
+            let request = Request::new("POST", path).header("authorization", &basic);
+            rules.scan_call(0, cluster, &request, &tokens);
+            rules.violations.len()
+        };
+        let own = format!("token-{MARK}-1");
+        assert_eq!(
+            sent("azure-devops", "/f/p/_apis/distributedtask/hubs/checks/plans/plan-1/events", &own),
+            0
+        );
+        assert_eq!(sent("azure-devops", "/f/p/_apis/build/builds/1/timeline", &own), 0);
+        assert_eq!(
+            sent("azure-devops", "/f/p/_apis/distributedtask/hubs/checks/plans/plan-2/events", &own),
+            1
+        );
+        assert_eq!(sent("azure-devops", "/f/p/_apis/build/builds/2", &own), 1);
+        assert_eq!(
+            sent("azure-devops", "/f/p/_apis/distributedtask/hubs/checks/plans/plan-1/events", "x"),
+            1
+        );
+        assert_eq!(sent("testkube", "/v1/test-workflow-executions", &own), 1);
+    }
+}

@@ -1,0 +1,36 @@
+//! What scenarios have in common.
+#![allow(dead_code, reason = "each test program uses some of it")]
+
+use fakes::Status;
+use world::*;
+
+/// A run whose only execution runs from now on and passes 20 s later.
+pub(crate) fn passing(world: &mut World, n: u32) -> Pipeline {
+    let pipeline = world.pipeline(n);
+    let from = world.wall();
+    let execution = pipeline.tagged("a").at(from, Status::Running).at(from + 20_000, Status::Passed);
+    world.testkube(|testkube| testkube.add(execution));
+    pipeline
+}
+
+/// The result of the event that Azure DevOps took.
+pub(crate) fn result(world: &World, pipeline: &Pipeline) -> Option<String> {
+    let events = world.azure(|azure| azure.events(&pipeline.spec().plan));
+    events.into_iter().find(|event| event.accepted).and_then(|event| event.result)
+}
+
+/// The result, which must come within a time.
+pub(crate) fn decided_within(world: &mut World, pipeline: &Pipeline, span: u64) -> String {
+    assert!(world.pass_until(span, |world| result(world, pipeline).is_some()), "{:?}", world.log());
+    result(world, pipeline).unwrap()
+}
+
+/// No rule was broken.
+pub(crate) fn healthy(world: &World) {
+    assert_eq!(world.violations(), []);
+}
+
+/// A quiet world.
+pub(crate) fn world(workers: usize) -> World {
+    Setup { workers, drain: 10 * SECOND, ..Setup::new(7) }.start().unwrap()
+}
