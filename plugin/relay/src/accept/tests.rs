@@ -160,3 +160,16 @@ fn a_token_ends_when_it_says_so_and_else_after_48_hours() {
         assert_eq!(jwt(not_one), plain, "{not_one}");
     }
 }
+
+#[test]
+fn a_thousand_unknown_members_make_no_long_answer() {
+    let members: Vec<String> = (0..1_000).map(|n| format!("\"x{n}\":1")).collect();
+    let body = format!("{{{}}}", members.join(","));
+    let mut store = Memory::default();
+    let (reply, counted) =
+        accept(&config(""), PREFIX, &mut store, now(), &headers(&[]), Some(body.as_bytes()));
+    assert_eq!((reply.status, counted), (200, Counted::Rejected));
+    assert!(reply.body.len() < 4_096, "{} bytes", reply.body.len());
+    assert!(reply.body.contains("`x0` is not known"), "{}", reply.body);
+    assert!(reply.body.contains("992 more"), "{}", reply.body);
+}

@@ -51,6 +51,9 @@ const FIELDS: [(Field, &str, &[&str], Option<&str>); 16] = [
 
 const PREFIX: &str = "testrelay-";
 
+/// How many unknown names are told.
+const MOST_UNKNOWN: usize = 8;
+
 impl Field {
     /// The name that documentation and errors give it.
     pub(super) fn name(self) -> &'static str {
@@ -150,9 +153,15 @@ impl Values {
         self.given.contains_key(&field)
     }
 
-    /// Names that look as if they were meant for Testrelay, as sentences.
+    /// Names that look as if they were meant for Testrelay, as sentences: the first ones, and how many more there are, so
+    /// that a large body is not answered and logged with a larger text.
     pub(super) fn unknown(&self) -> Vec<String> {
-        self.unknown.clone()
+        let mut sentences: Vec<String> = self.unknown.iter().take(MOST_UNKNOWN).cloned().collect();
+        match self.unknown.len().saturating_sub(MOST_UNKNOWN) {
+            0 => {}
+            more => sentences.push(format!("{more} more names are not known")),
+        }
+        sentences
     }
 
     /// Tag and policies in a fixed order, to tell whether two deliveries ask the same.
