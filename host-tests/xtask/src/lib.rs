@@ -7,12 +7,14 @@
 //! - [`demo`]: a whole story with a real Envoy, told as it happens.
 //! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
 //!   profiles would weigh, and how fast they would be.
+//! - [`fuzz`]: the fuzz targets.
 //! - [`replay`]: one history of the simulated Envoy once more.
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
 pub mod demo;
 pub mod doctor;
 pub mod envoy_binary;
+pub mod fuzz;
 pub mod module;
 pub mod prepared;
 pub mod profiles;

@@ -7,7 +7,7 @@ use xtask::demo::{self, Programs, Sabotage};
 use xtask::envoy_binary::EnvoyVersion;
 use xtask::module::{self, Features};
 use xtask::workspace::Workspace;
-use xtask::{doctor, profiles, replay, setup, size, test};
+use xtask::{doctor, fuzz, profiles, replay, setup, size, test};
 
 /// Set-up, build, demo and tests of Testrelay.
 #[derive(Parser)]
@@ -57,6 +57,17 @@ enum Command {
     },
     /// Says what the module is made of: sections, crates, imports.
     Size,
+    /// Feeds the core's readers with inputs that libFuzzer makes up. Needs cargo-fuzz. Exit code 0 if nothing was found.
+    Fuzz {
+        /// One target; without it, each in turn.
+        target: Option<String>,
+        /// How long each target runs.
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u64,
+        /// Runs nothing, and copies what earlier runs have found into the committed corpus, where it adds to it.
+        #[arg(long)]
+        merge: bool,
+    },
     /// Plays one history of the simulated Envoy once more, with its whole trace. Exit code 0 if it breaks no rule.
     Replay {
         /// The seed that a failed test names.
@@ -107,6 +118,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 false => Programs::prepare(&workspace, envoy)?,
             };
             demo::run(&programs, &demo::Options { fail, keep, sabotage })
+        }
+        Command::Fuzz { target, seconds, merge } => {
+            fuzz::run(&workspace, &fuzz::Options { target, seconds, merge })
         }
         Command::Replay { seed } => replay::run(&workspace, seed),
         Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),

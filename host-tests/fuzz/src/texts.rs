@@ -1,0 +1,94 @@
+//! What holds for every text that people see: no secret, nothing that hides or forges text, little of what was sent.
+
+use serde_json::Value;
+
+/// The most characters in a row that a problem text may repeat of what was sent.
+const MOST_REPEATED: usize = 64;
+
+/// The most bytes of an answer or a log line, whatever was sent.
+const MOST_TEXT: usize = 16 << 10;
+
+/// Panics if a text shows one of the secrets.
+pub(crate) fn assert_no_secret(what: &str, text: &str, secrets: &[&str]) {
+    for secret in secrets {
+        assert!(!text.contains(secret), "{what} shows a secret: {text}");
+    }
+}
+
+/// Panics if a text holds a control character, or a mark that hides text or turns its direction.
+pub(crate) fn assert_one_line(what: &str, text: &str) {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    assert!(!text.contains(hidden), "{what} holds characters that are not to be printed: {text:?}");
+}
+
+/// Panics if a text is long enough to be a burden.
+pub(crate) fn assert_short(what: &str, text: &str) {
+    assert!(text.len() <= MOST_TEXT, "{what} has {} bytes", text.len());
+}
+
+/// Panics if more than [`MOST_REPEATED`] characters in a row of `sent` stand in `text`.
+pub(crate) fn assert_repeats_little(what: &str, text: &str, sent: &str) {
+    let repeated = longest_repeated(text, sent);
+    assert!(repeated <= MOST_REPEATED, "{what} repeats {repeated} characters of what was sent: {text}");
+}
+
+/// Adds the names and texts of a JSON value to `texts`.
+pub(crate) fn add_texts(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::String(text) => texts.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| add_texts(item, texts)),
+        Value::Object(members) => members.iter().for_each(|(name, value)| {
+            texts.push(name.clone());
+            add_texts(value, texts);
+        }),
+        _ => {}
+    }
+}
+
+/// How many characters the longest run has that stands in both texts; 0 where it is not longer than
+/// [`MOST_REPEATED`] bytes.
+fn longest_repeated(text: &str, sent: &str) -> usize {
+    // A run of more than 64 bytes holds one of these chunks whole, wherever it begins.
+    const CHUNK: usize = MOST_REPEATED.div_ceil(2);
+    let (text, sent) = (text.as_bytes(), sent.as_bytes());
+    let mut longest = 0;
+    for (at, chunk) in sent.chunks_exact(CHUNK).enumerate().map(|(i, chunk)| (i * CHUNK, chunk)) {
+        for found in (0..text.len().saturating_sub(CHUNK - 1)).filter(|i| text[*i..].starts_with(chunk)) {
+            let before = common(text[..found].iter().rev(), sent[..at].iter().rev());
+            let after = common(text[found..].iter(), sent[at..].iter());
+            let run = &text[found - before..found + after];
+            // Continuation bytes do not begin a character.
+            longest = longest.max(run.iter().filter(|byte| **byte & 0xc0 != 0x80).count());
+        }
+    }
+    longest
+}
+
+fn common<'a>(a: impl Iterator<Item = &'a u8>, b: impl Iterator<Item = &'a u8>) -> usize {
+    a.zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_measured_wherever_it_begins() {
+        let sent: String = ('a'..='z').cycle().enumerate().map(|(i, c)| format!("{c}{i}")).take(90).collect();
+        for start in 0..80 {
+            let text = format!("it said `{}` and so on", &sent[start..start + 70]);
+            assert_eq!(longest_repeated(&text, &sent), 70, "from {start}");
+        }
+        assert_eq!(longest_repeated("nothing of it", &sent), 0);
+        assert_eq!(longest_repeated(&"é".repeat(50), &"é".repeat(100)), 50);
+    }
+
+    #[test]
+    #[should_panic(expected = "repeats 65 characters")]
+    fn one_character_too_many_is_seen() {
+        assert_repeats_little("the text", &format!("`{}`", "x".repeat(65)), &"x".repeat(200));
+    }
+}

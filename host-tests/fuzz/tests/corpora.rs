@@ -1,0 +1,58 @@
+//! Every input that is kept for a fuzz target, once more.
+
+use std::path::Path;
+
+fn replay(name: &str) {
+    let target = fuzz::TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+    let mut inputs: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+        .map(|entry| entry.expect("a readable folder").path())
+        .collect();
+    inputs.sort();
+    assert!(inputs.len() >= 8, "{} inputs are no corpus", inputs.len());
+    for path in inputs {
+        let input = std::fs::read(&path).expect("a readable file");
+        assert!(input.len() <= 16 << 10, "{} is too large to be kept", path.display());
+        println!("{}", path.display());
+        (target.run)(&input);
+    }
+}
+
+#[test]
+fn every_kept_check_request_keeps_the_rules() {
+    replay("check_request");
+}
+
+#[test]
+fn every_kept_configuration_keeps_the_rules() {
+    replay("configuration");
+}
+
+#[test]
+fn every_kept_answer_of_testkube_keeps_the_rules() {
+    replay("testkube_answers");
+}
+
+#[test]
+fn every_kept_answer_of_azure_devops_keeps_the_rules() {
+    replay("azure_answers");
+}
+
+#[test]
+fn every_kept_ledger_keeps_the_rules() {
+    replay("ledger");
+}
+
+#[test]
+fn every_target_has_a_program_and_a_corpus() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for target in fuzz::TARGETS {
+        assert!(
+            folder.join("fuzz_targets").join(target.name).with_extension("rs").is_file(),
+            "{}",
+            target.name
+        );
+        assert!(folder.join("corpus").join(target.name).is_dir(), "{}", target.name);
+    }
+}
