@@ -36,11 +36,13 @@ fn ask(world: &mut World, listener: &str) -> Vec<String> {
 
 #[test]
 fn the_last_registrant_is_woken_with_what_was_put_in() {
-    let mut world = world_of(QUEUES, 1);
+    let second = Plugin::new("second", "second", "{}");
+    let setup = Setup { more_plugins: vec![second], ..Setup::new(1) };
+    let mut world = Setup { code: Some(probe(QUEUES)), ..setup }.start().unwrap();
     world.pass(2 * SECOND);
-    assert_eq!(said(&world), ["1", "1"], "one token for one name, on the main thread and the worker");
-    // No such name, no such queue; then the worker, which registered last, takes the one item there is: Empty is 7.
-    let woken = ["1", "1", "0", "0", "1001", "0", "5", "7", "1"];
+    assert_eq!(said(&world), ["1"; 4], "one token for one name, for two root contexts on two threads");
+    // No such name, no such queue; then the worker's second, which registered last, takes the one item: Empty is 7.
+    let woken = ["1", "1", "0", "0", "1002", "0", "5", "7", "1"];
     assert_eq!(ask(&mut world, LISTENER), woken);
     assert_eq!(broken(&world), []);
 }

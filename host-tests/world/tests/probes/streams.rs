@@ -141,6 +141,20 @@ fn a_download_is_cut_at_its_next_piece_where_its_vm_has_fallen() {
 }
 
 #[test]
+fn an_answer_that_begins_after_its_vm_has_fallen_is_envoys_503() {
+    let (mut world, request) = download(Setup::new(1));
+    let late = fakes::testkube::Fault::Slow { millis: 3_000 };
+    world.testkube(|testkube| testkube.fault(fakes::testkube::Route::All, fakes::Span::UntilCleared, late));
+    let stream = world.send(request);
+    world.pass(SECOND);
+    world.trap(1, TrapAt::NextCallback);
+    assert_eq!(world.ask(fakes::Request::new("GET", "/")).status, 503);
+    let answer = world.wait(stream);
+    assert_eq!((answer.status, answer.by, answer.is_complete), (503, By::Envoy, true));
+    assert_eq!((answer.at / SECOND, broken(&world)), (1_003, vec![]));
+}
+
+#[test]
 fn a_download_goes_on_while_its_listener_drains_and_is_cut_at_the_drains_end() {
     for (drain, complete, size) in [(20, true, 100), (4, false, 50)] {
         let (mut world, request) = download(Setup { drain: drain * SECOND, ..Setup::new(1) });
