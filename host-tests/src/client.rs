@@ -10,7 +10,7 @@ pub use receive::{Head, Response, ResponseBody};
 use anyhow::{Context, Result};
 use base64::Engine;
 use serde_json::Value;
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -177,6 +177,18 @@ impl Connection {
     /// Sends any bytes: half a request, or none that HTTP knows.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.get_mut().write_all(bytes).context("sending")
+    }
+
+    /// Waits until an answer begins or the connection ends; false: neither happened in this time.
+    pub fn is_answered_within(&mut self, time: Duration) -> Result<bool> {
+        let usual = self.stream.get_ref().read_timeout()?;
+        self.stream.get_ref().set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
+        let begun = self.stream.fill_buf().map(|_| ());
+        self.stream.get_ref().set_read_timeout(usual)?;
+        match begun {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
+            _ => Ok(true),
+        }
     }
 
     /// Reads the head of the next answer; `method` is that of its request, since the answer to HEAD has no body.

@@ -2,6 +2,8 @@
 //!
 //! Everything here finds its place by name and changes the parsed value; nothing searches or replaces text.
 
+pub use scenarios::merge;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -85,25 +87,6 @@ pub fn set_plugin(listener: &mut Value, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// JSON merge patch (RFC 7396): members replace or are added, `null` removes, lists are replaced whole.
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let Value::Object(target) = target else { return };
-    for (name, value) in patch {
-        if value.is_null() {
-            target.remove(name);
-        } else {
-            merge(target.entry(name.as_str()).or_insert(Value::Null), value);
-        }
-    }
-}
-
 /// Gives a cluster one fixed address instead of a name to be resolved.
 pub(crate) fn set_cluster_address(cluster: &mut Value, address: SocketAddr) -> Result<()> {
     *at(cluster, "/type")? = json!("STATIC");
@@ -171,13 +154,6 @@ mod tests {
             let key = &credential["secret_env"];
             assert!(keys.as_array().unwrap().contains(key), "{key} is not in host_env_keys");
         }
-    }
-
-    #[test]
-    fn a_merge_replaces_adds_and_removes() {
-        let mut value = json!({ "a": { "b": 1, "c": 2 }, "list": [1, 2] });
-        merge(&mut value, &json!({ "a": { "b": null, "d": 3 }, "list": [9], "new": { "x": null, "y": 1 } }));
-        assert_eq!(value, json!({ "a": { "c": 2, "d": 3 }, "list": [9], "new": { "y": 1 } }));
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod reload;
 pub mod scene;
 mod setup;
 mod wait;
-mod wire;
+pub mod wire;
 
 pub use client::{Connection, Request, Response};
 pub use envoy::{Envoy, Validation, validate};

@@ -17,6 +17,15 @@ pub struct Wire {
     listener: Option<JoinHandle<()>>,
 }
 
+/// How a wire is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A connection ends as soon as it is made.
+    Closed,
+    /// Connections are made, and nothing is forwarded.
+    Silent,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     ends: AtomicBool,
@@ -25,6 +34,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Connections {
+    broken: Option<Broken>,
+    /// Those that were made while the wire was silent.
+    silent: Vec<TcpStream>,
     /// Both ends of each connection that is open, by its number.
     open: BTreeMap<u64, [TcpStream; 2]>,
     /// When connections were cut, in Unix milliseconds.
@@ -55,11 +67,19 @@ impl Wire {
         let mut connections = self.shared.connections();
         let now = now_ms();
         let open = std::mem::take(&mut connections.open);
+        connections.silent.iter().for_each(close);
+        connections.silent.clear();
         for (number, ends) in &open {
             connections.cut.insert(*number, now);
             ends.iter().for_each(close);
         }
         open.len()
+    }
+
+    /// Cuts every connection and is broken from now on, or (`None`) forwards again.
+    pub fn set(&self, broken: Option<Broken>) {
+        self.shared.connections().broken = broken;
+        self.cut();
     }
 
     /// When a connection was cut, in Unix milliseconds; `None`: never. The number is the server's own
@@ -94,13 +114,19 @@ fn forward(listener: &TcpListener, server: SocketAddr, shared: &Arc<Shared>) {
         if shared.ends.load(Ordering::SeqCst) {
             return;
         }
-        // Where the server is not there, the client's connection ends.
-        if let Ok(client) = client
-            && let Ok(upstream) = TcpStream::connect(server)
-        {
-            number += 1;
-            // What fails here is a connection that has ended already: it is dropped, and both ends with it.
-            let _ = connect(number, client, upstream, shared);
+        let Ok(client) = client else { continue };
+        let mut connections = shared.connections();
+        match connections.broken {
+            Some(Broken::Closed) => close(&client),
+            Some(Broken::Silent) => connections.silent.push(client),
+            None => {
+                drop(connections);
+                // Where the server is not there, the client's connection ends.
+                let Ok(upstream) = TcpStream::connect(server) else { continue };
+                number += 1;
+                // What fails here is a connection that has ended already: it is dropped, and both ends with it.
+                let _ = connect(number, client, upstream, shared);
+            }
         }
     }
 }
@@ -169,5 +195,20 @@ mod tests {
         assert!(error.contains("the connection ended before an answer came"), "{error}");
         assert!(wire.cut_at(1).is_some() && wire.cut_at(2).is_none());
         assert_eq!(Request::get("/health").send(wire.address()).unwrap().status, 200);
+    }
+
+    #[test]
+    fn a_broken_wire_forwards_nothing_until_it_is_whole_again() {
+        let (testkube, server) = testkube();
+        let wire = Wire::to(server.addr()).unwrap();
+        wire.set(Some(Broken::Closed));
+        assert!(Request::get("/health").send(wire.address()).is_err());
+        wire.set(Some(Broken::Silent));
+        let mut waiting = Connection::open(wire.address()).unwrap();
+        waiting.send_only(&Request::get("/health")).unwrap();
+        wire.set(None);
+        assert!(waiting.receive("GET").is_err());
+        assert_eq!(Request::get("/health").send(wire.address()).unwrap().status, 200);
+        assert_eq!(testkube.lock().unwrap().requests().len(), 1);
     }
 }

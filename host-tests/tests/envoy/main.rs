@@ -14,4 +14,5 @@ mod main_job;
 mod readme;
 mod secrets;
 mod size;
+mod stories;
 mod wire_form;
