@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
-use testrelay::accept;
+use testrelay::accept::{self, Counted};
 use testrelay::call::{CallId, Fault, Outcome, Request};
 use testrelay::config::{Config, Passthrough};
 use testrelay::lead::STALE;
@@ -82,6 +82,7 @@ impl Root {
             log::warn!(
                 "no body came in {BODY_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
             );
+            plugin.metrics.count_check(Counted::Refused);
             host::reply_to(context, self.context_id, &accept::body_unread());
         }
     }
