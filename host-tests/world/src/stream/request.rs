@@ -87,13 +87,6 @@ impl Process {
         if paused && size > self.settings.buffer_limit {
             return self.envoy_answers(number, 413, "Payload Too Large");
         }
-        let Some((vm, context)) = self.lives(number) else {
-            // A paused stream of a fallen VM stays silent; one that streams fails at its next piece.
-            if !paused {
-                self.fails(number);
-            }
-            return;
-        };
         let allow = generation.is_some_and(|generation| {
             let plugins = self.plugins.borrow();
             plugins.all[plugins.generations[generation].plugin].filter.allow_on_headers_stop_iteration
@@ -101,6 +94,8 @@ impl Process {
         if at_headers && !allow {
             return;
         }
+        // A stream of a fallen VM fails at its next callback, paused or not; without one it stays silent.
+        let Some((vm, context)) = self.lives(number) else { return self.fails(number) };
         let body = self.stream(number, |stream| stream.buffered.clone());
         self.with(vm, |host| host.stream(context).map(|stream| stream.request_body = body));
         let size = u32::try_from(size).unwrap_or(u32::MAX);
@@ -201,6 +196,7 @@ impl Process {
     }
 }
 
+/// With what Envoy's connection manager adds before any filter sees them (`use_remote_address`).
 fn pairs(request: &Request) -> Pairs {
     let authority = request.value("host").unwrap_or_else(|| "testrelay.example".into());
     let mut pairs: Pairs = [
@@ -208,6 +204,10 @@ fn pairs(request: &Request) -> Pairs {
         (":path", request.target.as_str()),
         (":authority", authority.as_str()),
         (":scheme", "https"),
+        ("x-envoy-external-address", "192.0.2.7"),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-proto", "https"),
+        ("x-request-id", "7d0f9a52-3c1e-4b7a-9f60-0a1b2c3d4e5f"),
     ]
     .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
     .into();

@@ -60,22 +60,23 @@ fn a_body_without_bytes_is_a_callback_of_size_0_and_no_body_is_none() {
 }
 
 #[test]
-fn a_paused_request_of_a_fallen_vm_stays_silent_until_the_idle_timeout() {
-    let mut world = paused(true);
-    let (request, chunks) = post(&[10, 20]);
-    let waiting = world.send_in_pieces(LISTENER, request, chunks.clone());
-    world.pass(100 * MILLISECOND);
-    // Another request on that worker falls, and takes the VM with it.
-    world.trap(1, TrapAt::NextCallback);
-    let (request, _) = post(&[]);
-    let fallen = world.send(request);
-    assert_eq!(world.wait(fallen).status, 503);
-    world.pass(25 * SECOND);
-    assert_eq!(world.answer(waiting), None);
-    assert_eq!(world.wait(waiting).status, 503);
-    // The idle timeout, after the last piece of its body.
-    assert_eq!(world.now() / SECOND, 1_032);
-    assert_eq!(broken(&world), []);
+fn a_paused_request_of_a_fallen_vm_fails_at_its_next_callback_and_without_one_at_the_idle_timeout() {
+    for allow in [true, false] {
+        let mut world = paused(allow);
+        let (request, chunks) = post(&[10, 20]);
+        let waiting = world.send_in_pieces(LISTENER, request, chunks);
+        world.pass(100 * MILLISECOND);
+        // Another request on that worker falls, and takes the VM with it.
+        world.trap(1, TrapAt::NextCallback);
+        let (request, _) = post(&[]);
+        let fallen = world.send(request);
+        assert_eq!(world.wait(fallen).status, 503);
+        assert_eq!(world.answer(waiting), None);
+        assert_eq!(world.wait(waiting).status, 503);
+        // The next piece of its body; or the idle timeout, after the last one.
+        assert_eq!(world.now() / SECOND, if allow { 1_001 } else { 1_032 });
+        assert_eq!(broken(&world), []);
+    }
 }
 
 /// Lets every request go on. Says 1 where it can read a header of the request by then in a tick, 2 (BadArgument) where not; for an
