@@ -145,8 +145,11 @@ impl Lead {
         };
         let claimed = self.change(turn, key, |fresh| {
             let free = fresh.claim.is_none_or(|other| now >= other.until);
-            (free && fresh.delivery == claim.delivery && fresh.tokens == pending.tokens)
-                .then(|| fresh.claim = Some(claim))
+            (free && fresh.delivery == claim.delivery && fresh.tokens == pending.tokens).then(|| {
+                // A claim that has run out was for an event that may have been taken: nobody read its answer.
+                fresh.taken |= fresh.claim.is_some();
+                fresh.claim = Some(claim);
+            })
         });
         let step = Step::Event { send: claim.send, delivery: claim.delivery };
         if claimed.is_some() && self.call_azure(turn, key, pending, step, request).is_none() {

@@ -309,6 +309,22 @@ fn a_lost_answer_is_a_second_event_and_no_third() {
 }
 
 #[test]
+fn an_event_whose_sender_is_gone_counts_as_delivered_when_azure_devops_waits_no_more() {
+    let mut world = World::new();
+    let run = world.passing(1);
+    world.azure.fault(AzureRoute::Events, Span::Next(1), AzureFault::Slow { millis: 5_000 });
+    world.check(&run, &[("testrelay-expect", "a")]);
+    while world.events_sent() == 0 {
+        world.pass(500);
+    }
+    world.crash_leader();
+    world.pass(5 * MINUTE);
+    assert_eq!(world.events_sent(), 2);
+    assert_eq!(world.delivered(Outcome::Passed), 1);
+    assert!(world.nothing_pending());
+}
+
+#[test]
 fn retry_after_is_honoured() {
     let mut world = World::new();
     let run = world.passing(1);
