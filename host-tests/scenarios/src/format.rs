@@ -134,6 +134,11 @@ pub enum Step {
         /// At least so many.
         times: usize,
     },
+    /// One side has seen no request at all yet.
+    SeesNothing {
+        /// Which side.
+        side: Cluster,
+    },
     /// Testkube answers in another way.
     TestkubeFault {
         /// Which requests.

@@ -99,6 +99,7 @@ impl Teller {
                 let enough = |teller: &mut Teller| Ok(teller.kinds(*side).times(request) >= *times as u64);
                 self.soon(enough)?.then_some(()).with_context(|| format!("{:#?}", self.kinds(*side)))
             }
+            Step::SeesNothing { side } => self.kinds(*side).check("this side", &[]),
             Step::TestkubeFault { route, times, fault } => {
                 let (route, fault) = (testkube_route(*route), testkube_fault(fault));
                 self.host.testkube(&mut |testkube| testkube.fault(route, span(*times), fault.clone()));
