@@ -64,6 +64,7 @@ fn five_hundred_checks_in_a_storm_are_none_lost_and_none_decided_wrongly() -> Re
     let stats = storm.envoy.stats()?;
     println!("{:?}", stats.iter().filter(|(name, _)| name.contains("testrelay_")).collect::<Vec<_>>());
     assert_eq!(sum(&stats, "testrelay_checks_accepted"), CHECKS as u64);
+    assert_eq!(sum(&stats, "testrelay_delivered_"), CHECKS as u64);
     assert_eq!(sum(&stats, "http.testrelay.downstream_rq_active"), 0, "a request was not answered");
     assert!(!again.is_empty() && storm.reloads >= WAVES / 2 && evidence.falls(None) >= WAVES / 2, "{storm}");
     assert!(storm.turned_away > 0, "{storm}");
