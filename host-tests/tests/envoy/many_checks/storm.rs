@@ -1,8 +1,8 @@
 //! Five hundred checks while the configuration changes, VMs fall and connections are cut, all the time.
 
-use crate::evidence::{Evidence, LOG_FORMAT};
-use crate::stories::Check;
-use crate::sum;
+use super::evidence::{Evidence, LOG_FORMAT};
+use super::stories::Check;
+use super::sum;
 use anyhow::{Context, Result, bail, ensure};
 use fakes::azure::{Fault, Route};
 use fakes::{Recorded, Span, testkube};

@@ -1,7 +1,7 @@
 //! Two hundred checks at once, while the configuration changes twice and a worker's VM falls.
 
-use crate::stories::Check;
-use crate::sum;
+use super::stories::Check;
+use super::sum;
 use anyhow::{Context, Result, ensure};
 use host_tests::polls::{Polls, leads_taken};
 use host_tests::scene::{Scene, now_ms};
