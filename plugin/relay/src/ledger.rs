@@ -129,7 +129,7 @@ impl<'a> Ledger<'a> {
             let entry = self.store.get(&bucket_key).map_err(LedgerError::Store)?;
             let value = entry.as_ref().map_or(&[][..], |entry| &entry.value);
             let (own, others): (Vec<&[u8]>, Vec<&[u8]>) = slots(value).partition(|slot| is_of(slot, key));
-            let found = own.first().and_then(|slot| decoded(slot));
+            let found = own.iter().find_map(|slot| decoded(slot));
             let (new, result) = match change(found.as_ref()) {
                 Change::Keep(result) => return Ok(result),
                 Change::Remove(result) => (None, result),
@@ -326,6 +326,20 @@ mod tests {
         Ledger::new(&mut store, "t/").update(&record(1).key, |_| Change::Remove(())).unwrap();
         let value = &store.keys[&key].value;
         assert_eq!(value[1..], [&foreign[..], b"\xff\xff"].concat());
+    }
+
+    #[test]
+    fn a_readable_record_behind_an_unreadable_one_of_the_same_check_is_changed() {
+        let mut store = Memory::default();
+        insert(&mut store, 1).unwrap();
+        let key = store.keys.keys().next().unwrap().clone();
+        let bad = [&51u32.to_le_bytes()[..], &[FORMAT], &record(1).key.bytes(), b"{} "].concat();
+        store.keys.get_mut(&key).unwrap().value.splice(1..1, bad);
+        let mut ledger = Ledger::new(&mut store, "t/");
+        let bucket = ledger.read(bucket_of(&record(1).key), None).unwrap().unwrap();
+        assert_eq!(bucket.find(&record(1).key), Some(&record(1)));
+        let found = ledger.update(&record(1).key, |found| Change::Keep(found.cloned()));
+        assert_eq!(found, Ok(Some(record(1))), "what is read is what is changed");
     }
 
     #[test]
