@@ -1,5 +1,6 @@
 //! Why an event was sent again: what is known of the answer to the one before it.
 
+use super::storm::SLOW_EVENT;
 use fakes::{Event, Recorded};
 use host_tests::Wire;
 use std::fmt;
@@ -7,9 +8,10 @@ use std::fmt;
 /// Envoy's `--log-format` for this evidence: Unix time in seconds with milliseconds, thread, level, component, text.
 pub(crate) const LOG_FORMAT: &str = "[%E.%e][%t][%l][%n] %v";
 
-/// In milliseconds: how long before its arrival an event can have been sent, and how long after it its answer can have
-/// been read, on a busy machine.
-const UNDER_WAY: i64 = 2_000;
+/// In milliseconds: how long before its arrival an event can have been sent on a busy machine, and how long after its
+/// answer is due it can still be on its way. What came later took no answer away.
+const BEFORE: i64 = 1_000;
+const AFTER: i64 = SLOW_EVENT.cast_signed() + 500;
 
 /// How an answer was lost, and so many milliseconds after its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,14 +82,14 @@ impl Evidence {
         if request.status.is_none() {
             return Some(Lost::Reset);
         }
-        let while_under_way = |at: i64| (-UNDER_WAY..=UNDER_WAY).contains(&(at - event.at));
+        let while_under_way = |at: i64| (-BEFORE..=AFTER).contains(&(at - event.at));
         if let Some(at) = wire.cut_at(request.request.connection).filter(|at| while_under_way(*at)) {
             return Some(Lost::Cut(at - event.at));
         }
         let led = |thread: &str| {
             let ends = self.leads.iter().skip(1).map(|next| next.at).chain([i64::MAX]);
             let mut terms = self.leads.iter().zip(ends).filter(|(lead, _)| lead.thread == thread);
-            terms.any(|(lead, end)| lead.at <= event.at && event.at - UNDER_WAY <= end)
+            terms.any(|(lead, end)| lead.at <= event.at && event.at - BEFORE <= end)
         };
         let fall = self.falls.iter().find(|fall| while_under_way(fall.at) && led(&fall.thread))?;
         Some(Lost::Fallen(fall.at - event.at))
@@ -141,7 +143,7 @@ mod tests {
         assert_eq!(lost(12_100, Some(204)), Some(Lost::Fallen(-600)));
         assert_eq!(lost(12_100, None), Some(Lost::Reset));
         // Thread 8 fell, but thread 7 led.
-        assert_eq!(lost(11_400, Some(204)), None);
-        assert_eq!(lost(14_400, Some(204)), None);
+        assert_eq!(lost(10_400, Some(204)), None);
+        assert_eq!(lost(15_400, Some(204)), None);
     }
 }

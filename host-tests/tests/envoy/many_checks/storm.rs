@@ -20,8 +20,8 @@ const WAVES: usize = 20;
 const WAVE: usize = 25;
 const CHECKS: usize = WAVES * WAVE;
 
-/// In milliseconds: long enough that a cut or a fall finds answers under way.
-const SLOW_EVENT: u64 = 400;
+/// In milliseconds: long enough that a cut, a fall or the next leader's first tick finds answers under way.
+pub(super) const SLOW_EVENT: u64 = 1_500;
 const SLOW_LIST: u64 = 100;
 
 const SOON: Duration = Duration::from_secs(60);
