@@ -8,6 +8,7 @@
 //! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
 //!   profiles would weigh, and how fast they would be.
 //! - [`fuzz`]: the fuzz targets.
+//! - [`mutations`]: deliberate faults that the simulated Envoy must catch.
 //! - [`replay`]: one history of the simulated Envoy once more.
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
@@ -16,6 +17,7 @@ pub mod doctor;
 pub mod envoy_binary;
 pub mod fuzz;
 pub mod module;
+pub mod mutations;
 pub mod prepared;
 pub mod profiles;
 pub mod program;

@@ -7,7 +7,7 @@ use xtask::demo::{self, Programs, Sabotage};
 use xtask::envoy_binary::EnvoyVersion;
 use xtask::module::{self, Features};
 use xtask::workspace::Workspace;
-use xtask::{doctor, fuzz, profiles, replay, setup, size, test};
+use xtask::{doctor, fuzz, mutations, profiles, replay, setup, size, test};
 
 /// Set-up, build, demo and tests of Testrelay.
 #[derive(Parser)]
@@ -68,6 +68,15 @@ enum Command {
         #[arg(long)]
         merge: bool,
     },
+    /// Puts faults into copies of the module, each a patch in host-tests/mutations, and tells which rule or test of the
+    /// simulated Envoy catches it. Exit code 0 only if each is caught.
+    Mutations {
+        /// Which; without a name, all.
+        names: Vec<String>,
+        /// How many random histories each is given before the scenarios.
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        histories: u64,
+    },
     /// Plays one history of the simulated Envoy once more, with its whole trace. Exit code 0 if it breaks no rule.
     Replay {
         /// The seed that a failed test names.
@@ -121,6 +130,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Fuzz { target, seconds, merge } => {
             fuzz::run(&workspace, &fuzz::Options { target, seconds, merge })
+        }
+        Command::Mutations { names, histories } => {
+            mutations::run(&workspace, &mutations::Options { names, histories })
         }
         Command::Replay { seed } => replay::run(&workspace, seed),
         Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),

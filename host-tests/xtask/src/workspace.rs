@@ -38,6 +38,11 @@ impl Workspace {
         Ok(Workspace { root, target })
     }
 
+    /// Another copy of the repository, with its build folder.
+    pub fn at(root: PathBuf, target: PathBuf) -> Workspace {
+        Workspace { root, target }
+    }
+
     /// The folder of the root `Cargo.toml`.
     pub fn root(&self) -> &Path {
         &self.root
