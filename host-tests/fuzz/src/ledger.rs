@@ -119,8 +119,9 @@ fn assert_round_trip(record: &Record) {
 }
 
 fn read(store: &mut Memory) -> Bucket {
-    let bucket = Ledger::new(store, PREFIX).read(bucket_of(&own_key()), None);
-    bucket.expect("the store answers").expect("it was asked for anew")
+    let mut bucket = Bucket::of(PREFIX, &own_key());
+    bucket.read(store).expect("the store answers");
+    bucket
 }
 
 /// The slots of a bucket, read a second time by other code: the remainder that is no slot is the last one.

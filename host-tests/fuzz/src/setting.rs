@@ -7,7 +7,7 @@ use testrelay::azure::{Callback, HubName};
 use testrelay::check::{Ask, CheckKey, Falls, Log, Pending, Phase, Record, State, Tokens};
 use testrelay::config::Config;
 use testrelay::guid::Guid;
-use testrelay::ledger::{Change, Ledger, bucket_of};
+use testrelay::ledger::{Bucket, Change, Ledger};
 use testrelay::secret::Secret;
 use testrelay::tag::Tag;
 use testrelay::time::{Mono, Now, Wall};
@@ -120,8 +120,9 @@ pub(crate) fn ledger_of(pending: Pending) -> (Memory, CheckKey) {
 
 /// The record of a check.
 pub(crate) fn record_of(store: &mut Memory, key: &CheckKey) -> Option<Record> {
-    let bucket = Ledger::new(store, PREFIX).read(bucket_of(key), None).expect("the store answers");
-    bucket.and_then(|bucket| bucket.find(key).cloned())
+    let mut bucket = Bucket::of(PREFIX, key);
+    bucket.read(store).expect("the store answers");
+    bucket.find(key).cloned()
 }
 
 /// Panics if a key's name shows a secret: keys are not meant to be hidden.

@@ -143,12 +143,12 @@ impl Lead {
         let candidate = Candidate::new(&prefix, random.draw(), config.fingerprint, configured_at);
         Lead {
             config,
-            prefix,
             candidate,
             random,
             leading: false,
             brake_until: Mono(0),
-            buckets: vec![Bucket::default(); usize::from(BUCKETS)],
+            buckets: Bucket::all(&prefix),
+            prefix,
             tasks: BTreeMap::new(),
             calls: BTreeMap::new(),
             last_call: 0,
@@ -364,12 +364,8 @@ impl Lead {
 
     fn reload(&mut self, turn: &mut Turn<'_>, bucket: u16) {
         let Some(cached) = self.buckets.get_mut(usize::from(bucket)) else { return };
-        match Ledger::new(turn.store, &self.prefix).read(bucket, cached.cas) {
-            Ok(Some(fresh)) => *cached = fresh,
-            Ok(None) => {}
-            Err(status) => {
-                log::error!("shared data failed with status {}: bucket {bucket} was not read", status.0)
-            }
+        if let Err(status) = cached.read(turn.store) {
+            log::error!("shared data failed with status {}: bucket {bucket} was not read", status.0);
         }
     }
 

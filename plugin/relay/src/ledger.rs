@@ -3,6 +3,10 @@
 //! A check lives in the bucket that the hash of its key names, so that finding a duplicate, inserting, replacing and
 //! deleting are one compare-and-swap each. Shared data cannot delete keys, hence a fixed number of them.
 
+mod bucket;
+
+pub use bucket::Bucket;
+
 use crate::check::{CheckKey, Record};
 use std::fmt;
 
@@ -86,33 +90,10 @@ pub struct Ledger<'a> {
     prefix: &'a str,
 }
 
-/// The records of one bucket, as far as this version understands them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
-    /// Its version; `None`: never written.
-    pub cas: Option<Cas>,
-    records: Vec<Record>,
-}
-
 impl<'a> Ledger<'a> {
     /// The ledger whose keys begin with `prefix`.
     pub fn new(store: &'a mut dyn Store, prefix: &'a str) -> Ledger<'a> {
         Ledger { store, prefix }
-    }
-
-    /// Reads a bucket, unless it still has the version `known`, for which it answers `None`.
-    ///
-    /// # Errors
-    /// The host's status.
-    pub fn read(&mut self, bucket: u16, known: Option<Cas>) -> Result<Option<Bucket>, StoreError> {
-        Ok(match self.store.get(&self.bucket_key(bucket))? {
-            None => Some(Bucket::default()),
-            Some(entry) if Some(entry.cas) == known => None,
-            Some(entry) => Some(Bucket {
-                cas: Some(entry.cas),
-                records: slots(&entry.value).filter_map(decoded).collect(),
-            }),
-        })
     }
 
     /// Applies `change` to what stands under `key`, again and again until nobody was faster.
@@ -124,7 +105,7 @@ impl<'a> Ledger<'a> {
         key: &CheckKey,
         mut change: impl FnMut(Option<&Record>) -> Change<R>,
     ) -> Result<R, LedgerError> {
-        let bucket_key = self.bucket_key(bucket_of(key));
+        let bucket_key = bucket_key(self.prefix, bucket_of(key));
         for _ in 0..TRIES {
             let entry = self.store.get(&bucket_key).map_err(LedgerError::Store)?;
             let value = entry.as_ref().map_or(&[][..], |entry| &entry.value);
@@ -143,22 +124,10 @@ impl<'a> Ledger<'a> {
         }
         Err(LedgerError::Busy)
     }
-
-    fn bucket_key(&self, bucket: u16) -> String {
-        format!("{}pending/{bucket:03}", self.prefix)
-    }
 }
 
-impl Bucket {
-    /// The records.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.records.iter()
-    }
-
-    /// The record of a check.
-    pub fn find(&self, key: &CheckKey) -> Option<&Record> {
-        self.records.iter().find(|record| record.key == *key)
-    }
+fn bucket_key(prefix: &str, bucket: u16) -> String {
+    format!("{prefix}pending/{bucket:03}")
 }
 
 // A bucket's value is a version byte and its slots. A slot is its length after this header (u32, little-endian), its
@@ -335,10 +304,11 @@ mod tests {
         let key = store.keys.keys().next().unwrap().clone();
         let bad = [&51u32.to_le_bytes()[..], &[FORMAT], &record(1).key.bytes(), b"{} "].concat();
         store.keys.get_mut(&key).unwrap().value.splice(1..1, bad);
-        let mut ledger = Ledger::new(&mut store, "t/");
-        let bucket = ledger.read(bucket_of(&record(1).key), None).unwrap().unwrap();
+        let mut bucket = Bucket::of("t/", &record(1).key);
+        bucket.read(&mut store).unwrap();
         assert_eq!(bucket.find(&record(1).key), Some(&record(1)));
-        let found = ledger.update(&record(1).key, |found| Change::Keep(found.cloned()));
+        let found =
+            Ledger::new(&mut store, "t/").update(&record(1).key, |found| Change::Keep(found.cloned()));
         assert_eq!(found, Ok(Some(record(1))), "what is read is what is changed");
     }
 

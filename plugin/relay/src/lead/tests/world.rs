@@ -6,8 +6,8 @@ use crate::call::{CallId, Fault, Outcome, Request, Response};
 use crate::check::{self, State};
 use crate::config::Config;
 use crate::lead::{Counter, Lead, Output};
+use crate::ledger::Bucket;
 use crate::ledger::memory::Memory;
-use crate::ledger::{BUCKETS, Ledger};
 use crate::time::{Mono, Now, Wall};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -358,18 +358,20 @@ impl World {
     }
 
     pub(super) fn records(&mut self) -> usize {
-        (0..BUCKETS)
-            .map(|bucket| {
-                Ledger::new(&mut self.store, PREFIX).read(bucket, None).unwrap().unwrap().records().count()
-            })
-            .sum()
+        self.buckets().iter().map(|bucket| bucket.records().count()).sum()
     }
 
     pub(super) fn nothing_pending(&mut self) -> bool {
-        (0..BUCKETS).all(|bucket| {
-            let bucket = Ledger::new(&mut self.store, PREFIX).read(bucket, None).unwrap().unwrap();
-            bucket.records().all(|record| matches!(record.state, State::Done(_)))
-        })
+        let buckets = self.buckets();
+        buckets.iter().flat_map(Bucket::records).all(|record| matches!(record.state, State::Done(_)))
+    }
+
+    fn buckets(&mut self) -> Vec<Bucket> {
+        let mut buckets = Bucket::all(PREFIX);
+        for bucket in &mut buckets {
+            bucket.read(&mut self.store).unwrap();
+        }
+        buckets
     }
 }
 
