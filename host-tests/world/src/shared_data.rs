@@ -1,19 +1,21 @@
 //! Envoy's shared data: one table for all threads of the process (proxy-wasm-cpp-host `src/shared_data.cc`).
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// The table of one vm_id.
 #[derive(Debug, Default)]
 pub struct SharedData {
-    entries: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
+    entries: BTreeMap<Vec<u8>, (Rc<[u8]>, u32)>,
     last_cas: u32,
+    /// Of keys and values together.
     bytes: usize,
 }
 
 impl SharedData {
     /// The value and its cas. An emptied key is there, with an empty value: nothing removes a key (cpp-host#426).
-    pub fn get(&self, key: &[u8]) -> Option<(&[u8], u32)> {
-        self.entries.get(key).map(|(value, cas)| (value.as_slice(), *cas))
+    pub fn get(&self, key: &[u8]) -> Option<(Rc<[u8]>, u32)> {
+        self.entries.get(key).cloned()
     }
 
     /// Writes a value. A missing key ignores `cas`; 0 overwrites whatever is there; any other number must be the entry's
@@ -23,14 +25,12 @@ impl SharedData {
         match self.entries.get_mut(key) {
             Some((_, current)) if cas != 0 && cas != *current => return false,
             Some(entry) => {
-                self.bytes = self.bytes + value.len() - entry.0.len();
-                entry.0.clear();
-                entry.0.extend_from_slice(value);
-                entry.1 = next;
+                self.bytes = self.bytes - entry.0.len() + value.len();
+                *entry = (value.into(), next);
             }
             None => {
                 self.bytes += key.len() + value.len();
-                self.entries.insert(key.to_vec(), (value.to_vec(), next));
+                self.entries.insert(key.to_vec(), (value.into(), next));
             }
         }
         self.last_cas = next;
@@ -39,7 +39,7 @@ impl SharedData {
 
     /// All entries, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.entries.iter().map(|(key, (value, _))| (key.as_slice(), value.as_slice()))
+        self.entries.iter().map(|(key, (value, _))| (key.as_slice(), &value[..]))
     }
 
     /// How many keys there are, and how many bytes keys and values have together.
@@ -72,7 +72,7 @@ mod tests {
         assert!(data.set(b"k", b"2", cas));
         assert!(!data.set(b"k", b"3", cas));
         assert!(data.set(b"k", b"3", 0));
-        assert_eq!(data.get(b"k").unwrap().0, b"3");
+        assert_eq!(&data.get(b"k").unwrap().0[..], b"3");
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Filter {
         let search = self.search()?;
         let mut all: Vec<State> =
             visible.iter().copied().filter(|state| self.is_of_workflow(state)).collect();
-        all.sort_by_key(|state| (-state.execution.scheduled(), shuffle(&state.execution.id, tie)));
+        all.sort_by_cached_key(|state| (-state.execution.scheduled(), shuffle(&state.execution.id, tie)));
         let found: Vec<State> =
             all.iter().copied().filter(|s| self.matches(s) && search.finds(&s.execution.name)).collect();
         // In Mongo a PageSize-100 filter reaches `$limit` of the unfiltered count.

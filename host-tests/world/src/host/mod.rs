@@ -63,7 +63,7 @@ pub(crate) struct Host {
     callback: &'static str,
     callback_began: u64,
     memory: Option<Memory>,
-    allocate: Option<TypedFunc<u32, u32>>,
+    allocate: Option<Rc<TypedFunc<u32, u32>>>,
     host_calls_left: Option<u32>,
     trap_in: Option<&'static str>,
     made_to_trap: bool,
@@ -157,7 +157,7 @@ impl Host {
     }
 
     pub(crate) fn attach(&mut self, memory: Option<Memory>, allocate: Option<TypedFunc<u32, u32>>) {
-        (self.memory, self.allocate) = (memory, allocate);
+        (self.memory, self.allocate) = (memory, allocate.map(Rc::new));
     }
 
     pub(crate) fn memory_size(&self, store: &Store<Host>) -> usize {

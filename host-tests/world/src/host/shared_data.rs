@@ -23,9 +23,7 @@ fn get(
     interlude(&caller, false);
     let Some(key) = slice(&caller, key, key_size) else { return Ok(INVALID_MEMORY_ACCESS) };
     let host = caller.data();
-    let state = host.state.borrow();
-    let found = state.own.spaces[host.space].1.get(key).map(|(value, cas)| (value.to_vec(), cas));
-    drop(state);
+    let found = host.state.borrow().own.spaces[host.space].1.get(key);
     match found {
         Some((value, number)) => {
             let written = write_u32(&mut caller, cas, number);
