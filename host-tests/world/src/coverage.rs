@@ -13,7 +13,7 @@ pub(crate) const FAILED: &str = "rule 3 (`failed` only for a reason)";
 pub(crate) const FORGOTTEN: &str = "rule 6 (what is done is forgotten)";
 pub(crate) const FULL: &str = "submission: refused, too many are pending";
 pub(crate) const CONFLICT: &str = "submission: refused, the same check with another tag";
-pub(crate) const ARTIFACTS: &str = "artifacts fetched, or refused by Envoy or Testkube";
+pub(crate) const ARTIFACTS: &str = "artifacts fetched, or visibly not";
 /// Counted by the host, after a trap that the history asked for.
 pub(crate) const TRAP_IN: &str = "trap in ";
 const CELL: &str = "cell: ";

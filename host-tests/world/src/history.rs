@@ -6,10 +6,11 @@ mod submissions;
 use crate::coverage;
 use crate::network::{Rule, Way};
 use crate::pipeline::Pipeline;
+use crate::pool::Limits;
 use crate::random::Random;
 use crate::reference::{Delivered, End, is_owed, judge};
 use crate::rules::Violation;
-use crate::setup::{Setup, configuration_for};
+use crate::setup::{LISTENER, Plugin, Setup, configuration_for};
 use crate::state::{Counts, Interleaving, MILLISECOND, MINUTE, SECOND};
 use crate::world::World;
 use anyhow::Result;
@@ -61,6 +62,11 @@ pub fn play(seed: u64, trace: bool) -> Result<Outcome> {
         drain: (5 + random.below(60)) * SECOND,
         allow_on_headers_stop_iteration: !random.once_in(4),
         more_listeners: if random.once_in(4) { vec!["inbound".into()] } else { Vec::new() },
+        more_plugins: if random.once_in(5) {
+            vec![Plugin::new("other", "other", &configuration_for(room))]
+        } else {
+            Vec::new()
+        },
         interleaving: Interleaving {
             short: if random.once_in(2) { 32 * (1 + random.below(30)) } else { 0 },
             long: if random.once_in(3) { 20_000 } else { 0 },
@@ -71,6 +77,12 @@ pub fn play(seed: u64, trace: bool) -> Result<Outcome> {
     };
     let stalled = setup.interleaving.long > 0;
     let allow = setup.allow_on_headers_stop_iteration;
+    let listeners = std::iter::once(LISTENER.to_string()).chain(setup.more_listeners.clone()).collect();
+    let other = setup.more_plugins.first().map(|plugin| plugin.listener.clone());
+    let limits = match random.once_in(8) {
+        true => Limits { connections: 8, pending: 8, requests: 8 },
+        false => Limits::default(),
+    };
     let mut history = History {
         world: setup.start()?,
         random,
@@ -88,7 +100,16 @@ pub fn play(seed: u64, trace: bool) -> Result<Outcome> {
         waiting: Vec::new(),
         connection: None,
         artifacts: Vec::new(),
+        files: Vec::new(),
+        listeners,
+        other,
+        limits,
+        restarted: false,
+        testkube_lies: false,
     };
+    for cluster in CLUSTERS {
+        history.recover(cluster);
+    }
     history.events();
     let calm_at = history.quiet();
     history.end(calm_at)
@@ -115,9 +136,22 @@ struct History {
     waiting: Vec<Waiting>,
     /// An earlier request whose connection is kept.
     connection: Option<u64>,
-    /// Requests for artifacts that are under way.
-    artifacts: Vec<u64>,
+    /// Requests for artifacts that are under way, and what each must get.
+    artifacts: Vec<(u64, Vec<u8>)>,
+    /// Executions with an artifact: id and bytes.
+    files: Vec<(String, Vec<u8>)>,
+    /// Listeners with the plugin under test.
+    listeners: Vec<String>,
+    /// A listener with another instance of it in the same VMs.
+    other: Option<String>,
+    /// The clusters' circuit breakers.
+    limits: Limits,
+    restarted: bool,
+    /// Testkube has given other bytes than a file's.
+    testkube_lies: bool,
 }
+
+const CLUSTERS: [&str; 2] = ["testkube", "azure-devops"];
 
 /// A delivery that is not waited for.
 struct Waiting {
@@ -125,6 +159,8 @@ struct Waiting {
     check: usize,
     /// When Azure DevOps began to wait for its event, in Unix milliseconds.
     since: i64,
+    /// A process that has been restarted since took it, or will.
+    is_old: bool,
 }
 
 impl History {
@@ -145,6 +181,9 @@ impl History {
                 self.world.pass(wait);
             }
             self.at_once = false;
+        }
+        if self.random.once_in(3) {
+            self.events_are_refused();
         }
         let mut faults = 4 + self.random.below(12);
         while faults > 0 || !self.numbers.is_empty() {
@@ -170,7 +209,10 @@ impl History {
             let probe = Request::new("GET", "/testrelay/healthz");
             let kept = self.connection.filter(|_| self.random.once_in(2));
             let stream = kept.and_then(|earlier| self.world.send_after(earlier, probe.clone()));
-            self.connection = Some(stream.unwrap_or_else(|| self.world.send(probe)));
+            self.connection = Some(stream.unwrap_or_else(|| {
+                let listener = self.some_listener();
+                self.world.send_in_pieces(&listener, probe, Vec::new())
+            }));
             if self.random.once_in(6) {
                 self.fetch();
             }
@@ -178,6 +220,17 @@ impl History {
             self.world.pass(step);
             self.collect();
         }
+    }
+
+    /// Each of them is probed.
+    fn some_listener(&mut self) -> String {
+        let all: Vec<String> = self.listeners.iter().chain(&self.other).cloned().collect();
+        self.random.one_of(&all)
+    }
+
+    /// A cluster is as it was at the beginning.
+    fn recover(&mut self, cluster: &str) {
+        self.world.network(cluster, Rule { limits: self.limits, ..Rule::default() });
     }
 
     fn count(&mut self, name: &str) {
@@ -188,7 +241,7 @@ impl History {
     fn quiet(&mut self) -> i64 {
         let began = self.world.now();
         self.world.calm();
-        for cluster in ["testkube", "azure-devops"] {
+        for cluster in CLUSTERS {
             self.world.network(cluster, Rule { ways: vec![Way::NoConnection], ..Rule::default() });
         }
         let stall = i64::try_from(self.stalled_until.saturating_sub(began) / MILLISECOND).unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use crate::host::{Context, Deferred, Host, Pairs};
 use crate::own::Own;
-use crate::plugins::{Filter, OnThread, Plugins};
+use crate::plugins::{Filter, OnThread, Plugin, Plugins};
 use crate::pool::User;
 use crate::queues::Registrant;
 use crate::rules::{Fate, fate_of};
@@ -243,16 +243,16 @@ impl Process {
         let runs = |thread: usize, own: &Own| {
             now >= own.threads[thread].stalled_until && !own.threads[thread].is_busy
         };
-        let ticks = plugins.all.iter().any(|plugin| {
-            let on = plugin.on.iter().enumerate();
-            let living = on.filter(|(_, on)| matches!(on, OnThread::Living { .. }));
-            living.map(|(thread, _)| thread).any(|thread| runs(thread, &state.own))
-        });
         let State { own, .. } = &mut *state;
-        let waiting = own.queues.waiting();
-        for (_, shared) in &own.spaces {
-            own.rules.each_second(now, shared, ticks);
-        }
+        let ticks = |plugin: &&Plugin| {
+            let on = plugin.on.iter().enumerate();
+            on.filter(|(_, on)| matches!(on, OnThread::Living { .. })).any(|(thread, _)| runs(thread, own))
+        };
+        let ticking = plugins.all.iter().filter(ticks);
+        let ticking = ticking.map(|plugin| (plugin.filter.vm_id.clone(), plugin.filter.instance())).collect();
+        let Own { rules, spaces, queues, .. } = own;
+        rules.each_second(now, spaces, &ticking);
+        let waiting = queues.waiting();
         if waiting > MOST_WAITING {
             state.violation("6", format!("{waiting} items wait in shared queues"));
         }

@@ -4,6 +4,7 @@ mod counted;
 
 use crate::deliveries::BUILD_BEGAN;
 use crate::pipeline::Pipeline;
+use crate::setup::LISTENER;
 use crate::stream::{Answer, By};
 use crate::world::World;
 use counted::{Reading, bad_member, has_ended, is_satisfied, passed_at, readings};
@@ -48,6 +49,10 @@ pub struct Delivered {
     pub since_stage: bool,
     /// Whether another check has the same tag.
     pub shares_tag: bool,
+    /// A process had it that was restarted since, and may have gone on with it.
+    pub was_in_old_process: bool,
+    /// Where it is delivered.
+    pub listener: String,
     /// Its total deadline after acceptance, in milliseconds.
     pub timeout: i64,
     /// How long the expected may take to appear, in milliseconds.
@@ -101,6 +106,8 @@ impl Delivered {
             expect: expect.into(),
             since_stage: false,
             shares_tag: false,
+            was_in_old_process: false,
+            listener: LISTENER.into(),
             timeout: TIMEOUT,
             appear: APPEAR,
             deliveries: Vec::new(),
@@ -110,6 +117,11 @@ impl Delivered {
             last_change: 0,
             vanishes_at: None,
         }
+    }
+
+    /// Whether its newest delivery was answered 200.
+    pub(crate) fn newest_is_taken(&self) -> bool {
+        self.owed_since.is_some() && self.owed_since == self.deliveries.last().copied()
     }
 
     /// Executions scheduled before this do not count.
@@ -255,7 +267,7 @@ fn succeeded(
     }
     let all = readings(world, &check.pipeline.tag, event.at);
     let first = check.deliveries.first().copied().unwrap_or(0);
-    let looks: Vec<&Reading> = match (check.shares_tag, end.stalled) {
+    let looks: Vec<&Reading> = match (check.shares_tag || check.was_in_old_process, end.stalled) {
         // The readings for one check are readings for the other, also after its decision.
         (true, _) => all.iter().filter(|reading| reading.at >= first).collect(),
         (false, true) => {

@@ -1,6 +1,7 @@
 //! The rules that hold at every moment of every history. Those that can only be judged at its end are in
 //! [`reference`](crate::reference).
 
+mod poller;
 mod secrets;
 
 pub use secrets::MARK;
@@ -8,9 +9,10 @@ pub(crate) use secrets::Tokens;
 
 use crate::network::Outgoing;
 use crate::shared_data::SharedData;
-use crate::state::{MILLISECOND, SECOND};
+use crate::state::SECOND;
 use crate::vm::VmId;
 use fakes::CheckSpec;
+use poller::Poller;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,10 +34,6 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Never no leader for longer, apart from the brake after a fall.
-const MOST_LEADERLESS: u64 = 25 * SECOND;
-/// Two contexts that take turns faster than this lead both.
-const ONE_LEASE: u64 = 10 * SECOND;
 /// What the module waits for an answer after the call's timeout, before it counts as lost.
 const GRACE: u64 = 5 * SECOND;
 /// 256 buckets, the lease, and a few to spare.
@@ -70,12 +68,10 @@ pub(crate) struct Rules {
     pub(crate) checked: BTreeMap<&'static str, u64>,
     sends: BTreeMap<String, Vec<Send>>,
     deliveries: BTreeMap<String, usize>,
-    caller: Option<(VmId, u32, usize)>,
-    caller_since: u64,
-    replaced: BTreeMap<(VmId, u32), (u64, (VmId, u32))>,
+    /// By instance.
+    pollers: BTreeMap<String, Poller>,
     gone: BTreeSet<(VmId, u32)>,
     stalled_until: BTreeMap<usize, u64>,
-    leaderless_since: Option<u64>,
     /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.
     pub(crate) falls: (u64, Option<i64>),
     proven: BTreeSet<String>,
@@ -107,41 +103,6 @@ impl Rules {
         if let Some(check) = event_of(&outgoing.request) {
             self.one_event(now, &check, outgoing);
         }
-    }
-
-    /// Rule 4, first half: whoever was replaced does not start calls again while the one that replaced it lives.
-    /// A callback that began before the other one took over does not count: no lease can stop a thread that has read it.
-    fn one_poller(&mut self, now: u64, outgoing: &Outgoing) {
-        let (me, thread) = ((outgoing.vm, outgoing.root), outgoing.thread);
-        if let Some((vm, root, before)) = self.caller.filter(|(vm, root, _)| (*vm, *root) != me) {
-            self.checked("4 (one poller)");
-            let (other, stalled) = ((vm, root), |t: &usize| {
-                self.stalled_until.get(t).is_some_and(|until| now < until + 60 * SECOND)
-            });
-            if self.replaced.get(&me).is_some_and(|(at, _)| outgoing.callback_began <= *at)
-                || outgoing.callback_began < self.caller_since
-            {
-                return;
-            }
-            let excused = stalled(&thread) || stalled(&before) || self.gone.contains(&other);
-            if let Some((at, by)) = self.replaced.get(&me)
-                && *by == other
-                && now < at + ONE_LEASE
-                && !excused
-            {
-                self.violation(
-                    now,
-                    "4",
-                    format!("vm {} root {} and vm {} root {} start calls in turns", me.0.0, me.1, vm.0, root),
-                );
-            }
-            self.replaced.insert(other, (now, me));
-            self.caller_since = now;
-        }
-        if self.caller.is_none() {
-            self.caller_since = now;
-        }
-        self.caller = Some((me.0, me.1, thread));
     }
 
     /// Rule 2: no second TaskCompleted for one delivery unless the answer before was lost or not final.
@@ -208,27 +169,6 @@ impl Rules {
     /// Whether Azure DevOps has taken a call about this plan.
     pub(crate) fn is_proven(&self, plan: &str) -> bool {
         self.proven.contains(plan)
-    }
-
-    /// Once a second: rule 4's second half. `ticks`: some context of the instance ticks and its thread runs.
-    pub(crate) fn each_second(&mut self, now: u64, shared: &SharedData, ticks: bool) {
-        let leads = shared.iter().filter(|(key, _)| key.ends_with(b"/leader")).any(|(_, value)| {
-            let lease: Value = serde_json::from_slice(value).unwrap_or_default();
-            lease["holder"].as_u64().is_some_and(|holder| holder != 0)
-                && lease["until"].as_u64().is_some_and(|until| until * MILLISECOND > now)
-        });
-        self.checked("4 (a leader)");
-        let since = match (leads, ticks) {
-            (false, true) => *self.leaderless_since.get_or_insert(now),
-            _ => {
-                self.leaderless_since = None;
-                now
-            }
-        };
-        if now - since > MOST_LEADERLESS {
-            self.violation(now, "4", format!("no leader since {} s", (now - since) / SECOND));
-            self.leaderless_since = None;
-        }
     }
 
     /// Rule 6, after every event: what all VMs share, and the calls under way.

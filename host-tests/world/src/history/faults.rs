@@ -1,6 +1,6 @@
 //! Faults: one at a time, of every kind, each counted against what the checks were just doing.
 
-use super::History;
+use super::{CLUSTERS, History};
 use crate::coverage;
 use crate::network::{Rule, outage};
 use crate::reference::Kind;
@@ -13,7 +13,7 @@ use fakes::{Span, Status};
 
 impl History {
     pub(super) fn fault(&mut self) {
-        match self.random.below(26) {
+        match self.random.below(28) {
             0 | 1 => self.testkube_fails(),
             2..=4 => self.azure_fails(),
             5 | 6 => self.outage(),
@@ -38,7 +38,12 @@ impl History {
                 self.strike("another configuration");
                 // One of a few configurations: often one that has been there a moment ago.
                 let variant = u32::try_from(self.random.below(3)).unwrap_or(0);
-                if !matches!(self.world.reload(&configuration_for(self.room + variant)), Ok(true)) {
+                let configuration = configuration_for(self.room + variant);
+                let taken = match self.other.clone().filter(|_| self.random.once_in(3)) {
+                    Some(other) => self.world.reload_one(&other, &configuration),
+                    None => self.world.reload(&configuration),
+                };
+                if !matches!(taken, Ok(true)) {
                     self.world.violation("configuration", "a good configuration was refused".into());
                 }
             }
@@ -72,6 +77,10 @@ impl History {
                 self.conflict();
             }
             22 => self.long_outage(),
+            23 if self.random.once_in(2) => {
+                self.strike("hot restart");
+                self.restart();
+            }
             _ => {
                 self.strike("delivered again");
                 self.deliver_again();
@@ -111,10 +120,23 @@ impl History {
             TestkubeFault::Dribble { chunk: 100, millis: 300 },
             TestkubeFault::ContentType("text/plain".into()),
         ]);
-        let route = self.random.one_of(&[Route::All, Route::List, Route::Get]);
+        let route = self.random.one_of(&[Route::All, Route::List, Route::Get, Route::Artifact]);
         let span = self.span();
         self.strike(&format!("Testkube: {}", name_of(&fault)));
+        self.testkube_lies |= matches!(fault, TestkubeFault::TruncatedJson | TestkubeFault::Html);
         self.world.testkube(|testkube| testkube.fault(route, span, fault));
+    }
+
+    /// For minutes Azure DevOps takes everything but decisions.
+    pub(super) fn events_are_refused(&mut self) {
+        let from = self.world.wall() + i64::try_from(self.random.below(60_000)).unwrap_or(0);
+        let until = from + 120_000 + i64::try_from(self.random.below(180_000)).unwrap_or(0);
+        let fault = self.random.one_of(&[
+            AzureFault::Status { status: 503, retry_after: None },
+            AzureFault::Status { status: 500, retry_after: None },
+            AzureFault::ResetBefore,
+        ]);
+        self.world.azure(|azure| azure.fault(AzureRoute::Events, Span::Between { from, until }, fault));
     }
 
     fn azure_fails(&mut self) {
@@ -141,7 +163,7 @@ impl History {
     }
 
     fn cluster(&mut self) -> &'static str {
-        self.random.one_of(&["testkube", "azure-devops"])
+        self.random.one_of(&CLUSTERS)
     }
 
     fn outage(&mut self) {
@@ -150,7 +172,7 @@ impl History {
         self.world.network(cluster, rule);
         let span = self.random.below(90 * SECOND);
         self.idle(span);
-        self.world.network(cluster, Rule::default());
+        self.recover(cluster);
     }
 
     /// Nothing at all gets through for longer than any wait between two tries.
@@ -164,7 +186,7 @@ impl History {
         self.world.network(cluster, all);
         let span = 5 * MINUTE + self.random.below(15 * MINUTE);
         self.idle(span);
-        self.world.network(cluster, Rule::default());
+        self.recover(cluster);
     }
 
     fn unknown_cluster(&mut self) {
@@ -172,7 +194,7 @@ impl History {
         self.strike(&format!("{cluster} is unknown"));
         self.world.network(cluster, Rule { is_known: false, ..Rule::default() });
         self.idle(10 * SECOND);
-        self.world.network(cluster, Rule::default());
+        self.recover(cluster);
     }
 
     fn trap(&mut self) {

@@ -31,6 +31,10 @@ impl History {
         let expect = self.random.one_of(&["a", "a, b", "2", "", "a"]);
         let mut check = Delivered::new(pipeline, kind, expect);
         check.since_stage = kind == Kind::Good && self.random.once_in(8);
+        check.listener = match self.other.clone().filter(|_| self.random.once_in(3)) {
+            Some(other) => other,
+            None => self.random.one_of(&self.listeners),
+        };
         if beside.is_some() {
             self.count("submission: a second stage with the same tag");
             (check.last_change, check.vanishes_at) = (self.checks[0].last_change, self.checks[0].vanishes_at);
@@ -51,7 +55,12 @@ impl History {
                 continue;
             }
             let execution = self.execution(check, workflow);
-            ids.push((workflow, self.world.testkube(|testkube| testkube.add(execution))));
+            let bytes: Vec<u8> =
+                (0..self.random.below(600)).map(|_| self.random.draw().to_le_bytes()[0]).collect();
+            let execution = execution.artifact("junit.xml", bytes.clone());
+            let id = self.world.testkube(|testkube| testkube.add(execution));
+            self.files.push((id.clone(), bytes));
+            ids.push((workflow, id));
         }
         if check.since_stage || self.random.once_in(6) {
             // Before the run: long before it, or before the stage that the check names.
@@ -159,21 +168,24 @@ impl History {
                 is_slow = self.random.once_in(2);
                 let delay = self.random.below(if is_slow { 25 * SECOND } else { SECOND });
                 let chunks = vec![(self.random.below(SECOND), first.to_vec()), (delay, second.to_vec())];
-                self.world.send_in_pieces(LISTENER, request, chunks)
+                self.world.send_in_pieces(&check.listener, request, chunks)
             }
-            false => self.world.send(check.pipeline.check(&more)),
+            false => self.world.send_in_pieces(&check.listener, check.pipeline.check(&more), Vec::new()),
         };
         if self.at_once || is_slow || self.random.once_in(10) {
-            self.waiting.push(Waiting { stream, check: index, since });
+            self.waiting.push(Waiting { stream, check: index, since, is_old: false });
         } else {
             let answer = self.world.wait(stream);
-            self.answered(index, &answer, since);
+            self.answered(index, &answer, since, false);
         }
     }
 
-    fn answered(&mut self, index: usize, answer: &Answer, since: i64) {
+    fn answered(&mut self, index: usize, answer: &Answer, since: i64, is_old: bool) {
         let now = self.world.wall();
-        self.checks[index].answered(answer, since, now);
+        // What a process takes that has been restarted may end with it.
+        if !is_old {
+            self.checks[index].answered(answer, since, now);
+        }
         let kind = self.checks[index].kind;
         let is_right = match (answer.by, answer.status) {
             (By::Envoy, 0 | 503 | 408) | (By::Nobody, _) => true,
@@ -199,9 +211,11 @@ impl History {
         self.clock_was_set && self.checks[index].pipeline.token_end.is_some()
     }
 
-    /// The leader publishes how many are pending at each of its turns: what was decided lately may still be counted.
+    /// Whether there can have been too many. The leader publishes how many are pending at each of its turns: what was decided
+    /// lately may still be counted.
     fn is_full(&self) -> bool {
-        self.checks.iter().filter(|check| check.owed_since.is_some()).count() >= self.room as usize
+        let delivered = self.checks.iter().filter(|check| check.kind != Kind::Malformed).count();
+        delivered >= self.room as usize
     }
 
     fn wrong_answer(&mut self, index: usize, answer: &Answer) {
@@ -212,8 +226,7 @@ impl History {
 
     /// The same check with another tag while it is pending: it must be refused, and change nothing.
     pub(super) fn conflict(&mut self) {
-        let Some(index) = self.some_check(|check| check.kind == Kind::Good && check.owed_since.is_some())
-        else {
+        let Some(index) = self.some_check(|check| check.kind == Kind::Good && check.newest_is_taken()) else {
             return;
         };
         let check = self.checks[index].clone();
@@ -222,7 +235,9 @@ impl History {
             return;
         }
         let tag = format!("{}-other", check.pipeline.tag);
-        let answer = self.world.ask(check.pipeline.check(&[("Testrelay-Tag", &tag)]));
+        let request = check.pipeline.check(&[("Testrelay-Tag", &tag)]);
+        let stream = self.world.send_in_pieces(&check.listener, request, Vec::new());
+        let answer = self.world.wait(stream);
         let is_over = || ["reported", "over"].iter().any(|status| answer.text().contains(status));
         let is_right = match (answer.by, answer.status) {
             (By::Module, 409) => {
@@ -273,37 +288,66 @@ impl History {
         (!all.is_empty()).then(|| self.random.one_of(&all))
     }
 
-    /// A job asks for the list of an execution's artifacts.
+    /// A job downloads a file.
     pub(super) fn fetch(&mut self) {
-        let id = format!("{:08x}e1c4b0a7f3{:06x}", self.random.below(1 << 32), 1);
-        let bearer = format!("Bearer {}", bearer());
-        let path = format!("/v1/test-workflow-executions/{id}/artifacts");
-        let stream = self.world.send(Request::new("GET", &path).header("authorization", &bearer));
-        self.artifacts.push(stream);
+        if self.files.is_empty() {
+            return;
+        }
+        let (id, bytes) = self.random.one_of(&self.files);
+        let path = format!("/v1/test-workflow-executions/{id}/artifacts/junit.xml");
+        let request = Request::new("GET", &path).header("authorization", &format!("Bearer {}", bearer()));
+        let listener = self.some_listener();
+        self.artifacts.push((self.world.send_in_pieces(&listener, request, Vec::new()), bytes));
     }
 
     /// What was not waited for.
     pub(super) fn collect(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
             match self.world.answer(waiting.stream) {
-                Some(answer) => self.answered(waiting.check, &answer, waiting.since),
+                Some(answer) => self.answered(waiting.check, &answer, waiting.since, waiting.is_old),
                 None => self.waiting.push(waiting),
             }
         }
-        let answers: Vec<Option<Answer>> =
-            self.artifacts.iter().map(|stream| self.world.answer(*stream)).collect();
-        let mut index = 0;
-        self.artifacts.retain(|_| {
-            index += 1;
-            answers[index - 1].is_none()
-        });
-        for answer in answers.into_iter().flatten() {
-            self.count(coverage::ARTIFACTS);
-            if answer.by == By::Module {
-                let text =
-                    format!("a request for artifacts was answered {}: {}", answer.status, answer.text());
-                self.world.violation("answers", text);
+        for (stream, bytes) in std::mem::take(&mut self.artifacts) {
+            match self.world.answer(stream) {
+                Some(answer) => self.fetched(&answer, &bytes),
+                None => self.artifacts.push((stream, bytes)),
             }
+        }
+    }
+
+    /// A download is the file byte for byte, or visibly not.
+    fn fetched(&mut self, answer: &Answer, bytes: &[u8]) {
+        self.count(coverage::ARTIFACTS);
+        let is_right = match (answer.by, answer.status) {
+            (By::Module, _) => false,
+            (By::Upstream, 200) if answer.is_complete => answer.body == bytes || self.testkube_lies,
+            _ => true,
+        };
+        if !is_right {
+            let text =
+                format!("an artifact was answered {} by {:?}: {}", answer.status, answer.by, answer.text());
+            self.world.violation("answers", text);
+        }
+    }
+
+    /// A new process beside the old one, which works on for a while. What it has not decided by then is lost, and known to be:
+    /// DESIGN section 5.
+    pub(super) fn restart(&mut self) {
+        if self.restarted {
+            return;
+        }
+        self.restarted = true;
+        let shutdown = (10 + self.random.below(110)) * SECOND;
+        if !matches!(self.world.hot_restart(shutdown), Ok(true)) {
+            self.world.violation("configuration", "the new process refuses its configuration".into());
+        }
+        self.connection = None;
+        for check in &mut self.checks {
+            (check.owed_since, check.was_in_old_process) = (None, true);
+        }
+        for waiting in &mut self.waiting {
+            waiting.is_old = true;
         }
     }
 

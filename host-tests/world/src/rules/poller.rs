@@ -1,0 +1,100 @@
+//! Rule 4: one poller for each instance of the module, and never none for long.
+
+use super::Rules;
+use crate::network::Outgoing;
+use crate::shared_data::SharedData;
+use crate::state::{MILLISECOND, SECOND};
+use crate::vm::VmId;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Never no leader for longer, apart from the brake after a fall.
+const MOST_LEADERLESS: u64 = 25 * SECOND;
+/// Two contexts that take turns faster than this lead both.
+const ONE_LEASE: u64 = 10 * SECOND;
+
+/// A root context of a VM.
+type Root = (VmId, u32);
+
+/// Who starts the calls of one instance.
+#[derive(Debug, Default)]
+pub(super) struct Poller {
+    /// The last one, and its thread.
+    caller: Option<(Root, usize)>,
+    since: u64,
+    /// Who was replaced: when, and by whom.
+    replaced: BTreeMap<Root, (u64, Root)>,
+    leaderless_since: Option<u64>,
+}
+
+impl Rules {
+    /// First half: whoever was replaced does not start calls again while the one that replaced it lives. A callback that
+    /// began before the other one took over does not count: no lease can stop a thread that has read it.
+    pub(super) fn one_poller(&mut self, now: u64, outgoing: &Outgoing) {
+        let (me, thread) = ((outgoing.vm, outgoing.root), outgoing.thread);
+        let poller = self.pollers.entry(outgoing.instance.clone()).or_default();
+        let Some((other, before)) = poller.caller.filter(|(other, _)| *other != me) else {
+            if poller.caller.is_none() {
+                poller.since = now;
+            }
+            poller.caller = Some((me, thread));
+            return;
+        };
+        let was_replaced = poller.replaced.get(&me).copied();
+        let overlaps = was_replaced.is_some_and(|(at, _)| outgoing.callback_began <= at)
+            || outgoing.callback_began < poller.since;
+        if !overlaps {
+            poller.replaced.insert(other, (now, me));
+            (poller.since, poller.caller) = (now, Some((me, thread)));
+        }
+        self.checked("4 (one poller)");
+        let stalled =
+            |thread: usize| self.stalled_until.get(&thread).is_some_and(|until| now < until + 60 * SECOND);
+        let is_excused = overlaps || stalled(thread) || stalled(before) || self.gone.contains(&other);
+        if was_replaced.is_some_and(|(at, by)| by == other && now < at + ONE_LEASE) && !is_excused {
+            let text = format!("vm {} root {} and vm {} root {}", me.0.0, me.1, other.0.0, other.1);
+            self.violation(now, "4", format!("{text} start calls in turns"));
+        }
+    }
+
+    /// Second half, once a second. `ticking`: vm_id and instance wherever some context ticks and its thread runs.
+    pub(crate) fn each_second(
+        &mut self,
+        now: u64,
+        spaces: &[(String, SharedData)],
+        ticking: &BTreeSet<(String, String)>,
+    ) {
+        for (vm_id, instance) in ticking {
+            self.checked("4 (a leader)");
+            let key = format!("testrelay/1/{instance}/leader");
+            let mut leases = spaces.iter().filter(|(space, _)| space == vm_id);
+            let lease = leases.find_map(|(_, shared)| shared.get(key.as_bytes()));
+            let leads = lease.is_some_and(|(value, _)| is_held(value, now));
+            let poller = self.pollers.entry(instance.clone()).or_default();
+            let since = match leads {
+                false => *poller.leaderless_since.get_or_insert(now),
+                true => {
+                    poller.leaderless_since = None;
+                    now
+                }
+            };
+            if now - since > MOST_LEADERLESS {
+                poller.leaderless_since = None;
+                let text = format!("{instance} has no leader since {} s", (now - since) / SECOND);
+                self.violation(now, "4", text);
+            }
+        }
+        for (name, poller) in &mut self.pollers {
+            if !ticking.iter().any(|(_, instance)| instance == name) {
+                poller.leaderless_since = None;
+            }
+        }
+    }
+}
+
+/// Whether a lease holds.
+fn is_held(lease: &[u8], now: u64) -> bool {
+    let lease: Value = serde_json::from_slice(lease).unwrap_or_default();
+    lease["holder"].as_u64().is_some_and(|holder| holder != 0)
+        && lease["until"].as_u64().is_some_and(|until| until * MILLISECOND > now)
+}
