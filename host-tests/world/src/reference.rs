@@ -63,6 +63,8 @@ pub struct Delivered {
     pub accepted: Option<(i64, i64)>,
     /// When Azure DevOps began to wait for the newest delivery that was answered 200; none was, if there is none.
     pub owed_since: Option<i64>,
+    /// Whether its newest delivery was answered 200.
+    pub newest_is_taken: bool,
     /// Azure DevOps gave the run up by itself.
     pub is_over: bool,
     /// When the last thing happens to its executions.
@@ -113,15 +115,11 @@ impl Delivered {
             deliveries: Vec::new(),
             accepted: None,
             owed_since: None,
+            newest_is_taken: false,
             is_over: false,
             last_change: 0,
             vanishes_at: None,
         }
-    }
-
-    /// Whether its newest delivery was answered 200.
-    pub(crate) fn newest_is_taken(&self) -> bool {
-        self.owed_since.is_some() && self.owed_since == self.deliveries.last().copied()
     }
 
     /// Executions scheduled before this do not count.
@@ -138,6 +136,7 @@ impl Delivered {
     /// Notes the answer, at `now`, to a delivery that Azure DevOps has waited for since `at`.
     pub fn answered(&mut self, answer: &Answer, at: i64, now: i64) {
         if answer.status == 200 && answer.by == By::Module {
+            self.newest_is_taken = Some(&at) == self.deliveries.last();
             self.owed_since = Some(self.owed_since.unwrap_or(at).max(at));
             self.accepted = Some((self.accepted.map_or(at, |(first, _)| first), now));
         }

@@ -70,6 +70,7 @@ pub(crate) struct Rules {
     deliveries: BTreeMap<String, usize>,
     /// By instance.
     pollers: BTreeMap<String, Poller>,
+    looked_at: u64,
     gone: BTreeSet<(VmId, u32)>,
     stalled_until: BTreeMap<usize, u64>,
     /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.

@@ -140,6 +140,7 @@ impl History {
     pub(super) fn submit(&mut self, index: usize) {
         let since = self.world.wall();
         self.checks[index].deliveries.push(since);
+        self.checks[index].newest_is_taken = false;
         let check = self.checks[index].clone();
         let mut more = vec![
             ("Testrelay-Expect", check.expect.as_str()),
@@ -226,7 +227,7 @@ impl History {
 
     /// The same check with another tag while it is pending: it must be refused, and change nothing.
     pub(super) fn conflict(&mut self) {
-        let Some(index) = self.some_check(|check| check.kind == Kind::Good && check.newest_is_taken()) else {
+        let Some(index) = self.some_check(|check| check.kind == Kind::Good && check.newest_is_taken) else {
             return;
         };
         let check = self.checks[index].clone();
@@ -344,7 +345,7 @@ impl History {
         }
         self.connection = None;
         for check in &mut self.checks {
-            (check.owed_since, check.was_in_old_process) = (None, true);
+            (check.owed_since, check.newest_is_taken, check.was_in_old_process) = (None, false, true);
         }
         for waiting in &mut self.waiting {
             waiting.is_old = true;

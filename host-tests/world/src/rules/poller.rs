@@ -64,6 +64,10 @@ impl Rules {
         spaces: &[(String, SharedData)],
         ticking: &BTreeSet<(String, String)>,
     ) {
+        // Nothing happened at all for longer than a tick: nobody ticked.
+        if now - std::mem::replace(&mut self.looked_at, now) > 2 * SECOND {
+            self.pollers.values_mut().for_each(|poller| poller.leaderless_since = None);
+        }
         for (vm_id, instance) in ticking {
             self.checked("4 (a leader)");
             let key = format!("testrelay/1/{instance}/leader");
