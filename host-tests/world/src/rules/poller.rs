@@ -73,7 +73,7 @@ impl Rules {
             let key = format!("testrelay/1/{instance}/leader");
             let mut leases = spaces.iter().filter(|(space, _)| space == vm_id);
             let lease = leases.find_map(|(_, shared)| shared.get(key.as_bytes()));
-            let leads = lease.is_some_and(|(value, _)| is_held(value, now));
+            let leads = lease.is_some_and(|(value, _)| is_held(&value, now));
             let poller = self.pollers.entry(instance.clone()).or_default();
             let since = match leads {
                 false => *poller.leaderless_since.get_or_insert(now),
