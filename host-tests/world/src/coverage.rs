@@ -44,8 +44,10 @@ pub(crate) const HOST_CALLS: [&str; 15] = [
 const LEAST_IN_A_CELL: u64 = 50;
 /// Each rule's premise was true in at least so many of 20,000 histories.
 const LEAST_HISTORIES: u64 = 1_000;
-/// What the floors are for.
-pub const ENOUGH_HISTORIES: u64 = 20_000;
+/// What the floors are for. Fewer histories have their part of them.
+const OF_HISTORIES: u64 = 20_000;
+/// So many are needed to say anything.
+pub const ENOUGH_HISTORIES: u64 = 5_000;
 
 /// What a check is doing, as it looks from outside. The order is that of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,18 +174,20 @@ impl Coverage {
     /// What was met too seldom to have been shown, for [`ENOUGH_HISTORIES`] or more.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
+        let part = |of: u64| of * self.histories / OF_HISTORIES;
+        let (least_in_a_cell, least_histories) = (part(LEAST_IN_A_CELL), part(LEAST_HISTORIES));
         for (fault, row) in self.cells() {
             for doing in Doing::ALL.map(|doing| format!("{doing:?}")) {
                 let count = row.get(&doing).copied().unwrap_or(0);
                 let is_impossible = IMPOSSIBLE.iter().any(|(d, f, _)| *d == doing && *f == fault);
-                if count <= LEAST_IN_A_CELL && !is_impossible {
-                    gaps.push(format!("{doing} × {fault}: {count}, at most {LEAST_IN_A_CELL}"));
+                if count <= least_in_a_cell && !is_impossible {
+                    gaps.push(format!("{doing} × {fault}: {count}, at most {least_in_a_cell}"));
                 }
             }
         }
         for rule in self.counts.by_name.keys().filter(|name| name.starts_with(RULE)) {
             let count = self.counts.of(&format!("{IN_HISTORIES}{rule}"));
-            if count < LEAST_HISTORIES {
+            if count < least_histories {
                 gaps.push(format!("{rule}: its premise was true in {count} histories"));
             }
         }
@@ -193,7 +197,7 @@ impl Coverage {
             }
         }
         for name in [FULL, CONFLICT, ARTIFACTS] {
-            if self.counts.of(name) <= LEAST_IN_A_CELL {
+            if self.counts.of(name) <= least_in_a_cell {
                 gaps.push(format!("{name}: {}", self.counts.of(name)));
             }
         }

