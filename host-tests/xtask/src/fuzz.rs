@@ -17,8 +17,6 @@ pub struct Options {
     pub target: Option<String>,
     /// How long each runs, in seconds.
     pub seconds: u64,
-    /// Runs nothing, and adds to the committed corpus what the runs so far have found and it does not reach.
-    pub merge: bool,
 }
 
 /// The release profile that fuzzing wants: fast, with every check that a debug build has, and linked in no time.
@@ -53,21 +51,15 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     }
     for target in &targets {
         let folders = Folders::of(workspace, target)?;
-        let (command, places, libfuzzer): (_, Vec<&PathBuf>, Vec<OsString>) = match options.merge {
-            false => {
-                let mut artifacts = OsString::from("-artifact_prefix=");
-                artifacts.push(folders.artifacts.join(""));
-                let time = format!("-max_total_time={}", options.seconds);
-                ("run", vec![&folders.found, &folders.committed], vec![artifacts, time.into()])
-            }
-            true => ("run", vec![&folders.committed, &folders.found], vec!["-merge=1".into()]),
-        };
+        let mut artifacts = OsString::from("-artifact_prefix=");
+        artifacts.push(folders.artifacts.join(""));
         let mut cargo = native_cargo();
         // libFuzzer's instrumentation is an unstable option of the compiler, the same in stable ones.
         cargo.env("RUSTC_BOOTSTRAP", "1").envs(PROFILE).current_dir(workspace.root());
-        cargo.args(["fuzz", command, "--sanitizer", "none", "--features", "libfuzzer", "--fuzz-dir"]);
+        cargo.args(["fuzz", "run", "--sanitizer", "none", "--features", "libfuzzer", "--fuzz-dir"]);
         cargo.arg("host-tests/fuzz").arg("--target-dir").arg(workspace.target().join("fuzz"));
-        cargo.arg(target).args(places).arg("--").args(LIBFUZZER).args(libfuzzer);
+        cargo.arg(target).arg(&folders.found).arg(&folders.committed).arg("--").args(LIBFUZZER);
+        cargo.arg(format!("-max_total_time={}", options.seconds)).arg(artifacts);
         run_program(&mut cargo).with_context(|| format!("the target {target} failed"))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -64,9 +64,6 @@ enum Command {
         /// How long each target runs.
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u64,
-        /// Runs nothing, and copies what earlier runs have found into the committed corpus, where it adds to it.
-        #[arg(long)]
-        merge: bool,
     },
     /// Puts faults into copies of the module, each a patch in host-tests/mutations, and tells which rule or test of the
     /// simulated Envoy catches it. Exit code 0 only if each is caught.
@@ -137,9 +134,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             };
             demo::run(&programs, &demo::Options { fail, keep, sabotage })
         }
-        Command::Fuzz { target, seconds, merge } => {
-            fuzz::run(&workspace, &fuzz::Options { target, seconds, merge })
-        }
+        Command::Fuzz { target, seconds } => fuzz::run(&workspace, &fuzz::Options { target, seconds }),
         Command::Mutations { names, histories } => {
             mutations::run(&workspace, &mutations::Options { names, histories })
         }
