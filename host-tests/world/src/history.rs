@@ -264,7 +264,10 @@ impl History {
         for waiting in std::mem::take(&mut self.waiting) {
             self.world.violation("7", format!("request {} was never answered", waiting.stream));
         }
-        let (falls, last_fall) = self.world.falls();
+        let (fell, last_fall) = self.world.falls();
+        // A leader that stalls for longer than its lease cannot be told from one that fell.
+        let lost = u64::try_from(self.world.metric("testrelay_leader_falls")).unwrap_or(0);
+        let falls = fell.max(lost);
         let stalled = self.stalled;
         let end = End { healthy_since, last_fall, falls, is_poisoned: self.is_poisoned, stalled };
         let judged = judge(&mut self.world, &self.checks, &end);

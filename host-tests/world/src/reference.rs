@@ -80,7 +80,7 @@ pub struct End {
     pub healthy_since: i64,
     /// The last fall of a VM, in Unix milliseconds.
     pub last_fall: Option<i64>,
-    /// How many VMs fell.
+    /// How many VMs fell, or were taken for fallen.
     pub falls: u64,
     /// An answer goes on killing its readers.
     pub is_poisoned: bool,

@@ -1,4 +1,4 @@
-//! Random histories. `cargo xtask test` plays 5,000, `cargo xtask soak` more; `TESTRELAY_HISTORIES=FROM-TO` chooses others.
+//! Random histories. `cargo xtask test` plays 3,000, `cargo xtask soak` more; `TESTRELAY_HISTORIES=FROM-TO` chooses others.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
