@@ -71,7 +71,7 @@ enum Command {
         /// Which; without a name, all.
         names: Vec<String>,
         /// How many random histories each is given before the scenarios.
-        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        #[arg(long, value_name = "N", default_value_t = 300)]
         histories: u64,
     },
     /// Plays one history of the simulated Envoy once more, with its whole trace. Exit code 0 if it breaks no rule.

@@ -109,6 +109,9 @@ impl Hunt {
             .env("TESTRELAY_WASM", module)
             .output()
             .context("a test program cannot be run")?;
+        if status.code().is_none() {
+            bail!("a test program was ended from outside ({status}), which is no catch");
+        }
         let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         Ok((status.success(), text))
     }
