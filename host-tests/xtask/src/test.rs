@@ -19,8 +19,8 @@ pub(crate) const HISTORIES_VARIABLE: &str = "TESTRELAY_HISTORIES";
 
 /// Prepares, then runs `cargo test --workspace --locked` with the given arguments after it. The exit code is cargo's.
 ///
-/// `TESTRELAY_HISTORIES=FROM-TO` chooses other seeds for the random histories. The tests find what they run by three variables, all absolute paths: `TESTRELAY_WASM`,
-/// `TESTRELAY_WASM_TEST_HOOKS` and `TESTRELAY_ENVOY`.
+/// `TESTRELAY_HISTORIES=FROM-TO` chooses other seeds for the random histories. The tests find what they run by three
+/// variables, all absolute paths: `TESTRELAY_WASM`, `TESTRELAY_WASM_TEST_HOOKS` and `TESTRELAY_ENVOY`.
 pub fn run(workspace: &Workspace, envoy: Option<EnvoyVersion>, arguments: &[String]) -> Result<ExitCode> {
     let prepared = prepare(workspace, envoy)?;
     let histories = std::env::var(HISTORIES_VARIABLE).unwrap_or_else(|_| HISTORIES.into());

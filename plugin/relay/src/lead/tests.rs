@@ -589,10 +589,10 @@ fn counters_say_what_happened() {
     assert!(world.now.mono > Mono(0));
 }
 
-/// `TESTRELAY_HISTORIES=1000-2000` plays other seeds than the usual ones.
+/// `TESTRELAY_LEAD_HISTORIES=1000-2000` plays other seeds than the usual ones.
 #[test]
 fn whatever_goes_wrong_every_check_is_answered_once_and_none_passes_wrongly() {
-    let asked = std::env::var("TESTRELAY_HISTORIES").unwrap_or_else(|_| "0-16".into());
+    let asked = std::env::var("TESTRELAY_LEAD_HISTORIES").unwrap_or_else(|_| "0-16".into());
     let (from, to) = asked.split_once('-').unwrap();
     for seed in from.parse().unwrap()..to.parse().unwrap() {
         world::history(seed);
