@@ -206,6 +206,9 @@ mod tests {
         wire.set(Some(Broken::Silent));
         let mut waiting = Connection::open(wire.address()).unwrap();
         waiting.send_only(&Request::get("/health")).unwrap();
+        // The kernel takes the connection before the wire does.
+        let taken = || wire.shared.connections().silent.len() == 1;
+        wait_until("the connection", Duration::from_secs(20), taken).unwrap();
         wire.set(None);
         assert!(waiting.receive("GET").is_err());
         assert_eq!(Request::get("/health").send(wire.address()).unwrap().status, 200);
