@@ -1,6 +1,6 @@
 //! Checks on their way from the fake Azure DevOps to the module.
 
-use crate::pipeline::{PROJECT, Pipeline};
+use crate::pipeline::Pipeline;
 use crate::state::START;
 use crate::stream::Answer;
 use crate::world::World;
@@ -25,7 +25,7 @@ impl World {
             attempt: 1,
             start_time: Some(BUILD_BEGAN),
         };
-        let build = Build::new(PROJECT, pipeline.build).started_at(BUILD_BEGAN).stage(stage);
+        let build = Build::new(pipeline.project, pipeline.build).started_at(BUILD_BEGAN).stage(stage);
         self.azure(|azure| azure.add_build(build));
         self.wait_for(pipeline);
     }

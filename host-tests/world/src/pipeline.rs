@@ -6,7 +6,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fakes::{CheckSpec, Execution, Request, execution};
 use std::collections::BTreeMap;
 
-/// The project of every pipeline.
+/// The project of a pipeline, unless it is in another.
 pub const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
 
 /// The user name of the service connection.
@@ -15,6 +15,8 @@ pub(crate) const USER: &str = "testrelay";
 /// A stage of a run that waits for its check.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
+    /// Its project's id.
+    pub project: &'static str,
     /// The check's number: its plan, job and task are named by it.
     pub n: u32,
     /// The build's id. Stages of one run have the same.
@@ -33,7 +35,12 @@ impl Pipeline {
     pub fn new(n: u32) -> Pipeline {
         let build = 4_000 + u64::from(n);
         let (tag, token) = (format!("shop-{build}"), opaque_token(n));
-        Pipeline { n, build, tag, token, token_end: None }
+        Pipeline { project: PROJECT, n, build, tag, token, token_end: None }
+    }
+
+    /// The same in another project.
+    pub fn in_project(self, project: &'static str) -> Pipeline {
+        Pipeline { project, ..self }
     }
 
     /// The same with tokens that end. RFC 7519: `exp` is in seconds.
@@ -46,7 +53,7 @@ impl Pipeline {
 
     /// Another stage of this one's run, which waits for the same tag.
     pub fn stage_beside(&self, n: u32) -> Pipeline {
-        Pipeline { build: self.build, tag: self.tag.clone(), ..Pipeline::new(n) }
+        Pipeline { project: self.project, build: self.build, tag: self.tag.clone(), ..Pipeline::new(n) }
     }
 
     /// The token of a further evaluation.
@@ -58,7 +65,7 @@ impl Pipeline {
     pub fn spec(&self) -> CheckSpec {
         let guid = |kind: u32| format!("{:08x}-{kind:04x}-5000-8000-000000000001", self.n);
         CheckSpec {
-            project: PROJECT.into(),
+            project: self.project.into(),
             hub: "checks".into(),
             plan: guid(1),
             job: guid(2),

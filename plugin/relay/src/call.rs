@@ -149,17 +149,34 @@ impl fmt::Display for Fault {
 /// Percent-encodes `text` for a query or a path segment: all but RFC 3986's unreserved characters.
 pub fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
+        match is_unreserved(byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
         }
         out
     })
 }
 
+/// How many bytes [`percent_encoded`] makes of `text`.
+pub fn percent_encoded_len(text: &str) -> usize {
+    text.bytes().map(|byte| if is_unreserved(byte) { 1 } else { "%00".len() }).sum()
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_percent_encoded_is_as_long_as_was_said() {
+        for (text, encoded) in [("", ""), ("a-Z_0.~", "a-Z_0.~"), ("k=v,w/é", "k%3Dv%2Cw%2F%C3%A9")] {
+            assert_eq!(percent_encoded(text), encoded);
+            assert_eq!(percent_encoded_len(text), encoded.len());
+        }
+    }
 
     #[test]
     fn a_fault_in_a_body_is_named() {

@@ -20,7 +20,7 @@ use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
 use azure_calls::Step;
 use poll::Reading;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use watch::Confirm;
@@ -248,11 +248,26 @@ impl Lead {
         if turn.now.mono < self.brake_until {
             return;
         }
-        let keys: Vec<CheckKey> = self.pending().map(|(key, _)| *key).collect();
-        for key in &keys {
-            self.step(turn, key);
+        for (_, key) in self.in_turn(|_, _| true) {
+            self.step(turn, &key);
         }
         self.poll(turn);
+    }
+
+    /// These of the pending checks, those first that could have made their next step the longest: where there are more of
+    /// them than calls may be under way, each has its turn.
+    fn in_turn(&self, these: impl Fn(&CheckKey, &Pending) -> bool) -> BTreeSet<(Mono, CheckKey)> {
+        let due_since = |key: &CheckKey, pending: &Pending| match self.tasks.get(key) {
+            // A step that was never tried could have been made since the check came.
+            Some(task) => task.next.max(pending.accepted.mono),
+            None => pending.accepted.mono,
+        };
+        // Kept in order from the first to the last: sorting a list would make the module larger by 30 KB.
+        let mut turns = BTreeSet::new();
+        for (key, pending) in self.pending().filter(|(key, pending)| these(key, pending)) {
+            turns.insert((due_since(key, pending), *key));
+        }
+        turns
     }
 
     /// Does what is next for one check, if anything is due.

@@ -3,7 +3,7 @@
 use super::{Counter, FALLS_TOGETHER, Lead, MOST_LISTS, Output, Purpose, Turn, reason};
 use crate::backoff::delay;
 use crate::call::{Fault, Outcome as CallOutcome};
-use crate::check::{Ask, CheckKey, Outcome, Phase};
+use crate::check::{Ask, CheckKey, Outcome, Pending, Phase};
 use crate::testkube::{self, Execution, MOST_QUERY};
 use crate::time::{Now, Wall};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,8 @@ pub(super) struct Reading {
     pub(super) checks: Vec<CheckKey>,
     key: String,
     values: BTreeSet<String>,
+    /// What the values take of [`MOST_QUERY`].
+    size: usize,
     since: Wall,
     page: u32,
     page_size: u32,
@@ -36,6 +38,7 @@ impl Reading {
             checks: Vec::new(),
             key: key.into(),
             values: BTreeSet::new(),
+            size: 0,
             since: Wall(i64::MAX),
             page: 0,
             page_size,
@@ -44,17 +47,20 @@ impl Reading {
         }
     }
 
-    fn add(&mut self, check: CheckKey, ask: &Ask, since: Wall) {
-        self.checks.push(check);
-        self.values.insert(ask.tag.value.clone());
-        self.since = self.since.min(since);
-    }
-
-    /// Whether one more check still fits the query.
-    fn has_room_for(&self, ask: &Ask) -> bool {
-        let values = self.values.iter().chain([&ask.tag.value]);
-        let size: usize = values.map(|value| testkube::selector_cost(&self.key, value)).sum();
-        self.checks.len() < MOST_IN_BATCH && size <= MOST_QUERY
+    /// Adds a check, if it still fits the query; whether it did.
+    fn add(&mut self, check: CheckKey, ask: &Ask, since: Wall) -> bool {
+        let value = &ask.tag.value;
+        let is_new = !self.values.contains(value);
+        let size = self.size + if is_new { testkube::selector_cost(&self.key, value) } else { 0 };
+        let fits = self.checks.len() < MOST_IN_BATCH && size <= MOST_QUERY;
+        if fits {
+            self.checks.push(check);
+            if is_new {
+                self.values.insert(value.clone());
+            }
+            (self.size, self.since) = (size, self.since.min(since));
+        }
+        fits
     }
 
     /// Keeps what carries one of the tags; Testkube may send more.
@@ -92,47 +98,48 @@ fn interval(age: Duration) -> Duration {
 }
 
 impl Lead {
-    /// Starts readings for the checks that are due.
+    /// Starts readings for the checks that are due, as many as may be under way.
     pub(super) fn poll(&mut self, turn: &mut Turn<'_>) {
-        for reading in self.due(turn.now) {
-            if self.in_flight(|purpose| matches!(purpose, Purpose::List(_))) >= MOST_LISTS {
-                return;
+        let free = MOST_LISTS.saturating_sub(self.in_flight(|purpose| matches!(purpose, Purpose::List(_))));
+        if free > 0 {
+            for reading in self.due(turn.now, free) {
+                self.read_page(turn, reading);
             }
-            self.read_page(turn, reading);
         }
     }
 
-    /// The checks to look up now, in batches of one tag key that fit one query. A check over which a VM fell is alone in
-    /// its batch, so that the next fall names the right one.
-    fn due(&self, now: Now) -> Vec<Reading> {
-        let mut full = Vec::new();
-        let mut open: BTreeMap<&str, Reading> = BTreeMap::new();
-        for (key, pending) in self.pending() {
-            let (Phase::Watching(watch), Some(ask)) = (&pending.phase, pending.ask.as_ref()) else {
-                continue;
-            };
-            let Some(task) = self.tasks.get(key) else { continue };
-            let held_back = now.mono < self.trouble.wait_until && task.last_reading.is_none();
-            if task.calling || task.confirm.is_some() || now.mono < task.next || held_back {
-                continue;
-            }
+    /// The checks to look up now, in at most `most` batches of one tag key that fit one query. Those that have waited the
+    /// longest come first: where all of them are more than Testkube answers in an interval, each has its turn. A check over
+    /// which a VM fell is alone in its batch, so that the next fall names the right one.
+    fn due(&self, now: Now, most: usize) -> Vec<Reading> {
+        let mut batches: Vec<Reading> = Vec::new();
+        let mut open: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, key) in self.in_turn(|key, pending| self.is_due(now, key, pending)) {
+            let Some(pending) = self.find(&key) else { continue };
+            let (Phase::Watching(watch), Some(ask)) = (&pending.phase, &pending.ask) else { continue };
             // Older executions are asked for as well, so that the decision can say that they were seen and not counted.
             let since = watch.bound.min(pending.accepted.wall.minus(self.config.checks.lookback));
-            let new = || Reading::new(&ask.tag.key, self.page_size);
-            if pending.falls.count > 0 && now.mono.since(pending.falls.last) < FALLS_TOGETHER {
-                let mut alone = new();
-                alone.add(*key, ask, since);
-                full.push(alone);
+            let is_suspect = pending.falls.count > 0 && now.mono.since(pending.falls.last) < FALLS_TOGETHER;
+            let tag_key = ask.tag.key.as_str();
+            let batch = open.get(tag_key).filter(|_| !is_suspect).and_then(|place| batches.get_mut(*place));
+            if batch.is_some_and(|batch| batch.add(key, ask, since)) || batches.len() >= most {
                 continue;
             }
-            let batch = open.entry(&ask.tag.key).or_insert_with(new);
-            if !batch.has_room_for(ask) {
-                full.push(std::mem::replace(batch, new()));
+            let mut batch = Reading::new(tag_key, self.page_size);
+            batch.add(key, ask, since);
+            if !is_suspect {
+                open.insert(tag_key, batches.len());
             }
-            batch.add(*key, ask, since);
+            batches.push(batch);
         }
-        full.extend(open.into_values());
-        full
+        batches
+    }
+
+    fn is_due(&self, now: Now, key: &CheckKey, pending: &Pending) -> bool {
+        let Some(task) = self.tasks.get(key) else { return false };
+        let held_back = now.mono < self.trouble.wait_until && task.last_reading.is_none();
+        let waits = task.calling || task.confirm.is_some() || now.mono < task.next || held_back;
+        matches!(pending.phase, Phase::Watching(_)) && !waits
     }
 
     fn read_page(&mut self, turn: &mut Turn<'_>, reading: Reading) {

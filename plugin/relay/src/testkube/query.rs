@@ -1,6 +1,6 @@
 //! The requests to Testkube.
 
-use crate::call::{Request, percent_encoded};
+use crate::call::{Request, percent_encoded, percent_encoded_len};
 use crate::config::Testkube;
 use crate::time::Wall;
 use std::time::Duration;
@@ -11,7 +11,7 @@ pub const MOST_QUERY: usize = 2_500;
 
 /// What one tag value adds to a query, in bytes.
 pub fn selector_cost(key: &str, value: &str) -> usize {
-    percent_encoded(&selector_item(key, value)).len() + "%2C".len()
+    percent_encoded_len(key) + "%3D".len() + percent_encoded_len(value) + "%2C".len()
 }
 
 /// Asks for one page of the executions that carry any of these values of one tag key, scheduled since `since`. Values of

@@ -521,6 +521,6 @@ pub(super) fn history(seed: u64) {
 }
 
 /// Whether a list request asks for this value of the tag.
-fn names(target: &str, value: &str) -> bool {
+pub(super) fn names(target: &str, value: &str) -> bool {
     target.contains(&format!("%3D{value}%2C")) || target.contains(&format!("%3D{value}&"))
 }
