@@ -13,6 +13,10 @@ pub(crate) const FAILED: &str = "rule 3 (`failed` only for a reason)";
 pub(crate) const FORGOTTEN: &str = "rule 6 (what is done is forgotten)";
 pub(crate) const FULL: &str = "submission: refused, too many are pending";
 pub(crate) const CONFLICT: &str = "submission: refused, the same check with another tag";
+pub(crate) const UNUSABLE_TOKEN: &str =
+    "submission: refused, a token that cannot be used for a check that is there";
+pub(crate) const TOKEN_REFUSED: &str = "one of two tokens was refused";
+pub(crate) const EVENT_UNDER_WAY: &str = "something came while an event was under way";
 pub(crate) const ARTIFACTS: &str = "artifacts fetched, or visibly not";
 /// Counted by the host, after a trap that the history asked for.
 pub(crate) const TRAP_IN: &str = "trap in ";
@@ -196,7 +200,7 @@ impl Coverage {
                 gaps.push(format!("no VM was made to trap in {called}"));
             }
         }
-        for name in [FULL, CONFLICT, ARTIFACTS] {
+        for name in [FULL, CONFLICT, UNUSABLE_TOKEN, TOKEN_REFUSED, EVENT_UNDER_WAY, ARTIFACTS] {
             if self.counts.of(name) <= least_in_a_cell {
                 gaps.push(format!("{name}: {}", self.counts.of(name)));
             }

@@ -55,6 +55,6 @@ impl World {
 
     /// Tells the rules that a check is about to be delivered.
     pub fn note_delivery(&mut self, pipeline: &Pipeline) {
-        self.process.state.borrow_mut().own.rules.delivery(&pipeline.spec());
+        self.process.state.borrow_mut().own.rules.delivery(&pipeline.spec(), &pipeline.tag);
     }
 }

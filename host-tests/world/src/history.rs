@@ -1,5 +1,7 @@
 //! Random histories: submissions, executions, faults of every kind, and then quiet, in which every debt must be paid.
 
+mod again;
+mod executions;
 mod faults;
 mod submissions;
 

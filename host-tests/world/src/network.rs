@@ -177,11 +177,20 @@ impl Network {
 }
 
 impl State {
+    /// The module makes a call. What it may do is judged now: a thread that stands still before Envoy sends the request is
+    /// stopped by nobody.
+    pub(crate) fn asks_for_call(&mut self, outgoing: &Outgoing) {
+        if self.network.rules.get(&outgoing.cluster).is_some_and(|rule| rule.is_known) {
+            self.own.rules.call_starts(self.now, outgoing);
+        }
+    }
+
     /// Envoy `context.cc` `httpCall`, from the cluster's look-up on.
     pub(crate) fn dispatch(&mut self, mut outgoing: Outgoing) -> Dispatch {
         let Some(rule) = self.network.rules.get(&outgoing.cluster).filter(|rule| rule.is_known).cloned()
         else {
             self.counts.add("call: unknown cluster");
+            self.own.rules.call_refused(&outgoing);
             return Dispatch::UnknownCluster;
         };
         let way = self.random.once_in(rule.fails).then(|| self.random.one_of(&rule.ways));
@@ -200,7 +209,6 @@ impl State {
                 way.map(|way| format!(" [{way:?}]")).unwrap_or_default(),
             ),
         );
-        self.own.rules.call_starts(self.now, &outgoing);
         if way == Some(Way::Refused) {
             self.counts.add("call: Refused");
             self.own.rules.call_refused(&outgoing);
@@ -324,10 +332,10 @@ impl State {
         self.own.rules.scan_call(self.now, &cluster, &request, &self.network.tokens);
         let reply = self.network.handle(&cluster, now, &request);
         self.trace.line(self.now, format_args!("{cluster} gets call {number}: {:?}", reply.status()));
-        if cluster == "azure-devops" && reply.status().is_some_and(|status| (200..300).contains(&status)) {
-            self.own.rules.taken(&request);
-        }
         let (wait, outcome) = outcome(reply);
+        if let ("azure-devops", Outcome::Answer(answer)) = (cluster.as_str(), &outcome) {
+            self.own.rules.azure_answers(&request, answer);
+        }
         let at = self.now.saturating_add(wait).saturating_add(back);
         let (own, response) = match (way, outcome) {
             (Some(Way::LostAnswer), _) => (Some(504), None),

@@ -12,6 +12,9 @@ pub const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
 /// The user name of the service connection.
 pub(crate) const USER: &str = "testrelay";
 
+/// What each further token has more than the one before.
+const NEXT: char = 'x';
+
 /// A stage of a run that waits for its check.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
@@ -56,9 +59,14 @@ impl Pipeline {
         Pipeline { project: self.project, build: self.build, tag: self.tag.clone(), ..Pipeline::new(n) }
     }
 
+    /// The token of the delivery before the newest one.
+    pub(crate) fn token_before(&self) -> String {
+        self.token.strip_suffix(NEXT).unwrap_or(&self.token).into()
+    }
+
     /// The token of a further evaluation.
     pub(crate) fn next_token(&mut self) {
-        self.token.push('x');
+        self.token.push(NEXT);
     }
 
     /// The ids that Azure DevOps knows it by.
@@ -148,7 +156,7 @@ impl Pipeline {
 }
 
 fn opaque_token(n: u32) -> String {
-    format!("token-{MARK}-{n}-1")
+    format!("{MARK}-{MARK}-{n}-1")
 }
 
 pub(crate) fn password() -> String {

@@ -65,6 +65,10 @@ pub struct Delivered {
     pub owed_since: Option<i64>,
     /// Whether its newest delivery was answered 200.
     pub newest_is_taken: bool,
+    /// Whether the newest delivery's token stands beside the one before it.
+    pub has_two_tokens: bool,
+    /// Whether Azure DevOps has ceased to take one of its tokens.
+    pub token_was_refused: bool,
     /// Azure DevOps gave the run up by itself.
     pub is_over: bool,
     /// When the last thing happens to its executions.
@@ -116,6 +120,8 @@ impl Delivered {
             accepted: None,
             owed_since: None,
             newest_is_taken: false,
+            has_two_tokens: false,
+            token_was_refused: false,
             is_over: false,
             last_change: 0,
             vanishes_at: None,
@@ -137,6 +143,7 @@ impl Delivered {
     pub fn answered(&mut self, answer: &Answer, at: i64, now: i64) {
         if answer.status == 200 && answer.by == By::Module {
             self.newest_is_taken = Some(&at) == self.deliveries.last();
+            self.has_two_tokens = self.newest_is_taken && answer.text().contains("already waiting");
             self.owed_since = Some(self.owed_since.unwrap_or(at).max(at));
             self.accepted = Some((self.accepted.map_or(at, |(first, _)| first), now));
         }

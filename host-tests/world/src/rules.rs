@@ -2,6 +2,7 @@
 //! [`reference`](crate::reference).
 
 mod poller;
+mod proof;
 mod secrets;
 
 pub use secrets::MARK;
@@ -13,6 +14,7 @@ use crate::state::SECOND;
 use crate::vm::VmId;
 use fakes::CheckSpec;
 use poller::Poller;
+use proof::Proofs;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -75,7 +77,7 @@ pub(crate) struct Rules {
     stalled_until: BTreeMap<usize, u64>,
     /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.
     pub(crate) falls: (u64, Option<i64>),
-    proven: BTreeSet<String>,
+    proofs: Proofs,
 }
 
 impl Rules {
@@ -87,10 +89,11 @@ impl Rules {
         *self.checked.entry(rule).or_default() += 1;
     }
 
-    /// A check is about to be delivered to the module.
-    pub(crate) fn delivery(&mut self, spec: &CheckSpec) {
+    /// A check that waits for a tag is about to be delivered to the module.
+    pub(crate) fn delivery(&mut self, spec: &CheckSpec, tag: &str) {
         let check = check_name(&spec.plan, &spec.job, &spec.task);
         *self.deliveries.entry(check).or_default() += 1;
+        self.proofs.needed(&spec.plan, tag);
     }
 
     /// A thread stalls inside a callback.
@@ -101,6 +104,7 @@ impl Rules {
     /// The module starts a call.
     pub(crate) fn call_starts(&mut self, now: u64, outgoing: &Outgoing) {
         self.one_poller(now, outgoing);
+        self.proven_before_asked(now, outgoing);
         if let Some(check) = event_of(&outgoing.request) {
             self.one_event(now, &check, outgoing);
         }
@@ -124,6 +128,12 @@ impl Rules {
                 format!("{check}: a TaskCompleted after {finals} final answers to {deliveries} deliveries");
             self.violation(now, "2", text);
         }
+    }
+
+    /// Whether the answer to a TaskCompleted for this check may still come.
+    pub(crate) fn is_event_under_way(&self, now: u64, spec: &CheckSpec) -> bool {
+        let sends = self.sends.get(&check_name(&spec.plan, &spec.job, &spec.task));
+        sends.is_some_and(|sends| sends.iter().any(|send| send.fate == Fate::InFlight && now < send.deadline))
     }
 
     pub(crate) fn call_refused(&mut self, outgoing: &Outgoing) {
@@ -158,18 +168,6 @@ impl Rules {
     /// A context ended or fell.
     pub(crate) fn context_gone(&mut self, vm: VmId, root: u32) {
         self.gone.insert((vm, root));
-    }
-
-    /// Azure DevOps took a call about a plan.
-    pub(crate) fn taken(&mut self, request: &fakes::Request) {
-        if let Some(plan) = plan_of(request.path()) {
-            self.proven.insert(plan.to_ascii_lowercase());
-        }
-    }
-
-    /// Whether Azure DevOps has taken a call about this plan.
-    pub(crate) fn is_proven(&self, plan: &str) -> bool {
-        self.proven.contains(plan)
     }
 
     /// Rule 6, after every event: what all VMs share, and the calls under way.

@@ -9,7 +9,7 @@ use crate::state::{Counts, Event, Interleaving, MILLISECOND, SECOND, State};
 use crate::stream::{Answer, By};
 use crate::vm::TrapAt;
 use anyhow::{Result, ensure};
-use fakes::{AzureDevOps, Request, Testkube};
+use fakes::{AzureDevOps, CheckSpec, Request, Testkube};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -374,6 +374,14 @@ impl World {
     /// Whether Azure DevOps has taken a call about this plan.
     pub(crate) fn is_proven(&self, plan: &str) -> bool {
         self.process.state.borrow().processes().any(|own| own.rules.is_proven(plan))
+    }
+
+    /// Whether Azure DevOps has taken an event for a check, and the module does not know it yet.
+    pub(crate) fn is_event_taken_unanswered(&self, spec: &CheckSpec) -> bool {
+        let state = self.process.state.borrow();
+        let events = state.network.azure.events(&spec.plan);
+        let taken = events.last().is_some_and(|event| event.accepted);
+        taken && state.own.rules.is_event_under_way(state.now, spec)
     }
 
     /// What happened how often, and how often rules were checked.

@@ -13,7 +13,7 @@ use fakes::{Span, Status};
 
 impl History {
     pub(super) fn fault(&mut self) {
-        match self.random.below(28) {
+        match self.random.below(32) {
             0 | 1 => self.testkube_fails(),
             2..=4 => self.azure_fails(),
             5 | 6 => self.outage(),
@@ -36,16 +36,7 @@ impl History {
             }
             14 | 15 => {
                 self.strike("another configuration");
-                // One of a few configurations: often one that has been there a moment ago.
-                let variant = u32::try_from(self.random.below(3)).unwrap_or(0);
-                let configuration = configuration_for(self.room + variant);
-                let taken = match self.other.clone().filter(|_| self.random.once_in(3)) {
-                    Some(other) => self.world.reload_one(&other, &configuration),
-                    None => self.world.reload(&configuration),
-                };
-                if !matches!(taken, Ok(true)) {
-                    self.world.violation("configuration", "a good configuration was refused".into());
-                }
+                self.another_configuration();
             }
             16 => {
                 self.strike("a configuration that is refused");
@@ -77,6 +68,18 @@ impl History {
                 self.conflict();
             }
             22 => self.long_outage(),
+            24 => {
+                self.strike("the same check with an unusable token");
+                self.unusable_token_again();
+            }
+            25 | 26 => {
+                self.strike("something comes while an event is under way");
+                self.while_an_event_is_under_way();
+            }
+            27 => {
+                self.strike("one of two tokens is refused");
+                self.token_is_refused();
+            }
             23 if self.random.once_in(2) => {
                 self.strike("hot restart");
                 self.restart();
@@ -96,6 +99,19 @@ impl History {
             self.waiting.iter().map(|waiting| waiting.check),
             fault,
         );
+    }
+
+    /// One of a few configurations: often one that has been there a moment ago.
+    pub(super) fn another_configuration(&mut self) {
+        let variant = u32::try_from(self.random.below(3)).unwrap_or(0);
+        let configuration = configuration_for(self.room + variant);
+        let taken = match self.other.clone().filter(|_| self.random.once_in(3)) {
+            Some(other) => self.world.reload_one(&other, &configuration),
+            None => self.world.reload(&configuration),
+        };
+        if !matches!(taken, Ok(true)) {
+            self.world.violation("configuration", "a good configuration was refused".into());
+        }
     }
 
     fn thread(&mut self) -> usize {

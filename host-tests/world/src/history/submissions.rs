@@ -1,14 +1,13 @@
-//! Submissions: checks of every kind with their executions, and how their answers are judged.
+//! Submissions: checks of every kind, and how their answers are judged.
 
 use super::{History, Waiting};
 use crate::coverage;
-use crate::deliveries::BUILD_BEGAN;
 use crate::pipeline::Pipeline;
 use crate::reference::{Delivered, Kind};
 use crate::setup::{LISTENER, bearer};
 use crate::state::{MILLISECOND, SECOND};
 use crate::stream::{Answer, By};
-use fakes::{Actor, Execution, Request, Status};
+use fakes::Request;
 
 impl History {
     /// One more check arrives, most of them good, while executions begin and end.
@@ -47,101 +46,13 @@ impl History {
         self.submit(self.checks.len() - 1);
     }
 
-    fn executions(&mut self, check: &mut Delivered) {
-        let pipeline = check.pipeline.clone();
-        let mut ids = Vec::new();
-        for workflow in ["a", "b", "c"] {
-            if self.random.once_in(if workflow == "c" { 2 } else { 9 }) {
-                continue;
-            }
-            let execution = self.execution(check, workflow);
-            let bytes: Vec<u8> =
-                (0..self.random.below(600)).map(|_| self.random.draw().to_le_bytes()[0]).collect();
-            let execution = execution.artifact("junit.xml", bytes.clone());
-            let id = self.world.testkube(|testkube| testkube.add(execution));
-            self.files.push((id.clone(), bytes));
-            ids.push((workflow, id));
-        }
-        if check.since_stage || self.random.once_in(6) {
-            // Before the run: long before it, or before the stage that the check names.
-            let before =
-                if check.since_stage { BUILD_BEGAN - 3_600_000 } else { BUILD_BEGAN - 7 * 3_600_000 };
-            let status = if self.random.once_in(2) { Status::Passed } else { Status::Failed };
-            let old = pipeline.tagged("a").at(before, Status::Running).at(before + 1_000, status);
-            self.world.testkube(|testkube| testkube.add(old));
-        }
-        let Some((workflow, first)) = ids.first().cloned() else { return };
-        if self.random.once_in(5) {
-            // A child of it: judged through its parent alone.
-            let child = self.execution(check, "child").child_of(workflow, &first);
-            self.world.testkube(|testkube| testkube.add(child));
-        }
-        if self.random.once_in(4) {
-            let again = self.execution(check, workflow);
-            let again = match self.random.below(3) {
-                // Provably a re-run.
-                0 => again.actor(Actor {
-                    kind: "user".into(),
-                    name: "somebody".into(),
-                    execution_id: None,
-                    execution_reference: Some(first),
-                }),
-                // The same resource once more.
-                1 => again,
-                // A matrix: the same workflow by another resource.
-                _ => again.actor(Actor {
-                    kind: "testworkflowexecution".into(),
-                    name: "a-second".into(),
-                    execution_id: None,
-                    execution_reference: None,
-                }),
-            };
-            self.world.testkube(|testkube| testkube.add(again));
-        }
-    }
-
-    fn execution(&mut self, check: &mut Delivered, workflow: &str) -> Execution {
-        let now = self.world.wall();
-        let mut ms = |n| i64::try_from(self.random.below(n)).unwrap_or(0);
-        // It may have begun a little before its stage's check came.
-        let begins = now - 10_000 + ms(120_000);
-        let ends = begins + 500 + ms(90_000);
-        let (middle, gone) = ((begins + ends) / 2, ends + 1_000 + ms(120_000));
-        let status = self.random.one_of(&[
-            Status::Passed,
-            Status::Passed,
-            Status::Passed,
-            Status::Passed,
-            Status::Failed,
-            Status::Aborted,
-            Status::Canceled,
-        ]);
-        let never_ends = self.random.once_in(30);
-        let status = if never_ends { Status::Other("pending".into()) } else { status };
-        let execution = check.pipeline.tagged(workflow).at(begins, Status::Queued);
-        let execution = match self.random.below(6) {
-            0 => execution.at(middle, Status::Stopping).at(middle + 300, Status::Scheduling),
-            1 => {
-                execution.at_with_finished(middle, Status::Assigned, true).at(middle + 1_500, Status::Running)
-            }
-            _ => execution.at(middle, Status::Running),
-        };
-        let execution = execution.at(ends, status);
-        let is_deleted = self.random.once_in(15);
-        check.last_change = check.last_change.max(if is_deleted { gone } else { ends });
-        if !is_deleted {
-            return execution;
-        }
-        check.vanishes_at = Some(check.vanishes_at.map_or(gone, |first| first.min(gone)));
-        execution.deleted_at(gone)
-    }
-
     /// Delivers a check, in headers or in a body, and mostly waits for the answer.
     pub(super) fn submit(&mut self, index: usize) {
         let since = self.world.wall();
         self.checks[index].deliveries.push(since);
         self.checks[index].newest_is_taken = false;
         let check = self.checks[index].clone();
+        let token = if check.kind == Kind::Malformed { self.unusable_token() } else { String::new() };
         let mut more = vec![
             ("Testrelay-Expect", check.expect.as_str()),
             ("Testrelay-Appear-Timeout", "150s"),
@@ -150,10 +61,11 @@ impl History {
         match check.kind {
             Kind::Good => {}
             Kind::Rejected => more.push(("Testrelay-Tag", "shop-of-another-run")),
-            Kind::Malformed => more.push(match check.pipeline.n % 3 {
+            Kind::Malformed => more.push(match check.pipeline.n % 5 {
                 0 => ("PlanUrl", "https://dev.azure.example/fabrikam/"),
                 1 => ("PlanId", "no-guid"),
-                _ => ("AuthToken", ""),
+                2 => ("AuthToken", ""),
+                _ => ("AuthToken", &token),
             }),
         }
         if check.since_stage {
@@ -208,7 +120,7 @@ impl History {
     }
 
     /// Whether a check's token has ended by a clock that somebody set.
-    fn may_have_ended(&self, index: usize) -> bool {
+    pub(super) fn may_have_ended(&self, index: usize) -> bool {
         self.clock_was_set && self.checks[index].pipeline.token_end.is_some()
     }
 
@@ -219,55 +131,10 @@ impl History {
         delivered >= self.room as usize
     }
 
-    fn wrong_answer(&mut self, index: usize, answer: &Answer) {
+    pub(super) fn wrong_answer(&mut self, index: usize, answer: &Answer) {
         let (n, text) = (self.checks[index].pipeline.n, answer.text());
         let text = format!("run {n} was answered {} by {:?}: {text}", answer.status, answer.by);
         self.world.violation("answers", text);
-    }
-
-    /// The same check with another tag while it is pending: it must be refused, and change nothing.
-    pub(super) fn conflict(&mut self) {
-        let Some(index) = self.some_check(|check| check.kind == Kind::Good && check.newest_is_taken) else {
-            return;
-        };
-        let check = self.checks[index].clone();
-        // What was done is forgotten ten minutes later, and the check is a new one then.
-        if self.world.wall() > check.deliveries[0] + 8 * 60_000 {
-            return;
-        }
-        let tag = format!("{}-other", check.pipeline.tag);
-        let request = check.pipeline.check(&[("Testrelay-Tag", &tag)]);
-        let stream = self.world.send_in_pieces(&check.listener, request, Vec::new());
-        let answer = self.world.wait(stream);
-        let is_over = || ["reported", "over"].iter().any(|status| answer.text().contains(status));
-        let is_right = match (answer.by, answer.status) {
-            (By::Module, 409) => {
-                self.count(coverage::CONFLICT);
-                true
-            }
-            (By::Module, 200) => is_over(),
-            (By::Module, 400) => self.may_have_ended(index),
-            (By::Envoy, 0 | 503) => true,
-            _ => false,
-        };
-        if !is_right {
-            self.wrong_answer(index, &answer);
-        }
-    }
-
-    /// Azure DevOps evaluates one of them again, with another token.
-    pub(super) fn deliver_again(&mut self) {
-        let Some(index) = self.some_check(|check| !check.is_over && check.kind != Kind::Malformed) else {
-            return;
-        };
-        let ends = self.checks[index].pipeline.token_end;
-        if ends.is_some_and(|end| self.clock_was_set || self.world.wall() > end - 240_000) {
-            return;
-        }
-        let mut pipeline = self.checks[index].pipeline.clone();
-        self.world.another_delivery(&mut pipeline);
-        self.checks[index].pipeline = pipeline;
-        self.submit(index);
     }
 
     /// The run is canceled, or deleted, while its check waits: nobody wants an event any more.
@@ -284,7 +151,7 @@ impl History {
         });
     }
 
-    fn some_check(&mut self, fits: impl Fn(&Delivered) -> bool) -> Option<usize> {
+    pub(super) fn some_check(&mut self, fits: impl Fn(&Delivered) -> bool) -> Option<usize> {
         let all: Vec<usize> = (0..self.checks.len()).filter(|index| fits(&self.checks[*index])).collect();
         (!all.is_empty()).then(|| self.random.one_of(&all))
     }
@@ -345,7 +212,8 @@ impl History {
         }
         self.connection = None;
         for check in &mut self.checks {
-            (check.owed_since, check.newest_is_taken, check.was_in_old_process) = (None, false, true);
+            (check.owed_since, check.newest_is_taken, check.has_two_tokens) = (None, false, false);
+            check.was_in_old_process = true;
         }
         for waiting in &mut self.waiting {
             waiting.is_old = true;

@@ -29,7 +29,6 @@ fn call(
     token: u32,
 ) -> Result<u32> {
     begin(&mut caller, "proxy_http_call")?;
-    interlude(&caller, true);
     let (Some(cluster), Some(headers), Some(body)) = (
         text(&caller, cluster, cluster_size),
         read(&caller, headers, headers_size),
@@ -69,6 +68,9 @@ fn call(
         request,
         timeout: u64::from(timeout) * 1_000,
     };
+    host.state.borrow_mut().asks_for_call(&outgoing);
+    interlude(&caller, true);
+    let host = caller.data_mut();
     let dispatch = host.state.borrow_mut().dispatch(outgoing);
     Ok(match dispatch {
         Dispatch::UnknownCluster => BAD_ARGUMENT,

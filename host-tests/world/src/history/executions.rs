@@ -1,0 +1,97 @@
+//! Executions: which a check finds, when they begin and end, and in which order Testkube shows them.
+
+use super::History;
+use crate::deliveries::BUILD_BEGAN;
+use crate::reference::Delivered;
+use fakes::{Actor, Execution, Status};
+
+impl History {
+    pub(super) fn executions(&mut self, check: &mut Delivered) {
+        let pipeline = check.pipeline.clone();
+        let mut ids = Vec::new();
+        for workflow in ["a", "b", "c"] {
+            if self.random.once_in(if workflow == "c" { 2 } else { 9 }) {
+                continue;
+            }
+            let execution = self.execution(check, workflow);
+            let bytes: Vec<u8> =
+                (0..self.random.below(600)).map(|_| self.random.draw().to_le_bytes()[0]).collect();
+            let execution = execution.artifact("junit.xml", bytes.clone());
+            let id = self.world.testkube(|testkube| testkube.add(execution));
+            self.files.push((id.clone(), bytes));
+            ids.push((workflow, id));
+        }
+        if check.since_stage || self.random.once_in(6) {
+            // Before the run: long before it, or before the stage that the check names.
+            let before =
+                if check.since_stage { BUILD_BEGAN - 3_600_000 } else { BUILD_BEGAN - 7 * 3_600_000 };
+            let status = if self.random.once_in(2) { Status::Passed } else { Status::Failed };
+            let old = pipeline.tagged("a").at(before, Status::Running).at(before + 1_000, status);
+            self.world.testkube(|testkube| testkube.add(old));
+        }
+        let Some((workflow, first)) = ids.first().cloned() else { return };
+        if self.random.once_in(5) {
+            // A child of it: judged through its parent alone.
+            let child = self.execution(check, "child").child_of(workflow, &first);
+            self.world.testkube(|testkube| testkube.add(child));
+        }
+        if self.random.once_in(4) {
+            let again = self.execution(check, workflow);
+            let again = match self.random.below(3) {
+                // Provably a re-run.
+                0 => again.actor(Actor {
+                    kind: "user".into(),
+                    name: "somebody".into(),
+                    execution_id: None,
+                    execution_reference: Some(first),
+                }),
+                // The same resource once more.
+                1 => again,
+                // A matrix: the same workflow by another resource.
+                _ => again.actor(Actor {
+                    kind: "testworkflowexecution".into(),
+                    name: "a-second".into(),
+                    execution_id: None,
+                    execution_reference: None,
+                }),
+            };
+            self.world.testkube(|testkube| testkube.add(again));
+        }
+    }
+
+    fn execution(&mut self, check: &mut Delivered, workflow: &str) -> Execution {
+        let now = self.world.wall();
+        let mut ms = |n| i64::try_from(self.random.below(n)).unwrap_or(0);
+        // It may have begun a little before its stage's check came.
+        let begins = now - 10_000 + ms(120_000);
+        let ends = begins + 500 + ms(90_000);
+        let (middle, gone) = ((begins + ends) / 2, ends + 1_000 + ms(120_000));
+        let status = self.random.one_of(&[
+            Status::Passed,
+            Status::Passed,
+            Status::Passed,
+            Status::Passed,
+            Status::Failed,
+            Status::Aborted,
+            Status::Canceled,
+        ]);
+        let never_ends = self.random.once_in(30);
+        let status = if never_ends { Status::Other("pending".into()) } else { status };
+        let execution = check.pipeline.tagged(workflow).at(begins, Status::Queued);
+        let execution = match self.random.below(6) {
+            0 => execution.at(middle, Status::Stopping).at(middle + 300, Status::Scheduling),
+            1 => {
+                execution.at_with_finished(middle, Status::Assigned, true).at(middle + 1_500, Status::Running)
+            }
+            _ => execution.at(middle, Status::Running),
+        };
+        let execution = execution.at(ends, status);
+        let is_deleted = self.random.once_in(15);
+        check.last_change = check.last_change.max(if is_deleted { gone } else { ends });
+        if !is_deleted {
+            return execution;
+        }
+        check.vanishes_at = Some(check.vanishes_at.map_or(gone, |first| first.min(gone)));
+        execution.deleted_at(gone)
+    }
+}

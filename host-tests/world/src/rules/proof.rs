@@ -1,0 +1,59 @@
+//! No look-up in Testkube is made for a check before Azure DevOps has taken its token once: else anybody who can reach the
+//! module could have it ask.
+
+use super::{Rules, plan_of};
+use crate::network::Outgoing;
+use fakes::{Request, Response};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which plans wait for which tags, and whose tokens were taken.
+#[derive(Debug, Default)]
+pub(super) struct Proofs {
+    /// The plans by the value of the tag.
+    waiting: BTreeMap<String, BTreeSet<String>>,
+    proven: BTreeSet<String>,
+}
+
+impl Proofs {
+    /// A check of this plan waits for executions with this tag.
+    pub(super) fn needed(&mut self, plan: &str, tag: &str) {
+        self.waiting.entry(tag.into()).or_default().insert(plan.to_ascii_lowercase());
+    }
+}
+
+impl Rules {
+    /// Azure DevOps has answered a call. Who is forbidden something is known, too; a sign-in page is for strangers.
+    pub(crate) fn azure_answers(&mut self, request: &Request, answer: &Response) {
+        let is_page = answer.value("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+        let is_known = matches!(answer.status, 200..=299 | 403) && !is_page;
+        if let Some(plan) = plan_of(request.path()).filter(|_| is_known) {
+            self.proofs.proven.insert(plan.to_ascii_lowercase());
+        }
+    }
+
+    /// Whether Azure DevOps has taken a call about this plan.
+    pub(crate) fn is_proven(&self, plan: &str) -> bool {
+        self.proofs.proven.contains(plan)
+    }
+
+    /// Each tag that Testkube is asked for belongs to a check whose token was taken.
+    pub(super) fn proven_before_asked(&mut self, now: u64, outgoing: &Outgoing) {
+        for tag in tags_of(&outgoing.request) {
+            self.checked("proof (Testkube is asked once the token was taken)");
+            let plans = self.proofs.waiting.get(&tag);
+            if !plans.is_some_and(|plans| plans.iter().any(|plan| self.is_proven(plan))) {
+                let text = format!(
+                    "Testkube is asked for {tag} before Azure DevOps has taken the token of {plans:?}"
+                );
+                self.violation(now, "proof", text);
+            }
+        }
+    }
+}
+
+/// The values of the tag that a list of executions is asked for.
+fn tags_of(request: &Request) -> Vec<String> {
+    let selector = request.query().split('&').find_map(|pair| pair.strip_prefix("tagSelector="));
+    let items = selector.unwrap_or_default().split("%2C").filter_map(|item| item.split_once("%3D"));
+    items.map(|(_, value)| value.to_string()).collect()
+}
