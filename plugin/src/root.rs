@@ -176,7 +176,7 @@ impl RootContext for Root {
         let now = host::now();
         self.answer_waiting(&plugin);
         let lead = self.lead.get_or_insert_with(|| {
-            Lead::new(plugin.config.clone(), plugin.prefix.clone(), host::random(), self.configured_at)
+            Lead::new(plugin.config.clone(), &plugin.prefix, host::random(), self.configured_at)
         });
         if plugin.has_served.get() {
             lead.serves_requests();

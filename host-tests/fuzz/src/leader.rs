@@ -27,7 +27,7 @@ impl Leader {
     /// The only context of an instance. The checks in `store` have tokens that hold [`TOKEN`].
     pub(crate) fn new(config: Config, store: Memory) -> Leader {
         let config = Rc::new(config);
-        let lead = Lead::new(config.clone(), PREFIX.into(), 1, NOW.mono);
+        let lead = Lead::new(config.clone(), PREFIX, 1, NOW.mono);
         Leader { store, now: NOW, config, lead, calls: VecDeque::new(), has_own_tokens: true }
     }
 

@@ -7,7 +7,7 @@ use testrelay::azure::{Callback, HubName};
 use testrelay::check::{Ask, CheckKey, Falls, Log, Pending, Phase, Record, State, Tokens};
 use testrelay::config::Config;
 use testrelay::guid::Guid;
-use testrelay::ledger::{Bucket, Change, Ledger};
+use testrelay::ledger::{Bucket, Change};
 use testrelay::secret::Secret;
 use testrelay::tag::Tag;
 use testrelay::time::{Mono, Now, Wall};
@@ -112,8 +112,8 @@ pub(crate) fn ledger_of(pending: Pending) -> (Memory, CheckKey) {
     let mut store = Memory::default();
     let key = CheckKey::of(&pending.callback);
     let record = Record { key, state: State::Pending(Box::new(pending)) };
-    Ledger::new(&mut store, PREFIX)
-        .update(&key, |_| Change::Put(Box::new(record.clone()), ()))
+    Bucket::of(PREFIX, &key)
+        .update(&mut store, &key, |_| Change::Put(Box::new(record.clone()), ()))
         .expect("an empty ledger has room");
     (store, key)
 }

@@ -20,7 +20,8 @@ impl Process {
         let threads = self.settings.workers + 1;
         let plugin = known.unwrap_or_else(|| {
             let on = vec![OnThread::Absent; threads];
-            plugins.all.push(Plugin { filter, key, holders: 0, on, last_load: vec![0; threads] });
+            let (instance, last_load) = (filter.instance(), vec![0; threads]);
+            plugins.all.push(Plugin { filter, instance, key, holders: 0, on, last_load });
             plugins.all.len() - 1
         });
         let mut state = self.state.borrow_mut();

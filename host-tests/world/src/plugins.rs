@@ -81,6 +81,8 @@ pub(crate) enum OnThread {
 /// A plugin: one root context on each thread.
 pub(crate) struct Plugin {
     pub(crate) filter: Filter,
+    /// [`Filter::instance`], kept because it is asked for each second.
+    pub(crate) instance: String,
     pub(crate) key: PluginKey,
     /// How many listeners, draining ones included, hold it.
     pub(crate) holders: usize,

@@ -249,7 +249,7 @@ impl Process {
             on.filter(|(_, on)| matches!(on, OnThread::Living { .. })).any(|(thread, _)| runs(thread, own))
         };
         let ticking = plugins.all.iter().filter(ticks);
-        let ticking = ticking.map(|plugin| (plugin.filter.vm_id.clone(), plugin.filter.instance())).collect();
+        let ticking = ticking.map(|plugin| (plugin.filter.vm_id.clone(), plugin.instance.clone())).collect();
         let Own { rules, spaces, queues, .. } = own;
         rules.each_second(now, spaces, &ticking);
         let waiting = queues.waiting();

@@ -4,7 +4,7 @@ use crate::auth::{Allow, Denied, authorize};
 use crate::check::{CheckKey, Done, Falls, Log, Outcome, Pending, Phase, Record, State, Tokens};
 use crate::config::Config;
 use crate::leader;
-use crate::ledger::{Change, Ledger, LedgerError, Store};
+use crate::ledger::{Bucket, Change, LedgerError, Store};
 use crate::problem::{FieldError, Reply};
 use crate::request::{self, CheckRequest, MOST_BODY, Unanswerable};
 use crate::secret::Secret;
@@ -134,8 +134,8 @@ pub fn accept(
     };
     let room = leader::lease(store, prefix).map_or(true, |lease| lease.pending < config.checks.max_pending);
     let key = CheckKey::of(&request.callback);
-    let mut ledger = Ledger::new(store, prefix);
-    let stored = ledger.update(&key, |found| deliver(found, &request, &ends, now, room));
+    let mut bucket = Bucket::of(prefix, &key);
+    let stored = bucket.update(store, &key, |found| deliver(found, &request, &ends, now, room));
     let id = key.id();
     match stored {
         Ok(delivered) => answer(&id, &request, delivered),

@@ -16,7 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// What makes a delivery the same check: PlanId, JobId and TaskInstanceId.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckKey {
     /// PlanId.
     pub plan: Guid,
@@ -37,9 +37,12 @@ impl CheckKey {
         format!("{:016x}", self.hash())
     }
 
+    /// How many [`CheckKey::bytes`] there are.
+    pub const BYTES: usize = 48;
+
     /// Plan, job and task, 16 bytes each.
-    pub fn bytes(&self) -> [u8; 48] {
-        let mut bytes = [0; 48];
+    pub fn bytes(&self) -> [u8; CheckKey::BYTES] {
+        let mut bytes = [0; CheckKey::BYTES];
         let ids = [self.plan, self.job, self.task];
         for (to, from) in bytes.iter_mut().zip(ids.iter().flat_map(Guid::bytes)) {
             *to = *from;
@@ -48,7 +51,7 @@ impl CheckKey {
     }
 
     /// The inverse of [`CheckKey::bytes`].
-    pub fn from_bytes(bytes: &[u8; 48]) -> Option<CheckKey> {
+    pub fn from_bytes(bytes: &[u8; CheckKey::BYTES]) -> Option<CheckKey> {
         let (ids, _) = bytes.as_chunks::<16>();
         let [plan, job, task] = ids else { return None };
         Some(CheckKey {

@@ -15,7 +15,7 @@ use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
 use crate::check::{CheckKey, DONE_STAYS, Done, Falls, Outcome, Pending, Phase, Record, State};
 use crate::config::Config;
 use crate::leader::{Candidate, Role};
-use crate::ledger::{BUCKETS, Bucket, Change, Ledger, Store, bucket_of};
+use crate::ledger::{Bucket, Change, Store, bucket_of};
 use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
 use azure_calls::Step;
@@ -64,12 +64,13 @@ const FALLS_TOGETHER: Duration = Duration::from_secs(1_800);
 /// One root context's leading, while it leads.
 pub struct Lead {
     config: Rc<Config>,
-    prefix: String,
     candidate: Candidate,
     random: Random,
     leading: bool,
     brake_until: Mono,
     buckets: Vec<Bucket>,
+    /// Which half of them is read at the next tick: those with an even number, or the others.
+    half: usize,
     tasks: BTreeMap<CheckKey, Task>,
     calls: BTreeMap<CallId, InFlight>,
     last_call: u64,
@@ -138,17 +139,17 @@ struct Turn<'a> {
 
 impl Lead {
     /// The machine of a root context. `seed` is random: it names this context among the others.
-    pub fn new(config: Rc<Config>, prefix: String, seed: u64, configured_at: Mono) -> Lead {
+    pub fn new(config: Rc<Config>, prefix: &str, seed: u64, configured_at: Mono) -> Lead {
         let mut random = Random::new(seed);
-        let candidate = Candidate::new(&prefix, random.draw(), config.fingerprint, configured_at);
+        let candidate = Candidate::new(prefix, random.draw(), config.fingerprint, configured_at);
         Lead {
             config,
             candidate,
             random,
             leading: false,
             brake_until: Mono(0),
-            buckets: Bucket::all(&prefix),
-            prefix,
+            buckets: Bucket::all(prefix),
+            half: 0,
             tasks: BTreeMap::new(),
             calls: BTreeMap::new(),
             last_call: 0,
@@ -224,6 +225,8 @@ impl Lead {
         self.leading = true;
         self.tasks.clear();
         self.trouble = Trouble::default();
+        // Both halves, the second of them in this tick's turn to lead.
+        self.refresh(turn);
         log::info!("leads");
         if turn.now.mono < self.brake_until {
             let wait = crate::time::in_words(self.brake_until.since(turn.now.mono));
@@ -248,7 +251,7 @@ impl Lead {
         if turn.now.mono < self.brake_until {
             return;
         }
-        for (_, key) in self.in_turn(|_, _| true) {
+        for (_, key) in self.in_turn(|key, pending| self.may_step(turn.now, key, pending)) {
             self.step(turn, &key);
         }
         self.poll(turn);
@@ -270,10 +273,25 @@ impl Lead {
         turns
     }
 
+    /// Whether anything can be due for a check. Most of them wait most of the time, and are not even copied then.
+    fn may_step(&self, now: Now, key: &CheckKey, pending: &Pending) -> bool {
+        let Some(task) = self.tasks.get(key).filter(|task| task.delivery == pending.delivery) else {
+            return true;
+        };
+        let is_next = match &pending.phase {
+            Phase::Watching(_) => {
+                task.confirm.is_some() || task.last_reading.is_some() || past_deadline(pending, now)
+            }
+            Phase::Accepted | Phase::Proven | Phase::Decided(_) => now.mono >= task.next,
+        };
+        !task.calling && (is_next || now.mono >= pending.token_end || pending.falls.count >= 2)
+    }
+
     /// Does what is next for one check, if anything is due.
     fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
         let now = turn.now;
-        let Some(pending) = self.find(key).cloned() else { return };
+        let Some(pending) = self.find(key).filter(|pending| self.may_step(now, key, pending)) else { return };
+        let pending = pending.clone();
         let task = self.tasks.entry(*key).or_default();
         if std::mem::replace(&mut task.delivery, pending.delivery) != pending.delivery {
             (task.tries, task.refusals, task.next) = (0, 0, Mono(0));
@@ -364,24 +382,40 @@ impl Lead {
         }
     }
 
-    /// Reads what others have written since the last tick.
+    /// Reads what others have written: half of the buckets, so that each is read in every second tick.
     fn refresh(&mut self, turn: &mut Turn<'_>) {
-        for bucket in 0..BUCKETS {
-            self.reload(turn, bucket);
+        self.half = 1 - self.half;
+        let half = self.buckets.iter_mut().enumerate().skip(self.half).step_by(2);
+        let mut has_changed = false;
+        for (number, bucket) in half {
+            match bucket.read(turn.store) {
+                Ok(is_new) => has_changed |= is_new,
+                Err(status) => {
+                    log::error!("shared data failed with status {}: bucket {number} was not read", status.0);
+                }
+            }
         }
-        let keys: Vec<CheckKey> = self.tasks.keys().copied().collect();
-        for key in keys {
-            if self.find(&key).is_none() {
+        if has_changed {
+            let over: Vec<CheckKey> =
+                self.tasks.keys().filter(|key| self.find(key).is_none()).copied().collect();
+            for key in over {
                 self.tasks.remove(&key);
             }
         }
     }
 
-    fn reload(&mut self, turn: &mut Turn<'_>, bucket: u16) {
-        let Some(cached) = self.buckets.get_mut(usize::from(bucket)) else { return };
-        if let Err(status) = cached.read(turn.store) {
-            log::error!("shared data failed with status {}: bucket {bucket} was not read", status.0);
-        }
+    /// Changes a check's record.
+    fn update<R>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        change: impl FnMut(Option<&Record>) -> Change<Option<R>>,
+    ) -> Option<R> {
+        let bucket = self.buckets.get_mut(usize::from(bucket_of(key)))?;
+        bucket.update(turn.store, key, change).unwrap_or_else(|e| {
+            log::error!("check {}: its record could not be changed: {e}", key.id());
+            None
+        })
     }
 
     fn records(&self) -> impl Iterator<Item = &Record> {
@@ -422,18 +456,12 @@ impl Lead {
         key: &CheckKey,
         mut change: impl FnMut(&Pending) -> Option<(State, R)>,
     ) -> Option<R> {
-        let result =
-            Ledger::new(turn.store, &self.prefix).update(key, |found| match found.map(|r| &r.state) {
-                Some(State::Pending(pending)) => match change(pending) {
-                    Some((state, result)) => Change::Put(Box::new(Record { key: *key, state }), Some(result)),
-                    None => Change::Keep(None),
-                },
-                _ => Change::Keep(None),
-            });
-        self.reload(turn, bucket_of(key));
-        result.unwrap_or_else(|e| {
-            log::error!("check {}: its record could not be written: {e}", key.id());
-            None
+        self.update(turn, key, |found| match found.map(|record| &record.state) {
+            Some(State::Pending(pending)) => match change(pending) {
+                Some((state, result)) => Change::Put(Box::new(Record { key: *key, state }), Some(result)),
+                None => Change::Keep(None),
+            },
+            _ => Change::Keep(None),
         })
     }
 
@@ -477,14 +505,10 @@ impl Lead {
         let is_old = |record: &&Record| matches!(&record.state, State::Done(done) if now.since(done.at.mono) >= DONE_STAYS);
         let old: Vec<CheckKey> = self.records().filter(is_old).map(|record| record.key).collect();
         for key in old {
-            let removed = Ledger::new(turn.store, &self.prefix).update(&key, |found| match found {
-                Some(record) if is_old(&record) => Change::Remove(()),
-                _ => Change::Keep(()),
+            self.update(turn, &key, |found| match found {
+                Some(record) if is_old(&record) => Change::Remove(Some(())),
+                _ => Change::Keep(None),
             });
-            if let Err(e) = removed {
-                log::error!("check {}: its record could not be removed: {e}", key.id());
-            }
-            self.reload(turn, bucket_of(&key));
         }
     }
 }

@@ -3,10 +3,11 @@
 //! The main thread's contexts, every worker's, and during a configuration change the old ones beside the new: all of them
 //! may lead, one of them does. Only the leader starts calls, and it reads the lease before each.
 
+mod layout;
+
 use crate::check::CheckKey;
 use crate::ledger::{Cas, Store, StoreError};
 use crate::time::{Mono, Now};
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long a lease lasts without being renewed.
@@ -21,7 +22,7 @@ const LONGEST_BRAKE: Duration = Duration::from_secs(300);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 
 /// The lease as it stands in shared data.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
     /// The context that leads; 0: nobody, the last one went in good order.
     pub holder: u64,
@@ -52,6 +53,8 @@ pub struct Candidate {
     configured_at: Mono,
     /// Whether this context has ever created a stream, which only a worker's does.
     pub is_worker: bool,
+    /// What stood there last in a layout that this version does not know, and since when.
+    foreign: Option<(Vec<u8>, Mono)>,
 }
 
 /// What a tick found.
@@ -79,6 +82,7 @@ impl Candidate {
             configuration,
             configured_at,
             is_worker: false,
+            foreign: None,
         }
     }
 
@@ -91,8 +95,21 @@ impl Candidate {
     ///
     /// # Errors
     /// The host's status; then this context does not lead.
-    pub fn tick(&self, store: &mut dyn Store, now: Now, pending: Option<u32>) -> Result<Role, StoreError> {
-        let (lease, cas) = read(store, &self.key)?;
+    pub fn tick(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        pending: Option<u32>,
+    ) -> Result<Role, StoreError> {
+        let (found, cas) = read(store, &self.key)?;
+        let lease = match found {
+            Found::Lease(lease) => {
+                self.foreign = None;
+                lease
+            }
+            Found::Foreign(value) if self.is_abandoned(&value, now.mono) => Lease::default(),
+            Found::Foreign(_) => return Ok(Role::Follower),
+        };
         let Some((next, suspects, new)) = self.next(&lease, now.mono, pending) else {
             return Ok(Role::Follower);
         };
@@ -109,8 +126,8 @@ impl Candidate {
     /// # Errors
     /// The host's status.
     pub fn leads(&self, store: &mut dyn Store, now: Now) -> Result<bool, StoreError> {
-        let (lease, _) = read(store, &self.key)?;
-        Ok(lease.holder == self.holder && now.mono < lease.until)
+        let (found, _) = read(store, &self.key)?;
+        Ok(found.held_by(self.holder).is_some_and(|lease| now.mono < lease.until))
     }
 
     /// Notes that an answer for these checks is about to be read. If the VM falls over it, the next leader knows.
@@ -118,8 +135,8 @@ impl Candidate {
     /// # Errors
     /// The host's status.
     pub fn note_busy(&self, store: &mut dyn Store, checks: &[CheckKey]) -> Result<(), StoreError> {
-        let (mut lease, cas) = read(store, &self.key)?;
-        if lease.holder == self.holder {
+        let (found, cas) = read(store, &self.key)?;
+        if let Some(mut lease) = found.held_by(self.holder) {
             lease.busy = checks.to_vec();
             self.write(store, &lease, cas)?;
         }
@@ -131,8 +148,8 @@ impl Candidate {
     /// # Errors
     /// The host's status.
     pub fn release(&self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
-        let (mut lease, cas) = read(store, &self.key)?;
-        if lease.holder == self.holder {
+        let (found, cas) = read(store, &self.key)?;
+        if let Some(mut lease) = found.held_by(self.holder) {
             (lease.holder, lease.until, lease.busy) = (0, now.mono, Vec::new());
             self.write(store, &lease, cas)?;
         }
@@ -177,28 +194,63 @@ impl Candidate {
     }
 
     fn write(&self, store: &mut dyn Store, lease: &Lease, cas: Option<Cas>) -> Result<bool, StoreError> {
-        let json = serde_json::to_vec(lease).unwrap_or_else(|_| b"{}".to_vec());
-        store.swap(&self.key, cas, &json)
+        store.swap(&self.key, cas, &lease.to_bytes())
+    }
+
+    /// Whether a lease in a layout of another version has stood there unchanged for as long as one lasts. Two versions
+    /// share a process while one replaces the other, and whoever leads renews its lease at each tick.
+    fn is_abandoned(&mut self, value: &[u8], now: Mono) -> bool {
+        match &self.foreign {
+            Some((before, since)) if before == value => now.since(*since) >= LEASE,
+            _ => {
+                self.foreign = Some((value.to_vec(), now));
+                false
+            }
+        }
     }
 }
 
-/// The lease of the instance whose keys begin with `prefix`, as anyone may read it.
+/// What stands under the lease's key.
+enum Found {
+    /// A lease; one that nobody holds where nothing stands there.
+    Lease(Lease),
+    /// What another version wrote.
+    Foreign(Vec<u8>),
+}
+
+impl Found {
+    fn held_by(self, holder: u64) -> Option<Lease> {
+        match self {
+            Found::Lease(lease) if lease.holder == holder => Some(lease),
+            _ => None,
+        }
+    }
+}
+
+/// The lease of the instance whose keys begin with `prefix`, as anyone may read it. One in the layout of another version
+/// looks like none.
 ///
 /// # Errors
 /// The host's status.
 pub fn lease(store: &mut dyn Store, prefix: &str) -> Result<Lease, StoreError> {
-    Ok(read(store, &lease_key(prefix))?.0)
+    match read(store, &lease_key(prefix))?.0 {
+        Found::Lease(lease) => Ok(lease),
+        Found::Foreign(_) => Ok(Lease::default()),
+    }
 }
 
 fn lease_key(prefix: &str) -> String {
     format!("{prefix}leader")
 }
 
-/// A lease that cannot be read is as good as none.
-fn read(store: &mut dyn Store, key: &str) -> Result<(Lease, Option<Cas>), StoreError> {
-    let entry = store.get(key)?;
-    let lease = entry.as_ref().and_then(|e| serde_json::from_slice(&e.value).ok()).unwrap_or_default();
-    Ok((lease, entry.map(|e| e.cas)))
+fn read(store: &mut dyn Store, key: &str) -> Result<(Found, Option<Cas>), StoreError> {
+    let Some(entry) = store.get(key)? else { return Ok((Found::Lease(Lease::default()), None)) };
+    let found = match Lease::from_bytes(&entry.value) {
+        Some(lease) => Found::Lease(lease),
+        None if entry.value.is_empty() => Found::Lease(Lease::default()),
+        None => Found::Foreign(entry.value),
+    };
+    Ok((found, Some(entry.cas)))
 }
 
 /// How long the leader after `falls` lost ones starts no call: else one bad answer would kill every VM in a minute.
@@ -221,17 +273,17 @@ mod tests {
         Candidate::new("t/", holder, configuration, at(configured_at).mono)
     }
 
-    fn leads(candidate: &Candidate, store: &mut Memory, now: u64) -> bool {
+    fn leads(candidate: &mut Candidate, store: &mut Memory, now: u64) -> bool {
         matches!(candidate.tick(store, at(now), None).unwrap(), Role::Leader { .. })
     }
 
     #[test]
     fn the_first_to_tick_leads_and_the_others_follow() {
         let mut store = Memory::default();
-        let (a, b) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        let (mut a, mut b) = (candidate(1, 7, 0), candidate(2, 7, 0));
         for second in 0..100 {
-            assert!(leads(&a, &mut store, second));
-            assert!(!leads(&b, &mut store, second));
+            assert!(leads(&mut a, &mut store, second));
+            assert!(!leads(&mut b, &mut store, second));
         }
         assert!(a.leads(&mut store, at(100)).unwrap() && !b.leads(&mut store, at(100)).unwrap());
         assert!(!a.leads(&mut store, at(99 + 15)).unwrap());
@@ -240,8 +292,8 @@ mod tests {
     #[test]
     fn a_freed_lease_is_taken_at_once_and_is_no_fall() {
         let mut store = Memory::default();
-        let (a, b) = (candidate(1, 7, 0), candidate(2, 7, 0));
-        assert!(leads(&a, &mut store, 0));
+        let (mut a, mut b) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        assert!(leads(&mut a, &mut store, 0));
         a.release(&mut store, at(1)).unwrap();
         let role = b.tick(&mut store, at(1), None).unwrap();
         assert_eq!(role, Role::Leader { brake_until: Mono(0), suspects: vec![], new: true });
@@ -250,11 +302,11 @@ mod tests {
     #[test]
     fn an_expired_lease_is_a_fall_with_a_brake_and_suspects() {
         let mut store = Memory::default();
-        let (a, b) = (candidate(1, 7, 0), candidate(2, 7, 0));
-        assert!(leads(&a, &mut store, 0));
+        let (mut a, mut b) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        assert!(leads(&mut a, &mut store, 0));
         let key = record(1).key;
         a.note_busy(&mut store, &[key]).unwrap();
-        assert!(!leads(&b, &mut store, 14));
+        assert!(!leads(&mut b, &mut store, 14));
         let role = b.tick(&mut store, at(15), None).unwrap();
         assert_eq!(role, Role::Leader { brake_until: at(15 + 30).mono, suspects: vec![key], new: true });
         assert_eq!(
@@ -268,12 +320,12 @@ mod tests {
     #[test]
     fn ten_minutes_of_leading_forgive_the_falls() {
         let mut store = Memory::default();
-        let (a, b) = (candidate(1, 7, 0), candidate(2, 7, 0));
-        assert!(leads(&a, &mut store, 0));
-        assert!(leads(&b, &mut store, 20));
+        let (mut a, mut b) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        assert!(leads(&mut a, &mut store, 0));
+        assert!(leads(&mut b, &mut store, 20));
         assert_eq!(lease(&mut store, "t/").unwrap().falls, 1);
         for second in 21..=620 {
-            assert!(leads(&b, &mut store, second));
+            assert!(leads(&mut b, &mut store, second));
         }
         assert_eq!(lease(&mut store, "t/").unwrap().falls, 0);
     }
@@ -281,29 +333,42 @@ mod tests {
     #[test]
     fn a_worker_lets_the_main_thread_go_first_and_then_takes_over() {
         let mut store = Memory::default();
-        let (a, mut worker) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        let (mut a, mut worker) = (candidate(1, 7, 0), candidate(2, 7, 0));
         worker.is_worker = true;
-        assert!(leads(&a, &mut store, 0));
-        assert!(!leads(&worker, &mut store, 19));
-        assert!(leads(&worker, &mut store, 20));
+        assert!(leads(&mut a, &mut store, 0));
+        assert!(!leads(&mut worker, &mut store, 19));
+        assert!(leads(&mut worker, &mut store, 20));
     }
 
     #[test]
     fn a_newer_configuration_leads_from_its_first_tick_and_an_older_one_is_not_barred() {
         let mut store = Memory::default();
-        let (old, new) = (candidate(1, 7, 0), candidate(2, 8, 50));
-        assert!(leads(&old, &mut store, 50));
-        assert!(leads(&new, &mut store, 51));
-        assert!(!leads(&old, &mut store, 52));
+        let (mut old, mut new) = (candidate(1, 7, 0), candidate(2, 8, 50));
+        assert!(leads(&mut old, &mut store, 50));
+        assert!(leads(&mut new, &mut store, 51));
+        assert!(!leads(&mut old, &mut store, 52));
         assert_eq!(lease(&mut store, "t/").unwrap().falls, 0);
         new.release(&mut store, at(53)).unwrap();
-        assert!(leads(&old, &mut store, 53));
+        assert!(leads(&mut old, &mut store, 53));
     }
 
     #[test]
-    fn a_lease_that_cannot_be_read_is_replaced() {
+    fn a_lease_of_another_version_is_respected_while_it_is_renewed() {
         let mut store = Memory::default();
-        store.swap("t/leader", None, b"garbage").unwrap();
-        assert!(leads(&candidate(1, 7, 0), &mut store, 0));
+        let mut a = candidate(1, 7, 0);
+        let mut renew = |value: &[u8], second| {
+            store.put("t/leader", value);
+            leads(&mut a, &mut store, second)
+        };
+        assert!((0..60).all(|second| !renew(&[9, u8::try_from(second).unwrap()], second)));
+        assert!((60..75).all(|second| !renew(b"the last one", second)));
+        assert!(renew(b"the last one", 75));
+    }
+
+    #[test]
+    fn a_lease_that_somebody_emptied_is_free() {
+        let mut store = Memory::default();
+        store.put("t/leader", b"");
+        assert!(leads(&mut candidate(1, 7, 0), &mut store, 0));
     }
 }

@@ -84,48 +84,6 @@ pub enum LedgerError {
     Store(StoreError),
 }
 
-/// The ledger of one instance.
-pub struct Ledger<'a> {
-    store: &'a mut dyn Store,
-    prefix: &'a str,
-}
-
-impl<'a> Ledger<'a> {
-    /// The ledger whose keys begin with `prefix`.
-    pub fn new(store: &'a mut dyn Store, prefix: &'a str) -> Ledger<'a> {
-        Ledger { store, prefix }
-    }
-
-    /// Applies `change` to what stands under `key`, again and again until nobody was faster.
-    ///
-    /// # Errors
-    /// Why not; then nothing was written.
-    pub fn update<R>(
-        &mut self,
-        key: &CheckKey,
-        mut change: impl FnMut(Option<&Record>) -> Change<R>,
-    ) -> Result<R, LedgerError> {
-        let bucket_key = bucket_key(self.prefix, bucket_of(key));
-        for _ in 0..TRIES {
-            let entry = self.store.get(&bucket_key).map_err(LedgerError::Store)?;
-            let value = entry.as_ref().map_or(&[][..], |entry| &entry.value);
-            let (own, others): (Vec<&[u8]>, Vec<&[u8]>) = slots(value).partition(|slot| is_of(slot, key));
-            let found = own.iter().find_map(|slot| decoded(slot));
-            let (new, result) = match change(found.as_ref()) {
-                Change::Keep(result) => return Ok(result),
-                Change::Remove(result) => (None, result),
-                Change::Put(record, result) => (Some(encoded(&record)?), result),
-            };
-            let value = joined(&others, new.as_deref())?;
-            let seen = entry.as_ref().map(|entry| entry.cas);
-            if self.store.swap(&bucket_key, seen, &value).map_err(LedgerError::Store)? {
-                return Ok(result);
-            }
-        }
-        Err(LedgerError::Busy)
-    }
-}
-
 fn bucket_key(prefix: &str, bucket: u16) -> String {
     format!("{prefix}pending/{bucket:03}")
 }
@@ -155,7 +113,7 @@ fn slots(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether a slot is the one of this check, in the format that this code writes.
+/// Whether a slot is one of this check's, in the format that this code writes.
 fn is_of(slot: &[u8], key: &CheckKey) -> bool {
     slot.get(4) == Some(&FORMAT)
         && slot.get(HEADER..).and_then(|rest| rest.first_chunk::<KEY>()) == Some(&key.bytes())
@@ -178,11 +136,12 @@ fn encoded(record: &Record) -> Result<Vec<u8>, LedgerError> {
     Ok([&length.to_le_bytes()[..], &[FORMAT], &record.key.bytes(), &json].concat())
 }
 
-fn joined(others: &[&[u8]], new: Option<&[u8]>) -> Result<Vec<u8>, LedgerError> {
-    // The new one goes first: what cannot be read can only stand at the end.
-    let value = [&[LAYOUT][..], new.unwrap_or_default(), &others.concat()].concat();
-    let too_many = new.is_some() && others.len() >= MOST_RECORDS;
-    if too_many || value.len() > MOST_BUCKET { Err(LedgerError::Full) } else { Ok(value) }
+/// A bucket's value.
+fn joined<'a>(slots: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    slots.fold(vec![LAYOUT], |mut value, slot| {
+        value.extend_from_slice(slot);
+        value
+    })
 }
 
 impl fmt::Display for LedgerError {
@@ -214,6 +173,14 @@ pub(crate) mod memory {
         pub(crate) rival: Option<fn(&mut Keys, u32)>,
     }
 
+    impl Memory {
+        /// Somebody writes a value blindly.
+        pub(crate) fn put(&mut self, key: &str, value: &[u8]) {
+            self.writes += 1;
+            self.keys.insert(key.into(), Entry { value: value.to_vec(), cas: Cas(self.writes) });
+        }
+    }
+
     impl Store for Memory {
         fn get(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
             Ok(self.keys.get(key).cloned())
@@ -241,8 +208,19 @@ mod tests {
     use crate::check::tests::record;
 
     fn insert(store: &mut Memory, n: u32) -> Result<(), LedgerError> {
-        let record = record(n);
-        Ledger::new(store, "t/").update(&record.key.clone(), |_| Change::Put(Box::new(record.clone()), ()))
+        put(store, &record(n))
+    }
+
+    fn put(store: &mut Memory, record: &Record) -> Result<(), LedgerError> {
+        update(store, &record.key, |_| Change::Put(Box::new(record.clone()), ()))
+    }
+
+    fn update<R>(
+        store: &mut Memory,
+        key: &CheckKey,
+        change: impl FnMut(Option<&Record>) -> Change<R>,
+    ) -> Result<R, LedgerError> {
+        Bucket::of("t/", key).update(store, key, change)
     }
 
     #[test]
@@ -251,12 +229,11 @@ mod tests {
         for n in 0..500 {
             insert(&mut store, n).unwrap();
         }
-        let mut ledger = Ledger::new(&mut store, "t/");
         for n in 0..500 {
             let key = record(n).key;
-            assert!(ledger.update(&key, |found| Change::Keep(found == Some(&record(n)))).unwrap());
-            ledger.update(&key, |_| Change::Remove(())).unwrap();
-            assert!(ledger.update(&key, |found| Change::Keep(found.is_none())).unwrap());
+            assert!(update(&mut store, &key, |found| Change::Keep(found == Some(&record(n)))).unwrap());
+            update(&mut store, &key, |_| Change::Remove(())).unwrap();
+            assert!(update(&mut store, &key, |found| Change::Keep(found.is_none())).unwrap());
         }
         assert!(store.keys.len() <= usize::from(BUCKETS));
     }
@@ -292,7 +269,7 @@ mod tests {
         entry.value.extend_from_slice(&foreign);
         entry.value.extend_from_slice(b"\xff\xff");
         insert(&mut store, 1).unwrap();
-        Ledger::new(&mut store, "t/").update(&record(1).key, |_| Change::Remove(())).unwrap();
+        update(&mut store, &record(1).key, |_| Change::Remove(())).unwrap();
         let value = &store.keys[&key].value;
         assert_eq!(value[1..], [&foreign[..], b"\xff\xff"].concat());
     }
@@ -307,8 +284,7 @@ mod tests {
         let mut bucket = Bucket::of("t/", &record(1).key);
         bucket.read(&mut store).unwrap();
         assert_eq!(bucket.find(&record(1).key), Some(&record(1)));
-        let found =
-            Ledger::new(&mut store, "t/").update(&record(1).key, |found| Change::Keep(found.cloned()));
+        let found = update(&mut store, &record(1).key, |found| Change::Keep(found.cloned()));
         assert_eq!(found, Ok(Some(record(1))), "what is read is what is changed");
     }
 
@@ -321,8 +297,6 @@ mod tests {
         assert_eq!(results[64], Err(LedgerError::Full));
         let mut large = record(1);
         large.make_large(MOST_RECORD);
-        let put = Ledger::new(&mut store, "t/")
-            .update(&large.key.clone(), |_| Change::Put(Box::new(large.clone()), ()));
-        assert_eq!(put, Err(LedgerError::TooLarge));
+        assert_eq!(put(&mut store, &large), Err(LedgerError::TooLarge));
     }
 }

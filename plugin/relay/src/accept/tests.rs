@@ -100,7 +100,7 @@ fn a_second_delivery_must_ask_the_same() {
 fn a_full_ledger_takes_no_more_and_says_what_to_do() {
     let mut store = Memory::default();
     let lease = leader::Lease { holder: 1, pending: 3, ..leader::Lease::default() };
-    store.swap(&format!("{PREFIX}leader"), None, &serde_json::to_vec(&lease).unwrap()).unwrap();
+    store.swap(&format!("{PREFIX}leader"), None, &lease.to_bytes()).unwrap();
     let small = config(r#", "checks": {"max_pending": 3}"#);
     let (reply, counted) = accept(&small, PREFIX, &mut store, now(), &headers(&[]), None);
     assert_eq!((reply.status, counted, stored(&store)), (503, Counted::Refused, 1));

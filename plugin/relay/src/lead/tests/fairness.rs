@@ -59,3 +59,16 @@ fn a_silent_azure_devops_is_asked_for_each_check_before_it_is_asked_again_for_on
     assert_eq!(tried.len(), 640, "{} calls were made", world.azure.requests().len());
     assert!(tried.values().all(|times| *times == 1), "{tried:?}");
 }
+
+#[test]
+fn a_new_check_is_begun_within_two_ticks_whichever_bucket_it_lives_in() {
+    let mut world = World::new();
+    world.pass(5 * SECOND);
+    for n in 1..=20 {
+        let run = world.run(n);
+        world.check(&run, &[]);
+    }
+    world.pass(2 * SECOND);
+    let is_begun = |plan: &str| world.azure.requests().iter().any(|r| r.request.path().contains(plan));
+    assert!((1..=20).all(|n| is_begun(&format!("{n:08x}-0001-5000-8000-000000000001"))));
+}

@@ -118,7 +118,7 @@ impl World {
     }
 
     fn context(&mut self) -> Context {
-        let lead = Lead::new(config(self.generation), PREFIX.into(), self.random.draw(), self.now.mono);
+        let lead = Lead::new(config(self.generation), PREFIX, self.random.draw(), self.now.mono);
         Context { lead, generation: self.generation, arriving: BTreeMap::new(), dead: false }
     }
 
