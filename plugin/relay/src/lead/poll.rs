@@ -28,6 +28,8 @@ pub(super) struct Reading {
     since: Wall,
     page: u32,
     page_size: u32,
+    /// How many executions Testkube counted when it gave the first page.
+    counted: Option<u32>,
     ids: BTreeSet<String>,
     executions: Vec<Execution>,
 }
@@ -42,6 +44,7 @@ impl Reading {
             since: Wall(i64::MAX),
             page: 0,
             page_size,
+            counted: None,
             ids: BTreeSet::new(),
             executions: Vec::new(),
         }
@@ -79,7 +82,14 @@ impl Reading {
         read < u64::from(filtered) && self.page < MOST_PAGES
     }
 
-    /// Rows move between pages while executions are added: fewer distinct ones than Testkube counts are not the whole.
+    /// Whether Testkube counts as many with this page as with the first. Where executions were deleted in between, others
+    /// have moved up to a page that was read already, and no later one shows them.
+    fn is_unchanged(&mut self, filtered: u32) -> bool {
+        *self.counted.get_or_insert(filtered) == filtered
+    }
+
+    /// Executions of one instant may stand on any page, each time anew: fewer distinct ones than Testkube counts are not the
+    /// whole.
     fn is_complete(&self, filtered: u32) -> bool {
         self.ids.len() >= usize::try_from(filtered).unwrap_or(usize::MAX)
     }
@@ -168,11 +178,12 @@ impl Lead {
         self.trouble.end();
         let filtered = page.filtered;
         reading.take(page.executions);
-        if reading.has_more(filtered) {
+        let unchanged = reading.is_unchanged(filtered);
+        if unchanged && reading.has_more(filtered) {
             reading.page += 1;
             return self.read_page(turn, reading);
         }
-        let complete = reading.is_complete(filtered);
+        let complete = unchanged && reading.is_complete(filtered);
         self.page_size = match complete {
             // Executions of one instant have no fixed order in Testkube: on one page none can fall between two.
             false => filtered.saturating_add(PAGE_SIZE).min(LARGEST_PAGE),
