@@ -17,6 +17,7 @@ pub(crate) const UNUSABLE_TOKEN: &str =
     "submission: refused, a token that cannot be used for a check that is there";
 pub(crate) const TOKEN_REFUSED: &str = "one of two tokens was refused";
 pub(crate) const EVENT_UNDER_WAY: &str = "something came while an event was under way";
+pub(crate) const CROWD: &str = "submission: more executions than a page";
 pub(crate) const ARTIFACTS: &str = "artifacts fetched, or visibly not";
 /// Counted by the host, after a trap that the history asked for.
 pub(crate) const TRAP_IN: &str = "trap in ";
@@ -200,7 +201,7 @@ impl Coverage {
                 gaps.push(format!("no VM was made to trap in {called}"));
             }
         }
-        for name in [FULL, CONFLICT, UNUSABLE_TOKEN, TOKEN_REFUSED, EVENT_UNDER_WAY, ARTIFACTS] {
+        for name in [FULL, CONFLICT, UNUSABLE_TOKEN, TOKEN_REFUSED, EVENT_UNDER_WAY, CROWD, ARTIFACTS] {
             if self.counts.of(name) <= least_in_a_cell {
                 gaps.push(format!("{name}: {}", self.counts.of(name)));
             }

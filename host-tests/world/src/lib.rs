@@ -11,6 +11,7 @@
 //! - [`history`]: random histories and the command that replays one.
 //! - [`reference`]: what must be true at a history's end.
 
+mod answers;
 pub mod coverage;
 mod deliveries;
 pub mod history;

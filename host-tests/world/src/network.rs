@@ -103,6 +103,8 @@ pub(crate) struct Call {
     pub(crate) started: u64,
     way: Option<Way>,
     back: u64,
+    /// When it reached its server, in Unix milliseconds.
+    pub(crate) reached_at: Option<i64>,
     /// What the module will be handed: headers and body; no headers where the connection broke.
     pub(crate) answer: Option<Response>,
     /// Whether an upstream made the answer.
@@ -233,7 +235,8 @@ impl State {
             return Dispatch::Refused;
         }
         self.network.last_call = number;
-        let call = Call { outgoing, started, way, back: 0, answer: None, from_upstream: false };
+        let call =
+            Call { outgoing, started, way, back: 0, reached_at: None, answer: None, from_upstream: false };
         self.network.calls.insert(number, call);
         match place {
             Place::Goes => self.send(number),
@@ -329,6 +332,9 @@ impl State {
         let (cluster, request) = (call.outgoing.cluster.clone(), call.outgoing.request.clone());
         let (way, back, thread) = (call.way, call.back, call.outgoing.thread);
         let ends = call.ends();
+        if let Some(call) = self.network.calls.get_mut(&number) {
+            call.reached_at = Some(now);
+        }
         self.own.rules.scan_call(self.now, &cluster, &request, &self.network.tokens);
         let reply = self.network.handle(&cluster, now, &request);
         self.trace.line(self.now, format_args!("{cluster} gets call {number}: {:?}", reply.status()));

@@ -1,14 +1,13 @@
 //! The Envoy process: threads, VMs, plugins, and the loop that lets time pass.
 
-use crate::host::{Context, Deferred, Host, Pairs};
+use crate::host::{Context, Deferred, Host};
 use crate::own::Own;
 use crate::plugins::{Filter, OnThread, Plugin, Plugins};
-use crate::pool::User;
 use crate::queues::Registrant;
-use crate::rules::{Fate, fate_of};
+use crate::rules::Fate;
 use crate::state::{Event, MILLISECOND, SECOND, State};
 use crate::stream::Streams;
-use crate::vm::{Callback, Fallen, TrapAt, Vm, VmId};
+use crate::vm::{Callback, Fallen, Vm, VmId};
 use anyhow::Result;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -447,67 +446,6 @@ impl Process {
         let context = registrant.context;
         if self.with(vm, |host| host.contexts.contains_key(&context)) == Some(true) {
             self.call(vm, Callback::QueueReady { context, token });
-        }
-    }
-
-    /// The callback of a call, if its root context still lives.
-    fn call_done(&self, number: u64) {
-        let (call, poison) = {
-            let mut state = self.state.borrow_mut();
-            let Some(call) = state.network.calls.remove(&number) else { return };
-            state.release(&call.outgoing.cluster, User::Call(number));
-            let body = call.answer.as_ref().map(|answer| answer.body.as_slice()).unwrap_or_default();
-            let poison = state.network.poison.as_ref().is_some_and(|poison| {
-                let body = String::from_utf8_lossy(body);
-                body.contains(poison.as_str())
-            });
-            (call, poison)
-        };
-        let (vm, root, token) = (call.outgoing.vm, call.outgoing.root, call.outgoing.token);
-        let lives = self.with(vm, |host| host.root(root).is_some()) == Some(true);
-        let fate = fate_of(call.answer.as_ref(), call.from_upstream);
-        if !lives {
-            let mut state = self.state.borrow_mut();
-            let now = state.now;
-            return state.own.rules.call_ends(now, vm, token, Fate::Lost);
-        }
-        {
-            let mut state = self.state.borrow_mut();
-            let kind = match (&call.answer, call.from_upstream) {
-                (None, _) => "call: broken",
-                (Some(answer), false) if answer.status == 504 => "call: 504 of Envoy's own",
-                (Some(_), false) => "call: 503 of Envoy's own",
-                (Some(_), true) => "call: answer",
-            };
-            state.counts.add(kind);
-            if poison {
-                // Effective context, headers, body, two clocks, and the note of who is being read: then it falls.
-                state.own.threads[call.outgoing.thread].trap_at = Some(TrapAt::HostCall(7));
-            }
-        }
-        let (headers, body): (Pairs, Vec<u8>) = match call.answer {
-            Some(answer) => {
-                let status = (b":status".to_vec(), answer.status.to_string().into_bytes());
-                let others = answer.headers.into_iter().map(|(name, value)| (name.into_bytes(), value));
-                (std::iter::once(status).chain(others).collect(), answer.body)
-            }
-            None => (Vec::new(), Vec::new()),
-        };
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let callback = Callback::CallResponse {
-            context: root,
-            token,
-            headers: number(headers.len()),
-            body: number(body.len()),
-        };
-        self.with(vm, |host| host.call_response = Some((headers, body)));
-        {
-            let mut state = self.state.borrow_mut();
-            let now = state.now;
-            state.own.rules.call_ends(now, vm, token, fate);
-        }
-        if self.call(vm, callback).is_none() {
-            self.state.borrow_mut().own.rules.call_unread(vm, token);
         }
     }
 }

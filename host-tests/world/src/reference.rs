@@ -7,7 +7,7 @@ use crate::pipeline::Pipeline;
 use crate::setup::LISTENER;
 use crate::stream::{Answer, By};
 use crate::world::World;
-use counted::{Reading, bad_member, has_ended, is_satisfied, passed_at, readings};
+use counted::{Reading, bad_member, has_ended, is_satisfied, passed_at, readings, vanished};
 use fakes::azure::Event;
 
 /// Milliseconds.
@@ -90,6 +90,8 @@ pub struct End {
     pub is_poisoned: bool,
     /// Threads stalled, so a decision may rest on an older reading than the newest.
     pub stalled: bool,
+    /// Each list of executions that was read was whole, and told the module which of them count.
+    pub lists_tell_all: bool,
 }
 
 /// How often a rule was applied with its premise true.
@@ -284,7 +286,8 @@ fn succeeded(
     };
     let mut why = "its tag was never read".to_string();
     for (n, reading) in looks.into_iter().enumerate() {
-        match passed_at(world, check, reading.at, event.at) {
+        let passed = passed_at(world, check, reading.at, event.at);
+        match passed.and_then(|()| nothing_vanished(world, check, reading.at, event.at, end)) {
             Ok(()) => return Ok(()),
             Err(reason) if n == 0 => why = reason,
             Err(_) => {}
@@ -293,6 +296,17 @@ fn succeeded(
     // The same decision once more: its answer was lost, or a further delivery came before it was known.
     let is_repeated = before.is_some_and(|before| !all.iter().any(|reading| reading.at > before.at));
     if is_repeated { Ok(()) } else { Err(why) }
+}
+
+/// What the module has seen to count and what is gone since has no known result.
+fn nothing_vanished(world: &World, check: &Delivered, at: i64, until: i64, end: &End) -> Result<(), String> {
+    // The readings may have been another check's, or another process's.
+    if check.shares_tag || check.was_in_old_process || !end.lists_tell_all {
+        return Ok(());
+    }
+    let last = check.deliveries.iter().rev().find(|delivery| **delivery <= until);
+    let gone = last.and_then(|since| vanished(world, check, *since, at));
+    gone.map_or(Ok(()), |id| Err(format!("{id} had been counted and was gone at {at}")))
 }
 
 fn may_fail(world: &World, check: &Delivered, at: i64, end: &End) -> bool {

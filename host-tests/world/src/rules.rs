@@ -3,6 +3,7 @@
 
 mod poller;
 mod proof;
+mod readings;
 mod secrets;
 
 pub use secrets::MARK;
@@ -15,6 +16,7 @@ use crate::vm::VmId;
 use fakes::CheckSpec;
 use poller::Poller;
 use proof::Proofs;
+use readings::Readings;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -78,6 +80,7 @@ pub(crate) struct Rules {
     /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.
     pub(crate) falls: (u64, Option<i64>),
     proofs: Proofs,
+    readings: Readings,
 }
 
 impl Rules {
@@ -197,6 +200,13 @@ fn event_of(request: &fakes::Request) -> Option<String> {
 /// The plan that a call is about.
 fn plan_of(path: &str) -> Option<&str> {
     path.split('/').skip_while(|segment| *segment != "plans").nth(1)
+}
+
+/// The values of the tag that a list of executions is asked for.
+fn tags_of(request: &fakes::Request) -> Vec<String> {
+    let selector = request.query().split('&').find_map(|pair| pair.strip_prefix("tagSelector="));
+    let items = selector.unwrap_or_default().split("%2C").filter_map(|item| item.split_once("%3D"));
+    items.map(|(_, value)| value.to_string()).collect()
 }
 
 /// What a check is called here.

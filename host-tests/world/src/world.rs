@@ -376,6 +376,11 @@ impl World {
         self.process.state.borrow().processes().any(|own| own.rules.is_proven(plan))
     }
 
+    /// When the module has read a list of the executions with this tag, in Unix milliseconds.
+    pub(crate) fn readings(&self, tag: &str) -> Vec<i64> {
+        self.process.state.borrow().own.rules.readings(tag).to_vec()
+    }
+
     /// Whether Azure DevOps has taken an event for a check, and the module does not know it yet.
     pub(crate) fn is_event_taken_unanswered(&self, spec: &CheckSpec) -> bool {
         let state = self.process.state.borrow();

@@ -1,8 +1,10 @@
 //! Executions: which a check finds, when they begin and end, and in which order Testkube shows them.
 
 use super::History;
+use crate::coverage;
 use crate::deliveries::BUILD_BEGAN;
 use crate::reference::Delivered;
+use crate::world::World;
 use fakes::{Actor, Execution, Status};
 
 impl History {
@@ -56,6 +58,36 @@ impl History {
                 }),
             };
             self.world.testkube(|testkube| testkube.add(again));
+        }
+    }
+
+    /// More executions than a page of Testkube's list holds, which have all ended: two that count, and many that one of them
+    /// has started. Those of one instant stand on any page, each time anew; while some are deleted, others move up.
+    pub(super) fn crowd(&mut self, check: &mut Delivered) {
+        self.has_crowd = true;
+        self.count(coverage::CROWD);
+        check.expect = "a".into();
+        let now = self.world.wall();
+        let (began, is_instant) = (now - 60_000, self.random.once_in(2));
+        let add = |world: &World, execution: Execution, deleted: Option<i64>| {
+            let execution = match deleted {
+                Some(at) => execution.deleted_at(at),
+                None => execution,
+            };
+            world.testkube(|testkube| testkube.add(execution))
+        };
+        let ended = |workflow: &str, at: i64, status| {
+            check.pipeline.tagged(workflow).at(at, Status::Running).at(at + 5_000, status)
+        };
+        let other = self.random.one_of(&[Status::Failed, Status::Failed, Status::Passed]);
+        let parent = add(&self.world, ended("a", began, Status::Passed), None);
+        add(&self.world, ended("b", began, other), None);
+        let newer = 90 + i64::try_from(self.random.below(120)).unwrap_or(0);
+        for i in -20..newer {
+            let at = began + if is_instant { 0 } else { i };
+            let child = ended("child", at, Status::Passed).child_of("a", &parent);
+            let deleted = (!is_instant && i > 0).then_some(now + 10 * i);
+            add(&self.world, child, deleted);
         }
     }
 

@@ -39,6 +39,8 @@ impl History {
             (check.last_change, check.vanishes_at) = (self.checks[0].last_change, self.checks[0].vanishes_at);
             check.shares_tag = true;
             self.checks[0].shares_tag = true;
+        } else if kind == Kind::Good && !self.has_crowd && self.random.once_in(50) {
+            self.crowd(&mut check);
         } else {
             self.executions(&mut check);
         }
@@ -48,6 +50,10 @@ impl History {
 
     /// Delivers a check, in headers or in a body, and mostly waits for the answer.
     pub(super) fn submit(&mut self, index: usize) {
+        if self.checks[index].deliveries.last() == Some(&self.world.wall()) {
+            // Deliveries are told apart by their time.
+            self.world.pass(MILLISECOND);
+        }
         let since = self.world.wall();
         self.checks[index].deliveries.push(since);
         self.checks[index].newest_is_taken = false;

@@ -3,7 +3,7 @@
 use super::Delivered;
 use crate::world::World;
 use fakes::{Status, testkube::Truth};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A list of executions that Testkube gave for a tag.
 pub(super) struct Reading {
@@ -52,6 +52,37 @@ fn passed_from(world: &World, check: &Delivered, at: i64, until: i64, bound: i64
         Some(other) => Err(format!("{} was not asked for between {at} and {until}", other.name)),
         None => Ok(()),
     }
+}
+
+/// An execution that the module must have counted since `since`, and that was gone from Testkube at `at` without having been
+/// replaced before.
+pub(super) fn vanished(world: &World, check: &Delivered, since: i64, at: i64) -> Option<String> {
+    // A list that was read may not have been judged: its reader did not lead any more. Not three in a row.
+    const SURELY_JUDGED: usize = 3;
+    let there = |time| -> BTreeSet<String> {
+        let all = world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, time));
+        all.into_iter().map(|execution| execution.id).collect()
+    };
+    let read = world.readings(&check.pipeline.tag);
+    let read = read.into_iter().filter(|time| (since..at).contains(time));
+    let read: Vec<_> = read.map(|time| (there(time), counted_anyway(world, check, time))).collect();
+    let now = there(at);
+    let gone: BTreeSet<&String> =
+        read.iter().flat_map(|(there, _)| there).filter(|id| !now.contains(*id)).collect();
+    let was_counted = |id: &&String| {
+        let last = read.iter().rev().skip_while(|(there, _)| !there.contains(*id)).take(SURELY_JUDGED);
+        last.filter(|(_, counted)| counted.contains(*id)).count() == SURELY_JUDGED
+    };
+    gone.into_iter().find(was_counted).cloned()
+}
+
+/// The ids of those that count whichever bound the module could find out.
+fn counted_anyway(world: &World, check: &Delivered, at: i64) -> BTreeSet<String> {
+    let [one, other] = bounds(check).map(|bound| {
+        let counted = counted_from(world, check, at, bound).into_iter();
+        counted.map(|execution| execution.id).collect::<BTreeSet<String>>()
+    });
+    one.intersection(&other).cloned().collect()
 }
 
 /// Whether everything that a check expects is there at `at`, whichever bound the module could find out.

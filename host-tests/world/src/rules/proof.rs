@@ -1,7 +1,7 @@
 //! No look-up in Testkube is made for a check before Azure DevOps has taken its token once: else anybody who can reach the
 //! module could have it ask.
 
-use super::{Rules, plan_of};
+use super::{Rules, plan_of, tags_of};
 use crate::network::Outgoing;
 use fakes::{Request, Response};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,11 +49,4 @@ impl Rules {
             }
         }
     }
-}
-
-/// The values of the tag that a list of executions is asked for.
-fn tags_of(request: &Request) -> Vec<String> {
-    let selector = request.query().split('&').find_map(|pair| pair.strip_prefix("tagSelector="));
-    let items = selector.unwrap_or_default().split("%2C").filter_map(|item| item.split_once("%3D"));
-    items.map(|(_, value)| value.to_string()).collect()
 }
