@@ -23,7 +23,10 @@ impl Process {
         let (vm, root, token) = (call.outgoing.vm, call.outgoing.root, call.outgoing.token);
         let lives = self.with(vm, |host| host.root(root).is_some()) == Some(true);
         let fate = fate_of(call.answer.as_ref(), call.from_upstream);
-        if !lives {
+        if call.is_silent() {
+            self.state.borrow_mut().counts.add("call: silent");
+        }
+        if !lives || call.is_silent() {
             let mut state = self.state.borrow_mut();
             let now = state.now;
             return state.own.rules.call_ends(now, vm, token, Fate::Lost);
@@ -64,10 +67,11 @@ impl Process {
             state.own.rules.call_ends(now, vm, token, fate);
         }
         let is_read = self.call(vm, callback).is_some();
-        let rules = &mut self.state.borrow_mut().own.rules;
+        let mut state = self.state.borrow_mut();
+        let now = state.now;
         match is_read {
-            true => rules.call_read(&call),
-            false => rules.call_unread(vm, token),
+            true => state.own.rules.call_was_read(now, &call),
+            false => state.own.rules.call_unread(vm, token),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::pipeline::Pipeline;
 use crate::setup::LISTENER;
 use crate::stream::{Answer, By};
 use crate::world::World;
-use counted::{Reading, bad_member, has_ended, is_satisfied, passed_at, readings, vanished};
+use counted::{bad_member, has_ended, is_satisfied, passed_at, readings, vanished};
 use fakes::azure::Event;
 
 /// Milliseconds.
@@ -22,6 +22,8 @@ const REACHABLE: i64 = 5 * MINUTE;
 const LEASE: i64 = 25_000;
 /// The longest brake after falls.
 const LONGEST_BRAKE: i64 = 5 * MINUTE;
+/// A few executions are confirmed one by one, each at the latest at its call's timeout.
+const CONFIRMED: i64 = MINUTE;
 /// The longest a decision may be older than its reading where threads stalled for up to 40 s in the middle of a call.
 const STALLED: i64 = 2 * MINUTE;
 
@@ -275,17 +277,18 @@ fn succeeded(
     }
     let all = readings(world, &check.pipeline.tag, event.at);
     let first = check.deliveries.first().copied().unwrap_or(0);
-    let looks: Vec<&Reading> = match (check.shares_tag || check.was_in_old_process, end.stalled) {
+    let newest = all.first().map_or(0, |reading| reading.at);
+    // Who has just lost the lead decides by what it has read and confirmed, while its successor reads anew.
+    let was_handed_over = world.was_handed_over(newest - CONFIRMED, newest + CONFIRMED);
+    let oldest = match (end.stalled, was_handed_over) {
         // The readings for one check are readings for the other, also after its decision.
-        (true, _) => all.iter().filter(|reading| reading.at >= first).collect(),
-        (false, true) => {
-            let newest = all.first().map_or(0, |reading| reading.at);
-            all.iter().filter(|reading| reading.at >= newest - STALLED).collect()
-        }
-        (false, false) => all.first().into_iter().collect(),
+        _ if check.shares_tag || check.was_in_old_process => first,
+        (true, _) => newest - STALLED,
+        (_, true) => newest - CONFIRMED,
+        (false, false) => newest,
     };
     let mut why = "its tag was never read".to_string();
-    for (n, reading) in looks.into_iter().enumerate() {
+    for (n, reading) in all.iter().filter(|reading| reading.at >= oldest).enumerate() {
         let passed = passed_at(world, check, reading.at, event.at);
         match passed.and_then(|()| nothing_vanished(world, check, reading.at, event.at, end)) {
             Ok(()) => return Ok(()),

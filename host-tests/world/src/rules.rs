@@ -9,7 +9,7 @@ mod secrets;
 pub use secrets::MARK;
 pub(crate) use secrets::Tokens;
 
-use crate::network::Outgoing;
+use crate::network::{Call, Outgoing};
 use crate::shared_data::SharedData;
 use crate::state::SECOND;
 use crate::vm::VmId;
@@ -62,6 +62,16 @@ struct Send {
     token: u32,
     deadline: u64,
     fate: Fate,
+    /// The callback that learns of it has not come to its end.
+    being_read: bool,
+}
+
+impl Send {
+    /// Whether the module knows that nothing more is to be sent. Who stands still before it could say so until nobody waits
+    /// for it any more has lost the answer.
+    fn is_known_final(&self, now: u64) -> bool {
+        self.fate == Fate::Final && !(self.being_read && now >= self.deadline)
+    }
 }
 
 /// What is watched all the time.
@@ -79,6 +89,8 @@ pub(crate) struct Rules {
     stalled_until: BTreeMap<usize, u64>,
     /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.
     pub(crate) falls: (u64, Option<i64>),
+    /// When another context began to start calls, in microseconds of the monotonic clock.
+    pub(crate) handovers: Vec<u64>,
     proofs: Proofs,
     readings: Readings,
 }
@@ -117,11 +129,12 @@ impl Rules {
     fn one_event(&mut self, now: u64, check: &str, outgoing: &Outgoing) {
         self.checked("2 (one event)");
         let sends = self.sends.entry(check.to_string()).or_default();
-        let finals = sends.iter().filter(|send| send.fate == Fate::Final).count();
+        let finals = sends.iter().filter(|send| send.is_known_final(now)).count();
         let open = sends.iter().any(|send| send.fate == Fate::InFlight && now < send.deadline);
         // A claim counts from the time that its callback began with.
         let deadline = outgoing.callback_began + outgoing.timeout + GRACE;
-        sends.push(Send { vm: outgoing.vm, token: outgoing.token, deadline, fate: Fate::InFlight });
+        let (vm, token) = (outgoing.vm, outgoing.token);
+        sends.push(Send { vm, token, deadline, fate: Fate::InFlight, being_read: false });
         let deliveries = self.deliveries.get(check).copied().unwrap_or(0);
         if open {
             self.violation(now, "2", format!("{check}: a TaskCompleted while another is under way"));
@@ -148,8 +161,21 @@ impl Rules {
         for send in self.sends.values_mut().flatten() {
             if send.vm == vm && send.token == token && send.fate == Fate::InFlight {
                 send.fate = if now >= send.deadline { Fate::Lost } else { fate };
+                send.being_read = true;
             }
         }
+    }
+
+    /// The callback for the answer to a call has come to its end.
+    pub(crate) fn call_was_read(&mut self, now: u64, call: &Call) {
+        let (vm, token) = (call.outgoing.vm, call.outgoing.token);
+        for send in self.sends.values_mut().flatten().filter(|send| send.vm == vm && send.token == token) {
+            if !send.is_known_final(now) && send.fate == Fate::Final {
+                send.fate = Fate::Lost;
+            }
+            send.being_read = false;
+        }
+        self.note_reading(call);
     }
 
     /// The VM trapped while it read the outcome of a call.

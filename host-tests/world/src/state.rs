@@ -30,6 +30,11 @@ pub struct Interleaving {
     pub long: u64,
 }
 
+/// The true wall time at a moment of the monotonic clock, in Unix milliseconds.
+pub(crate) fn wall_of(now: u64) -> i64 {
+    START + i64::try_from((now - FIRST) / MILLISECOND).unwrap_or(i64::MAX)
+}
+
 /// What happened how often: a history that provokes nothing proves nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
@@ -172,7 +177,7 @@ impl State {
 
     /// The true wall time, which the servers outside have, in Unix milliseconds.
     pub(crate) fn true_wall(&self) -> i64 {
-        START + i64::try_from((self.now - FIRST) / MILLISECOND).unwrap_or(i64::MAX)
+        wall_of(self.now)
     }
 
     /// The process's wall clock.

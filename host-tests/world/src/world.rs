@@ -5,7 +5,7 @@ use crate::plugins::Filter;
 use crate::process::Process;
 use crate::rules::Violation;
 use crate::setup::LISTENER;
-use crate::state::{Counts, Event, Interleaving, MILLISECOND, SECOND, State};
+use crate::state::{Counts, Event, Interleaving, MILLISECOND, SECOND, State, wall_of};
 use crate::stream::{Answer, By};
 use crate::vm::TrapAt;
 use anyhow::{Result, ensure};
@@ -379,6 +379,13 @@ impl World {
     /// When the module has read a list of the executions with this tag, in Unix milliseconds.
     pub(crate) fn readings(&self, tag: &str) -> Vec<i64> {
         self.process.state.borrow().own.rules.readings(tag).to_vec()
+    }
+
+    /// Whether another context began to start calls in this time, in Unix milliseconds.
+    pub(crate) fn was_handed_over(&self, from: i64, until: i64) -> bool {
+        let state = self.process.state.borrow();
+        let mut handovers = state.processes().flat_map(|own| &own.rules.handovers);
+        handovers.any(|at| (from..=until).contains(&wall_of(*at)))
     }
 
     /// Whether Azure DevOps has taken an event for a check, and the module does not know it yet.

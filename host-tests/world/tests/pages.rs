@@ -56,17 +56,18 @@ fn an_execution_that_moves_to_a_page_already_read_while_others_are_deleted_is_no
 
 #[test]
 fn of_executions_that_began_in_one_instant_none_is_lost_between_two_pages() {
-    for n in 1..=12 {
+    // Which rows a page shows depends on their ids, and these on how many there are.
+    for others in (0..24).map(|i| PAGE + 10 * i) {
         let mut world = world(1);
-        let pipeline = world.pipeline(n);
+        let pipeline = world.pipeline(1);
         let began = world.wall() - 60_000;
-        children(&world, &pipeline, (0..2 * PAGE).map(|_| began));
+        children(&world, &pipeline, (0..others).map(|_| began));
         world.testkube(|testkube| {
             testkube.add(ended(&pipeline, "b", began, Status::Failed));
             testkube.add(ended(&pipeline, "a", began, Status::Passed));
         });
         assert_eq!(world.deliver(&pipeline, &EXPECT_A).status, 200);
-        assert_eq!(decided_within(&mut world, &pipeline, 2 * MINUTE), "failed", "run {n}");
+        assert_eq!(decided_within(&mut world, &pipeline, 2 * MINUTE), "failed", "beside {others} others");
         healthy(&world);
     }
 }

@@ -215,3 +215,35 @@ fn checks_of_one_bucket_that_come_at_once_on_all_threads_are_all_stored() {
     }
     assert!(mismatches > 10, "{mismatches}");
 }
+
+#[test]
+fn a_call_that_nobody_is_called_back_for_is_given_up_after_its_time() {
+    for cluster in ["azure-devops", "testkube"] {
+        let mut world = world(1);
+        world.pass(3 * SECOND);
+        let silent = Rule { fails: 1, ways: vec![Way::Silence], ..Rule::default() };
+        world.network(cluster, silent);
+        let pipeline = passing(&mut world, 1);
+        assert_eq!(world.deliver(&pipeline, &[("Testrelay-Expect", "a")]).status, 200);
+        world.pass(5 * SECOND);
+        world.network(cluster, Rule::default());
+        assert_eq!(decided_within(&mut world, &pipeline, 2 * MINUTE), "succeeded", "{cluster}");
+        assert!(world.counts().of("call: silent") > 0);
+        healthy(&world);
+    }
+}
+
+#[test]
+fn after_a_long_outage_of_azure_devops_what_is_owed_is_told_in_little_more_than_a_minute() {
+    let mut world = world(1);
+    let pipeline = passing(&mut world, 1);
+    assert_eq!(world.deliver(&pipeline, &[("Testrelay-Expect", "a")]).status, 200);
+    world.pass(10 * SECOND);
+    let away = Rule { fails: 1, ways: vec![Way::NoConnection], ..Rule::default() };
+    world.network("azure-devops", away);
+    world.pass(40 * MINUTE);
+    assert_eq!(result(&world, &pipeline), None);
+    world.network("azure-devops", Rule::default());
+    assert_eq!(decided_within(&mut world, &pipeline, 90 * SECOND), "succeeded");
+    healthy(&world);
+}

@@ -42,6 +42,7 @@ impl Rules {
         let was_replaced = poller.replaced.get(&me).copied();
         let overlaps = was_replaced.is_some_and(|(at, _)| outgoing.callback_began <= at)
             || outgoing.callback_began < poller.since;
+        self.handovers.push(now);
         if !overlaps {
             poller.replaced.insert(other, (now, me));
             (poller.since, poller.caller) = (now, Some((me, thread)));

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 pub(super) struct Readings(BTreeMap<String, Vec<i64>>);
 
 impl Rules {
-    /// The callback for a call's answer has come to its end.
-    pub(crate) fn call_read(&mut self, call: &Call) {
+    /// The module has read the answer to a call.
+    pub(super) fn note_reading(&mut self, call: &Call) {
         let Some((answer, at)) = call.answer.as_ref().zip(call.reached_at) else { return };
         let is_list = answer.status == 200
             && call.outgoing.cluster == "testkube"

@@ -68,7 +68,7 @@ impl Process {
         state.trace_line(format_args!("request {number} reaches {ROUTED}: {:?}", reply.status()));
         let mut coming = parts(reply);
         match way {
-            Some(Way::LostAnswer) => return,
+            Some(Way::LostAnswer | Way::Silence) => return,
             Some(Way::ResetBeforeAnswer) => coming = [(0, Part::Break)].into(),
             // Half of what comes, at least the headers.
             Some(Way::ResetInAnswer) => {
