@@ -63,6 +63,7 @@ impl Process {
         self.with(vm, |host| host.call_response = Some((headers, body)));
         {
             let mut state = self.state.borrow_mut();
+            state.answer_is_read(&call.outgoing.request);
             let now = state.now;
             state.own.rules.call_ends(now, vm, token, fate);
         }

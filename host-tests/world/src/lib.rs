@@ -8,12 +8,14 @@
 //! Nothing here is global but the compiled code: worlds run in parallel.
 //!
 //! - [`World`], [`Setup`]: what a scenario is written with.
+//! - [`fuel`]: what the module's main paths cost.
 //! - [`history`]: random histories and the command that replays one.
 //! - [`reference`]: what must be true at a history's end.
 
 mod answers;
 pub mod coverage;
 mod deliveries;
+pub mod fuel;
 pub mod history;
 mod host;
 mod listeners;

@@ -336,8 +336,7 @@ impl Process {
         drop(vm);
         {
             let mut state = self.state.borrow_mut();
-            let most = state.fuel.entry(callback.name()).or_default();
-            *most = fuel.max(*most);
+            state.used(thread, callback.name(), fuel);
             state.trace_line(format_args!(
                 "vm {} context {}: {} used {fuel}",
                 id.0,

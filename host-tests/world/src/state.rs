@@ -1,5 +1,6 @@
 //! What the whole process shares, and the clock: everything but the VMs themselves.
 
+use crate::fuel::Fuel;
 use crate::network::Network;
 use crate::own::Own;
 use crate::queues::Registrant;
@@ -142,7 +143,7 @@ pub(crate) struct State {
     pub(crate) others: BTreeMap<u32, Own>,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
-    pub(crate) fuel: BTreeMap<&'static str, u64>,
+    pub(crate) fuel: Fuel,
     pub(crate) interleaving: Interleaving,
     /// How many callbacks are on the stack.
     pub(crate) depth: usize,
@@ -165,7 +166,7 @@ impl State {
             others: BTreeMap::new(),
             trace: Trace::new(trace),
             counts: Counts::default(),
-            fuel: BTreeMap::new(),
+            fuel: Fuel::default(),
             interleaving: Interleaving::default(),
             depth: 0,
             log: VecDeque::new(),

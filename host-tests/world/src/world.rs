@@ -408,7 +408,7 @@ impl World {
 
     /// The most fuel that each callback took.
     pub fn fuel(&self) -> BTreeMap<&'static str, u64> {
-        self.process.state.borrow().fuel.clone()
+        self.process.state.borrow().fuel.most.clone()
     }
 
     /// A counter of the module.

@@ -7,11 +7,13 @@
 //! - [`demo`]: a whole story with a real Envoy, told as it happens.
 //! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
 //!   profiles would weigh, and how fast they would be.
+//! - [`bench`]: what the module's main paths cost.
 //! - [`fuzz`]: the fuzz targets.
 //! - [`mutations`]: deliberate faults that the simulated Envoy must catch.
 //! - [`replay`]: one history of the simulated Envoy once more; [`soak`]: many.
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
+pub mod bench;
 pub mod demo;
 pub mod doctor;
 pub mod envoy_binary;

@@ -7,7 +7,7 @@ use xtask::demo::{self, Programs, Sabotage};
 use xtask::envoy_binary::EnvoyVersion;
 use xtask::module::{self, Features};
 use xtask::workspace::Workspace;
-use xtask::{doctor, fuzz, mutations, profiles, replay, setup, size, soak, test};
+use xtask::{bench, doctor, fuzz, mutations, profiles, replay, setup, size, soak, test};
 
 /// Set-up, build, demo and tests of Testrelay.
 #[derive(Parser)]
@@ -35,6 +35,13 @@ enum Command {
         /// The default; accepted because people type it.
         #[arg(long)]
         release: bool,
+    },
+    /// Says what the module's main paths cost, in instructions of WebAssembly, beside the committed table. Exit code 0 if no
+    /// path differs by more than 5 %.
+    Bench {
+        /// Puts the new table into the place of the committed one.
+        #[arg(long)]
+        accept: bool,
     },
     /// Plays one check from its request to its decision, with a real Envoy between a fake Azure DevOps and a fake
     /// Testkube, and tells what happens. Exit code 0 only if all of it really happened.
@@ -127,6 +134,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Build { features, release: _ } => {
             module::run(&workspace, features.unwrap_or_default()).map(|()| ExitCode::SUCCESS)
         }
+        Command::Bench { accept } => bench::run(&workspace, accept),
         Command::Demo { fail, keep, sabotage, envoy, prepared } => {
             let programs = match prepared {
                 true => Programs::from_environment()?,

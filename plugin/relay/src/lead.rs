@@ -8,6 +8,7 @@ mod deliver;
 mod poll;
 mod prove;
 mod reason;
+mod tasks;
 mod watch;
 
 use crate::backoff::Random;
@@ -23,7 +24,7 @@ use poll::Reading;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
-use watch::Confirm;
+use tasks::{Task, Tasks};
 
 /// What a turn asks of the host.
 pub enum Output {
@@ -71,38 +72,15 @@ pub struct Lead {
     buckets: Vec<Bucket>,
     /// Which half of them is read at the next tick: those with an even number, or the others.
     half: usize,
-    tasks: BTreeMap<CheckKey, Task>,
+    /// How many checks were pending at the last tick.
+    count: u32,
+    tasks: Tasks,
     calls: BTreeMap<CallId, InFlight>,
     last_call: u64,
     trouble: Trouble,
     page_size: u32,
     /// Until when an Azure DevOps entry has asked to be left alone.
     quiet: BTreeMap<String, Mono>,
-}
-
-/// What is remembered of a check between two turns.
-#[derive(Default)]
-struct Task {
-    /// Nothing is done before this.
-    next: Mono,
-    /// Failures in a row of the step at hand.
-    tries: u32,
-    /// How many of them in a row were refusals.
-    refusals: u32,
-    /// The delivery that `tries` is about.
-    delivery: u32,
-    /// Whether a call is in flight.
-    calling: bool,
-    /// Executions that are being confirmed.
-    confirm: Option<Confirm>,
-    /// Since when the deadline has passed: one last reading is made.
-    last_reading: Option<Mono>,
-    /// The last reading, if it was a good one.
-    good_reading: Option<Mono>,
-    /// Absence that is not in the ledger yet.
-    absent: Duration,
-    /// Readings in a row in which an execution had vanished.
-    vanished: u32,
 }
 
 struct InFlight {
@@ -150,7 +128,8 @@ impl Lead {
             brake_until: Mono(0),
             buckets: Bucket::all(prefix),
             half: 0,
-            tasks: BTreeMap::new(),
+            count: 0,
+            tasks: Tasks::none(),
             calls: BTreeMap::new(),
             last_call: 0,
             trouble: Trouble::default(),
@@ -167,7 +146,7 @@ impl Lead {
     /// One tick, a second after the last.
     pub fn tick(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
         let mut turn = Turn { now, store, out: Vec::new() };
-        let pending = self.leading.then(|| u32::try_from(self.pending().count()).unwrap_or(u32::MAX));
+        let pending = self.leading.then_some(self.count);
         match self.candidate.tick(turn.store, now, pending) {
             Ok(Role::Leader { brake_until, suspects, new }) => {
                 self.brake_until = brake_until;
@@ -248,49 +227,60 @@ impl Lead {
         self.refresh(turn);
         self.give_up_silent_calls(turn);
         self.forget_done(turn);
+        let (mut count, mut is_due) = (0, false);
+        let turns = self.in_turn(usize::MAX, |pending, task| {
+            count += 1;
+            is_due |= self.is_due(turn.now, pending, task);
+            may_step(turn.now, pending, task)
+        });
+        self.count = count;
         if turn.now.mono < self.brake_until {
             return;
         }
-        for (_, key) in self.in_turn(|key, pending| self.may_step(turn.now, key, pending)) {
-            self.step(turn, &key);
+        for (_, key) in &turns {
+            self.step(turn, key);
         }
-        self.poll(turn);
+        if is_due || !turns.is_empty() {
+            self.poll(turn);
+        }
     }
 
-    /// These of the pending checks, those first that could have made their next step the longest: where there are more of
-    /// them than calls may be under way, each has its turn.
-    fn in_turn(&self, these: impl Fn(&CheckKey, &Pending) -> bool) -> BTreeSet<(Mono, CheckKey)> {
-        let due_since = |key: &CheckKey, pending: &Pending| match self.tasks.get(key) {
-            // A step that was never tried could have been made since the check came.
-            Some(task) => task.next.max(pending.accepted.mono),
-            None => pending.accepted.mono,
-        };
+    /// These of the pending checks, at most so many, and of those the ones that could have made their next step the longest,
+    /// in this order: where there are more of them than calls may be under way, each has its turn.
+    fn in_turn(
+        &self,
+        most: usize,
+        mut these: impl FnMut(&Pending, Option<&Task>) -> bool,
+    ) -> BTreeSet<(Mono, CheckKey)> {
         // Kept in order from the first to the last: sorting a list would make the module larger by 30 KB.
         let mut turns = BTreeSet::new();
-        for (key, pending) in self.pending().filter(|(key, pending)| these(key, pending)) {
-            turns.insert((due_since(key, pending), *key));
+        for (bucket, tasks) in self.buckets.iter().zip(self.tasks.by_bucket()) {
+            for (key, pending) in bucket.pending() {
+                let task = tasks.get(key);
+                if !these(pending, task) {
+                    continue;
+                }
+                // A step that was never tried could have been made since the check came.
+                let next = task.map_or(Mono(0), |task| task.next);
+                let turn = (next.max(pending.accepted.mono), *key);
+                if turns.len() < most || turns.last().is_some_and(|last| turn < *last) {
+                    turns.insert(turn);
+                }
+                if turns.len() > most {
+                    turns.pop_last();
+                }
+            }
         }
         turns
-    }
-
-    /// Whether anything can be due for a check. Most of them wait most of the time, and are not even copied then.
-    fn may_step(&self, now: Now, key: &CheckKey, pending: &Pending) -> bool {
-        let Some(task) = self.tasks.get(key).filter(|task| task.delivery == pending.delivery) else {
-            return true;
-        };
-        let is_next = match &pending.phase {
-            Phase::Watching(_) => {
-                task.confirm.is_some() || task.last_reading.is_some() || past_deadline(pending, now)
-            }
-            Phase::Accepted | Phase::Proven | Phase::Decided(_) => now.mono >= task.next,
-        };
-        !task.calling && (is_next || now.mono >= pending.token_end || pending.falls.count >= 2)
     }
 
     /// Does what is next for one check, if anything is due.
     fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
         let now = turn.now;
-        let Some(pending) = self.find(key).filter(|pending| self.may_step(now, key, pending)) else { return };
+        let Some(pending) = self.find(key).filter(|pending| may_step(now, pending, self.tasks.get(key)))
+        else {
+            return;
+        };
         let pending = pending.clone();
         let task = self.tasks.entry(*key).or_default();
         if std::mem::replace(&mut task.delivery, pending.delivery) != pending.delivery {
@@ -385,21 +375,13 @@ impl Lead {
     /// Reads what others have written: half of the buckets, so that each is read in every second tick.
     fn refresh(&mut self, turn: &mut Turn<'_>) {
         self.half = 1 - self.half;
-        let half = self.buckets.iter_mut().enumerate().skip(self.half).step_by(2);
-        let mut has_changed = false;
-        for (number, bucket) in half {
+        for (number, bucket) in self.buckets.iter_mut().enumerate().skip(self.half).step_by(2) {
             match bucket.read(turn.store) {
-                Ok(is_new) => has_changed |= is_new,
+                Ok(true) => self.tasks.retain(number, |key| bucket.find_pending(key).is_some()),
+                Ok(false) => {}
                 Err(status) => {
                     log::error!("shared data failed with status {}: bucket {number} was not read", status.0);
                 }
-            }
-        }
-        if has_changed {
-            let over: Vec<CheckKey> =
-                self.tasks.keys().filter(|key| self.find(key).is_none()).copied().collect();
-            for key in over {
-                self.tasks.remove(&key);
             }
         }
     }
@@ -418,22 +400,12 @@ impl Lead {
         })
     }
 
-    fn records(&self) -> impl Iterator<Item = &Record> {
-        self.buckets.iter().flat_map(Bucket::records)
-    }
-
     fn pending(&self) -> impl Iterator<Item = (&CheckKey, &Pending)> {
-        self.records().filter_map(|record| match &record.state {
-            State::Pending(pending) => Some((&record.key, pending.as_ref())),
-            State::Done(_) => None,
-        })
+        self.buckets.iter().flat_map(Bucket::pending)
     }
 
     fn find(&self, key: &CheckKey) -> Option<&Pending> {
-        match &self.buckets.get(usize::from(bucket_of(key)))?.find(key)?.state {
-            State::Pending(pending) => Some(pending),
-            State::Done(_) => None,
-        }
+        self.buckets.get(usize::from(bucket_of(key)))?.find_pending(key)
     }
 
     /// Changes a pending check in the ledger. `change` sees what stands there now, may run more than once, and answers
@@ -503,7 +475,9 @@ impl Lead {
     fn forget_done(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
         let is_old = |record: &&Record| matches!(&record.state, State::Done(done) if now.since(done.at.mono) >= DONE_STAYS);
-        let old: Vec<CheckKey> = self.records().filter(is_old).map(|record| record.key).collect();
+        let half = self.buckets.iter().skip(self.half).step_by(2);
+        let old: Vec<CheckKey> =
+            half.flat_map(Bucket::records).filter(is_old).map(|record| record.key).collect();
         for key in old {
             self.update(turn, &key, |found| match found {
                 Some(record) if is_old(&record) => Change::Remove(Some(())),
@@ -511,6 +485,18 @@ impl Lead {
             });
         }
     }
+}
+
+/// Whether anything can be due for a check. Most of them wait most of the time, and are not even copied then.
+fn may_step(now: Now, pending: &Pending, task: Option<&Task>) -> bool {
+    let Some(task) = task.filter(|task| task.delivery == pending.delivery) else { return true };
+    let is_next = match &pending.phase {
+        Phase::Watching(_) => {
+            task.confirm.is_some() || task.last_reading.is_some() || past_deadline(pending, now)
+        }
+        Phase::Accepted | Phase::Proven | Phase::Decided(_) => now.mono >= task.next,
+    };
+    !task.calling && (is_next || now.mono >= pending.token_end || pending.falls.count >= 2)
 }
 
 /// Whether the time for a decision is over: the total deadline, or the token's end less its reserve.

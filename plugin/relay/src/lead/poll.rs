@@ -1,6 +1,6 @@
 //! Polling Testkube: one poller for all checks, batched by tag, page by page.
 
-use super::{Counter, FALLS_TOGETHER, Lead, MOST_LISTS, Output, Purpose, Turn, reason};
+use super::{Counter, FALLS_TOGETHER, Lead, MOST_LISTS, Output, Purpose, Task, Turn, reason};
 use crate::backoff::delay;
 use crate::call::{Fault, Outcome as CallOutcome};
 use crate::check::{Ask, CheckKey, Outcome, Pending, Phase};
@@ -52,10 +52,13 @@ impl Reading {
 
     /// Adds a check, if it still fits the query; whether it did.
     fn add(&mut self, check: CheckKey, ask: &Ask, since: Wall) -> bool {
+        if self.checks.len() >= MOST_IN_BATCH {
+            return false;
+        }
         let value = &ask.tag.value;
         let is_new = !self.values.contains(value);
         let size = self.size + if is_new { testkube::selector_cost(&self.key, value) } else { 0 };
-        let fits = self.checks.len() < MOST_IN_BATCH && size <= MOST_QUERY;
+        let fits = size <= MOST_QUERY;
         if fits {
             self.checks.push(check);
             if is_new {
@@ -124,7 +127,7 @@ impl Lead {
     fn due(&self, now: Now, most: usize) -> Vec<Reading> {
         let mut batches: Vec<Reading> = Vec::new();
         let mut open: BTreeMap<&str, usize> = BTreeMap::new();
-        for (_, key) in self.in_turn(|key, pending| self.is_due(now, key, pending)) {
+        for (_, key) in self.in_turn(most * MOST_IN_BATCH, |pending, task| self.is_due(now, pending, task)) {
             let Some(pending) = self.find(&key) else { continue };
             let (Phase::Watching(watch), Some(ask)) = (&pending.phase, &pending.ask) else { continue };
             // Older executions are asked for as well, so that the decision can say that they were seen and not counted.
@@ -145,8 +148,9 @@ impl Lead {
         batches
     }
 
-    fn is_due(&self, now: Now, key: &CheckKey, pending: &Pending) -> bool {
-        let Some(task) = self.tasks.get(key) else { return false };
+    /// Whether a check is to be looked up.
+    pub(super) fn is_due(&self, now: Now, pending: &Pending, task: Option<&Task>) -> bool {
+        let Some(task) = task else { return false };
         let held_back = now.mono < self.trouble.wait_until && task.last_reading.is_none();
         let waits = task.calling || task.confirm.is_some() || now.mono < task.next || held_back;
         matches!(pending.phase, Phase::Watching(_)) && !waits

@@ -4,7 +4,7 @@ use super::{
     BUCKETS, Cas, Change, LedgerError, MOST_BUCKET, MOST_RECORDS, Store, StoreError, TRIES, bucket_key,
     bucket_of, decoded, encoded, is_of, joined, slots,
 };
-use crate::check::{CheckKey, Record};
+use crate::check::{CheckKey, Pending, Record, State};
 
 /// A bucket and what was last read of it, or written to it.
 ///
@@ -131,13 +131,28 @@ impl Bucket {
     pub fn find(&self, key: &CheckKey) -> Option<&Record> {
         self.records().find(|record| record.key == *key)
     }
+
+    /// The pending checks.
+    pub fn pending(&self) -> impl Iterator<Item = (&CheckKey, &Pending)> {
+        self.records().filter_map(|record| match &record.state {
+            State::Pending(pending) => Some((&record.key, pending.as_ref())),
+            State::Done(_) => None,
+        })
+    }
+
+    /// A check, if it is pending.
+    pub fn find_pending(&self, key: &CheckKey) -> Option<&Pending> {
+        match &self.find(key)?.state {
+            State::Pending(pending) => Some(pending),
+            State::Done(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::memory::Memory;
     use super::*;
-    use crate::check::State;
     use crate::check::tests::record;
     use std::collections::BTreeSet;
 

@@ -1,0 +1,256 @@
+//! The main paths, played on the built module in quiet worlds with fixed seeds.
+
+use super::{Table, Used};
+use crate::{Pipeline, SECOND, START, Setup, World, configuration_for};
+use anyhow::{Context, Result, ensure};
+use fakes::testkube::{Fault, Route};
+use fakes::{Actor, Execution, Request, Span, Status};
+
+/// How many checks are pending while ticks are measured.
+const PENDING: [u32; 7] = [0, 1, 10, 100, 500, 1_000, 2_000];
+/// Of these, the ones that have a row in the table.
+const IN_TABLE: [u32; 4] = [0, 1, 100, 2_000];
+
+/// The seeds of the worlds in which they are measured.
+const TICKING: [u64; 3] = [1, 2, 3];
+
+/// What was measured.
+pub struct Measured {
+    /// The version of the compiler that the module was made with.
+    pub compiler: String,
+    /// The main paths.
+    pub table: Table,
+    /// How many checks were pending, and what the leader's tick took when nothing was due.
+    pub ticks: Vec<(u32, u64)>,
+    /// The most that a callback took.
+    pub most: u64,
+}
+
+impl Measured {
+    /// What each pending check adds to the leader's tick, on average, for each number of pending checks but none.
+    pub fn for_each_pending(&self) -> Vec<(u32, u64)> {
+        let none = self.ticks.first().map_or(0, |(_, fuel)| *fuel);
+        let some = self.ticks.iter().filter(|(pending, _)| *pending > 0);
+        some.map(|(pending, fuel)| (*pending, fuel.saturating_sub(none) / u64::from(*pending))).collect()
+    }
+}
+
+/// Plays the main paths.
+///
+/// # Errors
+/// There is no module, or it does not do on one of the paths what it should.
+pub fn measure() -> Result<Measured> {
+    let mut worlds = Worlds { rows: Vec::new(), most: 0 };
+    let compiler = worlds.requests()?;
+    let ticks = worlds.ticks()?;
+    worlds.answers()?;
+    Ok(Measured { compiler, table: Table { rows: worlds.rows }, ticks, most: worlds.most })
+}
+
+/// What ticks took.
+struct Ticks {
+    follower: u64,
+    leader: u64,
+    /// The leader's in which all were due.
+    largest: u64,
+}
+
+struct Worlds {
+    rows: Vec<(String, u64)>,
+    most: u64,
+}
+
+impl Worlds {
+    fn row(&mut self, name: &str, fuel: Option<u64>) -> Result<()> {
+        let fuel = fuel.with_context(|| format!("nothing was measured for the row `{name}`"))?;
+        self.rows.push((name.into(), fuel));
+        Ok(())
+    }
+
+    /// What a worker does for its clients. The version of the compiler stands in the module's first line of log.
+    fn requests(&mut self) -> Result<String> {
+        let mut world = start(1, 100)?;
+        let compiler = compiler(&world.log()).context("the module does not say which compiler made it")?;
+        let pipelines: Vec<Pipeline> = (1..=20).map(|n| world.pipeline(n)).collect();
+        let ask = [("Testrelay-Expect", "a")];
+        let of =
+            |each: &dyn Fn(&Pipeline) -> Request| -> Vec<Request> { pipelines.iter().map(each).collect() };
+        let (in_headers, in_bodies) = pipelines.split_at(10);
+        let wrong = |pipeline: &Pipeline| {
+            let mut request = pipeline.check(&ask);
+            request.headers.retain(|(name, _)| name != "authorization");
+            request.header("authorization", "Basic bm9ib2R5Om5vdGhpbmc=")
+        };
+        let headers = in_headers.iter().map(|pipeline| pipeline.check(&ask)).collect();
+        self.request(&mut world, "check, fields in headers", 200, headers)?;
+        let bodies = in_bodies.iter().map(|pipeline| pipeline.check_in_body(&ask)).collect();
+        self.request(&mut world, "check, fields in a JSON body", 200, bodies)?;
+        self.request(&mut world, "check, delivered again", 200, of(&|pipeline| pipeline.check(&ask)))?;
+        let more: Vec<Pipeline> = (21..=30).map(|n| world.pipeline(n)).collect();
+        let rejected = more.iter().map(|p| p.check(&[("Testrelay-Tag", "no-build-in-it")])).collect();
+        self.request(&mut world, "check, rejected for its tag", 200, rejected)?;
+        self.request(&mut world, "check, unknown credential", 401, of(&wrong))?;
+        let artifact = |_: &Pipeline| {
+            Request::new("GET", "/v1/test-workflow-executions/6973a5d2e1c4b0a7f3d9e201/artifacts/a.xml")
+                .header("authorization", &format!("Bearer {}", crate::setup::bearer()))
+        };
+        self.request(&mut world, "artifact", 404, of(&artifact))?;
+        self.request(&mut world, "healthz", 200, of(&|_| Request::new("GET", "/testrelay/healthz")))?;
+        self.seen(&mut world)?;
+        Ok(compiler)
+    }
+
+    /// What one request takes, all its callbacks together: the median of these.
+    fn request(&mut self, world: &mut World, name: &str, status: u16, requests: Vec<Request>) -> Result<()> {
+        let mut sums = Vec::new();
+        for request in requests {
+            recorded(world);
+            let answer = world.ask(request);
+            ensure!(answer.status == status, "{name}: {} {}", answer.status, answer.text());
+            let used = recorded(world).into_iter().filter(|used| used.thread != 0 && used.callback != "tick");
+            sums.push(used.map(|used| used.fuel).sum());
+        }
+        self.row(name, median(sums))
+    }
+
+    /// What ticks take, on average over some worlds: the module's heap looks different in each, and with it what an allocation
+    /// costs.
+    fn ticks(&mut self) -> Result<Vec<(u32, u64)>> {
+        let worlds = TICKING.map(|seed| self.ticks_of(seed)).into_iter().collect::<Result<Vec<_>>>()?;
+        let count = worlds.len() as u64;
+        let mean = |n: usize, of: fn(&Ticks) -> u64| {
+            let all: Option<u64> = worlds.iter().map(|world| world.get(n).map(of)).sum();
+            all.map(|all| all / count)
+        };
+        self.row("tick of a follower", mean(0, |ticks| ticks.follower))?;
+        let mut leader = Vec::new();
+        for (n, pending) in PENDING.into_iter().enumerate() {
+            let fuel = mean(n, |ticks| ticks.leader);
+            leader.push((pending, fuel.unwrap_or(0)));
+            if IN_TABLE.contains(&pending) {
+                self.row(&format!("tick of the leader, {pending} pending"), fuel)?;
+            }
+        }
+        let (n, most) = (PENDING.len() - 1, PENDING[PENDING.len() - 1]);
+        self.row(&format!("tick of the leader, {most} due"), mean(n, |ticks| ticks.largest))?;
+        Ok(leader)
+    }
+
+    /// Ticks with so many pending checks, in one world. Testkube is away, so nothing is due but now and then, and then
+    /// everything is.
+    fn ticks_of(&mut self, seed: u64) -> Result<Vec<Ticks>> {
+        let most = PENDING[PENDING.len() - 1];
+        let mut world = start(seed, most + 1)?;
+        world.testkube(|testkube| testkube.fault(Route::All, Span::UntilCleared, Fault::Status(503)));
+        let (mut there, mut all) = (0, Vec::new());
+        for pending in PENDING {
+            for n in there + 1..=pending {
+                let pipeline = world.pipeline(n);
+                let answer = world.deliver(&pipeline, &[("Testrelay-Expect", "a")]);
+                ensure!(answer.status == 200, "check {n}: {} {}", answer.status, answer.text());
+            }
+            there = pending;
+            world.pass(120 * SECOND);
+            recorded(&mut world);
+            // Two back-offs of at most a minute, so everything is due at least once.
+            world.pass(120 * SECOND);
+            let used = recorded(&mut world);
+            let of = |main: bool| -> Vec<u64> {
+                let ticks = used.iter().filter(|used| used.callback == "tick" && (used.thread == 0) == main);
+                ticks.map(|used| used.fuel).collect()
+            };
+            // The leader reads half of the ledger in a tick: only two of them together do the same each time.
+            let leader = of(true).windows(2).map(|pair| pair.iter().sum::<u64>() / 2).collect();
+            all.push(Ticks {
+                follower: median(of(false)).unwrap_or(0),
+                leader: median(leader).unwrap_or(0),
+                largest: of(true).into_iter().max().unwrap_or(0),
+            });
+        }
+        self.seen(&mut world)?;
+        Ok(all)
+    }
+
+    /// What answers take: to one list, to a confirmation, to a TaskCompleted.
+    fn answers(&mut self) -> Result<()> {
+        let lists = |used: &[Used]| median(fuel_of(used, |call| call.contains("tagSelector=")));
+        for executions in [1, 100] {
+            let mut world = start(1, 10)?;
+            let pipeline = world.pipeline(1);
+            for n in 0..executions {
+                let execution = tagged(&pipeline, n).at(START, Status::Running);
+                world.testkube(|testkube| testkube.add(execution));
+            }
+            let answer = world.deliver(&pipeline, &[("Testrelay-Expect", &executions.to_string())]);
+            ensure!(answer.status == 200, "{}", answer.text());
+            world.pass(30 * SECOND);
+            recorded(&mut world);
+            world.pass(60 * SECOND);
+            let name = format!("answer to a list, {executions} running");
+            self.row(&name, lists(&recorded(&mut world)))?;
+            self.seen(&mut world)?;
+        }
+        let mut world = start(1, 100)?;
+        recorded(&mut world);
+        for n in 1..=20 {
+            let pipeline = world.pipeline(n);
+            let execution = tagged(&pipeline, 0).at(START, Status::Passed);
+            world.testkube(|testkube| testkube.add(execution));
+            let answer = world.deliver(&pipeline, &[("Testrelay-Expect", "1")]);
+            ensure!(answer.status == 200, "{}", answer.text());
+            world.pass(15 * SECOND);
+        }
+        let used = recorded(&mut world);
+        let is_confirmation = |call: &str| {
+            call.starts_with("GET /v1/test-workflow-executions/") && !call.contains("tagSelector=")
+        };
+        self.row("answer to a confirmation, the last", median(fuel_of(&used, is_confirmation)))?;
+        self.row("answer to a TaskCompleted", median(fuel_of(&used, |call| call.contains("/events?"))))?;
+        self.seen(&mut world)
+    }
+
+    /// The world was healthy.
+    fn seen(&mut self, world: &mut World) -> Result<()> {
+        let violations = world.violations();
+        ensure!(violations.is_empty(), "{violations:?}");
+        self.most = world.fuel().into_values().chain([self.most]).max().unwrap_or(0);
+        Ok(())
+    }
+}
+
+fn start(seed: u64, max_pending: u32) -> Result<World> {
+    let mut world = Setup { configuration: configuration_for(max_pending), ..Setup::new(seed) }.start()?;
+    // The main thread leads, and nothing is new to anybody.
+    world.pass(10 * SECOND);
+    Ok(world)
+}
+
+fn recorded(world: &mut World) -> Vec<Used> {
+    world.process.state.borrow_mut().record_fuel()
+}
+
+fn tagged(pipeline: &Pipeline, n: u32) -> Execution {
+    let actor = Actor {
+        kind: "testworkflowexecution".into(),
+        name: format!("cr-{}-{n}", pipeline.n),
+        execution_id: None,
+        execution_reference: None,
+    };
+    pipeline.tagged("shop-e2e").actor(actor)
+}
+
+fn fuel_of(used: &[Used], call: impl Fn(&str) -> bool) -> Vec<u64> {
+    let of = |used: &&Used| used.call.as_deref().is_some_and(&call);
+    used.iter().filter(of).map(|used| used.fuel).collect()
+}
+
+fn median(mut values: Vec<u64>) -> Option<u64> {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
+}
+
+/// `testrelay 0.1.0 (git 6337247, rust 1.95.0)`
+fn compiler(log: &[String]) -> Option<String> {
+    let (_, after) = log.iter().find_map(|line| line.split_once(", rust "))?;
+    after.split_once(')').map(|(version, _)| version.into())
+}

@@ -1,0 +1,92 @@
+//! What is remembered of the checks between two turns, bucket by bucket like the ledger: so each is found among a few, and a
+//! tick costs no more for the last of thousands of checks than for the first.
+
+use super::watch::Confirm;
+use crate::check::CheckKey;
+use crate::ledger::{BUCKETS, bucket_of};
+use crate::time::Mono;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+/// What is remembered of a check between two turns.
+#[derive(Default)]
+pub(super) struct Task {
+    /// Nothing is done before this.
+    pub(super) next: Mono,
+    /// Failures in a row of the step at hand.
+    pub(super) tries: u32,
+    /// How many of them in a row were refusals.
+    pub(super) refusals: u32,
+    /// The delivery that `tries` is about.
+    pub(super) delivery: u32,
+    /// Whether a call is in flight.
+    pub(super) calling: bool,
+    /// Executions that are being confirmed.
+    pub(super) confirm: Option<Confirm>,
+    /// Since when the deadline has passed: one last reading is made.
+    pub(super) last_reading: Option<Mono>,
+    /// The last reading, if it was a good one.
+    pub(super) good_reading: Option<Mono>,
+    /// Absence that is not in the ledger yet.
+    pub(super) absent: Duration,
+    /// Readings in a row in which an execution had vanished.
+    pub(super) vanished: u32,
+}
+
+/// The tasks of one bucket's checks.
+pub(super) type InBucket = BTreeMap<CheckKey, Task>;
+
+/// The tasks of all checks.
+pub(super) struct Tasks {
+    by_bucket: Vec<InBucket>,
+    /// Where a bucket beyond the last would be: no check lives there.
+    beyond: InBucket,
+}
+
+impl Tasks {
+    /// Nothing is remembered.
+    pub(super) fn none() -> Tasks {
+        Tasks { by_bucket: (0..BUCKETS).map(|_| InBucket::new()).collect(), beyond: InBucket::new() }
+    }
+
+    /// Those of each bucket's checks.
+    pub(super) fn by_bucket(&self) -> impl Iterator<Item = &InBucket> {
+        self.by_bucket.iter()
+    }
+
+    fn beside(&mut self, key: &CheckKey) -> &mut InBucket {
+        self.by_bucket.get_mut(usize::from(bucket_of(key))).unwrap_or(&mut self.beyond)
+    }
+
+    pub(super) fn get(&self, key: &CheckKey) -> Option<&Task> {
+        self.by_bucket.get(usize::from(bucket_of(key)))?.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &CheckKey) -> Option<&mut Task> {
+        self.beside(key).get_mut(key)
+    }
+
+    pub(super) fn entry(&mut self, key: CheckKey) -> Entry<'_, CheckKey, Task> {
+        self.beside(&key).entry(key)
+    }
+
+    pub(super) fn insert(&mut self, key: CheckKey, task: Task) {
+        self.beside(&key).insert(key, task);
+    }
+
+    pub(super) fn remove(&mut self, key: &CheckKey) {
+        self.beside(key).remove(key);
+    }
+
+    /// Forgets the tasks of a bucket's checks, but for these.
+    pub(super) fn retain(&mut self, bucket: usize, these: impl Fn(&CheckKey) -> bool) {
+        if let Some(tasks) = self.by_bucket.get_mut(bucket) {
+            tasks.retain(|key, _| these(key));
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Tasks::none();
+    }
+}
