@@ -104,6 +104,7 @@ pub struct Execution {
     pub(crate) initialization_error: Option<String>,
     pub(crate) step_error: Option<String>,
     pub(crate) optional_step_failed: bool,
+    pub(crate) steps: Vec<(String, i64)>,
     tags: BTreeMap<String, String>,
     replaced_tags: Option<(i64, BTreeMap<String, String>)>,
     scheduled_at: Option<i64>,
@@ -131,6 +132,7 @@ pub fn execution(workflow: &str) -> Execution {
         initialization_error: None,
         step_error: None,
         optional_step_failed: false,
+        steps: Vec::new(),
         tags: BTreeMap::new(),
         replaced_tags: None,
         scheduled_at: None,
@@ -227,6 +229,13 @@ impl Execution {
         self
     }
 
+    /// Adds a step that ends at `ends`, after those that were added before; the first one begins with the execution. Without
+    /// any, the execution has the four steps of a workflow that clones, tests and uploads.
+    pub fn step(mut self, name: &str, ends: i64) -> Self {
+        self.steps.push((name.into(), ends));
+        self
+    }
+
     /// Lets the optional step fail, which leaves a `passed` execution passed.
     pub fn optional_step_failed(mut self) -> Self {
         self.optional_step_failed = true;
@@ -252,6 +261,7 @@ impl Execution {
         let current = past.last()?;
         let replaced = self.replaced_tags.as_ref().filter(|(at, _)| now >= *at);
         Some(State {
+            now,
             execution: self,
             status: &current.status,
             status_at: current.at,
@@ -266,6 +276,7 @@ impl Execution {
 /// An execution at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct State<'a> {
+    pub(crate) now: i64,
     pub(crate) execution: &'a Execution,
     pub(crate) status: &'a Status,
     pub(crate) status_at: i64,

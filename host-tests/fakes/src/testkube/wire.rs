@@ -82,9 +82,9 @@ struct Empty {}
 #[derive(Serialize)]
 struct Node {
     #[serde(rename = "ref")]
-    reference: &'static str,
+    reference: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'static str>,
+    name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     category: Option<&'static str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -172,7 +172,7 @@ pub(crate) fn full(state: &State) -> Response {
             assigned_at: scheduled,
             status_at: timestamp::go(state.status_at),
             // The signature stays empty until the runner accepts the execution.
-            signature: accepted.then(signature),
+            signature: accepted.then(|| signature(state)),
             result,
             output: accepted.then(|| json!([{"ref": "tktw-init", "name": "pod", "value": pod}])),
             workflow: workflow(state, true),
@@ -306,9 +306,18 @@ fn initialization(state: &State) -> Value {
 }
 
 /// Four leaves, one of them optional and in a group, as in a workflow that clones, tests and uploads.
-fn signature() -> Vec<Node> {
-    let leaf =
-        |reference, name, category, optional| Node { reference, name, category, optional, children: vec![] };
+fn signature(state: &State) -> Vec<Node> {
+    let leaf = |reference: &str, name: Option<&str>, category, optional| Node {
+        reference: reference.into(),
+        name: name.map(str::to_owned),
+        category,
+        optional,
+        children: vec![],
+    };
+    if !state.execution.steps.is_empty() {
+        let scripted = state.execution.steps.iter().enumerate();
+        return scripted.map(|(i, (name, _))| leaf(&scripted_ref(i), Some(name), None, false)).collect();
+    }
     let tests = [
         leaf("rbn7t3", None, Some("Run shell command"), false),
         leaf("rw4hz4", Some("Lint report"), Some("Run shell command"), true),
@@ -320,7 +329,46 @@ fn signature() -> Vec<Node> {
     ]
 }
 
+fn scripted_ref(index: usize) -> String {
+    format!("rstep{index}")
+}
+
+/// The steps of a script: one after the other; of an execution that did not pass, the one that ran at its end failed.
+fn scripted_steps(state: &State) -> Value {
+    let end = state.finished_at.unwrap_or(i64::MAX).min(state.now);
+    let mut begins = state.execution.scheduled();
+    let mut steps = serde_json::Map::new();
+    let mut is_over = false;
+    for (i, (_, ends)) in state.execution.steps.iter().enumerate() {
+        let (from, until) = (moment(Some(begins)), moment(Some(*ends)));
+        let step = match state.finished_at {
+            _ if is_over => {
+                json!({"status": "skipped", "queuedAt": UNSET, "startedAt": UNSET, "finishedAt": moment(Some(end))})
+            }
+            Some(at) if *state.status != Status::Passed && *ends >= at => {
+                is_over = true;
+                let message = state.execution.step_error.clone().unwrap_or_default();
+                json!({"status": state.status.as_str(), "exitCode": 1, "errorMessage": message,
+                    "queuedAt": from, "startedAt": from, "finishedAt": moment(Some(at))})
+            }
+            None if begins > end => {
+                json!({"status": "queued", "queuedAt": UNSET, "startedAt": UNSET, "finishedAt": UNSET})
+            }
+            None if *ends > end => {
+                json!({"status": "running", "queuedAt": from, "startedAt": from, "finishedAt": UNSET})
+            }
+            _ => json!({"status": "passed", "queuedAt": from, "startedAt": from, "finishedAt": until}),
+        };
+        steps.insert(scripted_ref(i), step);
+        begins = *ends;
+    }
+    Value::Object(steps)
+}
+
 fn steps(state: &State) -> Value {
+    if !state.execution.steps.is_empty() {
+        return scripted_steps(state);
+    }
     let [tests, lint, upload] = match state.status {
         Status::Passed if state.execution.optional_step_failed => ["passed", "failed", "passed"],
         Status::Passed => ["passed"; 3],
