@@ -158,6 +158,11 @@ impl Decision {
         self.event.result.as_deref().unwrap_or_default()
     }
 
+    /// The log's line with the decision.
+    pub fn line(&self) -> &str {
+        self.log.iter().find(|line| line.contains("]Testrelay: ")).map(String::as_str).unwrap_or_default()
+    }
+
     /// The log's text.
     pub fn text(&self) -> String {
         self.log.join("\n")

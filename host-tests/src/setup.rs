@@ -125,6 +125,17 @@ impl Setup {
         })
     }
 
+    /// Lets so many checks be pending, of one project and by one credential too.
+    pub fn room_for(self, checks: u32) -> Setup {
+        self.edit_plugin(move |plugin| {
+            plugin["checks"]["max_pending"] = json!(checks);
+            plugin["checks"]["max_pending_per_project"] = json!(checks);
+            for credential in plugin["credentials"].as_array_mut().into_iter().flatten() {
+                credential["max_pending"] = json!(checks);
+            }
+        })
+    }
+
     /// Replaces the plugin's configuration by a text, JSON or not.
     pub fn plugin_text(self, text: &str) -> Setup {
         let text = text.to_owned();

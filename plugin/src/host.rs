@@ -314,7 +314,7 @@ impl Store for SharedData {
 /// The module's counters, which Envoy shows as `wasmcustom.testrelay_…`.
 pub(crate) struct Metrics([Option<u32>; NAMES.len()]);
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 15] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -327,6 +327,9 @@ const NAMES: [&str; 12] = [
     "testrelay_testkube_faults",
     "testrelay_azure_faults",
     "testrelay_leader_falls",
+    "testrelay_logs_lost",
+    "testrelay_open_gates",
+    "testrelay_observed",
 ];
 
 impl Metrics {
@@ -358,10 +361,14 @@ impl Metrics {
             Counter::Delivered(check::Outcome::Failed) => 5,
             Counter::Delivered(check::Outcome::Inconclusive) => 6,
             Counter::Delivered(check::Outcome::Rejected) => 7,
-            Counter::Undelivered => 8,
+            // Nothing is delivered for these two, so they are never counted as delivered.
+            Counter::Delivered(check::Outcome::Over | check::Outcome::OpenGate) | Counter::Undelivered => 8,
             Counter::TestkubeFault => 9,
             Counter::AzureFault => 10,
             Counter::Fall => 11,
+            Counter::LogLost => 12,
+            Counter::OpenGate => 13,
+            Counter::Observed => 14,
         });
     }
 

@@ -147,6 +147,12 @@ impl RootContext for Root {
                 "insecure_no_auth: everybody who reaches this Envoy can start checks and read artifacts"
             );
         }
+        for credential in config.credentials.iter().filter(|credential| credential.observe) {
+            log::warn!(
+                "OBSERVE ONLY: checks of the credential `{}` are always reported as succeeded",
+                credential.name
+            );
+        }
         if config.passthrough == Passthrough::All && !config.credentials.is_empty() {
             log::info!(
                 "passthrough is `all`: only checks are asked for a credential, everything else is Testkube's own"

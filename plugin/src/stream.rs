@@ -8,6 +8,7 @@ use std::rc::Rc;
 use testrelay::accept::{self, Admission, Counted};
 use testrelay::auth::Allow;
 use testrelay::health;
+use testrelay::listing;
 use testrelay::problem::Reply;
 use testrelay::request::MOST_BODY;
 use testrelay::route::{Route, route};
@@ -75,6 +76,15 @@ impl Stream {
         self.answer(&reply)
     }
 
+    fn checks(&mut self, plugin: &Plugin, id: Option<&str>) -> Action {
+        let (config, prefix, headers) = (&plugin.config, &plugin.prefix, host::request_headers());
+        let reply = match id {
+            None => listing::list(config, prefix, &mut SharedData, host::now(), &headers),
+            Some(id) => listing::one(config, prefix, &mut SharedData, host::now(), &headers, id),
+        };
+        self.answer(&reply)
+    }
+
     /// Lets a request for an artifact go on to Testkube: its path untouched, its credentials taken off.
     fn artifact(&mut self, plugin: &Plugin) -> Action {
         if let Some(refusal) =
@@ -119,6 +129,7 @@ impl HttpContext for Stream {
         }
         match route(&plugin.config, &method, &path) {
             Route::Check => self.check(&plugin, end_of_stream),
+            Route::Checks(id) => self.checks(&plugin, id.as_deref()),
             Route::Artifact => self.artifact(&plugin),
             Route::PassThrough => self.pass_through(),
             Route::Health => self.answer(&health::healthy()),

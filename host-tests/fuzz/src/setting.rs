@@ -78,6 +78,7 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         timeout: Duration::from_secs(12 * 3600),
         appear_timeout: Duration::from_secs(30 * 60),
         since_stage: None,
+        rerun: testrelay::check::Rerun::Latest,
     };
     ask(&mut asked);
     let day = Duration::from_secs(24 * 3600);
@@ -102,6 +103,9 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         log: Log::Unopened,
         claim: None,
         taken: false,
+        credential: String::new(),
+        observe: false,
+        told: None,
         falls: Falls::default(),
         phase: Phase::Accepted,
     }

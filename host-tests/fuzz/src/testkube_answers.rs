@@ -69,12 +69,24 @@ fn check(input: &[u8]) {
             }
             if call.path.contains("/logs/") {
                 let lines = String::from_utf8(call.body).expect("a log line is UTF-8");
-                assert_one_line("the check's log", lines.strip_suffix('\n').expect("a line ends"));
+                for line in lines.strip_suffix('\n').expect("a line ends").split('\n') {
+                    assert_log_line(line);
+                }
             }
             leader.answer(id, &answers::ok(r#"{"id":1}"#));
         }
     }
     assert_key_names_are_clean(&leader.store);
+}
+
+/// Panics if a line of the log lacks its time, or holds more than the one command that stands at its begin.
+fn assert_log_line(line: &str) {
+    assert_one_line("a line of the check's log", line);
+    let (stamp, text) = line.split_once(' ').expect("a line begins with its time");
+    assert!(stamp.len() == 28 && stamp.ends_with('Z'), "no time: {line}");
+    let marks = ["##[section]", "##[warning]", "##[error]"];
+    let text = marks.iter().find_map(|mark| text.strip_prefix(mark)).unwrap_or(text);
+    assert!(!text.contains("##"), "a command in the log: {line}");
 }
 
 /// Panics if an answer that was understood does not say what a reader of plain JSON finds in it, or says something else

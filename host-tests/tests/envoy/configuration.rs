@@ -32,7 +32,7 @@ const MISTAKES: &[Mistake] = &[
     (|p| p["azure_devops"] = json!([]), &["azure_devops: is empty; at least one entry is expected"]),
     (
         |p| p["credentials"][0]["secret"] = json!(CANARY),
-        &["credentials[0].secret: unknown field; allowed are allow, kind, name, secret_env"],
+        &["credentials[0].secret: unknown field; allowed are allow, kind, max_pending, mode, name"],
     ),
     (|p| p["credentials"][0]["secret_env"] = json!(CANARY), &["credentials[0].secret_env"]),
     (

@@ -86,15 +86,17 @@ fn a_sign_in_page_is_never_taken_for_a_success() -> Result<()> {
 }
 
 #[test]
-fn a_run_that_is_over_ends_its_check_with_one_event() -> Result<()> {
+fn a_run_that_is_over_ends_its_check_without_an_event_that_is_taken() -> Result<()> {
     let (scene, run, envoy) = started(|scene, run| {
         scene.azure().end_plan(&run.spec.plan, now_ms(), "canceled");
     })?;
-    wait_until("the event", SOON, || !attempts(&scene, &run).is_empty())?;
+    wait_until("the end", SOON, || counter(&envoy, "testrelay_undelivered").is_ok_and(|count| count == 1))?;
     wait_for_the_end(&envoy)?;
-    assert_eq!(attempts(&scene, &run), [false]);
-    assert_eq!(counter(&envoy, "testrelay_undelivered")?, 1);
-    assert!(envoy.log().contains("OrchestrationSessionNotFoundException"), "{}", envoy.log());
+    // The look at the check's record says it, or, where the decision was faster, the answer to the event.
+    assert!(matches!(attempts(&scene, &run)[..], [] | [false]));
+    let log = envoy.log();
+    let reasons = ["OrchestrationSessionNotFoundException", "completed this check itself (canceled)"];
+    assert!(reasons.iter().any(|reason| log.contains(reason)), "{log}");
     envoy.stop()
 }
 
@@ -188,7 +190,8 @@ fn a_log_that_takes_no_lines_is_given_up_after_three_tries() -> Result<()> {
             .filter(|r| r.request.method == "POST" && r.request.path().contains("/logs/"))
             .count()
     };
-    assert_eq!(appends, 3);
+    // Three for the decision, and before it some for what was to be said while it waited.
+    assert!((3..=6).contains(&appends), "{appends}");
     envoy.stop()
 }
 
@@ -266,10 +269,10 @@ fn a_server_behind_a_path_and_a_port_is_called_there_over_plain_http() -> Result
 
 #[test]
 fn a_late_delivery_is_not_told_that_a_decision_was_reported_when_azure_devops_refused_it() -> Result<()> {
-    let (scene, run, envoy) = started(|scene, run| {
+    let (_scene, run, envoy) = started(|scene, run| {
         scene.azure().end_plan(&run.spec.plan, now_ms(), "canceled");
     })?;
-    wait_until("the event", SOON, || !attempts(&scene, &run).is_empty())?;
+    wait_until("the end", SOON, || counter(&envoy, "testrelay_undelivered").is_ok_and(|count| count == 1))?;
     wait_for_the_end(&envoy)?;
     let answer = run.check("shop-e2e").send(envoy.address())?;
     assert_eq!(answer.status, 200);

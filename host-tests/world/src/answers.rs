@@ -65,11 +65,12 @@ impl Process {
             let mut state = self.state.borrow_mut();
             state.answer_is_read(&call.outgoing.request);
             let now = state.now;
-            state.own.rules.call_ends(now, vm, token, fate);
+            state.own.rules.reading_begins(now, vm, token, fate);
         }
         let is_read = self.call(vm, callback).is_some();
         let mut state = self.state.borrow_mut();
         let now = state.now;
+        state.own.rules.reading_ends(vm, token);
         match is_read {
             true => state.own.rules.call_was_read(now, &call),
             false => state.own.rules.call_unread(vm, token),

@@ -280,8 +280,9 @@ impl History {
             falls,
             is_poisoned: self.is_poisoned,
             stalled,
-            // A bound that is told by a clock that was set may leave out anything.
-            lists_tell_all: !self.has_crowd && !self.clock_was_set,
+            // A bound that is told by a clock that was set may leave out anything, and what a stalled leader was answered may
+            // be read when it leads no more.
+            lists_tell_all: !self.has_crowd && !self.clock_was_set && !stalled,
         };
         let judged = judge(&mut self.world, &self.checks, &end);
         if self.random.once_in(16) {

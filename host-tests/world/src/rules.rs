@@ -87,6 +87,8 @@ pub(crate) struct Rules {
     looked_at: u64,
     gone: BTreeSet<(VmId, u32)>,
     stalled_until: BTreeMap<usize, u64>,
+    /// The calls whose outcome is being read.
+    reading: Vec<(VmId, u32)>,
     /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.
     pub(crate) falls: (u64, Option<i64>),
     /// When another context began to start calls, in microseconds of the monotonic clock.
@@ -111,9 +113,16 @@ impl Rules {
         self.proofs.needed(&spec.plan, tag);
     }
 
-    /// A thread stalls inside a callback.
+    /// A thread stalls inside a callback. What it reads is known to nobody until it goes on: an answer is as good as lost
+    /// when its claim ends before that.
     pub(crate) fn stalled(&mut self, thread: usize, until: u64) {
         self.stalled_until.insert(thread, until);
+        let reading = &self.reading;
+        for send in self.sends.values_mut().flatten() {
+            if reading.contains(&(send.vm, send.token)) && until >= send.deadline {
+                send.fate = Fate::Lost;
+            }
+        }
     }
 
     /// The module starts a call.
@@ -154,6 +163,17 @@ impl Rules {
 
     pub(crate) fn call_refused(&mut self, outgoing: &Outgoing) {
         self.call_ends(0, outgoing.vm, outgoing.token, Fate::Lost);
+    }
+
+    /// A VM begins to read the outcome of a call.
+    pub(crate) fn reading_begins(&mut self, now: u64, vm: VmId, token: u32, fate: Fate) {
+        self.call_ends(now, vm, token, fate);
+        self.reading.push((vm, token));
+    }
+
+    /// It has read it.
+    pub(crate) fn reading_ends(&mut self, vm: VmId, token: u32) {
+        self.reading.retain(|call| *call != (vm, token));
     }
 
     /// The module has, or will never have, the outcome of a call.

@@ -70,7 +70,7 @@ fn of_two_stages_with_one_tag_the_end_of_one_does_not_touch_the_other() {
         world.pass(15 * MINUTE);
         assert_eq!(result(&world, &run), None, "nobody waits for it");
         let tries = world.azure(|azure| azure.events(&plan).len());
-        assert_eq!(tries, 1, "the answer to the first says that the run is over");
+        assert!(tries <= 1, "the answer to the first, or a look at the record, says that the run is over");
         healthy(&world);
     }
 }

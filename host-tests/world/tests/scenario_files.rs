@@ -65,7 +65,7 @@ impl Simulated {
         };
         let mut world = setup.start()?;
         if envoy.test_hooks {
-            world.poison("trap-the-reader");
+            world.poison("\"name\":\"trap-the-reader");
         }
         if let Some(cluster) = envoy.refuses {
             world.network(name_of(cluster), failing(Way::Refused));

@@ -1,6 +1,6 @@
 //! Accepting a check: from a request to a record in the ledger and an answer, in one turn of the stream.
 
-use crate::auth::{Allow, Denied, authorize};
+use crate::auth::{Allow, Credential, Denied, authorize};
 use crate::check::{CheckKey, Done, Falls, Log, Outcome, Pending, Phase, Record, State, Tokens};
 use crate::config::Config;
 use crate::leader;
@@ -8,6 +8,7 @@ use crate::ledger::{Bucket, Change, LedgerError, Store};
 use crate::problem::{FieldError, Reply};
 use crate::request::{self, CheckRequest, MOST_BODY, Unanswerable};
 use crate::secret::Secret;
+use crate::shares::{self, Share};
 use crate::time::{Mono, Now, Wall, in_words};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -89,24 +90,57 @@ pub fn too_large() -> Reply {
 
 /// The refusal of a caller that may not use `route`; `None` if it may.
 pub fn unauthorized(config: &Config, headers: &Headers, route: Allow) -> Option<Reply> {
+    match caller(config, headers, route) {
+        // A path by an execution's id does not say its tag.
+        Ok(Some(caller)) if route == Allow::Artifacts && !caller.tags.is_empty() => Some(Reply::problem(
+            403,
+            "Not allowed",
+            &format!("The credential `{}` is bound to tags, and this path names none.", caller.name),
+        )),
+        Ok(_) => None,
+        Err(refusal) => Some(refusal),
+    }
+}
+
+/// Who calls; `None` where everybody may (`insecure_no_auth`).
+///
+/// # Errors
+/// The refusal of a caller that may not use `route`.
+pub fn caller<'a>(
+    config: &'a Config,
+    headers: &Headers,
+    route: Allow,
+) -> Result<Option<&'a Credential>, Reply> {
     let given: Vec<&[u8]> =
         headers.iter().filter(|(name, _)| name == b"authorization").map(|(_, v)| v.as_slice()).collect();
-    match authorize(&config.credentials, &given, route) {
-        Ok(()) => None,
-        Err(Denied::Unknown) => Some(
-            Reply::problem(
-                401,
-                "Unknown credential",
-                "Send one `Authorization` header with a credential that is configured here. In Azure DevOps: the user name and password of the Generic service connection.",
-            )
-            .with("www-authenticate", "Basic realm=\"testrelay\", charset=\"UTF-8\""),
-        ),
-        Err(Denied::NotAllowed(name)) => Some(Reply::problem(
+    authorize(&config.credentials, &given, route).map_err(|denied| match denied {
+        Denied::Unknown => Reply::problem(
+            401,
+            "Unknown credential",
+            "Send one `Authorization` header with a credential that is configured here. In Azure DevOps: the user name and password of the Generic service connection.",
+        )
+        .with("www-authenticate", "Basic realm=\"testrelay\", charset=\"UTF-8\""),
+        Denied::NotAllowed(name) => Reply::problem(
             403,
             "Not allowed",
             &format!("The credential `{name}` is known, and its `allow` does not list this route."),
-        )),
-    }
+        ),
+    })
+}
+
+/// The refusal of a check that its caller's credential does not cover: nothing is stored, and nobody is called.
+fn uncovered(caller: &Credential, request: &CheckRequest) -> Option<Reply> {
+    let name = &caller.name;
+    let what = if !caller.covers_project(&request.callback.project) {
+        format!("The credential `{name}` does not cover this ProjectId: its `projects` do not list it.")
+    } else if request.ask.as_ref().is_ok_and(|ask| !caller.covers_tag(&ask.tag)) {
+        format!(
+            "The credential `{name}` does not cover this tag: none of its `tags` patterns fits the value."
+        )
+    } else {
+        return None;
+    };
+    Some(Reply::problem(403, "Not allowed", &what))
 }
 
 /// Stores a check and answers it. `prefix` is what the instance's keys begin with.
@@ -132,10 +166,25 @@ pub fn accept(
             );
         }
     };
-    let room = leader::lease(store, prefix).map_or(true, |lease| lease.pending < config.checks.max_pending);
+    let caller = match caller(config, headers, Allow::Checks) {
+        Ok(caller) => caller,
+        Err(refusal) => return (refusal, Counted::Refused),
+    };
+    if let Some(refusal) = caller.and_then(|caller| uncovered(caller, &request)) {
+        return (refusal, Counted::Refused);
+    }
+    let sender = Sender {
+        credential: caller.map_or("", |caller| &caller.name),
+        observe: caller.is_some_and(|caller| caller.observe),
+    };
+    let pending = leader::lease(store, prefix).map_or(0, |lease| lease.pending);
+    let no_room = match pending >= config.checks.max_pending {
+        true => Some(Share::All),
+        false => shares::full(store, prefix).share_of(sender.credential, &request.callback.project),
+    };
     let key = CheckKey::of(&request.callback);
     let mut bucket = Bucket::of(prefix, &key);
-    let stored = bucket.update(store, &key, |found| deliver(found, &request, &ends, now, room));
+    let stored = bucket.update(store, &key, |found| deliver(found, &request, &sender, &ends, now, no_room));
     let id = key.id();
     match stored {
         Ok(delivered) => answer(&id, &request, delivered),
@@ -152,45 +201,60 @@ enum Delivered {
     Again,
     Reported(Done),
     Different,
-    NoRoom,
+    NoRoom(Share),
+}
+
+/// Who sends a check.
+struct Sender<'a> {
+    credential: &'a str,
+    observe: bool,
 }
 
 /// The step of the ledger for one delivery.
 fn deliver(
     found: Option<&Record>,
     request: &CheckRequest,
+    sender: &Sender<'_>,
     ends: &TokenEnds,
     now: Now,
-    room: bool,
+    no_room: Option<Share>,
 ) -> Change<Delivered> {
     let key = CheckKey::of(&request.callback);
+    let is_token_of = |done: &Done| done.token == Tokens::new(request.token.clone()).print();
     match found.map(|record| &record.state) {
+        // Nobody waits for what is there: the same delivery again hears so, another one is a new check.
+        Some(State::Pending(pending)) if pending.is_over() && is_token_of(&pending.done(false, now)) => {
+            Change::Keep(Delivered::Reported(pending.done(false, now)))
+        }
         Some(State::Pending(pending))
-            if pending.callback != request.callback || pending.sent != request.sent =>
+            if !pending.is_over()
+                && (pending.callback != request.callback || pending.sent != request.sent) =>
         {
             Change::Keep(Delivered::Different)
         }
-        Some(State::Pending(pending)) => {
+        Some(State::Pending(pending)) if !pending.is_over() => {
             let mut pending = pending.clone();
             if !pending.tokens.add(request.token.clone()) {
                 return Change::Keep(Delivered::Again);
             }
             pending.delivery = pending.delivery.saturating_add(1);
+            // One that is to be enforced cannot be loosened by another credential.
+            pending.observe &= sender.observe;
             (pending.token_end, pending.decide_by) = (ends.token, ends.decide_by);
             Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::Again)
         }
-        Some(State::Done(done)) if done.token == Tokens::new(request.token.clone()).print() => {
-            Change::Keep(Delivered::Reported(done.clone()))
-        }
-        _ if !room => Change::Keep(Delivered::NoRoom),
-        _ => {
-            let pending = Box::new(first_delivery(request, ends, now));
-            Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::New)
-        }
+        Some(State::Done(done)) if is_token_of(done) => Change::Keep(Delivered::Reported(done.clone())),
+        _ => match no_room {
+            Some(share) => Change::Keep(Delivered::NoRoom(share)),
+            None => {
+                let pending = Box::new(first_delivery(request, sender, ends, now));
+                Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::New)
+            }
+        },
     }
 }
 
-fn first_delivery(request: &CheckRequest, ends: &TokenEnds, now: Now) -> Pending {
+fn first_delivery(request: &CheckRequest, sender: &Sender<'_>, ends: &TokenEnds, now: Now) -> Pending {
     let mut pending = Pending {
         callback: request.callback.clone(),
         ask: request.ask.as_ref().ok().cloned(),
@@ -204,6 +268,9 @@ fn first_delivery(request: &CheckRequest, ends: &TokenEnds, now: Now) -> Pending
         claim: None,
         taken: false,
         falls: Falls::default(),
+        credential: sender.credential.into(),
+        observe: sender.observe,
+        told: None,
         phase: Phase::Accepted,
     };
     if let Err(wrong) = &request.ask {
@@ -225,7 +292,7 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or place. A pending check cannot be changed; cancel the run and start it anew.";
             (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
         }
-        (Delivered::NoRoom, _) => (full(), Counted::Refused),
+        (Delivered::NoRoom(share), _) => (full(share), Counted::Refused),
         (Delivered::Reported(Done { outcome: Some(outcome), reported: true, .. }), _) => {
             let message = format!("Testrelay has already reported `{outcome}` for this check.");
             (reply("reported", message), Counted::Repeated)
@@ -274,17 +341,24 @@ fn unanswerable_reply(why: &Unanswerable) -> Reply {
     )
 }
 
-fn full() -> Reply {
+fn full(share: Share) -> Reply {
+    let limit = match share {
+        Share::All => "`checks.max_pending`",
+        Share::Credential => "the credential's `max_pending`",
+        Share::Project => "`checks.max_pending_per_project`",
+    };
     Reply::problem(
         503,
         "Too many checks are pending",
-        "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage later, or raise `checks.max_pending`.",
+        &format!(
+            "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage later, or raise {limit}."
+        ),
     )
 }
 
 fn unstored(error: &LedgerError) -> Reply {
     match error {
-        LedgerError::Full => full(),
+        LedgerError::Full => full(Share::All),
         LedgerError::TooLarge => Reply::problem(
             400,
             "This check could not be answered",

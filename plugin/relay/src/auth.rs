@@ -1,6 +1,8 @@
 //! Who may call: the credentials of a configuration against an `Authorization` header.
 
+use crate::guid::Guid;
 use crate::secret::Secret;
+use crate::tag::Tag;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -15,6 +17,26 @@ pub struct Credential {
     pub secrets: Vec<Secret>,
     /// The routes that it opens.
     pub allow: Vec<Allow>,
+    /// The Azure DevOps projects that it may speak for; empty: all.
+    pub projects: Vec<Guid>,
+    /// Patterns of the tag values that it may name; empty: all.
+    pub tags: Vec<String>,
+    /// How many of its checks may be pending.
+    pub max_pending: u32,
+    /// Whether the verdict on its checks is only told, and `succeeded` posted whatever it is.
+    pub observe: bool,
+}
+
+impl Credential {
+    /// Whether it may speak for this project.
+    pub fn covers_project(&self, project: &Guid) -> bool {
+        self.projects.is_empty() || self.projects.contains(project)
+    }
+
+    /// Whether it may name this tag.
+    pub fn covers_tag(&self, tag: &Tag) -> bool {
+        self.tags.is_empty() || self.tags.iter().any(|pattern| crate::tag::fits(pattern, &tag.value))
+    }
 }
 
 /// How a credential presents itself.
@@ -36,6 +58,8 @@ pub enum Allow {
     Checks,
     /// Testkube's artifact, archive and log paths.
     Artifacts,
+    /// `GET /v1/checks`: what is pending and what was decided lately.
+    Status,
 }
 
 /// Why a caller is turned away.
@@ -48,13 +72,17 @@ pub enum Denied {
 }
 
 /// Whether the `Authorization` headers of a request open `route`. Every credential is compared, in a time that does
-/// not tell which one nearly fitted. With no credential configured (`insecure_no_auth`) everybody may.
+/// not tell which one nearly fitted. Answers which one it is; `None`: with no credential configured (`insecure_no_auth`) everybody may.
 ///
 /// # Errors
 /// Why not.
-pub fn authorize(credentials: &[Credential], headers: &[&[u8]], route: Allow) -> Result<(), Denied> {
+pub fn authorize<'a>(
+    credentials: &'a [Credential],
+    headers: &[&[u8]],
+    route: Allow,
+) -> Result<Option<&'a Credential>, Denied> {
     if credentials.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let [header] = headers else { return Err(Denied::Unknown) };
     let presented = Presented::read(header).ok_or(Denied::Unknown)?;
@@ -66,7 +94,7 @@ pub fn authorize(credentials: &[Credential], headers: &[&[u8]], route: Allow) ->
     }
     match found {
         None => Err(Denied::Unknown),
-        Some(credential) if credential.allow.contains(&route) => Ok(()),
+        Some(credential) if credential.allow.contains(&route) => Ok(Some(credential)),
         Some(credential) => Err(Denied::NotAllowed(credential.name.clone())),
     }
 }
@@ -116,25 +144,31 @@ mod tests {
     use super::*;
 
     fn credentials() -> Vec<Credential> {
-        let secrets = |values: &[&str]| values.iter().map(|v| Secret::new((*v).into())).collect();
+        let credential = |name: &str, kind, secrets: &[&str], allow| Credential {
+            name: name.into(),
+            kind,
+            secrets: secrets.iter().map(|v| Secret::new((*v).into())).collect(),
+            allow: vec![allow],
+            projects: Vec::new(),
+            tags: Vec::new(),
+            max_pending: 256,
+            observe: false,
+        };
+        let basic = Kind::Basic { username: "testrelay".into() };
         vec![
-            Credential {
-                name: "azure-pipelines".into(),
-                kind: Kind::Basic { username: "testrelay".into() },
-                secrets: secrets(&["old:er", "newer"]),
-                allow: vec![Allow::Checks],
-            },
-            Credential {
-                name: "jobs".into(),
-                kind: Kind::Bearer,
-                secrets: secrets(&["token"]),
-                allow: vec![Allow::Artifacts],
-            },
+            credential("azure-pipelines", basic, &["old:er", "newer"], Allow::Checks),
+            credential("jobs", Kind::Bearer, &["token"], Allow::Artifacts),
         ]
     }
 
-    fn check(header: &str) -> Result<(), Denied> {
-        authorize(&credentials(), &[header.as_bytes()], Allow::Checks)
+    /// The name of the credential that opens the route.
+    fn opens(headers: &[&[u8]], route: Allow) -> Result<String, Denied> {
+        let all = credentials();
+        authorize(&all, headers, route).map(|found| found.map(|c| c.name.clone()).unwrap_or_default())
+    }
+
+    fn check(header: &str) -> Result<String, Denied> {
+        opens(&[header.as_bytes()], Allow::Checks)
     }
 
     fn basic(pair: &str) -> String {
@@ -143,9 +177,9 @@ mod tests {
 
     #[test]
     fn both_secrets_of_a_rotation_open_the_route() {
-        assert_eq!(check(&basic("testrelay:old:er")), Ok(()));
-        assert_eq!(check(&basic("testrelay:newer")), Ok(()));
-        assert_eq!(check(&basic("testrelay:newer").replace("Basic", "bAsIc")), Ok(()));
+        assert_eq!(check(&basic("testrelay:old:er")), Ok("azure-pipelines".into()));
+        assert_eq!(check(&basic("testrelay:newer")), Ok("azure-pipelines".into()));
+        assert!(check(&basic("testrelay:newer").replace("Basic", "bAsIc")).is_ok());
     }
 
     #[test]
@@ -167,21 +201,18 @@ mod tests {
             assert_eq!(check(&header), Err(Denied::Unknown), "{header}");
         }
         let good = basic("testrelay:newer");
-        assert_eq!(authorize(&credentials(), &[], Allow::Checks), Err(Denied::Unknown));
-        assert_eq!(
-            authorize(&credentials(), &[good.as_bytes(), good.as_bytes()], Allow::Checks),
-            Err(Denied::Unknown)
-        );
+        assert_eq!(opens(&[], Allow::Checks), Err(Denied::Unknown));
+        assert_eq!(opens(&[good.as_bytes(), good.as_bytes()], Allow::Checks), Err(Denied::Unknown));
     }
 
     #[test]
     fn a_credential_opens_only_its_own_routes() {
         assert_eq!(check("Bearer token"), Err(Denied::NotAllowed("jobs".into())));
-        assert_eq!(authorize(&credentials(), &[b"Bearer token"], Allow::Artifacts), Ok(()));
+        assert_eq!(opens(&[b"Bearer token"], Allow::Artifacts), Ok("jobs".into()));
     }
 
     #[test]
     fn without_credentials_everybody_may() {
-        assert_eq!(authorize(&[], &[], Allow::Checks), Ok(()));
+        assert!(matches!(authorize(&[], &[], Allow::Checks), Ok(None)));
     }
 }

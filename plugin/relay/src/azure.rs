@@ -3,10 +3,12 @@
 mod answer;
 mod call;
 mod plan_url;
+mod run;
 
 pub use answer::{Answer, classify};
 pub use call::{
-    Callback, HubName, LogId, append_log, build, build_start, complete_task, create_log, link_log,
-    stage_start, timeline,
+    Callback, HubName, LogId, RecordChange, append_log, build, build_start, change_record, complete_task,
+    create_log, read_records, stage_start, timeline,
 };
 pub use plan_url::{Entry, PlanUrl, TokenScheme, Webhook};
+pub use run::{OwnRecord, build_over, own_record};

@@ -117,8 +117,26 @@ pub struct Pending {
     pub taken: bool,
     /// VMs that fell while they read an answer for this check.
     pub falls: Falls,
+    /// The credential that sent it.
+    #[serde(default)]
+    pub credential: String,
+    /// Whether its verdict is only told, and `succeeded` posted whatever it is. Never what a request says.
+    #[serde(default)]
+    pub observe: bool,
+    /// What its log says so far; `None`: nothing.
+    #[serde(default)]
+    pub told: Option<Told>,
     /// Where in its life it is.
     pub phase: Phase,
+}
+
+/// What a check's log says so far, as far as the next context has to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// [`Scene::print`](crate::status::Scene::print) of what was said last.
+    pub print: u64,
+    /// How much of the [`advice`](crate::status::advice) has been given.
+    pub advice: u8,
 }
 
 /// What a check asks.
@@ -136,6 +154,34 @@ pub struct Ask {
     pub appear_timeout: Duration,
     /// The stage whose newest start is the lower bound.
     pub since_stage: Option<String>,
+    /// What a re-run means.
+    #[serde(default)]
+    pub rerun: Rerun,
+}
+
+/// What it means that an execution provably repeats another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rerun {
+    /// The newest of a chain counts, in place of those that it repeats.
+    #[default]
+    Latest,
+    /// Every one counts: what has failed once stays failed.
+    All,
+    /// The first of a chain counts: repeating changes nothing.
+    None,
+}
+
+impl Rerun {
+    /// Reads a policy's name.
+    pub fn parse(text: &str) -> Option<Rerun> {
+        match text {
+            "latest" => Some(Rerun::Latest),
+            "all" => Some(Rerun::All),
+            "none" => Some(Rerun::None),
+            _ => None,
+        }
+    }
 }
 
 /// The newest token and the one before it. On a refusal the other one is tried.
@@ -289,6 +335,17 @@ pub enum Outcome {
     Inconclusive,
     /// The request could not be evaluated.
     Rejected,
+    /// The run ended before a decision: nothing is posted.
+    Over,
+    /// Azure DevOps did not wait for the check at all: nothing is posted, because nobody waits.
+    OpenGate,
+}
+
+impl Outcome {
+    /// Whether no TaskCompleted is owed for it.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Outcome::Over | Outcome::OpenGate)
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -298,6 +355,8 @@ impl fmt::Display for Outcome {
             Outcome::Failed => "failed",
             Outcome::Inconclusive => "failed (could not be determined)",
             Outcome::Rejected => "failed (rejected)",
+            Outcome::Over => "not reported (the run is over)",
+            Outcome::OpenGate => "not reported (the gate is open)",
         })
     }
 }
@@ -313,6 +372,24 @@ pub struct Done {
     pub at: Now,
     /// A fingerprint of the token that it was delivered with.
     pub token: u64,
+    /// When it came.
+    #[serde(default)]
+    pub accepted: Wall,
+    /// When it was decided.
+    #[serde(default)]
+    pub decided: Option<Wall>,
+    /// Why, shortened.
+    #[serde(default)]
+    pub reason: String,
+    /// ProjectId.
+    #[serde(default)]
+    pub project: Option<Guid>,
+    /// The tag that it waited for.
+    #[serde(default)]
+    pub tag: Option<Tag>,
+    /// Whether `succeeded` was posted whatever was decided.
+    #[serde(default)]
+    pub observe: bool,
 }
 
 impl Pending {
@@ -327,13 +404,29 @@ impl Pending {
         self.phase = Phase::Decided(Decided { outcome, reason, at, next });
     }
 
+    /// Whether nobody waits for it any more, so that a delivery is a new check.
+    pub fn is_over(&self) -> bool {
+        matches!(&self.phase, Phase::Decided(decided) if decided.outcome.is_silent())
+    }
+
     /// What remains of it at its end.
     pub fn done(&self, reported: bool, at: Now) -> Done {
-        let outcome = match &self.phase {
-            Phase::Decided(decided) => Some(decided.outcome),
+        let decided = match &self.phase {
+            Phase::Decided(decided) => Some(decided),
             _ => None,
         };
-        Done { outcome, reported, at, token: self.tokens.print() }
+        Done {
+            outcome: decided.map(|decided| decided.outcome),
+            reported,
+            at,
+            token: self.tokens.print(),
+            accepted: self.accepted.wall,
+            decided: decided.map(|decided| decided.at),
+            reason: decided.map(|decided| crate::text::clip(decided.reason.clone(), 300)).unwrap_or_default(),
+            project: Some(self.callback.project),
+            tag: self.ask.as_ref().map(|ask| ask.tag.clone()),
+            observe: self.observe,
+        }
     }
 }
 
@@ -369,6 +462,9 @@ pub(crate) mod tests {
             claim: None,
             taken: false,
             falls: Falls::default(),
+            credential: String::new(),
+            observe: false,
+            told: None,
             phase: Phase::Accepted,
             callback,
         };

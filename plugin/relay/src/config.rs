@@ -8,6 +8,9 @@ mod fields;
 
 use crate::auth::{Allow, Credential, Kind};
 use crate::azure::{Entry, TokenScheme};
+use crate::check::Rerun;
+use crate::expect::Expect;
+use crate::guid::Guid;
 use crate::secret::Secret;
 use crate::tag::TagRule;
 use fields::Fields;
@@ -61,6 +64,30 @@ pub struct Testkube {
     pub api_prefix: String,
     /// A control plane's API token.
     pub token: Option<Secret>,
+    /// Where people look at an execution.
+    pub dashboard: Option<Dashboard>,
+}
+
+/// The address of an execution's page, with `{id}` and, if wanted, `{workflow}` in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dashboard(String);
+
+impl Dashboard {
+    fn is_template(text: &str) -> bool {
+        let places = text.replace("{id}", "").replace("{workflow}", "");
+        let rest = places.strip_prefix("https://").or_else(|| places.strip_prefix("http://"));
+        text.len() <= 300
+            && text.contains("{id}")
+            && rest.is_some_and(|rest| {
+                !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_graphic() && !b"{}<>\"\\^`|".contains(&c))
+            })
+    }
+
+    /// The page of one execution.
+    pub fn link(&self, workflow: &str, id: &str) -> String {
+        let encoded = |text: &str| crate::call::percent_encoded(&crate::text::clip(text.into(), 120));
+        self.0.replace("{id}", &encoded(id)).replace("{workflow}", &encoded(workflow))
+    }
 }
 
 /// Bounds and defaults for checks.
@@ -78,6 +105,14 @@ pub struct Checks {
     pub require_expect: bool,
     /// How many checks may be pending.
     pub max_pending: u32,
+    /// What a check expects that does not say.
+    pub expect: Option<Expect>,
+    /// How long the counted set must be unchanged, where neither the check nor its expectation says otherwise.
+    pub settle: Option<Duration>,
+    /// What a re-run means.
+    pub rerun: Rerun,
+    /// How many checks of one project may be pending.
+    pub max_pending_per_project: u32,
 }
 
 /// The longest deadline a check may have: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn,
@@ -137,6 +172,7 @@ fn testkube(fields: Option<Fields<'_>>, environment: &dyn Fn(&str) -> Option<Str
             authority: String::new(),
             api_prefix: String::new(),
             token: None,
+            dashboard: None,
         };
     };
     let testkube = Testkube {
@@ -152,6 +188,13 @@ fn testkube(fields: Option<Fields<'_>>, environment: &dyn Fn(&str) -> Option<Str
             .text("api_prefix", "a path such as \"/v1\", without a slash at its end", is_base_path)
             .unwrap_or_else(|| "/v1".into()),
         token: fields.secret("bearer_env", environment),
+        dashboard: fields
+            .text(
+                "dashboard",
+                "an http(s) address with {id} and, if wanted, {workflow} in it, such as \"https://testkube.example/test-workflows/{workflow}/executions/{id}\"",
+                Dashboard::is_template,
+            )
+            .map(Dashboard),
     };
     fields.finish();
     testkube
@@ -200,9 +243,31 @@ fn credential(mut fields: Fields<'_>, environment: &dyn Fn(&str) -> Option<Strin
     };
     let secret = fields.required_secret("secret_env", environment);
     let next = fields.secret("secret_env_next", environment);
-    let allow = fields.choices("allow", &[("checks", Allow::Checks), ("artifacts", Allow::Artifacts)]);
+    let allow = fields.choices(
+        "allow",
+        &[("checks", Allow::Checks), ("artifacts", Allow::Artifacts), ("status", Allow::Status)],
+    );
+    let projects = fields.texts("projects", "a list of Azure DevOps project ids, each a GUID", |text| {
+        Guid::parse(text).is_some()
+    });
+    let tags = fields.texts(
+        "tags",
+        "a list of patterns for a tag's value, as \"shop-*\", in which `*` stands for any characters",
+        crate::tag::is_pattern,
+    );
+    let max_pending = fields.number("max_pending", 1..=8192).unwrap_or(256);
+    let observe = fields.choice("mode", &[("enforce", false), ("observe", true)]).unwrap_or(false);
     fields.finish();
-    Some(Credential { name, kind, secrets: [secret, next].into_iter().flatten().collect(), allow })
+    Some(Credential {
+        name,
+        kind,
+        secrets: [secret, next].into_iter().flatten().collect(),
+        allow,
+        projects: projects.iter().filter_map(|text| Guid::parse(text)).collect(),
+        tags,
+        max_pending,
+        observe,
+    })
 }
 
 fn tag(fields: Option<Fields<'_>>) -> TagRule {
@@ -227,6 +292,10 @@ fn checks(fields: Option<Fields<'_>>) -> Checks {
         clock_skew: Duration::from_secs(30),
         require_expect: false,
         max_pending: 2048,
+        expect: None,
+        settle: None,
+        rerun: Rerun::Latest,
+        max_pending_per_project: 256,
     };
     let Some(mut fields) = fields else { return checks };
     let second = Duration::from_secs(1);
@@ -239,6 +308,18 @@ fn checks(fields: Option<Fields<'_>>) -> Checks {
     if let Some(n) = fields.number("max_pending", 1..=8192) {
         checks.max_pending = n;
     }
+    if let Some(n) = fields.number("max_pending_per_project", 1..=8192) {
+        checks.max_pending_per_project = n;
+    }
+    let expect = "names of workflows, as \"shop-api, shop-e2e*2\", or a number of executions from 1 to 200";
+    checks.expect = fields
+        .text("expect", expect, |text| !text.is_empty() && Expect::parse(text).is_ok())
+        .and_then(|text| Expect::parse(&text).ok());
+    let mut settle = Duration::MAX;
+    fields.duration("settle", Duration::ZERO..=Duration::from_secs(3600), &mut settle);
+    checks.settle = (settle != Duration::MAX).then_some(settle);
+    let reruns = [("latest", Rerun::Latest), ("all", Rerun::All), ("none", Rerun::None)];
+    checks.rerun = fields.choice("rerun", &reruns).unwrap_or_default();
     fields.finish();
     checks
 }
@@ -344,7 +425,7 @@ mod tests {
             (with(|v| v["azure_devops"] = json!([])), "azure_devops: is empty"),
             (
                 with(|v| v["credentials"][0]["allow"] = json!(["deploy"])),
-                "credentials[0].allow[0]: is \"deploy\"; allowed are \"checks\", \"artifacts\"",
+                "credentials[0].allow[0]: is \"deploy\"; allowed are \"checks\", \"artifacts\", \"status\"",
             ),
             (with(|v| v["credentials"][0]["kind"] = json!("bearer")), "credentials[0].username"),
             (with(|v| v["credentials"] = json!([])), "credentials: is empty"),
@@ -355,6 +436,39 @@ mod tests {
         ];
         for (got, want) in cases {
             assert!(got.contains(want), "{got}\n  lacks: {want}");
+        }
+    }
+
+    #[test]
+    fn policies_and_what_a_credential_covers_are_read() {
+        let mut value = good();
+        value["checks"] =
+            json!({"expect": "a, b", "settle": "5s", "rerun": "all", "max_pending_per_project": 9});
+        value["credentials"][0]["projects"] = json!(["69f48e94-bdb4-42d7-a560-0f2b54f91cc8"]);
+        value["credentials"][0]["tags"] = json!(["shop-*"]);
+        value["credentials"][0]["max_pending"] = json!(7);
+        value["credentials"][0]["mode"] = json!("observe");
+        value["testkube"]["dashboard"] = json!("https://t.example/w/{workflow}/e/{id}");
+        let config = parse(&value).unwrap();
+        assert_eq!(config.checks.expect, Some(Expect::parse("a, b").unwrap()));
+        assert_eq!((config.checks.settle, config.checks.rerun), (Some(Duration::from_secs(5)), Rerun::All));
+        let credential = &config.credentials[0];
+        assert!(credential.observe && credential.max_pending == 7 && credential.projects.len() == 1);
+        let link = config.testkube.dashboard.unwrap().link("a b", "1");
+        assert_eq!(link, "https://t.example/w/a%20b/e/1");
+        for (text, want) in [
+            (with(|v| v["checks"] = json!({"expect": "A B"})), "checks.expect: is \"A B\""),
+            (with(|v| v["checks"] = json!({"rerun": "first"})), "allowed are \"latest\", \"all\", \"none\""),
+            (
+                with(|v| v["credentials"][0]["projects"] = json!(["shop"])),
+                "credentials[0].projects: is a list",
+            ),
+            (with(|v| v["credentials"][0]["tags"] = json!([])), "credentials[0].tags: is a list"),
+            (with(|v| v["credentials"][0]["mode"] = json!("off")), "allowed are \"enforce\", \"observe\""),
+            (with(|v| v["testkube"]["dashboard"] = json!("javascript:{id}")), "testkube.dashboard: is"),
+            (with(|v| v["testkube"]["dashboard"] = json!("https://t.example/")), "testkube.dashboard: is"),
+        ] {
+            assert!(text.contains(want), "{text}\n  lacks: {want}");
         }
     }
 

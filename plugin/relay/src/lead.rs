@@ -8,7 +8,10 @@ mod deliver;
 mod poll;
 mod prove;
 mod reason;
+mod run;
 mod tasks;
+mod tell;
+mod teller;
 mod watch;
 
 use crate::backoff::Random;
@@ -17,6 +20,7 @@ use crate::check::{CheckKey, DONE_STAYS, Done, Falls, Outcome, Pending, Phase, R
 use crate::config::Config;
 use crate::leader::{Candidate, Role};
 use crate::ledger::{Bucket, Change, Store, bucket_of};
+use crate::shares::Full;
 use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
 use azure_calls::Step;
@@ -47,6 +51,12 @@ pub enum Counter {
     AzureFault,
     /// A leader was lost without a word.
     Fall,
+    /// A check's log or record could not be written, or is not shown: its people see the decision alone.
+    LogLost,
+    /// Azure DevOps did not wait for a check.
+    OpenGate,
+    /// A verdict of observe mode was delivered as `succeeded`.
+    Observed,
 }
 
 /// How long after its timeout a call is given up: a callback may never come.
@@ -75,6 +85,12 @@ pub struct Lead {
     /// How many checks were pending at the last tick.
     count: u32,
     tasks: Tasks,
+    /// What the instance's keys begin with.
+    prefix: String,
+    /// Who was last published to be at the limit.
+    full: Full,
+    /// The check for which there was no room to tell it.
+    tell_from: Option<CheckKey>,
     calls: BTreeMap<CallId, InFlight>,
     last_call: u64,
     trouble: Trouble,
@@ -96,6 +112,10 @@ enum Purpose {
     Confirm(CheckKey),
     /// Say something to, or ask, Azure DevOps.
     Azure(CheckKey, Step),
+    /// Look at the steps of an execution. No decision waits for it.
+    Look(CheckKey),
+    /// Tell Azure DevOps what happens, or look whether the run goes on. No decision waits for it.
+    Tell(CheckKey, Step),
 }
 
 impl Purpose {
@@ -103,8 +123,15 @@ impl Purpose {
     fn checks(&self) -> Vec<CheckKey> {
         match self {
             Purpose::List(reading) => reading.checks.clone(),
-            Purpose::Confirm(key) | Purpose::Azure(key, _) => vec![*key],
+            Purpose::Confirm(key) | Purpose::Azure(key, _) | Purpose::Look(key) | Purpose::Tell(key, _) => {
+                vec![*key]
+            }
         }
+    }
+
+    /// Whether its checks take no other step before it is answered.
+    fn is_step(&self) -> bool {
+        !matches!(self, Purpose::Look(_) | Purpose::Tell(..))
     }
 }
 
@@ -130,6 +157,9 @@ impl Lead {
             half: 0,
             count: 0,
             tasks: Tasks::none(),
+            prefix: prefix.into(),
+            full: Full::default(),
+            tell_from: None,
             calls: BTreeMap::new(),
             last_call: 0,
             trouble: Trouble::default(),
@@ -204,6 +234,7 @@ impl Lead {
         self.leading = true;
         self.tasks.clear();
         self.trouble = Trouble::default();
+        self.full = crate::shares::full(turn.store, &self.prefix);
         // Both halves, the second of them in this tick's turn to lead.
         self.refresh(turn);
         log::info!("leads");
@@ -227,13 +258,16 @@ impl Lead {
         self.refresh(turn);
         self.give_up_silent_calls(turn);
         self.forget_done(turn);
-        let (mut count, mut is_due) = (0, false);
+        let (mut count, mut is_due, mut tells) = (0, false, false);
         let turns = self.in_turn(usize::MAX, |pending, task| {
             count += 1;
             is_due |= self.is_due(turn.now, pending, task);
+            tells |= self.may_tell(turn.now.mono, pending, task);
             may_step(turn.now, pending, task)
         });
-        self.count = count;
+        if std::mem::replace(&mut self.count, count) != count {
+            self.publish_full(turn);
+        }
         if turn.now.mono < self.brake_until {
             return;
         }
@@ -242,6 +276,24 @@ impl Lead {
         }
         if is_due || !turns.is_empty() {
             self.poll(turn);
+        }
+        if tells {
+            self.tell_all(turn);
+        }
+    }
+
+    /// Says which credentials and projects have as many pending checks as they may.
+    fn publish_full(&mut self, turn: &mut Turn<'_>) {
+        let full = Full::count(&self.config, self.pending().map(|(_, pending)| pending));
+        if full == self.full {
+            return;
+        }
+        match crate::shares::publish(turn.store, &self.prefix, &full) {
+            Ok(true) => self.full = full,
+            Ok(false) => {}
+            Err(status) => {
+                log::error!("shared data failed with status {}: limits are not published", status.0);
+            }
         }
     }
 
@@ -316,7 +368,7 @@ impl Lead {
     /// Deals with an outcome.
     fn settle(&mut self, turn: &mut Turn<'_>, purpose: Purpose, outcome: &CallOutcome) {
         let checks = purpose.checks();
-        for key in &checks {
+        for key in checks.iter().filter(|_| purpose.is_step()) {
             if let Some(task) = self.tasks.get_mut(key) {
                 task.calling = false;
             }
@@ -327,8 +379,11 @@ impl Lead {
         match purpose {
             Purpose::List(reading) if self.leading => self.listed(turn, reading, outcome),
             Purpose::Confirm(key) if self.leading => self.confirmed(turn, &key, outcome),
-            Purpose::Azure(key, step) => self.azure_answered(turn, &key, step, outcome),
-            Purpose::List(_) | Purpose::Confirm(_) => {}
+            Purpose::Look(key) if self.leading => self.looked(turn, &key, outcome),
+            Purpose::Azure(key, step) | Purpose::Tell(key, step) => {
+                self.azure_answered(turn, &key, step, outcome);
+            }
+            Purpose::List(_) | Purpose::Confirm(_) | Purpose::Look(_) => {}
         }
         if self.leading && self.candidate.note_busy(turn.store, &[]).is_err() {
             log::error!("shared data failed: the note of an answer that was read stays");
@@ -346,7 +401,7 @@ impl Lead {
             self.leading = false;
             return false;
         }
-        for key in purpose.checks() {
+        for key in purpose.checks().into_iter().filter(|_| purpose.is_step()) {
             self.tasks.entry(key).or_default().calling = true;
         }
         self.last_call = self.last_call.wrapping_add(1);
@@ -446,7 +501,11 @@ impl Lead {
         });
         if made.is_some() {
             log::info!("check {}: {outcome}: {reason}", key.id());
-            self.tasks.insert(*key, Task::default());
+            if outcome == Outcome::OpenGate {
+                turn.out.push(Output::Count(Counter::OpenGate));
+            }
+            let teller = self.tasks.get_mut(key).and_then(|task| task.teller.take());
+            self.tasks.insert(*key, Task { teller, ..Task::default() });
             self.step(turn, key);
         }
     }
@@ -467,6 +526,7 @@ impl Lead {
     fn ended(&mut self, turn: &mut Turn<'_>, key: &CheckKey, done: &Done) {
         self.tasks.remove(key);
         turn.out.push(Output::Count(match done.outcome {
+            Some(_) if done.reported && done.observe => Counter::Observed,
             Some(outcome) if done.reported => Counter::Delivered(outcome),
             _ => Counter::Undelivered,
         }));

@@ -7,7 +7,7 @@
 mod field;
 
 use crate::azure::{Callback, Entry, HubName, PlanUrl, Webhook};
-use crate::check::Ask;
+use crate::check::{Ask, Rerun};
 use crate::config::{Config, LONGEST_TIMEOUT};
 use crate::expect::Expect;
 use crate::guid::Guid;
@@ -190,7 +190,7 @@ impl Reader<'_> {
             ..=1_024 => Expect::parse(text),
             _ => Err("is longer than 1024 bytes".into()),
         });
-        let expect = expect.unwrap_or(Expect::Any);
+        let expect = expect.or_else(|| checks.expect.clone()).unwrap_or(Expect::Any);
         if require_expect && expect == Expect::Any && !values.was_given(Field::Expect) {
             let detail = "missing, and this Testrelay requires it: name the workflows that must have run, as `shop-api, shop-e2e`".into();
             self.wrong.push(FieldError { field: Field::Expect.name(), detail });
@@ -214,8 +214,12 @@ impl Reader<'_> {
                     .into();
             self.wrong.push(FieldError { field: Field::SinceStage.name(), detail });
         }
-        let settle = settle.unwrap_or_else(|| expect.default_settle());
-        Some(Ask { tag: tag?, expect, settle, timeout, appear_timeout, since_stage })
+        let settle = settle.or(checks.settle).unwrap_or_else(|| expect.default_settle());
+        let rerun = self.policy(values, Field::Rerun, |text| {
+            Rerun::parse(text).ok_or_else(|| format!("`{}` must be `latest`, `all` or `none`", excerpt(text)))
+        });
+        let rerun = rerun.unwrap_or(checks.rerun);
+        Some(Ask { tag: tag?, expect, settle, timeout, appear_timeout, since_stage, rerun })
     }
 
     /// A field that the way back needs: from the webhook, or from the field itself; both must agree.

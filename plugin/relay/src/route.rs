@@ -3,10 +3,12 @@
 use crate::config::{Config, Passthrough};
 
 /// What a request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `POST <base>/v1/checks`.
     Check,
+    /// `GET <base>/v1/checks`, or of one check's id: what is pending and what was decided lately.
+    Checks(Option<String>),
     /// `GET <base>/healthz`: this VM runs.
     Health,
     /// `GET <base>/readyz`: and somebody leads.
@@ -31,7 +33,12 @@ pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
         let parts: Vec<&[u8]> = rest.split(|c| *c == b'/').filter(|part| !part.is_empty()).collect();
         return match (parts.as_slice(), method, reads) {
             ([b"v1", b"checks"], b"POST", _) => Route::Check,
-            ([b"v1", b"checks"], ..) => Route::WrongMethod("POST"),
+            ([b"v1", b"checks"], _, true) => Route::Checks(None),
+            ([b"v1", b"checks"], ..) => Route::WrongMethod("GET, HEAD, POST"),
+            ([b"v1", b"checks", id], _, true) if is_check(id) => {
+                Route::Checks(Some(String::from_utf8_lossy(id).into_owned()))
+            }
+            ([b"v1", b"checks", id], ..) if is_check(id) => Route::WrongMethod("GET, HEAD"),
             ([b"healthz"], _, true) => Route::Health,
             ([b"readyz"], _, true) => Route::Ready,
             ([b"healthz" | b"readyz"], ..) => Route::WrongMethod("GET, HEAD"),
@@ -59,6 +66,11 @@ fn is_artifact_path(prefix: &[u8], path: &[u8]) -> bool {
     let (id, what) = split_once(rest, b'/');
     let is_id = id.len() == 24 && id.iter().all(u8::is_ascii_hexdigit);
     is_id && (matches!(what, b"artifacts" | b"artifact-archive" | b"logs") || what.starts_with(b"artifacts/"))
+}
+
+/// A check's id: 16 hexadecimal digits.
+fn is_check(id: &[u8]) -> bool {
+    id.len() == 16 && id.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Whether some reading of `path`, decoded up to three times (Testkube decodes a name twice), has a `.` or `..`
@@ -133,7 +145,12 @@ mod tests {
         ] {
             assert_eq!(route(&config("artifacts"), b"POST", path.as_bytes()), Route::Check, "{path}");
         }
-        assert_eq!(get("/testrelay/v1/checks"), Route::WrongMethod("POST"));
+        assert_eq!(get("/testrelay/v1/checks"), Route::Checks(None));
+        let id = "0123456789abcdef";
+        assert_eq!(get(&format!("/testrelay/v1/checks/{id}")), Route::Checks(Some(id.into())));
+        assert_eq!(get("/testrelay/v1/checks/0123"), Route::Unknown);
+        let delete = route(&config("artifacts"), b"DELETE", b"/testrelay/v1/checks");
+        assert_eq!(delete, Route::WrongMethod("GET, HEAD, POST"));
         assert_eq!(get("/testrelay-x/v1/checks"), Route::Unknown);
         assert_eq!(get("/testrelay"), Route::Unknown);
         assert_eq!(get("/testrelay/healthz"), Route::Health);

@@ -71,6 +71,23 @@ pub fn is_key(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_./".contains(&c))
 }
 
+/// Whether `text` can be a pattern for tag values: their characters, and `*`.
+pub fn is_pattern(text: &str) -> bool {
+    text.len() <= 128 && is_value(&text.replace('*', "x"))
+}
+
+/// Whether a tag's value fits a pattern, in which `*` stands for any characters or none.
+pub fn fits(pattern: &str, value: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = value.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    rest.ends_with(last)
+}
+
 fn is_value(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.:/@+".contains(&c))
@@ -79,6 +96,23 @@ fn is_value(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_fits_whole_values() {
+        for (pattern, value, want) in [
+            ("shop-*", "shop-4711", true),
+            ("shop-*", "workshop-4711", false),
+            ("shop", "shop-1", false),
+            ("*", "anything", true),
+            ("*-4711", "shop-4711", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("aa*aa", "aaa", false),
+        ] {
+            assert_eq!(fits(pattern, value), want, "{pattern} {value}");
+        }
+        assert!(is_pattern("shop-*") && !is_pattern("a b") && !is_pattern(""));
+    }
 
     fn rule() -> TagRule {
         TagRule { key: "ado-run".into(), bind_to_build: true }

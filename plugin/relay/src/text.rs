@@ -31,6 +31,19 @@ pub(crate) fn clip(mut text: String, most: usize) -> String {
     text
 }
 
+/// A message without its terminal colours (`ESC [ … letter`).
+pub(crate) fn plain(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        out.push_str(before);
+        rest = after.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out.replace('\n', " ")
+}
+
 fn cut(given: &str, most: usize) -> String {
     let mut out: String = given.chars().take(most).map(|c| if is_plain(c) { c } else { '·' }).collect();
     if given.chars().nth(most).is_some() {
@@ -69,6 +82,12 @@ mod tests {
         let names = |n: u32| (0..n).map(|i| i.to_string());
         assert_eq!(listed(names(3), 3), "0, 1, 2");
         assert_eq!(listed(names(5), 3), "0, 1, 2 and 2 more");
+    }
+
+    #[test]
+    fn terminal_colours_are_taken_out_of_messages() {
+        assert_eq!(plain("\u{1b}[1mCannot fetch\u{1b}[0m\nnot found"), "Cannot fetch not found");
+        assert_eq!(plain("cut \u{1b}["), "cut ");
     }
 
     #[test]

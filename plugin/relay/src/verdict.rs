@@ -4,6 +4,7 @@
 //! bound, were not started by another workflow (a child is judged through its parent), and were not provably replaced by
 //! a re-run. Every member must pass; zero members, unknown statuses and faults are never a pass.
 
+use crate::check::Rerun;
 use crate::expect::Expect;
 use crate::hash::fnv1a;
 use crate::tag::Tag;
@@ -32,6 +33,23 @@ pub enum Ignored<'a> {
     Child,
     /// Repeated by this later execution.
     Replaced(&'a str),
+    /// Repeats this earlier one, and re-runs do not count.
+    Repeats(&'a str),
+}
+
+impl Ignored<'_> {
+    /// `shop-e2e-12 (older than this run)`.
+    pub fn in_words(&self, execution: &Execution) -> String {
+        let name = one_line(&execution.name, 80);
+        match self {
+            Ignored::Older => format!("{name} (older than this run)"),
+            Ignored::Child => format!("{name} (started by another workflow)"),
+            Ignored::Replaced(by) => format!("{name} (repeated by {})", one_line(by, 80)),
+            Ignored::Repeats(first) => {
+                format!("{name} (repeats {}, and re-runs do not count here)", one_line(first, 80))
+            }
+        }
+    }
 }
 
 /// How far the counted set is.
@@ -49,7 +67,13 @@ pub enum Standing {
 }
 
 /// Sorts the executions of a reading for the check that waits for `tag`.
-pub fn assess<'a>(executions: &'a [Execution], tag: &Tag, bound: Wall, expect: &Expect) -> Assessment<'a> {
+pub fn assess<'a>(
+    executions: &'a [Execution],
+    tag: &Tag,
+    bound: Wall,
+    expect: &Expect,
+    rerun: Rerun,
+) -> Assessment<'a> {
     let mut tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
     tagged.sort_by_key(|e| order(e));
     let mut ignored = Vec::new();
@@ -63,8 +87,20 @@ pub fn assess<'a>(executions: &'a [Execution], tag: &Tag, bound: Wall, expect: &
     }
     let mut counted = Vec::new();
     for execution in &candidates {
-        match candidates.iter().rev().find(|later| repeats(later, execution)) {
-            Some(later) => ignored.push((execution, Ignored::Replaced(&later.name))),
+        let other = match rerun {
+            Rerun::Latest => candidates
+                .iter()
+                .rev()
+                .find(|later| repeats(later, execution))
+                .map(|later| Ignored::Replaced(&later.name)),
+            Rerun::All => None,
+            Rerun::None => candidates
+                .iter()
+                .find(|earlier| repeats(execution, earlier))
+                .map(|earlier| Ignored::Repeats(&earlier.name)),
+        };
+        match other {
+            Some(why) => ignored.push((*execution, why)),
             None => counted.push(*execution),
         }
     }
@@ -115,14 +151,7 @@ impl Assessment<'_> {
 
     /// Why executions with the tag were not counted, as a sentence with a space before it; empty if all were.
     pub fn ignored_in_words(&self) -> String {
-        let words = self.ignored.iter().map(|(execution, why)| {
-            let name = one_line(&execution.name, 80);
-            match why {
-                Ignored::Older => format!("{name} (older than this run)"),
-                Ignored::Child => format!("{name} (started by another workflow)"),
-                Ignored::Replaced(by) => format!("{name} (repeated by {})", one_line(by, 80)),
-            }
-        });
+        let words = self.ignored.iter().map(|(execution, why)| why.in_words(execution));
         match listed(words, 5) {
             words if words.is_empty() => String::new(),
             words => format!(" Not counted: {words}."),
@@ -179,12 +208,14 @@ mod tests {
                 reference: String::new(),
             },
             message: None,
+            took: None,
+            steps: crate::testkube::Steps::default(),
         }
     }
 
     fn read<'a>(executions: &'a [Execution], expect: &str) -> Assessment<'a> {
         let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
-        assess(executions, &tag, Wall(100), &Expect::parse(expect).unwrap())
+        assess(executions, &tag, Wall(100), &Expect::parse(expect).unwrap(), Rerun::Latest)
     }
 
     fn standing(executions: &[Execution], expect: &str) -> Standing {
@@ -242,6 +273,23 @@ mod tests {
         assert_eq!(read(&all, "a").ignored_in_words(), " Not counted: a-1 (repeated by a-2).");
         assert_eq!(standing(&all, "a"), PASSED);
         assert_eq!(standing(&all, "a*2"), Standing::Incomplete);
+    }
+
+    #[test]
+    fn a_policy_can_count_every_run_or_only_the_first() {
+        let (first, mut again) = (execution("a-1", "failed", 200), execution("a-2", "passed", 300));
+        again.actor.name = first.actor.name.clone();
+        let all = [again, first];
+        let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
+        let standing = |rerun| assess(&all, &tag, Wall(100), &Expect::Any, rerun).standing();
+        assert_eq!(standing(Rerun::Latest), PASSED);
+        assert_eq!(standing(Rerun::All), FAILED);
+        assert_eq!(standing(Rerun::None), FAILED);
+        let read = assess(&all, &tag, Wall(100), &Expect::Any, Rerun::None);
+        assert_eq!(
+            read.ignored_in_words(),
+            " Not counted: a-2 (repeats a-1, and re-runs do not count here)."
+        );
     }
 
     #[test]

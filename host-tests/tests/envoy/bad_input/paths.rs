@@ -44,9 +44,14 @@ fn check_at(run: &Pipeline, path: impl AsRef<[u8]>) -> Request {
 
 pub(crate) const ROWS: &[Row] = &[
     row(
-        "GET of the checks",
+        "GET of the checks by a credential that may not",
         |_| basic("GET", "/testrelay/v1/checks"),
-        Refused(405, WRONG_METHOD, "answers to POST"),
+        Refused(403, "Not allowed", "`allow` does not list this route"),
+    ),
+    row(
+        "GET of one check by nobody",
+        |_| Request::get("/testrelay/v1/checks/0123456789abcdef"),
+        Refused(401, "Unknown credential", "Authorization"),
     ),
     row("PUT of a check", |_| basic("PUT", "/testrelay/v1/checks"), Refused(405, WRONG_METHOD, "POST")),
     row("OPTIONS", |_| basic("OPTIONS", "/testrelay/v1/checks"), Refused(405, WRONG_METHOD, "POST")),

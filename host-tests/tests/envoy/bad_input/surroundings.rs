@@ -95,7 +95,7 @@ fn a_sidecar_lets_the_rest_of_testkube_through_untouched_but_for_a_checks_token(
     }
     assert_eq!(Request::get("/health").send(envoy.address())?.status, 200);
     // Its own paths stay its own.
-    assert_eq!(Request::get("/testrelay/v1/checks").send(envoy.address())?.status, 405);
+    assert_eq!(Request::get("/testrelay/v1/checks").send(envoy.address())?.status, 401);
     let run = scene.pipeline(1);
     scene.execution(execution("shop-e2e").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Passed));
     assert_eq!(run.check("shop-e2e").send(envoy.address())?.status, 200);

@@ -19,7 +19,7 @@ const CHECKS: usize = CONNECTIONS * PHASES;
 fn two_hundred_checks_are_each_decided_once_and_by_what_testkube_held() -> Result<()> {
     let began = Instant::now();
     let scene = Scene::new()?;
-    let setup = scene.wire(Setup::with_test_hooks()?).concurrency(WORKERS);
+    let setup = scene.wire(Setup::with_test_hooks()?).concurrency(WORKERS).room_for(2048);
     let mut envoy = Envoy::start(&setup.dynamic_listener().drain_time(Duration::from_secs(5)))?;
     let mut checks: Vec<Check> = (0..CHECKS).map(|n| Check::new(&scene, n)).collect();
     let mut callers: Vec<Caller> = (0..CONNECTIONS).map(|_| Caller::new(&envoy)).collect::<Result<_>>()?;
@@ -37,12 +37,12 @@ fn two_hundred_checks_are_each_decided_once_and_by_what_testkube_held() -> Resul
     let turned_away = phase(2, &mut callers, &checks)?;
 
     let mut plugin = envoy.plugin()?;
-    plugin["checks"] = json!({ "lookback": "5h" });
+    plugin["checks"]["lookback"] = json!("5h");
     assert_eq!(envoy.reload(&plugin)?, Reload::Accepted);
     let mut after_the_fall = phase(3, &mut callers, &checks)?;
     let delivered = || Ok::<_, anyhow::Error>(sum(&envoy.stats()?, "testrelay_delivered_"));
     wait_for("the first ten decisions", Duration::from_secs(60), || delivered().ok().filter(|n| *n >= 10))?;
-    plugin["checks"] = json!({ "lookback": "4h" });
+    plugin["checks"]["lookback"] = json!("4h");
     assert_eq!(envoy.reload(&plugin)?, Reload::Accepted);
     after_the_fall += phase(4, &mut callers, &checks)?;
     assert_eq!(after_the_fall, 0, "a check was turned away long after the fall");
@@ -92,7 +92,7 @@ fn judge(check: &Check, scene: &Scene, leads: usize) -> Result<()> {
     let [event] = &events[..] else { anyhow::bail!("not one event: {events:?}") };
     check.judge(scene, event)?;
     // A new leader cannot know whether the line that its predecessor was sending has arrived, and sends it again.
-    let lines = check.lines(scene);
+    let lines = check.decisions(scene);
     ensure!((1..=leads).contains(&lines.len()), "not one line: {lines:?}");
     let azure = scene.azure();
     let asked = |ending: &str| {

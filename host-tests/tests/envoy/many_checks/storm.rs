@@ -118,6 +118,7 @@ impl Storm {
                 Ok(())
             })
             .concurrency(WORKERS)
+            .room_for(2048)
             .argument("--log-format")
             .argument(LOG_FORMAT)
             .drain_time(Duration::from_secs(5))
@@ -202,7 +203,7 @@ impl Storm {
         let newest = self.configurations.last().context("a configuration")?;
         let with = |lookback: &str| {
             let mut plugin = newest.clone();
-            plugin["checks"] = json!({ "lookback": lookback });
+            plugin["checks"]["lookback"] = json!(lookback);
             plugin
         };
         let plugin = match n % 4 {

@@ -172,7 +172,7 @@ impl Told {
         self.ask(
             "a wrong method",
             405,
-            Request::get(format!("/testrelay/v1/checks?{query}")).bearer(BEARER),
+            Request::new("PUT", format!("/testrelay/v1/checks?{query}")).bearer(BEARER),
         )?;
         self.ask("a probe", 200, Request::get(format!("/testrelay/healthz?{query}")).basic(USER, PASSWORD))
             .map(drop)

@@ -235,7 +235,7 @@ impl History {
         self.is_poisoned = true;
         let now = self.world.wall();
         let execution = check.pipeline.tagged("poison").at(now, Status::Passed);
-        self.world.poison("poison-");
+        self.world.poison("\"name\":\"poison-");
         self.world.testkube(|testkube| testkube.add(execution));
     }
 }

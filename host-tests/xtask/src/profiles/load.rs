@@ -15,7 +15,6 @@ use anyhow::{Context, Result, anyhow, ensure};
 use fakes::CheckSpec;
 use host_tests::scene::{PROJECT, Pipeline};
 use host_tests::{Connection, Envoy, Request, Setup};
-use serde_json::json;
 
 /// How many callers there are; each sends its next check when the one before is answered.
 pub const CONNECTIONS: usize = 8;
@@ -53,7 +52,7 @@ pub fn play(envoy: &Path, module: &Path) -> Result<Round> {
     let setup = Setup::with_module(module)
         .envoy(envoy)
         .azure_devops(silent.local_addr()?)
-        .plugin(json!({ "checks": { "max_pending": 8192 } }))
+        .room_for(8192)
         .concurrency(1);
     let began = Instant::now();
     let envoy = Envoy::start(&setup)?;

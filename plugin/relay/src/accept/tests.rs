@@ -173,3 +173,58 @@ fn a_thousand_unknown_members_make_no_long_answer() {
     assert!(reply.body.contains("`x0` is not known"), "{}", reply.body);
     assert!(reply.body.contains("992 more"), "{}", reply.body);
 }
+
+/// Delivers to a Testrelay whose one credential has these further members.
+fn deliver_as(store: &mut Memory, credential: &str, changes: &[(&str, &str)]) -> (u16, String) {
+    let text = format!(
+        r#"{{"testkube": {{"cluster": "t"}}, "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "a"}}],
+            "credentials": [{{"name": "p", "kind": "bearer", "secret_env": "S", "allow": ["checks"]{credential}}}]}}"#
+    );
+    let config = Config::parse(text.as_bytes(), &|_| Some("s3cret".into())).unwrap();
+    let (reply, _) = accept(&config, PREFIX, store, now(), &headers(changes), None);
+    (reply.status, reply.body)
+}
+
+#[test]
+fn a_credential_speaks_only_for_its_projects_and_tags() {
+    let mut store = Memory::default();
+    let other = r#", "projects": ["11111111-bdb4-42d7-a560-0f2b54f91cc8"]"#;
+    let (status, body) = deliver_as(&mut store, other, &[]);
+    assert!(status == 403 && body.contains("does not cover this ProjectId"), "{body}");
+    let (status, body) = deliver_as(&mut store, r#", "tags": ["web-*"]"#, &[]);
+    assert!(status == 403 && body.contains("does not cover this tag"), "{body}");
+    assert_eq!(stored(&store), 0);
+    assert_eq!(deliver_as(&mut store, r#", "tags": ["web-*", "shop-*"]"#, &[]).0, 200);
+}
+
+#[test]
+fn who_is_at_the_limit_gets_no_further_check_and_is_told_which_limit() {
+    let mut store = Memory::default();
+    let full: shares::Full = serde_json::from_str(r#"{"credentials": ["p"], "projects": []}"#).unwrap();
+    assert!(shares::publish(&mut store, PREFIX, &full).unwrap());
+    let (status, body, _) = deliver(&mut store, &[]);
+    assert!(status == 503 && body.contains("the credential's `max_pending`"), "{body}");
+}
+
+#[test]
+fn only_the_configuration_switches_observing_on_and_a_stricter_delivery_ends_it() {
+    let observe = r#", "mode": "observe""#;
+    let mut store = Memory::default();
+    let is_observed = |store: &mut Memory| {
+        let mut buckets = Bucket::all(PREFIX);
+        for bucket in &mut buckets {
+            bucket.read(store).unwrap();
+        }
+        let states = buckets.iter().flat_map(Bucket::records).map(|record| record.state.clone());
+        states.filter(|state| matches!(state, State::Pending(pending) if pending.observe)).count() == 1
+    };
+    let (status, body) = deliver_as(&mut store, "", &[("testrelay-mode", "observe")]);
+    assert!(status == 200 && body.contains("rejected") && !is_observed(&mut store), "{body}");
+    let mut store = Memory::default();
+    assert_eq!(deliver_as(&mut store, observe, &[]).0, 200);
+    assert!(is_observed(&mut store));
+    assert_eq!(deliver_as(&mut store, "", &[("authtoken", "second")]).0, 200);
+    assert!(!is_observed(&mut store));
+    assert_eq!(deliver_as(&mut store, observe, &[("authtoken", "third")]).0, 200);
+    assert!(!is_observed(&mut store));
+}

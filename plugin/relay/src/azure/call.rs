@@ -92,21 +92,60 @@ pub fn append_log(entry: &Entry, callback: &Callback, token: &Secret, log: LogId
     post(entry, token, path, "application/octet-stream", lines)
 }
 
-/// Shows the log on the check's record. PATCH is a merge: what is not named stays.
-pub fn link_log(
+/// What is changed of a check's record; what is `None` or empty stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordChange {
+    /// Whether the state becomes `inProgress`. Never said of a record that Azure DevOps has completed.
+    pub begin: bool,
+    /// The log that is shown on it. Never 0: that would be stored, and no log shown.
+    pub log: Option<LogId>,
+    /// `percentComplete`, 0 to 100.
+    pub percent: Option<u8>,
+    /// `currentOperation`.
+    pub operation: Option<String>,
+    /// Issues of type error, one text each.
+    pub errors: Vec<String>,
+}
+
+/// Changes the check's record. PATCH is a merge: what is not named stays.
+pub fn change_record(
     entry: &Entry,
     callback: &Callback,
     token: &Secret,
     timeline: Guid,
-    log: Option<LogId>,
+    change: &RecordChange,
 ) -> Request {
-    let mut record = json!({"id": callback.task, "state": "inProgress"});
-    if let (Some(log), Some(members)) = (log, record.as_object_mut()) {
-        members.insert("log".into(), json!({"id": log.id}));
+    let mut record = serde_json::Map::new();
+    record.insert("id".into(), json!(callback.task));
+    if change.begin {
+        record.insert("state".into(), json!("inProgress"));
+    }
+    if let Some(log) = change.log {
+        record.insert("log".into(), json!({"id": log.id}));
+    }
+    if let Some(percent) = change.percent {
+        record.insert("percentComplete".into(), json!(percent));
+    }
+    if let Some(operation) = &change.operation {
+        record.insert("currentOperation".into(), json!(operation));
+    }
+    if !change.errors.is_empty() {
+        let issue = |text: &String| json!({"type": "error", "category": "General", "message": text});
+        let issues: Vec<serde_json::Value> = change.errors.iter().map(issue).collect();
+        record.insert("errorCount".into(), json!(issues.len()));
+        record.insert("issues".into(), json!(issues));
     }
     let body = json!({"count": 1, "value": [record]}).to_string();
-    let path = format!("{}/timelines/{timeline}/records?api-version=6.0", plan(entry, callback));
-    Request { method: "PATCH", ..post(entry, token, path, JSON, body) }
+    Request { method: "PATCH", ..post(entry, token, records(entry, callback, timeline), JSON, body) }
+}
+
+/// Reads the records of the check's own timeline, its own among them.
+pub fn read_records(entry: &Entry, callback: &Callback, token: &Secret, timeline: Guid) -> Request {
+    get(entry, token, records(entry, callback, timeline))
+}
+
+fn records(entry: &Entry, callback: &Callback, timeline: Guid) -> String {
+    format!("{}/timelines/{timeline}/records?api-version=6.0", plan(entry, callback))
 }
 
 /// The decision. `taskId` is the instance (TaskInstanceId), never the task's definition; names are case-sensitive.
@@ -284,13 +323,24 @@ mod tests {
     fn a_record_is_patched_in_its_wrapper_and_never_with_log_0() {
         let entry = entry("https://dev.azure.com/fabrikam", TokenScheme::Bearer);
         let timeline = callback().timeline.unwrap();
-        let patch = |log| link_log(&entry, &callback(), &Secret::new("t".into()), timeline, log);
-        let body: serde_json::Value = serde_json::from_slice(&patch(Some(LogId { id: 3 })).body).unwrap();
+        let patch = |change: &RecordChange| {
+            let request = change_record(&entry, &callback(), &Secret::new("t".into()), timeline, change);
+            serde_json::from_slice::<serde_json::Value>(&request.body).unwrap()
+        };
+        let id = callback().task;
+        let begin = RecordChange { begin: true, log: Some(LogId { id: 3 }), ..RecordChange::default() };
         assert_eq!(
-            body,
-            json!({"count": 1, "value": [{"id": callback().task, "state": "inProgress", "log": {"id": 3}}]})
+            patch(&begin),
+            json!({"count": 1, "value": [{"id": id, "state": "inProgress", "log": {"id": 3}}]})
         );
-        assert!(!String::from_utf8(patch(None).body).unwrap().contains("log"));
+        let end = RecordChange { percent: Some(100), errors: vec!["no".into()], ..RecordChange::default() };
+        let issue = json!({"type": "error", "category": "General", "message": "no"});
+        assert_eq!(
+            patch(&end),
+            json!({"count": 1, "value": [
+                {"id": id, "percentComplete": 100, "errorCount": 1, "issues": [issue]}
+            ]})
+        );
     }
 
     #[test]

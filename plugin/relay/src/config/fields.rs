@@ -233,6 +233,24 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
+    /// A list of texts; empty if it is not given.
+    pub(super) fn texts(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        is_good: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let Some(value) = self.take(name) else { return Vec::new() };
+        let items = value.as_array().filter(|items| (1..=256).contains(&items.len()));
+        let texts: Option<Vec<String>> = items.and_then(|items| {
+            items.iter().map(|item| item.as_str().filter(|text| is_good(text)).map(str::to_string)).collect()
+        });
+        if texts.is_none() {
+            self.error(name, format!("is {}; expected: {expected}, at most 256", shown(value)));
+        }
+        texts.unwrap_or_default()
+    }
+
     /// The secret in the environment variable that this field names. The field's own text is never repeated:
     /// some people write the secret itself there.
     pub(super) fn secret(

@@ -6,7 +6,7 @@ use crate::backoff::delay;
 use crate::call::{Outcome as CallOutcome, Request};
 use crate::check::{CheckKey, Pending};
 use crate::secret::Secret;
-use crate::time::in_words;
+use crate::time::{Mono, in_words};
 use std::fmt;
 use std::time::Duration;
 
@@ -32,6 +32,15 @@ pub(super) enum Step {
         /// The delivery.
         delivery: u32,
     },
+    /// Append lines while the check waits.
+    Tell,
+    /// Show the progress on the record.
+    Show,
+    /// Look whether the run goes on, for a delivery.
+    AskRun {
+        /// The delivery.
+        delivery: u32,
+    },
 }
 
 impl fmt::Display for Step {
@@ -44,6 +53,9 @@ impl fmt::Display for Step {
             Step::Line => "the log line",
             Step::Link => "the link to the log",
             Step::Event { .. } => "TaskCompleted",
+            Step::Tell => "lines of the log",
+            Step::Show => "the record's progress",
+            Step::AskRun { .. } => "the question whether the run goes on",
         })
     }
 }
@@ -55,15 +67,24 @@ pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
 impl Lead {
     /// Where a check is answered, if a call may be started there now.
     pub(super) fn reachable(&mut self, turn: &Turn<'_>, key: &CheckKey, pending: &Pending) -> Option<Entry> {
-        let url = &pending.callback.entry;
-        let Some(entry) = self.config.azure_devops.iter().find(|entry| entry.url() == *url) else {
+        let Some(entry) = self.entry_of(pending) else {
+            let url = &pending.callback.entry;
             log::error!("check {} waits: {url} is no longer among `azure_devops`", key.id());
             self.tasks.entry(*key).or_default().next = turn.now.mono.plus(LONGEST_RETRY);
             return None;
         };
         let busy = self.in_flight(|purpose| matches!(purpose, Purpose::Azure(..))) >= MOST_AZURE_CALLS;
-        let quiet = self.quiet.get(url).is_some_and(|until| turn.now.mono < *until);
-        (!busy && !quiet).then(|| entry.clone())
+        (!busy && !self.is_quiet(turn.now.mono, pending)).then_some(entry)
+    }
+
+    /// The configured entry where a check is answered.
+    pub(super) fn entry_of(&self, pending: &Pending) -> Option<Entry> {
+        self.config.azure_devops.iter().find(|entry| entry.url() == pending.callback.entry).cloned()
+    }
+
+    /// Whether that entry has asked to be left alone.
+    pub(super) fn is_quiet(&self, now: Mono, pending: &Pending) -> bool {
+        self.quiet.get(&pending.callback.entry).is_some_and(|until| now < *until)
     }
 
     /// Starts a call to Azure DevOps for a check, if there is room for one. `None`: not now.
@@ -112,6 +133,9 @@ impl Lead {
             Step::OpenLog => self.log_opened(turn, key, &answer, outcome),
             Step::Line | Step::Link => self.told(turn, key, step, &answer),
             Step::Event { send, delivery } => self.event_answered(turn, key, send, delivery, &answer),
+            Step::Tell | Step::Show | Step::AskRun { .. } => {
+                self.tell_answered(turn, key, step, &answer, outcome);
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::azure_calls::{LONGEST_RETRY, Step, claim_time};
 use super::prove::log_of;
+use super::teller::Teller;
 use super::{Lead, Turn};
 use crate::azure::{self, Answer, Entry};
 use crate::call::Outcome as CallOutcome;
@@ -14,9 +15,6 @@ use std::time::Duration;
 
 const BEST_EFFORT_TRIES: u32 = 3;
 const LONGEST_BEST_EFFORT: Duration = Duration::from_secs(5);
-
-/// Lines are cut where ServerTaskHelper cuts them, the time stamp not counted.
-const MOST_LINE: usize = 1_024;
 
 impl Lead {
     /// Starts the next part of a delivery.
@@ -28,6 +26,15 @@ impl Lead {
         decided: &Decided,
     ) {
         let callback = &pending.callback;
+        let told = self
+            .tasks
+            .get(key)
+            .and_then(|task| task.teller.as_deref())
+            .filter(|teller| teller.is_about(pending));
+        let holds = told.is_some_and(|teller| teller.holds_decision(turn.now.mono));
+        if holds && matches!(decided.next, Delivery::Line | Delivery::Link) {
+            return;
+        }
         match (decided.next, pending.log, callback.timeline) {
             (Delivery::OpenLog, Log::Unopened, _) => {
                 let request = |entry: &Entry, token: &Secret| azure::create_log(entry, callback, token);
@@ -35,19 +42,24 @@ impl Lead {
             }
             (Delivery::OpenLog, ..) => self.advance(turn, key, Delivery::OpenLog),
             (Delivery::Line, Log::Open(log), _) => {
-                let line = line(decided);
+                let dashboard = self.config.testkube.dashboard.as_ref();
+                let lines =
+                    told.unwrap_or(&Teller::default()).last_lines(decided, pending.observe, dashboard);
                 let request = |entry: &Entry, token: &Secret| {
-                    azure::append_log(entry, callback, token, log, line.clone())
+                    azure::append_log(entry, callback, token, log, lines.clone())
                 };
                 self.call_azure(turn, key, pending, Step::Line, request);
             }
             (Delivery::Link, Log::Open(log), Some(timeline)) => {
+                let change =
+                    told.unwrap_or(&Teller::default()).last_change(decided, pending.observe, Some(log));
                 let request = |entry: &Entry, token: &Secret| {
-                    azure::link_log(entry, callback, token, timeline, Some(log))
+                    azure::change_record(entry, callback, token, timeline, &change)
                 };
                 self.call_azure(turn, key, pending, Step::Link, request);
             }
             (Delivery::Line | Delivery::Link, ..) => self.advance(turn, key, decided.next),
+            (Delivery::Event, ..) if decided.outcome.is_silent() => self.finish(turn, key, false),
             (Delivery::Event, ..) => self.send_event(turn, key, pending, decided.outcome),
         }
     }
@@ -134,7 +146,7 @@ impl Lead {
         }
         let Some(entry) = self.reachable(turn, key, pending) else { return };
         let request = |entry: &Entry, token: &Secret| {
-            azure::complete_task(entry, callback, token, outcome == Outcome::Passed)
+            azure::complete_task(entry, callback, token, outcome == Outcome::Passed || pending.observe)
         };
         let until = now.plus(claim_time(&request(&entry, pending.tokens.current())));
         let claim = Claim {
@@ -227,11 +239,4 @@ fn decided_mut(pending: &mut Pending) -> Option<&mut Decided> {
         Phase::Decided(decided) => Some(decided),
         _ => None,
     }
-}
-
-/// The decision as a line of the check's log. `##[error]` and `##[section]` are the agent's formatting marks.
-fn line(decided: &Decided) -> String {
-    let mark = if decided.outcome == Outcome::Passed { "##[section]" } else { "##[error]" };
-    let text = format!("Testrelay: {}. {}", decided.outcome, decided.reason);
-    format!("{} {mark}{}\n", decided.at.log_stamp(), crate::text::one_line(&text, MOST_LINE - mark.len()))
 }

@@ -98,16 +98,10 @@ impl Reading {
     }
 }
 
-/// How often a check is looked up: often while people wait for the first signs, seldom once it is long.
+/// How often a check is looked up: a look adds at most a fifteenth to what people have waited already. Half an hour costs
+/// some 140 lists.
 fn interval(age: Duration) -> Duration {
-    let (two_minutes, ten_minutes, hour) =
-        (Duration::from_secs(120), Duration::from_secs(600), Duration::from_secs(3_600));
-    match age {
-        age if age < two_minutes => Duration::from_secs(2),
-        age if age < ten_minutes => Duration::from_secs(5),
-        age if age < hour => Duration::from_secs(5) + (age - ten_minutes) / 300,
-        _ => Duration::from_secs(15),
-    }
+    (age / 15).clamp(Duration::from_secs(2), Duration::from_secs(20))
 }
 
 impl Lead {
@@ -256,9 +250,6 @@ mod tests {
     #[test]
     fn the_interval_stretches_with_the_checks_age() {
         let at = |seconds| interval(Duration::from_secs(seconds)).as_secs();
-        assert_eq!(
-            [at(0), at(119), at(120), at(599), at(600), at(2_100), at(3_600), at(86_400)],
-            [2, 2, 5, 5, 5, 10, 15, 15]
-        );
+        assert_eq!([at(0), at(30), at(120), at(300), at(86_400)], [2, 2, 8, 20, 20]);
     }
 }

@@ -51,7 +51,10 @@ impl Lead {
         match answer {
             Answer::Taken => self.proven(turn, key, log_of(outcome)),
             // Only who is known can be forbidden something: the token is good.
-            Answer::Forbidden => self.proven(turn, key, Log::Off),
+            Answer::Forbidden => {
+                self.proven(turn, key, Log::Off);
+                self.lose_log(turn, key, "the token may not do this");
+            }
             Answer::Over(why) => {
                 log::info!("check {}: the run is over ({why})", key.id());
                 self.finish(turn, key, false);

@@ -70,27 +70,3 @@ pub(super) fn missing(read: &Assessment<'_>) -> String {
 pub(super) fn or_none(statuses: String) -> String {
     if statuses.is_empty() { "none".into() } else { statuses }
 }
-
-/// A message without its terminal colours (`ESC [ … letter`).
-pub(super) fn plain(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
-    let mut rest = message;
-    while let Some((before, after)) = rest.split_once("\u{1b}[") {
-        out.push_str(before);
-        rest = after.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
-        rest = rest.get(1..).unwrap_or_default();
-    }
-    out.push_str(rest);
-    out.replace('\n', " ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn terminal_colours_are_taken_out_of_messages() {
-        assert_eq!(plain("\u{1b}[1mCannot fetch\u{1b}[0m\nnot found"), "Cannot fetch not found");
-        assert_eq!(plain("cut \u{1b}["), "cut ");
-    }
-}

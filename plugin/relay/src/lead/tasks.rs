@@ -1,6 +1,7 @@
 //! What is remembered of the checks between two turns, bucket by bucket like the ledger: so each is found among a few, and a
 //! tick costs no more for the last of thousands of checks than for the first.
 
+use super::teller::Teller;
 use super::watch::Confirm;
 use crate::check::CheckKey;
 use crate::ledger::{BUCKETS, bucket_of};
@@ -32,6 +33,8 @@ pub(super) struct Task {
     pub(super) absent: Duration,
     /// Readings in a row in which an execution had vanished.
     pub(super) vanished: u32,
+    /// What its people have been told.
+    pub(super) teller: Option<Box<Teller>>,
 }
 
 /// The tasks of one bucket's checks.

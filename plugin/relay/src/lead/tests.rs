@@ -1,6 +1,7 @@
 //! The leader beside the state machines of both fakes, under a virtual clock: days pass in milliseconds.
 
 mod fairness;
+mod told;
 mod world;
 
 use crate::check::Outcome;
@@ -367,9 +368,9 @@ fn a_run_that_is_over_ends_its_check() {
     world.pass(MINUTE);
     let at = world.wall();
     world.azure.end_plan(&run.spec().plan, at, "canceled");
-    world.pass(10 * MINUTE);
+    world.pass(2 * MINUTE);
     assert!(world.nothing_pending());
-    assert_eq!(world.events_sent(), 1);
+    assert_eq!(world.events_sent(), 0);
 }
 
 #[test]
@@ -479,7 +480,7 @@ fn there_is_one_poller() {
     let lists: Vec<i64> = world.testkube.requests().iter().map(|r| r.at).collect();
     let closest = lists.windows(2).map(|w| w[1] - w[0]).min().unwrap();
     assert!(closest >= 1_500, "{closest} ms");
-    assert!((100..=170).contains(&lists.len()), "{}", lists.len());
+    assert!((55..=80).contains(&lists.len()), "{}", lists.len());
 }
 
 #[test]

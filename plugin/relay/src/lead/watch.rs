@@ -4,8 +4,8 @@ use super::{Counter, Lead, MOST_CONFIRMS, Output, Purpose, Turn, past_deadline, 
 use crate::call::{Fault, Outcome as CallOutcome};
 use crate::check::{CheckKey, Outcome, Pending, Phase, Seen, Watch};
 use crate::expect::MOST;
-use crate::testkube::{self, Execution, Status};
-use crate::text::{listed, one_line};
+use crate::testkube::{self, Execution, FailedStep, Status};
+use crate::text::{listed, one_line, plain};
 use crate::time::{Mono, in_words};
 use crate::verdict::{Assessment, Standing, assess};
 use std::collections::BTreeSet;
@@ -59,10 +59,12 @@ impl Lead {
         let Some(pending) = self.find(key).cloned() else { return };
         let (Phase::Watching(watch), Some(ask)) = (&pending.phase, pending.ask.as_ref()) else { return };
         let now = turn.now;
-        let read = assess(executions, &ask.tag, watch.bound, &ask.expect);
+        let read = assess(executions, &ask.tag, watch.bound, &ask.expect, ask.rerun);
         let task = self.tasks.entry(*key).or_default();
         let elapsed = task.good_reading.replace(now.mono).map_or(Duration::ZERO, |last| now.mono.since(last));
         let last = task.last_reading.is_some();
+        self.teller_of(key, &pending).read(&read, pending.told.as_ref());
+        let task = self.tasks.entry(*key).or_default();
         if has_vanished(watch, &read) {
             task.vanished = task.vanished.saturating_add(1);
             if task.vanished >= 2 || last {
@@ -82,8 +84,10 @@ impl Lead {
         }
         let since = self.note_seen(turn, key, watch, &read);
         let standing = read.standing();
+        self.teller_of(key, &pending).is_absent(Duration::ZERO);
         if standing == Standing::Incomplete {
             let absent = self.note_absence(turn, key, watch, elapsed);
+            self.teller_of(key, &pending).is_absent(absent);
             if absent >= ask.appear_timeout {
                 return self.decide(turn, key, Outcome::Inconclusive, reason::absent(ask, watch, &read, now));
             }
@@ -179,6 +183,9 @@ impl Lead {
             CallOutcome::Response(response) => testkube::single(response),
         };
         let tag = self.find(key).and_then(|pending| Some(pending.ask.as_ref()?.tag.clone()));
+        if let (Ok(execution), Some(teller)) = (&execution, self.teller(key)) {
+            teller.looked_at(execution);
+        }
         let Some(task) = self.tasks.get_mut(key) else { return };
         let Some(mut confirm) = task.confirm.take() else { return };
         let Some((id, status)) = confirm.todo.pop() else { return };
@@ -189,12 +196,8 @@ impl Lead {
                     && found.status == status
                     && tag.is_some_and(|tag| found.carries(&tag)) =>
             {
-                if let Some(message) = found.message.filter(|_| status != Status::Passed) {
-                    confirm.notes.push(format!(
-                        "{}: {}",
-                        one_line(&found.name, 80),
-                        one_line(&reason::plain(&message), 200)
-                    ));
+                if let Some(why) = why_not_passed(&found) {
+                    confirm.notes.push(format!("{}: {why}", one_line(&found.name, 80)));
                 }
                 if confirm.todo.is_empty() {
                     let notes = listed(confirm.notes, 3);
@@ -222,6 +225,16 @@ impl Lead {
             }
         }
     }
+}
+
+/// The message of an execution that did not pass, or its first step that had to pass and did not.
+fn why_not_passed(execution: &Execution) -> Option<String> {
+    if execution.status == Status::Passed {
+        return None;
+    }
+    let message = execution.message.as_ref().map(|message| plain(message));
+    let step = || execution.steps.failed.iter().find(|step| !step.optional).map(FailedStep::in_words);
+    message.or_else(step).map(|why| one_line(&why, 200))
 }
 
 /// Whether an execution that was counted is in no complete reading any more, counted or not.

@@ -25,12 +25,13 @@ pub(super) enum Field {
     Settle,
     Timeout,
     AppearTimeout,
+    Rerun,
 }
 
 /// The field, the name that documentation gives it, further header names in lower case, and the macro that Azure DevOps
 /// replaces. The check task's default headers send the first eight (InvokeRestApiV1 `task.json`); `VstsUrl` is the older
 /// task's name for PlanUrl. Body members have the same names in any case, Testrelay's own without the prefix.
-const FIELDS: [(Field, &str, &[&str], Option<&str>); 16] = [
+const FIELDS: [(Field, &str, &[&str], Option<&str>); 17] = [
     (Field::PlanUrl, "PlanUrl", &["vstsurl"], Some("$(system.CollectionUri)")),
     (Field::ProjectId, "ProjectId", &[], Some("$(system.TeamProjectId)")),
     (Field::HubName, "HubName", &[], Some("$(system.HostType)")),
@@ -47,6 +48,7 @@ const FIELDS: [(Field, &str, &[&str], Option<&str>); 16] = [
     (Field::Settle, "Testrelay-Settle", &[], None),
     (Field::Timeout, "Testrelay-Timeout", &[], None),
     (Field::AppearTimeout, "Testrelay-Appear-Timeout", &[], None),
+    (Field::Rerun, "Testrelay-Rerun", &[], None),
 ];
 
 const PREFIX: &str = "testrelay-";

@@ -1,11 +1,13 @@
 //! Executions as Testkube lists them, reduced to what a verdict needs.
 
+use super::steps::Steps;
 use crate::call::{Fault, Response};
 use crate::tag::Tag;
 use crate::time::Wall;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// One execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub struct Execution {
     pub actor: Actor,
     /// `result.initialization.errorMessage`: why it never got to its first step. Only in the answer for a single one.
     pub message: Option<String>,
+    /// `result.durationMs`; `None` until it has ended.
+    pub took: Option<Duration>,
+    /// How far its steps are. Only in the answer for a single one.
+    pub steps: Steps,
 }
 
 /// Who started an execution.
@@ -69,7 +75,7 @@ impl Execution {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Status::Passed => "passed",
             Status::Failed => "failed",
             Status::Aborted => "aborted",
@@ -112,7 +118,7 @@ pub fn single(response: &Response) -> Result<Execution, Fault> {
 }
 
 /// The members that are read, each of which may be absent or null.
-mod wire {
+pub(super) mod wire {
     use super::*;
 
     #[derive(Deserialize)]
@@ -137,6 +143,7 @@ mod wire {
         workflow: Option<Workflow>,
         tags: Option<BTreeMap<String, String>>,
         running_context: Option<RunningContext>,
+        signature: Option<Vec<Node>>,
     }
 
     #[derive(Deserialize)]
@@ -144,7 +151,37 @@ mod wire {
     struct Result {
         status: Option<String>,
         finished_at: Option<String>,
+        duration_ms: Option<i64>,
         initialization: Option<Initialization>,
+        steps: Option<BTreeMap<String, Step>>,
+    }
+
+    /// A step or a group of steps.
+    #[derive(Deserialize)]
+    pub(in super::super) struct Node {
+        #[serde(rename = "ref")]
+        pub(in super::super) reference: Option<String>,
+        name: Option<String>,
+        category: Option<String>,
+        pub(in super::super) optional: Option<bool>,
+        pub(in super::super) children: Option<Vec<Node>>,
+    }
+
+    /// What became of a step.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(in super::super) struct Step {
+        pub(in super::super) status: Option<String>,
+        pub(in super::super) exit_code: Option<i64>,
+        pub(in super::super) error_message: Option<String>,
+    }
+
+    impl Node {
+        /// Its name, else its category, which is Testkube's own rule.
+        pub(in super::super) fn label(&self) -> &str {
+            let named = self.name.as_deref().filter(|name| !name.is_empty());
+            named.or(self.category.as_deref()).unwrap_or("step")
+        }
     }
 
     #[derive(Deserialize)]
@@ -194,6 +231,9 @@ mod wire {
             let finished =
                 result.as_ref().and_then(|r| Wall::parse(r.finished_at.as_deref()?)).is_some_and(|t| t.0 > 0);
             let actor = self.running_context.and_then(|c| c.actor);
+            let steps = result.as_ref().and_then(|r| r.steps.as_ref());
+            let steps = Steps::of(&self.signature.unwrap_or_default(), steps.unwrap_or(&BTreeMap::new()));
+            let took = result.as_ref().and_then(|r| u64::try_from(r.duration_ms?).ok()).filter(|_| finished);
             Some(super::Execution {
                 name: self.name.unwrap_or_else(|| id.clone()),
                 id,
@@ -214,6 +254,8 @@ mod wire {
                     reference: actor.execution_reference.unwrap_or_default(),
                 }),
                 message: result.and_then(|r| r.initialization?.error_message).filter(|m| !m.is_empty()),
+                took: took.map(Duration::from_millis),
+                steps,
             })
         }
     }

@@ -3,11 +3,12 @@
 use crate::call::Fault;
 use crate::time::{Mono, Now, Wall};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A run of failed calls, ended by the first good answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
-    since: Option<Wall>,
+    since: Option<Now>,
     faults: BTreeMap<Fault, u32>,
     /// How many calls failed one after the other.
     pub failures: u32,
@@ -21,7 +22,7 @@ const MOST_KINDS: usize = 8;
 impl Trouble {
     /// A call failed; the next one waits until `wait_until`.
     pub fn add(&mut self, fault: Fault, now: Now, wait_until: Mono) {
-        self.since.get_or_insert(now.wall);
+        self.since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
         self.wait_until = wait_until;
         if self.faults.contains_key(&fault) || self.faults.len() < MOST_KINDS {
@@ -34,9 +35,14 @@ impl Trouble {
         *self = Trouble::default();
     }
 
+    /// For how long it has lasted; zero while all is well.
+    pub fn lasts(&self, now: Mono) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now.since(since.mono))
+    }
+
     /// `Testkube could not be asked since 14:02 UTC (HTTP 503 × 31)`; `None` while all is well.
     pub fn in_words(&self, now: Wall) -> Option<String> {
-        let since = self.since?.clock(now);
+        let since = self.since?.wall.clock(now);
         let mut faults: Vec<(&Fault, &u32)> = self.faults.iter().collect();
         faults.sort_by(|a, b| b.1.cmp(a.1));
         let faults = faults

@@ -6,8 +6,8 @@ use crate::call::{CallId, Fault, Outcome, Request, Response};
 use crate::check::{self, State};
 use crate::config::Config;
 use crate::lead::{Counter, Lead, Output};
-use crate::ledger::Bucket;
 use crate::ledger::memory::Memory;
+use crate::ledger::{Bucket, Change};
 use crate::time::{Mono, Now, Wall};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -351,6 +351,28 @@ impl World {
 
     pub(super) fn events_sent(&self) -> usize {
         self.azure.requests().iter().filter(|r| r.request.path().ends_with("/events")).count()
+    }
+
+    /// As if the check had come with a credential in observe mode.
+    pub(super) fn observe(&mut self, run: &Run) {
+        for bucket in &mut self.buckets() {
+            let keys: Vec<_> = bucket.records().map(|record| record.key).collect();
+            for key in keys {
+                let observed = bucket.update(&mut self.store, &key, |found| match found.cloned() {
+                    Some(check::Record { key, state: State::Pending(mut pending) }) => {
+                        pending.observe = pending.tokens.current().reveal() == run.token;
+                        let state = State::Pending(pending);
+                        Change::Put(Box::new(check::Record { key, state }), ())
+                    }
+                    _ => Change::Keep(()),
+                });
+                observed.unwrap();
+            }
+        }
+    }
+
+    pub(super) fn counted(&self, counter: Counter) -> usize {
+        self.counts.iter().filter(|counted| **counted == counter).count()
     }
 
     pub(super) fn delivered(&self, outcome: check::Outcome) -> usize {

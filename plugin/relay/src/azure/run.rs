@@ -1,0 +1,81 @@
+//! Whether a run still waits for its check, as Azure DevOps's answers say it.
+
+use crate::guid::Guid;
+use crate::time::Wall;
+use serde::Deserialize;
+
+/// A check's own timeline record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OwnRecord {
+    /// `state` is `completed`: nobody waits for the check any more.
+    pub completed: bool,
+    /// `result`, as Azure DevOps names it; empty if there is none.
+    pub result: String,
+    /// `finishTime`.
+    pub finished: Option<Wall>,
+}
+
+/// Finds the record `task` in the answer to [`read_records`](super::read_records).
+pub fn own_record(body: &[u8], task: &Guid) -> Option<OwnRecord> {
+    #[derive(Deserialize)]
+    struct Records {
+        value: Vec<Record>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Record {
+        id: String,
+        state: Option<String>,
+        result: Option<String>,
+        finish_time: Option<String>,
+    }
+    let records: Records = serde_json::from_slice(body).ok()?;
+    let own =
+        records.value.into_iter().find(|record| Guid::parse(&record.id).is_some_and(|id| id == *task))?;
+    Some(OwnRecord {
+        completed: own.state.is_some_and(|state| state.eq_ignore_ascii_case("completed")),
+        result: crate::text::one_line(&own.result.unwrap_or_default(), 32),
+        finished: own.finish_time.as_deref().and_then(Wall::parse),
+    })
+}
+
+/// From the answer to [`build`](super::build): the build's status if it is over or about to be, `completed` or
+/// `cancelling`, and when it ended. `None` if it is no build.
+pub fn build_over(body: &[u8]) -> Option<(Option<&'static str>, Option<Wall>)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Build {
+        status: String,
+        finish_time: Option<String>,
+    }
+    let build: Build = serde_json::from_slice(body).ok()?;
+    let over = ["completed", "cancelling"].into_iter().find(|over| build.status.eq_ignore_ascii_case(over));
+    Some((over, build.finish_time.as_deref().and_then(Wall::parse)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASK: &str = "61153303-347e-5f06-a6a1-ce2102bd68eb";
+
+    #[test]
+    fn the_own_record_is_found_by_its_id_in_any_case() {
+        let body = r#"{"count":2,"value":[{"id":"11111111-1111-1111-1111-111111111111","state":"completed"},
+            {"id":"61153303-347E-5F06-A6A1-CE2102BD68EB","state":"completed","result":"succeeded","finishTime":"2026-01-23T16:44:01.5Z"}]}"#;
+        let own = own_record(body.as_bytes(), &Guid::parse(TASK).unwrap()).unwrap();
+        assert!(own.completed && own.result == "succeeded" && own.finished.is_some());
+        assert_eq!(own_record(b"{\"value\":[]}", &Guid::parse(TASK).unwrap()), None);
+        assert_eq!(own_record(b"<html>", &Guid::parse(TASK).unwrap()), None);
+    }
+
+    #[test]
+    fn a_build_is_over_when_it_is_completed_or_cancelling() {
+        let over = |body: &str| build_over(body.as_bytes()).map(|(status, at)| (status, at.is_some()));
+        assert_eq!(over(r#"{"status":"inProgress"}"#), Some((None, false)));
+        assert_eq!(over(r#"{"status":"cancelling"}"#), Some((Some("cancelling"), false)));
+        let completed = r#"{"status":"completed","finishTime":"2026-01-23T16:44:01.5Z"}"#;
+        assert_eq!(over(completed), Some((Some("completed"), true)));
+        assert_eq!(over("{}"), None);
+    }
+}
