@@ -4,16 +4,18 @@
 //! Accepted → Proven → Watching → Decided → Done → gone
 //! ```
 
+mod tokens;
+
 use crate::azure::{Callback, LogId};
 use crate::expect::Expect;
 use crate::guid::Guid;
 use crate::hash::fnv1a;
-use crate::secret::Secret;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
+pub use tokens::Tokens;
 
 /// What makes a delivery the same check: PlanId, JobId and TaskInstanceId.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -181,46 +183,6 @@ impl Rerun {
             "none" => Some(Rerun::None),
             _ => None,
         }
-    }
-}
-
-/// The newest token and the one before it. On a refusal the other one is tried.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tokens {
-    newest: Secret,
-    previous: Option<Secret>,
-    use_previous: bool,
-}
-
-impl Tokens {
-    /// The token of a first delivery.
-    pub fn new(token: Secret) -> Tokens {
-        Tokens { newest: token, previous: None, use_previous: false }
-    }
-
-    /// The token to present.
-    pub fn current(&self) -> &Secret {
-        self.previous.as_ref().filter(|_| self.use_previous).unwrap_or(&self.newest)
-    }
-
-    /// A further delivery's token; false if it is the one that is there.
-    pub fn add(&mut self, token: Secret) -> bool {
-        let is_new = !self.newest.is(token.reveal().as_bytes());
-        if is_new {
-            self.previous = Some(std::mem::replace(&mut self.newest, token));
-            self.use_previous = false;
-        }
-        is_new
-    }
-
-    /// Azure DevOps refused the current one.
-    pub fn refused(&mut self) {
-        self.use_previous = self.previous.is_some() && !self.use_previous;
-    }
-
-    /// What remains of the newest token in a [`Done`].
-    pub fn print(&self) -> u64 {
-        fnv1a(self.newest.reveal().as_bytes())
     }
 }
 
@@ -434,6 +396,7 @@ impl Pending {
 pub(crate) mod tests {
     use super::*;
     use crate::azure::HubName;
+    use crate::secret::Secret;
 
     pub(crate) fn guid(n: u32) -> Guid {
         Guid::parse(&format!("{n:08x}-0000-4000-8000-000000000001")).unwrap()
@@ -477,23 +440,6 @@ pub(crate) mod tests {
                 pending.tokens = Tokens::new(Secret::new("x".repeat(bytes)));
             }
         }
-    }
-
-    #[test]
-    fn a_refused_token_gives_way_to_the_other_and_back() {
-        let token = |text: &str| Secret::new(text.into());
-        let mut tokens = Tokens::new(token("a"));
-        tokens.refused();
-        assert_eq!(tokens.current(), &token("a"));
-        assert!(tokens.add(token("b")));
-        assert_eq!(tokens.current(), &token("b"));
-        tokens.refused();
-        assert_eq!(tokens.current(), &token("a"));
-        tokens.refused();
-        assert_eq!(tokens.current(), &token("b"));
-        assert!(!tokens.add(token("b")), "the same again is nothing new");
-        tokens.refused();
-        assert_eq!(tokens.current(), &token("a"));
     }
 
     #[test]

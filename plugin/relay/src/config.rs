@@ -4,6 +4,7 @@
 //! refused, and every error says which field it is about, what stood there and what is allowed. Secrets are
 //! named by environment variables and never stand in the configuration, which Envoy shows in `/config_dump`.
 
+mod dashboard;
 mod fields;
 
 use crate::auth::{Allow, Credential, Kind};
@@ -13,6 +14,7 @@ use crate::expect::Expect;
 use crate::guid::Guid;
 use crate::secret::Secret;
 use crate::tag::TagRule;
+pub use dashboard::Dashboard;
 use fields::Fields;
 pub use fields::{ConfigError, ConfigErrors};
 use serde_json::Value;
@@ -66,28 +68,6 @@ pub struct Testkube {
     pub token: Option<Secret>,
     /// Where people look at an execution.
     pub dashboard: Option<Dashboard>,
-}
-
-/// The address of an execution's page, with `{id}` and, if wanted, `{workflow}` in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dashboard(String);
-
-impl Dashboard {
-    fn is_template(text: &str) -> bool {
-        let places = text.replace("{id}", "").replace("{workflow}", "");
-        let rest = places.strip_prefix("https://").or_else(|| places.strip_prefix("http://"));
-        text.len() <= 300
-            && text.contains("{id}")
-            && rest.is_some_and(|rest| {
-                !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_graphic() && !b"{}<>\"\\^`|".contains(&c))
-            })
-    }
-
-    /// The page of one execution.
-    pub fn link(&self, workflow: &str, id: &str) -> String {
-        let encoded = |text: &str| crate::call::percent_encoded(&crate::text::clip(text.into(), 120));
-        self.0.replace("{id}", &encoded(id)).replace("{workflow}", &encoded(workflow))
-    }
 }
 
 /// Bounds and defaults for checks.
@@ -192,9 +172,9 @@ fn testkube(fields: Option<Fields<'_>>, environment: &dyn Fn(&str) -> Option<Str
             .text(
                 "dashboard",
                 "an http(s) address with {id} and, if wanted, {workflow} in it, such as \"https://testkube.example/test-workflows/{workflow}/executions/{id}\"",
-                Dashboard::is_template,
+                |text| Dashboard::parse(text).is_some(),
             )
-            .map(Dashboard),
+            .and_then(|text| Dashboard::parse(&text)),
     };
     fields.finish();
     testkube

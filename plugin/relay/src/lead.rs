@@ -12,6 +12,7 @@ mod run;
 mod tasks;
 mod tell;
 mod teller;
+mod turn;
 mod watch;
 
 use crate::backoff::Random;
@@ -23,47 +24,12 @@ use crate::ledger::{Bucket, Change, Store, bucket_of};
 use crate::shares::Full;
 use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
-use azure_calls::Step;
-use poll::Reading;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use tasks::{Task, Tasks};
-
-/// What a turn asks of the host.
-pub enum Output {
-    /// Start this call; its outcome goes to [`Lead::answer`].
-    Call(CallId, Request),
-    /// Raise this counter by one.
-    Count(Counter),
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counter {
-    /// A decision was delivered.
-    Delivered(Outcome),
-    /// A check ended without its decision being delivered: the run was over, or the token refused or ended.
-    Undelivered,
-    /// A call to Testkube had no usable answer.
-    TestkubeFault,
-    /// A call to Azure DevOps was not taken.
-    AzureFault,
-    /// A leader was lost without a word.
-    Fall,
-    /// A check's log or record could not be written, or is not shown: its people see the decision alone.
-    LogLost,
-    /// Azure DevOps did not wait for a check.
-    OpenGate,
-    /// A verdict of observe mode was delivered as `succeeded`.
-    Observed,
-}
-
-/// How long after its timeout a call is given up: a callback may never come.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// A call that has not been started so long after its turn must not be: what the turn knew is old.
-pub const STALE: Duration = GRACE;
+pub use turn::{Counter, Output, STALE};
+use turn::{GRACE, InFlight, Purpose, Turn};
 
 const MOST_AZURE_CALLS: usize = 64;
 const MOST_LISTS: usize = 2;
@@ -97,49 +63,6 @@ pub struct Lead {
     page_size: u32,
     /// Until when an Azure DevOps entry has asked to be left alone.
     quiet: BTreeMap<String, Mono>,
-}
-
-struct InFlight {
-    purpose: Purpose,
-    deadline: Mono,
-}
-
-/// What a call is for.
-enum Purpose {
-    /// Look up executions for several checks.
-    List(Reading),
-    /// Look at one execution again.
-    Confirm(CheckKey),
-    /// Say something to, or ask, Azure DevOps.
-    Azure(CheckKey, Step),
-    /// Look at the steps of an execution. No decision waits for it.
-    Look(CheckKey),
-    /// Tell Azure DevOps what happens, or look whether the run goes on. No decision waits for it.
-    Tell(CheckKey, Step),
-}
-
-impl Purpose {
-    /// The checks that the call is made for.
-    fn checks(&self) -> Vec<CheckKey> {
-        match self {
-            Purpose::List(reading) => reading.checks.clone(),
-            Purpose::Confirm(key) | Purpose::Azure(key, _) | Purpose::Look(key) | Purpose::Tell(key, _) => {
-                vec![*key]
-            }
-        }
-    }
-
-    /// Whether its checks take no other step before it is answered.
-    fn is_step(&self) -> bool {
-        !matches!(self, Purpose::Look(_) | Purpose::Tell(..))
-    }
-}
-
-/// One entry from the host: the time, the store, and what is asked of the host in return.
-struct Turn<'a> {
-    now: Now,
-    store: &'a mut dyn Store,
-    out: Vec<Output>,
 }
 
 impl Lead {
