@@ -170,7 +170,6 @@ impl<'a> Story<'a> {
     fn decision(&mut self, voice: &mut Voice<'_>) -> Result<()> {
         let event = self.await_event(voice)?;
         let log = self.stage.scene.azure().log_lines(&self.run.spec.plan);
-        voice.event(event.at, "Azure DevOps shows", &log.join("\n"))?;
         let wanted = if self.options.fail { "failed" } else { "succeeded" };
         let told = event.result.clone().unwrap_or_default();
         let log = log.join(" ");

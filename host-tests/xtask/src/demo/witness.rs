@@ -65,6 +65,9 @@ impl Witness {
                     if let Some(what) = self.told_azure(recorded) {
                         voice.event(recorded.at, "Envoy -> Azure DevOps", &what)?;
                     }
+                    if let Some(page) = self.page(recorded) {
+                        voice.event(recorded.at, "Azure DevOps shows", &page)?;
+                    }
                 }
             }
         }
@@ -130,9 +133,14 @@ impl Witness {
         } else if path.ends_with("/logs") {
             "opens the check's log, which also proves the token".to_owned()
         } else if path.contains("/logs/") {
-            "writes the decision into the check's log".to_owned()
+            match lines(told).count() {
+                1 => "writes a line into the check's log".to_owned(),
+                n => format!("writes {n} lines into the check's log"),
+            }
+        } else if path.ends_with("/records") && told.request.method == "GET" {
+            "does anybody still wait? The check's own record".to_owned()
         } else if path.ends_with("/records") {
-            "links the log to the check's timeline record".to_owned()
+            "changes the check's record".to_owned()
         } else if path.ends_with("/events") {
             let body: serde_json::Value = serde_json::from_slice(&told.request.body).unwrap_or_default();
             let text = |name: &str| body[name].as_str().unwrap_or("nothing").to_owned();
@@ -142,6 +150,30 @@ impl Witness {
         };
         Some(format!("{what} ({})", answered(told.status)))
     }
+
+    /// What a request has changed on the page of the run: lines of the log, without their times, or the bar.
+    fn page(&self, told: &Recorded) -> Option<String> {
+        let path = told.request.path();
+        if told.status != Some(200) || !path.contains(&self.run.spec.plan) {
+            return None;
+        }
+        if path.contains("/logs/") {
+            let texts = lines(told)
+                .map(|line| line.split_once("Z ").map_or(line.as_str(), |(_, text)| text).to_owned());
+            return Some(texts.collect::<Vec<_>>().join("\n"));
+        }
+        let body: serde_json::Value = serde_json::from_slice(&told.request.body).ok()?;
+        let record = &body["value"][0];
+        let percent = usize::try_from(record["percentComplete"].as_u64()?).ok()?.min(100);
+        let full = percent / 10;
+        let operation = record["currentOperation"].as_str().unwrap_or_default();
+        Some(format!("[{}{}] {percent} %  {operation}", "#".repeat(full), "-".repeat(10 - full)))
+    }
+}
+
+/// The lines of an append.
+fn lines(told: &Recorded) -> impl Iterator<Item = String> {
+    String::from_utf8_lossy(&told.request.body).lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
 /// The executions with their statuses; `None` if there are none.
