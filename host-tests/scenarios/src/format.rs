@@ -81,6 +81,27 @@ pub enum Step {
         /// Its artifacts: names and contents.
         #[serde(default)]
         artifacts: BTreeMap<String, String>,
+        /// Its steps, one after the other: names, and how many milliseconds after this step each ends. Absent: the fake's own.
+        #[serde(default)]
+        steps: Vec<(String, i64)>,
+    },
+    /// Azure DevOps ends a run's plan without an event: cancelled, or, with `succeeded`, as if the check's completion event were
+    /// ApiResponse.
+    EndCheck {
+        /// The run.
+        run: u32,
+        /// The result that its record gets.
+        result: String,
+    },
+    /// A run's log says this, now or soon, and its record shows that.
+    Shows {
+        /// The run.
+        run: u32,
+        /// Parts of the check's log.
+        #[serde(default)]
+        log: Vec<String>,
+        /// A part of the record, as JSON.
+        record: Option<String>,
     },
     /// Azure DevOps sends a run's check.
     Deliver(Deliver),
@@ -350,6 +371,10 @@ pub enum AzureDevopsRoute {
     Events,
     /// A log is made.
     LogCreate,
+    /// Lines for a log.
+    LogAppend,
+    /// Changes of the record, and looks at it.
+    Records,
     /// The build is read.
     Build,
     /// All of them.

@@ -40,7 +40,7 @@ struct Teller {
 impl Teller {
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Execution { run, workflow, statuses, deleted, artifacts } => {
+            Step::Execution { run, workflow, statuses, deleted, artifacts, steps } => {
                 let now = self.host.wall();
                 let mut script = execution(workflow).tag(TAG_KEY, &self.run(*run)?.tag);
                 for (after, name) in statuses {
@@ -49,12 +49,23 @@ impl Teller {
                 for (name, content) in artifacts {
                     script = script.artifact(name, content.as_bytes());
                 }
+                for (name, after) in steps {
+                    script = script.step(name, now + after);
+                }
                 if let Some(after) = deleted {
                     script = script.deleted_at(now + after);
                 }
                 self.host.testkube(&mut |testkube| self.executions.push(testkube.add(script.clone())));
                 Ok(())
             }
+            Step::EndCheck { run, result } => {
+                let (plan, now) = (self.run(*run)?.spec.plan, self.host.wall());
+                self.host.azure_devops(&mut |azure| {
+                    azure.end_plan(&plan, now, result);
+                });
+                Ok(())
+            }
+            Step::Shows { run, log, record } => self.shows(*run, log, record.as_deref()),
             Step::Deliver(deliver) => self.deliver(deliver),
             Step::AnotherToken { run } => {
                 let renewed = self.host.another_token(*run)?;
@@ -256,6 +267,21 @@ impl Teller {
         Ok(())
     }
 
+    fn shows(&mut self, run: u32, log: &[String], record: Option<&str>) -> Result<()> {
+        let spec = self.run(run)?.spec;
+        let (mut lines, mut shown) = (String::new(), String::new());
+        let all = self.soon(|teller| {
+            let now = teller.host.wall();
+            teller.host.azure_devops(&mut |azure| {
+                lines = azure.log_lines(&spec.plan).join("\n");
+                shown = azure.record(&spec.plan, &spec.task, now).unwrap_or_default().to_string();
+            });
+            Ok(log.iter().all(|part| lines.contains(part)) && record.is_none_or(|part| shown.contains(part)))
+        })?;
+        ensure!(all, "{log:?} and {record:?} are not in {lines}\n{shown}");
+        Ok(())
+    }
+
     /// The result of the event that Azure DevOps took.
     fn taken(&mut self, run: u32) -> Result<Option<String>> {
         let taken = self.events(run)?.into_iter().find(|event| event.accepted);
@@ -393,6 +419,8 @@ fn azure_route(route: AzureDevopsRoute) -> azure::Route {
     match route {
         AzureDevopsRoute::Events => azure::Route::Events,
         AzureDevopsRoute::LogCreate => azure::Route::LogCreate,
+        AzureDevopsRoute::LogAppend => azure::Route::LogAppend,
+        AzureDevopsRoute::Records => azure::Route::Records,
         AzureDevopsRoute::Build => azure::Route::Build,
         AzureDevopsRoute::All => azure::Route::All,
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use world::*;
 
-const COUNTERS: [&str; 12] = [
+const COUNTERS: [&str; 15] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -23,6 +23,9 @@ const COUNTERS: [&str; 12] = [
     "testrelay_testkube_faults",
     "testrelay_azure_faults",
     "testrelay_leader_falls",
+    "testrelay_logs_lost",
+    "testrelay_open_gates",
+    "testrelay_observed",
 ];
 
 #[test]
