@@ -19,15 +19,14 @@ impl World {
 
     /// Azure DevOps begins to wait for a check.
     pub fn begin(&mut self, pipeline: &Pipeline) {
-        let stage = Stage {
-            name: "Test".into(),
-            identifier: "test".into(),
-            attempt: 1,
-            start_time: Some(BUILD_BEGAN),
-        };
-        let build = Build::new(pipeline.project, pipeline.build).started_at(BUILD_BEGAN).stage(stage);
-        self.azure(|azure| azure.add_build(build));
+        self.azure(|azure| azure.add_build(build_of(pipeline)));
         self.wait_for(pipeline);
+    }
+
+    /// Somebody cancels a run, with all of its checks.
+    pub fn cancel_build(&mut self, pipeline: &Pipeline) {
+        let now = self.wall();
+        self.azure(|azure| azure.add_build(build_of(pipeline).status_at(now, "cancelling")));
     }
 
     /// The check waits once more, with another token, as when Azure DevOps evaluates it again.
@@ -57,4 +56,11 @@ impl World {
     pub fn note_delivery(&mut self, pipeline: &Pipeline) {
         self.process.state.borrow_mut().own.rules.delivery(&pipeline.spec(), &pipeline.tag);
     }
+}
+
+/// A run's build, in progress.
+fn build_of(pipeline: &Pipeline) -> Build {
+    let stage =
+        Stage { name: "Test".into(), identifier: "test".into(), attempt: 1, start_time: Some(BUILD_BEGAN) };
+    Build::new(pipeline.project, pipeline.build).started_at(BUILD_BEGAN).stage(stage)
 }

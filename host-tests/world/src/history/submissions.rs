@@ -143,17 +143,26 @@ impl History {
         self.world.violation("answers", text);
     }
 
-    /// The run is canceled, or deleted, while its check waits: nobody wants an event any more.
+    /// The run is cancelled or deleted, or Azure DevOps completes the check itself, while it waits: nobody wants an event any
+    /// more.
     pub(super) fn run_ends(&mut self) {
         let Some(index) = self.some_check(|check| !check.is_over && check.owed_since.is_some()) else {
             return;
         };
         let plan = self.checks[index].pipeline.spec().plan;
-        let (now, is_deleted) = (self.world.wall(), self.random.once_in(3));
+        let (now, how) = (self.world.wall(), self.random.below(4));
         self.checks[index].is_over = true;
-        self.world.azure(|azure| match is_deleted {
-            true => azure.delete_plan(&plan, now),
-            false => azure.end_plan(&plan, now, "canceled"),
+        if how == 0 {
+            let pipeline = self.checks[index].pipeline.clone();
+            for check in self.checks.iter_mut().filter(|check| check.pipeline.build == pipeline.build) {
+                check.is_over = true;
+            }
+            return self.world.cancel_build(&pipeline);
+        }
+        self.world.azure(|azure| match how {
+            1 => azure.delete_plan(&plan, now),
+            2 => azure.end_plan(&plan, now, "succeeded"),
+            _ => azure.end_plan(&plan, now, "canceled"),
         });
     }
 
