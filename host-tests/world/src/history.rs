@@ -282,6 +282,7 @@ impl History {
             stalled,
             // A bound that is told by a clock that was set may leave out anything, and what a stalled leader was answered may
             // be read when it leads no more.
+            clock_was_set: self.clock_was_set,
             lists_tell_all: !self.has_crowd && !self.clock_was_set && !stalled,
         };
         let judged = judge(&mut self.world, &self.checks, &end);

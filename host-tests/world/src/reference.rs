@@ -94,6 +94,8 @@ pub struct End {
     pub stalled: bool,
     /// Each list of executions that was read was whole, and told the module which of them count.
     pub lists_tell_all: bool,
+    /// Somebody set the wall clock.
+    pub clock_was_set: bool,
 }
 
 /// How often a rule was applied with its premise true.
@@ -317,6 +319,10 @@ fn may_fail(world: &World, check: &Delivered, at: i64, end: &End) -> bool {
     if check.kind == Kind::Rejected || check.since_stage || end.falls >= 2 || at >= check.deadline(first) {
         return true;
     }
+    // The time of its arrival, by a clock that was wrong, stands in for the start of a build that could not be read.
+    if end.clock_was_set && !build_was_read(world, check) {
+        return true;
+    }
     // Its result is not known, and nobody can find it out any more.
     if check.vanishes_at.is_some_and(|gone| at >= gone) {
         return true;
@@ -327,4 +333,15 @@ fn may_fail(world: &World, check: &Delivered, at: i64, end: &End) -> bool {
         at >= first + check.appear && newest
     };
     all.iter().any(|reading| bad_member(world, check, reading.at)) || absent()
+}
+
+/// Whether the module learned when the check's build began, at one of the tries after which it gives up.
+fn build_was_read(world: &World, check: &Delivered) -> bool {
+    const TRIES: usize = 8;
+    let path = format!("/builds/{}", check.pipeline.build);
+    world.azure(|azure| {
+        let mut tries =
+            azure.requests().iter().filter(|asked| asked.request.path().ends_with(&path)).take(TRIES);
+        tries.any(|asked| asked.status == Some(200))
+    })
 }
