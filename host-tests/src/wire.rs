@@ -2,8 +2,8 @@
 
 use crate::scene::now_ms;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,10 @@ struct Connections {
     open: BTreeMap<u64, [TcpStream; 2]>,
     /// When connections were cut, in Unix milliseconds.
     cut: BTreeMap<u64, i64>,
+    /// When connections ended, cut or not.
+    ended: BTreeMap<u64, i64>,
+    /// When bytes of the server's were forwarded, in Unix milliseconds.
+    answered: BTreeMap<u64, BTreeSet<i64>>,
 }
 
 impl Wire {
@@ -71,6 +75,7 @@ impl Wire {
         connections.silent.clear();
         for (number, ends) in &open {
             connections.cut.insert(*number, now);
+            connections.ended.insert(*number, now);
             ends.iter().for_each(close);
         }
         open.len()
@@ -86,6 +91,16 @@ impl Wire {
     /// ([`fakes::Request::connection`]): both count from 1 in the order in which connections were made.
     pub fn cut_at(&self, connection: u64) -> Option<i64> {
         self.shared.connections().cut.get(&connection).copied()
+    }
+
+    /// When a connection ended, cut or not, in Unix milliseconds; `None`: it has not.
+    pub fn ended_at(&self, connection: u64) -> Option<i64> {
+        self.shared.connections().ended.get(&connection).copied()
+    }
+
+    /// When the first bytes from the server were forwarded over a connection from a time on, in Unix milliseconds.
+    pub fn answered_from(&self, connection: u64, at: i64) -> Option<i64> {
+        self.shared.connections().answered.get(&connection)?.range(at..).next().copied()
     }
 }
 
@@ -136,18 +151,39 @@ fn connect(number: u64, client: TcpStream, server: TcpStream, shared: &Arc<Share
     server.set_nodelay(true)?;
     let (to_client, to_server) = (client.try_clone()?, server.try_clone()?);
     shared.connections().open.insert(number, [client.try_clone()?, server.try_clone()?]);
-    for (from, to) in [(client, to_server), (server, to_client)] {
+    for (from, to, answers) in [(client, to_server, false), (server, to_client, true)] {
         let shared = shared.clone();
         std::thread::spawn(move || {
-            let (mut reader, mut writer) = (&from, &to);
             // An error is an end like the other.
-            let _ = io::copy(&mut reader, &mut writer);
-            if let Some(ends) = shared.connections().open.remove(&number) {
+            let _ = copy(&from, &to, || {
+                if answers {
+                    shared.connections().answered.entry(number).or_default().insert(now_ms());
+                }
+            });
+            let mut connections = shared.connections();
+            connections.ended.entry(number).or_insert_with(now_ms);
+            if let Some(ends) = connections.open.remove(&number) {
                 ends.iter().for_each(close);
             }
         });
     }
     Ok(())
+}
+
+/// Forwards until the end, and says each time that it has.
+fn copy(mut from: &TcpStream, mut to: &TcpStream, forwarded: impl Fn()) -> io::Result<()> {
+    let mut bytes = [0; 16 * 1024];
+    loop {
+        match from.read(&mut bytes) {
+            Ok(0) => return Ok(()),
+            Ok(read) => {
+                to.write_all(bytes.get(..read).unwrap_or_default())?;
+                forwarded();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn close(end: &TcpStream) {
@@ -179,6 +215,10 @@ mod tests {
         let testkube = testkube.lock().unwrap();
         let numbers: Vec<u64> = testkube.requests().iter().map(|r| r.request.connection).collect();
         assert_eq!(numbers, [1, 2, 3]);
+        assert!(
+            (1..=3).all(|number| wire.answered_from(number, 0).is_some())
+                && wire.answered_from(4, 0).is_none()
+        );
     }
 
     #[test]
@@ -193,7 +233,8 @@ mod tests {
         assert_eq!(wire.cut(), 1);
         let error = format!("{:#}", connection.receive("GET").unwrap_err());
         assert!(error.contains("the connection ended before an answer came"), "{error}");
-        assert!(wire.cut_at(1).is_some() && wire.cut_at(2).is_none());
+        assert!(wire.cut_at(1).is_some() && wire.cut_at(2).is_none() && wire.ended_at(1) == wire.cut_at(1));
+        assert!(wire.answered_from(1, 0).is_none());
         assert_eq!(Request::get("/health").send(wire.address()).unwrap().status, 200);
     }
 

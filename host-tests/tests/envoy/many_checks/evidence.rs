@@ -3,44 +3,39 @@
 use super::storm::SLOW_EVENT;
 use fakes::{Event, Recorded};
 use host_tests::Wire;
-use std::fmt;
 
 /// Envoy's `--log-format` for this evidence: Unix time in seconds with milliseconds, thread, level, component, text.
 pub(crate) const LOG_FORMAT: &str = "[%E.%e][%t][%l][%n] %v";
 
-/// In milliseconds: how long before its arrival an event can have been sent on a busy machine, and how long after its
-/// answer is due it can still be on its way. What came later took no answer away.
-const BEFORE: i64 = 1_000;
-const AFTER: i64 = SLOW_EVENT.cast_signed() + 500;
+/// In milliseconds: how long before its arrival an event can have been sent, where every connection to Azure DevOps that
+/// Envoy may open waits for a slow answer, and for one more after it; and how long after it was forwarded its answer can
+/// still be unread. What came later took no answer away.
+const BEFORE: i64 = 2 * SLOW + 500;
+const UNREAD: i64 = 1_000;
+/// The earliest time after its event at which an answer comes.
+const SLOW: i64 = SLOW_EVENT.cast_signed();
 
-/// How an answer was lost, and so many milliseconds after its event.
+/// How an answer was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lost {
     /// Azure DevOps ended the connection instead of answering.
     Reset,
     /// The wire was cut.
-    Cut(i64),
+    Cut,
     /// The VM that had sent the event fell.
-    Fallen(i64),
+    Fallen,
+    /// The context that had sent the event ended with its configuration, leading to the last.
+    Ended,
 }
 
 impl Lost {
-    /// The reason without the time.
+    /// The reason.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Lost::Reset => "Azure DevOps closed the connection without an answer",
-            Lost::Cut(_) => "the connection was cut before the answer",
-            Lost::Fallen(_) => "the VM that waited for the answer fell",
-        }
-    }
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind())?;
-        match self {
-            Lost::Reset => Ok(()),
-            Lost::Cut(ms) | Lost::Fallen(ms) => write!(f, " ({ms} ms after the event)"),
+            Lost::Cut => "the connection was cut before the answer",
+            Lost::Fallen => "the VM that waited for the answer fell",
+            Lost::Ended => "the context that waited for the answer ended",
         }
     }
 }
@@ -52,18 +47,23 @@ struct Moment {
     thread: String,
 }
 
-/// Who led when, and whose VM fell when.
+/// Who led when, whose VM fell when, and which contexts led until they ended.
 #[derive(Debug)]
 pub(crate) struct Evidence {
     leads: Vec<Moment>,
     falls: Vec<Moment>,
+    ends: Vec<Moment>,
 }
 
 impl Evidence {
     /// Reads a log in [`LOG_FORMAT`].
     pub(crate) fn of(log: &str) -> Evidence {
         let falls = |text: &str| text.contains("Function: proxy_on_") && text.contains("failed");
-        Evidence { leads: moments(log, |text| text.ends_with(": leads")), falls: moments(log, falls) }
+        Evidence {
+            leads: moments(log, |text| text.ends_with(": leads")),
+            falls: moments(log, falls),
+            ends: moments(log, |text| text.contains(": gives up the lead;")),
+        }
     }
 
     /// The thread of the newest leader.
@@ -82,17 +82,34 @@ impl Evidence {
         if request.status.is_none() {
             return Some(Lost::Reset);
         }
-        let while_under_way = |at: i64| (-BEFORE..=AFTER).contains(&(at - event.at));
-        if let Some(at) = wire.cut_at(request.request.connection).filter(|at| while_under_way(*at)) {
-            return Some(Lost::Cut(at - event.at));
+        let connection = request.request.connection;
+        // A connection serves one request after another: what comes over it by then is this event's answer.
+        let answered = wire.answered_from(connection, event.at + SLOW - UNREAD / 2);
+        let no_longer = answered.into_iter().chain(wire.ended_at(connection)).min();
+        let while_under_way =
+            |at: i64| event.at - BEFORE <= at && no_longer.is_none_or(|until| at <= until + UNREAD);
+        if wire.cut_at(connection).is_some_and(while_under_way) {
+            return Some(Lost::Cut);
         }
         let led = |thread: &str| {
             let ends = self.leads.iter().skip(1).map(|next| next.at).chain([i64::MAX]);
             let mut terms = self.leads.iter().zip(ends).filter(|(lead, _)| lead.thread == thread);
             terms.any(|(lead, end)| lead.at <= event.at && event.at - BEFORE <= end)
         };
-        let fall = self.falls.iter().find(|fall| while_under_way(fall.at) && led(&fall.thread))?;
-        Some(Lost::Fallen(fall.at - event.at))
+        let some = |moments: &[Moment]| {
+            moments.iter().any(|moment| while_under_way(moment.at) && led(&moment.thread))
+        };
+        let fallen = some(&self.falls).then_some(Lost::Fallen);
+        fallen.or_else(|| some(&self.ends).then_some(Lost::Ended))
+    }
+
+    /// All that is known of the half minute around a time.
+    pub(crate) fn around(&self, at: i64) -> String {
+        let near = |moments: &[Moment]| -> Vec<Moment> {
+            moments.iter().filter(|moment| (moment.at - at).abs() <= 15_000).cloned().collect()
+        };
+        let (leads, falls, ends) = (near(&self.leads), near(&self.falls), near(&self.ends));
+        format!("leads {leads:?}, falls {falls:?}, ends {ends:?}")
     }
 }
 
@@ -116,7 +133,8 @@ mod tests {
         [11.500][8][critical][wasm] Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable\n\
         [12.000][8][info][wasm] wasm log testrelay testrelay testrelay: leads\n\
         [12.250][8][critical][wasm] Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable\n\
-        \tat a frame\n";
+        \tat a frame\n\
+        [16.000][8][info][wasm] wasm log testrelay testrelay testrelay: gives up the lead; pending checks: 3\n";
 
     fn event(at: i64) -> Event {
         Event {
@@ -135,15 +153,16 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_lost_by_a_fall_of_the_thread_that_led_and_of_no_other() {
+    fn an_answer_is_lost_with_the_context_that_led_and_with_no_other() {
         let evidence = Evidence::of(LOG);
         assert_eq!((evidence.leader(), evidence.falls(None), evidence.falls(Some("7"))), (Some("8"), 2, 0));
         let wire = Wire::to(([127, 0, 0, 1], 9).into()).unwrap();
         let lost = |at, status| evidence.lost(&event(at), &request(at, status), &wire);
-        assert_eq!(lost(12_100, Some(204)), Some(Lost::Fallen(-600)));
+        assert_eq!(lost(12_100, Some(204)), Some(Lost::Fallen));
         assert_eq!(lost(12_100, None), Some(Lost::Reset));
         // Thread 8 fell, but thread 7 led.
-        assert_eq!(lost(10_400, Some(204)), None);
-        assert_eq!(lost(15_400, Some(204)), None);
+        assert_eq!(lost(11_900, Some(204)), None);
+        assert_eq!(lost(15_900, Some(204)), Some(Lost::Ended));
+        assert_eq!(lost(20_000, Some(204)), None);
     }
 }

@@ -251,9 +251,13 @@ impl Storm {
         let mut reasons = Vec::new();
         for ((event, request), next) in events.iter().zip(&requests).zip(events.iter().skip(1)) {
             let lost = evidence.lost(event, request, &self.to_azure);
-            let lost = lost.with_context(|| format!("twice, for no reason: {event:?} {next:?}"))?;
-            let after = next.at - event.at;
-            println!("{}: the event came again after {after} ms: {lost}", check.run.tag);
+            let known = || {
+                let connection = request.request.connection;
+                let (ended, cut) = (self.to_azure.ended_at(connection), self.to_azure.cut_at(connection));
+                format!("ended {ended:?}, cut {cut:?}; {}", evidence.around(event.at))
+            };
+            let lost =
+                lost.with_context(|| format!("twice, for no reason: {event:?} {next:?} {}", known()))?;
             reasons.push(lost.kind());
         }
         Ok(reasons)
