@@ -73,6 +73,7 @@ unsafe extern "C" {
         headers_size: usize,
         grpc_status: i32,
     ) -> u32;
+    fn proxy_continue_stream(stream: u32) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
@@ -92,7 +93,10 @@ const BUFFER_REQUEST_BODY: u32 = 0;
 const BUFFER_CALL_RESPONSE_BODY: u32 = 4;
 const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
 
+const STREAM_REQUEST: u32 = 0;
+
 const MAP_REQUEST_HEADERS: u32 = 0;
+const MAP_RESPONSE_HEADERS: u32 = 2;
 const MAP_CALL_RESPONSE_HEADERS: u32 = 6;
 
 /// A name and a value, as bytes off the wire. Envoy gives names in lower case.
@@ -183,16 +187,23 @@ pub(crate) fn remove_request_header(name: &str) {
 
 /// Sets a header of the request to one value.
 pub(crate) fn set_request_header(name: &str, value: &str) {
-    let status = unsafe {
-        proxy_replace_header_map_value(
-            MAP_REQUEST_HEADERS,
-            name.as_ptr(),
-            name.len(),
-            value.as_ptr(),
-            value.len(),
-        )
-    };
-    report("proxy_replace_header_map_value", status);
+    set_header(MAP_REQUEST_HEADERS, name, value);
+}
+
+/// Lets a request go on that was held back; outside its own callbacks.
+pub(crate) fn continue_request() {
+    report("proxy_continue_stream", unsafe { proxy_continue_stream(STREAM_REQUEST) });
+}
+
+/// The status of the upstream's answer; 0 where there is none. Only in the callback of its headers.
+pub(crate) fn response_status() -> u16 {
+    let status = header(MAP_RESPONSE_HEADERS, ":status");
+    status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok()).unwrap_or_default()
+}
+
+/// Sets a header of the answer to one value.
+pub(crate) fn set_response_header(name: &str, value: &str) {
+    set_header(MAP_RESPONSE_HEADERS, name, value);
 }
 
 /// The request's body so far, at most `most` bytes of it.
@@ -383,6 +394,13 @@ fn report(function: &str, status: u32) {
     if status != OK {
         log::error!("{function} failed with status {status}");
     }
+}
+
+fn set_header(map: u32, name: &str, value: &str) {
+    let status = unsafe {
+        proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    };
+    report("proxy_replace_header_map_value", status);
 }
 
 fn header(map: u32, name: &str) -> Option<Vec<u8>> {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use testrelay::accept::{self, Counted};
+use testrelay::artifacts::Memory;
 use testrelay::call::{CallId, Fault, Outcome, Request};
 use testrelay::config::{Config, Passthrough};
 use testrelay::lead::STALE;
@@ -39,6 +40,8 @@ pub(crate) struct Plugin {
     pub(crate) metrics: Metrics,
     /// Streams that wait for the first piece of their body, and how many ticks they have seen.
     pub(crate) waiting: RefCell<BTreeMap<u32, u32>>,
+    /// What Testkube has said to requests by tag.
+    pub(crate) memory: RefCell<Memory>,
     has_served: Cell<bool>,
 }
 
@@ -170,6 +173,7 @@ impl RootContext for Root {
             prefix,
             metrics: Metrics::define(),
             waiting: RefCell::default(),
+            memory: RefCell::default(),
             has_served: Cell::new(false),
         }));
         self.lead = None;

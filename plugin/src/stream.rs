@@ -1,4 +1,4 @@
-//! An HTTP stream: takes checks, answers probes, lets artifact requests through.
+//! An HTTP stream: takes checks, answers probes, lets artifact requests through, those by tag when Testkube has said where to.
 
 use crate::host::{self, Header, SharedData};
 use crate::root::Plugin;
@@ -6,7 +6,9 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
 use testrelay::accept::{self, Admission, Counted};
+use testrelay::artifacts::{self, Forward, Step, Visit};
 use testrelay::auth::Allow;
+use testrelay::call::Outcome;
 use testrelay::health;
 use testrelay::listing;
 use testrelay::problem::Reply;
@@ -31,12 +33,17 @@ enum State {
         /// Whether a piece of the body has come: then this Envoy does hand bodies over.
         begun: bool,
     },
+    /// A request for artifacts by tag that waits for Testkube's answer to a call.
+    Visiting {
+        visit: Box<Visit>,
+        /// How much of the answer's body is worth having, in bytes.
+        most_body: usize,
+    },
+    /// A request by tag that has gone on to Testkube.
+    Forwarded(Forward),
     /// Answered.
     Answered,
 }
-
-/// What Testkube has no use for: the caller's credentials, the check's token, a browser's cookies.
-const NOT_FOR_TESTKUBE: [&str; 4] = ["authorization", "authtoken", "proxy-authorization", "cookie"];
 
 impl Stream {
     /// A stream of a root context that was configured with `plugin`.
@@ -87,23 +94,52 @@ impl Stream {
 
     /// Lets a request for an artifact go on to Testkube: its path untouched, its credentials taken off.
     fn artifact(&mut self, plugin: &Plugin) -> Action {
-        if let Some(refusal) =
-            accept::unauthorized(&plugin.config, &host::request_headers(), Allow::Artifacts)
-        {
+        let headers = host::request_headers();
+        if let Some(refusal) = accept::unauthorized(&plugin.config, &headers, Allow::Artifacts) {
             return self.answer(&refusal);
         }
         if cfg!(feature = "test-hooks") {
             return Action::Continue;
         }
-        for name in NOT_FOR_TESTKUBE {
-            if host::request_header(name).is_some() {
-                host::remove_request_header(name);
+        for_testkube(plugin, &headers);
+        Action::Continue
+    }
+
+    /// Begins to find out what a request for artifacts by tag means; `rest` is what follows `artifacts/` in its target.
+    fn tagged(&mut self, plugin: &Plugin, rest: &[u8]) -> Action {
+        let now = host::now();
+        let mut visit = match Visit::new(&plugin.config, now, &host::request_headers(), rest) {
+            Ok(visit) => Box::new(visit),
+            Err(refusal) => return self.answer(&refusal),
+        };
+        let step = visit.step(now, &mut plugin.memory.borrow_mut());
+        self.follow(plugin, visit, step)
+    }
+
+    /// Does what a visit needs next: the request waits for a call, is answered, or goes on.
+    fn follow(&mut self, plugin: &Plugin, mut visit: Box<Visit>, mut step: Step) -> Action {
+        loop {
+            match step {
+                Step::Reply(reply) => return self.answer(&reply),
+                Step::Forward(forward) => {
+                    for_testkube(plugin, &host::request_headers());
+                    host::set_request_header(":path", &forward.path);
+                    self.state = State::Forwarded(forward);
+                    return Action::Continue;
+                }
+                Step::Call(request) => match host::call(&request) {
+                    Ok(_token) => {
+                        self.state = State::Visiting { visit, most_body: request.most_body };
+                        return Action::Pause;
+                    }
+                    // No callback comes for it.
+                    Err(fault) => {
+                        let outcome = Outcome::Failed(fault);
+                        step = visit.answer(host::now(), &mut plugin.memory.borrow_mut(), &outcome);
+                    }
+                },
             }
         }
-        if let Some(token) = &plugin.config.testkube.token {
-            host::set_request_header("authorization", &format!("Bearer {}", token.reveal()));
-        }
-        Action::Continue
     }
 
     /// Lets a request of somebody else's go on as it is, but never with the token of a check.
@@ -115,7 +151,39 @@ impl Stream {
     }
 }
 
-impl Context for Stream {}
+impl Context for Stream {
+    fn on_http_call_response(
+        &mut self,
+        _token: u32,
+        num_headers: usize,
+        body_size: usize,
+        _num_trailers: usize,
+    ) {
+        let Some(plugin) = self.plugin.clone() else { return };
+        let (mut visit, most_body) = match std::mem::replace(&mut self.state, State::Answered) {
+            State::Visiting { visit, most_body } => (visit, most_body),
+            other => {
+                self.state = other;
+                return;
+            }
+        };
+        let outcome = host::call_outcome(num_headers, body_size, most_body);
+        let step = visit.answer(host::now(), &mut plugin.memory.borrow_mut(), &outcome);
+        if self.follow(&plugin, visit, step) == Action::Continue {
+            host::continue_request();
+        }
+    }
+}
+
+/// Takes off what Testkube must not or need not see, and puts its own token on.
+fn for_testkube(plugin: &Plugin, headers: &[Header]) {
+    for name in artifacts::to_take_off(headers) {
+        host::remove_request_header(&name);
+    }
+    if let Some(token) = &plugin.config.testkube.token {
+        host::set_request_header("authorization", &format!("Bearer {}", token.reveal()));
+    }
+}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
@@ -131,6 +199,7 @@ impl HttpContext for Stream {
             Route::Check => self.check(&plugin, end_of_stream),
             Route::Checks(id) => self.checks(&plugin, id.as_deref()),
             Route::Artifact => self.artifact(&plugin),
+            Route::Tagged(rest) => self.tagged(&plugin, &rest),
             Route::PassThrough => self.pass_through(),
             Route::Health => self.answer(&health::healthy()),
             Route::Ready => self.answer(&health::ready(&mut SharedData, &plugin.prefix, host::now())),
@@ -152,8 +221,8 @@ impl HttpContext for Stream {
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
         let Some(plugin) = self.plugin.clone() else { return Action::Continue };
         let (headers, begun) = match &mut self.state {
-            State::Open => return Action::Continue,
-            State::Answered => return Action::Pause,
+            State::Open | State::Forwarded(_) => return Action::Continue,
+            State::Answered | State::Visiting { .. } => return Action::Pause,
             State::Reading { headers, begun } => (std::mem::take(headers), *begun),
         };
         // A root context answers those that wait too long, and takes them off the list.
@@ -170,6 +239,15 @@ impl HttpContext for Stream {
             return Action::Pause;
         }
         self.accept(&plugin, &headers, Some(&host::request_body(body_size)))
+    }
+
+    fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
+        if let State::Forwarded(forward) = &self.state {
+            for (name, value) in forward.answer_headers(host::response_status()) {
+                host::set_response_header(name, &value);
+            }
+        }
+        Action::Continue
     }
 
     fn on_log(&mut self) {

@@ -3,6 +3,7 @@
 //! One program for all of them: each test has an Envoy of its own and mostly waits, so that many run side by side.
 //! `cargo xtask test` says how many.
 
+mod artifacts;
 mod bad_input;
 mod bounds;
 mod configuration;

@@ -20,6 +20,7 @@
 )]
 
 pub mod accept;
+pub mod artifacts;
 pub mod auth;
 pub mod azure;
 mod backoff;

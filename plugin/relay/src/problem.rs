@@ -39,10 +39,16 @@ impl Reply {
 
     /// A problem document with one entry for each field that is wrong.
     pub fn problem_with(status: u16, title: &str, detail: &str, errors: &[FieldError]) -> Reply {
+        let list = errors.iter().map(|e| json!({"field": e.field, "detail": e.detail})).collect();
+        let member = if errors.is_empty() { Value::Null } else { Value::Array(list) };
+        Reply::problem_with_member(status, title, detail, "errors", member)
+    }
+
+    /// A problem document with one more member, unless that is null.
+    pub fn problem_with_member(status: u16, title: &str, detail: &str, name: &str, member: Value) -> Reply {
         let mut body = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
-        if let (false, Some(members)) = (errors.is_empty(), body.as_object_mut()) {
-            let list = errors.iter().map(|e| json!({"field": e.field, "detail": e.detail})).collect();
-            members.insert("errors".into(), Value::Array(list));
+        if let (false, Some(members)) = (member.is_null(), body.as_object_mut()) {
+            members.insert(name.into(), member);
         }
         let mut reply = Reply::json(status, &body);
         reply.headers = vec![("content-type", "application/problem+json".into())];

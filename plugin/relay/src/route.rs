@@ -15,6 +15,8 @@ pub enum Route {
     Ready,
     /// One of Testkube's own artifact, archive or log paths: goes straight through for who may.
     Artifact,
+    /// `<base>/v1/artifacts/{tag}…`: the same by tag; with what follows `artifacts/`, the query included.
+    Tagged(Vec<u8>),
     /// Not Testrelay's: goes on untouched.
     PassThrough,
     /// A path that exists, with a method that it does not have; with what is allowed.
@@ -27,9 +29,14 @@ pub enum Route {
 
 /// What the request `method path` is. `path` is the request target with its query, as bytes off the wire.
 pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
+    let target = path;
     let (path, _query) = split_once(path, b'?');
     let reads = matches!(method, b"GET" | b"HEAD");
     if let Some(rest) = under(path, config.base_path.as_bytes()) {
+        let target = target.get(config.base_path.len()..).unwrap_or_default();
+        if let Some(rest) = tagged(target) {
+            return if reads { Route::Tagged(rest.to_vec()) } else { Route::WrongMethod("GET, HEAD") };
+        }
         let parts: Vec<&[u8]> = rest.split(|c| *c == b'/').filter(|part| !part.is_empty()).collect();
         return match (parts.as_slice(), method, reads) {
             ([b"v1", b"checks"], b"POST", _) => Route::Check,
@@ -66,6 +73,13 @@ fn is_artifact_path(prefix: &[u8], path: &[u8]) -> bool {
     let (id, what) = split_once(rest, b'/');
     let is_id = id.len() == 24 && id.iter().all(u8::is_ascii_hexdigit);
     is_id && (matches!(what, b"artifacts" | b"artifact-archive" | b"logs") || what.starts_with(b"artifacts/"))
+}
+
+/// What follows `/v1/artifacts/`, where something does. Its slashes may be part of a file's name.
+fn tagged(target: &[u8]) -> Option<&[u8]> {
+    let rest = target.strip_prefix(b"/")?;
+    let rest = rest.strip_prefix(b"/").unwrap_or(rest).strip_prefix(b"v1/artifacts/")?;
+    Some(rest).filter(|rest| !matches!(rest.first(), None | Some(b'/' | b'?')))
 }
 
 /// A check's id: 16 hexadecimal digits.

@@ -25,11 +25,11 @@ pub struct TagRule {
 }
 
 impl TagRule {
-    /// Reads `key=value`, or a value alone, which gets the configured key.
+    /// Reads `key=value`, or a value alone, which gets the configured key, whichever build it belongs to.
     ///
     /// # Errors
-    /// A sentence for the people at the pipeline.
-    pub fn read(&self, text: &str, build: Option<u64>) -> Result<Tag, String> {
+    /// What is wrong with it, without a full stop.
+    pub fn name(&self, text: &str) -> Result<Tag, String> {
         let (key, value) = text.split_once('=').unwrap_or((&self.key, text));
         if key != self.key {
             return Err(format!(
@@ -44,19 +44,28 @@ impl TagRule {
                 excerpt(value)
             ));
         }
+        Ok(Tag { key: key.into(), value: value.into() })
+    }
+
+    /// Reads the tag of a check, which may have to belong to its build.
+    ///
+    /// # Errors
+    /// A sentence for the people at the pipeline.
+    pub fn read(&self, text: &str, build: Option<u64>) -> Result<Tag, String> {
+        let tag = self.name(text)?;
         if self.bind_to_build {
             let Some(build) = build else {
                 return Err("no BuildId was sent, and this Testrelay binds tags to builds: add \"BuildId\": \"$(build.BuildId)\" to the check's headers".into());
             };
             let build_text = build.to_string();
-            if !value.split(['-', '_', '.']).any(|part| part == build_text) {
+            if !tag.value.split(['-', '_', '.']).any(|part| part == build_text) {
                 return Err(format!(
                     "the tag's value `{}` does not hold the BuildId {build} as one of its parts between `-`, `_` or `.`, so another run could have the same tag: use a value such as `shop-$(build.BuildId)`",
-                    excerpt(value)
+                    excerpt(&tag.value)
                 ));
             }
         }
-        Ok(Tag { key: key.into(), value: value.into() })
+        Ok(tag)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Testkube: what it is asked, and what its answers hold.
 
+mod artifacts;
 mod execution;
 mod query;
 mod steps;
 mod trouble;
 
+pub use artifacts::{Artifact, archive_path, artifact_path, artifacts, list_artifacts, logs_path};
 pub use execution::{Actor, Execution, Page, Status, page, single};
 pub use query::{MOST_QUERY, get_execution, list_executions, selector_cost};
 pub use steps::{FailedStep, Steps};

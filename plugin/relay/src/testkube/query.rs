@@ -43,7 +43,7 @@ fn selector_item(key: &str, value: &str) -> String {
     format!("{key}={value}")
 }
 
-fn get(testkube: &Testkube, path: String) -> Request {
+pub(super) fn get(testkube: &Testkube, path: String) -> Request {
     let mut headers =
         vec![("accept", "application/json".to_string()), ("user-agent", crate::USER_AGENT.into())];
     if let Some(token) = &testkube.token {

@@ -1,0 +1,66 @@
+//! Which of a request's headers do not go on to Testkube.
+
+use crate::accept::Headers;
+
+/// The caller's credentials, the check's token, a browser's cookies.
+const CREDENTIALS: [&[u8]; 4] = [b"authorization", b"authtoken", b"proxy-authorization", b"cookie"];
+
+/// Testkube's server refuses a request head of more than 4096 bytes (431). Beside these, the path of a file with a long name
+/// takes some 1,300 bytes, and a control plane's token and Envoy's own headers need room.
+const MOST: usize = 1_536;
+
+/// What still goes on when the rest is too much, if it is short.
+const USEFUL: [&[u8]; 6] =
+    [b"accept", b"accept-encoding", b"range", b"traceparent", b"user-agent", b"x-request-id"];
+const SHORT: usize = 256;
+
+/// What HTTP itself needs.
+const NEEDED: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
+
+/// The names of the headers to take off: credentials always, and where the head would be too long all that is of no use
+/// to Testkube.
+pub fn to_take_off(headers: &Headers) -> Vec<String> {
+    let is_pseudo = |name: &[u8]| name.starts_with(b":");
+    let size = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len() + ": \r\n".len();
+    let is_credential = |name: &[u8]| CREDENTIALS.contains(&name);
+    let others = headers.iter().filter(|(name, _)| !is_pseudo(name) && !is_credential(name));
+    let too_long = others.map(size).sum::<usize>() > MOST;
+    let goes = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        let is_useful = USEFUL.contains(&name.as_slice()) && value.len() <= SHORT;
+        is_pseudo(name) || !too_long || is_useful || NEEDED.contains(&name.as_slice())
+    };
+    let taken = headers.iter().filter(|header| is_credential(&header.0) || !goes(header));
+    taken.filter_map(|(name, _)| String::from_utf8(name.clone()).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(headers: &[(&str, &str)]) -> Vec<String> {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        to_take_off(&headers.iter().map(|(name, value)| (bytes(name), bytes(value))).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn credentials_never_go_on_and_a_short_head_goes_on_otherwise() {
+        let headers =
+            [(":path", "/x"), ("authorization", "Bearer x"), ("cookie", "a=b"), ("x-other", "stays")];
+        assert_eq!(taken(&headers), ["authorization", "cookie"]);
+    }
+
+    #[test]
+    fn of_a_head_that_testkube_would_refuse_only_what_is_needed_goes_on() {
+        let (long, path) = ("x".repeat(1_600), "/".repeat(1_300));
+        let headers = [
+            (":path", path.as_str()),
+            ("x-forwarded-client-cert", &long),
+            ("user-agent", &long),
+            ("accept", "*/*"),
+            ("x-request-id", "1"),
+        ];
+        assert_eq!(taken(&headers), ["x-forwarded-client-cert", "user-agent"]);
+        let headers = [(":path", path.as_str()), ("x-a", &long[..1_000]), ("authorization", &long)];
+        assert_eq!(taken(&headers), ["authorization"]);
+    }
+}

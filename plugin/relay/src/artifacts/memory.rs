@@ -1,0 +1,68 @@
+//! What the last visits have learned of Testkube: a pipeline that fetches file after file asks for each of them anew.
+
+use super::ask::{Ask, Scope};
+use crate::tag::Tag;
+use crate::testkube::{Artifact, Execution};
+use crate::time::{Mono, Now};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long an answer is as good as a new one. Only what has ended is remembered, and that changes with re-runs and
+/// deletions alone.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// How many answers of each kind are kept, and the longest list that is.
+const MOST: usize = 32;
+const LONGEST: usize = 2_000;
+
+/// The answers of one VM's visits. What is forgotten is asked for again.
+#[derive(Debug, Default)]
+pub struct Memory {
+    executions: VecDeque<Kept<(Tag, Scope), Execution>>,
+    artifacts: VecDeque<Kept<String, Artifact>>,
+}
+
+/// One answer, and what it is the answer to.
+#[derive(Debug)]
+struct Kept<K, T> {
+    at: Mono,
+    key: K,
+    list: Rc<Vec<T>>,
+}
+
+impl Memory {
+    pub(super) fn executions(&self, now: Now, ask: &Ask) -> Option<Rc<Vec<Execution>>> {
+        let fits = |(tag, scope): &(Tag, Scope)| *tag == ask.tag && *scope == ask.scope;
+        recall(&self.executions, now, fits)
+    }
+
+    pub(super) fn keep_executions(&mut self, now: Now, ask: &Ask, executions: &Rc<Vec<Execution>>) {
+        let all_ended = !executions.is_empty() && executions.iter().all(|execution| execution.ended);
+        if all_ended && executions.len() <= LONGEST {
+            keep(&mut self.executions, now, (ask.tag.clone(), ask.scope.clone()), executions);
+        }
+    }
+
+    pub(super) fn artifacts(&self, now: Now, id: &str) -> Option<Rc<Vec<Artifact>>> {
+        recall(&self.artifacts, now, |own| own == id)
+    }
+
+    pub(super) fn keep_artifacts(&mut self, now: Now, id: &str, artifacts: &Rc<Vec<Artifact>>) {
+        if artifacts.len() <= LONGEST {
+            keep(&mut self.artifacts, now, id.into(), artifacts);
+        }
+    }
+}
+
+fn recall<K, T>(all: &VecDeque<Kept<K, T>>, now: Now, fits: impl Fn(&K) -> bool) -> Option<Rc<Vec<T>>> {
+    let is_fresh = |at: Mono| now.mono.since(at) < FRESH;
+    all.iter().rev().find(|kept| is_fresh(kept.at) && fits(&kept.key)).map(|kept| kept.list.clone())
+}
+
+fn keep<K, T>(all: &mut VecDeque<Kept<K, T>>, now: Now, key: K, list: &Rc<Vec<T>>) {
+    if all.len() >= MOST {
+        all.pop_front();
+    }
+    all.push_back(Kept { at: now.mono, key, list: list.clone() });
+}
