@@ -13,6 +13,7 @@ mod faults_testkube;
 mod harness;
 mod main_job;
 mod many_checks;
+mod pipelines;
 mod readme;
 mod scenario_files;
 mod secrets;
