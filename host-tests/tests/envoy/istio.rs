@@ -1,0 +1,187 @@
+//! What Istio and Envoy Gateway make of the files in `envoy/`, played on a real Envoy: the same filter, in the form and by
+//! the way in which they send it.
+
+use anyhow::{Context, Result, ensure};
+use fakes::{Status, execution};
+use host_tests::client::Request;
+use host_tests::manifests::{Embedded, Form, documents, embedded};
+use host_tests::scene::{Pipeline, Scene, TAG_KEY, USER, now_ms};
+use host_tests::{BEARER, Envoy, PASSWORD, Setup, config, env, wait_until};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(60);
+const WASM_PLUGIN: &str = include_str!("../../../envoy/istio/wasmplugin.yaml");
+const ENVOY_FILTER: &str = include_str!("../../../envoy/istio/envoyfilter.yaml");
+const EXTENSION_POLICY: &str = include_str!("../../../envoy/gateway/policy.yaml");
+const SIDECAR: &str = include_str!("../../../envoy/kubernetes/sidecar/envoy.yaml");
+
+/// What the only plugin in a manifest is.
+pub(crate) fn only(manifest: &str) -> Result<Embedded> {
+    let found = embedded(&documents(manifest)?)?;
+    let [only] = found.try_into().ok().context("not one plugin")?;
+    Ok(only)
+}
+
+/// An Envoy between the fakes with what stands in a manifest.
+pub(crate) fn setup(scene: &Scene, embedded: &Embedded) -> Result<Setup> {
+    Ok(scene.wire(embedded.setup(&env::module()?)?).concurrency(2))
+}
+
+/// Accepts a check, decides it and hands out its artifact.
+fn the_main_job_is_done(scene: &Scene, envoy: &Envoy, n: u32) -> Result<()> {
+    let run = scene.pipeline(n);
+    let junit = b"<testsuite/>\n".to_vec();
+    let passed = execution("shop-e2e").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Passed);
+    let id = scene.execution(passed.artifact("results/junit.xml", junit.clone()));
+    let answer = run.check("shop-e2e").send(envoy.address())?;
+    ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
+    let decision = scene.decision(&run, SOON)?;
+    ensure!(decision.result() == "succeeded", "{}", decision.text());
+    let path = format!("/v1/test-workflow-executions/{id}/artifacts/results%252Fjunit.xml");
+    let artifact = Request::get(&path).bearer(BEARER).send(envoy.address())?;
+    ensure!((artifact.status, &artifact.body) == (200, &junit), "{} {}", artifact.status, artifact.text());
+    Ok(())
+}
+
+fn nothing_fell(envoy: &Envoy) -> Result<()> {
+    let log = envoy.log();
+    for trace in ["[critical]", "panicked", "failed with status", "VM failed"] {
+        ensure!(!log.contains(trace), "{trace:?} in the log: {log}");
+    }
+    Ok(())
+}
+
+/// The extension configuration in the file that Envoy watches, as Istio's agent hands it on by ECDS.
+struct Ecds {
+    folder: TempDir,
+}
+
+impl Ecds {
+    /// The name that istiod gives to it.
+    const NAME: &str = "extensions.istio.io/wasmplugin/testrelay.testrelay";
+
+    fn new() -> Result<Ecds> {
+        Ok(Ecds { folder: tempfile::tempdir()? })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("ecds.json")
+    }
+
+    /// Takes the filter out of the listener, which then waits for it.
+    fn send(&self, setup: Setup) -> Setup {
+        let file = self.file();
+        setup.edit(move |bootstrap| {
+            let manager = config::connection_manager(config::listener(bootstrap)?)?;
+            let filter = config::named(manager, "/http_filters", "envoy.filters.http.wasm")?;
+            let mut wasm = filter["typed_config"].clone();
+            // What istiod writes for the agent; an agent that leaves it there must do no harm.
+            wasm["config"]["vm_config"]["environment_variables"]["key_values"] =
+                json!({ "ISTIO_META_WASM_PLUGIN_RESOURCE_VERSION": "4711" });
+            write(&file, &wasm)?;
+            let source = json!({ "path_config_source": { "path": file }, "resource_api_version": "V3",
+                "initial_fetch_timeout": "0s" });
+            let types = ["wasm.v3.Wasm", "rbac.v3.RBAC"]
+                .map(|name| format!("type.googleapis.com/envoy.extensions.filters.http.{name}"));
+            *filter = json!({
+                "name": Ecds::NAME,
+                "config_discovery": { "config_source": source, "type_urls": types },
+            });
+            Ok(())
+        })
+    }
+
+    /// A change of the WasmPlugin: the same filter with another configuration.
+    fn change(&self, edit: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut discovery: Value = serde_json::from_slice(&std::fs::read(self.file())?)?;
+        let wasm = config::at(&mut discovery, "/resources/0/typed_config")?;
+        let text = config::at(wasm, "/config/configuration/value")?;
+        let mut plugin: Value = serde_json::from_str(text.as_str().unwrap_or_default())?;
+        edit(&mut plugin);
+        *text = json!(plugin.to_string());
+        write(&self.file(), &wasm.clone())
+    }
+}
+
+fn write(file: &Path, wasm: &Value) -> Result<()> {
+    let resource = json!({
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": Ecds::NAME,
+        "typed_config": wasm,
+    });
+    let new = file.with_extension("new");
+    std::fs::write(&new, json!({ "resources": [resource] }).to_string())?;
+    Ok(std::fs::rename(new, file)?)
+}
+
+#[test]
+fn a_wasm_plugin_that_arrives_by_ecds_does_the_main_job_and_keeps_checks_when_it_changes() -> Result<()> {
+    let scene = Scene::new()?;
+    let ecds = Ecds::new()?;
+    let envoy = Envoy::start(&ecds.send(setup(&scene, &only(WASM_PLUGIN)?)?))?;
+    the_main_job_is_done(&scene, &envoy, 1)?;
+    // Envoy names the plugin where it serves a request, not where it ticks.
+    assert!(envoy.log().contains("wasm log testrelay.testrelay testrelay: check "), "{}", envoy.log());
+    assert!(envoy.log().contains("wasm log testrelay: leads"), "{}", envoy.log());
+    nothing_fell(&envoy)?;
+
+    let waits: Pipeline = scene.pipeline(2);
+    assert_eq!(waits.check("shop-e2e").send(envoy.address())?.status, 200);
+    ecds.change(|plugin| plugin["tag"]["kye"] = json!("run"))?;
+    wait_until("a refusal", SOON, || envoy.log().contains("tag.kye: unknown field"))?;
+    the_main_job_is_done(&scene, &envoy, 3)?;
+    ecds.change(|plugin| {
+        plugin["tag"].as_object_mut().map(|tag| tag.remove("kye"));
+        plugin["base_path"] = json!("/gate");
+    })?;
+    wait_until("the new configuration", SOON, || {
+        Request::get("/gate/healthz").send(envoy.address()).is_ok_and(|answer| answer.status == 200)
+    })?;
+    scene.execution(execution("shop-e2e").tag(TAG_KEY, &waits.tag).at(now_ms(), Status::Passed));
+    assert_eq!(scene.decision(&waits, SOON)?.result(), "succeeded");
+    assert!(!envoy.log().contains("panicked"), "{}", envoy.log());
+    envoy.stop()
+}
+
+#[test]
+fn the_envoy_filter_reads_bodies_and_may_do_what_the_module_does() -> Result<()> {
+    let scene = Scene::new()?;
+    let envoy = Envoy::start(&setup(&scene, &only(ENVOY_FILTER)?)?)?;
+    the_main_job_is_done(&scene, &envoy, 1)?;
+    let run = scene.pipeline(2);
+    scene.execution(execution("shop-e2e").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Failed));
+    let check = Request::post("/testrelay/v1/checks").basic(USER, PASSWORD);
+    let answer = check.json(&run.fields("shop-e2e").json_body()?).send(envoy.address())?;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(scene.decision(&run, SOON)?.result(), "failed");
+    assert_eq!(envoy.stat("wasmcustom.testrelay_delivered_failed")?, 1);
+    nothing_fell(&envoy)?;
+    envoy.stop()
+}
+
+#[test]
+fn the_extension_policy_does_the_main_job() -> Result<()> {
+    let scene = Scene::new()?;
+    let envoy = Envoy::start(&setup(&scene, &only(EXTENSION_POLICY)?)?)?;
+    the_main_job_is_done(&scene, &envoy, 1)?;
+    nothing_fell(&envoy)?;
+    envoy.stop()
+}
+
+#[test]
+fn the_sidecar_does_the_main_job_and_hands_on_the_rest() -> Result<()> {
+    let scene = Scene::new()?;
+    let form = Form::Bootstrap(serde_saphyr::from_str(SIDECAR)?);
+    let envoy = Envoy::start(&setup(&scene, &Embedded { place: "sidecar".into(), form })?)?;
+    the_main_job_is_done(&scene, &envoy, 1)?;
+    let get = |path: &str| Request::get(path).send(envoy.address());
+    assert_eq!(get("/health")?.status, 200, "Testkube's own");
+    assert_eq!(get("/testrelay/nothing")?.status, 404);
+    assert_eq!(get("/testrelay/v1/checks")?.status, 401);
+    assert_eq!(Request::get("/testrelay/v1/checks").bearer(BEARER).send(envoy.address())?.status, 200);
+    nothing_fell(&envoy)?;
+    envoy.stop()
+}
