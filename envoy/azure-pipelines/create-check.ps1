@@ -28,7 +28,7 @@ function Invoke-Call([hashtable] $request) {
   } catch {
     Stop-Here $_.Exception.Message
   }
-  if ($answer -is [string]) { Stop-Here "Azure DevOps did not answer with JSON: the token is wrong or has ended" }
+  if ($answer -isnot [Management.Automation.PSCustomObject]) { Stop-Here "Azure DevOps did not answer with JSON: the token is wrong or has ended" }
   $answer
 }
 

@@ -31,7 +31,7 @@ function Invoke-Call([hashtable] $request) {
   } catch {
     Stop-Here $_.Exception.Message
   }
-  if ($answer -is [string]) { Stop-Here "Azure DevOps did not answer with JSON: the token is wrong or has ended" }
+  if ($answer -isnot [Management.Automation.PSCustomObject]) { Stop-Here "Azure DevOps did not answer with JSON: the token is wrong or has ended" }
   $answer
 }
 
@@ -91,7 +91,7 @@ foreach ($check in $answer.value) {
   }
   $parsed = $null
   try { $parsed = ConvertFrom-Json $text } catch { $parsed = $null }
-  if ($parsed -isnot [PSCustomObject]) {
+  if ($parsed -isnot [Management.Automation.PSCustomObject]) {
     Add-Mistake "${name}: the headers are not a JSON object. Paste check-headers.json."
     continue
   }

@@ -128,6 +128,17 @@ fn the_agentless_job_waits_in_the_builds_own_plan() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_headers_are_those_of_the_readme_with_the_stage_that_may_be_run_again() -> Result<()> {
+    const README: &str = include_str!("../../../../README.md");
+    let step = README.split("\n### 4. The check\n").nth(1).context("no step 4")?;
+    let block = step.split("\n```").find_map(|block| block.strip_prefix("json\n")).context("no headers")?;
+    let mut headers: Value = serde_json::from_str(block)?;
+    headers["Testrelay-Since-Stage"] = json!("Test");
+    assert_eq!(headers, json("check-headers.json")?);
+    Ok(())
+}
+
 /// What `check.tf` makes: the check, as the provider sends it, and the service connection.
 fn terraform() -> Result<(Value, Connection)> {
     let body: hcl::Body = hcl::parse(&text("check.tf")?)?;

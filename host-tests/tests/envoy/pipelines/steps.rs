@@ -106,9 +106,7 @@ impl Run {
 
     /// The job of a stage.
     fn job(&self, stage: &str) -> Result<&Value> {
-        let mut stages = members(&self.pipeline["stages"]);
-        let found = stages.find(|one| one["stage"] == stage).with_context(|| stage.to_owned())?;
-        Ok(&found["jobs"][0])
+        Ok(&named(&self.pipeline["stages"], "stage", stage)?["jobs"][0])
     }
 
     /// Runs the bash scripts of a stage's steps, in their order; the last that ran says how it went.
@@ -237,8 +235,6 @@ impl Run {
 
     /// The stage Report.
     fn report(&mut self) -> Result<Ended> {
-        let since = self.job("Report")?["variables"]["TESTS_SINCE"].as_str().context("no TESTS_SINCE")?;
-        assert!(since.contains("stageDependencies.Test.request_tests.outputs['bash.since']"), "{since}");
         self.agent.environment.insert("TESTS_SINCE".into(), self.since.clone());
         self.steps("Report")
     }
@@ -316,6 +312,51 @@ fn decoded(text: &str) -> Result<String> {
         bytes.extend(&part.as_bytes()[2..]);
     }
     Ok(String::from_utf8(bytes)?)
+}
+
+/// A job or a stage by its name.
+fn named<'a>(list: &'a Value, kind: &str, name: &str) -> Result<&'a Value> {
+    members(list).find(|one| one[kind] == name).with_context(|| format!("there is no {kind} {name}"))
+}
+
+#[test]
+fn the_results_are_published_whatever_was_decided_and_with_the_remembered_time() -> Result<()> {
+    let outputs = |from: &str| {
+        let output = |step| format!("{from}.outputs['{step}.since']");
+        format!("$[ coalesce({}, {}) ]", output("bash"), output("powershell"))
+    };
+    let whatever = |of: &str| {
+        json!(format!(
+            "and(not(canceled()), in(dependencies.{of}.result, 'Succeeded', 'SucceededWithIssues'))"
+        ))
+    };
+    let remember = yaml("steps/remember-start.yml")?;
+    let names: Vec<&Value> = members(&remember["steps"]).map(|step| &step["name"]).collect();
+    assert_eq!(names, ["bash", "powershell"]);
+
+    let pipeline = yaml("azure-pipelines.yml")?;
+    let report = named(&pipeline["stages"], "stage", "Report")?;
+    assert_eq!((&report["dependsOn"], &report["condition"]), (&json!(["Test", "Deploy"]), &whatever("Test")));
+    let job = named(&report["jobs"], "job", "publish_results")?;
+    assert_eq!(job["variables"]["TESTS_SINCE"], outputs("stageDependencies.Test.request_tests"));
+    let deploy = named(&pipeline["stages"], "stage", "Deploy")?;
+    assert_eq!(
+        (&deploy["dependsOn"], &deploy["jobs"][0]["environment"]),
+        (&json!("Test"), &json!("production"))
+    );
+
+    let agentless = yaml("agentless.yml")?;
+    assert_eq!(agentless["variables"], pipeline["variables"]);
+    assert_eq!(named(&agentless["stages"], "stage", "Deploy")?["dependsOn"], "Test");
+    let jobs = &named(&agentless["stages"], "stage", "Test")?["jobs"];
+    let steps = &named(jobs, "job", "request_tests")?["steps"];
+    assert_eq!(steps, &named(&pipeline["stages"], "stage", "Test")?["jobs"][0]["steps"]);
+    let publish = named(jobs, "job", "publish_results")?;
+    let depends = json!(["request_tests", "wait_for_tests"]);
+    assert_eq!((&publish["dependsOn"], &publish["condition"]), (&depends, &whatever("request_tests")));
+    assert_eq!(publish["variables"]["TESTS_SINCE"], outputs("dependencies.request_tests"));
+    assert_eq!(publish["steps"], job["steps"]);
+    Ok(())
 }
 
 #[test]

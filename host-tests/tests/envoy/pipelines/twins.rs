@@ -176,6 +176,32 @@ fn the_comparison_is_not_blind() -> Result<()> {
 }
 
 #[test]
+fn the_page_names_every_file_and_every_value() -> Result<()> {
+    let page = text("README.md")?;
+    let mut names = BTreeSet::new();
+    for folder in ["", "steps"] {
+        for entry in std::fs::read_dir(shipped(folder))? {
+            names.insert(entry?.file_name().to_string_lossy().into_owned());
+        }
+    }
+    for own in ["README.md", "publish-results.yml"] {
+        assert!(names.remove(own), "{own}");
+    }
+    for twins in twins()? {
+        names.extend(environment(&twins.bash).into_iter().map(str::to_owned));
+    }
+    // The scripts' usage and what they read themselves are no values of the page.
+    names.remove("SERVICE_CONNECTION");
+    for variable in members(&yaml("azure-pipelines.yml")?["variables"]) {
+        names.extend(variable["name"].as_str().map(str::to_owned));
+    }
+    for name in names {
+        assert!(page.contains(&name), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
 fn windows_powershell_can_read_its_scripts() -> Result<()> {
     let mut parser = tree_sitter::Parser::new();
     parser.set_language(&tree_sitter_powershell::LANGUAGE.into())?;
