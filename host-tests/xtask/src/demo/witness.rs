@@ -19,6 +19,8 @@ pub(super) struct Witness {
     azure_seen: usize,
     statuses: BTreeMap<String, String>,
     polls: usize,
+    /// From then on the executions are looked up for the pipeline's job.
+    is_over: bool,
 }
 
 /// Who recorded it.
@@ -33,12 +35,17 @@ impl Witness {
         let testkube_seen = scene.testkube().requests().len();
         let azure_seen = scene.azure().requests().len();
         let (run, tag) = (run.clone(), tag.to_owned());
-        Witness { run, tag, testkube_seen, azure_seen, statuses: BTreeMap::new(), polls: 0 }
+        Witness { run, tag, testkube_seen, azure_seen, statuses: BTreeMap::new(), polls: 0, is_over: false }
     }
 
     /// How many times Testkube was polled for this run.
     pub(super) fn polls(&self) -> usize {
         self.polls
+    }
+
+    /// The decision has come: nobody polls any more.
+    pub(super) fn is_over(&mut self) {
+        self.is_over = true;
     }
 
     /// Tells what is new.
@@ -92,7 +99,7 @@ impl Witness {
     fn asked_testkube(&mut self, scene: &Scene, asked: &Recorded) -> String {
         let path = asked.request.path();
         if proof::is_poll(asked) && came_by_envoy(asked) {
-            self.polls += 1;
+            self.polls += usize::from(!self.is_over);
             let found = scene.testkube().truth(TAG_KEY, &self.run.tag, asked.at);
             let tagged = format!("tagged {TAG_KEY}={}", self.run.tag);
             let answer = match (asked.status, statuses(&found)) {
@@ -101,6 +108,7 @@ impl Witness {
                 (status, _) => answered(status),
             };
             match self.polls {
+                _ if self.is_over => format!("which executions carry the tag? {answer}"),
                 1 => {
                     let query = proof::parameters(&asked.request).take(2);
                     let query: Vec<_> = query.map(|(name, value)| format!("{name}={value}")).collect();
