@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use testrelay::accept::{self, Counted};
-use testrelay::artifacts::Memory;
+use testrelay::artifacts::{self, Memory};
 use testrelay::call::{CallId, Fault, Outcome, Request};
 use testrelay::config::{Config, Passthrough};
 use testrelay::lead::STALE;
@@ -22,6 +22,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// `allow_on_headers_stop_iteration` is not, none ever comes. Ticks and not time: a thread that has stood still finds what
 /// has arrived meanwhile before so many of them.
 const BODY_TICKS: u32 = 3;
+
+/// How many ticks a request may wait for the answer to a call: longer than the call itself may take. Its callback may never
+/// come.
+const CALL_TICKS: u32 = 15;
 
 /// One root context.
 pub(crate) struct Root {
@@ -38,11 +42,39 @@ pub(crate) struct Plugin {
     /// What the instance's keys in shared data begin with.
     pub(crate) prefix: String,
     pub(crate) metrics: Metrics,
-    /// Streams that wait for the first piece of their body, and how many ticks they have seen.
-    pub(crate) waiting: RefCell<BTreeMap<u32, u32>>,
+    /// Streams that wait for something.
+    pub(crate) waiting: RefCell<BTreeMap<u32, Waiting>>,
     /// What Testkube has said to requests by tag.
     pub(crate) memory: RefCell<Memory>,
     has_served: Cell<bool>,
+}
+
+/// What a stream waits for, and how many ticks it has seen.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting {
+    what: Awaited,
+    ticks: u32,
+}
+
+/// Something that may never come.
+#[derive(Clone, Copy)]
+pub(crate) enum Awaited {
+    /// The first piece of the request's body.
+    Body,
+    /// The answer to a call.
+    Call,
+}
+
+impl Plugin {
+    /// A stream begins to wait.
+    pub(crate) fn waits(&self, context: u32, what: Awaited) {
+        self.waiting.borrow_mut().insert(context, Waiting { what, ticks: 0 });
+    }
+
+    /// A stream waits no longer. False: it did not, or it was answered for want of what it waited for.
+    pub(crate) fn waits_no_longer(&self, context: u32) -> bool {
+        self.waiting.borrow_mut().remove(&context).is_some()
+    }
 }
 
 impl Root {
@@ -71,22 +103,32 @@ impl Root {
         }
     }
 
-    /// Answers the streams whose body does not come.
+    /// Answers the streams that wait for what does not come.
     fn answer_waiting(&self, plugin: &Plugin) {
         let mut late = Vec::new();
-        plugin.waiting.borrow_mut().retain(|context, ticks| {
-            *ticks += 1;
-            if *ticks > BODY_TICKS {
-                late.push(*context);
+        plugin.waiting.borrow_mut().retain(|context, waiting| {
+            waiting.ticks += 1;
+            let most = match waiting.what {
+                Awaited::Body => BODY_TICKS,
+                Awaited::Call => CALL_TICKS,
+            };
+            if waiting.ticks > most {
+                late.push((*context, waiting.what));
             }
-            *ticks <= BODY_TICKS
+            waiting.ticks <= most
         });
-        for context in late {
-            log::warn!(
-                "no body came in {BODY_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
-            );
-            plugin.metrics.count_check(Counted::Refused);
-            host::reply_to(context, self.context_id, &accept::body_unread());
+        for (context, what) in late {
+            let reply = match what {
+                Awaited::Body => {
+                    log::warn!(
+                        "no body came in {BODY_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
+                    );
+                    plugin.metrics.count_check(Counted::Refused);
+                    accept::body_unread()
+                }
+                Awaited::Call => artifacts::lost(),
+            };
+            host::reply_to(context, self.context_id, &reply);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! An HTTP stream: takes checks, answers probes, lets artifact requests through, those by tag when Testkube has said where to.
 
 use crate::host::{self, Header, SharedData};
-use crate::root::Plugin;
+use crate::root::{Awaited, Plugin};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
@@ -69,7 +69,7 @@ impl Stream {
             }
             Admission::Ready => self.accept(plugin, &headers, None),
             Admission::AwaitBody => {
-                plugin.waiting.borrow_mut().insert(self.context_id, 0);
+                plugin.waits(self.context_id, Awaited::Body);
                 self.state = State::Reading { headers, begun: false };
                 Action::Pause
             }
@@ -129,6 +129,7 @@ impl Stream {
                 }
                 Step::Call(request) => match host::call(&request) {
                     Ok(_token) => {
+                        plugin.waits(self.context_id, Awaited::Call);
                         self.state = State::Visiting { visit, most_body: request.most_body };
                         return Action::Pause;
                     }
@@ -167,6 +168,10 @@ impl Context for Stream {
                 return;
             }
         };
+        // A root context answers those that wait too long.
+        if !self.forget() {
+            return;
+        }
         let outcome = host::call_outcome(num_headers, body_size, most_body);
         let step = visit.answer(host::now(), &mut plugin.memory.borrow_mut(), &outcome);
         if self.follow(&plugin, visit, step) == Action::Continue {
@@ -258,9 +263,7 @@ impl HttpContext for Stream {
 impl Stream {
     /// Takes this stream off the list of those that wait. False: it was not on it.
     fn forget(&self) -> bool {
-        self.plugin
-            .as_ref()
-            .is_some_and(|plugin| plugin.waiting.borrow_mut().remove(&self.context_id).is_some())
+        self.plugin.as_ref().is_some_and(|plugin| plugin.waits_no_longer(self.context_id))
     }
 }
 

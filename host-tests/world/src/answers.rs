@@ -7,7 +7,7 @@ use crate::rules::{Fate, fate_of};
 use crate::vm::{Callback, TrapAt};
 
 impl Process {
-    /// The callback of a call, if its root context still lives.
+    /// The callback of a call, if its context still lives.
     pub(crate) fn call_done(&self, number: u64) {
         let (call, poison) = {
             let mut state = self.state.borrow_mut();
@@ -20,8 +20,8 @@ impl Process {
             });
             (call, poison)
         };
-        let (vm, root, token) = (call.outgoing.vm, call.outgoing.root, call.outgoing.token);
-        let lives = self.with(vm, |host| host.root(root).is_some()) == Some(true);
+        let (vm, context, token) = (call.outgoing.vm, call.outgoing.context, call.outgoing.token);
+        let lives = self.with(vm, |host| host.contexts.contains_key(&context)) == Some(true);
         let fate = fate_of(call.answer.as_ref(), call.from_upstream);
         if call.is_silent() {
             self.state.borrow_mut().counts.add("call: silent");
@@ -55,7 +55,7 @@ impl Process {
         };
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let callback = Callback::CallResponse {
-            context: root,
+            context,
             token,
             headers: number(headers.len()),
             body: number(body.len()),

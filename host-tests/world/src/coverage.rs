@@ -19,6 +19,7 @@ pub(crate) const TOKEN_REFUSED: &str = "one of two tokens was refused";
 pub(crate) const EVENT_UNDER_WAY: &str = "something came while an event was under way";
 pub(crate) const CROWD: &str = "submission: more executions than a page";
 pub(crate) const ARTIFACTS: &str = "artifacts fetched, or visibly not";
+pub(crate) const ARTIFACTS_BY_TAG: &str = "artifacts fetched by tag, or visibly not";
 /// Counted by the host, after a trap that the history asked for.
 pub(crate) const TRAP_IN: &str = "trap in ";
 const CELL: &str = "cell: ";
@@ -27,7 +28,7 @@ const RULE: &str = "rule ";
 const IN_HISTORIES: &str = "histories with ";
 
 /// Every host function that the module calls once it is configured, the ones that matter most more than once.
-pub(crate) const HOST_CALLS: [&str; 15] = [
+pub(crate) const HOST_CALLS: [&str; 16] = [
     "clock_time_get",
     "random_get",
     "proxy_log",
@@ -38,6 +39,7 @@ pub(crate) const HOST_CALLS: [&str; 15] = [
     "proxy_http_call",
     "proxy_http_call",
     "proxy_send_local_response",
+    "proxy_continue_stream",
     "proxy_increment_metric",
     "proxy_get_header_map_pairs",
     "proxy_get_header_map_value",
@@ -201,7 +203,16 @@ impl Coverage {
                 gaps.push(format!("no VM was made to trap in {called}"));
             }
         }
-        for name in [FULL, CONFLICT, UNUSABLE_TOKEN, TOKEN_REFUSED, EVENT_UNDER_WAY, CROWD, ARTIFACTS] {
+        for name in [
+            FULL,
+            CONFLICT,
+            UNUSABLE_TOKEN,
+            TOKEN_REFUSED,
+            EVENT_UNDER_WAY,
+            CROWD,
+            ARTIFACTS,
+            ARTIFACTS_BY_TAG,
+        ] {
             if self.counts.of(name) <= least_in_a_cell {
                 gaps.push(format!("{name}: {}", self.counts.of(name)));
             }

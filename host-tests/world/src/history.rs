@@ -140,9 +140,9 @@ struct History {
     /// An earlier request whose connection is kept.
     connection: Option<u64>,
     /// Requests for artifacts that are under way, and what each must get.
-    artifacts: Vec<(u64, Vec<u8>)>,
+    artifacts: Vec<Fetch>,
     /// Executions with an artifact: id and bytes.
-    files: Vec<(String, Vec<u8>)>,
+    files: Vec<File>,
     /// Listeners with the plugin under test.
     listeners: Vec<String>,
     /// A listener with another instance of it in the same VMs.
@@ -166,6 +166,22 @@ struct Waiting {
     since: i64,
     /// A process that has been restarted since took it, or will.
     is_old: bool,
+}
+
+/// An artifact of an execution.
+#[derive(Clone)]
+struct File {
+    execution: String,
+    /// The tag's value.
+    tag: String,
+    bytes: Vec<u8>,
+}
+
+/// A request for an artifact that is under way, and what it must get.
+struct Fetch {
+    stream: u64,
+    bytes: Vec<u8>,
+    by_tag: bool,
 }
 
 impl History {

@@ -82,6 +82,8 @@ pub(crate) struct Outgoing {
     pub(crate) vm: VmId,
     pub(crate) thread: usize,
     pub(crate) root: u32,
+    /// The context that makes it: the root context, or one of its streams.
+    pub(crate) context: u32,
     /// The module's instance that the root context belongs to.
     pub(crate) instance: String,
     /// When the callback began that makes it.
@@ -91,6 +93,13 @@ pub(crate) struct Outgoing {
     pub(crate) request: Request,
     /// In microseconds; 0: none at all.
     pub(crate) timeout: u64,
+}
+
+impl Outgoing {
+    /// Whether a stream makes it, and not a root context in its ticks and answers.
+    pub(crate) fn is_of_a_stream(&self) -> bool {
+        self.context != self.root
+    }
 }
 
 /// What Envoy says to it at once.

@@ -125,10 +125,18 @@ impl Rules {
         }
     }
 
+    /// Whether a thread has stalled since a time, or still does.
+    pub(crate) fn has_stalled_since(&self, thread: usize, time: u64) -> bool {
+        self.stalled_until.get(&thread).is_some_and(|until| *until >= time)
+    }
+
     /// The module starts a call.
     pub(crate) fn call_starts(&mut self, now: u64, outgoing: &Outgoing) {
-        self.one_poller(now, outgoing);
-        self.proven_before_asked(now, outgoing);
+        // A stream asks for its own caller, who has shown a credential, and decides nothing.
+        if !outgoing.is_of_a_stream() {
+            self.one_poller(now, outgoing);
+            self.proven_before_asked(now, outgoing);
+        }
         if let Some(check) = event_of(&outgoing.request) {
             self.one_event(now, &check, outgoing);
         }
@@ -195,7 +203,9 @@ impl Rules {
             }
             send.being_read = false;
         }
-        self.note_reading(call);
+        if !call.outgoing.is_of_a_stream() {
+            self.note_reading(call);
+        }
     }
 
     /// The VM trapped while it read the outcome of a call.

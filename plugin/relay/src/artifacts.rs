@@ -369,5 +369,10 @@ fn not_read(fault: &Fault) -> Reply {
     Reply::problem(status, "Testkube could not be asked", &format!("Testkube could not be asked: {fault}."))
 }
 
+/// The answer to a request whose call is never answered.
+pub fn lost() -> Reply {
+    not_read(&Fault::NoAnswer)
+}
+
 #[cfg(test)]
 mod tests;

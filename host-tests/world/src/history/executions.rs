@@ -1,6 +1,6 @@
 //! Executions: which a check finds, when they begin and end, and in which order Testkube shows them.
 
-use super::History;
+use super::{File, History};
 use crate::coverage;
 use crate::deliveries::BUILD_BEGAN;
 use crate::reference::Delivered;
@@ -20,7 +20,7 @@ impl History {
                 (0..self.random.below(600)).map(|_| self.random.draw().to_le_bytes()[0]).collect();
             let execution = execution.artifact("junit.xml", bytes.clone());
             let id = self.world.testkube(|testkube| testkube.add(execution));
-            self.files.push((id.clone(), bytes));
+            self.files.push(File { execution: id.clone(), tag: pipeline.tag.clone(), bytes });
             ids.push((workflow, id));
         }
         if check.since_stage || self.random.once_in(6) {

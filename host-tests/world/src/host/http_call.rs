@@ -61,6 +61,7 @@ fn call(
         vm: host.vm,
         thread: host.thread,
         root,
+        context: host.effective,
         instance,
         callback_began: host.callback_began,
         token: next,

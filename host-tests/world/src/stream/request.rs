@@ -167,7 +167,9 @@ impl Process {
                 self.envoy_answers(number, 503, "");
             }
             (Some(_), true) => {
-                if !waits {
+                // Whose thread stood still has had no chance to give up what it waits for.
+                let stood_still = self.state.borrow().own.rules.has_stalled_since(thread, moved_at);
+                if !waits && !stood_still {
                     let text = format!("request {number} was complete and nobody answered it");
                     self.state.borrow_mut().violation("7", text);
                 }
