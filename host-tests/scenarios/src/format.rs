@@ -233,7 +233,7 @@ pub struct Send {
     /// `GET`.
     #[serde(default = "get")]
     pub method: String,
-    /// Path and query; `{execution}` is the id of the execution that was added first.
+    /// Path and query; `{execution}` is the id of the execution that was added first, `{tag}` the value of run 1's tag.
     pub target: String,
     /// Headers besides the credential.
     #[serde(default)]

@@ -1,8 +1,8 @@
 //! Tells a story to a host, step by step, and looks at what came of it.
 
 use crate::format::{
-    AzureDevopsFault, AzureDevopsRoute, By, Cluster, Count, Deliver, Expected, FieldsIn, Scenario, Step,
-    TestkubeFault, TestkubeRoute,
+    AzureDevopsFault, AzureDevopsRoute, By, Cluster, Count, Deliver, Expected, FieldsIn, Scenario, Send,
+    Step, TestkubeFault, TestkubeRoute,
 };
 use crate::host::{Answer, Host, Outgoing, Run};
 use crate::seen::Kinds;
@@ -73,6 +73,7 @@ impl Teller {
                 Ok(())
             }
             Step::Send(send) => {
+                let target = self.target(send)?;
                 let first = self.executions.first().map_or("", String::as_str);
                 let authorization = self.host.authorization(send.credential);
                 let given = send.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -80,7 +81,7 @@ impl Teller {
                     given.chain(authorization.iter().map(|value| ("authorization", value.as_str())));
                 let request = Outgoing {
                     method: send.method.clone(),
-                    target: send.target.replace("{execution}", first),
+                    target: target.replace("{execution}", first),
                     headers: headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect(),
                     body: Vec::new(),
                     connection: send.connection.clone(),
@@ -226,6 +227,14 @@ impl Teller {
             (None, Some(answer)) => self.answered(number, SOON, answer),
             _ => bail!("a delivery has either a name or an answer"),
         }
+    }
+
+    /// With the tag of the first run where `{tag}` stands.
+    fn target(&mut self, send: &Send) -> Result<String> {
+        Ok(match send.target.contains("{tag}") {
+            true => send.target.replace("{tag}", &self.run(1)?.tag),
+            false => send.target.clone(),
+        })
     }
 
     fn answered(&mut self, number: u64, within: u64, expected: &Expected) -> Result<()> {

@@ -193,8 +193,10 @@ impl Process {
             // The reply that Envoy or the module had under way becomes this one.
             None => return self.stream_falls_in_its_answer(number),
         }
-        self.with(vm, |host| host.stream(context).map(|stream| stream.response_headers = None));
-        self.stream(number, |stream| stream.begun = Some(begun));
+        let left =
+            self.with(vm, |host| host.stream(context).and_then(|stream| stream.response_headers.take()));
+        let headers = left.flatten().map_or(begun.headers.clone(), texts);
+        self.stream(number, |stream| stream.begun = Some(Answer { headers, ..begun }));
     }
 
     /// The VM fell over the answer's headers: the client gets a 503 in its place.
@@ -316,6 +318,13 @@ impl Process {
         }
         self.with(vm, |host| host.contexts.remove(&context));
     }
+}
+
+/// The headers as the module has left them, without the pseudo headers.
+fn texts(pairs: Pairs) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let all = pairs.iter().map(|(name, value)| (text(name), text(value)));
+    all.filter(|(name, _)| !name.starts_with(':')).collect()
 }
 
 /// How an upstream's reply arrives: the parts, and the pause before each in microseconds.
