@@ -23,9 +23,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// has arrived meanwhile before so many of them.
 const BODY_TICKS: u32 = 3;
 
-/// How many ticks a request may wait for the answer to a call: longer than the call itself may take. Its callback may never
-/// come.
-const CALL_TICKS: u32 = 15;
+/// How long a request may wait for the answer to a call, and so many ticks as well: longer than the call itself may take. Its
+/// callback may never come.
+const CALL_WAIT: Duration = Duration::from_secs(12);
+const CALL_TICKS: u32 = 3;
 
 /// One root context.
 pub(crate) struct Root {
@@ -49,10 +50,11 @@ pub(crate) struct Plugin {
     has_served: Cell<bool>,
 }
 
-/// What a stream waits for, and how many ticks it has seen.
+/// What a stream waits for, since when, and how many ticks it has seen.
 #[derive(Clone, Copy)]
 pub(crate) struct Waiting {
     what: Awaited,
+    since: Mono,
     ticks: u32,
 }
 
@@ -68,7 +70,7 @@ pub(crate) enum Awaited {
 impl Plugin {
     /// A stream begins to wait.
     pub(crate) fn waits(&self, context: u32, what: Awaited) {
-        self.waiting.borrow_mut().insert(context, Waiting { what, ticks: 0 });
+        self.waiting.borrow_mut().insert(context, Waiting { what, since: host::now().mono, ticks: 0 });
     }
 
     /// A stream waits no longer. False: it did not, or it was answered for want of what it waited for.
@@ -104,18 +106,18 @@ impl Root {
     }
 
     /// Answers the streams that wait for what does not come.
-    fn answer_waiting(&self, plugin: &Plugin) {
+    fn answer_waiting(&self, plugin: &Plugin, now: Now) {
         let mut late = Vec::new();
         plugin.waiting.borrow_mut().retain(|context, waiting| {
             waiting.ticks += 1;
-            let most = match waiting.what {
-                Awaited::Body => BODY_TICKS,
-                Awaited::Call => CALL_TICKS,
+            let is_late = match waiting.what {
+                Awaited::Body => waiting.ticks > BODY_TICKS,
+                Awaited::Call => waiting.ticks > CALL_TICKS && now.mono.since(waiting.since) > CALL_WAIT,
             };
-            if waiting.ticks > most {
+            if is_late {
                 late.push((*context, waiting.what));
             }
-            waiting.ticks <= most
+            !is_late
         });
         for (context, what) in late {
             let reply = match what {
@@ -226,7 +228,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         let Some(plugin) = self.plugin.clone() else { return };
         let now = host::now();
-        self.answer_waiting(&plugin);
+        self.answer_waiting(&plugin, now);
         let lead = self.lead.get_or_insert_with(|| {
             Lead::new(plugin.config.clone(), &plugin.prefix, host::random(), self.configured_at)
         });
