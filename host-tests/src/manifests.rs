@@ -149,7 +149,10 @@ fn wasm_plugin(document: &Value) -> Form {
         // No vm_id: all WasmPlugins of one proxy share their memory.
         around: json!({
             "name": format!("{namespace}.{name}"),
-            "failure_policy": document["spec"]["failStrategy"].as_str().unwrap_or("FAIL_CLOSED"),
+            "failure_policy": match document["spec"]["failStrategy"].as_str() {
+                None | Some("FAIL_CLOSE") => "FAIL_CLOSED",
+                Some(strategy) => strategy,
+            },
         }),
         configuration: document["spec"]["pluginConfig"].clone(),
         environment: texts(variables.filter(|v| v["valueFrom"] == "HOST").map(|variable| &variable["name"])),

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 const SOON: Duration = Duration::from_secs(60);
 const WASM_PLUGIN: &str = include_str!("../../../envoy/istio/wasmplugin.yaml");
 const ENVOY_FILTER: &str = include_str!("../../../envoy/istio/envoyfilter.yaml");
+const TIMEOUTS: &str = include_str!("../../../envoy/istio/timeouts.yaml");
 const EXTENSION_POLICY: &str = include_str!("../../../envoy/gateway/policy.yaml");
 const SIDECAR: &str = include_str!("../../../envoy/kubernetes/sidecar/envoy.yaml");
 
@@ -193,4 +194,26 @@ fn the_sidecar_does_the_main_job_and_hands_on_the_rest() -> Result<()> {
     assert_eq!(Request::get("/testrelay/v1/checks").bearer(BEARER).send(envoy.address())?.status, 200);
     nothing_fell(&envoy)?;
     envoy.stop()
+}
+
+/// The patches of `timeouts.yaml` on what they are for: they say what `envoy.yaml` says, in words that Envoy takes.
+#[test]
+fn the_timeouts_that_istio_gets_are_those_of_the_plain_form() -> Result<()> {
+    let manifest: Value = serde_saphyr::from_str(TIMEOUTS)?;
+    let patches = manifest["spec"]["configPatches"].as_array().context("no patches")?.clone();
+    assert_eq!(
+        patches.iter().map(|patch| &patch["applyTo"]).collect::<Vec<_>>(),
+        ["NETWORK_FILTER", "HTTP_ROUTE"]
+    );
+    let mut shipped = config::shipped()?;
+    let listener = config::listener(&mut shipped)?;
+    let mut expected =
+        vec![config::connection_manager(listener)?.clone(), config::route(listener, "artifacts")?.clone()];
+    for (patch, shipped) in patches.iter().zip(&mut expected) {
+        let value = patch.pointer("/patch/value").context("no value")?;
+        let before = shipped.clone();
+        config::merge(shipped, value.get("typed_config").unwrap_or(value));
+        assert_eq!(*shipped, before, "another value than in envoy.yaml");
+    }
+    Ok(())
 }
