@@ -63,6 +63,16 @@ unsafe extern "C" {
         value_size: usize,
         cas: u32,
     ) -> u32;
+    fn proxy_register_shared_queue(name: *const u8, name_size: usize, queue: *mut u32) -> u32;
+    fn proxy_resolve_shared_queue(
+        vm_id: *const u8,
+        vm_id_size: usize,
+        name: *const u8,
+        name_size: usize,
+        queue: *mut u32,
+    ) -> u32;
+    fn proxy_enqueue_shared_queue(queue: u32, item: *const u8, item_size: usize) -> u32;
+    fn proxy_dequeue_shared_queue(queue: u32, item: *mut *mut u8, item_size: *mut usize) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -322,10 +332,36 @@ impl Store for SharedData {
     }
 }
 
+/// Lets the effective root context be woken through the queue of this name, in place of whoever was before. A queue has no
+/// bound of its own: what nobody took is thrown away.
+pub(crate) fn listen(name: &str) {
+    let mut queue = 0;
+    let status = unsafe { proxy_register_shared_queue(name.as_ptr(), name.len(), &mut queue) };
+    report("proxy_register_shared_queue", status);
+    if status == OK {
+        empty(queue);
+    }
+}
+
+/// Takes everything out of a queue.
+pub(crate) fn empty(queue: u32) {
+    while unsafe { returned(|item, size| proxy_dequeue_shared_queue(queue, item, size)) }.is_ok() {}
+}
+
+/// Wakes whoever listens to the queue of this name, in this or another VM of the same vm_id, if there is one.
+pub(crate) fn wake(name: &str) {
+    let (mut queue, item) = (0, b"!");
+    let found = unsafe { proxy_resolve_shared_queue(null(), 0, name.as_ptr(), name.len(), &mut queue) };
+    if found == OK {
+        let status = unsafe { proxy_enqueue_shared_queue(queue, item.as_ptr(), item.len()) };
+        report("proxy_enqueue_shared_queue", status);
+    }
+}
+
 /// The module's counters, which Envoy shows as `wasmcustom.testrelay_…`.
 pub(crate) struct Metrics([Option<u32>; NAMES.len()]);
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -341,6 +377,7 @@ const NAMES: [&str; 15] = [
     "testrelay_logs_lost",
     "testrelay_open_gates",
     "testrelay_observed",
+    "testrelay_hints",
 ];
 
 impl Metrics {
@@ -363,6 +400,11 @@ impl Metrics {
             Counted::Repeated => 2,
             Counted::Refused => 3,
         });
+    }
+
+    /// Counts a hint that was taken.
+    pub(crate) fn count_hint(&self) {
+        self.add(15);
     }
 
     /// Counts what the leader did.

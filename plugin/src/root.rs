@@ -12,6 +12,7 @@ use testrelay::accept::{self, Counted};
 use testrelay::artifacts::{self, Memory};
 use testrelay::call::{CallId, Fault, Outcome, Request};
 use testrelay::config::{Config, Passthrough};
+use testrelay::hint;
 use testrelay::lead::STALE;
 use testrelay::time::{Mono, Now};
 use testrelay::{Lead, Output};
@@ -59,10 +60,12 @@ pub(crate) struct Waiting {
 }
 
 /// Something that may never come.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awaited {
-    /// The first piece of the request's body.
+    /// The first piece of a check's body.
     Body,
+    /// The first piece of a hint's body.
+    Hint,
     /// The answer to a call.
     Call,
 }
@@ -93,6 +96,7 @@ impl Root {
         while let Some(output) = queue.pop_front() {
             match output {
                 Output::Count(counter) => plugin.metrics.count(counter),
+                Output::Listen => host::listen(&plugin.queue()),
                 Output::Call(id, request) => match start(now, &request) {
                     Ok(token) => {
                         self.calls.insert(token, (id, request.most_body));
@@ -111,7 +115,7 @@ impl Root {
         plugin.waiting.borrow_mut().retain(|context, waiting| {
             waiting.ticks += 1;
             let is_late = match waiting.what {
-                Awaited::Body => waiting.ticks > BODY_TICKS,
+                Awaited::Body | Awaited::Hint => waiting.ticks > BODY_TICKS,
                 Awaited::Call => waiting.ticks > CALL_TICKS && now.mono.since(waiting.since) > CALL_WAIT,
             };
             if is_late {
@@ -120,18 +124,28 @@ impl Root {
             !is_late
         });
         for (context, what) in late {
+            if what != Awaited::Call {
+                log::warn!(
+                    "no body came in {BODY_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
+                );
+            }
             let reply = match what {
                 Awaited::Body => {
-                    log::warn!(
-                        "no body came in {BODY_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
-                    );
                     plugin.metrics.count_check(Counted::Refused);
                     accept::body_unread()
                 }
+                Awaited::Hint => hint::body_unread(),
                 Awaited::Call => artifacts::lost(),
             };
             host::reply_to(context, self.context_id, &reply);
         }
+    }
+}
+
+impl Plugin {
+    /// The queue through which hints wake the leader.
+    pub(crate) fn queue(&self) -> String {
+        format!("{}hints", self.prefix)
     }
 }
 
@@ -239,6 +253,14 @@ impl RootContext for Root {
         // The callback of a call that the core has given up may never come.
         self.calls.retain(|_, (id, _)| lead.waits_for(*id));
         self.perform(now, outputs);
+    }
+
+    /// Somebody has hinted. What is in the queue says nothing: the hints stand in shared data.
+    fn on_queue_ready(&mut self, queue: u32) {
+        host::empty(queue);
+        let now = host::now();
+        let outputs = self.lead.as_mut().map(|lead| lead.wake(now, &mut SharedData));
+        self.perform(now, outputs.unwrap_or_default());
     }
 
     fn get_type(&self) -> Option<ContextType> {

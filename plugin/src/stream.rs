@@ -10,6 +10,7 @@ use testrelay::artifacts::{self, Forward, Step, Visit};
 use testrelay::auth::Allow;
 use testrelay::call::Outcome;
 use testrelay::health;
+use testrelay::hint;
 use testrelay::listing;
 use testrelay::problem::Reply;
 use testrelay::request::MOST_BODY;
@@ -26,12 +27,14 @@ pub(crate) struct Stream {
 enum State {
     /// Its headers have not come, or it is none of ours.
     Open,
-    /// A check whose body is awaited or being read.
+    /// A check, or a hint, whose body is awaited or being read.
     Reading {
         /// Its headers.
         headers: Vec<Header>,
         /// Whether a piece of the body has come: then this Envoy does hand bodies over.
         begun: bool,
+        /// Whether it is a hint.
+        is_hint: bool,
     },
     /// A request for artifacts by tag that waits for Testkube's answer to a call.
     Visiting {
@@ -68,12 +71,32 @@ impl Stream {
                 self.answer(&reply)
             }
             Admission::Ready => self.accept(plugin, &headers, None),
-            Admission::AwaitBody => {
-                plugin.waits(self.context_id, Awaited::Body);
-                self.state = State::Reading { headers, begun: false };
-                Action::Pause
-            }
+            Admission::AwaitBody => self.read_body(plugin, headers, false),
         }
+    }
+
+    fn event(&mut self, plugin: &Plugin, end_of_stream: bool) -> Action {
+        let headers = host::request_headers();
+        match hint::admit(&plugin.config, &headers, !end_of_stream) {
+            Err(reply) => self.answer(&reply),
+            Ok(()) => self.read_body(plugin, headers, true),
+        }
+    }
+
+    fn take_hint(&mut self, plugin: &Plugin, headers: &[Header], body: &[u8]) -> Action {
+        let (reply, taken) =
+            hint::take(&plugin.config, &plugin.prefix, &mut SharedData, host::now(), headers, body);
+        if taken {
+            plugin.metrics.count_hint();
+            host::wake(&plugin.queue());
+        }
+        self.answer(&reply)
+    }
+
+    fn read_body(&mut self, plugin: &Plugin, headers: Vec<Header>, is_hint: bool) -> Action {
+        plugin.waits(self.context_id, if is_hint { Awaited::Hint } else { Awaited::Body });
+        self.state = State::Reading { headers, begun: false, is_hint };
+        Action::Pause
     }
 
     fn accept(&mut self, plugin: &Plugin, headers: &[Header], body: Option<&[u8]>) -> Action {
@@ -203,6 +226,7 @@ impl HttpContext for Stream {
         match route(&plugin.config, &method, &path) {
             Route::Check => self.check(&plugin, end_of_stream),
             Route::Checks(id) => self.checks(&plugin, id.as_deref()),
+            Route::Event => self.event(&plugin, end_of_stream),
             Route::Artifact => self.artifact(&plugin),
             Route::Tagged(rest) => self.tagged(&plugin, &rest),
             Route::PassThrough => self.pass_through(),
@@ -225,23 +249,29 @@ impl HttpContext for Stream {
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
         let Some(plugin) = self.plugin.clone() else { return Action::Continue };
-        let (headers, begun) = match &mut self.state {
+        let (headers, begun, is_hint) = match &mut self.state {
             State::Open | State::Forwarded(_) => return Action::Continue,
             State::Answered | State::Visiting { .. } => return Action::Pause,
-            State::Reading { headers, begun } => (std::mem::take(headers), *begun),
+            State::Reading { headers, begun, is_hint } => (std::mem::take(headers), *begun, *is_hint),
         };
         // A root context answers those that wait too long, and takes them off the list.
         if !self.forget() && !begun {
             self.state = State::Answered;
             return Action::Pause;
         }
-        if body_size > MOST_BODY {
+        if is_hint && body_size > hint::MOST_BODY {
+            return self.answer(&hint::too_large());
+        }
+        if !is_hint && body_size > MOST_BODY {
             plugin.metrics.count_check(Counted::Refused);
             return self.answer(&accept::too_large());
         }
         if !end_of_stream {
-            self.state = State::Reading { headers, begun: true };
+            self.state = State::Reading { headers, begun: true, is_hint };
             return Action::Pause;
+        }
+        if is_hint {
+            return self.take_hint(&plugin, &headers, &host::request_body(body_size));
         }
         self.accept(&plugin, &headers, Some(&host::request_body(body_size)))
     }

@@ -112,6 +112,16 @@ pub enum Step {
     },
     /// Somebody sends any other request.
     Send(Send),
+    /// Testkube's webhook says that an execution with a run's tag has ended.
+    Hint {
+        /// The run.
+        run: u32,
+        /// Whose credential it bears.
+        #[serde(default)]
+        credential: Credential,
+        /// The answer.
+        answer: Expected,
+    },
     /// A request that was not waited for is answered now, or soon.
     Answered {
         /// Its name.

@@ -11,6 +11,7 @@ mod crashes;
 mod faults_azure;
 mod faults_testkube;
 mod harness;
+mod hints;
 mod istio;
 mod main_job;
 mod many_checks;

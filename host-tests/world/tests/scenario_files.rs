@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use world::*;
 
-const COUNTERS: [&str; 15] = [
+const COUNTERS: [&str; 16] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -26,6 +26,7 @@ const COUNTERS: [&str; 15] = [
     "testrelay_logs_lost",
     "testrelay_open_gates",
     "testrelay_observed",
+    "testrelay_hints",
 ];
 
 #[test]

@@ -376,7 +376,7 @@ fn in_one(errors: &[FieldError]) -> String {
     errors.iter().map(|e| format!("{}: {}.", e.field, e.detail)).collect::<Vec<_>>().join(" ")
 }
 
-fn header<'a>(headers: &'a Headers, name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn header<'a>(headers: &'a Headers, name: &[u8]) -> Option<&'a [u8]> {
     headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice())
 }
 

@@ -60,6 +60,8 @@ pub enum Allow {
     Artifacts,
     /// `GET /v1/checks`: what is pending and what was decided lately.
     Status,
+    /// `POST /v1/events`: hints of Testkube's webhook.
+    Events,
 }
 
 /// Why a caller is turned away.

@@ -225,7 +225,12 @@ fn credential(mut fields: Fields<'_>, environment: &dyn Fn(&str) -> Option<Strin
     let next = fields.secret("secret_env_next", environment);
     let allow = fields.choices(
         "allow",
-        &[("checks", Allow::Checks), ("artifacts", Allow::Artifacts), ("status", Allow::Status)],
+        &[
+            ("checks", Allow::Checks),
+            ("artifacts", Allow::Artifacts),
+            ("status", Allow::Status),
+            ("events", Allow::Events),
+        ],
     );
     let projects = fields.texts("projects", "a list of Azure DevOps project ids, each a GUID", |text| {
         Guid::parse(text).is_some()
@@ -405,7 +410,7 @@ mod tests {
             (with(|v| v["azure_devops"] = json!([])), "azure_devops: is empty"),
             (
                 with(|v| v["credentials"][0]["allow"] = json!(["deploy"])),
-                "credentials[0].allow[0]: is \"deploy\"; allowed are \"checks\", \"artifacts\", \"status\"",
+                "credentials[0].allow[0]: is \"deploy\"; allowed are \"checks\", \"artifacts\", \"status\", \"events\"",
             ),
             (with(|v| v["credentials"][0]["kind"] = json!("bearer")), "credentials[0].username"),
             (with(|v| v["credentials"] = json!([])), "credentials: is empty"),

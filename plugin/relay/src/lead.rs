@@ -5,6 +5,7 @@
 
 mod azure_calls;
 mod deliver;
+mod hints;
 mod poll;
 mod prove;
 mod reason;
@@ -19,6 +20,7 @@ use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
 use crate::check::{CheckKey, DONE_STAYS, Done, Falls, Outcome, Pending, Phase, Record, State};
 use crate::config::Config;
+use crate::hint::Inbox;
 use crate::leader::{Candidate, Role};
 use crate::ledger::{Bucket, Change, Store, bucket_of};
 use crate::shares::Full;
@@ -57,6 +59,8 @@ pub struct Lead {
     full: Full,
     /// The check for which there was no room to tell it.
     tell_from: Option<CheckKey>,
+    /// Hints that have been seen.
+    hints: Inbox,
     calls: BTreeMap<CallId, InFlight>,
     last_call: u64,
     trouble: Trouble,
@@ -83,6 +87,7 @@ impl Lead {
             prefix: prefix.into(),
             full: Full::default(),
             tell_from: None,
+            hints: Inbox::new(prefix),
             calls: BTreeMap::new(),
             last_call: 0,
             trouble: Trouble::default(),
@@ -160,6 +165,8 @@ impl Lead {
         self.full = crate::shares::full(turn.store, &self.prefix);
         // Both halves, the second of them in this tick's turn to lead.
         self.refresh(turn);
+        self.hints = Inbox::new(&self.prefix);
+        turn.out.push(Output::Listen);
         log::info!("leads");
         if turn.now.mono < self.brake_until {
             let wait = crate::time::in_words(self.brake_until.since(turn.now.mono));
@@ -181,6 +188,7 @@ impl Lead {
         self.refresh(turn);
         self.give_up_silent_calls(turn);
         self.forget_done(turn);
+        self.hear(turn);
         let (mut count, mut is_due, mut tells) = (0, false, false);
         let turns = self.in_turn(usize::MAX, |pending, task| {
             count += 1;

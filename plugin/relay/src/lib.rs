@@ -31,6 +31,7 @@ pub mod expect;
 pub mod guid;
 mod hash;
 pub mod health;
+pub mod hint;
 pub mod lead;
 pub mod leader;
 pub mod ledger;

@@ -9,6 +9,8 @@ pub enum Route {
     Check,
     /// `GET <base>/v1/checks`, or of one check's id: what is pending and what was decided lately.
     Checks(Option<String>),
+    /// `POST <base>/v1/events`: a hint of Testkube's webhook.
+    Event,
     /// `GET <base>/healthz`: this VM runs.
     Health,
     /// `GET <base>/readyz`: and somebody leads.
@@ -46,6 +48,8 @@ pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
                 Route::Checks(Some(String::from_utf8_lossy(id).into_owned()))
             }
             ([b"v1", b"checks", id], ..) if is_check(id) => Route::WrongMethod("GET, HEAD"),
+            ([b"v1", b"events"], b"POST", _) => Route::Event,
+            ([b"v1", b"events"], ..) => Route::WrongMethod("POST"),
             ([b"healthz"], _, true) => Route::Health,
             ([b"readyz"], _, true) => Route::Ready,
             ([b"healthz" | b"readyz"], ..) => Route::WrongMethod("GET, HEAD"),
@@ -165,6 +169,8 @@ mod tests {
         assert_eq!(get("/testrelay/v1/checks/0123"), Route::Unknown);
         let delete = route(&config("artifacts"), b"DELETE", b"/testrelay/v1/checks");
         assert_eq!(delete, Route::WrongMethod("GET, HEAD, POST"));
+        assert_eq!(route(&config("artifacts"), b"POST", b"/testrelay/v1/events"), Route::Event);
+        assert_eq!(get("/testrelay/v1/events"), Route::WrongMethod("POST"));
         assert_eq!(get("/testrelay-x/v1/checks"), Route::Unknown);
         assert_eq!(get("/testrelay"), Route::Unknown);
         assert_eq!(get("/testrelay/healthz"), Route::Health);

@@ -110,6 +110,7 @@ impl Lead {
         let free = MOST_LISTS.saturating_sub(self.in_flight(|purpose| matches!(purpose, Purpose::List(_))));
         if free > 0 {
             for reading in self.due(turn.now, free) {
+                self.note_looks(turn.now.mono, &reading.checks);
                 self.read_page(turn, reading);
             }
         }
@@ -239,7 +240,11 @@ impl Lead {
     pub(super) fn schedule(&mut self, turn: &Turn<'_>, key: &CheckKey) {
         let Some(accepted) = self.find(key).map(|pending| pending.accepted.mono) else { return };
         let wait = self.random.jitter(interval(turn.now.mono.since(accepted)));
-        self.tasks.entry(*key).or_default().next = turn.now.mono.plus(wait);
+        let task = self.tasks.entry(*key).or_default();
+        task.next = turn.now.mono.plus(wait);
+        if task.hinted {
+            task.bring_forward(turn.now.mono);
+        }
     }
 }
 

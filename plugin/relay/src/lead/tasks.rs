@@ -33,6 +33,10 @@ pub(super) struct Task {
     pub(super) absent: Duration,
     /// Readings in a row in which an execution had vanished.
     pub(super) vanished: u32,
+    /// Testkube has hinted since the last look began.
+    pub(super) hinted: bool,
+    /// When the last look began that a hint had brought forward.
+    pub(super) hint_look: Mono,
     /// What its people have been told.
     pub(super) teller: Option<Box<Teller>>,
 }

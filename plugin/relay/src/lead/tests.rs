@@ -1,6 +1,7 @@
 //! The leader beside the state machines of both fakes, under a virtual clock: days pass in milliseconds.
 
 mod fairness;
+mod hints;
 mod told;
 mod world;
 

@@ -14,6 +14,8 @@ pub enum Output {
     Call(CallId, Request),
     /// Raise this counter by one.
     Count(Counter),
+    /// Let hints wake this context from now on: [`Lead::wake`].
+    Listen,
 }
 
 /// What is counted.

@@ -5,6 +5,7 @@ use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome, Request, Response};
 use crate::check::{self, State};
 use crate::config::Config;
+use crate::hint;
 use crate::lead::{Counter, Lead, Output};
 use crate::ledger::memory::Memory;
 use crate::ledger::{Bucket, Change};
@@ -39,6 +40,8 @@ pub(super) struct World {
     counts: Vec<Counter>,
     poison: Option<String>,
     generation: u64,
+    /// Whom hints wake.
+    listener: Option<usize>,
 }
 
 struct Context {
@@ -104,6 +107,7 @@ impl World {
             counts: Vec::new(),
             poison: None,
             generation: 0,
+            listener: None,
         };
         world.contexts(1);
         world
@@ -209,6 +213,23 @@ impl World {
         accept::accept(&config(self.generation), PREFIX, &mut self.store, self.now, &headers, None).0.status
     }
 
+    /// Testkube's webhook says that an execution of this run has changed. A wake-up may be lost.
+    pub(super) fn hint(&mut self, run: &Run, wakes: bool) {
+        let body = format!(r#"{{"testWorkflowExecution": {{"tags": {{"ado-run": "{}"}}}}}}"#, run.tag);
+        let config = config(self.generation);
+        let (reply, taken) = hint::take(&config, PREFIX, &mut self.store, self.now, &[], body.as_bytes());
+        assert_eq!(reply.status, 202);
+        if let (true, true, Some(i)) = (taken, wakes, self.listener) {
+            let outputs = self.contexts[i].lead.wake(self.now, &mut self.store);
+            self.perform(i, outputs);
+        }
+    }
+
+    /// How often Testkube was asked for the executions of a tag.
+    pub(super) fn lists(&self) -> usize {
+        self.testkube.requests().iter().filter(|r| r.request.target.contains("tagSelector=")).count()
+    }
+
     /// Lets time pass: ticks each second, answers when they arrive.
     pub(super) fn pass(&mut self, ms: i64) {
         let end = self.now.mono.plus(Duration::from_millis(u64::try_from(ms).unwrap()));
@@ -262,6 +283,7 @@ impl World {
         for output in outputs {
             match output {
                 Output::Count(counter) => self.counts.push(counter),
+                Output::Listen => self.listener = Some(i),
                 Output::Call(id, request) => {
                     let delay = 1 + self.random.draw() % 80;
                     let (wait, outcome) = self.send(&request);
