@@ -361,7 +361,7 @@ pub(crate) fn wake(name: &str) {
 /// The module's counters, which Envoy shows as `wasmcustom.testrelay_…`.
 pub(crate) struct Metrics([Option<u32>; NAMES.len()]);
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -378,6 +378,7 @@ const NAMES: [&str; 16] = [
     "testrelay_open_gates",
     "testrelay_observed",
     "testrelay_hints",
+    "testrelay_aborted",
 ];
 
 impl Metrics {
@@ -422,6 +423,7 @@ impl Metrics {
             Counter::LogLost => 12,
             Counter::OpenGate => 13,
             Counter::Observed => 14,
+            Counter::Aborted => 16,
         });
     }
 

@@ -247,10 +247,36 @@ impl AzureDevOps {
                     }
                 }
             }
+            Call::Build { project, id } if request.method == "PATCH" => {
+                self.cancel_build(now, project, id, request)
+            }
             Call::Build { project, id } => self.answer_build(project, id, |build| build.describe(now)),
             Call::Timeline { project, id } => self.answer_build(project, id, |build| build.timeline(now)),
             Call::Locations | Call::ResourceAreas => Response::new(405),
         }
+    }
+
+    /// `Builds - Update Build`: of all that can be changed only `status` is taken here, and of that only `cancelling`.
+    fn cancel_build(&mut self, now: i64, project: &str, id: &str, request: &Request) -> Response {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let is_json = request.value("content-type").is_some_and(|kind| kind.starts_with("application/json"));
+        if !is_json || body != serde_json::json!({"status": "cancelling"}) {
+            return answer::failure(400, "InvalidArgumentValueException", "Value cannot be changed.");
+        }
+        let found = id.parse().ok().and_then(|id: u64| {
+            let mut builds = self.builds.iter_mut();
+            builds.find(|build| build.id == id && build.project.eq_ignore_ascii_case(project))
+        });
+        if let Some(build) = found {
+            build.cancel(now);
+        }
+        self.answer_build(project, id, |build| build.describe(now))
+    }
+
+    /// Whether a build is being cancelled, or has been.
+    pub fn is_cancelled(&self, project: &str, id: u64, now: i64) -> bool {
+        self.build(project, &id.to_string())
+            .is_some_and(|build| build.describe(now)["status"] == "cancelling")
     }
 
     fn answer_build(&self, project: &str, id: &str, describe: impl FnOnce(&Build) -> Value) -> Response {
@@ -357,6 +383,7 @@ fn fault_route(call: &Call, method: &str) -> Route {
             PlanResource::Records { .. } => Route::Records,
             _ => Route::All,
         },
+        Call::Build { .. } if method == "PATCH" => Route::CancelBuild,
         Call::Build { .. } => Route::Build,
         Call::Timeline { .. } => Route::Timeline,
         Call::Locations | Call::ResourceAreas => Route::All,

@@ -158,6 +158,7 @@ impl Testkube {
             Some(Call::Get { .. }) => Route::Get,
             Some(Call::Artifacts(_) | Call::Artifact(..) | Call::Archive(_)) => Route::Artifact,
             Some(Call::Logs(_)) => Route::Log,
+            Some(Call::Abort(_)) => Route::Abort,
             Some(Call::Info | Call::Health) | None => Route::All,
         };
         let fault = self.faults.strike(now, |armed| *armed == route || *armed == Route::All);
@@ -167,7 +168,7 @@ impl Testkube {
         }
     }
 
-    fn answer(&self, now: i64, request: &Request) -> Response {
+    fn answer(&mut self, now: i64, request: &Request) -> Response {
         let call = Call::parse(request.path(), self.control_plane.as_ref());
         if call != Some(Call::Health) && !self.is_authorized(request) {
             return wire::problem(401, "unauthorized");
@@ -175,6 +176,10 @@ impl Testkube {
         let Some(call) = call else {
             return text(404, &format!("Cannot {} {}", request.method, request.path()));
         };
+        if let (Call::Abort(id), "POST") = (&call, request.method.as_str()) {
+            let id = (*id).to_owned();
+            return self.abort(now, &id);
+        }
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
             return text(405, "Method Not Allowed");
         }
@@ -218,6 +223,22 @@ impl Testkube {
                 self.find(now, None, id, |state| artifacts::download(state.execution, name))
             }
             Call::Archive(id) => self.find(now, None, id, |state| artifacts::archive(state.execution, query)),
+            Call::Abort(_) => text(405, "Method Not Allowed"),
+        }
+    }
+
+    /// `AbortTestWorkflowExecutionHandler`. An execution that runs ends as canceled (`agent_grpc_execution_updates.go`).
+    fn abort(&mut self, now: i64, id: &str) -> Response {
+        let Some(execution) = self.executions.iter_mut().find(|execution| execution.id == id) else {
+            return wire::problem(404, "test workflow execution not found");
+        };
+        match execution.state(now).map(|state| state.status.is_terminal()) {
+            None => wire::problem(404, "test workflow execution not found"),
+            Some(true) => wire::problem(400, "execution already finished"),
+            Some(false) => {
+                execution.abort(now);
+                Response::new(204)
+            }
         }
     }
 
@@ -269,6 +290,7 @@ enum Call<'a> {
     Artifacts(&'a str),
     Artifact(&'a str, &'a str),
     Archive(&'a str),
+    Abort(&'a str),
 }
 
 impl<'a> Call<'a> {
@@ -307,6 +329,7 @@ impl<'a> Call<'a> {
                 Some(Self::Artifact(id, name))
             }
             (["test-workflow-executions", _, "artifact-archive"], [_, id, _]) => Some(Self::Archive(id)),
+            (["test-workflow-executions", _, "abort"], [_, id, _]) => Some(Self::Abort(id)),
             _ => None,
         }
     }

@@ -22,7 +22,7 @@ fn credentials() -> Value {
 }
 
 /// What Testkube sends by the shipped resource.
-fn webhook(body: impl Into<Vec<u8>>) -> Result<Request> {
+fn webhook(body: impl AsRef<[u8]>) -> Result<Request> {
     let resource: Value = serde_saphyr::from_str(WEBHOOK)?;
     let spec = &resource["spec"];
     let path = spec["uri"].as_str().and_then(|uri| uri.split_once(":8080")).context("no port in the uri")?.1;
@@ -31,7 +31,7 @@ fn webhook(body: impl Into<Vec<u8>>) -> Result<Request> {
     let header = header.replace(r#"{{ index .Config "token" }}"#, BEARER);
     Ok(Request::post(path)
         .header("content-type", "application/json")
-        .header("authorization", &header)
+        .header("authorization", header)
         .body(body))
 }
 
@@ -43,7 +43,7 @@ fn event(run: &Pipeline) -> String {
     json!({ "id": "1", "type": "end-testworkflow-success", "testWorkflowExecution": execution }).to_string()
 }
 
-fn send(envoy: &Envoy, body: impl Into<Vec<u8>>) -> Result<Response> {
+fn send(envoy: &Envoy, body: impl AsRef<[u8]>) -> Result<Response> {
     webhook(body)?.send(envoy.address())
 }
 

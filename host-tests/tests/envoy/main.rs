@@ -13,6 +13,7 @@ mod faults_testkube;
 mod harness;
 mod hints;
 mod istio;
+mod limits;
 mod main_job;
 mod many_checks;
 mod pipelines;

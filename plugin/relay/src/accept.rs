@@ -244,10 +244,14 @@ fn deliver(
             Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::Again)
         }
         Some(State::Done(done)) if is_token_of(done) => Change::Keep(Delivered::Reported(done.clone())),
-        _ => match no_room {
+        other => match no_room {
             Some(share) => Change::Keep(Delivered::NoRoom(share)),
             None => {
-                let pending = Box::new(first_delivery(request, sender, ends, now));
+                let mut pending = Box::new(first_delivery(request, sender, ends, now));
+                pending.before = match other {
+                    Some(State::Done(done)) => done.reported(),
+                    _ => None,
+                };
                 Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::New)
             }
         },
@@ -270,6 +274,7 @@ fn first_delivery(request: &CheckRequest, sender: &Sender<'_>, ends: &TokenEnds,
         falls: Falls::default(),
         credential: sender.credential.into(),
         observe: sender.observe,
+        before: None,
         told: None,
         phase: Phase::Accepted,
     };

@@ -7,8 +7,8 @@ mod run;
 
 pub use answer::{Answer, classify};
 pub use call::{
-    Callback, HubName, LogId, RecordChange, append_log, build, build_start, change_record, complete_task,
-    create_log, read_records, stage_start, timeline,
+    Callback, HubName, LogId, RecordChange, append_log, build, build_start, cancel_build, change_record,
+    complete_task, create_log, read_records, stage_start, timeline,
 };
 pub use plan_url::{Entry, PlanUrl, TokenScheme, Webhook};
 pub use run::{OwnRecord, build_over, own_record};

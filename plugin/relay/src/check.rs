@@ -125,11 +125,23 @@ pub struct Pending {
     /// Whether its verdict is only told, and `succeeded` posted whatever it is. Never what a request says.
     #[serde(default)]
     pub observe: bool,
+    /// What was reported for it before, if Azure DevOps has sent it again after that.
+    #[serde(default)]
+    pub before: Option<Reported>,
     /// What its log says so far; `None`: nothing.
     #[serde(default)]
     pub told: Option<Told>,
     /// Where in its life it is.
     pub phase: Phase,
+}
+
+/// A decision that was reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// Which.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Wall,
 }
 
 /// What a check's log says so far, as far as the next context has to know it.
@@ -275,6 +287,8 @@ pub struct Decided {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
+    /// Cancel the build whose gate is open.
+    CancelBuild,
     /// Create the log.
     OpenLog,
     /// Append the log line.
@@ -354,14 +368,29 @@ pub struct Done {
     pub observe: bool,
 }
 
-impl Pending {
-    /// What is done when a decision is made.
-    pub fn decide(&mut self, outcome: Outcome, reason: String, at: Wall) {
-        let next = match self.log {
+impl Log {
+    /// What is delivered first of a decision.
+    pub fn first_delivery(self) -> Delivery {
+        match self {
             Log::Unopened => Delivery::OpenLog,
             Log::Open(_) => Delivery::Line,
             Log::Off => Delivery::Event,
-        };
+        }
+    }
+}
+
+impl Done {
+    /// What was reported, if anything was.
+    pub fn reported(&self) -> Option<Reported> {
+        let outcome = self.outcome.filter(|_| self.reported)?;
+        Some(Reported { outcome, at: self.at.wall })
+    }
+}
+
+impl Pending {
+    /// What is done when a decision is made.
+    pub fn decide(&mut self, outcome: Outcome, reason: String, at: Wall) {
+        let next = self.log.first_delivery();
         let reason = crate::text::clip(reason, 1_500);
         self.phase = Phase::Decided(Decided { outcome, reason, at, next });
     }
@@ -427,6 +456,7 @@ pub(crate) mod tests {
             falls: Falls::default(),
             credential: String::new(),
             observe: false,
+            before: None,
             told: None,
             phase: Phase::Accepted,
             callback,

@@ -93,6 +93,10 @@ pub struct Checks {
     pub rerun: Rerun,
     /// How many checks of one project may be pending.
     pub max_pending_per_project: u32,
+    /// Whether a build that did not wait for its check is cancelled.
+    pub cancels_open_gate: bool,
+    /// Whether executions that still run are aborted when their run is over, for credentials that may.
+    pub abort_on_cancel: bool,
 }
 
 /// The longest deadline a check may have: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn,
@@ -241,6 +245,7 @@ fn credential(mut fields: Fields<'_>, environment: &dyn Fn(&str) -> Option<Strin
         crate::tag::is_pattern,
     );
     let max_pending = fields.number("max_pending", 1..=8192).unwrap_or(256);
+    let abort_on_cancel = fields.flag("abort_on_cancel").unwrap_or(false);
     let observe = fields.choice("mode", &[("enforce", false), ("observe", true)]).unwrap_or(false);
     fields.finish();
     Some(Credential {
@@ -251,6 +256,7 @@ fn credential(mut fields: Fields<'_>, environment: &dyn Fn(&str) -> Option<Strin
         projects: projects.iter().filter_map(|text| Guid::parse(text)).collect(),
         tags,
         max_pending,
+        abort_on_cancel,
         observe,
     })
 }
@@ -281,6 +287,8 @@ fn checks(fields: Option<Fields<'_>>) -> Checks {
         settle: None,
         rerun: Rerun::Latest,
         max_pending_per_project: 256,
+        cancels_open_gate: false,
+        abort_on_cancel: false,
     };
     let Some(mut fields) = fields else { return checks };
     let second = Duration::from_secs(1);
@@ -305,6 +313,9 @@ fn checks(fields: Option<Fields<'_>>) -> Checks {
     checks.settle = (settle != Duration::MAX).then_some(settle);
     let reruns = [("latest", Rerun::Latest), ("all", Rerun::All), ("none", Rerun::None)];
     checks.rerun = fields.choice("rerun", &reruns).unwrap_or_default();
+    let open_gate = [("report", false), ("cancel_build", true)];
+    checks.cancels_open_gate = fields.choice("on_open_gate", &open_gate).unwrap_or(false);
+    checks.abort_on_cancel = fields.flag("abort_on_cancel").unwrap_or(false);
     fields.finish();
     checks
 }

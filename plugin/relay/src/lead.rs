@@ -3,9 +3,11 @@
 //! The ledger is the only truth. What is kept here are calls in flight and a cache that may be lost at any moment: another
 //! context then reads the ledger and goes on.
 
+mod aborts;
 mod azure_calls;
 mod deliver;
 mod hints;
+mod limits;
 mod poll;
 mod prove;
 mod reason;
@@ -18,7 +20,7 @@ mod watch;
 
 use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
-use crate::check::{CheckKey, DONE_STAYS, Done, Falls, Outcome, Pending, Phase, Record, State};
+use crate::check::{CheckKey, DONE_STAYS, Delivery, Done, Falls, Outcome, Pending, Phase, Record, State};
 use crate::config::Config;
 use crate::hint::Inbox;
 use crate::leader::{Candidate, Role};
@@ -26,6 +28,8 @@ use crate::ledger::{Bucket, Change, Store, bucket_of};
 use crate::shares::Full;
 use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
+use aborts::Abort;
+use deliver::decided_mut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -61,6 +65,8 @@ pub struct Lead {
     tell_from: Option<CheckKey>,
     /// Hints that have been seen.
     hints: Inbox,
+    /// Executions that are to be aborted.
+    aborts: Vec<Abort>,
     calls: BTreeMap<CallId, InFlight>,
     last_call: u64,
     trouble: Trouble,
@@ -88,6 +94,7 @@ impl Lead {
             full: Full::default(),
             tell_from: None,
             hints: Inbox::new(prefix),
+            aborts: Vec::new(),
             calls: BTreeMap::new(),
             last_call: 0,
             trouble: Trouble::default(),
@@ -166,6 +173,7 @@ impl Lead {
         // Both halves, the second of them in this tick's turn to lead.
         self.refresh(turn);
         self.hints = Inbox::new(&self.prefix);
+        self.aborts.clear();
         turn.out.push(Output::Listen);
         log::info!("leads");
         if turn.now.mono < self.brake_until {
@@ -211,21 +219,7 @@ impl Lead {
         if tells {
             self.tell_all(turn);
         }
-    }
-
-    /// Says which credentials and projects have as many pending checks as they may.
-    fn publish_full(&mut self, turn: &mut Turn<'_>) {
-        let full = Full::count(&self.config, self.pending().map(|(_, pending)| pending));
-        if full == self.full {
-            return;
-        }
-        match crate::shares::publish(turn.store, &self.prefix, &full) {
-            Ok(true) => self.full = full,
-            Ok(false) => {}
-            Err(status) => {
-                log::error!("shared data failed with status {}: limits are not published", status.0);
-            }
-        }
+        self.send_aborts(turn);
     }
 
     /// These of the pending checks, at most so many, and of those the ones that could have made their next step the longest,
@@ -314,7 +308,8 @@ impl Lead {
             Purpose::Azure(key, step) | Purpose::Tell(key, step) => {
                 self.azure_answered(turn, &key, step, outcome);
             }
-            Purpose::List(_) | Purpose::Confirm(_) | Purpose::Look(_) => {}
+            Purpose::Abort(abort) if self.leading => self.aborted(turn, abort, outcome),
+            Purpose::List(_) | Purpose::Confirm(_) | Purpose::Look(_) | Purpose::Abort(_) => {}
         }
         if self.leading && self.candidate.note_busy(turn.store, &[]).is_err() {
             log::error!("shared data failed: the note of an answer that was read stays");
@@ -426,9 +421,14 @@ impl Lead {
     /// Makes the decision. Only the first one counts.
     fn decide(&mut self, turn: &mut Turn<'_>, key: &CheckKey, outcome: Outcome, reason: String) {
         let at = turn.now.wall;
+        let cancels = outcome == Outcome::OpenGate && self.config.checks.cancels_open_gate;
         let made = self.change(turn, key, |pending| {
             let open = !matches!(pending.phase, Phase::Decided(_));
-            open.then(|| pending.decide(outcome, reason.clone(), at))
+            open.then(|| pending.decide(outcome, reason.clone(), at))?;
+            if cancels && pending.callback.build.is_some() {
+                decided_mut(pending)?.next = Delivery::CancelBuild;
+            }
+            Some(())
         });
         if made.is_some() {
             log::info!("check {}: {outcome}: {reason}", key.id());

@@ -99,6 +99,13 @@ impl Scene {
         self.executions.is_empty()
     }
 
+    /// The counted executions that have not ended: ids and names.
+    pub fn under_way(&self) -> Vec<(String, String)> {
+        let all = self.order.iter().filter_map(|id| Some((id, self.executions.get(id)?)));
+        let running = all.filter(|(_, shown)| !shown.ended);
+        running.map(|(id, shown)| (id.clone(), one_line(&shown.name, 80))).collect()
+    }
+
     /// What of the expectation is missing, as a list; empty if nothing is.
     pub fn missing(&self) -> String {
         crate::text::listed(self.missing.iter().cloned(), 10)

@@ -57,8 +57,7 @@ impl TagRule {
             let Some(build) = build else {
                 return Err("no BuildId was sent, and this Testrelay binds tags to builds: add \"BuildId\": \"$(build.BuildId)\" to the check's headers".into());
             };
-            let build_text = build.to_string();
-            if !tag.value.split(['-', '_', '.']).any(|part| part == build_text) {
+            if !tag.is_of(build) {
                 return Err(format!(
                     "the tag's value `{}` does not hold the BuildId {build} as one of its parts between `-`, `_` or `.`, so another run could have the same tag: use a value such as `shop-$(build.BuildId)`",
                     excerpt(&tag.value)
@@ -66,6 +65,14 @@ impl TagRule {
             }
         }
         Ok(tag)
+    }
+}
+
+impl Tag {
+    /// Whether its value holds the BuildId as one of its parts, so that it is of this build and no other.
+    pub fn is_of(&self, build: u64) -> bool {
+        let build = build.to_string();
+        self.value.split(['-', '_', '.']).any(|part| part == build)
     }
 }
 

@@ -52,6 +52,15 @@ impl Build {
         self
     }
 
+    /// Somebody cancels it, unless it is over.
+    pub(crate) fn cancel(&mut self, now: i64) {
+        let is_over = self.script.iter().any(|(at, status)| *at <= now && status == "completed");
+        if !is_over {
+            self.script.retain(|(at, _)| *at <= now);
+            self.script.push((now, "cancelling".into()));
+        }
+    }
+
     pub(crate) fn describe(&self, now: i64) -> Value {
         let current = self.script.iter().rev().find(|(at, _)| *at <= now);
         let status = current.map_or("inProgress", |(_, status)| status.as_str());

@@ -16,6 +16,8 @@ pub enum Route {
     Records,
     /// `GET …/build/builds/{id}`.
     Build,
+    /// `PATCH …/build/builds/{id}`.
+    CancelBuild,
     /// `GET …/build/builds/{id}/timeline`.
     Timeline,
     /// Everything, unknown paths included.

@@ -191,6 +191,13 @@ impl Execution {
         self
     }
 
+    /// Somebody aborts it: `stopping` for a second, then over.
+    pub(super) fn abort(&mut self, now: i64) {
+        self.script.retain(|transition| transition.at <= now);
+        self.script.push(Transition { at: now, status: Status::Stopping, finished: false });
+        self.script.push(Transition { at: now + 1_000, status: Status::Canceled, finished: true });
+    }
+
     /// From `at` on it is gone, with its artifacts and its log.
     pub fn deleted_at(mut self, at: i64) -> Self {
         self.deleted_at = Some(at);

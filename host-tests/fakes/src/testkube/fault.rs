@@ -14,6 +14,8 @@ pub enum Route {
     Artifact,
     /// `GET …/{id}/logs`.
     Log,
+    /// `POST …/{id}/abort`.
+    Abort,
     /// Everything, `/v1/info`, `/health` and unknown paths included.
     All,
 }

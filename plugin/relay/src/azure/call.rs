@@ -162,6 +162,13 @@ pub fn build(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> 
     get(entry, token, format!("{}/_apis/build/builds/{build}?api-version=6.0", project(entry, callback)))
 }
 
+/// Cancels a build, as its page's button does.
+pub fn cancel_build(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> Request {
+    let path = format!("{}/_apis/build/builds/{build}?api-version=6.0", project(entry, callback));
+    let body = json!({"status": "cancelling"}).to_string();
+    Request { method: "PATCH", ..post(entry, token, path, JSON, body) }
+}
+
 /// Reads a build's timeline, for the start of a stage.
 pub fn timeline(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> Request {
     get(

@@ -19,6 +19,8 @@ pub(super) enum Step {
     ReadTimeline,
     /// Read the build for its start.
     ReadBuild,
+    /// Cancel the build whose gate is open.
+    CancelBuild,
     /// Create the log for a decision.
     OpenLog,
     /// Append the decision's line.
@@ -49,6 +51,7 @@ impl fmt::Display for Step {
             Step::Prove => "the check's log, which proves its token",
             Step::ReadTimeline => "the request for the build's timeline",
             Step::ReadBuild => "the request for the build",
+            Step::CancelBuild => "the cancellation of the build",
             Step::OpenLog => "the check's log",
             Step::Line => "the log line",
             Step::Link => "the link to the log",
@@ -130,6 +133,7 @@ impl Lead {
             Step::Prove => self.proved(turn, key, &answer, outcome),
             Step::ReadTimeline => self.timeline_read(turn, key, &answer, outcome),
             Step::ReadBuild => self.build_read(turn, key, &answer, outcome),
+            Step::CancelBuild => self.build_cancelled(turn, key, &answer),
             Step::OpenLog => self.log_opened(turn, key, &answer, outcome),
             Step::Line | Step::Link => self.told(turn, key, step, &answer),
             Step::Event { send, delivery } => self.event_answered(turn, key, send, delivery, &answer),

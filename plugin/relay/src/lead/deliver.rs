@@ -3,7 +3,7 @@
 //! Line and link are best effort, three tries each. The event is owed: it is sent until Azure DevOps took it, or says that
 //! the run is over, or the token has ended.
 
-use super::azure_calls::{LONGEST_RETRY, Step, claim_time};
+use super::azure_calls::{LONGEST_RETRY, Step, claim_time, in_words_of};
 use super::prove::log_of;
 use super::teller::Teller;
 use super::{Lead, Turn};
@@ -36,6 +36,12 @@ impl Lead {
             return;
         }
         match (decided.next, pending.log, callback.timeline) {
+            (Delivery::CancelBuild, ..) => {
+                let build = callback.build.unwrap_or_default();
+                let request =
+                    |entry: &Entry, token: &Secret| azure::cancel_build(entry, callback, token, build);
+                self.call_azure(turn, key, pending, Step::CancelBuild, request);
+            }
             (Delivery::OpenLog, Log::Unopened, _) => {
                 let request = |entry: &Entry, token: &Secret| azure::create_log(entry, callback, token);
                 self.call_azure(turn, key, pending, Step::OpenLog, request);
@@ -43,8 +49,7 @@ impl Lead {
             (Delivery::OpenLog, ..) => self.advance(turn, key, Delivery::OpenLog),
             (Delivery::Line, Log::Open(log), _) => {
                 let dashboard = self.config.testkube.dashboard.as_ref();
-                let lines =
-                    told.unwrap_or(&Teller::default()).last_lines(decided, pending.observe, dashboard);
+                let lines = told.unwrap_or(&Teller::default()).last_lines(decided, pending, dashboard);
                 let request = |entry: &Entry, token: &Secret| {
                     azure::append_log(entry, callback, token, log, lines.clone())
                 };
@@ -62,6 +67,35 @@ impl Lead {
             (Delivery::Event, ..) if decided.outcome.is_silent() => self.finish(turn, key, false),
             (Delivery::Event, ..) => self.send_event(turn, key, pending, decided.outcome),
         }
+    }
+
+    /// The build whose gate is open was cancelled, or cannot be: the log says which.
+    pub(super) fn build_cancelled(&mut self, turn: &mut Turn<'_>, key: &CheckKey, answer: &Answer) {
+        if let Answer::Later(_, after) = answer
+            && self.retry(turn, key, after.map(|after| after.min(LONGEST_BEST_EFFORT)), LONGEST_BEST_EFFORT)
+                < BEST_EFFORT_TRIES
+        {
+            return;
+        }
+        let Some(build) = self.find(key).and_then(|pending| pending.callback.build) else { return };
+        let note = match answer {
+            Answer::Taken => format!(" Build {build} is being cancelled (checks.on_open_gate)."),
+            Answer::Forbidden | Answer::TokenRefused => format!(
+                " Build {build} could not be cancelled ({}): the build service's identity needs the permission `Stop builds`.",
+                in_words_of(answer)
+            ),
+            _ => format!(" Build {build} could not be cancelled ({}).", in_words_of(answer)),
+        };
+        log::warn!("check {}: the gate is open.{note}", key.id());
+        self.change(turn, key, |pending| {
+            let first = pending.log.first_delivery();
+            let decided = decided_mut(pending).filter(|decided| decided.next == Delivery::CancelBuild)?;
+            decided.next = first;
+            decided.reason.push_str(&note);
+            Some(())
+        });
+        self.restart(key);
+        self.step(turn, key);
     }
 
     pub(super) fn log_opened(
@@ -234,7 +268,8 @@ impl Lead {
     }
 }
 
-fn decided_mut(pending: &mut Pending) -> Option<&mut Decided> {
+/// Its decision, if it is made.
+pub(super) fn decided_mut(pending: &mut Pending) -> Option<&mut Decided> {
     match &mut pending.phase {
         Phase::Decided(decided) => Some(decided),
         _ => None,

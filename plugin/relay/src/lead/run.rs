@@ -24,6 +24,8 @@ pub(super) struct RunWatch {
     is_builds_turn: bool,
     is_record_unreadable: bool,
     is_build_unreadable: bool,
+    /// Why the check is over by its own record, while the build is asked whether the run is.
+    record_over: Option<String>,
 }
 
 /// A look at the run.
@@ -62,6 +64,20 @@ impl RunWatch {
     fn was_read(&mut self, look: Look, now: Mono) {
         self.next = now.plus(EACH);
         self.is_builds_turn = matches!(look, Look::Record(_));
+    }
+
+    /// The check is over by its own record: the build is looked at next, at once. False: it cannot be.
+    fn asks_build(&mut self, reason: &str, callback: &Callback) -> bool {
+        let asks = callback.build.is_some() && !self.is_build_unreadable;
+        if asks {
+            (self.record_over, self.is_builds_turn, self.next) = (Some(reason.into()), true, Mono(0));
+        }
+        asks
+    }
+
+    /// Why the check is over by its own record, if that waited for a look at the build.
+    pub(super) fn take_record_over(&mut self) -> Option<String> {
+        self.record_over.take()
     }
 
     /// This token may not look there, or nothing is to be seen there.
@@ -103,11 +119,30 @@ impl Lead {
             (Look::Build(build), Some(body)) => build_seen(body, pending, build),
         };
         let is_same = pending.delivery == delivery;
+        let (callback, may_abort) = (pending.callback.clone(), self.may_abort(pending));
         let Some(teller) = self.teller(key) else { return };
         match seen {
-            Seen::Over(outcome, reason) if is_same => self.decide(turn, key, outcome, reason),
+            Seen::Over(Outcome::Over, reason) if is_same && may_abort => match look {
+                // Whether the run is over, or this check alone, only the build says.
+                Look::Record(_) if teller.run.asks_build(&reason, &callback) => return,
+                Look::Record(_) => return self.decide(turn, key, Outcome::Over, reason),
+                Look::Build(_) => {
+                    let aborts = self.abort_executions(turn, key);
+                    return self.decide(turn, key, Outcome::Over, format!("{reason}{aborts}"));
+                }
+            },
+            Seen::Over(outcome, reason) if is_same => return self.decide(turn, key, outcome, reason),
             Seen::Over(..) | Seen::GoesOn => teller.run.was_read(look, turn.now.mono),
             Seen::Nothing => teller.run.is_unreadable(look),
+        }
+        self.end_by_record(turn, key);
+    }
+
+    /// The build has not said that the run is over: then it is the check alone that is.
+    pub(super) fn end_by_record(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
+        let reason = self.teller(key).and_then(|teller| teller.run.take_record_over());
+        if let Some(reason) = reason {
+            self.decide(turn, key, Outcome::Over, reason);
         }
     }
 }

@@ -176,7 +176,10 @@ impl Lead {
                 teller.is_record_closed = true;
                 self.count_loss(turn, key, "its record", &in_words_of(answer));
             }
-            (Answer::Forbidden | Answer::Refused(_), Sending::Run(look)) => teller.run.is_unreadable(look),
+            (Answer::Forbidden | Answer::Refused(_), Sending::Run(look)) => {
+                teller.run.is_unreadable(look);
+                self.end_by_record(turn, key);
+            }
             (Answer::Later(..) | Answer::TokenRefused, _) => {
                 let wait = delay(teller.failures, FIRST_RETRY, LONGEST_RETRY);
                 let until = now.plus(self.random.jitter(wait));

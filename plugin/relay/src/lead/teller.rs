@@ -2,7 +2,7 @@
 
 use super::run::{Look, RunWatch};
 use crate::azure::RecordChange;
-use crate::check::{Ask, Decided, Log, Outcome, Pending, Phase, Told, Watch};
+use crate::check::{Ask, Decided, Log, Outcome, Pending, Phase, Reported, Told, Watch};
 use crate::config::Dashboard;
 use crate::expect::Expect;
 use crate::status::{Line, Mark, Scene, advice};
@@ -132,7 +132,7 @@ impl Teller {
         let is_open = matches!(pending.log, Log::Open(_));
         if is_open && pending.told.is_none() {
             let told = Told { print: self.scene.print(), advice: self.advice };
-            return Some(Next::Lines(rendered(now.wall, opening(ask, watch, now)), told));
+            return Some(Next::Lines(rendered(now.wall, opening(pending, ask, watch, now)), told));
         }
         if let Some(look) = self.run.due(now.mono, &pending.callback) {
             return Some(Next::Run(look));
@@ -223,10 +223,14 @@ impl Teller {
     pub(super) fn last_lines(
         &self,
         decided: &Decided,
-        observe: bool,
+        pending: &Pending,
         dashboard: Option<&Dashboard>,
     ) -> String {
+        let observe = pending.observe;
         let mut lines: Vec<(Mark, String)> = self.scene.lines(&self.said, dashboard);
+        if pending.told.is_none() {
+            lines.extend(pending.before.map(|before| again(before, decided.at)));
+        }
         lines.push(decision(decided, observe));
         lines.extend(self.scene.table(dashboard).into_iter().map(|row| (Mark::Plain, row)));
         rendered(decided.at, lines)
@@ -278,8 +282,18 @@ fn in_words_of(outcome: Outcome, observe: bool) -> String {
     }
 }
 
+/// Says that a check which was answered is evaluated anew, and how that is mended if nobody wants it.
+fn again(before: Reported, now: Wall) -> (Mark, String) {
+    let text = format!(
+        "Azure DevOps evaluates this check again, although `{}` was reported at {}. If nobody has re-run it, its `Time between evaluations` is not 0, and a negative result does not end it: set it to 0 in the check's settings (REST: retryInterval 0)",
+        before.outcome,
+        before.at.clock(now)
+    );
+    (Mark::Warning, text)
+}
+
 /// What the log begins with.
-fn opening(ask: &Ask, watch: &Watch, now: Now) -> Vec<(Mark, String)> {
+fn opening(pending: &Pending, ask: &Ask, watch: &Watch, now: Now) -> Vec<(Mark, String)> {
     let mut lines = vec![(
         Mark::Plain,
         format!(
@@ -308,6 +322,7 @@ fn opening(ask: &Ask, watch: &Watch, now: Now) -> Vec<(Mark, String)> {
             in_words(ask.appear_timeout)
         ),
     ));
+    lines.extend(pending.before.map(|before| again(before, now.wall)));
     lines
 }
 

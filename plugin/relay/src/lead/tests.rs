@@ -2,6 +2,7 @@
 
 mod fairness;
 mod hints;
+mod over;
 mod told;
 mod world;
 

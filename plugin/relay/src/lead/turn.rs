@@ -1,5 +1,6 @@
 //! One turn of a leader: what comes in from the host, what is asked of it, and what its calls are for.
 
+use super::aborts::Abort;
 use super::azure_calls::Step;
 use super::poll::Reading;
 use crate::call::{CallId, Request};
@@ -37,6 +38,8 @@ pub enum Counter {
     OpenGate,
     /// A verdict of observe mode was delivered as `succeeded`.
     Observed,
+    /// An execution of a run that is over was aborted.
+    Aborted,
 }
 
 /// How long after its timeout a call is given up: a callback may never come.
@@ -63,6 +66,8 @@ pub(super) enum Purpose {
     Look(CheckKey),
     /// Tell Azure DevOps what happens, or look whether the run goes on. No decision waits for it.
     Tell(CheckKey, Step),
+    /// Abort an execution of a run that is over.
+    Abort(Abort),
 }
 
 impl Purpose {
@@ -73,12 +78,14 @@ impl Purpose {
             Purpose::Confirm(key) | Purpose::Azure(key, _) | Purpose::Look(key) | Purpose::Tell(key, _) => {
                 vec![*key]
             }
+            // The check ends by itself.
+            Purpose::Abort(_) => Vec::new(),
         }
     }
 
     /// Whether its checks take no other step before it is answered.
     pub(super) fn is_step(&self) -> bool {
-        !matches!(self, Purpose::Look(_) | Purpose::Tell(..))
+        !matches!(self, Purpose::Look(_) | Purpose::Tell(..) | Purpose::Abort(_))
     }
 }
 

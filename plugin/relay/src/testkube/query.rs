@@ -39,6 +39,12 @@ pub fn get_execution(testkube: &Testkube, id: &str) -> Request {
     get(testkube, format!("{}/test-workflow-executions/{}", testkube.api_prefix, percent_encoded(id)))
 }
 
+/// Aborts one execution by its id.
+pub fn abort_execution(testkube: &Testkube, id: &str) -> Request {
+    let path = format!("{}/test-workflow-executions/{}/abort", testkube.api_prefix, percent_encoded(id));
+    Request { method: "POST", ..get(testkube, path) }
+}
+
 fn selector_item(key: &str, value: &str) -> String {
     format!("{key}={value}")
 }

@@ -42,6 +42,8 @@ pub(super) struct World {
     generation: u64,
     /// Whom hints wake.
     listener: Option<usize>,
+    /// Who may call, and what else the configuration says.
+    more: &'static str,
 }
 
 struct Context {
@@ -108,7 +110,16 @@ impl World {
             poison: None,
             generation: 0,
             listener: None,
+            more: r#""insecure_no_auth": true"#,
         };
+        world.contexts(1);
+        world
+    }
+
+    /// A world of another configuration.
+    pub(super) fn configured(more: &'static str) -> World {
+        let mut world = World { more, ..World::new() };
+        world.contexts.clear();
         world.contexts(1);
         world
     }
@@ -121,8 +132,18 @@ impl World {
         }
     }
 
+    /// A configuration; each generation has its own fingerprint.
+    fn config(&self) -> Rc<Config> {
+        let (more, generation) = (self.more, self.generation);
+        let text = format!(
+            r#"{{"testkube": {{"cluster": "testkube"}}, {more}, "instance": "g{generation}",
+                "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}]}}"#
+        );
+        Rc::new(Config::parse(text.as_bytes(), &|_| Some("s".into())).unwrap())
+    }
+
     fn context(&mut self) -> Context {
-        let lead = Lead::new(config(self.generation), PREFIX, self.random.draw(), self.now.mono);
+        let lead = Lead::new(self.config(), PREFIX, self.random.draw(), self.now.mono);
         Context { lead, generation: self.generation, arriving: BTreeMap::new(), dead: false }
     }
 
@@ -204,19 +225,20 @@ impl World {
             ("authtoken", &run.token),
             ("buildid", &build),
             ("testrelay-tag", &run.tag),
+            ("authorization", "Bearer s"),
         ]);
         fields.extend(more.iter().copied());
         let headers: Vec<(Vec<u8>, Vec<u8>)> = fields
             .iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
             .collect();
-        accept::accept(&config(self.generation), PREFIX, &mut self.store, self.now, &headers, None).0.status
+        accept::accept(&self.config(), PREFIX, &mut self.store, self.now, &headers, None).0.status
     }
 
     /// Testkube's webhook says that an execution of this run has changed. A wake-up may be lost.
     pub(super) fn hint(&mut self, run: &Run, wakes: bool) {
         let body = format!(r#"{{"testWorkflowExecution": {{"tags": {{"ado-run": "{}"}}}}}}"#, run.tag);
-        let config = config(self.generation);
+        let config = self.config();
         let (reply, taken) = hint::take(&config, PREFIX, &mut self.store, self.now, &[], body.as_bytes());
         assert_eq!(reply.status, 202);
         if let (true, true, Some(i)) = (taken, wakes, self.listener) {
@@ -417,15 +439,6 @@ impl World {
         }
         buckets
     }
-}
-
-/// A configuration; each generation has its own fingerprint.
-fn config(generation: u64) -> Rc<Config> {
-    let text = format!(
-        r#"{{"testkube": {{"cluster": "testkube"}}, "insecure_no_auth": true, "instance": "g{generation}",
-            "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}]}}"#
-    );
-    Rc::new(Config::parse(text.as_bytes(), &|_| None).unwrap())
 }
 
 fn outcome(reply: Reply, most_body: usize) -> (u64, Outcome) {
