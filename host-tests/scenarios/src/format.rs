@@ -93,6 +93,11 @@ pub enum Step {
         /// The result that its record gets.
         result: String,
     },
+    /// Somebody cancels a run: its build is `cancelling`, and its plan ends without an event.
+    CancelRun {
+        /// The run.
+        run: u32,
+    },
     /// A run's log says this, now or soon, and its record shows that.
     Shows {
         /// The run.

@@ -7,7 +7,7 @@ use crate::format::{
 use crate::host::{Answer, Host, Outgoing, Run};
 use crate::seen::Kinds;
 use anyhow::{Context, Result, bail, ensure};
-use fakes::{Event, Span, Status, azure, execution, testkube};
+use fakes::{Build, Event, Span, Status, azure, execution, testkube};
 use std::collections::BTreeMap;
 
 /// How long "soon" is, in milliseconds: longer than Envoy's timeouts and a fallen leader's lease.
@@ -62,6 +62,16 @@ impl Teller {
                 let (plan, now) = (self.run(*run)?.spec.plan, self.host.wall());
                 self.host.azure_devops(&mut |azure| {
                     azure.end_plan(&plan, now, result);
+                });
+                Ok(())
+            }
+            Step::CancelRun { run } => {
+                let (spec, now) = (self.run(*run)?.spec, self.host.wall());
+                let build = Build::new(&spec.project, spec.build.context("no build")?);
+                let cancelled = build.started_at(now - 60_000).status_at(now, "cancelling");
+                self.host.azure_devops(&mut |azure| {
+                    azure.add_build(cancelled.clone());
+                    azure.end_plan(&spec.plan, now, "canceled");
                 });
                 Ok(())
             }

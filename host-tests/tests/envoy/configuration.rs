@@ -32,7 +32,9 @@ const MISTAKES: &[Mistake] = &[
     (|p| p["azure_devops"] = json!([]), &["azure_devops: is empty; at least one entry is expected"]),
     (
         |p| p["credentials"][0]["secret"] = json!(CANARY),
-        &["credentials[0].secret: unknown field; allowed are allow, kind, max_pending, mode, name"],
+        &[
+            "credentials[0].secret: unknown field; allowed are abort_on_cancel, allow, kind, max_pending, mode, name",
+        ],
     ),
     (|p| p["credentials"][0]["secret_env"] = json!(CANARY), &["credentials[0].secret_env"]),
     (
