@@ -105,6 +105,7 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         taken: false,
         credential: String::new(),
         observe: false,
+        before: None,
         told: None,
         falls: Falls::default(),
         phase: Phase::Accepted,
