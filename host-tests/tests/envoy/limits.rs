@@ -57,6 +57,7 @@ fn a_credential_at_its_limit_gets_no_further_check_until_one_is_decided() -> Res
     // The same check again is no further one, and another credential has its own limit.
     assert_eq!(first.check("shop-e2e").send(envoy.address())?.status, 200);
     assert_eq!(of_others(&waiting(&scene, 3).0, &envoy)?.status, 200);
+    counted(&envoy, 2)?;
     scene.testkube().change(&id, |execution| execution.at(now_ms(), Status::Passed));
     assert_eq!(scene.decision(&first, SOON)?.result(), "succeeded");
     counted(&envoy, 1)?;
