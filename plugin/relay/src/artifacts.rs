@@ -23,7 +23,7 @@ use crate::expect::Expect;
 use crate::problem::Reply;
 use crate::testkube::{self, Artifact, Execution};
 use crate::text::{listed, one_line};
-use crate::time::{Now, Wall};
+use crate::time::{Mono, Now, Wall, in_words};
 use crate::verdict::assess;
 use ask::{Ask, Scope, Want};
 use std::rc::Rc;
@@ -37,8 +37,13 @@ const LOOKBACK: Duration = Duration::from_secs(30 * 24 * 3_600);
 const PAGE: u32 = 100;
 const LARGEST_PAGE: u32 = 1_000;
 
-/// The artifacts of so many executions are listed for one request.
+/// The artifacts of so many executions are listed for one request, and so many artifacts: they are in memory together.
 const MOST_EXECUTIONS: usize = 100;
+const MOST_ARTIFACTS: usize = 20_000;
+
+/// How long a request may take to find out what it means, before the last call: Envoy itself ends it after 30 s without a
+/// sign (`stream_idle_timeout`).
+const MOST_TIME: Duration = Duration::from_secs(15);
 
 /// What a visit needs next.
 pub enum Step {
@@ -76,6 +81,7 @@ pub struct Visit {
     /// What is wanted of the chosen ones.
     path: String,
     page_size: u32,
+    began: Mono,
 }
 
 impl Visit {
@@ -109,6 +115,7 @@ impl Visit {
             chosen: Vec::new(),
             kept: Vec::new(),
             page_size: PAGE,
+            began: now.mono,
         })
     }
 
@@ -131,7 +138,22 @@ impl Visit {
             Want::Logs => return self.of_one("logs", Kind::Logs),
         }
         while let Some(execution) = self.at(self.kept.len()) {
+            if self.count() > MOST_ARTIFACTS {
+                let detail = format!(
+                    "The executions have more than {MOST_ARTIFACTS} artifacts: name one execution in the path."
+                );
+                return Step::Reply(Reply::problem(409, "Too many artifacts", &detail));
+            }
             match memory.artifacts(now, &execution.id) {
+                None if now.mono.since(self.began) > MOST_TIME => {
+                    let detail = format!(
+                        "Testkube has listed the artifacts of {} of {} executions in {}: name one of them in the path.",
+                        self.kept.len(),
+                        self.chosen.len(),
+                        in_words(MOST_TIME)
+                    );
+                    return Step::Reply(Reply::problem(504, "Testkube is too slow", &detail));
+                }
                 None => return Step::Call(testkube::list_artifacts(&self.config.testkube, &execution.id)),
                 Some(kept) => self.kept.push(kept),
             }
@@ -291,8 +313,13 @@ impl Visit {
         }
     }
 
+    /// How many artifacts have been listed so far.
+    fn count(&self) -> usize {
+        self.kept.iter().map(|kept| kept.len()).sum()
+    }
+
     fn no_file(&self, name: &str) -> Reply {
-        let count: usize = self.kept.iter().map(|kept| kept.len()).sum();
+        let count = self.count();
         let of = listed(self.all_chosen().map(|execution| one_line(&execution.name, 80)), 5);
         let detail = match count {
             0 => format!("{of} kept no artifacts, or Testkube no longer has them."),

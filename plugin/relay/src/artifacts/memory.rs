@@ -13,8 +13,8 @@ use std::time::Duration;
 const FRESH: Duration = Duration::from_secs(10);
 
 /// How many answers of each kind are kept, and the longest list that is.
-const MOST: usize = 32;
-const LONGEST: usize = 2_000;
+const MOST: usize = 16;
+const LONGEST: usize = 500;
 
 /// The answers of one VM's visits. What is forgotten is asked for again.
 #[derive(Debug, Default)]

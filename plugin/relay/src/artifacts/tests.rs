@@ -473,3 +473,44 @@ fn a_host_that_is_none_makes_links_without_one() {
         assert_eq!(with(host), "");
     }
 }
+
+#[test]
+fn a_list_that_takes_too_long_or_too_much_names_what_to_do() {
+    let open = config(r#""insecure_no_auth":true"#);
+    let testkube = testkube(
+        &[
+            execution("shop-e2e-2", "passed"),
+            execution("shop-api-1", "passed"),
+            execution("shop-load-1", "passed"),
+        ],
+        &[("shop-e2e-2", names(&["x"]))],
+    );
+    let end = |each: u64, body: Option<Value>| {
+        let (mut now, mut memory) = (NOW, Memory::default());
+        let mut visit = Visit::new(&open, now, &headers(), b"shop-1").unwrap();
+        let mut step = visit.step(now, &mut memory);
+        while let Step::Call(request) = step {
+            let mut outcome = testkube.answer(&request.path);
+            if let (Some(body), Outcome::Response(response)) = (&body, &mut outcome)
+                && request.path.ends_with("/artifacts")
+            {
+                response.body = Ok(body.to_string().into_bytes());
+            }
+            now = Now { mono: Mono(now.mono.0 + each), ..now };
+            step = visit.answer(now, &mut memory, &outcome);
+        }
+        match step {
+            Step::Reply(reply) => (reply.status, reply.body),
+            _ => panic!("no reply"),
+        }
+    };
+    assert_eq!(end(4_000, None).0, 200);
+    let (status, body) = end(6_000, None);
+    assert!(
+        status == 504 && body.contains("of 2 of 3 executions in 15s: name one of them"),
+        "{status} {body}"
+    );
+    let many: Value = (0..15_000).map(|n| json!({"name": format!("f{n}")})).collect();
+    let (status, body) = end(1, Some(many));
+    assert!(status == 409 && body.contains("more than 20000 artifacts"), "{status} {body}");
+}
