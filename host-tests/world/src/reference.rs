@@ -335,13 +335,14 @@ fn may_fail(world: &World, check: &Delivered, at: i64, end: &End) -> bool {
     all.iter().any(|reading| bad_member(world, check, reading.at)) || absent()
 }
 
-/// Whether the module learned when the check's build began, at one of the tries after which it gives up.
+/// Whether the module learned when the check's build began before it asked Testkube for the first time. Later it asks for the
+/// build again, to see whether the run is over.
 fn build_was_read(world: &World, check: &Delivered) -> bool {
-    const TRIES: usize = 8;
     let path = format!("/builds/{}", check.pipeline.build);
+    let first_list = readings(world, &check.pipeline.tag, i64::MAX).last().map(|reading| reading.at);
     world.azure(|azure| {
-        let mut tries =
-            azure.requests().iter().filter(|asked| asked.request.path().ends_with(&path)).take(TRIES);
-        tries.any(|asked| asked.status == Some(200))
+        let asked = azure.requests().iter().filter(|asked| asked.request.path().ends_with(&path));
+        let mut before = asked.filter(|asked| first_list.is_none_or(|first| asked.at <= first));
+        before.any(|asked| asked.status == Some(200))
     })
 }
