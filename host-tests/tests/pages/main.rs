@@ -1,0 +1,3 @@
+//! What is written for people and their editors holds, as far as that needs no Envoy.
+
+mod schema;
