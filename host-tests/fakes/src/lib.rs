@@ -1,6 +1,8 @@
 //! A Testkube and an Azure DevOps that behave like the real ones, the ugly parts included.
 //!
-//! Both are state machines: a scenario is told to them, requests are given to them together with the time, and they
+//! Besides, a container [`Registry`].
+//!
+//! All are state machines: a scenario is told to them, requests are given to them together with the time, and they
 //! say what becomes of each request. They know no clock, no socket and no chance, so the same scenario runs in
 //! virtual time and behind a real listener.
 //!
@@ -49,6 +51,7 @@ pub mod azure;
 mod fault;
 pub mod http;
 mod percent;
+pub mod registry;
 mod server;
 pub mod testkube;
 mod timestamp;
@@ -57,6 +60,7 @@ mod tls;
 pub use azure::{AzureDevOps, Build, CheckSpec, Event, Stage};
 pub use fault::Span;
 pub use http::{Recorded, Reply, Request, Response, Service};
+pub use registry::Registry;
 pub use server::Server;
 pub use testkube::{Actor, Database, Execution, Status, Testkube, Truth, execution};
 pub use tls::Identity;

@@ -4,6 +4,7 @@
 //!   - [`toolchain`]: a compiler that can build for `wasm32-wasip1`.
 //!   - [`envoy_binary`]: an Envoy that can run the module.
 //! - [`module`]: builds the module; [`prepared`]: set-up and build in one, for whatever runs the module.
+//! - [`image`]: the module as an OCI image.
 //! - [`demo`]: a whole story with a real Envoy, told as it happens.
 //! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
 //!   profiles would weigh, and how fast they would be.
@@ -19,6 +20,7 @@ pub mod demo;
 pub mod doctor;
 pub mod envoy_binary;
 pub mod fuzz;
+pub mod image;
 pub mod manifests;
 pub mod module;
 pub mod mutations;

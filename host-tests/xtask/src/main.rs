@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use xtask::demo::{self, Programs, Sabotage};
 use xtask::envoy_binary::EnvoyVersion;
+use xtask::image;
 use xtask::manifests;
 use xtask::module::{self, Features};
 use xtask::workspace::Workspace;
@@ -73,6 +74,14 @@ enum Command {
         /// How long each target runs.
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u64,
+    },
+    /// Builds the module and puts it into an OCI image, without a container tool; says the image's digest and the module's
+    /// sha256. The same source and toolchain give the same digest.
+    Image {
+        /// Where the source can be had, for the image's label; without it the address of git's remote `origin`, if others
+        /// can reach it.
+        #[arg(long, value_name = "URL")]
+        source: Option<String>,
     },
     /// Looks at what envoy/ has for Kubernetes, Istio and Envoy Gateway: it builds, fits its schemas, and Envoy and the
     /// module take every configuration in it.
@@ -156,6 +165,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             demo::run(&programs, &demo::Options { fail, keep, sabotage })
         }
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, &fuzz::Options { target, seconds }),
+        Command::Image { source } => {
+            image::run(&workspace, &image::Options { source }).map(|()| ExitCode::SUCCESS)
+        }
         Command::Manifests { crds, envoy } => {
             manifests::run(&workspace, &manifests::Options { crds, envoy }).map(|()| ExitCode::SUCCESS)
         }

@@ -15,6 +15,17 @@ pub struct Workspace {
     target: PathBuf,
 }
 
+/// A commit of the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its hash, in full.
+    pub hash: String,
+    /// When it was made: RFC 3339, UTC, whole seconds.
+    pub time: String,
+    /// Whether files differ from it.
+    pub dirty: bool,
+}
+
 impl Workspace {
     /// The workspace that `cargo xtask` was called in. `$CARGO_TARGET_DIR` moves the build folder, as for cargo.
     pub fn locate() -> Result<Workspace> {
@@ -66,6 +77,23 @@ impl Workspace {
     /// Where the finished modules lie.
     pub fn modules(&self) -> PathBuf {
         self.target.join("testrelay")
+    }
+
+    /// The commit that is checked out; `None` without git.
+    pub fn commit(&self) -> Option<Commit> {
+        let git = |arguments: &[&str]| {
+            output(Program::new("git").args(arguments).env("TZ", "UTC").current_dir(&self.root)).ok()
+        };
+        let (hash, changes) = (git(&["rev-parse", "HEAD"])?, git(&["status", "--porcelain"])?);
+        let time =
+            git(&["show", "--no-patch", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "--format=%cd", "HEAD"])?;
+        Some(Commit { hash, time, dirty: !changes.is_empty() })
+    }
+
+    /// The address of git's remote `origin`, as it was given to git; `None` without one.
+    pub fn origin(&self) -> Option<String> {
+        let mut git = Program::new("git");
+        output(git.args(["config", "--get", "remote.origin.url"]).current_dir(&self.root)).ok()
     }
 
     /// The short commit hash, with `-dirty` when files differ from it; `unknown` without git.
