@@ -16,6 +16,7 @@ mod istio;
 mod limits;
 mod main_job;
 mod many_checks;
+mod neighbours;
 mod pipelines;
 mod readme;
 mod scenario_files;

@@ -1,6 +1,7 @@
 //! Secrets go where they must, and nowhere else: canaries are sent through everything that can happen, and looked for in
 //! every output.
 
+mod levels;
 mod search;
 mod story;
 

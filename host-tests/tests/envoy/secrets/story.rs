@@ -23,10 +23,10 @@ pub(crate) const CANARIES: [Canary; 4] = [
     Canary { name: "Testkube's token", value: TESTKUBE_TOKEN },
 ];
 
-const AUTH_TOKEN: &str = "azure/token+\"5b\\1%20~?>the=canary&of/the+\"check\\7%2e";
-const PASSWORD: &str = "pass word/+\"c4\\9%41~?>of the=canary&of/azure+\"pipelines\\";
-const BEARER: &str = "bearer/secret+\"0e\\3%7e~?>of=canary&pipeline/jobs+\"4\\%5c.";
-const TESTKUBE_TOKEN: &str = "tkcapi_/agent+\"77\\d%2F~?>the=canary&control/plane+\"6\\%25.";
+pub(crate) const AUTH_TOKEN: &str = "azure/token+\"5b\\1%20~?>the=canary&of/the+\"check\\7%2e";
+pub(crate) const PASSWORD: &str = "pass word/+\"c4\\9%41~?>of the=canary&of/azure+\"pipelines\\";
+pub(crate) const BEARER: &str = "bearer/secret+\"0e\\3%7e~?>of=canary&pipeline/jobs+\"4\\%5c.";
+pub(crate) const TESTKUBE_TOKEN: &str = "tkcapi_/agent+\"77\\d%2F~?>the=canary&control/plane+\"6\\%25.";
 
 /// A secret that somebody has written into the configuration, where its variable's name belongs.
 pub(crate) const MISPLACED: &str = "misplaced/secret+\"2a\\8%30~?>in=canary&the/configuration";
@@ -38,7 +38,7 @@ pub(crate) struct Place {
 }
 
 /// Where Testkube's control plane has the API of an environment.
-const API_PREFIX: &str = "/organizations/acme/environments/test/agent";
+pub(crate) const API_PREFIX: &str = "/organizations/acme/environments/test/agent";
 
 const SOON: Duration = Duration::from_secs(60);
 
