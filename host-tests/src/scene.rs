@@ -43,7 +43,15 @@ impl Scene {
     /// # Errors
     /// No port or certificate could be had.
     pub fn with(testkube: Testkube, azure: AzureDevOps) -> Result<Scene> {
-        let identity = Identity::for_names(&["dev.azure.com"])?;
+        Scene::of_server("dev.azure.com", testkube, azure)
+    }
+
+    /// The same with an Azure DevOps that has another name: its certificate is for that one alone.
+    ///
+    /// # Errors
+    /// No port or certificate could be had.
+    pub fn of_server(host: &str, testkube: Testkube, azure: AzureDevOps) -> Result<Scene> {
+        let identity = Identity::for_names(&[host])?;
         let folder = tempfile::tempdir().context("no temporary folder")?;
         let ca = folder.path().join("azure-devops-ca.pem");
         std::fs::write(&ca, identity.ca_pem()).context("the CA could not be written")?;
@@ -84,7 +92,7 @@ impl Scene {
         self.testkube_server.addr()
     }
 
-    /// Where the Azure DevOps listens, under TLS and the name `dev.azure.com`.
+    /// Where the Azure DevOps listens, under TLS and its name: `dev.azure.com`, unless it got another.
     pub fn azure_address(&self) -> std::net::SocketAddr {
         self.azure_server.addr()
     }

@@ -21,6 +21,7 @@ mod pipelines;
 mod readme;
 mod scenario_files;
 mod secrets;
+mod server;
 mod size;
 mod troubleshooting;
 mod wire_form;

@@ -1,4 +1,7 @@
 //! What is written for people and their editors holds, as far as that needs no Envoy.
 
+mod guide;
+mod links;
+mod repository;
 mod schema;
 mod security;

@@ -1,5 +1,6 @@
 //! `envoy/security.md`: every sentence that says what somebody cannot do names a test, and each of these tests exists.
 
+use crate::repository;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ fn exists(test: &str) -> Result<()> {
     let mut path: Vec<&str> = test.split("::").collect();
     let (program, name) = (path.remove(0), path.pop().context("no name")?);
     let root = PROGRAMS.iter().find(|(known, _)| *known == program).context("no such program")?.1;
-    let mut file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(root);
+    let mut file = repository::root().join(root);
     let mut folder = file.parent().context("no folder")?.to_owned();
     let mut text = fs::read_to_string(&file)?;
     for module in path {

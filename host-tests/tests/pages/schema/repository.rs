@@ -1,29 +1,11 @@
 //! Every configuration that stands somewhere in the repository fits the schema.
 
 use super::{Judges, README, parsed};
+use crate::repository::{files, root};
 use anyhow::{Context, Result, ensure};
 use host_tests::config;
 use host_tests::manifests::{Embedded, Form, documents, embedded};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-
-/// All files below a folder.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => all.extend(files(&entry.path())?),
-            false => all.push(entry.path()),
-        }
-    }
-    all.sort();
-    Ok(all)
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// The configurations in one of the files of `envoy/`: in an Envoy's own form, or in a manifest.
 fn configurations(text: &str) -> Result<Vec<Embedded>> {
