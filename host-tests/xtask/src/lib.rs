@@ -4,7 +4,7 @@
 //!   - [`toolchain`]: a compiler that can build for `wasm32-wasip1`.
 //!   - [`envoy_binary`]: an Envoy that can run the module.
 //! - [`module`]: builds the module; [`prepared`]: set-up and build in one, for whatever runs the module.
-//! - [`image`]: the module as an OCI image.
+//! - [`image`]: the module as an OCI image; [`dist`]: all that a release consists of.
 //! - [`demo`]: a whole story with a real Envoy, told as it happens.
 //! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
 //!   profiles would weigh, and how fast they would be.
@@ -17,6 +17,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod dist;
 pub mod doctor;
 pub mod envoy_binary;
 pub mod fuzz;

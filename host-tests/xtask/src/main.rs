@@ -11,7 +11,7 @@ use xtask::manifests;
 use xtask::module::{self, Features};
 use xtask::test::Envoys;
 use xtask::workspace::Workspace;
-use xtask::{bench, doctor, fuzz, mutations, profiles, replay, setup, size, soak, test};
+use xtask::{bench, dist, doctor, fuzz, mutations, profiles, replay, setup, size, soak, test};
 
 /// Set-up, build, demo and tests of Testrelay.
 #[derive(Parser)]
@@ -65,6 +65,14 @@ enum Command {
         /// Builds nothing: takes what TESTRELAY_WASM and TESTRELAY_ENVOY name, as the tests do.
         #[arg(long, hide = true, conflicts_with = "envoy")]
         prepared: bool,
+    },
+    /// Builds the module and its image and puts them into target/testrelay/dist/ with schema, example, licence, changelog and
+    /// checksums.
+    Dist {
+        /// Where the source can be had, for the image's label; without it the address of git's remote `origin`, if others
+        /// can reach it.
+        #[arg(long, value_name = "URL")]
+        source: Option<String>,
     },
     /// Says what the module is made of: sections, crates, imports.
     Size,
@@ -166,6 +174,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 false => Programs::prepare(&workspace, envoy)?,
             };
             demo::run(&programs, &demo::Options { fail, keep, sabotage })
+        }
+        Command::Dist { source } => {
+            dist::run(&workspace, &image::Options { source }).map(|()| ExitCode::SUCCESS)
         }
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, &fuzz::Options { target, seconds }),
         Command::Image { source } => {
