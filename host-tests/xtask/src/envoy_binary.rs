@@ -28,8 +28,8 @@ pub const ON_PYPI: [EnvoyVersion; 9] = [
 ];
 
 /// Versions of the package whose Envoy was built without V8: "Envoy was compiled without support for it". It loads no
-/// module, whatever the module. Envoy's own release of the same number has V8.
-const WITHOUT_V8: [EnvoyVersion; 1] = [EnvoyVersion { major: 1, minor: 38, patch: 3 }];
+/// module, whatever the module. Envoy's own releases have V8.
+pub(crate) const WITHOUT_V8: [EnvoyVersion; 1] = [EnvoyVersion { major: 1, minor: 38, patch: 3 }];
 
 /// A version of Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

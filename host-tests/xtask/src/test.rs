@@ -111,6 +111,8 @@ fn cargo_test(workspace: &Workspace, prepared: &Prepared) -> Program {
     cargo
 }
 
+const HEAD: &str = "| Envoy | all passed | tests |";
+
 fn table(revision: &str, outcomes: &[Outcome]) -> String {
     let row = |outcome: &Outcome| {
         let result = outcome.result.split("; finished").next().unwrap_or_default();
@@ -121,7 +123,7 @@ fn table(revision: &str, outcomes: &[Outcome]) -> String {
     let head = [
         format!("End-to-end tests at {revision}:"),
         String::new(),
-        "| Envoy | all passed | tests |".to_owned(),
+        HEAD.to_owned(),
         "|---|---|---|".to_owned(),
     ];
     head.into_iter().chain(outcomes.iter().map(row)).collect::<Vec<_>>().join("\n")
@@ -141,12 +143,29 @@ impl FromStr for Envoys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envoy_binary::WITHOUT_V8;
+
+    const README: &str = include_str!("../../../README.md");
 
     #[test]
     fn the_tests_run_on_one_envoy_or_on_all() {
         assert_eq!("all".parse::<Envoys>().unwrap(), Envoys::All);
         assert_eq!("1.40.0".parse::<Envoys>().unwrap(), Envoys::One(envoy_binary::DEFAULT));
         assert!("newest".parse::<Envoys>().is_err());
+    }
+
+    #[test]
+    fn the_readme_shows_a_run_in_which_each_version_passed() {
+        let (_, table) = README.split_once(&format!("\n{HEAD}\n|---|---|---|\n")).expect("no such table");
+        let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+        let shown = rows.iter().map(|row| row.split('|').nth(1).unwrap_or_default().trim().to_owned());
+        assert_eq!(shown.collect::<Vec<_>>(), ON_PYPI.map(|version| version.to_string()));
+        for row in rows {
+            assert!(row.contains(" | yes | ") && row.contains(" passed; 0 failed; 0 ignored; "), "{row}");
+        }
+        for version in WITHOUT_V8 {
+            assert!(README.contains(&format!("PyPI's {version}")), "{version}");
+        }
     }
 
     #[test]

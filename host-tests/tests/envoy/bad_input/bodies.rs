@@ -208,8 +208,14 @@ pub(crate) const ROWS: &[Row] = &[
         Refused(413, TOO_LARGE, "at most 64 KiB"),
     ),
     row(
+        "a chunked body of 768 KiB",
+        |run| good(run).request().chunks(std::iter::repeat_n([b' '; 16_384], 48)),
+        Refused(413, TOO_LARGE, "at most 64 KiB"),
+    ),
+    // Envoy keeps 1 MiB: where more has come before its worker looks, its own 413 can take the place of the module's.
+    row(
         "a chunked body of 2 MiB",
         |run| good(run).request().chunks(std::iter::repeat_n([b' '; 16_384], 128)),
-        Refused(413, TOO_LARGE, "at most 64 KiB"),
+        ByEnvoy(413),
     ),
 ];
