@@ -31,6 +31,7 @@ mod process;
 mod reload;
 pub mod scene;
 mod setup;
+pub mod troubleshooting;
 mod wait;
 pub mod wire;
 

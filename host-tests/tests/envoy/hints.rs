@@ -13,7 +13,7 @@ const RUNS: u32 = 15;
 const LISTS: &str = "/v1/test-workflow-executions?";
 
 /// A credential for hints alone beside the one for checks.
-fn credentials() -> Value {
+pub(crate) fn credentials() -> Value {
     json!({ "credentials": [
         { "name": "azure-pipelines", "kind": "basic", "username": "testrelay",
           "secret_env": "TESTRELAY_PASSWORD", "allow": ["checks"] },
@@ -22,7 +22,7 @@ fn credentials() -> Value {
 }
 
 /// What Testkube sends by the shipped resource.
-fn webhook(body: impl AsRef<[u8]>) -> Result<Request> {
+pub(crate) fn webhook(body: impl AsRef<[u8]>) -> Result<Request> {
     let resource: Value = serde_saphyr::from_str(WEBHOOK)?;
     let spec = &resource["spec"];
     let path = spec["uri"].as_str().and_then(|uri| uri.split_once(":8080")).context("no port in the uri")?.1;
@@ -35,7 +35,7 @@ fn webhook(body: impl AsRef<[u8]>) -> Result<Request> {
         .body(body))
 }
 
-fn event(run: &Pipeline) -> String {
+pub(crate) fn event(run: &Pipeline) -> String {
     let execution = json!({
         "id": "6973a5d2e1c4b0a7f3d9e201", "name": "shop-e2e-1", "tags": { TAG_KEY: run.tag, "team": "shop" },
         "signature": [], "result": { "status": "passed" }, "resolvedWorkflow": { "spec": {} },

@@ -2,8 +2,8 @@
 
 mod agent;
 mod azure;
-mod check;
-mod configurations;
+pub(crate) mod check;
+pub(crate) mod configurations;
 mod steps;
 mod twins;
 mod verify;

@@ -201,7 +201,7 @@ fn the_table_of_fields_has_every_name_that_the_module_knows() -> Result<()> {
 }
 
 /// A line with its times and numbers made alike.
-fn alike(line: &str) -> String {
+pub(crate) fn alike(line: &str) -> String {
     let word = |word: &str| -> String {
         if word.starts_with(|c: char| c.is_ascii_digit()) {
             return "#".into();

@@ -5,3 +5,4 @@ mod links;
 mod repository;
 mod schema;
 mod security;
+mod troubleshooting;

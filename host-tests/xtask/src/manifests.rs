@@ -5,7 +5,10 @@
 //! - Every custom resource fits its definition, if a folder with definitions is given.
 //! - Every Envoy configuration in them passes `envoy --mode validate` of the oldest and the newest Envoy, which loads the module and lets it parse the
 //!   plugin's configuration; so does every plugin's configuration that stands by itself.
+//! - What kustomize prints of a mistake is what `envoy/troubleshooting.md` quotes.
 //! - Every cluster that a plugin's configuration names is one that Istio or Envoy Gateway makes of these files.
+
+mod mistakes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,6 +89,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             );
         }
     }
+    let scratch = workspace.own_folder().join(format!("mistakes-{}.part", std::process::id()));
+    let made = mistakes::make_all(&workspace.root().join("envoy/kubernetes"), &scratch, &tools)?;
+    println!("kubernetes: {made} mistakes show as envoy/troubleshooting.md says");
     println!("all manifests hold");
     Ok(())
 }

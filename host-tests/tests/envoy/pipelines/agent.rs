@@ -13,10 +13,10 @@ pub(super) struct Agent {
 }
 
 /// How a script ended.
-pub(super) struct Ended {
-    pub(super) code: Option<i32>,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
     /// Standard output and, after it, standard error.
-    pub(super) said: String,
+    pub(crate) said: String,
 }
 
 impl Agent {

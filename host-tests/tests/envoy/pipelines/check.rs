@@ -15,7 +15,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(60);
 
 /// The check that `create-check.sh` creates.
-pub(super) fn created() -> Result<Value> {
+pub(crate) fn created() -> Result<Value> {
     let api = Configurations::new()?;
     let ended = api.run("create-check.sh", TOKEN, &[PROJECT, ENVIRONMENT, CONNECTION])?;
     assert_eq!((ended.code, ended.said.contains(TOKEN)), (Some(0), false), "{}", ended.said);

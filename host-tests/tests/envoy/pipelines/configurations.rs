@@ -8,10 +8,10 @@ use fakes::{Reply, Request, Response, Server, Service};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(super) const TOKEN: &str = "pat-that-nobody-may-print-7b1c";
+pub(crate) const TOKEN: &str = "pat-that-nobody-may-print-7b1c";
 /// Blanks, so that what is not encoded is noticed.
-pub(super) const PROJECT: &str = "web shop";
-pub(super) const ENVIRONMENT: &str = "production eu";
+pub(crate) const PROJECT: &str = "web shop";
+pub(crate) const ENVIRONMENT: &str = "production eu";
 pub(super) const CONNECTION: &str = "testrelay";
 pub(super) const CONNECTION_ID: &str = "0d4c1c1e-3f53-4b3d-9a0c-6c6f9a2b7f11";
 
@@ -26,13 +26,13 @@ struct Project {
 }
 
 /// The API, with a project that has one environment of interest and two others.
-pub(super) struct Configurations {
+pub(crate) struct Configurations {
     project: Arc<Mutex<Project>>,
     server: Server,
 }
 
 impl Configurations {
-    pub(super) fn new() -> Result<Configurations> {
+    pub(crate) fn new() -> Result<Configurations> {
         let project = Arc::new(Mutex::new(Project::default()));
         let server = Server::start(project.clone())?;
         Ok(Configurations { project, server })
@@ -44,7 +44,7 @@ impl Configurations {
     }
 
     /// Replaces all checks of the environment.
-    pub(super) fn set(&self, checks: Vec<Value>) {
+    pub(crate) fn set(&self, checks: Vec<Value>) {
         self.project.lock().unwrap_or_else(PoisonError::into_inner).checks = checks;
     }
 
@@ -54,7 +54,7 @@ impl Configurations {
     }
 
     /// Runs `create-check.sh` or `verify-check.sh` with a token.
-    pub(super) fn run(&self, script: &str, token: &str, arguments: &[&str]) -> Result<Ended> {
+    pub(crate) fn run(&self, script: &str, token: &str, arguments: &[&str]) -> Result<Ended> {
         let mut agent = Agent::new()?;
         agent.environment.insert("AZURE_DEVOPS_EXT_PAT".into(), token.into());
         agent.script(&shipped(script), &[&[self.url().as_str()], arguments].concat())

@@ -1,0 +1,35 @@
+//! A plain Envoy: the mistakes in `envoy/envoy.yaml`.
+
+use super::*;
+
+pub(super) const MISTAKES: &[Mistake] = &[
+    ("A secret's variable is not exported", |scene, line| {
+        refused(scene.setup()?.without_environment("TESTRELAY_PASSWORD"), line)
+    }),
+    ("A secret's variable is not in `host_env_keys`", |scene, line| {
+        let list = "/vm_config/environment_variables/host_env_keys";
+        let without = |bootstrap: &mut Value| -> Result<()> {
+            let keys = config::list(config::wasm(config::listener(bootstrap)?)?, list)?;
+            keys.retain(|key| key != "TESTRELAY_BEARER");
+            Ok(())
+        };
+        refused(scene.setup()?.edit(without), line)
+    }),
+    ("The secret stands where its variable's name belongs", |scene, line| {
+        let secret = json!("5f4dcc3b-5aa7-65d6");
+        let plugin = move |plugin: &mut Value| plugin["credentials"][0]["secret_env"] = secret.clone();
+        refused(scene.setup()?.edit_plugin(plugin), line)
+    }),
+    ("The authorities' file is not there", |scene, line| {
+        refused(scene.setup()?.trusted_ca(std::path::Path::new("/etc/envoy/company-ca.pem")), line)
+    }),
+    ("`allow_on_headers_stop_iteration` is missing", |scene, line| {
+        let envoy = Envoy::start(&scene.setup()?.concurrency(1).without_headers_stop_iteration())?;
+        ensure!(in_body(&next(scene))?.send(envoy.address())?.status == 422);
+        ensure!(holds(&envoy.log(), line), "{}", envoy.log());
+        envoy.stop()
+    }),
+    ("The configuration is not JSON", |scene, line| {
+        refused(scene.setup()?.plugin_text("{ \"testkube\": { \"cluster\": \"testkube\", } }"), line)
+    }),
+];
