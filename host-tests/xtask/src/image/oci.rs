@@ -47,8 +47,8 @@ impl Image {
         if let Some(created) = labels.get("org.opencontainers.image.created") {
             config["created"] = json!(created);
         }
-        let config = serde_json::to_vec(&config)?;
-        let manifest = serde_json::to_vec(&json!({
+        let config = canonical(config)?;
+        let manifest = canonical(json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": descriptor(CONFIG, &config),
@@ -82,7 +82,7 @@ impl Image {
 
         let mut archive = tar::Builder::new(Vec::new());
         append(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        append(&mut archive, "index.json", &serde_json::to_vec(&index)?)?;
+        append(&mut archive, "index.json", &canonical(index)?)?;
         for (path, blob) in &blobs {
             append(&mut archive, path, blob)?;
         }
@@ -93,6 +93,12 @@ impl Image {
 /// The lower-case hexadecimal SHA-256 of bytes.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// JSON with sorted members. By themselves they have the order that the programs built beside this one ask of the library.
+fn canonical(mut value: Value) -> Result<Vec<u8>> {
+    value.sort_all_objects();
+    Ok(serde_json::to_vec(&value)?)
 }
 
 fn digest(bytes: &[u8]) -> String {
