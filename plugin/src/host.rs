@@ -112,6 +112,21 @@ const MAP_CALL_RESPONSE_HEADERS: u32 = 6;
 /// A name and a value, as bytes off the wire. Envoy gives names in lower case.
 pub(crate) type Header = (Vec<u8>, Vec<u8>);
 
+/// Headers as the host has given them, in one piece of memory: what only looks at them copies nothing.
+pub(crate) struct HeaderMap(Vec<u8>);
+
+impl HeaderMap {
+    /// Names and values.
+    pub(crate) fn pairs(&self) -> Vec<(&[u8], &[u8])> {
+        deserialized(&self.0).unwrap_or_default()
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn to_owned(&self) -> Vec<Header> {
+        self.pairs().into_iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+    }
+}
+
 /// Sends the `log` crate's lines to Envoy's log, and a panic's text as well.
 pub(crate) fn install_logger() {
     struct Logger;
@@ -179,14 +194,9 @@ pub(crate) fn tick_every(period: Duration) {
     report("proxy_set_tick_period_milliseconds", unsafe { proxy_set_tick_period_milliseconds(period) });
 }
 
-/// One header of the request.
-pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
-    header(MAP_REQUEST_HEADERS, name)
-}
-
-/// All headers of the request. Empty too where there are more than 1024 of them or more than 1 MiB.
-pub(crate) fn request_headers() -> Vec<Header> {
-    headers(MAP_REQUEST_HEADERS)
+/// All headers of the request. None too where there are more than 1024 of them or more than 1 MiB.
+pub(crate) fn request_headers() -> HeaderMap {
+    header_map(MAP_REQUEST_HEADERS)
 }
 
 /// Takes a header off the request, every line of it.
@@ -279,9 +289,10 @@ pub(crate) fn call_outcome(num_headers: usize, body_size: usize, most_body: usiz
     if num_headers == 0 {
         return Outcome::Failed(Fault::Reset);
     }
-    let headers = headers(MAP_CALL_RESPONSE_HEADERS);
+    let map = header_map(MAP_CALL_RESPONSE_HEADERS);
+    let headers = map.pairs();
     let text = |name: &str| {
-        let found = headers.iter().find(|(n, _)| n == name.as_bytes());
+        let found = headers.iter().find(|(n, _)| *n == name.as_bytes());
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     };
     let Some(status) = text(":status").and_then(|status| status.parse().ok()) else {
@@ -452,9 +463,9 @@ fn header(map: u32, name: &str) -> Option<Vec<u8>> {
         .ok()
 }
 
-fn headers(map: u32) -> Vec<Header> {
+fn header_map(map: u32) -> HeaderMap {
     let pairs = unsafe { returned(|data, size| proxy_get_header_map_pairs(map, data, size)) };
-    pairs.ok().and_then(|bytes| deserialized(&bytes)).unwrap_or_default()
+    HeaderMap(pairs.unwrap_or_default())
 }
 
 fn buffer(buffer: u32, most: usize) -> Vec<u8> {
@@ -493,7 +504,7 @@ fn serialized(headers: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The inverse of [`serialized`], with bytes for texts. `None` where the form is broken.
-fn deserialized(bytes: &[u8]) -> Option<Vec<Header>> {
+fn deserialized(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let number = |at: usize| {
         let bytes = bytes.get(at..)?.first_chunk::<4>()?;
         usize::try_from(u32::from_le_bytes(*bytes)).ok()
@@ -501,7 +512,7 @@ fn deserialized(bytes: &[u8]) -> Option<Vec<Header>> {
     let count = number(0)?;
     let mut at = count.checked_mul(8)?.checked_add(4)?;
     let mut take = |length: usize| {
-        let text = bytes.get(at..at.checked_add(length)?)?.to_vec();
+        let text = bytes.get(at..at.checked_add(length)?)?;
         at = at.checked_add(length)?.checked_add(1)?;
         Some(text)
     };

@@ -60,8 +60,7 @@ impl Stream {
         Action::Pause
     }
 
-    fn check(&mut self, plugin: &Plugin, end_of_stream: bool) -> Action {
-        let headers = host::request_headers();
+    fn check(&mut self, plugin: &Plugin, headers: Vec<Header>, end_of_stream: bool) -> Action {
         if cfg!(feature = "test-hooks") {
             log::debug!("a test build, without redaction: {:?}", TextOf(&headers));
         }
@@ -75,8 +74,7 @@ impl Stream {
         }
     }
 
-    fn event(&mut self, plugin: &Plugin, end_of_stream: bool) -> Action {
-        let headers = host::request_headers();
+    fn event(&mut self, plugin: &Plugin, headers: Vec<Header>, end_of_stream: bool) -> Action {
         match hint::admit(&plugin.config, &headers, !end_of_stream) {
             Err(reply) => self.answer(&reply),
             Ok(()) => self.read_body(plugin, headers, true),
@@ -106,46 +104,55 @@ impl Stream {
         self.answer(&reply)
     }
 
-    fn checks(&mut self, plugin: &Plugin, id: Option<&str>) -> Action {
-        let (config, prefix, headers) = (&plugin.config, &plugin.prefix, host::request_headers());
+    fn checks(&mut self, plugin: &Plugin, headers: &[Header], id: Option<&str>) -> Action {
+        let (config, prefix) = (&plugin.config, &plugin.prefix);
         let reply = match id {
-            None => listing::list(config, prefix, &mut SharedData, host::now(), &headers),
-            Some(id) => listing::one(config, prefix, &mut SharedData, host::now(), &headers, id),
+            None => listing::list(config, prefix, &mut SharedData, host::now(), headers),
+            Some(id) => listing::one(config, prefix, &mut SharedData, host::now(), headers, id),
         };
         self.answer(&reply)
     }
 
     /// Lets a request for an artifact go on to Testkube: its path untouched, its credentials taken off.
-    fn artifact(&mut self, plugin: &Plugin) -> Action {
-        let headers = host::request_headers();
-        if let Some(refusal) = accept::unauthorized(&plugin.config, &headers, Allow::Artifacts) {
+    fn artifact(&mut self, plugin: &Plugin, headers: &[(&[u8], &[u8])]) -> Action {
+        if let Some(refusal) = accept::unauthorized(&plugin.config, headers, Allow::Artifacts) {
             return self.answer(&refusal);
         }
         if cfg!(feature = "test-hooks") {
             return Action::Continue;
         }
-        for_testkube(plugin, &headers);
+        for_testkube(plugin, headers);
         Action::Continue
     }
 
     /// Begins to find out what a request for artifacts by tag means; `rest` is what follows `artifacts/` in its target.
-    fn tagged(&mut self, plugin: &Plugin, rest: &[u8]) -> Action {
+    fn tagged(&mut self, plugin: &Plugin, headers: &[(&[u8], &[u8])], rest: &[u8]) -> Action {
         let now = host::now();
-        let mut visit = match Visit::new(&plugin.config, now, &host::request_headers(), rest) {
+        let mut visit = match Visit::new(&plugin.config, now, headers, rest) {
             Ok(visit) => Box::new(visit),
             Err(refusal) => return self.answer(&refusal),
         };
         let step = visit.step(now, &mut plugin.memory.borrow_mut());
-        self.follow(plugin, visit, step)
+        self.follow(plugin, visit, step, Some(headers))
     }
 
-    /// Does what a visit needs next: the request waits for a call, is answered, or goes on.
-    fn follow(&mut self, plugin: &Plugin, mut visit: Box<Visit>, mut step: Step) -> Action {
+    /// Does what a visit needs next: the request waits for a call, is answered, or goes on. `headers`: the request's, where
+    /// they have just been read.
+    fn follow(
+        &mut self,
+        plugin: &Plugin,
+        mut visit: Box<Visit>,
+        mut step: Step,
+        headers: Option<&[(&[u8], &[u8])]>,
+    ) -> Action {
         loop {
             match step {
                 Step::Reply(reply) => return self.answer(&reply),
                 Step::Forward(forward) => {
-                    for_testkube(plugin, &host::request_headers());
+                    match headers {
+                        Some(headers) => for_testkube(plugin, headers),
+                        None => for_testkube(plugin, &host::request_headers().pairs()),
+                    }
                     host::set_request_header(":path", &forward.path);
                     self.state = State::Forwarded(forward);
                     return Action::Continue;
@@ -167,8 +174,8 @@ impl Stream {
     }
 
     /// Lets a request of somebody else's go on as it is, but never with the token of a check.
-    fn pass_through(&mut self) -> Action {
-        if host::request_header("authtoken").is_some() {
+    fn pass_through(&mut self, headers: &[(&[u8], &[u8])]) -> Action {
+        if headers.iter().any(|(name, _)| *name == b"authtoken") {
             host::remove_request_header("authtoken");
         }
         Action::Continue
@@ -197,16 +204,16 @@ impl Context for Stream {
         }
         let outcome = host::call_outcome(num_headers, body_size, most_body);
         let step = visit.answer(host::now(), &mut plugin.memory.borrow_mut(), &outcome);
-        if self.follow(&plugin, visit, step) == Action::Continue {
+        if self.follow(&plugin, visit, step, None) == Action::Continue {
             host::continue_request();
         }
     }
 }
 
 /// Takes off what Testkube must not or need not see, and puts its own token on.
-fn for_testkube(plugin: &Plugin, headers: &[Header]) {
+fn for_testkube(plugin: &Plugin, headers: &[(&[u8], &[u8])]) {
     for name in artifacts::to_take_off(headers) {
-        host::remove_request_header(&name);
+        host::remove_request_header(name);
     }
     if let Some(token) = &plugin.config.testkube.token {
         host::set_request_header("authorization", &format!("Bearer {}", token.reveal()));
@@ -218,18 +225,24 @@ impl HttpContext for Stream {
         let Some(plugin) = self.plugin.clone() else {
             return self.answer(&Reply::problem(503, "Not configured", "This module has no configuration."));
         };
-        let method = host::request_header(":method").unwrap_or_default();
-        let path = host::request_header(":path").unwrap_or_default();
+        // All at once: each call of the host costs as much as a download's whole path through this module.
+        let map = host::request_headers();
+        let headers = map.pairs();
+        let value = |name: &str| {
+            let found = headers.iter().find(|(own, _)| *own == name.as_bytes());
+            found.map(|(_, value)| *value).unwrap_or_default()
+        };
+        let (method, path) = (value(":method"), value(":path"));
         if cfg!(feature = "test-hooks") && path == b"/test-hooks/trap" {
             std::process::abort();
         }
-        match route(&plugin.config, &method, &path) {
-            Route::Check => self.check(&plugin, end_of_stream),
-            Route::Checks(id) => self.checks(&plugin, id.as_deref()),
-            Route::Event => self.event(&plugin, end_of_stream),
-            Route::Artifact => self.artifact(&plugin),
-            Route::Tagged(rest) => self.tagged(&plugin, &rest),
-            Route::PassThrough => self.pass_through(),
+        match route(&plugin.config, method, path) {
+            Route::Check => self.check(&plugin, map.to_owned(), end_of_stream),
+            Route::Checks(id) => self.checks(&plugin, &map.to_owned(), id.as_deref()),
+            Route::Event => self.event(&plugin, map.to_owned(), end_of_stream),
+            Route::Artifact => self.artifact(&plugin, &headers),
+            Route::Tagged(rest) => self.tagged(&plugin, &headers, &rest),
+            Route::PassThrough => self.pass_through(&headers),
             Route::Health => self.answer(&health::healthy()),
             Route::Ready => self.answer(&health::ready(&mut SharedData, &plugin.prefix, host::now())),
             Route::WrongMethod(allow) => {
@@ -284,8 +297,11 @@ impl HttpContext for Stream {
         }
         Action::Continue
     }
+}
 
-    fn on_log(&mut self) {
+/// Not in `on_log`: that export is taken out of the built module, because each callback of a download costs.
+impl Drop for Stream {
+    fn drop(&mut self) {
         self.forget();
     }
 }

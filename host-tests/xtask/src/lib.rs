@@ -3,12 +3,13 @@
 //! - [`setup`]: everything a build, a test or a demo needs; [`doctor`]: the same questions, changing nothing.
 //!   - [`toolchain`]: a compiler that can build for `wasm32-wasip1`.
 //!   - [`envoy_binary`]: an Envoy that can run the module.
-//! - [`module`]: builds the module; [`prepared`]: set-up and build in one, for whatever runs the module.
+//! - [`module`]: builds the module, [`callbacks`] takes out of it what Envoy need not call; [`prepared`]: set-up and
+//!   build in one, for whatever runs the module.
 //! - [`image`]: the module as an OCI image; [`dist`]: all that a release consists of.
 //! - [`demo`]: a whole story with a real Envoy, told as it happens.
 //! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
 //!   profiles would weigh, and how fast they would be.
-//! - [`bench`]: what the module's main paths cost.
+//! - [`bench`]: what the module costs, in instructions and in a real Envoy.
 //! - [`fuzz`]: the fuzz targets.
 //! - [`manifests`]: what `envoy/` has for Kubernetes, Istio and Envoy Gateway.
 //! - [`mutations`]: deliberate faults that the simulated Envoy must catch.
@@ -16,6 +17,7 @@
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
 pub mod bench;
+pub mod callbacks;
 pub mod demo;
 pub mod dist;
 pub mod doctor;

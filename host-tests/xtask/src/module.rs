@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::callbacks;
 use crate::program::run as run_program;
 use crate::toolchain::{self, TARGET, Toolchain, registry_sources};
 use crate::workspace::{Workspace, write_atomically};
@@ -89,6 +90,7 @@ pub fn build(workspace: &Workspace, toolchain: &Toolchain, build: Build) -> Resu
     if let Some(path) = machine_path_in(&bytes, &machine_paths(workspace, toolchain)?) {
         bail!("the module contains the path {path} of this machine, so it is not reproducible");
     }
+    let bytes = callbacks::without(&bytes, &callbacks::UNUSED)?;
     let path = workspace.modules().join(build.file_name());
     write_atomically(&path, &bytes)?;
     Ok(Module { path, bytes: bytes.len() as u64 })

@@ -16,8 +16,8 @@ use serde::Deserialize;
 use serde_json::json;
 use std::time::Duration;
 
-/// The header fields of a request, names in lower case, values as bytes off the wire.
-pub type Headers = [(Vec<u8>, Vec<u8>)];
+/// The header fields of a request, names in lower case, values as bytes off the wire; owned, or borrowed where only looked at.
+pub type Headers<B = Vec<u8>> = [(B, B)];
 
 /// What is known when a check request's headers have come.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub fn too_large() -> Reply {
 }
 
 /// The refusal of a caller that may not use `route`; `None` if it may.
-pub fn unauthorized(config: &Config, headers: &Headers, route: Allow) -> Option<Reply> {
+pub fn unauthorized<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, route: Allow) -> Option<Reply> {
     match caller(config, headers, route) {
         // A path by an execution's id does not say its tag.
         Ok(Some(caller)) if route == Allow::Artifacts && !caller.tags.is_empty() => Some(Reply::problem(
@@ -106,13 +106,13 @@ pub fn unauthorized(config: &Config, headers: &Headers, route: Allow) -> Option<
 ///
 /// # Errors
 /// The refusal of a caller that may not use `route`.
-pub fn caller<'a>(
+pub fn caller<'a, B: AsRef<[u8]>>(
     config: &'a Config,
-    headers: &Headers,
+    headers: &Headers<B>,
     route: Allow,
 ) -> Result<Option<&'a Credential>, Reply> {
-    let given: Vec<&[u8]> =
-        headers.iter().filter(|(name, _)| name == b"authorization").map(|(_, v)| v.as_slice()).collect();
+    let is_credential = |(name, _): &&(B, B)| name.as_ref() == b"authorization";
+    let given: Vec<&[u8]> = headers.iter().filter(is_credential).map(|(_, v)| v.as_ref()).collect();
     authorize(&config.credentials, &given, route).map_err(|denied| match denied {
         Denied::Unknown => Reply::problem(
             401,

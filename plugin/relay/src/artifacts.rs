@@ -26,6 +26,7 @@ use crate::text::{listed, one_line};
 use crate::time::{Mono, Now, Wall, in_words};
 use crate::verdict::assess;
 use ask::{Ask, Scope, Want};
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -70,8 +71,10 @@ pub struct Forward {
 pub struct Visit {
     config: Rc<Config>,
     ask: Ask,
-    /// What every link begins with, the tag included.
-    base: String,
+    /// Scheme and host as the request has them: what links begin with.
+    asked_at: (Vec<u8>, Vec<u8>),
+    /// [`Visit::base`], once it was wanted: a request that goes on to a file wants no links.
+    base: OnceCell<String>,
     since: Wall,
     /// What is being asked for: the executions, or the artifacts of the next one of the chosen ones.
     executions: Option<Rc<Vec<Execution>>>,
@@ -89,7 +92,12 @@ impl Visit {
     ///
     /// # Errors
     /// The refusal of a request that cannot be read or a caller that may not ask this; nobody has been called.
-    pub fn new(config: &Rc<Config>, now: Now, headers: &Headers, rest: &[u8]) -> Result<Visit, Reply> {
+    pub fn new<B: AsRef<[u8]>>(
+        config: &Rc<Config>,
+        now: Now,
+        headers: &Headers<B>,
+        rest: &[u8],
+    ) -> Result<Visit, Reply> {
         let caller = caller(config, headers, Allow::Artifacts)?;
         let ask = Ask::read(config, rest)?;
         if let Some(caller) = caller.filter(|caller| !caller.covers_tag(&ask.tag)) {
@@ -104,9 +112,9 @@ impl Visit {
             Scope::Since(since) => since,
             Scope::All => Wall(0),
         };
-        let tag = format!("{}={}", percent_encoded(&ask.tag.key), percent_encoded(&ask.tag.value));
         Ok(Visit {
-            base: format!("{}{}/v1/artifacts/{tag}", shown::origin(headers), config.base_path),
+            asked_at: shown::asked_at(headers),
+            base: OnceCell::new(),
             config: config.clone(),
             path: ask.path.clone(),
             ask,
@@ -326,11 +334,20 @@ impl Visit {
             _ => format!(
                 "`{}` is not among the {count} artifacts of {of}. They are listed at {}{}.",
                 one_line(name, 80),
-                self.base,
+                self.base(),
                 self.ask.parameters("")
             ),
         };
         Reply::problem(404, "No such artifact", &detail)
+    }
+
+    /// What every link begins with, the tag included.
+    fn base(&self) -> &str {
+        self.base.get_or_init(|| {
+            let (tag, (scheme, host)) = (&self.ask.tag, &self.asked_at);
+            let tag = format!("{}={}", percent_encoded(&tag.key), percent_encoded(&tag.value));
+            format!("{}{}/v1/artifacts/{tag}", shown::origin(scheme, host), self.config.base_path)
+        })
     }
 
     /// A link to the archive or the log of one execution.
@@ -341,7 +358,7 @@ impl Visit {
             (parameters, Some(masks)) => format!("{parameters}&{masks}"),
             (parameters, None) => parameters.into(),
         };
-        format!("{}/{}/{what}{rest}", self.base, percent_encoded(&execution.name))
+        format!("{}/{}/{what}{rest}", self.base(), percent_encoded(&execution.name))
     }
 
     /// A link to a file, if one can lead there. It names the execution where the name alone could be another's.
@@ -359,7 +376,7 @@ impl Visit {
             false => format!("{}/", percent_encoded(&execution.name)),
         };
         let name_encoded = name.split('/').map(percent_encoded).collect::<Vec<_>>().join("/");
-        Some(format!("{}/{scope}{name_encoded}{}", self.base, self.ask.parameters(name)))
+        Some(format!("{}/{scope}{name_encoded}{}", self.base(), self.ask.parameters(name)))
     }
 }
 

@@ -148,10 +148,11 @@ impl fmt::Display for Fault {
 
 /// Percent-encodes `text` for a query or a path segment: all but RFC 3986's unreserved characters.
 pub fn percent_encoded(text: &str) -> String {
+    let digit = |n: u8| char::from(if n < 10 { b'0' + n } else { b'A' - 10 + n });
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         match is_unreserved(byte) {
             true => out.push(char::from(byte)),
-            false => out.push_str(&format!("%{byte:02X}")),
+            false => out.extend(['%', digit(byte >> 4), digit(byte & 15)]),
         }
         out
     })

@@ -62,7 +62,7 @@ pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
     match (is_artifact_path(config.testkube.api_prefix.as_bytes(), path), reads) {
         (false, _) => Route::Unknown,
         (true, false) => Route::WrongMethod("GET, HEAD"),
-        (true, true) if climbs(path) => Route::Traversal,
+        (true, true) if climbs(path, true) => Route::Traversal,
         (true, true) => Route::Artifact,
     }
 }
@@ -92,36 +92,73 @@ fn is_check(id: &[u8]) -> bool {
 }
 
 /// Whether some reading of `path`, decoded up to three times (Testkube decodes a name twice), has a `.` or `..`
-/// segment, a backslash or a control character.
-fn climbs(path: &[u8]) -> bool {
-    let mut path = path.to_vec();
-    for _ in 0..=3 {
-        let bad_segment = path.split(|c| matches!(c, b'/' | b'\\')).any(|s| matches!(s, b"." | b".."));
-        if bad_segment || path.iter().any(|c| *c < 0x20 || matches!(c, b'\\' | 0x7f)) {
-            return true;
+/// segment, also between backslashes, or a control character. `backslash`: whether a backslash is one of these.
+pub(crate) fn climbs(path: &[u8], backslash: bool) -> bool {
+    let mut reading = Reading::of(path, backslash);
+    let mut decoded = Vec::new();
+    for _ in 0..3 {
+        if reading != Reading::Encoded {
+            break;
         }
-        path = percent_decoded(&path);
+        decoded = percent_decoded(if decoded.is_empty() { path } else { &decoded });
+        reading = Reading::of(&decoded, backslash);
     }
-    false
+    reading == Reading::Climbs
+}
+
+/// One reading of a path. This runs for each download: one pass over the bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Climbs,
+    /// It has a `%` and may have another reading.
+    Encoded,
+    Plain,
+}
+
+impl Reading {
+    fn of(path: &[u8], backslash: bool) -> Reading {
+        // How many dots the running segment has, while it has nothing else.
+        let mut dots = Some(0_u32);
+        let mut reading = Reading::Plain;
+        for c in path {
+            match c {
+                b'/' | b'\\' => {
+                    if matches!(dots, Some(1 | 2)) || (backslash && *c == b'\\') {
+                        return Reading::Climbs;
+                    }
+                    dots = Some(0);
+                }
+                b'.' => dots = dots.map(|dots| dots.saturating_add(1)),
+                0..0x20 | 0x7f => return Reading::Climbs,
+                b'%' => (reading, dots) = (Reading::Encoded, None),
+                _ => dots = None,
+            }
+        }
+        if matches!(dots, Some(1 | 2)) { Reading::Climbs } else { reading }
+    }
 }
 
 /// `path` with each `%XX` replaced by its byte; a `%` that starts nothing stays.
 pub(crate) fn percent_decoded(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
-    while let [first, tail @ ..] = rest {
+    while let Some(at) = rest.iter().position(|c| *c == b'%') {
+        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        out.extend_from_slice(plain);
         let hex = |c: &u8| char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        match (first, tail) {
-            (b'%', [a, b, after @ ..]) if hex(a).is_some() && hex(b).is_some() => {
+        rest = match tail {
+            [_, a, b, after @ ..] if hex(a).is_some() && hex(b).is_some() => {
                 out.push(hex(a).unwrap_or_default() << 4 | hex(b).unwrap_or_default());
-                rest = after;
+                after
             }
-            _ => {
+            [first, after @ ..] => {
                 out.push(*first);
-                rest = tail;
+                after
             }
-        }
+            [] => tail,
+        };
     }
+    out.extend_from_slice(rest);
     out
 }
 
@@ -220,6 +257,22 @@ mod tests {
         ] {
             assert_eq!(get(&format!("{EXECUTION}/artifacts/{name}")), Route::Traversal, "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_of_more_than_two_dots_climbs_nowhere() {
+        for name in ["...", "a/.../b", ".hidden", "..b", "a.", "%2E%2E%2E", "100%", "%zz", "%2", "%25252525"]
+        {
+            assert_eq!(get(&format!("{EXECUTION}/artifacts/{name}")), Route::Artifact, "{name}");
+        }
+        assert!(
+            !climbs(b"", true) && climbs(b"..", true) && climbs(b"a\\b", true) && !climbs(b"a\\b", false)
+        );
+        assert!(
+            climbs(b"a\\..", false)
+                && climbs(b"a%5C..%5Cb", false)
+                && climbs(b"x/%25252E%25252E%25252Fx", false)
+        );
     }
 
     #[test]

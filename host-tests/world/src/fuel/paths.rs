@@ -95,6 +95,14 @@ impl Worlds {
                 .header("authorization", &format!("Bearer {}", crate::setup::bearer()))
         };
         self.request(&mut world, "artifact", 404, of(&artifact))?;
+        let kept = tagged(&pipelines[0], 0).at(START, Status::Passed).artifact("results/a.xml", "x");
+        world.testkube(|testkube| testkube.add(kept));
+        let path = format!("/testrelay/v1/artifacts/{}/results/a.xml", pipelines[0].tag);
+        let by_tag = |_: &Pipeline| {
+            Request::new("GET", &path).header("authorization", &format!("Bearer {}", crate::setup::bearer()))
+        };
+        // Most of them: the first one on each worker asks Testkube.
+        self.request(&mut world, "artifact by tag, remembered", 200, of(&by_tag))?;
         self.request(&mut world, "healthz", 200, of(&|_| Request::new("GET", "/testrelay/healthz")))?;
         self.seen(&mut world)?;
         Ok(compiler)

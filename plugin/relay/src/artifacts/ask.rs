@@ -3,7 +3,7 @@
 use crate::call::percent_encoded;
 use crate::config::Config;
 use crate::problem::Reply;
-use crate::route::percent_decoded;
+use crate::route::{climbs, percent_decoded};
 use crate::tag::Tag;
 use crate::text::excerpt;
 use crate::time::Wall;
@@ -59,7 +59,7 @@ impl Ask {
             Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..).unwrap_or_default()),
             None => (rest, &[][..]),
         };
-        if climbs(path) {
+        if climbs(path, false) {
             return Err(refusal(
                 "The path has a `.` or `..` segment or a control character in some encoding.",
             ));
@@ -140,7 +140,7 @@ impl Ask {
 
 /// Whether a link can lead to this name.
 pub(super) fn can_be_linked(name: &str) -> bool {
-    !name.is_empty() && !climbs(name.as_bytes())
+    !name.is_empty() && !climbs(name.as_bytes(), false)
 }
 
 fn decoded(raw: &[u8]) -> Result<String, Reply> {
@@ -149,18 +149,4 @@ fn decoded(raw: &[u8]) -> Result<String, Reply> {
 
 fn refusal(detail: &str) -> Reply {
     Reply::problem(400, "Not a request for artifacts", detail)
-}
-
-/// Whether some reading of `path`, decoded up to three times, has a `.` or `..` segment, also between backslashes, or a
-/// control character.
-fn climbs(path: &[u8]) -> bool {
-    let mut path = path.to_vec();
-    for _ in 0..=3 {
-        let bad_segment = path.split(|c| matches!(c, b'/' | b'\\')).any(|s| matches!(s, b"." | b".."));
-        if bad_segment || path.iter().any(|c| *c < 0x20 || *c == 0x7f) {
-            return true;
-        }
-        path = percent_decoded(&path);
-    }
-    false
 }

@@ -2,6 +2,7 @@
 
 use super::Forward;
 use crate::call::percent_encoded;
+use std::borrow::Cow;
 
 /// What kind of file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,15 +18,15 @@ pub enum Kind {
 impl Forward {
     /// The headers of Testkube's answer with this status. Tests write these files, so whoever opens one in a browser must not
     /// run it: it is a download, in a sandbox, of the type that its name says and no other.
-    pub fn answer_headers(&self, status: u16) -> Vec<(&'static str, String)> {
+    pub fn answer_headers(&self, status: u16) -> Vec<(&'static str, Cow<'static, str>)> {
         let mut headers = vec![
-            ("cache-control", "private, no-store".to_string()),
-            ("x-content-type-options", "nosniff".to_string()),
-            ("content-security-policy", "sandbox; default-src 'none'".to_string()),
+            ("cache-control", "private, no-store".into()),
+            ("x-content-type-options", "nosniff".into()),
+            ("content-security-policy", "sandbox; default-src 'none'".into()),
         ];
         if status == 200 {
-            headers.push(("content-type", self.content_type().to_string()));
-            headers.push(("content-disposition", disposition(&self.name)));
+            headers.push(("content-type", self.content_type().into()));
+            headers.push(("content-disposition", disposition(&self.name).into()));
         }
         headers
     }

@@ -19,18 +19,19 @@ const NEEDED: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
 
 /// The names of the headers to take off: credentials always, and where the head would be too long all that is of no use
 /// to Testkube.
-pub fn to_take_off(headers: &Headers) -> Vec<String> {
+pub fn to_take_off<B: AsRef<[u8]>>(headers: &Headers<B>) -> Vec<&str> {
     let is_pseudo = |name: &[u8]| name.starts_with(b":");
-    let size = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len() + ": \r\n".len();
     let is_credential = |name: &[u8]| CREDENTIALS.contains(&name);
-    let others = headers.iter().filter(|(name, _)| !is_pseudo(name) && !is_credential(name));
-    let too_long = others.map(size).sum::<usize>() > MOST;
-    let goes = |(name, value): &(Vec<u8>, Vec<u8>)| {
-        let is_useful = USEFUL.contains(&name.as_slice()) && value.len() <= SHORT;
-        is_pseudo(name) || !too_long || is_useful || NEEDED.contains(&name.as_slice())
+    let pairs = || headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+    let others = pairs().filter(|(name, _)| !is_pseudo(name) && !is_credential(name));
+    let too_long =
+        others.map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum::<usize>() > MOST;
+    let goes = |name: &[u8], value: &[u8]| {
+        let is_useful = USEFUL.contains(&name) && value.len() <= SHORT;
+        is_pseudo(name) || is_useful || NEEDED.contains(&name)
     };
-    let taken = headers.iter().filter(|header| is_credential(&header.0) || !goes(header));
-    taken.filter_map(|(name, _)| String::from_utf8(name.clone()).ok()).collect()
+    let taken = pairs().filter(|(name, value)| is_credential(name) || (too_long && !goes(name, value)));
+    taken.filter_map(|(name, _)| std::str::from_utf8(name).ok()).collect()
 }
 
 #[cfg(test)]
@@ -39,7 +40,8 @@ mod tests {
 
     fn taken(headers: &[(&str, &str)]) -> Vec<String> {
         let bytes = |text: &str| text.as_bytes().to_vec();
-        to_take_off(&headers.iter().map(|(name, value)| (bytes(name), bytes(value))).collect::<Vec<_>>())
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
+        to_take_off(&headers).into_iter().map(str::to_owned).collect()
     }
 
     #[test]

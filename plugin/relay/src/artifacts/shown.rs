@@ -54,18 +54,24 @@ impl Visit {
     }
 }
 
-/// `https://testrelay.example.com`, as the caller has reached it; empty where its host is none, and then links are paths.
-pub(super) fn origin(headers: &Headers) -> String {
+/// The scheme and the host of a request, as it gives them; empty where it does not.
+pub(super) fn asked_at<B: AsRef<[u8]>>(headers: &Headers<B>) -> (Vec<u8>, Vec<u8>) {
     let value = |name: &[u8]| {
-        let found = headers.iter().find(|(own, _)| own == name);
-        found.and_then(|(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default()
+        let found = headers.iter().find(|(own, _)| own.as_ref() == name);
+        found.map(|(_, value)| value.as_ref().to_vec()).unwrap_or_default()
     };
-    let (scheme, host) = (value(b":scheme"), value(b":authority"));
+    (value(b":scheme"), value(b":authority"))
+}
+
+/// `https://testrelay.example.com`, as the caller has reached it; empty where its host is none, and then links are paths.
+pub(super) fn origin(scheme: &[u8], host: &[u8]) -> String {
     let is_host = !host.is_empty()
         && host.len() <= 255
-        && host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._:[]".contains(&c));
-    match is_host && matches!(scheme, "http" | "https") {
-        true => format!("{scheme}://{host}"),
-        false => String::new(),
+        && host.iter().all(|c| c.is_ascii_alphanumeric() || b"-._:[]".contains(c));
+    match (is_host, scheme) {
+        (true, b"http" | b"https") => {
+            format!("{}://{}", String::from_utf8_lossy(scheme), String::from_utf8_lossy(host))
+        }
+        _ => String::new(),
     }
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::call::Response;
 use crate::time::Mono;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 const NOW: Now = Now { wall: Wall(1_769_186_643_000), mono: Mono(5_000) };
 
@@ -438,7 +439,7 @@ fn testkubes_faults_are_told_and_never_taken_for_nothing() {
 #[test]
 fn a_file_is_a_download_of_its_own_type_that_no_browser_runs() {
     let answer = |name: &str, kind| Forward { path: "/".into(), name: name.into(), kind }.answer_headers(200);
-    let value = |headers: &[(&'static str, String)], name: &str| {
+    let value = |headers: &[(&'static str, Cow<'static, str>)], name: &str| {
         headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone()).unwrap()
     };
     for (name, kind, content_type) in [
@@ -466,7 +467,9 @@ fn a_file_is_a_download_of_its_own_type_that_no_browser_runs() {
 fn a_host_that_is_none_makes_links_without_one() {
     let with = |host: &str| {
         let pairs = [(":scheme", "https"), (":authority", host)];
-        shown::origin(&pairs.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())))
+        let headers = pairs.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        let (scheme, host) = shown::asked_at(&headers);
+        shown::origin(&scheme, &host)
     };
     assert_eq!(with("[::1]:8080"), "https://[::1]:8080");
     for host in ["", "a b", "x\"y", "a/b", "é"] {
