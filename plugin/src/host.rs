@@ -13,6 +13,7 @@ use testrelay::Counter;
 use testrelay::accept::Counted;
 use testrelay::call::{Fault, Outcome, Request, Response};
 use testrelay::check;
+use testrelay::evaluate::Answered;
 use testrelay::ledger::{Cas, Entry, Store, StoreError};
 use testrelay::problem::Reply;
 use testrelay::time::{Mono, Now, Wall};
@@ -372,7 +373,7 @@ pub(crate) fn wake(name: &str) {
 /// The module's counters, which Envoy shows as `wasmcustom.testrelay_…`.
 pub(crate) struct Metrics([Option<u32>; NAMES.len()]);
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 20] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -390,6 +391,9 @@ const NAMES: [&str; 17] = [
     "testrelay_observed",
     "testrelay_hints",
     "testrelay_aborted",
+    "testrelay_evaluated_pending",
+    "testrelay_evaluated_succeeded",
+    "testrelay_evaluated_failed",
 ];
 
 impl Metrics {
@@ -417,6 +421,15 @@ impl Metrics {
     /// Counts a hint that was taken.
     pub(crate) fn count_hint(&self) {
         self.add(15);
+    }
+
+    /// Counts what an evaluation was answered.
+    pub(crate) fn count_evaluation(&self, answered: Answered) {
+        self.add(match answered {
+            Answered::Pending => 17,
+            Answered::Succeeded => 18,
+            Answered::Failed => 19,
+        });
     }
 
     /// Counts what the leader did.

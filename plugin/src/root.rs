@@ -12,6 +12,7 @@ use testrelay::accept::{self, Counted};
 use testrelay::artifacts::{self, Memory};
 use testrelay::call::{CallId, Fault, Outcome, Request};
 use testrelay::config::{Config, Passthrough};
+use testrelay::evaluate::{self, Answered};
 use testrelay::hint;
 use testrelay::lead::STALE;
 use testrelay::time::{Mono, Now};
@@ -62,18 +63,34 @@ pub(crate) struct Waiting {
 /// Something that may never come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awaited {
-    /// The first piece of a check's body.
-    Body,
-    /// The first piece of a hint's body.
-    Hint,
-    /// The answer to a call.
+    /// The first piece of a body.
+    Body(Posted),
+    /// The answer to a call for artifacts.
     Call,
+    /// The answers to an evaluation's calls.
+    Evaluation,
+}
+
+/// What a body is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Posted {
+    /// A check.
+    Check,
+    /// A hint.
+    Hint,
+    /// An evaluation.
+    Evaluation,
 }
 
 impl Plugin {
     /// A stream begins to wait.
     pub(crate) fn waits(&self, context: u32, what: Awaited) {
         self.waiting.borrow_mut().insert(context, Waiting { what, since: host::now().mono, ticks: 0 });
+    }
+
+    /// Whether a stream waits, and nobody has answered it for want of what it waits for.
+    pub(crate) fn is_waiting(&self, context: u32) -> bool {
+        self.waiting.borrow().contains_key(&context)
     }
 
     /// A stream waits no longer. False: it did not, or it was answered for want of what it waited for.
@@ -115,8 +132,9 @@ impl Root {
         plugin.waiting.borrow_mut().retain(|context, waiting| {
             waiting.ticks += 1;
             let is_late = match waiting.what {
-                Awaited::Body | Awaited::Hint => waiting.ticks > BODY_TICKS,
+                Awaited::Body(_) => waiting.ticks > BODY_TICKS,
                 Awaited::Call => waiting.ticks > CALL_TICKS && now.mono.since(waiting.since) > CALL_WAIT,
+                Awaited::Evaluation => now.mono.since(waiting.since) > evaluate::GIVEN_UP,
             };
             if is_late {
                 late.push((*context, waiting.what));
@@ -124,18 +142,22 @@ impl Root {
             !is_late
         });
         for (context, what) in late {
-            if what != Awaited::Call {
+            if let Awaited::Body(_) = what {
                 log::warn!(
                     "no body came in {BODY_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
                 );
             }
             let reply = match what {
-                Awaited::Body => {
+                Awaited::Body(Posted::Hint) => hint::body_unread(),
+                Awaited::Body(Posted::Check | Posted::Evaluation) => {
                     plugin.metrics.count_check(Counted::Refused);
                     accept::body_unread()
                 }
-                Awaited::Hint => hint::body_unread(),
                 Awaited::Call => artifacts::lost(),
+                Awaited::Evaluation => {
+                    plugin.metrics.count_evaluation(Answered::Pending);
+                    evaluate::lost()
+                }
             };
             host::reply_to(context, self.context_id, &reply);
         }

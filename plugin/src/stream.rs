@@ -1,7 +1,7 @@
 //! An HTTP stream: takes checks, answers probes, lets artifact requests through, those by tag when Testkube has said where to.
 
 use crate::host::{self, Header, SharedData};
-use crate::root::{Awaited, Plugin};
+use crate::root::{Awaited, Plugin, Posted};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use testrelay::accept::{self, Admission, Counted};
 use testrelay::artifacts::{self, Forward, Step, Visit};
 use testrelay::auth::Allow;
 use testrelay::call::Outcome;
+use testrelay::evaluate::{self, Evaluation};
 use testrelay::health;
 use testrelay::hint;
 use testrelay::listing;
@@ -27,15 +28,17 @@ pub(crate) struct Stream {
 enum State {
     /// Its headers have not come, or it is none of ours.
     Open,
-    /// A check, or a hint, whose body is awaited or being read.
+    /// A request whose body is awaited or being read.
     Reading {
         /// Its headers.
         headers: Vec<Header>,
         /// Whether a piece of the body has come: then this Envoy does hand bodies over.
         begun: bool,
-        /// Whether it is a hint.
-        is_hint: bool,
+        /// What it is.
+        what: Posted,
     },
+    /// An evaluation that waits for Testkube's answers.
+    Evaluating { evaluation: Box<Evaluation>, calls: Vec<EvaluationCall> },
     /// A request for artifacts by tag that waits for Testkube's answer to a call.
     Visiting {
         visit: Box<Visit>,
@@ -46,6 +49,16 @@ enum State {
     Forwarded(Forward),
     /// Answered.
     Answered,
+}
+
+/// A call that is under way for an evaluation.
+struct EvaluationCall {
+    /// Envoy's number for it.
+    token: u32,
+    /// The evaluation's.
+    number: usize,
+    /// How much of the answer's body is worth having, in bytes.
+    most_body: usize,
 }
 
 impl Stream {
@@ -70,14 +83,14 @@ impl Stream {
                 self.answer(&reply)
             }
             Admission::Ready => self.accept(plugin, &headers, None),
-            Admission::AwaitBody => self.read_body(plugin, headers, false),
+            Admission::AwaitBody => self.read_body(plugin, headers, Posted::Check),
         }
     }
 
     fn event(&mut self, plugin: &Plugin, headers: Vec<Header>, end_of_stream: bool) -> Action {
         match hint::admit(&plugin.config, &headers, !end_of_stream) {
             Err(reply) => self.answer(&reply),
-            Ok(()) => self.read_body(plugin, headers, true),
+            Ok(()) => self.read_body(plugin, headers, Posted::Hint),
         }
     }
 
@@ -91,10 +104,86 @@ impl Stream {
         self.answer(&reply)
     }
 
-    fn read_body(&mut self, plugin: &Plugin, headers: Vec<Header>, is_hint: bool) -> Action {
-        plugin.waits(self.context_id, if is_hint { Awaited::Hint } else { Awaited::Body });
-        self.state = State::Reading { headers, begun: false, is_hint };
+    fn read_body(&mut self, plugin: &Plugin, headers: Vec<Header>, what: Posted) -> Action {
+        plugin.waits(self.context_id, Awaited::Body(what));
+        self.state = State::Reading { headers, begun: false, what };
         Action::Pause
+    }
+
+    fn evaluation(&mut self, plugin: &Plugin, headers: Vec<Header>, end_of_stream: bool) -> Action {
+        match evaluate::admit(&plugin.config, &headers, !end_of_stream) {
+            Admission::Reply(reply) => {
+                plugin.metrics.count_check(Counted::Refused);
+                self.answer(&reply)
+            }
+            Admission::Ready => self.evaluate(plugin, &headers, None),
+            Admission::AwaitBody => self.read_body(plugin, headers, Posted::Evaluation),
+        }
+    }
+
+    fn evaluate(&mut self, plugin: &Plugin, headers: &[Header], body: Option<&[u8]>) -> Action {
+        let now = host::now();
+        match Evaluation::new(&plugin.config, &plugin.prefix, now, headers, body) {
+            Ok(mut evaluation) => {
+                let step = evaluation.begin(now, &mut SharedData);
+                plugin.waits(self.context_id, Awaited::Evaluation);
+                self.go_on(plugin, Box::new(evaluation), Vec::new(), step)
+            }
+            Err(refusal) => {
+                plugin.metrics.count_check(Counted::Refused);
+                self.answer(&refusal)
+            }
+        }
+    }
+
+    /// Does what an evaluation needs next. It waits, or is answered.
+    fn go_on(
+        &mut self,
+        plugin: &Plugin,
+        mut evaluation: Box<Evaluation>,
+        mut calls: Vec<EvaluationCall>,
+        mut step: evaluate::Step,
+    ) -> Action {
+        loop {
+            let mut refused = None;
+            match step {
+                evaluate::Step::Reply(reply, answered) => {
+                    self.forget();
+                    plugin.metrics.count_evaluation(answered);
+                    return self.answer(&reply);
+                }
+                evaluate::Step::Wait => {}
+                evaluate::Step::Calls(requests) => {
+                    for (number, request) in requests {
+                        match host::call(&request) {
+                            Ok(token) => {
+                                let most_body = request.most_body;
+                                calls.push(EvaluationCall { token, number, most_body });
+                            }
+                            // No callback comes for it, and one that fails is enough.
+                            Err(fault) => refused = Some((number, fault)),
+                        }
+                    }
+                }
+            }
+            let Some((number, fault)) = refused else {
+                self.state = State::Evaluating { evaluation, calls };
+                return Action::Pause;
+            };
+            step = evaluation.answer(host::now(), &mut SharedData, number, &Outcome::Failed(fault));
+        }
+    }
+
+    /// The answer to one of an evaluation's calls has come.
+    fn evaluated(&mut self, plugin: &Plugin, token: u32, num_headers: usize, body_size: usize) {
+        let State::Evaluating { evaluation, calls } = &mut self.state else { return };
+        let Some(place) = calls.iter().position(|call| call.token == token) else { return };
+        let call = calls.swap_remove(place);
+        let outcome = host::call_outcome(num_headers, body_size, call.most_body);
+        let step = evaluation.answer(host::now(), &mut SharedData, call.number, &outcome);
+        if let State::Evaluating { evaluation, calls } = std::mem::replace(&mut self.state, State::Answered) {
+            self.go_on(plugin, evaluation, calls, step);
+        }
     }
 
     fn accept(&mut self, plugin: &Plugin, headers: &[Header], body: Option<&[u8]>) -> Action {
@@ -185,12 +274,20 @@ impl Stream {
 impl Context for Stream {
     fn on_http_call_response(
         &mut self,
-        _token: u32,
+        token: u32,
         num_headers: usize,
         body_size: usize,
         _num_trailers: usize,
     ) {
         let Some(plugin) = self.plugin.clone() else { return };
+        if let State::Evaluating { .. } = self.state {
+            // A root context answers those that wait too long, and takes them off the list.
+            match plugin.is_waiting(self.context_id) {
+                true => self.evaluated(&plugin, token, num_headers, body_size),
+                false => self.state = State::Answered,
+            }
+            return;
+        }
         let (mut visit, most_body) = match std::mem::replace(&mut self.state, State::Answered) {
             State::Visiting { visit, most_body } => (visit, most_body),
             other => {
@@ -239,6 +336,7 @@ impl HttpContext for Stream {
         match route(&plugin.config, method, path) {
             Route::Check => self.check(&plugin, map.to_owned(), end_of_stream),
             Route::Checks(id) => self.checks(&plugin, &map.to_owned(), id.as_deref()),
+            Route::Evaluate => self.evaluation(&plugin, map.to_owned(), end_of_stream),
             Route::Event => self.event(&plugin, map.to_owned(), end_of_stream),
             Route::Artifact => self.artifact(&plugin, &headers),
             Route::Tagged(rest) => self.tagged(&plugin, &headers, &rest),
@@ -262,31 +360,33 @@ impl HttpContext for Stream {
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
         let Some(plugin) = self.plugin.clone() else { return Action::Continue };
-        let (headers, begun, is_hint) = match &mut self.state {
+        let (headers, begun, what) = match &mut self.state {
             State::Open | State::Forwarded(_) => return Action::Continue,
-            State::Answered | State::Visiting { .. } => return Action::Pause,
-            State::Reading { headers, begun, is_hint } => (std::mem::take(headers), *begun, *is_hint),
+            State::Answered | State::Visiting { .. } | State::Evaluating { .. } => return Action::Pause,
+            State::Reading { headers, begun, what } => (std::mem::take(headers), *begun, *what),
         };
         // A root context answers those that wait too long, and takes them off the list.
         if !self.forget() && !begun {
             self.state = State::Answered;
             return Action::Pause;
         }
-        if is_hint && body_size > hint::MOST_BODY {
+        if what == Posted::Hint && body_size > hint::MOST_BODY {
             return self.answer(&hint::too_large());
         }
-        if !is_hint && body_size > MOST_BODY {
+        if what != Posted::Hint && body_size > MOST_BODY {
             plugin.metrics.count_check(Counted::Refused);
             return self.answer(&accept::too_large());
         }
         if !end_of_stream {
-            self.state = State::Reading { headers, begun: true, is_hint };
+            self.state = State::Reading { headers, begun: true, what };
             return Action::Pause;
         }
-        if is_hint {
-            return self.take_hint(&plugin, &headers, &host::request_body(body_size));
+        let body = host::request_body(body_size);
+        match what {
+            Posted::Check => self.accept(&plugin, &headers, Some(&body)),
+            Posted::Hint => self.take_hint(&plugin, &headers, &body),
+            Posted::Evaluation => self.evaluate(&plugin, &headers, Some(&body)),
         }
-        self.accept(&plugin, &headers, Some(&host::request_body(body_size)))
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {

@@ -224,6 +224,9 @@ pub enum Step {
 pub struct Deliver {
     /// The run.
     pub run: u32,
+    /// Whether it is sent as a synchronous check, which is answered with a verdict.
+    #[serde(default)]
+    pub synchronous: bool,
     /// Fields besides the check task's defaults, or in their place; `null` takes one away.
     #[serde(default)]
     pub fields: BTreeMap<String, Option<String>>,

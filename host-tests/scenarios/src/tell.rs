@@ -216,11 +216,14 @@ impl Teller {
         let fields = fields(&run, &deliver.fields);
         let mut request = Outgoing {
             method: "POST".into(),
-            target: "/testrelay/v1/checks".into(),
+            target: match deliver.synchronous {
+                true => "/testrelay/v1/checks/evaluate".into(),
+                false => "/testrelay/v1/checks".into(),
+            },
             headers: vec![("content-type".into(), "application/json".into())],
             body: Vec::new(),
             connection: deliver.connection.clone(),
-            delivers: Some(deliver.run),
+            delivers: (!deliver.synchronous).then_some(deliver.run),
         };
         if matches!(deliver.fields_in, FieldsIn::Headers) {
             request.headers.extend(fields.into_iter().map(|(name, value)| (name.to_lowercase(), value)));

@@ -10,6 +10,7 @@ use std::fmt::Write;
 pub(crate) const OWED: &str = "rule 1 (told in time)";
 pub(crate) const SUCCEEDED: &str = "rule 3 (`succeeded` only where it is true)";
 pub(crate) const FAILED: &str = "rule 3 (`failed` only for a reason)";
+pub(crate) const GIVEN_UP: &str = "a run was over, and Testkube was asked no more";
 pub(crate) const FORGOTTEN: &str = "rule 6 (what is done is forgotten)";
 pub(crate) const FULL: &str = "submission: refused, too many are pending";
 pub(crate) const CONFLICT: &str = "submission: refused, the same check with another tag";
@@ -20,6 +21,10 @@ pub(crate) const EVENT_UNDER_WAY: &str = "something came while an event was unde
 pub(crate) const CROWD: &str = "submission: more executions than a page";
 pub(crate) const ARTIFACTS: &str = "artifacts fetched, or visibly not";
 pub(crate) const ARTIFACTS_BY_TAG: &str = "artifacts fetched by tag, or visibly not";
+pub(crate) const EVALUATED_PENDING: &str = "evaluated: pending";
+pub(crate) const EVALUATED_SUCCEEDED: &str = "evaluated: succeeded";
+pub(crate) const EVALUATED_FAILED: &str = "evaluated: failed";
+pub(crate) const EVALUATED_BY_OTHERS_LOOK: &str = "evaluated: pending, by a look of somebody else's";
 /// Counted by the host, after a trap that the history asked for.
 pub(crate) const TRAP_IN: &str = "trap in ";
 const CELL: &str = "cell: ";
@@ -212,6 +217,11 @@ impl Coverage {
             CROWD,
             ARTIFACTS,
             ARTIFACTS_BY_TAG,
+            GIVEN_UP,
+            EVALUATED_PENDING,
+            EVALUATED_SUCCEEDED,
+            EVALUATED_FAILED,
+            EVALUATED_BY_OTHERS_LOOK,
         ] {
             if self.counts.of(name) <= least_in_a_cell {
                 gaps.push(format!("{name}: {}", self.counts.of(name)));

@@ -1,6 +1,7 @@
 //! Random histories: submissions, executions, faults of every kind, and then quiet, in which every debt must be paid.
 
 mod again;
+mod evaluations;
 mod executions;
 mod faults;
 mod submissions;
@@ -102,6 +103,7 @@ pub fn play(seed: u64, trace: bool) -> Result<Outcome> {
         waiting: Vec::new(),
         connection: None,
         artifacts: Vec::new(),
+        evaluations: Vec::new(),
         files: Vec::new(),
         listeners,
         other,
@@ -141,6 +143,8 @@ struct History {
     connection: Option<u64>,
     /// Requests for artifacts that are under way, and what each must get.
     artifacts: Vec<Fetch>,
+    /// Evaluations that have no answer yet.
+    evaluations: Vec<evaluations::Evaluation>,
     /// Executions with an artifact: id and bytes.
     files: Vec<File>,
     /// Listeners with the plugin under test.
@@ -237,7 +241,10 @@ impl History {
             if self.random.once_in(6) {
                 self.fetch();
             }
-            let step = (2 * SECOND + self.random.below(3 * SECOND)).min(end - self.world.now());
+            if self.random.once_in(12) {
+                self.evaluate();
+            }
+            let step = (2 * SECOND + self.random.below(3 * SECOND)).min(end.saturating_sub(self.world.now()));
             self.world.pass(step);
             self.collect();
         }
@@ -287,7 +294,7 @@ impl History {
         }
         let (fell, last_fall) = self.world.falls();
         // A leader that stalls for longer than its lease cannot be told from one that fell.
-        let lost = u64::try_from(self.world.metric("testrelay_leader_falls")).unwrap_or(0);
+        let lost = u64::try_from(self.world.metric_of_all("testrelay_leader_falls")).unwrap_or(0);
         let falls = fell.max(lost);
         let stalled = self.stalled;
         let end = End {
@@ -310,6 +317,7 @@ impl History {
             (coverage::OWED, judged.owed),
             (coverage::SUCCEEDED, judged.succeeded),
             (coverage::FAILED, judged.failed),
+            (coverage::GIVEN_UP, judged.given_up),
         ] {
             *counts.by_name.entry(name.into()).or_default() += count;
         }
@@ -332,7 +340,7 @@ impl History {
             return;
         }
         self.idle(20 * MINUTE);
-        let (_, bytes) = self.world.shared_size();
+        let bytes = self.world.shared_bytes_without("/look/");
         self.count(coverage::FORGOTTEN);
         if bytes > EMPTY {
             self.world.violation("6", format!("shared data still has {bytes} bytes when all is done"));

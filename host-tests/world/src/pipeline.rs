@@ -117,6 +117,11 @@ impl Pipeline {
         request.header("authorization", &credential())
     }
 
+    /// The same check as a synchronous one: one request, one answer.
+    pub fn evaluation(&self, more: &[(&str, &str)]) -> Request {
+        Request { target: "/testrelay/v1/checks/evaluate".into(), ..self.check(more) }
+    }
+
     /// The same with every field but the content type in a JSON body.
     pub fn check_in_body(&self, more: &[(&str, &str)]) -> Request {
         let members: serde_json::Map<String, serde_json::Value> = self

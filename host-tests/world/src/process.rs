@@ -145,7 +145,9 @@ impl Process {
 
     pub(crate) fn begin(&self, thread: usize) {
         let mut state = self.state.borrow_mut();
+        let now = state.now;
         state.own.threads[thread].is_busy = true;
+        state.own.threads[thread].busy_since = now;
         state.depth += 1;
     }
 
@@ -153,6 +155,8 @@ impl Process {
         let mut state = self.state.borrow_mut();
         state.depth -= 1;
         state.own.threads[thread].is_busy = false;
+        let stood_still = state.now - state.own.threads[thread].busy_since;
+        *state.stood_still.entry(thread).or_default() += stood_still;
         Process::release(&mut state, thread);
     }
 
@@ -173,6 +177,7 @@ impl Process {
         let until = state.now + span;
         state.trace_line(format_args!("thread {thread} stalls for {} ms", span / MILLISECOND));
         state.own.threads[thread].stalled_until = until;
+        *state.stood_still.entry(thread).or_default() += span;
         state.at(until, Event::Release { thread });
     }
 

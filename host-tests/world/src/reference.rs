@@ -1,12 +1,15 @@
 //! What must be true at the end of a history: a small model beside the module, on the fake servers' own truth.
 
 mod counted;
+mod evaluated;
 
 use crate::deliveries::BUILD_BEGAN;
 use crate::pipeline::Pipeline;
 use crate::setup::LISTENER;
 use crate::stream::{Answer, By};
 use crate::world::World;
+pub(crate) use evaluated::{may_have_failed, may_have_succeeded};
+
 use counted::{bad_member, has_ended, is_satisfied, passed_at, readings, vanished};
 use fakes::azure::Event;
 
@@ -73,6 +76,8 @@ pub struct Delivered {
     pub token_was_refused: bool,
     /// Azure DevOps gave the run up by itself.
     pub is_over: bool,
+    /// When it did, in Unix milliseconds.
+    pub over_at: Option<i64>,
     /// When the last thing happens to its executions.
     pub last_change: i64,
     /// When the first of its executions vanishes from Testkube, if one does.
@@ -107,6 +112,8 @@ pub struct Judged {
     pub succeeded: u64,
     /// Rule 3: attempts to say `failed`.
     pub failed: u64,
+    /// Checks whose run was over while they waited, and for which Testkube was soon asked no more.
+    pub given_up: u64,
 }
 
 impl Delivered {
@@ -129,6 +136,7 @@ impl Delivered {
             has_two_tokens: false,
             token_was_refused: false,
             is_over: false,
+            over_at: None,
             last_change: 0,
             vanishes_at: None,
         }
@@ -185,6 +193,11 @@ pub fn judge(world: &mut World, checks: &[Delivered], end: &End) -> Judged {
     for check in checks {
         rule_1(world, check, end, &mut judged);
         rule_3(world, check, end, &mut judged);
+        let has_tag_alone =
+            checks.iter().filter(|other| other.pipeline.tag == check.pipeline.tag).count() == 1;
+        if has_tag_alone {
+            given_up(world, check, end, &mut judged);
+        }
         let plan = check.pipeline.spec().plan;
         let was_called = || {
             world.azure(|azure| {
@@ -199,18 +212,42 @@ pub fn judge(world: &mut World, checks: &[Delivered], end: &End) -> Judged {
     judged
 }
 
+/// When a run is over, its check's record or its build says so at one of the next two looks, a minute apart. From then on nobody
+/// asks Testkube for it.
+fn given_up(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
+    const LOOKS: i64 = 2 * MINUTE;
+    let Some((over_at, (first, _))) = check.over_at.zip(check.accepted) else { return };
+    let is_known_by = over_at.max(end.healthy_since) + LOOKS + brake(end);
+    let cannot_know =
+        check.was_in_old_process || check.token_was_refused || check.pipeline.token_end.is_some();
+    if cannot_know || check.kind != Kind::Good || is_known_by >= check.deadline(first) {
+        return;
+    }
+    judged.given_up += 1;
+    let late = readings(world, &check.pipeline.tag, i64::MAX);
+    if let Some(late) = late.first().filter(|reading| reading.at > is_known_by) {
+        let n = check.pipeline.n;
+        let text = format!("run {n} was over at {over_at}, and was still asked for at {}", late.at);
+        world.violation("given up", text);
+    }
+}
+
+/// How long it may take until somebody leads again.
+fn brake(end: &End) -> i64 {
+    match end.last_fall {
+        Some(_) if end.is_poisoned => 8 * LONGEST_BRAKE,
+        Some(at) if at + 10 * MINUTE > end.healthy_since => LEASE + LONGEST_BRAKE,
+        _ => LEASE,
+    }
+}
+
 /// A check that was answered 200 is told within five minutes in one piece in which Azure DevOps is there, once its decision
 /// can be made, if they are over before its token ends.
 fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
     let Some((since, (_, accepted))) = check.owed_since.zip(check.accepted).filter(|_| !check.is_over) else {
         return;
     };
-    let brake = match end.last_fall {
-        Some(_) if end.is_poisoned => 8 * LONGEST_BRAKE,
-        Some(at) if at + 10 * MINUTE > end.healthy_since => LEASE + LONGEST_BRAKE,
-        _ => LEASE,
-    };
-    let by = decidable(world, check, accepted).max(end.healthy_since) + REACHABLE + brake;
+    let by = decidable(world, check, accepted).max(end.healthy_since) + REACHABLE + brake(end);
     if check.pipeline.token_end.is_some_and(|end| end <= by) {
         return;
     }

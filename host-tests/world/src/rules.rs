@@ -87,6 +87,8 @@ pub(crate) struct Rules {
     looked_at: u64,
     gone: BTreeSet<(VmId, u32)>,
     stalled_until: BTreeMap<usize, u64>,
+    /// What streams have asked Testkube for.
+    of_streams: BTreeSet<String>,
     /// The calls whose outcome is being read.
     reading: Vec<(VmId, u32)>,
     /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.
@@ -130,10 +132,17 @@ impl Rules {
         self.stalled_until.get(&thread).is_some_and(|until| *until >= time)
     }
 
+    /// Whether a stream has asked for this target.
+    pub(crate) fn is_of_a_stream(&self, target: &str) -> bool {
+        self.of_streams.contains(target)
+    }
+
     /// The module starts a call.
     pub(crate) fn call_starts(&mut self, now: u64, outgoing: &Outgoing) {
-        // A stream asks for its own caller, who has shown a credential, and decides nothing.
-        if !outgoing.is_of_a_stream() {
+        // A stream asks for its own caller, who has shown a credential, and decides for nobody else.
+        if outgoing.is_of_a_stream() {
+            self.of_streams.insert(outgoing.request.target.clone());
+        } else {
             self.one_poller(now, outgoing);
             self.proven_before_asked(now, outgoing);
         }

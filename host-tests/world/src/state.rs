@@ -71,6 +71,7 @@ impl Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Thread {
     pub(crate) is_busy: bool,
+    pub(crate) busy_since: u64,
     pub(crate) stalled_until: u64,
     pub(crate) backlog: VecDeque<(u64, Event)>,
     pub(crate) trap_at: Option<TrapAt>,
@@ -146,6 +147,8 @@ pub(crate) struct State {
     pub(crate) fuel: Fuel,
     pub(crate) interleaving: Interleaving,
     /// How many callbacks are on the stack.
+    /// For how long in all the threads of each number have done nothing but one thing, or nothing, in microseconds.
+    pub(crate) stood_still: BTreeMap<usize, u64>,
     pub(crate) depth: usize,
     pub(crate) log: VecDeque<(u32, String)>,
     /// How many VMs were made.
@@ -168,6 +171,7 @@ impl State {
             counts: Counts::default(),
             fuel: Fuel::default(),
             interleaving: Interleaving::default(),
+            stood_still: BTreeMap::new(),
             depth: 0,
             log: VecDeque::new(),
             last_vm: 0,

@@ -381,6 +381,22 @@ impl World {
         self.process.state.borrow().own.rules.readings(tag).to_vec()
     }
 
+    /// Whether a stream has asked for this target: an evaluation, or a request for artifacts.
+    pub(crate) fn is_of_a_stream(&self, target: &str) -> bool {
+        self.process.state.borrow().processes().any(|own| own.rules.is_of_a_stream(target))
+    }
+
+    /// For how long in all the thread of a stream has stood still by now, or taken for its callbacks, in microseconds.
+    pub(crate) fn stood_still(&self, stream: u64) -> u64 {
+        let Some(thread) = self.process.streams.borrow().all.get(&stream).map(|stream| stream.thread) else {
+            return 0;
+        };
+        let state = self.process.state.borrow();
+        let all = state.stood_still.get(&thread).copied().unwrap_or(0);
+        let to_come = |thread: &crate::state::Thread| thread.stalled_until.saturating_sub(state.now);
+        all.saturating_sub(state.own.threads.get(thread).map_or(0, to_come))
+    }
+
     /// Whether another context began to start calls in this time, in Unix milliseconds.
     pub(crate) fn was_handed_over(&self, from: i64, until: i64) -> bool {
         let state = self.process.state.borrow();
@@ -416,11 +432,26 @@ impl World {
         self.process.state.borrow().metric(name)
     }
 
+    /// The same in all processes that there have been, together.
+    pub(crate) fn metric_of_all(&self, name: &str) -> i64 {
+        let state = self.process.state.borrow();
+        let all = state.processes().flat_map(|own| &own.metrics);
+        all.filter(|(own, _)| own == name).map(|(_, value)| *value).sum()
+    }
+
     /// How many keys shared data has, and how many bytes.
     pub fn shared_size(&self) -> (usize, usize) {
         let state = self.process.state.borrow();
         let sizes = state.own.spaces.iter().map(|(_, data)| data.size());
         sizes.fold((0, 0), |(keys, bytes), (more_keys, more_bytes)| (keys + more_keys, bytes + more_bytes))
+    }
+
+    /// How many bytes the values have whose keys do not hold this text.
+    pub(crate) fn shared_bytes_without(&self, part: &str) -> usize {
+        let state = self.process.state.borrow();
+        let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
+        let others = all.filter(|(key, _)| !String::from_utf8_lossy(key).contains(part));
+        others.map(|(_, value)| value.len()).sum()
     }
 
     /// The value of a key of shared data, in the first vm_id that has it.

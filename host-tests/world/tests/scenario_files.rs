@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use world::*;
 
-const COUNTERS: [&str; 17] = [
+const COUNTERS: [&str; 20] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -27,6 +27,9 @@ const COUNTERS: [&str; 17] = [
     "testrelay_open_gates",
     "testrelay_observed",
     "testrelay_hints",
+    "testrelay_evaluated_pending",
+    "testrelay_evaluated_succeeded",
+    "testrelay_evaluated_failed",
     "testrelay_aborted",
 ];
 

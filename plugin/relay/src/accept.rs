@@ -45,6 +45,16 @@ pub enum Counted {
 
 /// Looks at the headers of a check request: who sends it, and whether its body is needed.
 pub fn admit(config: &Config, headers: &Headers, has_body: bool) -> Admission {
+    admit_as(config, headers, has_body, request::is_complete)
+}
+
+/// The same; `is_complete` says whether the headers alone hold what the request must have.
+pub(crate) fn admit_as(
+    config: &Config,
+    headers: &Headers,
+    has_body: bool,
+    is_complete: fn(&Headers) -> bool,
+) -> Admission {
     if let Some(refusal) = unauthorized(config, headers, Allow::Checks) {
         return Admission::Reply(refusal);
     }
@@ -56,8 +66,8 @@ pub fn admit(config: &Config, headers: &Headers, has_body: bool) -> Admission {
     if length.is_some_and(|n| n > MOST_BODY) {
         return Admission::Reply(too_large());
     }
-    let complete = request::is_complete(headers);
     let is_json = header(headers, b"content-type").is_some_and(is_json);
+    let complete = is_complete(headers);
     match (config.read_body, is_json, complete) {
         (true, true, _) => Admission::AwaitBody,
         (_, _, true) => Admission::Ready,
@@ -377,7 +387,7 @@ fn unstored(error: &LedgerError) -> Reply {
     }
 }
 
-fn in_one(errors: &[FieldError]) -> String {
+pub(crate) fn in_one(errors: &[FieldError]) -> String {
     errors.iter().map(|e| format!("{}: {}.", e.field, e.detail)).collect::<Vec<_>>().join(" ")
 }
 

@@ -10,7 +10,7 @@ mod hints;
 mod limits;
 mod poll;
 mod prove;
-mod reason;
+pub(crate) mod reason;
 mod run;
 mod tasks;
 mod tell;

@@ -58,6 +58,49 @@ pub fn is_complete(headers: &[(Vec<u8>, Vec<u8>)]) -> bool {
     ids.iter().all(|f| values.was_given(*f)) && (webhook || place.iter().all(|f| values.was_given(*f)))
 }
 
+/// What an evaluation asks. Nobody is called back.
+#[derive(Debug)]
+pub struct Evaluation {
+    /// The tag and the policies.
+    pub ask: Ask,
+    /// `ProjectId`, if it was sent.
+    pub project: Option<Guid>,
+}
+
+/// Whether the headers name a tag, so that an evaluation needs no body.
+pub fn names_tag(headers: &[(Vec<u8>, Vec<u8>)]) -> bool {
+    Values::from_headers(headers).was_given(Field::Tag)
+}
+
+/// Reads an evaluation from the header fields and, where there is one, the JSON body. The fields for a way back are not read:
+/// a check's default headers send them.
+///
+/// # Errors
+/// Every field that is wrong.
+pub fn read_evaluation(
+    config: &Config,
+    headers: &[(Vec<u8>, Vec<u8>)],
+    body: Option<&[u8]>,
+) -> Result<Evaluation, Vec<FieldError>> {
+    let mut values = Values::from_headers(headers);
+    let mut reader = Reader { config, errors: Vec::new(), wrong: Vec::new(), not_listed: false };
+    if let Some(Err(detail)) = body.map(|body| values.add_body(body)) {
+        return Err(vec![FieldError { field: "body", detail }]);
+    }
+    let project = reader.policy(&values, Field::ProjectId, guid);
+    let build = reader.build(&values);
+    for field in [Field::SinceStage, Field::Timeout, Field::AppearTimeout] {
+        if values.was_given(field) {
+            let detail = "is for the asynchronous check: this one is answered at once, and Azure DevOps is not asked when a stage began. Leave it out, or post to /v1/checks".into();
+            reader.wrong.push(FieldError { field: field.name(), detail });
+        }
+    }
+    match reader.ask(&values, build).filter(|_| reader.wrong.is_empty()) {
+        Some(ask) => Ok(Evaluation { ask, project }),
+        None => Err(reader.wrong),
+    }
+}
+
 /// Reads a check from the header fields and, where there is one, the JSON body.
 ///
 /// # Errors
@@ -112,12 +155,7 @@ impl Reader<'_> {
         let job = self.place(values, Field::JobId, None, guid);
         let task = self.place(values, Field::TaskInstanceId, None, guid);
         let timeline = self.policy(values, Field::TimelineId, guid);
-        let build = self.policy(values, Field::BuildId, |text| {
-            let number = text.parse().ok().filter(|n| *n > 0);
-            number.ok_or_else(|| {
-                format!("`{}` is not a build's number; send `$(build.BuildId)`", excerpt(text))
-            })
-        });
+        let build = self.build(values);
         let entry = self.entry(&plan_url?)?;
         Some(Callback {
             entry,
@@ -128,6 +166,15 @@ impl Reader<'_> {
             task: task?,
             timeline,
             build,
+        })
+    }
+
+    fn build(&mut self, values: &Values) -> Option<u64> {
+        self.policy(values, Field::BuildId, |text| {
+            let number = text.parse().ok().filter(|n| *n > 0);
+            number.ok_or_else(|| {
+                format!("`{}` is not a build's number; send `$(build.BuildId)`", excerpt(text))
+            })
         })
     }
 

@@ -9,6 +9,8 @@ pub enum Route {
     Check,
     /// `GET <base>/v1/checks`, or of one check's id: what is pending and what was decided lately.
     Checks(Option<String>),
+    /// `POST <base>/v1/checks/evaluate`: the synchronous check.
+    Evaluate,
     /// `POST <base>/v1/events`: a hint of Testkube's webhook.
     Event,
     /// `GET <base>/healthz`: this VM runs.
@@ -48,6 +50,8 @@ pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
                 Route::Checks(Some(String::from_utf8_lossy(id).into_owned()))
             }
             ([b"v1", b"checks", id], ..) if is_check(id) => Route::WrongMethod("GET, HEAD"),
+            ([b"v1", b"checks", b"evaluate"], b"POST", _) => Route::Evaluate,
+            ([b"v1", b"checks", b"evaluate"], ..) => Route::WrongMethod("POST"),
             ([b"v1", b"events"], b"POST", _) => Route::Event,
             ([b"v1", b"events"], ..) => Route::WrongMethod("POST"),
             ([b"healthz"], _, true) => Route::Health,
@@ -206,7 +210,10 @@ mod tests {
         assert_eq!(get("/testrelay/v1/checks/0123"), Route::Unknown);
         let delete = route(&config("artifacts"), b"DELETE", b"/testrelay/v1/checks");
         assert_eq!(delete, Route::WrongMethod("GET, HEAD, POST"));
-        assert_eq!(route(&config("artifacts"), b"POST", b"/testrelay/v1/events"), Route::Event);
+        let post = |path: &str| route(&config("artifacts"), b"POST", path.as_bytes());
+        assert_eq!(post("/testrelay/v1/checks/evaluate"), Route::Evaluate);
+        assert_eq!(get("/testrelay/v1/checks/evaluate"), Route::WrongMethod("POST"));
+        assert_eq!(post("/testrelay/v1/events"), Route::Event);
         assert_eq!(get("/testrelay/v1/events"), Route::WrongMethod("POST"));
         assert_eq!(get("/testrelay-x/v1/checks"), Route::Unknown);
         assert_eq!(get("/testrelay"), Route::Unknown);

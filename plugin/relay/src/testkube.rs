@@ -8,6 +8,7 @@ mod trouble;
 
 pub use artifacts::{Artifact, archive_path, artifact_path, artifacts, list_artifacts, logs_path};
 pub use execution::{Actor, Execution, Page, Status, page, single};
+pub(crate) use execution::{from_json, to_json};
 pub use query::{MOST_QUERY, abort_execution, get_execution, list_executions, selector_cost};
 pub use steps::{FailedStep, Steps};
 pub use trouble::Trouble;

@@ -130,6 +130,11 @@ impl Assessment<'_> {
         fnv1a(text.as_bytes())
     }
 
+    /// When the counted set last changed, by Testkube's own times.
+    pub fn last_change(&self) -> Option<Wall> {
+        self.counted.iter().map(|e| e.finished.unwrap_or(e.scheduled).max(e.scheduled)).max()
+    }
+
     /// Short fingerprints of every execution that carries the tag, counted or not: one that is missing from a later
     /// complete reading has vanished.
     pub fn present(&self) -> Vec<u32> {
@@ -200,6 +205,7 @@ mod tests {
             number: number.parse().unwrap(),
             scheduled: Wall(at),
             ended: !matches!(status, Status::NotYet(_)),
+            finished: (!matches!(status, Status::NotYet(_))).then_some(Wall(at + 50)),
             status,
             tags: BTreeMap::from([("ado-run".into(), "x-1".into())]),
             actor: Actor {

@@ -152,10 +152,12 @@ impl History {
         let plan = self.checks[index].pipeline.spec().plan;
         let (now, how) = (self.world.wall(), self.random.below(4));
         self.checks[index].is_over = true;
+        self.checks[index].over_at = Some(now);
         if how == 0 {
             let pipeline = self.checks[index].pipeline.clone();
             for check in self.checks.iter_mut().filter(|check| check.pipeline.build == pipeline.build) {
                 check.is_over = true;
+                check.over_at = Some(now);
             }
             return self.world.cancel_build(&pipeline);
         }
@@ -208,6 +210,7 @@ impl History {
                 None => self.artifacts.push(fetch),
             }
         }
+        self.collect_evaluations();
     }
 
     /// A download is the file byte for byte, or visibly not. By its tag the module may say why not.

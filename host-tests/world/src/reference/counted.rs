@@ -11,27 +11,51 @@ pub(super) struct Reading {
     pub(super) at: i64,
 }
 
-/// The readings of a tag until `until`, newest first.
+/// The readings of a tag for its checks until `until`, newest first.
 pub(super) fn readings(world: &World, tag: &str, until: i64) -> Vec<Reading> {
-    world.testkube(|testkube| {
+    lists(world, tag, until, false)
+}
+
+/// The same for evaluations, and for jobs that fetch artifacts.
+pub(super) fn readings_of_streams(world: &World, tag: &str, until: i64) -> Vec<Reading> {
+    lists(world, tag, until, true)
+}
+
+fn lists(world: &World, tag: &str, until: i64, of_streams: bool) -> Vec<Reading> {
+    let read: Vec<(i64, String)> = world.testkube(|testkube| {
         let read = testkube.requests().iter().rev().filter(|recorded| {
             recorded.at <= until && recorded.status == Some(200) && names(&recorded.request.target, tag)
         });
-        read.map(|recorded| Reading { at: recorded.at }).collect()
-    })
+        read.map(|recorded| (recorded.at, recorded.request.target.clone())).collect()
+    });
+    let read = read.into_iter().filter(|(_, target)| world.is_of_a_stream(target) == of_streams);
+    read.map(|(at, _)| Reading { at }).collect()
 }
 
 /// Whether the counted set, from some bound that the module may have found out, had ended passed at `at`, and each member was
 /// asked for between `at` and `until`.
 pub(super) fn passed_at(world: &World, check: &Delivered, at: i64, until: i64) -> Result<(), String> {
     let [usual, earliest] = bounds(check);
-    passed_from(world, check, at, until, usual).or_else(|why| {
+    passed_from(world, check, (at, until), usual, are_the_same).or_else(|why| {
         let is_other = earliest != usual;
-        if is_other { passed_from(world, check, at, until, earliest) } else { Err(why) }
+        if is_other { passed_from(world, check, (at, until), earliest, are_the_same) } else { Err(why) }
     })
 }
 
-fn passed_from(world: &World, check: &Delivered, at: i64, until: i64, bound: i64) -> Result<(), String> {
+fn are_the_same(before: &[Truth], now: &[Truth]) -> bool {
+    let ids = |set: &[Truth]| set.iter().map(|execution| execution.id.clone()).collect::<Vec<_>>();
+    ids(before) == ids(now)
+}
+
+/// The same with a bound that is known. `is_settled` says whether the set that was there before is the one that is there now,
+/// as far as the module can know.
+pub(super) fn passed_from(
+    world: &World,
+    check: &Delivered,
+    (at, until): (i64, i64),
+    bound: i64,
+    is_settled: fn(&[Truth], &[Truth]) -> bool,
+) -> Result<(), String> {
     let counted = counted_from(world, check, at, bound);
     if let Some(other) = counted.iter().find(|execution| execution.status != Status::Passed) {
         return Err(format!("{} was {} at {at}", other.name, other.status.as_str()));
@@ -44,8 +68,7 @@ fn passed_from(world: &World, check: &Delivered, at: i64, until: i64, bound: i64
         text if text.parse::<usize>().is_ok() => 15_000,
         _ => 0,
     };
-    let ids = |set: &[Truth]| set.iter().map(|execution| execution.id.clone()).collect::<Vec<_>>();
-    if settle > 0 && ids(&counted_from(world, check, at - settle, bound)) != ids(&counted) {
+    if settle > 0 && !is_settled(&counted_from(world, check, at - settle, bound), &counted) {
         return Err(format!("the counted set changed in the {settle} ms before {at}"));
     }
     match counted.iter().find(|execution| !was_confirmed(world, &execution.id, at, until)) {
@@ -135,7 +158,7 @@ fn was_confirmed(world: &World, id: &str, from: i64, until: i64) -> bool {
 }
 
 /// The tag, the bound, no children, and none that a re-run replaced.
-fn counted_from(world: &World, check: &Delivered, at: i64, bound: i64) -> Vec<Truth> {
+pub(super) fn counted_from(world: &World, check: &Delivered, at: i64, bound: i64) -> Vec<Truth> {
     let all = world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, at));
     let own: Vec<Truth> = all
         .into_iter()
@@ -154,12 +177,8 @@ fn counted_from(world: &World, check: &Delivered, at: i64, bound: i64) -> Vec<Tr
     own.iter().filter(|execution| !replaced(execution)).cloned().collect()
 }
 
-/// Whether a list request asks for this value of the tag to decide a check. A job that fetches a file here asks for all that
-/// there ever was.
+/// Whether a list request asks for this value of the tag.
 fn names(target: &str, value: &str) -> bool {
-    if target.contains("&startDate=1970-") {
-        return false;
-    }
     let wanted = format!("%3D{value}");
     target.match_indices(&wanted).any(|(at, _)| {
         let rest = target.get(at + wanted.len()..).unwrap_or_default();

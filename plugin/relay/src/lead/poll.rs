@@ -4,6 +4,8 @@ use super::{Counter, FALLS_TOGETHER, Lead, MOST_LISTS, Output, Purpose, Task, Tu
 use crate::backoff::delay;
 use crate::call::{Fault, Outcome as CallOutcome};
 use crate::check::{Ask, CheckKey, Outcome, Pending, Phase};
+use crate::looks;
+use crate::tag::Tag;
 use crate::testkube::{self, Execution, MOST_QUERY};
 use crate::time::{Now, Wall};
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,6 +192,9 @@ impl Lead {
             true => self.page_size.saturating_mul(2).min(PAGE_SIZE),
         };
         let checks = std::mem::take(&mut reading.checks);
+        if complete {
+            self.share(turn, &reading);
+        }
         for key in &checks {
             self.schedule(turn, key);
             if complete {
@@ -199,6 +204,18 @@ impl Lead {
             }
         }
         self.poll(turn);
+    }
+
+    /// Lets evaluations of the same tags have what was read, while there are any.
+    fn share(&self, turn: &mut Turn<'_>, reading: &Reading) {
+        if !looks::are_wanted(turn.store, &self.prefix, turn.now) {
+            return;
+        }
+        for value in &reading.values {
+            let tag = Tag { key: reading.key.clone(), value: value.clone() };
+            let (since, executions) = (reading.since, &reading.executions);
+            looks::keep(turn.store, &self.prefix, turn.now, &tag, since, executions);
+        }
     }
 
     /// Testkube could not be asked: waits, all checks together; a check that was at its end is decided.

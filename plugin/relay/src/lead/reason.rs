@@ -8,7 +8,7 @@ use crate::time::{Now, Wall, in_words};
 use crate::verdict::Assessment;
 
 /// All had ended.
-pub(super) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
+pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
     let total = read.counted.len();
     let bad = read.counted.iter().filter(|e| e.status != Status::Passed).count();
     let head = match (bad, total) {
@@ -62,11 +62,11 @@ fn counted_since(watch: &Watch, now: Wall) -> String {
 }
 
 /// What is missing, as a list.
-pub(super) fn missing(read: &Assessment<'_>) -> String {
+pub(crate) fn missing(read: &Assessment<'_>) -> String {
     listed(read.missing.iter().cloned(), 10)
 }
 
 /// A list, or the word for an empty one.
-pub(super) fn or_none(statuses: String) -> String {
+pub(crate) fn or_none(statuses: String) -> String {
     if statuses.is_empty() { "none".into() } else { statuses }
 }

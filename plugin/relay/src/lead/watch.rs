@@ -4,8 +4,8 @@ use super::{Counter, Lead, MOST_CONFIRMS, Output, Purpose, Turn, past_deadline, 
 use crate::call::{Fault, Outcome as CallOutcome};
 use crate::check::{CheckKey, Outcome, Pending, Phase, Seen, Watch};
 use crate::expect::MOST;
-use crate::testkube::{self, Execution, FailedStep, Status};
-use crate::text::{listed, one_line, plain};
+use crate::testkube::{self, Execution, Status};
+use crate::text::{listed, one_line};
 use crate::time::{Mono, in_words};
 use crate::verdict::{Assessment, Standing, assess};
 use std::collections::BTreeSet;
@@ -190,13 +190,8 @@ impl Lead {
         let Some(mut confirm) = task.confirm.take() else { return };
         let Some((id, status)) = confirm.todo.pop() else { return };
         match execution {
-            Ok(found)
-                if found.id == id
-                    && found.ended
-                    && found.status == status
-                    && tag.is_some_and(|tag| found.carries(&tag)) =>
-            {
-                if let Some(why) = why_not_passed(&found) {
+            Ok(found) if tag.is_some_and(|tag| found.is_still(&id, &status, &tag)) => {
+                if let Some(why) = found.why_not_passed() {
                     confirm.notes.push(format!("{}: {why}", one_line(&found.name, 80)));
                 }
                 if confirm.todo.is_empty() {
@@ -225,16 +220,6 @@ impl Lead {
             }
         }
     }
-}
-
-/// The message of an execution that did not pass, or its first step that had to pass and did not.
-fn why_not_passed(execution: &Execution) -> Option<String> {
-    if execution.status == Status::Passed {
-        return None;
-    }
-    let message = execution.message.as_ref().map(|message| plain(message));
-    let step = || execution.steps.failed.iter().find(|step| !step.optional).map(FailedStep::in_words);
-    message.or_else(step).map(|why| one_line(&why, 200))
 }
 
 /// Whether an execution that was counted is in no complete reading any more, counted or not.

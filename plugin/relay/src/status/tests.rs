@@ -20,6 +20,7 @@ fn execution(name: &str, status: &str) -> Execution {
         number: number.parse().unwrap(),
         scheduled: Wall(100 + number.parse::<i64>().unwrap()),
         ended: !matches!(status, Status::NotYet(_)),
+        finished: None,
         took: matches!(status, Status::Passed | Status::Failed).then_some(Duration::from_secs(252)),
         status,
         tags: BTreeMap::from([("ado-run".into(), "x-1".into())]),

@@ -1,10 +1,12 @@
 //! Executions as Testkube lists them, reduced to what a verdict needs.
 
-use super::steps::Steps;
+use super::steps::{FailedStep, Steps};
 use crate::call::{Fault, Response};
 use crate::tag::Tag;
+use crate::text::{one_line, plain};
 use crate::time::Wall;
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub struct Execution {
     /// Terminal status *and* a finish time, which is Testkube's own rule: an execution whose spec cannot be resolved has
     /// a finish time while it is still `assigned`.
     pub ended: bool,
+    /// `result.finishedAt`, where it is set.
+    pub finished: Option<Wall>,
     /// `tags`, with the full-width dots of stored keys turned back.
     pub tags: BTreeMap<String, String>,
     /// `runningContext.actor`: who started it.
@@ -70,6 +74,21 @@ impl Execution {
     /// Whether it carries exactly this tag.
     pub fn carries(&self, tag: &Tag) -> bool {
         self.tags.get(&tag.key) == Some(&tag.value)
+    }
+
+    /// Whether it is what a list had: ended, with this status and tag.
+    pub(crate) fn is_still(&self, id: &str, status: &Status, tag: &Tag) -> bool {
+        self.id == id && self.ended && self.status == *status && self.carries(tag)
+    }
+
+    /// The message of one that did not pass, or its first step that had to pass and did not.
+    pub(crate) fn why_not_passed(&self) -> Option<String> {
+        if self.status == Status::Passed {
+            return None;
+        }
+        let message = self.message.as_ref().map(|message| plain(message));
+        let step = || self.steps.failed.iter().find(|step| !step.optional).map(FailedStep::in_words);
+        message.or_else(step).map(|why| one_line(&why, 200))
     }
 }
 
@@ -115,6 +134,32 @@ pub fn page(response: &Response) -> Result<Page, Fault> {
 pub fn single(response: &Response) -> Result<Execution, Fault> {
     let execution: wire::Execution = response.json()?;
     execution.reduce().ok_or(Fault::Unexpected("an execution without id or scheduledAt"))
+}
+
+/// Executions in the form of Testkube's lists, with what a verdict needs of them and one of their tags.
+pub(crate) fn to_json(executions: &[Execution], tag_key: &str) -> String {
+    let rows = executions.iter().map(|e| {
+        let tag = e.tags.get(tag_key).map(|value| (tag_key.to_string(), json!(value)));
+        json!({
+            "id": e.id,
+            "name": e.name,
+            "number": e.number,
+            "scheduledAt": e.scheduled.to_string(),
+            "result": {"status": e.status.to_string(), "finishedAt": e.finished.map(|time| time.to_string())},
+            "workflow": {"name": e.workflow},
+            "tags": tag.into_iter().collect::<Map<_, _>>(),
+            "runningContext": {"actor": {
+                "type": e.actor.kind, "name": e.actor.name, "executionReference": e.actor.reference
+            }},
+        })
+    });
+    Value::Array(rows.collect()).to_string()
+}
+
+/// The inverse of [`to_json`]; `None` for anything else.
+pub(crate) fn from_json(rows: &[u8]) -> Option<Vec<Execution>> {
+    let rows: Vec<wire::Execution> = serde_json::from_slice(rows).ok()?;
+    rows.into_iter().map(wire::Execution::reduce).collect()
 }
 
 /// The members that are read, each of which may be absent or null.
@@ -228,19 +273,21 @@ pub(super) mod wire {
                 other => Status::NotYet(crate::text::one_line(other, 32)),
             };
             // Go writes an unset time as year 1.
-            let finished =
-                result.as_ref().and_then(|r| Wall::parse(r.finished_at.as_deref()?)).is_some_and(|t| t.0 > 0);
+            let finished = result.as_ref().and_then(|r| Wall::parse(r.finished_at.as_deref()?));
+            let finished = finished.filter(|time| time.0 > 0);
             let actor = self.running_context.and_then(|c| c.actor);
             let steps = result.as_ref().and_then(|r| r.steps.as_ref());
             let steps = Steps::of(&self.signature.unwrap_or_default(), steps.unwrap_or(&BTreeMap::new()));
-            let took = result.as_ref().and_then(|r| u64::try_from(r.duration_ms?).ok()).filter(|_| finished);
+            let took = result.as_ref().and_then(|r| u64::try_from(r.duration_ms?).ok());
+            let took = took.filter(|_| finished.is_some());
             Some(super::Execution {
                 name: self.name.unwrap_or_else(|| id.clone()),
                 id,
                 workflow: self.workflow.and_then(|w| w.name).unwrap_or_default(),
                 number: self.number.unwrap_or_default(),
                 scheduled,
-                ended: finished && !matches!(status, Status::NotYet(_)),
+                ended: finished.is_some() && !matches!(status, Status::NotYet(_)),
+                finished,
                 status,
                 tags: self
                     .tags

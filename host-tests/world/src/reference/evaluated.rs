@@ -1,0 +1,50 @@
+//! What an evaluation may say: its own look at Testkube, between its request and its answer, must bear it out.
+
+use super::Delivered;
+use super::counted::{counted_from, passed_from, readings_of_streams};
+use crate::world::World;
+use fakes::{Status, testkube::Truth};
+
+/// The configuration's `lookback`, in milliseconds.
+const LOOKBACK: i64 = 6 * 3_600_000;
+
+/// Whether, at some list between `from` and `until` (Unix milliseconds), the counted set had ended passed, and each member was
+/// asked for after it.
+pub(crate) fn may_have_succeeded(
+    world: &World,
+    check: &Delivered,
+    from: i64,
+    until: i64,
+) -> Result<(), String> {
+    let mut why = "Testkube was not asked".to_string();
+    for reading in readings_of_streams(world, &check.pipeline.tag, until) {
+        if reading.at < from {
+            break;
+        }
+        match passed_from(world, check, (reading.at, until), from - LOOKBACK, are_as_before) {
+            Ok(()) => return Ok(()),
+            Err(reason) => why = reason,
+        }
+    }
+    Err(why)
+}
+
+/// Who asks once cannot know what has been deleted since.
+fn are_as_before(before: &[Truth], now: &[Truth]) -> bool {
+    now.iter().all(|execution| {
+        before.iter().any(|other| other.id == execution.id && other.status == execution.status)
+    })
+}
+
+/// Whether, at some such list, a member had ended otherwise than passed, or one has been deleted by then, so that nobody knows.
+pub(crate) fn may_have_failed(world: &World, check: &Delivered, from: i64, until: i64) -> bool {
+    if check.vanishes_at.is_some_and(|gone| gone <= until) {
+        return true;
+    }
+    let is_bad = |status: &Status| status.is_terminal() && *status != Status::Passed;
+    let all = readings_of_streams(world, &check.pipeline.tag, until);
+    all.iter().take_while(|reading| reading.at >= from).any(|reading| {
+        let counted = counted_from(world, check, reading.at, from - LOOKBACK);
+        counted.iter().any(|execution| is_bad(&execution.status))
+    })
+}
