@@ -296,6 +296,7 @@ impl History {
         // A leader that stalls for longer than its lease cannot be told from one that fell.
         let lost = u64::try_from(self.world.metric_of_all("testrelay_leader_falls")).unwrap_or(0);
         let falls = fell.max(lost);
+        let last_fall = if lost > fell { last_fall.max(self.world.last_stall()) } else { last_fall };
         let stalled = self.stalled;
         let end = End {
             healthy_since,

@@ -349,6 +349,9 @@ impl State {
         let (cluster, request) = (call.outgoing.cluster.clone(), call.outgoing.request.clone());
         let (way, back, thread) = (call.way, call.back, call.outgoing.thread);
         let ends = call.ends();
+        if call.outgoing.is_of_a_stream() {
+            self.own.rules.stream_asks(&request.target, now);
+        }
         if let Some(call) = self.network.calls.get_mut(&number) {
             call.reached_at = Some(now);
         }

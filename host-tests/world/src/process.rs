@@ -178,6 +178,7 @@ impl Process {
         state.trace_line(format_args!("thread {thread} stalls for {} ms", span / MILLISECOND));
         state.own.threads[thread].stalled_until = until;
         *state.stood_still.entry(thread).or_default() += span;
+        state.last_stall = state.last_stall.max(Some(until));
         state.at(until, Event::Release { thread });
     }
 

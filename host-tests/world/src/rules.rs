@@ -88,7 +88,7 @@ pub(crate) struct Rules {
     gone: BTreeSet<(VmId, u32)>,
     stalled_until: BTreeMap<usize, u64>,
     /// What streams have asked Testkube for.
-    of_streams: BTreeSet<String>,
+    of_streams: BTreeSet<(String, i64)>,
     /// The calls whose outcome is being read.
     reading: Vec<(VmId, u32)>,
     /// How many VMs fell, and when the last one did, in Unix milliseconds of the true clock.
@@ -132,17 +132,20 @@ impl Rules {
         self.stalled_until.get(&thread).is_some_and(|until| *until >= time)
     }
 
-    /// Whether a stream has asked for this target.
-    pub(crate) fn is_of_a_stream(&self, target: &str) -> bool {
-        self.of_streams.contains(target)
+    /// A stream's request reaches its server, at `wall` in Unix milliseconds.
+    pub(crate) fn stream_asks(&mut self, target: &str, wall: i64) {
+        self.of_streams.insert((target.to_string(), wall));
+    }
+
+    /// Whether what reached a server then was a stream's request. A check may ask for the same.
+    pub(crate) fn is_of_a_stream(&self, target: &str, wall: i64) -> bool {
+        self.of_streams.contains(&(target.to_string(), wall))
     }
 
     /// The module starts a call.
     pub(crate) fn call_starts(&mut self, now: u64, outgoing: &Outgoing) {
         // A stream asks for its own caller, who has shown a credential, and decides for nobody else.
-        if outgoing.is_of_a_stream() {
-            self.of_streams.insert(outgoing.request.target.clone());
-        } else {
+        if !outgoing.is_of_a_stream() {
             self.one_poller(now, outgoing);
             self.proven_before_asked(now, outgoing);
         }

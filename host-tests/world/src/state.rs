@@ -146,9 +146,11 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     pub(crate) fuel: Fuel,
     pub(crate) interleaving: Interleaving,
-    /// How many callbacks are on the stack.
     /// For how long in all the threads of each number have done nothing but one thing, or nothing, in microseconds.
     pub(crate) stood_still: BTreeMap<usize, u64>,
+    /// Until when a thread stalls or stalled, the latest.
+    pub(crate) last_stall: Option<u64>,
+    /// How many callbacks are on the stack.
     pub(crate) depth: usize,
     pub(crate) log: VecDeque<(u32, String)>,
     /// How many VMs were made.
@@ -172,6 +174,7 @@ impl State {
             fuel: Fuel::default(),
             interleaving: Interleaving::default(),
             stood_still: BTreeMap::new(),
+            last_stall: None,
             depth: 0,
             log: VecDeque::new(),
             last_vm: 0,
@@ -261,6 +264,7 @@ impl State {
                 format_args!("thread {thread} stalls in {callback} for {} s", pause / SECOND),
             );
             self.own.rules.stalled(thread, self.now + pause);
+            self.last_stall = self.last_stall.max(Some(self.now + pause));
             return Some(pause);
         }
         if self.random.once_in(short) {

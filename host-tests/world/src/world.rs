@@ -381,9 +381,14 @@ impl World {
         self.process.state.borrow().own.rules.readings(tag).to_vec()
     }
 
-    /// Whether a stream has asked for this target: an evaluation, or a request for artifacts.
-    pub(crate) fn is_of_a_stream(&self, target: &str) -> bool {
-        self.process.state.borrow().processes().any(|own| own.rules.is_of_a_stream(target))
+    /// Whether it was a stream that asked for this target then, in Unix milliseconds: an evaluation, or a request for artifacts.
+    pub(crate) fn is_of_a_stream(&self, target: &str, at: i64) -> bool {
+        self.process.state.borrow().processes().any(|own| own.rules.is_of_a_stream(target, at))
+    }
+
+    /// Until when a thread stalled last, in Unix milliseconds of the true clock.
+    pub(crate) fn last_stall(&self) -> Option<i64> {
+        self.process.state.borrow().last_stall.map(wall_of)
     }
 
     /// For how long in all the thread of a stream has stood still by now, or taken for its callbacks, in microseconds.

@@ -28,7 +28,7 @@ fn lists(world: &World, tag: &str, until: i64, of_streams: bool) -> Vec<Reading>
         });
         read.map(|recorded| (recorded.at, recorded.request.target.clone())).collect()
     });
-    let read = read.into_iter().filter(|(_, target)| world.is_of_a_stream(target) == of_streams);
+    let read = read.into_iter().filter(|(at, target)| world.is_of_a_stream(target, *at) == of_streams);
     read.map(|(at, _)| Reading { at }).collect()
 }
 
@@ -36,25 +36,28 @@ fn lists(world: &World, tag: &str, until: i64, of_streams: bool) -> Vec<Reading>
 /// asked for between `at` and `until`.
 pub(super) fn passed_at(world: &World, check: &Delivered, at: i64, until: i64) -> Result<(), String> {
     let [usual, earliest] = bounds(check);
-    passed_from(world, check, (at, until), usual, are_the_same).or_else(|why| {
+    passed_from(world, check, (at, until), usual, stood_for).or_else(|why| {
         let is_other = earliest != usual;
-        if is_other { passed_from(world, check, (at, until), earliest, are_the_same) } else { Err(why) }
+        if is_other { passed_from(world, check, (at, until), earliest, stood_for) } else { Err(why) }
     })
 }
 
-fn are_the_same(before: &[Truth], now: &[Truth]) -> bool {
-    let ids = |set: &[Truth]| set.iter().map(|execution| execution.id.clone()).collect::<Vec<_>>();
-    ids(before) == ids(now)
+/// Whether the counted set at `at` was the same `settle` milliseconds before.
+fn stood_for(world: &World, check: &Delivered, (at, settle): (i64, i64), bound: i64) -> bool {
+    let ids = |at| -> Vec<String> {
+        counted_from(world, check, at, bound).into_iter().map(|execution| execution.id).collect()
+    };
+    ids(at - settle) == ids(at)
 }
 
-/// The same with a bound that is known. `is_settled` says whether the set that was there before is the one that is there now,
-/// as far as the module can know.
+/// The same with a bound that is known. `is_settled` says whether the counted set at a time has been the same for the milliseconds
+/// beside it, as far as the module can know.
 pub(super) fn passed_from(
     world: &World,
     check: &Delivered,
     (at, until): (i64, i64),
     bound: i64,
-    is_settled: fn(&[Truth], &[Truth]) -> bool,
+    is_settled: fn(&World, &Delivered, (i64, i64), i64) -> bool,
 ) -> Result<(), String> {
     let counted = counted_from(world, check, at, bound);
     if let Some(other) = counted.iter().find(|execution| execution.status != Status::Passed) {
@@ -68,7 +71,7 @@ pub(super) fn passed_from(
         text if text.parse::<usize>().is_ok() => 15_000,
         _ => 0,
     };
-    if settle > 0 && !is_settled(&counted_from(world, check, at - settle, bound), &counted) {
+    if settle > 0 && !is_settled(world, check, (at, settle), bound) {
         return Err(format!("the counted set changed in the {settle} ms before {at}"));
     }
     match counted.iter().find(|execution| !was_confirmed(world, &execution.id, at, until)) {
@@ -157,9 +160,18 @@ fn was_confirmed(world: &World, id: &str, from: i64, until: i64) -> bool {
     })
 }
 
+/// What there is with a check's tag at `at`.
+pub(super) fn tagged(world: &World, check: &Delivered, at: i64) -> Vec<Truth> {
+    world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, at))
+}
+
 /// The tag, the bound, no children, and none that a re-run replaced.
 pub(super) fn counted_from(world: &World, check: &Delivered, at: i64, bound: i64) -> Vec<Truth> {
-    let all = world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, at));
+    counted_among(tagged(world, check, at), bound)
+}
+
+/// The same of the executions with the tag.
+pub(super) fn counted_among(all: Vec<Truth>, bound: i64) -> Vec<Truth> {
     let own: Vec<Truth> = all
         .into_iter()
         .filter(|execution| execution.scheduled_at >= bound && execution.actor.kind != "testworkflow")

@@ -1,9 +1,9 @@
 //! What an evaluation may say: its own look at Testkube, between its request and its answer, must bear it out.
 
 use super::Delivered;
-use super::counted::{counted_from, passed_from, readings_of_streams};
+use super::counted::{counted_among, counted_from, passed_from, readings_of_streams, tagged};
 use crate::world::World;
-use fakes::{Status, testkube::Truth};
+use fakes::Status;
 
 /// The configuration's `lookback`, in milliseconds.
 const LOOKBACK: i64 = 6 * 3_600_000;
@@ -29,9 +29,14 @@ pub(crate) fn may_have_succeeded(
     Err(why)
 }
 
-/// Who asks once cannot know what has been deleted since.
-fn are_as_before(before: &[Truth], now: &[Truth]) -> bool {
-    now.iter().all(|execution| {
+/// Whether each member was counted `settle` milliseconds before, and in the same status. Who asks once cannot know of what has
+/// been deleted since, nor that it had replaced another.
+fn are_as_before(world: &World, check: &Delivered, (at, settle): (i64, i64), bound: i64) -> bool {
+    let there = tagged(world, check, at);
+    let mut before = tagged(world, check, at - settle);
+    before.retain(|old| there.iter().any(|execution| execution.id == old.id));
+    let before = counted_among(before, bound);
+    counted_among(there, bound).iter().all(|execution| {
         before.iter().any(|other| other.id == execution.id && other.status == execution.status)
     })
 }
