@@ -111,20 +111,16 @@ const MAP_RESPONSE_HEADERS: u32 = 2;
 const MAP_CALL_RESPONSE_HEADERS: u32 = 6;
 
 /// A name and a value, as bytes off the wire. Envoy gives names in lower case.
-pub(crate) type Header = (Vec<u8>, Vec<u8>);
+pub(crate) type Header<'a> = (&'a [u8], &'a [u8]);
 
-/// Headers as the host has given them, in one piece of memory: what only looks at them copies nothing.
+/// Headers as the host has given them, in one piece of memory: who looks at them copies nothing.
+#[derive(Default)]
 pub(crate) struct HeaderMap(Vec<u8>);
 
 impl HeaderMap {
     /// Names and values.
-    pub(crate) fn pairs(&self) -> Vec<(&[u8], &[u8])> {
+    pub(crate) fn pairs(&self) -> Vec<Header<'_>> {
         deserialized(&self.0).unwrap_or_default()
-    }
-
-    /// The same, to be kept.
-    pub(crate) fn to_owned(&self) -> Vec<Header> {
-        self.pairs().into_iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
     }
 }
 
@@ -517,7 +513,7 @@ fn serialized(headers: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The inverse of [`serialized`], with bytes for texts. `None` where the form is broken.
-fn deserialized(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+fn deserialized(bytes: &[u8]) -> Option<Vec<Header<'_>>> {
     let number = |at: usize| {
         let bytes = bytes.get(at..)?.first_chunk::<4>()?;
         usize::try_from(u32::from_le_bytes(*bytes)).ok()

@@ -1,6 +1,6 @@
 //! An HTTP stream: takes checks, answers probes, lets artifact requests through, those by tag when Testkube has said where to.
 
-use crate::host::{self, Header, SharedData};
+use crate::host::{self, Header, HeaderMap, SharedData};
 use crate::root::{Awaited, Plugin, Posted};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
@@ -31,7 +31,7 @@ enum State {
     /// A request whose body is awaited or being read.
     Reading {
         /// Its headers.
-        headers: Vec<Header>,
+        headers: HeaderMap,
         /// Whether a piece of the body has come: then this Envoy does hand bodies over.
         begun: bool,
         /// What it is.
@@ -73,28 +73,28 @@ impl Stream {
         Action::Pause
     }
 
-    fn check(&mut self, plugin: &Plugin, headers: Vec<Header>, end_of_stream: bool) -> Action {
+    /// Takes a check by its headers. `None`: its body is needed.
+    fn check(&mut self, plugin: &Plugin, headers: &[Header<'_>], end_of_stream: bool) -> Option<Action> {
         if cfg!(feature = "test-hooks") {
-            log::debug!("a test build, without redaction: {:?}", TextOf(&headers));
+            log::debug!("a test build, without redaction: {:?}", TextOf(headers));
         }
-        match accept::admit(&plugin.config, &headers, !end_of_stream) {
+        match accept::admit(&plugin.config, headers, !end_of_stream) {
             Admission::Reply(reply) => {
                 plugin.metrics.count_check(Counted::Refused);
-                self.answer(&reply)
+                Some(self.answer(&reply))
             }
-            Admission::Ready => self.accept(plugin, &headers, None),
-            Admission::AwaitBody => self.read_body(plugin, headers, Posted::Check),
+            Admission::Ready => Some(self.accept(plugin, headers, None)),
+            Admission::AwaitBody => None,
         }
     }
 
-    fn event(&mut self, plugin: &Plugin, headers: Vec<Header>, end_of_stream: bool) -> Action {
-        match hint::admit(&plugin.config, &headers, !end_of_stream) {
-            Err(reply) => self.answer(&reply),
-            Ok(()) => self.read_body(plugin, headers, Posted::Hint),
-        }
+    /// Refuses an event by its headers. `None`: its body is needed.
+    fn event(&mut self, plugin: &Plugin, headers: &[Header<'_>], end_of_stream: bool) -> Option<Action> {
+        let refusal = hint::admit(&plugin.config, headers, !end_of_stream).err()?;
+        Some(self.answer(&refusal))
     }
 
-    fn take_hint(&mut self, plugin: &Plugin, headers: &[Header], body: &[u8]) -> Action {
+    fn take_hint(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: &[u8]) -> Action {
         let (reply, taken) =
             hint::take(&plugin.config, &plugin.prefix, &mut SharedData, host::now(), headers, body);
         if taken {
@@ -104,24 +104,25 @@ impl Stream {
         self.answer(&reply)
     }
 
-    fn read_body(&mut self, plugin: &Plugin, headers: Vec<Header>, what: Posted) -> Action {
+    fn read_body(&mut self, plugin: &Plugin, headers: HeaderMap, what: Posted) -> Action {
         plugin.waits(self.context_id, Awaited::Body(what));
         self.state = State::Reading { headers, begun: false, what };
         Action::Pause
     }
 
-    fn evaluation(&mut self, plugin: &Plugin, headers: Vec<Header>, end_of_stream: bool) -> Action {
-        match evaluate::admit(&plugin.config, &headers, !end_of_stream) {
+    /// Begins an evaluation by its headers. `None`: its body is needed.
+    fn evaluation(&mut self, plugin: &Plugin, headers: &[Header<'_>], end_of_stream: bool) -> Option<Action> {
+        match evaluate::admit(&plugin.config, headers, !end_of_stream) {
             Admission::Reply(reply) => {
                 plugin.metrics.count_check(Counted::Refused);
-                self.answer(&reply)
+                Some(self.answer(&reply))
             }
-            Admission::Ready => self.evaluate(plugin, &headers, None),
-            Admission::AwaitBody => self.read_body(plugin, headers, Posted::Evaluation),
+            Admission::Ready => Some(self.evaluate(plugin, headers, None)),
+            Admission::AwaitBody => None,
         }
     }
 
-    fn evaluate(&mut self, plugin: &Plugin, headers: &[Header], body: Option<&[u8]>) -> Action {
+    fn evaluate(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: Option<&[u8]>) -> Action {
         let now = host::now();
         match Evaluation::new(&plugin.config, &plugin.prefix, now, headers, body) {
             Ok(mut evaluation) => {
@@ -186,14 +187,14 @@ impl Stream {
         }
     }
 
-    fn accept(&mut self, plugin: &Plugin, headers: &[Header], body: Option<&[u8]>) -> Action {
+    fn accept(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: Option<&[u8]>) -> Action {
         let (reply, counted) =
             accept::accept(&plugin.config, &plugin.prefix, &mut SharedData, host::now(), headers, body);
         plugin.metrics.count_check(counted);
         self.answer(&reply)
     }
 
-    fn checks(&mut self, plugin: &Plugin, headers: &[Header], id: Option<&str>) -> Action {
+    fn checks(&mut self, plugin: &Plugin, headers: &[Header<'_>], id: Option<&str>) -> Action {
         let (config, prefix) = (&plugin.config, &plugin.prefix);
         let reply = match id {
             None => listing::list(config, prefix, &mut SharedData, host::now(), headers),
@@ -203,7 +204,7 @@ impl Stream {
     }
 
     /// Lets a request for an artifact go on to Testkube: its path untouched, its credentials taken off.
-    fn artifact(&mut self, plugin: &Plugin, headers: &[(&[u8], &[u8])]) -> Action {
+    fn artifact(&mut self, plugin: &Plugin, headers: &[Header<'_>]) -> Action {
         if let Some(refusal) = accept::unauthorized(&plugin.config, headers, Allow::Artifacts) {
             return self.answer(&refusal);
         }
@@ -215,8 +216,12 @@ impl Stream {
     }
 
     /// Begins to find out what a request for artifacts by tag means; `rest` is what follows `artifacts/` in its target.
-    fn tagged(&mut self, plugin: &Plugin, headers: &[(&[u8], &[u8])], rest: &[u8]) -> Action {
+    fn tagged(&mut self, plugin: &Plugin, headers: &[Header<'_>], rest: &[u8]) -> Action {
         let now = host::now();
+        let known = artifacts::known(&plugin.config, now, headers, rest, &plugin.memory.borrow()).cloned();
+        if let Some(forward) = known {
+            return self.forward(plugin, headers, forward);
+        }
         let mut visit = match Visit::new(&plugin.config, now, headers, rest) {
             Ok(visit) => Box::new(visit),
             Err(refusal) => return self.answer(&refusal),
@@ -232,19 +237,16 @@ impl Stream {
         plugin: &Plugin,
         mut visit: Box<Visit>,
         mut step: Step,
-        headers: Option<&[(&[u8], &[u8])]>,
+        headers: Option<&[Header<'_>]>,
     ) -> Action {
         loop {
             match step {
                 Step::Reply(reply) => return self.answer(&reply),
                 Step::Forward(forward) => {
-                    match headers {
-                        Some(headers) => for_testkube(plugin, headers),
-                        None => for_testkube(plugin, &host::request_headers().pairs()),
-                    }
-                    host::set_request_header(":path", &forward.path);
-                    self.state = State::Forwarded(forward);
-                    return Action::Continue;
+                    return match headers {
+                        Some(headers) => self.forward(plugin, headers, forward),
+                        None => self.forward(plugin, &host::request_headers().pairs(), forward),
+                    };
                 }
                 Step::Call(request) => match host::call(&request) {
                     Ok(_token) => {
@@ -262,8 +264,16 @@ impl Stream {
         }
     }
 
+    /// Lets a request by tag go on to where it leads at Testkube.
+    fn forward(&mut self, plugin: &Plugin, headers: &[Header<'_>], forward: Forward) -> Action {
+        for_testkube(plugin, headers);
+        host::set_request_header(":path", &forward.path);
+        self.state = State::Forwarded(forward);
+        Action::Continue
+    }
+
     /// Lets a request of somebody else's go on as it is, but never with the token of a check.
-    fn pass_through(&mut self, headers: &[(&[u8], &[u8])]) -> Action {
+    fn pass_through(&mut self, headers: &[Header<'_>]) -> Action {
         if headers.iter().any(|(name, _)| *name == b"authtoken") {
             host::remove_request_header("authtoken");
         }
@@ -308,7 +318,7 @@ impl Context for Stream {
 }
 
 /// Takes off what Testkube must not or need not see, and puts its own token on.
-fn for_testkube(plugin: &Plugin, headers: &[(&[u8], &[u8])]) {
+fn for_testkube(plugin: &Plugin, headers: &[Header<'_>]) {
     for name in artifacts::to_take_off(headers) {
         host::remove_request_header(name);
     }
@@ -334,10 +344,19 @@ impl HttpContext for Stream {
             std::process::abort();
         }
         match route(&plugin.config, method, path) {
-            Route::Check => self.check(&plugin, map.to_owned(), end_of_stream),
-            Route::Checks(id) => self.checks(&plugin, &map.to_owned(), id.as_deref()),
-            Route::Evaluate => self.evaluation(&plugin, map.to_owned(), end_of_stream),
-            Route::Event => self.event(&plugin, map.to_owned(), end_of_stream),
+            Route::Check => match self.check(&plugin, &headers, end_of_stream) {
+                Some(action) => action,
+                None => self.read_body(&plugin, map, Posted::Check),
+            },
+            Route::Checks(id) => self.checks(&plugin, &headers, id.as_deref()),
+            Route::Evaluate => match self.evaluation(&plugin, &headers, end_of_stream) {
+                Some(action) => action,
+                None => self.read_body(&plugin, map, Posted::Evaluation),
+            },
+            Route::Event => match self.event(&plugin, &headers, end_of_stream) {
+                Some(action) => action,
+                None => self.read_body(&plugin, map, Posted::Hint),
+            },
             Route::Artifact => self.artifact(&plugin, &headers),
             Route::Tagged(rest) => self.tagged(&plugin, &headers, &rest),
             Route::PassThrough => self.pass_through(&headers),
@@ -382,6 +401,7 @@ impl HttpContext for Stream {
             return Action::Pause;
         }
         let body = host::request_body(body_size);
+        let headers = headers.pairs();
         match what {
             Posted::Check => self.accept(&plugin, &headers, Some(&body)),
             Posted::Hint => self.take_hint(&plugin, &headers, &body),
@@ -414,7 +434,7 @@ impl Stream {
 }
 
 /// Headers as text, for the test build that has no redaction.
-struct TextOf<'a>(&'a [Header]);
+struct TextOf<'a>(&'a [Header<'a>]);
 
 impl std::fmt::Debug for TextOf<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -3,7 +3,6 @@
 use crate::auth::{Allow, Credential, Denied, authorize};
 use crate::check::{CheckKey, Done, Falls, Log, Outcome, Pending, Phase, Record, State, Tokens};
 use crate::config::Config;
-use crate::leader;
 use crate::ledger::{Bucket, Change, LedgerError, Store};
 use crate::problem::{FieldError, Reply};
 use crate::request::{self, CheckRequest, MOST_BODY, Unanswerable};
@@ -12,8 +11,7 @@ use crate::shares::{self, Share};
 use crate::time::{Mono, Now, Wall, in_words};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The header fields of a request, names in lower case, values as bytes off the wire; owned, or borrowed where only looked at.
@@ -44,16 +42,16 @@ pub enum Counted {
 }
 
 /// Looks at the headers of a check request: who sends it, and whether its body is needed.
-pub fn admit(config: &Config, headers: &Headers, has_body: bool) -> Admission {
+pub fn admit<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, has_body: bool) -> Admission {
     admit_as(config, headers, has_body, request::is_complete)
 }
 
 /// The same; `is_complete` says whether the headers alone hold what the request must have.
-pub(crate) fn admit_as(
+pub(crate) fn admit_as<B: AsRef<[u8]>>(
     config: &Config,
-    headers: &Headers,
+    headers: &Headers<B>,
     has_body: bool,
-    is_complete: fn(&Headers) -> bool,
+    is_complete: fn(&Headers<B>) -> bool,
 ) -> Admission {
     if let Some(refusal) = unauthorized(config, headers, Allow::Checks) {
         return Admission::Reply(refusal);
@@ -154,12 +152,12 @@ fn uncovered(caller: &Credential, request: &CheckRequest) -> Option<Reply> {
 }
 
 /// Stores a check and answers it. `prefix` is what the instance's keys begin with.
-pub fn accept(
+pub fn accept<B: AsRef<[u8]>>(
     config: &Config,
     prefix: &str,
     store: &mut dyn Store,
     now: Now,
-    headers: &Headers,
+    headers: &Headers<B>,
     body: Option<&[u8]>,
 ) -> (Reply, Counted) {
     let request = match request::read(config, headers, body) {
@@ -187,11 +185,7 @@ pub fn accept(
         credential: caller.map_or("", |caller| &caller.name),
         observe: caller.is_some_and(|caller| caller.observe),
     };
-    let pending = leader::lease(store, prefix).map_or(0, |lease| lease.pending);
-    let no_room = match pending >= config.checks.max_pending {
-        true => Some(Share::All),
-        false => shares::full(store, prefix).share_of(sender.credential, &request.callback.project),
-    };
+    let no_room = shares::full(store, prefix).share_of(sender.credential, &request.callback.project);
     let key = CheckKey::of(&request.callback);
     let mut bucket = Bucket::of(prefix, &key);
     let stored = bucket.update(store, &key, |found| deliver(found, &request, &sender, &ends, now, no_room));
@@ -298,10 +292,16 @@ fn first_delivery(request: &CheckRequest, sender: &Sender<'_>, ends: &TokenEnds,
     pending
 }
 
+/// What a check that was taken is answered.
+#[derive(Serialize)]
+struct Answer<'a> {
+    id: &'a str,
+    message: &'a str,
+    status: &'static str,
+}
+
 fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Counted) {
-    let reply = |status: &str, message: String| {
-        Reply::json(200, &json!({"id": id, "status": status, "message": message}))
-    };
+    let reply = |status, message: String| Reply::json(200, &Answer { id, message: &message, status });
     match (delivered, &request.ask) {
         (Delivered::Different, _) => {
             let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or place. A pending check cannot be changed; cancel the run and start it anew.";
@@ -391,8 +391,8 @@ pub(crate) fn in_one(errors: &[FieldError]) -> String {
     errors.iter().map(|e| format!("{}: {}.", e.field, e.detail)).collect::<Vec<_>>().join(" ")
 }
 
-pub(crate) fn header<'a>(headers: &'a Headers, name: &[u8]) -> Option<&'a [u8]> {
-    headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice())
+pub(crate) fn header<'a, B: AsRef<[u8]>>(headers: &'a Headers<B>, name: &[u8]) -> Option<&'a [u8]> {
+    headers.iter().find(|(n, _)| n.as_ref() == name).map(|(_, value)| value.as_ref())
 }
 
 fn is_json(content_type: &[u8]) -> bool {

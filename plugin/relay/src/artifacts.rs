@@ -67,9 +67,25 @@ pub struct Forward {
     pub kind: Kind,
 }
 
+/// Where a request goes on to that has been found out for the same target in the last seconds. `rest` is what follows
+/// `<base>/v1/artifacts/` in it. `None`: begin a [`Visit`], which also says why this caller may not ask it.
+pub fn known<'a, B: AsRef<[u8]>>(
+    config: &Config,
+    now: Now,
+    headers: &Headers<B>,
+    rest: &[u8],
+    memory: &'a Memory,
+) -> Option<&'a Forward> {
+    let (tag, forward) = memory.way(now, rest)?;
+    let caller = caller(config, headers, Allow::Artifacts).ok()?;
+    caller.is_none_or(|caller| caller.covers_tag(tag)).then_some(forward)
+}
+
 /// One request for artifacts by tag.
 pub struct Visit {
     config: Rc<Config>,
+    /// What follows `<base>/v1/artifacts/` in its target.
+    rest: Vec<u8>,
     ask: Ask,
     /// Scheme and host as the request has them: what links begin with.
     asked_at: (Vec<u8>, Vec<u8>),
@@ -85,6 +101,8 @@ pub struct Visit {
     path: String,
     page_size: u32,
     began: Mono,
+    /// When Testkube gave the oldest of the answers that it rests on, at the latest.
+    oldest: Mono,
 }
 
 impl Visit {
@@ -116,6 +134,7 @@ impl Visit {
             asked_at: shown::asked_at(headers),
             base: OnceCell::new(),
             config: config.clone(),
+            rest: rest.to_vec(),
             path: ask.path.clone(),
             ask,
             since,
@@ -124,15 +143,27 @@ impl Visit {
             kept: Vec::new(),
             page_size: PAGE,
             began: now.mono,
+            oldest: now.mono,
         })
     }
 
     /// What to do next, with what is remembered of earlier visits.
     pub fn step(&mut self, now: Now, memory: &mut Memory) -> Step {
+        let step = self.resolve(now, memory);
+        if let Step::Forward(forward) = &step {
+            memory.keep_way(now, self.oldest, &self.rest, &self.ask, forward);
+        }
+        step
+    }
+
+    fn resolve(&mut self, now: Now, memory: &Memory) -> Step {
         if self.executions.is_none() {
             match memory.executions(now, &self.ask) {
                 None => return Step::Call(self.list_executions()),
-                Some(executions) => self.executions = Some(executions),
+                Some((executions, at)) => {
+                    self.executions = Some(executions);
+                    self.oldest = self.oldest.min(at);
+                }
             }
         }
         if self.chosen.is_empty()
@@ -163,7 +194,10 @@ impl Visit {
                     return Step::Reply(Reply::problem(504, "Testkube is too slow", &detail));
                 }
                 None => return Step::Call(testkube::list_artifacts(&self.config.testkube, &execution.id)),
-                Some(kept) => self.kept.push(kept),
+                Some((kept, at)) => {
+                    self.kept.push(kept);
+                    self.oldest = self.oldest.min(at);
+                }
             }
         }
         match self.ask.want(&self.path) {

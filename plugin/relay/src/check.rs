@@ -45,9 +45,9 @@ impl CheckKey {
     /// Plan, job and task, 16 bytes each.
     pub fn bytes(&self) -> [u8; CheckKey::BYTES] {
         let mut bytes = [0; CheckKey::BYTES];
-        let ids = [self.plan, self.job, self.task];
-        for (to, from) in bytes.iter_mut().zip(ids.iter().flat_map(Guid::bytes)) {
-            *to = *from;
+        let (ids, _) = bytes.as_chunks_mut::<16>();
+        for (to, from) in ids.iter_mut().zip([self.plan, self.job, self.task]) {
+            *to = *from.bytes();
         }
         bytes
     }

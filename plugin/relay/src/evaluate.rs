@@ -88,7 +88,7 @@ struct Confirm {
 }
 
 /// Looks at the headers of an evaluation: who sends it, and whether its body is needed.
-pub fn admit(config: &Config, headers: &Headers, has_body: bool) -> Admission {
+pub fn admit<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, has_body: bool) -> Admission {
     accept::admit_as(config, headers, has_body, request::names_tag)
 }
 
@@ -102,11 +102,11 @@ impl Evaluation {
     ///
     /// # Errors
     /// The refusal of a request that cannot be evaluated, or of a caller that may not ask this; nobody has been called.
-    pub fn new(
+    pub fn new<B: AsRef<[u8]>>(
         config: &Rc<Config>,
         prefix: &str,
         now: Now,
-        headers: &Headers,
+        headers: &Headers<B>,
         body: Option<&[u8]>,
     ) -> Result<Evaluation, Reply> {
         let caller = caller(config, headers, Allow::Checks)?;

@@ -41,7 +41,12 @@ impl Guid {
                 }
                 continue;
             }
-            let digit = u8::try_from(char::from(*c).to_digit(16)?).ok()?;
+            let digit = match c {
+                b'0'..=b'9' => c - b'0',
+                b'a'..=b'f' => c - b'a' + 10,
+                b'A'..=b'F' => c - b'A' + 10,
+                _ => return None,
+            };
             match high.take() {
                 None => high = Some(digit),
                 Some(h) => *nibbles.next()? = h << 4 | digit,
@@ -61,6 +66,17 @@ impl Guid {
         [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
     }
 
+    /// What it is printed as. By hand: a record is written at each change of a check, and holds a good many of these.
+    fn digits(&self) -> [u8; 36] {
+        let mut text = [b'-'; 36];
+        let places = text.iter_mut().enumerate().filter(|(i, _)| !matches!(i, 8 | 13 | 18 | 23));
+        let nibbles = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        for ((_, place), nibble) in places.zip(nibbles) {
+            *place = if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
+        }
+        text
+    }
+
     /// The sixteen bytes in the order in which they are printed.
     pub fn bytes(&self) -> &[u8; 16] {
         &self.0
@@ -69,16 +85,7 @@ impl Guid {
 
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // By hand: a record is written at each change of a check, and holds a good many of these.
-        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-        let mut text = String::with_capacity(36);
-        for (i, byte) in self.0.iter().enumerate() {
-            if matches!(i, 4 | 6 | 8 | 10) {
-                text.push('-');
-            }
-            text.extend([digit(byte >> 4), digit(byte & 15)]);
-        }
-        f.write_str(&text)
+        f.write_str(text(&self.digits()))
     }
 }
 
@@ -90,8 +97,12 @@ impl fmt::Debug for Guid {
 
 impl Serialize for Guid {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        s.serialize_str(text(&self.digits()))
     }
+}
+
+fn text(digits: &[u8; 36]) -> &str {
+    std::str::from_utf8(digits).unwrap_or_default()
 }
 
 impl<'de> Deserialize<'de> for Guid {

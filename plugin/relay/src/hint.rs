@@ -28,7 +28,7 @@ const TRIES: u32 = 10;
 ///
 /// # Errors
 /// The answer, where the body is not needed for it.
-pub fn admit(config: &Config, headers: &Headers, has_body: bool) -> Result<(), Reply> {
+pub fn admit<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, has_body: bool) -> Result<(), Reply> {
     caller(config, headers, Allow::Events)?;
     if !has_body {
         return Err(answer(false));
@@ -42,12 +42,12 @@ pub fn admit(config: &Config, headers: &Headers, has_body: bool) -> Result<(), R
 }
 
 /// Takes an event. `true`: it is a hint that nobody has seen yet, so the leader is to be woken.
-pub fn take(
+pub fn take<B: AsRef<[u8]>>(
     config: &Config,
     prefix: &str,
     store: &mut dyn Store,
     now: Now,
-    headers: &Headers,
+    headers: &Headers<B>,
     body: &[u8],
 ) -> (Reply, bool) {
     let caller = match caller(config, headers, Allow::Events) {

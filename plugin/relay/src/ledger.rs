@@ -9,6 +9,7 @@ pub use bucket::Bucket;
 
 use crate::check::{CheckKey, Record};
 use std::fmt;
+use std::ops::Range;
 
 /// The host's shared data: a compare-and-swap store.
 pub trait Store {
@@ -96,27 +97,24 @@ fn bucket_key(prefix: &str, bucket: u16) -> String {
 const LAYOUT: u8 = 1;
 
 const HEADER: usize = 5;
-const KEY: usize = 48;
+const KEY: usize = CheckKey::BYTES;
 
-/// The slots of a bucket's value, each with its header.
-fn slots(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = value.get(1..).unwrap_or_default();
+/// Where the slots of a bucket's value stand in it, each with its header.
+fn slots(value: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut start = value.len().min(1);
     std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
+        let rest = value.get(start..).filter(|rest| !rest.is_empty())?;
         let length = rest.first_chunk::<4>().and_then(|n| usize::try_from(u32::from_le_bytes(*n)).ok());
-        let whole = length.and_then(|n| rest.split_at_checked(n.checked_add(HEADER)?));
-        let (slot, after) = whole.unwrap_or((rest, &[]));
-        rest = after;
+        let end = length.and_then(|n| n.checked_add(start)?.checked_add(HEADER));
+        let slot = start..end.filter(|end| *end <= value.len()).unwrap_or(value.len());
+        start = slot.end;
         Some(slot)
     })
 }
 
-/// Whether a slot is one of this check's, in the format that this code writes.
-fn is_of(slot: &[u8], key: &CheckKey) -> bool {
-    slot.get(4) == Some(&FORMAT)
-        && slot.get(HEADER..).and_then(|rest| rest.first_chunk::<KEY>()) == Some(&key.bytes())
+/// Whether a slot is one of the check with this key, in the format that this code writes.
+fn is_of(slot: &[u8], key: &[u8; KEY]) -> bool {
+    slot.get(4) == Some(&FORMAT) && slot.get(HEADER..).is_some_and(|rest| rest.starts_with(key))
 }
 
 fn decoded(slot: &[u8]) -> Option<Record> {
@@ -127,21 +125,21 @@ fn decoded(slot: &[u8]) -> Option<Record> {
     Some(Record { key: CheckKey::from_bytes(key)?, state: serde_json::from_slice(json).ok()? })
 }
 
-fn encoded(record: &Record) -> Result<Vec<u8>, LedgerError> {
-    let json = serde_json::to_vec(&record.state).map_err(|_| LedgerError::TooLarge)?;
-    let length = u32::try_from(json.len().saturating_add(KEY)).map_err(|_| LedgerError::TooLarge)?;
-    if json.len() > MOST_RECORD {
+/// Adds a record's slot to a bucket's value.
+fn encode(record: &Record, value: &mut Vec<u8>) -> Result<(), LedgerError> {
+    let start = value.len();
+    value.extend_from_slice(&[0, 0, 0, 0, FORMAT]);
+    value.extend_from_slice(&record.key.bytes());
+    serde_json::to_writer(&mut *value, &record.state).map_err(|_| LedgerError::TooLarge)?;
+    let length = value.len().saturating_sub(start + HEADER);
+    if length > KEY + MOST_RECORD {
         return Err(LedgerError::TooLarge);
     }
-    Ok([&length.to_le_bytes()[..], &[FORMAT], &record.key.bytes(), &json].concat())
-}
-
-/// A bucket's value.
-fn joined<'a>(slots: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    slots.fold(vec![LAYOUT], |mut value, slot| {
-        value.extend_from_slice(slot);
-        value
-    })
+    let length = u32::try_from(length).map_err(|_| LedgerError::TooLarge)?;
+    if let Some(place) = value.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
+        *place = length.to_le_bytes();
+    }
+    Ok(())
 }
 
 impl fmt::Display for LedgerError {

@@ -10,7 +10,13 @@ use crate::time::{Now, Wall};
 use serde_json::{Value, json};
 
 /// All checks that the caller's credential covers, those that came first first.
-pub fn list(config: &Config, prefix: &str, store: &mut dyn Store, now: Now, headers: &Headers) -> Reply {
+pub fn list<B: AsRef<[u8]>>(
+    config: &Config,
+    prefix: &str,
+    store: &mut dyn Store,
+    now: Now,
+    headers: &Headers<B>,
+) -> Reply {
     match covered(config, prefix, store, headers) {
         Err(refusal) => refusal,
         Ok(records) => {
@@ -21,12 +27,12 @@ pub fn list(config: &Config, prefix: &str, store: &mut dyn Store, now: Now, head
 }
 
 /// The check of this id, as the answer to its delivery named it.
-pub fn one(
+pub fn one<B: AsRef<[u8]>>(
     config: &Config,
     prefix: &str,
     store: &mut dyn Store,
     now: Now,
-    headers: &Headers,
+    headers: &Headers<B>,
     id: &str,
 ) -> Reply {
     match covered(config, prefix, store, headers) {
@@ -46,11 +52,11 @@ fn private(reply: Reply) -> Reply {
     reply.with("cache-control", "no-store")
 }
 
-fn covered(
+fn covered<B: AsRef<[u8]>>(
     config: &Config,
     prefix: &str,
     store: &mut dyn Store,
-    headers: &Headers,
+    headers: &Headers<B>,
 ) -> Result<Vec<Record>, Reply> {
     let caller = caller(config, headers, Allow::Status)?;
     let mut found: std::collections::BTreeMap<(Wall, CheckKey), Record> = std::collections::BTreeMap::new();

@@ -1,5 +1,6 @@
 //! What a caller gets: a status, a media type and a body.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// An answer of the module's own.
@@ -15,12 +16,11 @@ pub struct Reply {
 
 impl Reply {
     /// An answer with a JSON body.
-    pub fn json(status: u16, body: &Value) -> Reply {
-        Reply {
-            status,
-            headers: vec![("content-type", "application/json".into())],
-            body: format!("{body}\n"),
-        }
+    pub fn json<T: Serialize>(status: u16, body: &T) -> Reply {
+        // Nothing that is answered has a map whose keys are no texts.
+        let mut body = serde_json::to_string(body).unwrap_or_else(|_| "{}".into());
+        body.push('\n');
+        Reply { status, headers: vec![("content-type", "application/json".into())], body }
     }
 
     /// An answer with a line of text.

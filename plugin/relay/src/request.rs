@@ -6,12 +6,12 @@
 
 mod field;
 
+use crate::accept::Headers;
 use crate::azure::{Callback, Entry, HubName, PlanUrl, Webhook};
 use crate::check::{Ask, Rerun};
 use crate::config::{Config, LONGEST_TIMEOUT};
 use crate::expect::Expect;
 use crate::guid::Guid;
-use crate::hash::fnv1a;
 use crate::problem::FieldError;
 use crate::secret::Secret;
 use crate::tag::TagRule;
@@ -50,7 +50,7 @@ pub const MOST_BODY: usize = 64 << 10;
 const MOST_TOKEN: usize = 3 << 10;
 
 /// Whether the headers alone hold everything that a check must have, so that no body is needed.
-pub fn is_complete(headers: &[(Vec<u8>, Vec<u8>)]) -> bool {
+pub fn is_complete<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
     let values = Values::from_headers(headers);
     let webhook = values.was_given(Field::Webhook);
     let ids = [Field::JobId, Field::TaskInstanceId, Field::AuthToken, Field::Tag];
@@ -68,7 +68,7 @@ pub struct Evaluation {
 }
 
 /// Whether the headers name a tag, so that an evaluation needs no body.
-pub fn names_tag(headers: &[(Vec<u8>, Vec<u8>)]) -> bool {
+pub fn names_tag<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
     Values::from_headers(headers).was_given(Field::Tag)
 }
 
@@ -77,9 +77,9 @@ pub fn names_tag(headers: &[(Vec<u8>, Vec<u8>)]) -> bool {
 ///
 /// # Errors
 /// Every field that is wrong.
-pub fn read_evaluation(
+pub fn read_evaluation<B: AsRef<[u8]>>(
     config: &Config,
-    headers: &[(Vec<u8>, Vec<u8>)],
+    headers: &Headers<B>,
     body: Option<&[u8]>,
 ) -> Result<Evaluation, Vec<FieldError>> {
     let mut values = Values::from_headers(headers);
@@ -105,9 +105,9 @@ pub fn read_evaluation(
 ///
 /// # Errors
 /// Why nobody could be told the outcome. A body that is not a JSON object is among the reasons.
-pub fn read(
+pub fn read<B: AsRef<[u8]>>(
     config: &Config,
-    headers: &[(Vec<u8>, Vec<u8>)],
+    headers: &Headers<B>,
     body: Option<&[u8]>,
 ) -> Result<CheckRequest, Unanswerable> {
     let mut values = Values::from_headers(headers);
@@ -117,7 +117,7 @@ pub fn read(
     }
     let callback = reader.callback(&values);
     let token = reader.token(&values);
-    let sent = fnv1a(values.own_fields().as_bytes());
+    let sent = values.fingerprint();
     let ask = reader.ask(&values, callback.as_ref().and_then(|c| c.build));
     match (callback, token, reader.errors.is_empty()) {
         (Some(callback), Some(token), true) => {

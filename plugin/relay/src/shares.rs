@@ -1,4 +1,4 @@
-//! How many checks each credential and each project may have pending, so that one cannot take all the room.
+//! How many checks may be pending in all, and of each credential and each project, so that one cannot take all the room.
 //!
 //! The leader counts at each tick and publishes who is at the limit; whoever accepts a check reads that. A limit may be
 //! overshot by what arrives within a tick.
@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 /// Those that are at their limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Full {
+    /// Nobody has room.
+    #[serde(default)]
+    all: bool,
     credentials: Vec<String>,
     projects: Vec<Guid>,
 }
@@ -33,7 +36,9 @@ impl Full {
     pub fn count<'a>(config: &Config, pending: impl Iterator<Item = &'a Pending>) -> Full {
         let mut credentials: BTreeMap<&str, u32> = BTreeMap::new();
         let mut projects: BTreeMap<Guid, u32> = BTreeMap::new();
+        let mut all = 0_u32;
         for pending in pending {
+            all += 1;
             *credentials.entry(&pending.credential).or_default() += 1;
             *projects.entry(pending.callback.project).or_default() += 1;
         }
@@ -42,6 +47,7 @@ impl Full {
             credentials.into_iter().filter(|(name, count)| limit(name).is_some_and(|most| *count >= most));
         let most = config.checks.max_pending_per_project;
         Full {
+            all: all >= config.checks.max_pending,
             credentials: full.map(|(name, _)| name.to_string()).collect(),
             projects: projects.into_iter().filter(|(_, count)| *count >= most).map(|(id, _)| id).collect(),
         }
@@ -49,6 +55,9 @@ impl Full {
 
     /// Whose limit keeps a check of this credential and project out.
     pub fn share_of(&self, credential: &str, project: &Guid) -> Option<Share> {
+        if self.all {
+            return Some(Share::All);
+        }
         if self.credentials.iter().any(|name| name == credential) {
             return Some(Share::Credential);
         }
@@ -110,6 +119,10 @@ mod tests {
         assert_eq!(full.share_of("b", &project), None);
         let third = [pending(1), pending(2), pending(3)];
         assert_eq!(Full::count(&config(9), third.iter()).share_of("b", &project), Some(Share::Project));
+        let mut small = config(9);
+        small.checks.max_pending = 3;
+        assert_eq!(Full::count(&small, third.iter()).share_of("a", &project), Some(Share::All));
+        assert_eq!(Full::count(&small, all.iter()).share_of("a", &project), None);
         assert_eq!(super::full(&mut store, "p/"), Full::default());
         for _ in 0..2 {
             assert!(publish(&mut store, "p/", &full).unwrap());

@@ -1,4 +1,5 @@
 use super::*;
+use crate::check::tests::record;
 use crate::ledger::memory::Memory;
 
 const PREFIX: &str = "testrelay/1/t/";
@@ -99,9 +100,9 @@ fn a_second_delivery_must_ask_the_same() {
 #[test]
 fn a_full_ledger_takes_no_more_and_says_what_to_do() {
     let mut store = Memory::default();
-    let lease = leader::Lease { holder: 1, pending: 3, ..leader::Lease::default() };
-    store.swap(&format!("{PREFIX}leader"), None, &lease.to_bytes()).unwrap();
-    let small = config(r#", "checks": {"max_pending": 3}"#);
+    let small = config(r#", "checks": {"max_pending": 1}"#);
+    let State::Pending(pending) = record(1).state else { panic!("a pending record") };
+    shares::publish(&mut store, PREFIX, &shares::Full::count(&small, [&*pending].into_iter())).unwrap();
     let (reply, counted) = accept(&small, PREFIX, &mut store, now(), &headers(&[]), None);
     assert_eq!((reply.status, counted, stored(&store)), (503, Counted::Refused, 1));
     assert!(reply.body.contains("Re-run the stage"));

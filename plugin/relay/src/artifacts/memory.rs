@@ -1,5 +1,6 @@
 //! What the last visits have learned of Testkube: a pipeline that fetches file after file asks for each of them anew.
 
+use super::Forward;
 use super::ask::{Ask, Scope};
 use crate::tag::Tag;
 use crate::testkube::{Artifact, Execution};
@@ -16,11 +17,27 @@ const FRESH: Duration = Duration::from_secs(10);
 const MOST: usize = 16;
 const LONGEST: usize = 500;
 
+/// How many requests are remembered whose way is known, and the longest target of one, in bytes.
+const MOST_WAYS: usize = 64;
+const LONGEST_TARGET: usize = 1_024;
+
 /// The answers of one VM's visits. What is forgotten is asked for again.
 #[derive(Debug, Default)]
 pub struct Memory {
     executions: VecDeque<Kept<(Tag, Scope), Execution>>,
     artifacts: VecDeque<Kept<String, Artifact>>,
+    ways: VecDeque<Way>,
+}
+
+/// Where a request goes on to.
+#[derive(Debug)]
+struct Way {
+    /// When Testkube gave the oldest of the answers that say so.
+    at: Mono,
+    /// What followed `artifacts/` in the request's target.
+    rest: Vec<u8>,
+    tag: Tag,
+    forward: Forward,
 }
 
 /// One answer, and what it is the answer to.
@@ -32,7 +49,24 @@ struct Kept<K, T> {
 }
 
 impl Memory {
-    pub(super) fn executions(&self, now: Now, ask: &Ask) -> Option<Rc<Vec<Execution>>> {
+    /// Where the same request went on to, and the tag that it named.
+    pub(super) fn way(&self, now: Now, rest: &[u8]) -> Option<(&Tag, &Forward)> {
+        let known = self.ways.iter().rev().find(|way| way.rest == rest)?;
+        (now.mono.since(known.at) < FRESH).then_some((&known.tag, &known.forward))
+    }
+
+    /// Keeps where a request goes on to, if it was found out by answers that are kept, the oldest of `at`.
+    pub(super) fn keep_way(&mut self, now: Now, at: Mono, rest: &[u8], ask: &Ask, forward: &Forward) {
+        if rest.len() > LONGEST_TARGET || self.executions(now, ask).is_none() {
+            return;
+        }
+        if self.ways.len() >= MOST_WAYS {
+            self.ways.pop_front();
+        }
+        self.ways.push_back(Way { at, rest: rest.into(), tag: ask.tag.clone(), forward: forward.clone() });
+    }
+
+    pub(super) fn executions(&self, now: Now, ask: &Ask) -> Option<(Rc<Vec<Execution>>, Mono)> {
         let fits = |(tag, scope): &(Tag, Scope)| *tag == ask.tag && *scope == ask.scope;
         recall(&self.executions, now, fits)
     }
@@ -44,7 +78,7 @@ impl Memory {
         }
     }
 
-    pub(super) fn artifacts(&self, now: Now, id: &str) -> Option<Rc<Vec<Artifact>>> {
+    pub(super) fn artifacts(&self, now: Now, id: &str) -> Option<(Rc<Vec<Artifact>>, Mono)> {
         recall(&self.artifacts, now, |own| own == id)
     }
 
@@ -55,9 +89,17 @@ impl Memory {
     }
 }
 
-fn recall<K, T>(all: &VecDeque<Kept<K, T>>, now: Now, fits: impl Fn(&K) -> bool) -> Option<Rc<Vec<T>>> {
+/// The answer, and when it was given.
+fn recall<K, T>(
+    all: &VecDeque<Kept<K, T>>,
+    now: Now,
+    fits: impl Fn(&K) -> bool,
+) -> Option<(Rc<Vec<T>>, Mono)> {
     let is_fresh = |at: Mono| now.mono.since(at) < FRESH;
-    all.iter().rev().find(|kept| is_fresh(kept.at) && fits(&kept.key)).map(|kept| kept.list.clone())
+    all.iter()
+        .rev()
+        .find(|kept| is_fresh(kept.at) && fits(&kept.key))
+        .map(|kept| (kept.list.clone(), kept.at))
 }
 
 fn keep<K, T>(all: &mut VecDeque<Kept<K, T>>, now: Now, key: K, list: &Rc<Vec<T>>) {

@@ -517,3 +517,41 @@ fn a_list_that_takes_too_long_or_too_much_names_what_to_do() {
     let (status, body) = end(1, Some(many));
     assert!(status == 409 && body.contains("more than 20000 artifacts"), "{status} {body}");
 }
+
+#[test]
+fn where_a_request_goes_is_known_as_long_as_the_answers_are_that_say_so() {
+    let open = config(r#""insecure_no_auth":true"#);
+    let later = |ms| Now { mono: Mono(NOW.mono.0 + ms), ..NOW };
+    let mut testkube =
+        testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["a.xml", "b.xml"]))]);
+    let End::Forward(a) = testkube.get_at(NOW, &open, "shop-1/a.xml") else { panic!() };
+    let End::Forward(b) = testkube.get_at(later(9_000), &open, "shop-1/b.xml") else { panic!() };
+    assert_eq!(testkube.asked.len(), 2);
+    let known = |ms, config: &Config, rest: &str| {
+        known(config, later(ms), &headers(), rest.as_bytes(), &testkube.memory).map(|to| to.path.clone())
+    };
+    assert_eq!(known(9_999, &open, "shop-1/a.xml"), Some(a));
+    assert_eq!(known(9_999, &open, "shop-1/b.xml"), Some(b));
+    for rest in ["shop-1/a.xml", "shop-1/b.xml"] {
+        assert_eq!(known(10_000, &open, rest), None, "the list is from the beginning");
+    }
+    for rest in ["shop-1/c.xml", "shop-1/a.xml?all=true", "ado-run=shop-1/a.xml", "shop-2/a.xml"] {
+        assert_eq!(known(1, &open, rest), None, "{rest}");
+    }
+    for (allow, tags) in [("artifacts", "bank-*"), ("checks", "shop-*")] {
+        let other = config(&format!(
+            r#""credentials":[{{"name":"c","kind":"bearer","secret_env":"S","allow":["{allow}"],"tags":["{tags}"]}}]"#
+        ));
+        assert_eq!(known(1, &other, "shop-1/a.xml"), None);
+        assert!(Visit::new(&other, NOW, &headers(), b"shop-1/a.xml").is_err_and(|reply| reply.status == 403));
+    }
+}
+
+#[test]
+fn where_a_request_goes_is_not_known_while_something_runs() {
+    let open = config(r#""insecure_no_auth":true"#);
+    let mut testkube = testkube(&[execution("shop-e2e-2", "running")], &[("shop-e2e-2", names(&["a.xml"]))]);
+    let rest = "shop-1/a.xml?partial=true";
+    assert!(matches!(testkube.get_at(NOW, &open, rest), End::Forward(_)));
+    assert!(known(&open, NOW, &headers(), rest.as_bytes(), &testkube.memory).is_none());
+}

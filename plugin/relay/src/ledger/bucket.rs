@@ -1,10 +1,14 @@
 //! One bucket: how it is read and changed, and what its reader remembers of it.
 
 use super::{
-    BUCKETS, Cas, Change, LedgerError, MOST_BUCKET, MOST_RECORDS, Store, StoreError, TRIES, bucket_key,
-    bucket_of, decoded, encoded, is_of, joined, slots,
+    BUCKETS, Cas, Change, LAYOUT, LedgerError, MOST_BUCKET, MOST_RECORDS, Store, StoreError, TRIES,
+    bucket_key, bucket_of, decoded, encode, is_of, slots,
 };
 use crate::check::{CheckKey, Pending, Record, State};
+use std::ops::Range;
+
+/// What a record takes with a token of the usual length, in bytes, and room to spare.
+const USUAL_RECORD: usize = 3 << 10;
 
 /// A bucket and what was last read of it, or written to it.
 ///
@@ -17,12 +21,15 @@ pub struct Bucket {
     only: Option<CheckKey>,
     /// Its version when it was read; `None`: never read, or never written.
     cas: Option<Cas>,
+    /// What stood there then, or was written since.
+    value: Vec<u8>,
     slots: Vec<Slot>,
 }
 
 #[derive(Clone, Debug)]
 struct Slot {
-    bytes: Vec<u8>,
+    /// Where it stands in the bucket's value.
+    place: Range<usize>,
     /// What it says, as far as this version understands it and its reader wants to know.
     record: Option<Record>,
 }
@@ -39,7 +46,7 @@ impl Bucket {
     }
 
     fn unread(prefix: &str, bucket: u16, only: Option<CheckKey>) -> Bucket {
-        Bucket { key: bucket_key(prefix, bucket), only, cas: None, slots: Vec::new() }
+        Bucket { key: bucket_key(prefix, bucket), only, cas: None, value: Vec::new(), slots: Vec::new() }
     }
 
     /// Reads what stands there now. False: nobody has written it since it was last read.
@@ -48,27 +55,30 @@ impl Bucket {
     /// The host's status; then it remembers what it did before.
     pub fn read(&mut self, store: &mut dyn Store) -> Result<bool, StoreError> {
         let Some(entry) = store.get(&self.key)? else {
-            self.slots = Vec::new();
+            // Most buckets are empty, and there is nothing to do for them.
+            if !self.slots.is_empty() {
+                (self.value, self.slots) = (Vec::new(), Vec::new());
+            }
             return Ok(self.cas.take().is_some());
         };
         if self.cas == Some(entry.cas) {
             return Ok(false);
         }
         self.cas = Some(entry.cas);
+        let old = std::mem::replace(&mut self.value, entry.value);
         let mut before = std::mem::take(&mut self.slots);
-        for bytes in slots(&entry.value) {
-            let slot = match before.iter().position(|slot| slot.bytes == bytes) {
-                Some(at) => before.remove(at),
-                None => self.slot(bytes),
+        let only = self.only.map(|key| key.bytes());
+        for place in slots(&self.value) {
+            let bytes = self.value.get(place.clone()).unwrap_or_default();
+            let known = before.iter().position(|slot| old.get(slot.place.clone()) == Some(bytes));
+            let record = match known {
+                Some(at) => before.swap_remove(at).record,
+                None if only.is_none_or(|key| is_of(bytes, &key)) => decoded(bytes),
+                None => None,
             };
-            self.slots.push(slot);
+            self.slots.push(Slot { place, record });
         }
         Ok(true)
-    }
-
-    fn slot(&self, bytes: &[u8]) -> Slot {
-        let is_wanted = self.only.is_none_or(|key| is_of(bytes, &key));
-        Slot { bytes: bytes.to_vec(), record: if is_wanted { decoded(bytes) } else { None } }
     }
 
     /// Reads the bucket, applies `change` to what stands under `key`, and writes it, again and again until nobody was
@@ -103,23 +113,42 @@ impl Bucket {
         key: &CheckKey,
         record: Option<Box<Record>>,
     ) -> Result<bool, LedgerError> {
-        let new = match record {
-            Some(record) => Some(Slot { bytes: encoded(&record)?, record: Some(*record) }),
-            None => None,
-        };
-        let others = || self.slots.iter().filter(|slot| !is_of(&slot.bytes, key));
+        let key = key.bytes();
+        let mut value = Vec::with_capacity(self.value.len() + USUAL_RECORD);
+        value.push(LAYOUT);
         // The new one goes first: what cannot be read can only stand at the end.
-        let value = joined(new.iter().chain(others()).map(|slot| slot.bytes.as_slice()));
-        if value.len() > MOST_BUCKET || (new.is_some() && others().count() >= MOST_RECORDS) {
+        if let Some(record) = &record {
+            encode(record, &mut value)?;
+        }
+        let new = 1..value.len();
+        let mut others = 0;
+        for bytes in self.slots.iter().map(|slot| self.bytes(slot)).filter(|bytes| !is_of(bytes, &key)) {
+            value.extend_from_slice(bytes);
+            others += 1;
+        }
+        if value.len() > MOST_BUCKET || (record.is_some() && others >= MOST_RECORDS) {
             return Err(LedgerError::Full);
         }
         if !store.swap(&self.key, self.cas, &value).map_err(LedgerError::Store)? {
             return Ok(false);
         }
         // The next reading finds a version that it does not know and bytes that it does.
-        self.slots.retain(|slot| !is_of(&slot.bytes, key));
-        self.slots.splice(..0, new);
+        let mut before = std::mem::take(&mut self.slots);
+        before.retain(|slot| !is_of(self.bytes(slot), &key));
+        let mut end = new.end;
+        self.slots =
+            record.into_iter().map(|record| Slot { place: new.clone(), record: Some(*record) }).collect();
+        for slot in before {
+            let start = end;
+            end += slot.place.len();
+            self.slots.push(Slot { place: start..end, record: slot.record });
+        }
+        self.value = value;
         Ok(true)
+    }
+
+    fn bytes(&self, slot: &Slot) -> &[u8] {
+        self.value.get(slot.place.clone()).unwrap_or_default()
     }
 
     /// The records.

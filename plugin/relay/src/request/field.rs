@@ -1,9 +1,11 @@
 //! The fields of a check request, by every name under which they come.
 
+use crate::accept::Headers;
+use crate::hash::fnv1a;
 use crate::text::excerpt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 
 /// One field.
@@ -76,13 +78,14 @@ impl Field {
 
     /// Body members are compared without case, `-` and `_`, and without the prefix.
     fn of_member(name: &str) -> Option<Field> {
-        let plain = |text: &str| -> String {
-            let text = text.to_ascii_lowercase().replace(['-', '_'], "");
-            text.strip_prefix("testrelay").map(str::to_string).unwrap_or(text)
-        };
-        let wanted = plain(name);
+        fn plain(text: &str) -> impl Iterator<Item = u8> {
+            text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
+        }
+        let name: Vec<u8> = plain(name).collect();
+        let wanted = name.strip_prefix(b"testrelay").unwrap_or(&name);
         let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
-            plain(own) == wanted || more.contains(&wanted.as_str())
+            let own = own.strip_prefix("Testrelay").unwrap_or(own);
+            plain(own).eq(wanted.iter().copied()) || more.iter().any(|other| other.as_bytes() == wanted)
         };
         FIELDS.iter().find(names).map(|(field, ..)| *field)
     }
@@ -90,19 +93,20 @@ impl Field {
 
 /// The values that a request gives, with their mistakes.
 #[derive(Debug, Default)]
-pub(super) struct Values {
-    given: BTreeMap<Field, Result<String, String>>,
+pub(super) struct Values<'a> {
+    /// In the order of [`Field`].
+    given: [Option<Result<Cow<'a, str>, String>>; FIELDS.len()],
     unknown: Vec<String>,
 }
 
-impl Values {
+impl<'a> Values<'a> {
     /// Takes every known header field. An empty value is as good as none.
-    pub(super) fn from_headers(headers: &[(Vec<u8>, Vec<u8>)]) -> Values {
+    pub(super) fn from_headers<B: AsRef<[u8]>>(headers: &'a Headers<B>) -> Values<'a> {
         let mut values = Values::default();
         for (name, value) in headers {
-            let Ok(name) = std::str::from_utf8(name) else { continue };
-            match (Field::of_header(name), std::str::from_utf8(value)) {
-                (Some(field), Ok(text)) => values.add(field, text.trim()),
+            let Ok(name) = std::str::from_utf8(name.as_ref()) else { continue };
+            match (Field::of_header(name), std::str::from_utf8(value.as_ref())) {
+                (Some(field), Ok(text)) => values.add(field, text.trim().into()),
                 (Some(field), Err(_)) => values.fail(field, "is not UTF-8 text".into()),
                 (None, _) if name.starts_with(PREFIX) => {
                     let known = FIELDS
@@ -135,7 +139,7 @@ impl Values {
                 continue;
             };
             match text_of(field, &value) {
-                Some(text) => self.add(field, text.trim()),
+                Some(text) => self.add(field, text.trim().to_string().into()),
                 None => self.fail(field, "must be a text or a number in the body".into()),
             }
         }
@@ -144,7 +148,7 @@ impl Values {
 
     /// The one value of a field.
     pub(super) fn get(&self, field: Field) -> Result<Option<&str>, String> {
-        match self.given.get(&field) {
+        match self.given.get(field as usize).and_then(Option::as_ref) {
             None => Ok(None),
             Some(Ok(text)) => Ok(Some(text)),
             Some(Err(e)) => Err(e.clone()),
@@ -152,7 +156,7 @@ impl Values {
     }
 
     pub(super) fn was_given(&self, field: Field) -> bool {
-        self.given.contains_key(&field)
+        self.given.get(field as usize).is_some_and(Option::is_some)
     }
 
     /// Names that look as if they were meant for Testrelay, as sentences: the first ones, and how many more there are, so
@@ -166,29 +170,37 @@ impl Values {
         sentences
     }
 
-    /// Tag and policies in a fixed order, to tell whether two deliveries ask the same.
-    pub(super) fn own_fields(&self) -> String {
-        self.given
-            .iter()
-            .filter(|(field, _)| **field >= Field::Tag)
-            .map(|(field, value)| format!("{field:?}={value:?}\n"))
-            .collect()
+    /// A fingerprint of the tag and the policies, to tell whether two deliveries ask the same.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut bytes = Vec::new();
+        for value in self.given.iter().skip(Field::Tag as usize) {
+            let (kind, text) = match value {
+                None => (0, ""),
+                Some(Ok(text)) => (1, &**text),
+                Some(Err(what)) => (2, what.as_str()),
+            };
+            bytes.push(kind);
+            bytes.extend_from_slice(&text.len().to_le_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        fnv1a(&bytes)
     }
 
-    fn add(&mut self, field: Field, text: &str) {
-        if text.is_empty() {
-            return;
-        }
-        let another = matches!(self.given.get(&field), Some(Ok(other)) if other != text);
-        if another {
-            self.fail(field, "was sent twice with different values".into());
-        } else {
-            self.given.entry(field).or_insert_with(|| Ok(text.into()));
+    fn add(&mut self, field: Field, text: Cow<'a, str>) {
+        let Some(place) = self.given.get_mut(field as usize).filter(|_| !text.is_empty()) else { return };
+        match place {
+            None => *place = Some(Ok(text)),
+            Some(Ok(other)) if *other != text => {
+                self.fail(field, "was sent twice with different values".into())
+            }
+            Some(_) => {}
         }
     }
 
     fn fail(&mut self, field: Field, what: String) {
-        self.given.insert(field, Err(what));
+        if let Some(place) = self.given.get_mut(field as usize) {
+            *place = Some(Err(what));
+        }
     }
 }
 
@@ -228,5 +240,22 @@ fn text_of(field: Field, value: &Value) -> Option<String> {
             Some(items?.join(","))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_stands_at_its_own_place() {
+        for (place, (field, name, ..)) in FIELDS.iter().enumerate() {
+            assert_eq!((*field as usize, Field::of_member(name)), (place, Some(*field)));
+        }
+        for name in ["expect", "Testrelay-Expect", "TESTRELAY_EXPECT", "testrelayexpect"] {
+            assert_eq!(Field::of_member(name), Some(Field::Expect), "{name}");
+        }
+        assert_eq!(Field::of_member("testrelay-planurl"), Some(Field::PlanUrl));
+        assert_eq!(Field::of_member("relay-expect"), None);
     }
 }

@@ -149,7 +149,7 @@ fn a_json_body_gives_the_same_fields_under_many_names() {
         "planId": "67be341f-5310-552f-e0cd-7c580e77b98b", "JobId": "3a7e60dc-c5b0-5009-86eb-0f217c12e2ea", "TimelineId": null,
         "TaskInstanceId": "61153303-347e-5f06-a6a1-ce2102bd68eb", "AuthToken": "t", "BuildId": 4711,
         "tag": "shop-4711", "expect": ["a", "b*2"], "since_stage": "Test", "appear-timeout": "1m", "Testrelay-Settle": "1s"}"#;
-    let request = read(&config(""), &[], Some(body)).unwrap();
+    let request = read::<Vec<u8>>(&config(""), &[], Some(body)).unwrap();
     assert_eq!(
         (request.callback.entry.as_str(), request.callback.hub),
         ("http://tfs:8080/tfs/DefaultCollection", HubName::Build)

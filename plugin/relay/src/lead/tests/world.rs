@@ -239,7 +239,8 @@ impl World {
     pub(super) fn hint(&mut self, run: &Run, wakes: bool) {
         let body = format!(r#"{{"testWorkflowExecution": {{"tags": {{"ado-run": "{}"}}}}}}"#, run.tag);
         let config = self.config();
-        let (reply, taken) = hint::take(&config, PREFIX, &mut self.store, self.now, &[], body.as_bytes());
+        let (reply, taken) =
+            hint::take::<Vec<u8>>(&config, PREFIX, &mut self.store, self.now, &[], body.as_bytes());
         assert_eq!(reply.status, 202);
         if let (true, true, Some(i)) = (taken, wakes, self.listener) {
             let outputs = self.contexts[i].lead.wake(self.now, &mut self.store);
