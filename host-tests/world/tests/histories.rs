@@ -1,4 +1,4 @@
-//! Random histories. `cargo xtask test` plays 3,000, `cargo xtask soak` more; `TESTRELAY_HISTORIES=FROM-TO` chooses others.
+//! Random histories. `cargo xtask test` plays 10,000, `cargo xtask soak` more; `TESTRELAY_HISTORIES=FROM-TO` chooses others.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +37,22 @@ fn no_history_breaks_a_rule() {
     assert!(failures.is_empty(), "{} of them failed\n{}", failures.len(), failures.join("\n"));
     if to - from >= ENOUGH_HISTORIES {
         assert_eq!(coverage.gaps(), Vec::<String>::new());
+    }
+}
+
+/// Seeds that failed with the generator as it is now, and what they found. Nothing but the reference had to be mended for these.
+const ONCE_FAILED: [(u64, &str); 5] = [
+    (3_465, "an evaluation: a re-run that is deleted uncovers what it had replaced"),
+    (4_006, "an evaluation: the same"),
+    (6_777, "a leader that stalls for longer than its lease is followed by the brake of a fall"),
+    (11_094, "a check and an evaluation ask for the same in the same millisecond"),
+    (19_001, "an evaluation: a re-run that is deleted uncovers what it had replaced"),
+];
+
+#[test]
+fn seeds_that_once_failed_break_no_rule() {
+    for (seed, why) in ONCE_FAILED {
+        assert_eq!(play(seed, false).unwrap().failure(), None, "{why}");
     }
 }
 

@@ -8,6 +8,7 @@ mod bucket;
 pub use bucket::Bucket;
 
 use crate::check::{CheckKey, Record};
+use crate::json;
 use std::fmt;
 use std::ops::Range;
 
@@ -130,7 +131,7 @@ fn encode(record: &Record, value: &mut Vec<u8>) -> Result<(), LedgerError> {
     let start = value.len();
     value.extend_from_slice(&[0, 0, 0, 0, FORMAT]);
     value.extend_from_slice(&record.key.bytes());
-    serde_json::to_writer(&mut *value, &record.state).map_err(|_| LedgerError::TooLarge)?;
+    json::add(&record.state, value).map_err(|_| LedgerError::TooLarge)?;
     let length = value.len().saturating_sub(start + HEADER);
     if length > KEY + MOST_RECORD {
         return Err(LedgerError::TooLarge);

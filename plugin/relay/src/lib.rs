@@ -33,6 +33,7 @@ pub mod guid;
 mod hash;
 pub mod health;
 pub mod hint;
+mod json;
 pub mod lead;
 pub mod leader;
 pub mod ledger;

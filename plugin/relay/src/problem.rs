@@ -3,6 +3,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+/// What an answer's body seldom exceeds, in bytes.
+const USUAL_BODY: usize = 512;
+
 /// An answer of the module's own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
@@ -17,9 +20,13 @@ pub struct Reply {
 impl Reply {
     /// An answer with a JSON body.
     pub fn json<T: Serialize>(status: u16, body: &T) -> Reply {
+        let mut text = Vec::with_capacity(USUAL_BODY);
         // Nothing that is answered has a map whose keys are no texts.
-        let mut body = serde_json::to_string(body).unwrap_or_else(|_| "{}".into());
-        body.push('\n');
+        if crate::json::add(body, &mut text).is_err() {
+            text = b"{}".to_vec();
+        }
+        text.push(b'\n');
+        let body = String::from_utf8(text).unwrap_or_default();
         Reply { status, headers: vec![("content-type", "application/json".into())], body }
     }
 

@@ -71,7 +71,7 @@ impl Field {
 
     fn of_header(name: &str) -> Option<Field> {
         let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
-            own.eq_ignore_ascii_case(name) || more.contains(&name)
+            own.eq_ignore_ascii_case(name) || (!more.is_empty() && more.contains(&name))
         };
         FIELDS.iter().find(names).map(|(field, ..)| *field)
     }
