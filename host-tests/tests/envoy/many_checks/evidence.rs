@@ -26,6 +26,8 @@ pub(crate) enum Lost {
     Fallen,
     /// The context that had sent the event ended with its configuration, leading to the last.
     Ended,
+    /// The connection ended before the answer, whoever ended it: nothing of the answer went over the wire.
+    Closed,
 }
 
 impl Lost {
@@ -36,6 +38,7 @@ impl Lost {
             Lost::Cut => "the connection was cut before the answer",
             Lost::Fallen => "the VM that waited for the answer fell",
             Lost::Ended => "the context that waited for the answer ended",
+            Lost::Closed => "the connection ended before the answer",
         }
     }
 }
@@ -85,7 +88,8 @@ impl Evidence {
         let connection = request.request.connection;
         // A connection serves one request after another: what comes over it by then is this event's answer.
         let answered = wire.answered_from(connection, event.at + SLOW - UNREAD / 2);
-        let no_longer = answered.into_iter().chain(wire.ended_at(connection)).min();
+        let ended = wire.ended_at(connection);
+        let no_longer = answered.into_iter().chain(ended).min();
         let while_under_way =
             |at: i64| event.at - BEFORE <= at && no_longer.is_none_or(|until| at <= until + UNREAD);
         if wire.cut_at(connection).is_some_and(while_under_way) {
@@ -100,7 +104,8 @@ impl Evidence {
             moments.iter().any(|moment| while_under_way(moment.at) && led(&moment.thread))
         };
         let fallen = some(&self.falls).then_some(Lost::Fallen);
-        fallen.or_else(|| some(&self.ends).then_some(Lost::Ended))
+        let over = fallen.or_else(|| some(&self.ends).then_some(Lost::Ended));
+        over.or_else(|| (answered.is_none() && ended.is_some()).then_some(Lost::Closed))
     }
 
     /// All that is known of the half minute around a time.
