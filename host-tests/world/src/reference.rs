@@ -248,7 +248,7 @@ fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) 
         return;
     };
     let by = decidable(world, check, accepted).max(end.healthy_since) + REACHABLE + brake(end);
-    if check.pipeline.token_end.is_some_and(|end| end <= by) {
+    if check.pipeline.token_end.is_some_and(|end| end <= by) || was_never_taken(world, check) {
         return;
     }
     judged.owed += 1;
@@ -263,6 +263,18 @@ fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) 
             ),
         ),
     }
+}
+
+/// Whether Azure DevOps has refused a check's token as often as it takes to drop the check, and has never taken it. A page to sign
+/// in, which a broken proxy may send as well, cannot be told from such a refusal.
+fn was_never_taken(world: &World, check: &Delivered) -> bool {
+    const TRIES: usize = 10;
+    let plan = check.pipeline.spec().plan;
+    let refusals = world.azure(|azure| {
+        let of_it = azure.requests().iter().filter(|recorded| recorded.request.target.contains(&plan));
+        of_it.filter(|recorded| matches!(recorded.status, Some(200 | 203 | 302 | 401))).count()
+    });
+    !world.is_proven(&plan) && refusals >= TRIES
 }
 
 /// From when on nothing stands in the way of a decision.

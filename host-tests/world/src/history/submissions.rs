@@ -109,11 +109,8 @@ impl History {
         let is_right = match (answer.by, answer.status) {
             (By::Envoy, 0 | 503 | 408) | (By::Nobody, _) => true,
             (By::Module, 200) => kind != Kind::Malformed,
-            // By a clock that was set, its token has ended.
-            (By::Module, 400) if self.clock_was_set && self.checks[index].pipeline.token_end.is_some() => {
-                true
-            }
-            (By::Module, 400 | 403) => kind == Kind::Malformed,
+            (By::Module, 400) => kind == Kind::Malformed || self.may_have_ended(index),
+            (By::Module, 403) => kind == Kind::Malformed,
             (By::Module, 503) => self.is_full(),
             _ => false,
         };
@@ -125,9 +122,10 @@ impl History {
         }
     }
 
-    /// Whether a check's token has ended by a clock that somebody set.
+    /// Whether a check's token may have ended when its delivery was read: by a clock that somebody set, or while its thread stalled.
     pub(super) fn may_have_ended(&self, index: usize) -> bool {
-        self.clock_was_set && self.checks[index].pipeline.token_end.is_some()
+        let ends = self.checks[index].pipeline.token_end;
+        ends.is_some_and(|end| self.clock_was_set || self.world.wall() >= end)
     }
 
     /// Whether there can have been too many. The leader publishes how many are pending at each of its turns: what was decided
