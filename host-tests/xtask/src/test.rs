@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 const SIDE_BY_SIDE: &str = "8";
 
 /// The random histories of the simulated Envoy that belong to all tests: seeds from and to.
-const HISTORIES: &str = "0-10000";
+const HISTORIES: &str = "0-20000";
 /// The variable that the histories' test reads.
 pub(crate) const HISTORIES_VARIABLE: &str = "TESTRELAY_HISTORIES";
 
