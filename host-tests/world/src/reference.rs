@@ -268,7 +268,7 @@ fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) 
 /// Whether Azure DevOps has refused a check's token as often as it takes to drop the check, and has never taken it. A page to sign
 /// in, which a broken proxy may send as well, cannot be told from such a refusal.
 fn was_never_taken(world: &World, check: &Delivered) -> bool {
-    const TRIES: usize = 10;
+    const TRIES: usize = 36;
     let plan = check.pipeline.spec().plan;
     let refusals = world.azure(|azure| {
         let of_it = azure.requests().iter().filter(|recorded| recorded.request.target.contains(&plan));

@@ -9,8 +9,9 @@ use crate::secret::Secret;
 use crate::time::{Wall, in_words};
 use std::time::Duration;
 
-/// A token that Azure DevOps has never taken is tried this often, over some five minutes.
-const UNPROVEN_TRIES: u32 = 10;
+/// A token that Azure DevOps has never taken is tried this often, over some half an hour: its sign-in can be broken for a
+/// while, or a proxy's, and a check that is dropped is one that its stage waits for in vain.
+const UNPROVEN_TRIES: u32 = 36;
 /// An answer that needs a decision without a proof is waited for this often.
 const REFUSED_TRIES: u32 = 3;
 const BOUND_TRIES: u32 = 8;

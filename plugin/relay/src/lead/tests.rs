@@ -95,9 +95,21 @@ fn a_token_that_azure_devops_never_takes_ends_the_check_without_a_look_at_testku
     let mut run = world.passing(1);
     run.token = "forged".into();
     assert_eq!(world.check(&run, &[]), 200);
-    world.pass(30 * MINUTE);
+    world.pass(45 * MINUTE);
     assert!(world.testkube.requests().is_empty() && world.nothing_pending());
-    assert!(world.azure.requests().len() <= 10);
+    assert!(world.azure.requests().len() <= 40);
+}
+
+#[test]
+fn a_check_outlives_a_sign_in_that_is_broken_for_twenty_minutes() {
+    let mut world = World::new();
+    let run = world.passing(1);
+    world.azure.fault(AzureRoute::All, Span::UntilCleared, AzureFault::Html { status: 203 });
+    world.check(&run, &[]);
+    world.pass(20 * MINUTE);
+    world.azure.clear_faults();
+    world.pass(3 * MINUTE);
+    assert_eq!(world.answered(&run).result, "succeeded");
 }
 
 #[test]
