@@ -1,8 +1,14 @@
 //! What is released: its size, what it asks of its host, and that it has nothing that only tests want.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use host_tests::manifests::Form;
 use host_tests::{Envoy, Request, Setup, env};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use wasmparser::{Parser, Payload};
+
+const HOST: &str = include_str!("../../../plugin/src/host.rs");
+const ENVOY_FILTER: &str = include_str!("../../../envoy/istio/envoyfilter.yaml");
 
 /// A module travels to every Envoy, through Istio's agent and its limits, and is compiled there on each start.
 const MOST_BYTES: usize = 1 << 20;
@@ -20,16 +26,7 @@ fn the_released_module_is_at_most_one_mebibyte() -> Result<()> {
 
 #[test]
 fn the_released_module_asks_nothing_of_its_host_that_envoy_does_not_offer() -> Result<()> {
-    let module = std::fs::read(env::module()?)?;
-    let mut imports = Vec::new();
-    for payload in Parser::new(0).parse_all(&module) {
-        if let Payload::ImportSection(section) = payload? {
-            for import in section.into_imports() {
-                let import = import?;
-                imports.push((import.module.to_owned(), import.name.to_owned()));
-            }
-        }
-    }
+    let (imports, _) = imports_and_exports(&std::fs::read(env::module()?)?)?;
     assert!(!imports.is_empty());
     let offered = |module: &str, name: &str| match module {
         "env" => name.starts_with("proxy_"),
@@ -38,6 +35,25 @@ fn the_released_module_asks_nothing_of_its_host_that_envoy_does_not_offer() -> R
     };
     let foreign: Vec<_> = imports.iter().filter(|(module, name)| !offered(module, name)).collect();
     assert!(foreign.is_empty(), "{foreign:?}");
+    Ok(())
+}
+
+/// Of what the module imports, the SDK has the rest, in wrappers that it never calls; likewise with the callbacks.
+#[test]
+fn the_envoy_filters_list_of_capabilities_is_what_the_module_uses() -> Result<()> {
+    const OF_THE_SDK: [&str; 2] = ["proxy_http_call", "proxy_set_effective_context"];
+    let Form::Filter(config) = crate::istio::only(ENVOY_FILTER)?.form else { anyhow::bail!("no filter") };
+    let list = config.pointer("/capability_restriction_config/allowed_capabilities");
+    let list = list.and_then(Value::as_object).context("no list")?;
+    let (callbacks, calls): (BTreeSet<&str>, _) =
+        list.keys().map(String::as_str).partition(|name| name.starts_with("proxy_on_"));
+    let own = HOST.lines().filter_map(|line| line.trim().strip_prefix("fn proxy_")?.split_once('('));
+    let own: Vec<String> = own.map(|(name, _)| format!("proxy_{name}")).collect();
+    let used = own.iter().map(String::as_str).chain(OF_THE_SDK).chain(WASI);
+    assert_eq!(calls, used.collect());
+    let (imports, exports) = imports_and_exports(&std::fs::read(env::module()?)?)?;
+    assert!(calls.iter().all(|call| imports.iter().any(|(_, name)| name == call)), "{imports:?}");
+    assert!(callbacks.iter().all(|callback| exports.iter().any(|name| name == callback)), "{exports:?}");
     Ok(())
 }
 
@@ -51,4 +67,26 @@ fn the_released_module_has_no_test_hook() -> Result<()> {
     let envoy = Envoy::start(&Setup::new()?.concurrency(1))?;
     assert_eq!(Request::get("/test-hooks/trap").send(envoy.address())?.status, 404);
     envoy.stop()
+}
+
+/// What a module imports, as folder and name, and the names that it exports.
+fn imports_and_exports(module: &[u8]) -> Result<(Vec<(String, String)>, Vec<String>)> {
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    for payload in Parser::new(0).parse_all(module) {
+        match payload? {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import?;
+                    imports.push((import.module.to_owned(), import.name.to_owned()));
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    exports.push(export?.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((imports, exports))
 }

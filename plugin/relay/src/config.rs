@@ -306,7 +306,7 @@ fn checks(fields: Option<Fields<'_>>) -> Checks {
     }
     let expect = "names of workflows, as \"shop-api, shop-e2e*2\", or a number of executions from 1 to 200";
     checks.expect = fields
-        .text("expect", expect, |text| !text.is_empty() && Expect::parse(text).is_ok())
+        .text("expect", expect, |text| !text.trim().is_empty() && Expect::parse(text).is_ok())
         .and_then(|text| Expect::parse(&text).ok());
     let mut settle = Duration::MAX;
     fields.duration("settle", Duration::ZERO..=Duration::from_secs(3600), &mut settle);
@@ -454,6 +454,7 @@ mod tests {
         assert_eq!(link, "https://t.example/w/a%20b/e/1");
         for (text, want) in [
             (with(|v| v["checks"] = json!({"expect": "A B"})), "checks.expect: is \"A B\""),
+            (with(|v| v["checks"] = json!({"expect": " "})), "checks.expect: is \" \""),
             (with(|v| v["checks"] = json!({"rerun": "first"})), "allowed are \"latest\", \"all\", \"none\""),
             (
                 with(|v| v["credentials"][0]["projects"] = json!(["shop"])),

@@ -1,6 +1,6 @@
 //! What a check expects to see before it may pass.
 
-use crate::text::excerpt;
+use crate::text::{excerpt, number};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,7 +37,7 @@ impl Expect {
         let mut names = BTreeMap::new();
         for item in text.split(',') {
             let (name, count) = item.trim().split_once('*').unwrap_or((item.trim(), "1"));
-            let count = count.trim().parse::<u32>().ok().filter(|n| (1..=MOST).contains(n));
+            let count = number(count.trim()).filter(|n| (1..=MOST).contains(n));
             match (is_workflow(name.trim()), count) {
                 (true, Some(n)) => *names.entry(name.trim().to_string()).or_insert(0) += n,
                 _ => {
@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_expected_is_refused() {
-        for bad in ["0", "201", "99999999999", "a,", ",a", "a*0", "a*x", "A", "a b", "a*-1", "$(x)", "ä"] {
+        for bad in
+            ["0", "201", "99999999999", "a,", ",a", "a*0", "a*x", "a*+2", "A", "a b", "a*-1", "$(x)", "ä"]
+        {
             assert!(Expect::parse(bad).is_err(), "{bad}");
         }
     }

@@ -171,7 +171,7 @@ impl Reader<'_> {
 
     fn build(&mut self, values: &Values) -> Option<u64> {
         self.policy(values, Field::BuildId, |text| {
-            let number = text.parse().ok().filter(|n| *n > 0);
+            let number = crate::text::number(text).filter(|n| *n > 0);
             number.ok_or_else(|| {
                 format!("`{}` is not a build's number; send `$(build.BuildId)`", excerpt(text))
             })

@@ -1,5 +1,7 @@
 //! Words from outside, made fit to stand in a text of ours.
 
+use std::str::FromStr;
+
 /// At most 64 printable characters of `given`, control characters as `·`, an ellipsis where it was cut. For
 /// problem texts: enough to recognise one's own mistake, too little to carry anything.
 pub(crate) fn excerpt(given: &str) -> String {
@@ -10,6 +12,11 @@ pub(crate) fn excerpt(given: &str) -> String {
 /// command (`##[error]`, `##vso[…]`): names come from whoever may write a TestWorkflow.
 pub(crate) fn one_line(given: &str, most: usize) -> String {
     cut(given, most).replace("##", "# #")
+}
+
+/// A number in decimal digits and nothing else: [`str::parse`] takes a `+` before them as well.
+pub(crate) fn number<T: FromStr>(text: &str) -> Option<T> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// The first items of a list with `, ` between them, and how many more there are.

@@ -3,6 +3,7 @@
 
 use crate::guid::Guid;
 use crate::route::percent_decoded;
+use crate::text::number;
 
 /// How the token of a check is presented to Azure DevOps; both are documented (ServerTaskHelper uses Basic, the Azure
 /// Function sample Bearer).
@@ -103,7 +104,7 @@ impl PlanUrl {
         }
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => {
-                (host, port.parse().ok().filter(|p| *p > 0).ok_or("has a port that is no port")?)
+                (host, number(port).filter(|p| *p > 0).ok_or("has a port that is no port")?)
             }
             _ => (authority, if tls { 443 } else { 80 }),
         };
@@ -235,6 +236,7 @@ mod tests {
             "//dev.azure.com/fabrikam",
             "ftp://dev.azure.com/fabrikam",
             "https://dev.azure.com:0/fabrikam",
+            "https://dev.azure.com:+443/fabrikam",
             "https://dev.azure.com:99999/fabrikam",
             "",
         ] {
