@@ -26,7 +26,7 @@ fn the_released_module_is_at_most_one_mebibyte() -> Result<()> {
 
 #[test]
 fn the_released_module_asks_nothing_of_its_host_that_envoy_does_not_offer() -> Result<()> {
-    let (imports, _) = imports_and_exports(&std::fs::read(env::module()?)?)?;
+    let Interface { imports, .. } = interface(&std::fs::read(env::module()?)?)?;
     assert!(!imports.is_empty());
     let offered = |module: &str, name: &str| match module {
         "env" => name.starts_with("proxy_"),
@@ -51,7 +51,7 @@ fn the_envoy_filters_list_of_capabilities_is_what_the_module_uses() -> Result<()
     let own: Vec<String> = own.map(|(name, _)| format!("proxy_{name}")).collect();
     let used = own.iter().map(String::as_str).chain(OF_THE_SDK).chain(WASI);
     assert_eq!(calls, used.collect());
-    let (imports, exports) = imports_and_exports(&std::fs::read(env::module()?)?)?;
+    let Interface { imports, exports } = interface(&std::fs::read(env::module()?)?)?;
     assert!(calls.iter().all(|call| imports.iter().any(|(_, name)| name == call)), "{imports:?}");
     assert!(callbacks.iter().all(|callback| exports.iter().any(|name| name == callback)), "{exports:?}");
     Ok(())
@@ -69,24 +69,31 @@ fn the_released_module_has_no_test_hook() -> Result<()> {
     envoy.stop()
 }
 
-/// What a module imports, as folder and name, and the names that it exports.
-fn imports_and_exports(module: &[u8]) -> Result<(Vec<(String, String)>, Vec<String>)> {
-    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+/// What a module and its host are to each other.
+#[derive(Default)]
+struct Interface {
+    /// Folder and name.
+    imports: Vec<(String, String)>,
+    exports: Vec<String>,
+}
+
+fn interface(module: &[u8]) -> Result<Interface> {
+    let mut interface = Interface::default();
     for payload in Parser::new(0).parse_all(module) {
         match payload? {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import?;
-                    imports.push((import.module.to_owned(), import.name.to_owned()));
+                    interface.imports.push((import.module.to_owned(), import.name.to_owned()));
                 }
             }
             Payload::ExportSection(section) => {
                 for export in section {
-                    exports.push(export?.name.to_owned());
+                    interface.exports.push(export?.name.to_owned());
                 }
             }
             _ => {}
         }
     }
-    Ok((imports, exports))
+    Ok(interface)
 }
