@@ -5,9 +5,9 @@ use serde_json::Value;
 /// The most characters in a row that a problem text may repeat of what was sent.
 const MOST_REPEATED: usize = 64;
 
-/// How much of what stands around a repeated text may happen to have been sent, too: quotation marks, a separator, an
-/// ellipsis.
-const SURROUNDINGS: usize = 8;
+/// How much of what stands around a repeated text may happen to have been sent, too: the field's name, quotation marks, a
+/// separator, an ellipsis.
+const SURROUNDINGS: usize = 32;
 
 /// The most bytes of an answer or a log line, whatever was sent.
 const MOST_TEXT: usize = 16 << 10;
@@ -94,8 +94,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "repeats 73 characters")]
+    #[should_panic(expected = "repeats 97 characters")]
     fn a_text_that_repeats_too_much_is_seen() {
-        assert_repeats_little("the text", &format!("`{}`", "x".repeat(73)), &"x".repeat(200));
+        assert_repeats_little("the text", &format!("`{}`", "x".repeat(97)), &"x".repeat(200));
     }
 }
