@@ -53,8 +53,11 @@ pub fn bucket_of(key: &CheckKey) -> u16 {
     u16::try_from(key.hash() % u64::from(BUCKETS)).unwrap_or_default()
 }
 
-/// The most bytes one record may take: two tokens of 3 KiB, and the rest of a check with room to spare.
+/// The most bytes one record may take when it is accepted: two tokens of 3 KiB, and the rest of a check with room to spare.
 pub const MOST_RECORD: usize = 12 << 10;
+/// What a record may grow to once it was accepted. What a check has gone through must always find room: a change that is
+/// not stored is a check that is never decided.
+const MOST_GROWN: usize = 2 * MOST_RECORD;
 
 const MOST_RECORDS: usize = 64;
 const MOST_BUCKET: usize = 256 << 10;
@@ -126,14 +129,14 @@ fn decoded(slot: &[u8]) -> Option<Record> {
     Some(Record { key: CheckKey::from_bytes(key)?, state: serde_json::from_slice(json).ok()? })
 }
 
-/// Adds a record's slot to a bucket's value.
-fn encode(record: &Record, value: &mut Vec<u8>) -> Result<(), LedgerError> {
+/// Adds a record's slot to a bucket's value, if it has at most `most` bytes.
+fn encode(record: &Record, most: usize, value: &mut Vec<u8>) -> Result<(), LedgerError> {
     let start = value.len();
     value.extend_from_slice(&[0, 0, 0, 0, FORMAT]);
     value.extend_from_slice(&record.key.bytes());
     json::add(&record.state, value).map_err(|_| LedgerError::TooLarge)?;
     let length = value.len().saturating_sub(start + HEADER);
-    if length > KEY + MOST_RECORD {
+    if length > KEY + most {
         return Err(LedgerError::TooLarge);
     }
     let length = u32::try_from(length).map_err(|_| LedgerError::TooLarge)?;
@@ -285,6 +288,24 @@ mod tests {
         assert_eq!(bucket.find(&record(1).key), Some(&record(1)));
         let found = update(&mut store, &record(1).key, |found| Change::Keep(found.cloned()));
         assert_eq!(found, Ok(Some(record(1))), "what is read is what is changed");
+    }
+
+    #[test]
+    fn what_was_accepted_may_grow_in_a_full_bucket() {
+        let mut store = Memory::default();
+        let numbers = (0..100_000).filter(|n| bucket_of(&record(*n).key) == 7).take(64).collect::<Vec<_>>();
+        let with = |number: u32, bytes: usize| {
+            let mut record = record(number);
+            record.make_large(bytes);
+            record
+        };
+        let accepted =
+            numbers.iter().take_while(|n| put(&mut store, &with(**n, MOST_RECORD / 2)).is_ok()).count();
+        assert!((20..64).contains(&accepted), "not full by bytes: {accepted}");
+        for number in &numbers[..accepted] {
+            assert_eq!(put(&mut store, &with(*number, MOST_RECORD + 1000)), Ok(()), "{number}");
+        }
+        assert_eq!(put(&mut store, &with(numbers[0], MOST_GROWN)), Err(LedgerError::TooLarge));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One bucket: how it is read and changed, and what its reader remembers of it.
 
 use super::{
-    BUCKETS, Cas, Change, LAYOUT, LedgerError, MOST_BUCKET, MOST_RECORDS, Store, StoreError, TRIES,
-    bucket_key, bucket_of, decoded, encode, is_of, slots,
+    BUCKETS, Cas, Change, LAYOUT, LedgerError, MOST_BUCKET, MOST_GROWN, MOST_RECORD, MOST_RECORDS, Store,
+    StoreError, TRIES, bucket_key, bucket_of, decoded, encode, is_of, slots,
 };
 use crate::check::{CheckKey, Pending, Record, State};
 use std::ops::Range;
@@ -113,12 +113,13 @@ impl Bucket {
         key: &CheckKey,
         record: Option<Box<Record>>,
     ) -> Result<bool, LedgerError> {
+        let is_known = self.find(key).is_some();
         let key = key.bytes();
         let mut value = Vec::with_capacity(self.value.len() + USUAL_RECORD);
         value.push(LAYOUT);
         // The new one goes first: what cannot be read can only stand at the end.
         if let Some(record) = &record {
-            encode(record, &mut value)?;
+            encode(record, if is_known { MOST_GROWN } else { MOST_RECORD }, &mut value)?;
         }
         let new = 1..value.len();
         let mut others = 0;
@@ -126,7 +127,9 @@ impl Bucket {
             value.extend_from_slice(bytes);
             others += 1;
         }
-        if value.len() > MOST_BUCKET || (record.is_some() && others >= MOST_RECORDS) {
+        // Only what is new can come too late.
+        let is_full = value.len() > MOST_BUCKET || others >= MOST_RECORDS;
+        if is_full && !is_known && record.is_some() {
             return Err(LedgerError::Full);
         }
         if !store.swap(&self.key, self.cas, &value).map_err(LedgerError::Store)? {
