@@ -72,7 +72,7 @@ fn the_released_module_has_no_test_hook() -> Result<()> {
 /// What a module and its host are to each other.
 #[derive(Default)]
 struct Interface {
-    /// Folder and name.
+    /// Module and name.
     imports: Vec<(String, String)>,
     exports: Vec<String>,
 }

@@ -43,13 +43,13 @@ fn no_history_breaks_a_rule() {
     }
 }
 
-/// Seeds that failed, and what they found. Nothing but the reference had to be mended for these. What a seed plays depends on the
+/// Seeds that failed, and what they found: faults of the reference all but one. What a seed plays depends on the
 /// generator and on the module's calls, so after a change of either it is one history among many.
 const ONCE_FAILED: [(u64, &str); 7] = [
     (2_382, "a token ends while the thread that reads its delivery stalls"),
     (3_465, "an evaluation: a re-run that is deleted uncovers what it had replaced"),
     (4_006, "an evaluation: the same"),
-    (4_585, "pages to sign in instead of answers, until the check is dropped as one whose token nobody took"),
+    (4_585, "pages to sign in for four minutes, which then were enough to drop the check"),
     (6_777, "a leader that stalls for longer than its lease is followed by the brake of a fall"),
     (11_094, "a check and an evaluation ask for the same in the same millisecond"),
     (19_001, "an evaluation: a re-run that is deleted uncovers what it had replaced"),
