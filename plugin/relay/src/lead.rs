@@ -44,6 +44,9 @@ const MOST_CONFIRMS: usize = 8;
 /// Falls further apart than this have nothing to do with each other.
 const FALLS_TOGETHER: Duration = Duration::from_secs(1_800);
 
+/// How long a check waits after shared data has refused a change of it: its next call would be the one that it has just made.
+const REFUSED_CHANGE: Duration = Duration::from_secs(10);
+
 /// One root context's leading, while it leads.
 pub struct Lead {
     config: Rc<Config>,
@@ -376,7 +379,9 @@ impl Lead {
     ) -> Option<R> {
         let bucket = self.buckets.get_mut(usize::from(bucket_of(key)))?;
         bucket.update(turn.store, key, change).unwrap_or_else(|e| {
-            log::error!("check {}: its record could not be changed: {e}", key.id());
+            let wait = crate::time::in_words(REFUSED_CHANGE);
+            log::error!("check {}: its record could not be changed: {e}; waits {wait}", key.id());
+            self.tasks.entry(*key).or_default().held_until = turn.now.mono.plus(REFUSED_CHANGE);
             None
         })
     }
@@ -487,7 +492,8 @@ fn may_step(now: Now, pending: &Pending, task: Option<&Task>) -> bool {
         }
         Phase::Accepted | Phase::Proven | Phase::Decided(_) => now.mono >= task.next,
     };
-    !task.calling && (is_next || now.mono >= pending.token_end || pending.falls.count >= 2)
+    let waits = task.calling || now.mono < task.held_until;
+    !waits && (is_next || now.mono >= pending.token_end || pending.falls.count >= 2)
 }
 
 /// Whether the time for a decision is over: the total deadline, or the token's end less its reserve.

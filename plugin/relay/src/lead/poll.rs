@@ -149,7 +149,8 @@ impl Lead {
     pub(super) fn is_due(&self, now: Now, pending: &Pending, task: Option<&Task>) -> bool {
         let Some(task) = task else { return false };
         let held_back = now.mono < self.trouble.wait_until && task.last_reading.is_none();
-        let waits = task.calling || task.confirm.is_some() || now.mono < task.next || held_back;
+        let next = task.next.max(task.held_until);
+        let waits = task.calling || task.confirm.is_some() || now.mono < next || held_back;
         matches!(pending.phase, Phase::Watching(_)) && !waits
     }
 

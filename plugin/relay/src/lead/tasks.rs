@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(super) struct Task {
     /// Nothing is done before this.
     pub(super) next: Mono,
+    /// Nor is anything before this: shared data has refused a change of the check.
+    pub(super) held_until: Mono,
     /// Failures in a row of the step at hand.
     pub(super) tries: u32,
     /// How many of them in a row were refusals.

@@ -73,6 +73,27 @@ fn the_log_line_comes_before_the_record_and_that_before_the_event() {
 }
 
 #[test]
+fn a_change_that_shared_data_refuses_waits_before_its_call_is_made_again() {
+    // From acceptance on, before the bound is known, while executions run, while they are confirmed, while the decision is told.
+    for seconds in 0..60 {
+        let mut world = World::new();
+        let run = world.run(1);
+        let execution = world.tagged(&run, "a").at(world.at(0), Status::Running);
+        world.testkube.add(execution.at(world.at(30 * SECOND), Status::Passed));
+        world.check(&run, &[]);
+        world.pass(seconds * SECOND);
+        world.refuse_changes(true);
+        let before = world.azure.requests().len();
+        world.pass(MINUTE);
+        let calls = world.azure.requests().len() - before;
+        assert!(calls <= 15, "{calls} calls in a minute, {seconds} s after the check came");
+        world.refuse_changes(false);
+        world.pass(3 * MINUTE);
+        assert_eq!(world.answered(&run).result, "succeeded");
+    }
+}
+
+#[test]
 fn testkube_is_asked_nothing_before_azure_devops_took_the_token() {
     let mut world = World::new();
     let run = world.passing(1);

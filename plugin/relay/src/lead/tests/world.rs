@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::hint;
 use crate::lead::{Counter, Lead, Output};
 use crate::ledger::memory::Memory;
-use crate::ledger::{Bucket, Change};
+use crate::ledger::{Bucket, Cas, Change};
 use crate::time::{Mono, Now, Wall};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -251,6 +251,15 @@ impl World {
     /// How often Testkube was asked for the executions of a tag.
     pub(super) fn lists(&self) -> usize {
         self.testkube.requests().iter().filter(|r| r.request.target.contains("tagSelector=")).count()
+    }
+
+    /// From now on shared data refuses each change of a check, or none.
+    pub(super) fn refuse_changes(&mut self, refuses: bool) {
+        self.store.rival = refuses.then_some(|keys, write| {
+            for (_, entry) in keys.iter_mut().filter(|(key, _)| key.contains("/pending/")) {
+                entry.cas = Cas(0x8000_0000 | write);
+            }
+        });
     }
 
     /// Lets time pass: ticks each second, answers when they arrive.
