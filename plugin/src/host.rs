@@ -514,16 +514,19 @@ fn serialized(headers: &[(&str, &str)]) -> Vec<u8> {
 
 /// The inverse of [`serialized`], with bytes for texts. `None` where the form is broken.
 fn deserialized(bytes: &[u8]) -> Option<Vec<Header<'_>>> {
-    let number = |at: usize| {
-        let bytes = bytes.get(at..)?.first_chunk::<4>()?;
-        usize::try_from(u32::from_le_bytes(*bytes)).ok()
-    };
-    let count = number(0)?;
+    let count = usize::try_from(u32::from_le_bytes(*bytes.first_chunk()?)).ok()?;
     let mut at = count.checked_mul(8)?.checked_add(4)?;
-    let mut take = |length: usize| {
-        let text = bytes.get(at..at.checked_add(length)?)?;
-        at = at.checked_add(length)?.checked_add(1)?;
+    let (lengths, _) = bytes.get(4..at)?.as_chunks::<4>();
+    let mut take = |length: &[u8; 4]| {
+        let end = at.checked_add(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        let text = bytes.get(at..end)?;
+        at = end.checked_add(1)?;
         Some(text)
     };
-    (0..count).map(|i| Some((take(number(4 + i * 8)?)?, take(number(8 + i * 8)?)?))).collect()
+    let (lengths, _) = lengths.as_chunks::<2>();
+    let mut headers = Vec::with_capacity(lengths.len());
+    for [name, value] in lengths {
+        headers.push((take(name)?, take(value)?));
+    }
+    Some(headers)
 }

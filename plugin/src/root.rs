@@ -194,12 +194,15 @@ impl Context for Root {
         let outputs = self.lead.as_mut().map(|lead| lead.answer(now, &mut SharedData, id, &outcome));
         self.perform(now, outputs.unwrap_or_default());
     }
+}
 
-    fn on_done(&mut self) -> bool {
+/// At the context's deletion and not in `on_done`: that export is taken out of the built module, because Envoy would call it
+/// for each download as well.
+impl Drop for Root {
+    fn drop(&mut self) {
         if let Some(lead) = &mut self.lead {
             lead.end(host::now(), &mut SharedData);
         }
-        true
     }
 }
 

@@ -419,7 +419,7 @@ impl HttpContext for Stream {
     }
 }
 
-/// Not in `on_log`: that export is taken out of the built module, because each callback of a download costs.
+/// Not in `on_done` or `on_log`: they are taken out of the built module, because each callback of a download costs.
 impl Drop for Stream {
     fn drop(&mut self) {
         self.forget();

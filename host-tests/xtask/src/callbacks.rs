@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use wasm_encoder::{ExportKind, ExportSection, Module, RawSection};
 use wasmparser::{ExternalKind, Parser, Payload};
 
-/// What Testrelay does not look at: the bodies of answers, and the end of a stream before its deletion.
-pub const UNUSED: [&str; 2] = ["proxy_on_response_body", "proxy_on_log"];
+/// What Testrelay does not look at: the bodies of answers, and the end of a stream, or of a root context, before its deletion.
+pub const UNUSED: [&str; 3] = ["proxy_on_response_body", "proxy_on_log", "proxy_on_done"];
 
 /// The module without the exports of these names, each of which must be there.
 ///

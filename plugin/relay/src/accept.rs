@@ -120,8 +120,8 @@ pub fn caller<'a, B: AsRef<[u8]>>(
     route: Allow,
 ) -> Result<Option<&'a Credential>, Reply> {
     let is_credential = |(name, _): &&(B, B)| name.as_ref() == b"authorization";
-    let given: Vec<&[u8]> = headers.iter().filter(is_credential).map(|(_, v)| v.as_ref()).collect();
-    authorize(&config.credentials, &given, route).map_err(|denied| match denied {
+    let given = headers.iter().filter(is_credential).map(|(_, value)| value.as_ref());
+    authorize(&config.credentials, given, route).map_err(|denied| match denied {
         Denied::Unknown => Reply::problem(
             401,
             "Unknown credential",

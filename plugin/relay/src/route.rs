@@ -1,6 +1,7 @@
 //! Method and path: what a request is.
 
 use crate::config::{Config, Passthrough};
+use std::borrow::Cow;
 
 /// What a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,24 +64,23 @@ pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
     if config.passthrough == Passthrough::All {
         return Route::PassThrough;
     }
-    match (is_artifact_path(config.testkube.api_prefix.as_bytes(), path), reads) {
-        (false, _) => Route::Unknown,
-        (true, false) => Route::WrongMethod("GET, HEAD"),
-        (true, true) if climbs(path, true) => Route::Traversal,
-        (true, true) => Route::Artifact,
+    match (below_execution(config.testkube.api_prefix.as_bytes(), path), reads) {
+        (None, _) => Route::Unknown,
+        (Some(_), false) => Route::WrongMethod("GET, HEAD"),
+        (Some(rest), true) if climbs(rest, true) => Route::Traversal,
+        (Some(_), true) => Route::Artifact,
     }
 }
 
-/// `<prefix>/test-workflow-executions/{id}/` and `artifacts`, `artifacts/…`, `artifact-archive` or `logs`, where the
-/// id is the 24 hexadecimal digits of Testkube's ids: its API is open, and this is the part that a pipeline may see.
-fn is_artifact_path(prefix: &[u8], path: &[u8]) -> bool {
-    let Some(rest) = under(path, prefix).and_then(|rest| rest.strip_prefix(b"/test-workflow-executions/"))
-    else {
-        return false;
-    };
+/// What follows `<prefix>/test-workflow-executions/{id}/` where it is `artifacts`, `artifacts/…`, `artifact-archive` or
+/// `logs`, and the id the 24 hexadecimal digits of Testkube's ids: its API is open, and this is the part that a pipeline may see.
+fn below_execution<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = under(path, prefix)?.strip_prefix(b"/test-workflow-executions/")?;
     let (id, what) = split_once(rest, b'/');
     let is_id = id.len() == 24 && id.iter().all(u8::is_ascii_hexdigit);
-    is_id && (matches!(what, b"artifacts" | b"artifact-archive" | b"logs") || what.starts_with(b"artifacts/"))
+    let is_seen =
+        matches!(what, b"artifacts" | b"artifact-archive" | b"logs") || what.starts_with(b"artifacts/");
+    (is_id && is_seen).then_some(what)
 }
 
 /// What follows `/v1/artifacts/`, where something does. Its slashes may be part of a file's name.
@@ -99,12 +99,12 @@ fn is_check(id: &[u8]) -> bool {
 /// segment, also between backslashes, or a control character. `backslash`: whether a backslash is one of these.
 pub(crate) fn climbs(path: &[u8], backslash: bool) -> bool {
     let mut reading = Reading::of(path, backslash);
-    let mut decoded = Vec::new();
+    let mut decoded = Cow::Borrowed(path);
     for _ in 0..3 {
         if reading != Reading::Encoded {
             break;
         }
-        decoded = percent_decoded(if decoded.is_empty() { path } else { &decoded });
+        decode(decoded.to_mut());
         reading = Reading::of(&decoded, backslash);
     }
     reading == Reading::Climbs
@@ -121,49 +121,49 @@ enum Reading {
 
 impl Reading {
     fn of(path: &[u8], backslash: bool) -> Reading {
-        // How many dots the running segment has, while it has nothing else.
-        let mut dots = Some(0_u32);
-        let mut reading = Reading::Plain;
+        // How many dots the running segment has: `OTHER` once it has anything else, or more than two.
+        const OTHER: u8 = 3;
+        let (mut dots, mut reading) = (0, Reading::Plain);
         for c in path {
             match c {
                 b'/' | b'\\' => {
-                    if matches!(dots, Some(1 | 2)) || (backslash && *c == b'\\') {
+                    if matches!(dots, 1 | 2) || (backslash && *c == b'\\') {
                         return Reading::Climbs;
                     }
-                    dots = Some(0);
+                    dots = 0;
                 }
-                b'.' => dots = dots.map(|dots| dots.saturating_add(1)),
+                b'.' if dots < OTHER => dots += 1,
                 0..0x20 | 0x7f => return Reading::Climbs,
-                b'%' => (reading, dots) = (Reading::Encoded, None),
-                _ => dots = None,
+                b'%' => (reading, dots) = (Reading::Encoded, OTHER),
+                _ => dots = OTHER,
             }
         }
-        if matches!(dots, Some(1 | 2)) { Reading::Climbs } else { reading }
+        if matches!(dots, 1 | 2) { Reading::Climbs } else { reading }
     }
 }
 
 /// `path` with each `%XX` replaced by its byte; a `%` that starts nothing stays.
 pub(crate) fn percent_decoded(path: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.iter().position(|c| *c == b'%') {
-        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
-        out.extend_from_slice(plain);
-        let hex = |c: &u8| char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        rest = match tail {
-            [_, a, b, after @ ..] if hex(a).is_some() && hex(b).is_some() => {
-                out.push(hex(a).unwrap_or_default() << 4 | hex(b).unwrap_or_default());
-                after
-            }
-            [first, after @ ..] => {
-                out.push(*first);
-                after
-            }
-            [] => tail,
-        };
+    let mut path = path.to_vec();
+    decode(&mut path);
+    path
+}
+
+/// Replaces each `%XX` by its byte, in place: what is decoded is never longer.
+fn decode(path: &mut Vec<u8>) {
+    let hex = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let first = path.iter().position(|c| *c == b'%').unwrap_or(path.len());
+    let (mut from, mut to) = (first, first);
+    while let Some(&c) = path.get(from) {
+        let digits = path.get(from + 1..).and_then(<[u8]>::first_chunk).filter(|_| c == b'%');
+        let byte = digits.and_then(|[high, low]| Some(hex(*high)? << 4 | hex(*low)?));
+        from += if byte.is_some() { 3 } else { 1 };
+        if let Some(place) = path.get_mut(to) {
+            *place = byte.unwrap_or(c);
+        }
+        to += 1;
     }
-    out.extend_from_slice(rest);
-    out
+    path.truncate(to);
 }
 
 /// What follows `base` in `path`, when `path` is `base` or lies below it.

@@ -22,8 +22,11 @@ impl Secret {
     /// Whether `given` is this credential, in a time that depends on the lengths alone.
     pub fn is(&self, given: &[u8]) -> bool {
         let own = self.0.as_bytes();
-        let bytes = own.iter().zip(given);
-        let difference = bytes.fold(own.len() ^ given.len(), |all, (a, b)| all | usize::from(a ^ b));
+        // Eight bytes at a time, and what is left one by one.
+        let ((own_words, own_rest), (words, rest)) = (own.as_chunks::<8>(), given.as_chunks::<8>());
+        let words = own_words.iter().zip(words).map(|(a, b)| u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b));
+        let rest = own_rest.iter().zip(rest).map(|(a, b)| u64::from(a ^ b));
+        let difference = words.chain(rest).fold(u64::from(own.len() != given.len()), |all, one| all | one);
         std::hint::black_box(difference) == 0
     }
 }

@@ -16,5 +16,4 @@
     (drop (call $remove (i32.const 0) (i32.const 1024) (i32.const 13)))
     (i32.const 0))
   (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (i32.const 0))
-  (func (export "proxy_on_done") (param i32) (result i32) (i32.const 1))
   (func (export "proxy_on_delete") (param i32)))

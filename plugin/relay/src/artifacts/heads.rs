@@ -3,7 +3,9 @@
 use crate::accept::Headers;
 
 /// The caller's credentials, the check's token, a browser's cookies.
-const CREDENTIALS: [&[u8]; 4] = [b"authorization", b"authtoken", b"proxy-authorization", b"cookie"];
+fn is_credential(name: &[u8]) -> bool {
+    matches!(name, b"authorization" | b"authtoken" | b"proxy-authorization" | b"cookie")
+}
 
 /// Testkube's server refuses a request head of more than 4096 bytes (431). Beside these, the path of a file with a long name
 /// takes some 1,300 bytes, and a control plane's token and Envoy's own headers need room.
@@ -19,19 +21,18 @@ const NEEDED: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
 
 /// The names of the headers to take off: credentials always, and where the head would be too long all that is of no use
 /// to Testkube.
-pub fn to_take_off<B: AsRef<[u8]>>(headers: &Headers<B>) -> Vec<&str> {
-    let is_pseudo = |name: &[u8]| name.starts_with(b":");
-    let is_credential = |name: &[u8]| CREDENTIALS.contains(&name);
+pub fn to_take_off<B: AsRef<[u8]>>(headers: &Headers<B>) -> impl Iterator<Item = &str> {
     let pairs = || headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
-    let others = pairs().filter(|(name, _)| !is_pseudo(name) && !is_credential(name));
-    let too_long =
-        others.map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum::<usize>() > MOST;
-    let goes = |name: &[u8], value: &[u8]| {
-        let is_useful = USEFUL.contains(&name) && value.len() <= SHORT;
-        is_pseudo(name) || is_useful || NEEDED.contains(&name)
+    let others = pairs().filter(|(name, _)| !name.starts_with(b":") && !is_credential(name));
+    let length = others.map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum::<usize>();
+    let goes = move |name: &[u8], value: &[u8]| match name {
+        [b':', ..] => true,
+        _ if is_credential(name) => false,
+        _ if length <= MOST => true,
+        _ => NEEDED.contains(&name) || (USEFUL.contains(&name) && value.len() <= SHORT),
     };
-    let taken = pairs().filter(|(name, value)| is_credential(name) || (too_long && !goes(name, value)));
-    taken.filter_map(|(name, _)| std::str::from_utf8(name).ok()).collect()
+    let taken = pairs().filter(move |(name, value)| !goes(name, value));
+    taken.filter_map(|(name, _)| std::str::from_utf8(name).ok())
 }
 
 #[cfg(test)]
@@ -41,7 +42,7 @@ mod tests {
     fn taken(headers: &[(&str, &str)]) -> Vec<String> {
         let bytes = |text: &str| text.as_bytes().to_vec();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
-        to_take_off(&headers).into_iter().map(str::to_owned).collect()
+        to_take_off(&headers).map(str::to_owned).collect()
     }
 
     #[test]
