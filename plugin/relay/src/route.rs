@@ -1,7 +1,6 @@
 //! Method and path: what a request is.
 
 use crate::config::{Config, Passthrough};
-use std::borrow::Cow;
 
 /// What a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +34,8 @@ pub enum Route {
 /// What the request `method path` is. `path` is the request target with its query, as bytes off the wire.
 pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
     let target = path;
-    let (path, _query) = split_once(path, b'?');
+    // Few paths have a query, and `contains` looks at whole words.
+    let path = if path.contains(&b'?') { split_once(path, b'?').0 } else { path };
     let reads = matches!(method, b"GET" | b"HEAD");
     if let Some(rest) = under(path, config.base_path.as_bytes()) {
         let target = target.get(config.base_path.len()..).unwrap_or_default();
@@ -76,11 +76,10 @@ pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
 /// `logs`, and the id the 24 hexadecimal digits of Testkube's ids: its API is open, and this is the part that a pipeline may see.
 fn below_execution<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     let rest = under(path, prefix)?.strip_prefix(b"/test-workflow-executions/")?;
-    let (id, what) = split_once(rest, b'/');
-    let is_id = id.len() == 24 && id.iter().all(u8::is_ascii_hexdigit);
-    let is_seen =
-        matches!(what, b"artifacts" | b"artifact-archive" | b"logs") || what.starts_with(b"artifacts/");
-    (is_id && is_seen).then_some(what)
+    let (id, rest) = rest.split_first_chunk::<24>()?;
+    let what = rest.strip_prefix(b"/")?;
+    let is_seen = matches!(what, b"artifacts" | b"artifact-archive" | b"logs") || what.starts_with(b"artifacts/");
+    (is_seen && id.iter().all(u8::is_ascii_hexdigit)).then_some(what)
 }
 
 /// What follows `/v1/artifacts/`, where something does. Its slashes may be part of a file's name.
@@ -95,75 +94,65 @@ fn is_check(id: &[u8]) -> bool {
     id.len() == 16 && id.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether some reading of `path`, decoded up to three times (Testkube decodes a name twice), has a `.` or `..`
-/// segment, also between backslashes, or a control character. `backslash`: whether a backslash is one of these.
+/// How often a path is decoded before it is judged. Testkube decodes a name twice.
+const DECODINGS: u8 = 3;
+
+/// Whether some reading of `path`, decoded up to [`DECODINGS`] times, has a `.` or `..` segment, also between backslashes, or a
+/// control character. `backslash`: whether a backslash is one of these.
+///
+/// It is enough to look at the last reading: what climbs has no `%` and no hexadecimal digit, so decoding leaves it as it is.
 pub(crate) fn climbs(path: &[u8], backslash: bool) -> bool {
-    let mut reading = Reading::of(path, backslash);
-    let mut decoded = Cow::Borrowed(path);
-    for _ in 0..3 {
-        if reading != Reading::Encoded {
-            break;
-        }
-        decode(decoded.to_mut());
-        reading = Reading::of(&decoded, backslash);
-    }
-    reading == Reading::Climbs
-}
-
-/// One reading of a path. This runs for each download: one pass over the bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    Climbs,
-    /// It has a `%` and may have another reading.
-    Encoded,
-    Plain,
-}
-
-impl Reading {
-    fn of(path: &[u8], backslash: bool) -> Reading {
-        // How many dots the running segment has: `OTHER` once it has anything else, or more than two.
-        const OTHER: u8 = 3;
-        let (mut dots, mut reading) = (0, Reading::Plain);
-        for c in path {
-            match c {
-                b'/' | b'\\' => {
-                    if matches!(dots, 1 | 2) || (backslash && *c == b'\\') {
-                        return Reading::Climbs;
-                    }
-                    dots = 0;
+    // How many dots the running segment has: `OTHER` once it has anything else, or more than two.
+    const OTHER: u8 = 3;
+    let (mut at, mut dots) = (0, 0);
+    while let Some((c, next)) = decoded(path, at, DECODINGS) {
+        match c {
+            b'/' | b'\\' => {
+                if matches!(dots, 1 | 2) || (backslash && c == b'\\') {
+                    return true;
                 }
-                b'.' if dots < OTHER => dots += 1,
-                0..0x20 | 0x7f => return Reading::Climbs,
-                b'%' => (reading, dots) = (Reading::Encoded, OTHER),
-                _ => dots = OTHER,
+                dots = 0;
             }
+            b'.' if dots < OTHER => dots += 1,
+            0..0x20 | 0x7f => return true,
+            _ => dots = OTHER,
         }
-        if matches!(dots, 1 | 2) { Reading::Climbs } else { reading }
+        at = next;
     }
+    matches!(dots, 1 | 2)
 }
 
 /// `path` with each `%XX` replaced by its byte; a `%` that starts nothing stays.
 pub(crate) fn percent_decoded(path: &[u8]) -> Vec<u8> {
-    let mut path = path.to_vec();
-    decode(&mut path);
-    path
+    let mut out = Vec::with_capacity(path.len());
+    let mut at = 0;
+    while let Some((c, next)) = decoded(path, at, 1) {
+        out.push(c);
+        at = next;
+    }
+    out
 }
 
-/// Replaces each `%XX` by its byte, in place: what is decoded is never longer.
-fn decode(path: &mut Vec<u8>) {
-    let hex = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let first = path.iter().position(|c| *c == b'%').unwrap_or(path.len());
-    let (mut from, mut to) = (first, first);
-    while let Some(&c) = path.get(from) {
-        let digits = path.get(from + 1..).and_then(<[u8]>::first_chunk).filter(|_| c == b'%');
-        let byte = digits.and_then(|[high, low]| Some(hex(*high)? << 4 | hex(*low)?));
-        from += if byte.is_some() { 3 } else { 1 };
-        if let Some(place) = path.get_mut(to) {
-            *place = byte.unwrap_or(c);
-        }
-        to += 1;
+/// The byte that stands at `at` once `path` has been decoded `times`, and where the next one begins. Most bytes stand for
+/// themselves: the loops need no call for them.
+#[inline(always)]
+fn decoded(path: &[u8], at: usize, times: u8) -> Option<(u8, usize)> {
+    match path.get(at)? {
+        b'%' if times > 0 => Some(unescaped(path, at, times - 1)),
+        c => Some((*c, at + 1)),
     }
-    path.truncate(to);
+}
+
+/// The same for a `%`, which with what it stands for is looked at in the reading before.
+fn unescaped(path: &[u8], at: usize, before: u8) -> (u8, usize) {
+    let hex = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (first, after) = decoded(path, at, before).unwrap_or((b'%', at + 1));
+    let byte = || {
+        let (high, after) = decoded(path, after, before).filter(|_| first == b'%')?;
+        let (low, after) = decoded(path, after, before)?;
+        Some((hex(high)? << 4 | hex(low)?, after))
+    };
+    byte().unwrap_or((first, after))
 }
 
 /// What follows `base` in `path`, when `path` is `base` or lies below it.
@@ -280,6 +269,29 @@ mod tests {
                 && climbs(b"a%5C..%5Cb", false)
                 && climbs(b"x/%25252E%25252E%25252Fx", false)
         );
+    }
+
+    #[test]
+    fn a_path_climbs_if_any_of_its_readings_does() {
+        let is_climber = |path: &[u8]| {
+            let mut segments = path.split(|c| matches!(c, b'/' | b'\\'));
+            segments.any(|segment| matches!(segment, b"." | b".."))
+        };
+        let mut paths = vec![Vec::new()];
+        for _ in 0..6 {
+            let longer = paths.iter().flat_map(|path: &Vec<u8>| {
+                [&b"%"[..], b"25", b"2e", b"2F", b"5c", b".", b"/", b"x"].map(|more| [path, more].concat())
+            });
+            paths = longer.collect();
+            for path in &paths {
+                let mut readings = vec![path.clone()];
+                for n in 0..3 {
+                    readings.push(percent_decoded(&readings[n]));
+                }
+                let expected = readings.iter().any(|reading| is_climber(reading));
+                assert_eq!(climbs(path, false), expected, "{}", String::from_utf8_lossy(path));
+            }
+        }
     }
 
     #[test]

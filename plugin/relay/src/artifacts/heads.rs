@@ -23,12 +23,14 @@ const NEEDED: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
 /// to Testkube.
 pub fn to_take_off<B: AsRef<[u8]>>(headers: &Headers<B>) -> impl Iterator<Item = &str> {
     let pairs = || headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
-    let others = pairs().filter(|(name, _)| !name.starts_with(b":") && !is_credential(name));
-    let length = others.map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum::<usize>();
+    let length = |(name, value): (&[u8], &[u8])| name.len() + value.len() + ": \r\n".len();
+    let others = || pairs().filter(|(name, _)| !name.starts_with(b":") && !is_credential(name));
+    // Most heads are short with all that they have.
+    let is_long = pairs().map(length).sum::<usize>() > MOST && others().map(length).sum::<usize>() > MOST;
     let goes = move |name: &[u8], value: &[u8]| match name {
         [b':', ..] => true,
         _ if is_credential(name) => false,
-        _ if length <= MOST => true,
+        _ if !is_long => true,
         _ => NEEDED.contains(&name) || (USEFUL.contains(&name) && value.len() <= SHORT),
     };
     let taken = pairs().filter(move |(name, value)| !goes(name, value));
