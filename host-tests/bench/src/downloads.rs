@@ -19,7 +19,7 @@ pub struct Plan {
     pub large: u64,
     /// The small files, in bytes.
     pub small: u64,
-    /// How many of them are fetched in each turn.
+    /// How many of them are fetched in each round.
     pub requests: usize,
     /// Over how many connections.
     pub connections: usize,
@@ -43,7 +43,11 @@ enum Variant {
 
 const ALL: [Variant; 5] = [Variant::Without, Variant::With, Variant::ByTag, Variant::Floor, Variant::Least];
 
-/// What came of one turn.
+/// In so many pieces each variant fetches its small files, in turns with the others: what else the machine does meanwhile
+/// falls on all of them.
+const PIECES: usize = 4;
+
+/// What came of one round for one variant.
 struct Turn {
     large: Option<Download>,
     small: Work,
@@ -56,26 +60,29 @@ struct Download {
     growth: f64,
 }
 
-/// The Envoys, all running: one is measured while the others have nothing to do.
-struct Stage {
-    plan: Plan,
-    upstream: Upstream,
+/// The Envoys of a round, all running: one is measured while the others have nothing to do.
+struct Stage<'a> {
+    plan: &'a Plan,
+    upstream: &'a Upstream,
     without: Envoy,
     with: Envoy,
     floor: Envoy,
     least: Envoy,
-    _modules: Modules,
 }
 
 /// Plays all rounds. `told` hears of each.
 ///
+/// Each round has fresh Envoys: how fast one is depends by some percent on where its memory happens to lie, and stays so as
+/// long as it runs.
+///
 /// # Errors
 /// An Envoy did not start, or a file did not come as it should.
 pub fn measure(programs: &Programs, plan: &Plan, mut told: impl FnMut(usize)) -> Result<Vec<Figures>> {
-    let stage = Stage::set(programs, plan)?;
-    for variant in ALL {
-        stage.warm_up(variant).with_context(|| format!("warming up: {variant:?}"))?;
-    }
+    let processors = Processors::divide()?;
+    processors.bind_load()?;
+    let lengths = [plan.large, plan.large / 16, plan.small];
+    let upstream = Upstream::start(Some(&processors), &lengths, Content::Repeated)?;
+    let modules = Modules::assemble()?;
     let mut all = Collected::default();
     for round in 0..plan.rounds {
         // Who begins changes, so that nobody always has the place after another.
@@ -84,26 +91,23 @@ pub fn measure(programs: &Programs, plan: &Plan, mut told: impl FnMut(usize)) ->
             order.reverse();
         }
         order.rotate_left(round / 2 % ALL.len());
-        let mut turns = Vec::new();
-        for variant in order {
-            turns.push((variant, stage.play(variant).with_context(|| format!("{variant:?}"))?));
-        }
+        let stage = Stage::set(programs, plan, &processors, &upstream, &modules)?;
+        let turns = stage.play(order)?;
+        stage.stop()?;
         add(&mut all, &turns)?;
         told(round + 1);
-    }
-    for envoy in [stage.without, stage.with, stage.floor, stage.least] {
-        envoy.stop()?;
     }
     Ok(all.figures)
 }
 
-impl Stage {
-    fn set(programs: &Programs, plan: &Plan) -> Result<Stage> {
-        let processors = Processors::divide()?;
-        processors.bind_load()?;
-        let lengths = [plan.large, plan.large / 16, plan.small];
-        let upstream = Upstream::start(Some(&processors), &lengths, Content::Repeated)?;
-        let modules = Modules::assemble()?;
+impl<'a> Stage<'a> {
+    fn set(
+        programs: &Programs,
+        plan: &'a Plan,
+        processors: &Processors,
+        upstream: &'a Upstream,
+        modules: &Modules,
+    ) -> Result<Stage<'a>> {
         let start = |setup: Setup| -> Result<Envoy> {
             let setup = setup.envoy(&programs.envoy).testkube(upstream.address()).concurrency(1);
             let envoy = Envoy::start(&setup)?;
@@ -114,7 +118,14 @@ impl Stage {
         let with = start(Setup::with_module(&programs.module))?;
         let floor = start(Setup::with_module(&modules.passes))?;
         let least = start(Setup::with_module(&modules.takes_off))?;
-        Ok(Stage { plan: plan.clone(), upstream, without, with, floor, least, _modules: modules })
+        Ok(Stage { plan, upstream, without, with, floor, least })
+    }
+
+    fn stop(self) -> Result<()> {
+        for envoy in [self.without, self.with, self.floor, self.least] {
+            envoy.stop()?;
+        }
+        Ok(())
     }
 
     fn envoy(&self, variant: Variant) -> &Envoy {
@@ -128,22 +139,41 @@ impl Stage {
 
     /// V8 compiles what runs often once more, and the first request by tag is the one that asks.
     fn warm_up(&self, variant: Variant) -> Result<()> {
-        self.fetch(variant, self.plan.small, self.plan.requests / 4 + 1, self.plan.connections)?;
+        self.fetch(variant, self.plan.small, self.plan.requests / 2 + 1, self.plan.connections)?;
         self.fetch(variant, self.plan.large / 16, 1, 1)?;
         Ok(())
     }
 
-    fn play(&self, variant: Variant) -> Result<Turn> {
-        let large = match variant {
-            Variant::Floor | Variant::Least => None,
-            _ => Some(self.download(variant)?),
-        };
+    /// All variants, in this order.
+    fn play(&self, order: [Variant; ALL.len()]) -> Result<Vec<(Variant, Turn)>> {
+        let mut turns = Vec::new();
+        for variant in order {
+            let turn = || {
+                self.warm_up(variant)?;
+                let large = match variant {
+                    Variant::Floor | Variant::Least => None,
+                    _ => Some(self.download(variant)?),
+                };
+                Ok::<_, anyhow::Error>(Turn { large, small: self.small(variant)? })
+            };
+            turns.push((variant, turn().with_context(|| format!("{variant:?}"))?));
+        }
+        for _ in 1..PIECES {
+            for (variant, turn) in &mut turns {
+                let piece = self.small(*variant).with_context(|| format!("{variant:?}"))?;
+                turn.small.add(piece);
+            }
+        }
+        Ok(turns)
+    }
+
+    /// A piece of the small files.
+    fn small(&self, variant: Variant) -> Result<Work> {
         // What was remembered of the tag may be too old by now.
         self.fetch(variant, self.plan.small, self.plan.connections, self.plan.connections)?;
+        let (requests, connections) = (self.plan.requests / PIECES, self.plan.connections);
         let pid = self.envoy(variant).pid();
-        let (requests, connections) = (self.plan.requests, self.plan.connections);
-        let small = Work::of(pid, || self.fetch(variant, self.plan.small, requests, connections))?;
-        Ok(Turn { large, small })
+        Work::of(pid, || self.fetch(variant, self.plan.small, requests, connections))
     }
 
     fn download(&self, variant: Variant) -> Result<Download> {

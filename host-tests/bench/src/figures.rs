@@ -122,6 +122,12 @@ impl Work {
         Ok(Work { sent, processor })
     }
 
+    /// Adds a later series.
+    pub fn add(&mut self, later: Work) {
+        self.sent.add(later.sent);
+        self.processor += later.processor;
+    }
+
     /// Milliseconds of Envoy's processor time for each request.
     pub fn per_request(&self) -> f64 {
         self.processor.as_secs_f64() * 1e3 / self.sent.latencies.len() as f64

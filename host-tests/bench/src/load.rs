@@ -38,6 +38,14 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// Adds a later series.
+    pub fn add(&mut self, later: Sent) {
+        self.took += later.took;
+        self.latencies.extend(later.latencies);
+        self.latencies.sort_unstable();
+        self.bytes += later.bytes;
+    }
+
     /// Answers per second.
     pub fn rate(&self) -> f64 {
         self.latencies.len() as f64 / self.took.as_secs_f64()
@@ -174,6 +182,9 @@ mod tests {
         let none = sent(1..=0);
         assert!(none.percentile(99).is_nan());
         assert_eq!((all.rate(), all.throughput()), (100.0, 2.0));
+        let mut both = sent(101..=200);
+        both.add(sent(1..=100));
+        assert_eq!((both.percentile(50), both.rate(), both.bytes), (100.0, 50.0, 8_000_000));
     }
 
     #[test]

@@ -78,7 +78,8 @@ fn below_execution<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     let rest = under(path, prefix)?.strip_prefix(b"/test-workflow-executions/")?;
     let (id, rest) = rest.split_first_chunk::<24>()?;
     let what = rest.strip_prefix(b"/")?;
-    let is_seen = matches!(what, b"artifacts" | b"artifact-archive" | b"logs") || what.starts_with(b"artifacts/");
+    let is_seen =
+        matches!(what, b"artifacts" | b"artifact-archive" | b"logs") || what.starts_with(b"artifacts/");
     (is_seen && id.iter().all(u8::is_ascii_hexdigit)).then_some(what)
 }
 
