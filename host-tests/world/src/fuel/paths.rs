@@ -91,8 +91,11 @@ impl Worlds {
         self.request(&mut world, "check, rejected for its tag", 200, rejected)?;
         self.request(&mut world, "check, unknown credential", 401, of(&wrong))?;
         let artifact = |_: &Pipeline| {
-            Request::new("GET", "/v1/test-workflow-executions/6973a5d2e1c4b0a7f3d9e201/artifacts/results%252Fa.xml")
-                .header("authorization", &format!("Bearer {}", crate::setup::bearer()))
+            Request::new(
+                "GET",
+                "/v1/test-workflow-executions/6973a5d2e1c4b0a7f3d9e201/artifacts/results%252Fa.xml",
+            )
+            .header("authorization", &format!("Bearer {}", crate::setup::bearer()))
         };
         self.request(&mut world, "artifact", 404, of(&artifact))?;
         let kept = tagged(&pipelines[0], 0).at(START, Status::Passed).artifact("results/a.xml", "x");
