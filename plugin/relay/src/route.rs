@@ -274,14 +274,17 @@ mod tests {
 
     #[test]
     fn a_path_climbs_if_any_of_its_readings_does() {
-        let is_climber = |path: &[u8]| {
+        let is_climber = |path: &[u8], backslash: bool| {
             let mut segments = path.split(|c| matches!(c, b'/' | b'\\'));
-            segments.any(|segment| matches!(segment, b"." | b".."))
+            path.contains(&b'\t')
+                || (backslash && path.contains(&b'\\'))
+                || segments.any(|segment| matches!(segment, b"." | b".."))
         };
         let mut paths = vec![Vec::new()];
         for _ in 0..6 {
             let longer = paths.iter().flat_map(|path: &Vec<u8>| {
-                [&b"%"[..], b"25", b"2e", b"2F", b"5c", b".", b"/", b"x"].map(|more| [path, more].concat())
+                [&b"%"[..], b"25", b"2e", b"2F", b"5c", b"09", b".", b"/", b"x"]
+                    .map(|more| [path, more].concat())
             });
             paths = longer.collect();
             for path in &paths {
@@ -289,8 +292,10 @@ mod tests {
                 for n in 0..3 {
                     readings.push(percent_decoded(&readings[n]));
                 }
-                let expected = readings.iter().any(|reading| is_climber(reading));
-                assert_eq!(climbs(path, false), expected, "{}", String::from_utf8_lossy(path));
+                for backslash in [false, true] {
+                    let expected = readings.iter().any(|reading| is_climber(reading, backslash));
+                    assert_eq!(climbs(path, backslash), expected, "{}", String::from_utf8_lossy(path));
+                }
             }
         }
     }
