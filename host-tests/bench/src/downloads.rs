@@ -148,17 +148,17 @@ impl<'a> Stage<'a> {
     fn play(&self, order: [Variant; ALL.len()]) -> Result<Vec<(Variant, Turn)>> {
         let mut turns = Vec::new();
         for variant in order {
-            let turn = || {
+            let large = || {
                 self.warm_up(variant)?;
-                let large = match variant {
-                    Variant::Floor | Variant::Least => None,
-                    _ => Some(self.download(variant)?),
-                };
-                Ok::<_, anyhow::Error>(Turn { large, small: self.small(variant)? })
+                match variant {
+                    Variant::Floor | Variant::Least => Ok(None),
+                    _ => self.download(variant).map(Some),
+                }
             };
-            turns.push((variant, turn().with_context(|| format!("{variant:?}"))?));
+            let large = large().with_context(|| format!("{variant:?}"))?;
+            turns.push((variant, Turn { large, small: Work::default() }));
         }
-        for _ in 1..PIECES {
+        for _ in 0..PIECES {
             for (variant, turn) in &mut turns {
                 let piece = self.small(*variant).with_context(|| format!("{variant:?}"))?;
                 turn.small.add(piece);

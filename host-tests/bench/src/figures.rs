@@ -102,7 +102,7 @@ impl Figures {
 }
 
 /// A series of requests, and what Envoy has worked for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Work {
     /// The requests.
     pub sent: Sent,

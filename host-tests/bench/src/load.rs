@@ -27,7 +27,7 @@ pub enum Expected {
 }
 
 /// What came of a series of requests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sent {
     /// From the first request, over connections that stood already, to the end of the last answer.
     pub took: Duration,

@@ -492,7 +492,7 @@ fn may_step(now: Now, pending: &Pending, task: Option<&Task>) -> bool {
         }
         Phase::Accepted | Phase::Proven | Phase::Decided(_) => now.mono >= task.next,
     };
-    let waits = task.calling || now.mono < task.held_until;
+    let waits = task.calling || task.is_held(now.mono);
     !waits && (is_next || now.mono >= pending.token_end || pending.falls.count >= 2)
 }
 

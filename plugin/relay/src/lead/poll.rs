@@ -149,8 +149,8 @@ impl Lead {
     pub(super) fn is_due(&self, now: Now, pending: &Pending, task: Option<&Task>) -> bool {
         let Some(task) = task else { return false };
         let held_back = now.mono < self.trouble.wait_until && task.last_reading.is_none();
-        let next = task.next.max(task.held_until);
-        let waits = task.calling || task.confirm.is_some() || now.mono < next || held_back;
+        let is_early = now.mono < task.next || task.is_held(now.mono);
+        let waits = task.calling || task.confirm.is_some() || is_early || held_back;
         matches!(pending.phase, Phase::Watching(_)) && !waits
     }
 

@@ -43,6 +43,13 @@ pub(super) struct Task {
     pub(super) teller: Option<Box<Teller>>,
 }
 
+impl Task {
+    /// Whether nothing is done for the check yet, because shared data has refused a change of it.
+    pub(super) fn is_held(&self, now: Mono) -> bool {
+        now < self.held_until
+    }
+}
+
 /// The tasks of one bucket's checks.
 pub(super) type InBucket = BTreeMap<CheckKey, Task>;
 

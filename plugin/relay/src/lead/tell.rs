@@ -55,15 +55,14 @@ impl Lead {
     pub(super) fn may_tell(&self, now: Mono, pending: &Pending, task: Option<&Task>) -> bool {
         let teller = task.and_then(|task| task.teller.as_ref());
         let is_in_trouble = self.trouble.lasts(now) >= TROUBLE;
-        let is_held = task.is_some_and(|task| now < task.held_until);
-        let may_act = !is_held && teller.is_none_or(|teller| teller.may_act(now, is_in_trouble));
+        let may_act = teller.is_none_or(|teller| teller.may_act(now, is_in_trouble));
         may_act && matches!(pending.phase, Phase::Watching(_))
     }
 
     /// Tells what has changed of one check, if it is time.
     pub(super) fn tell(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
         let now = turn.now;
-        if self.tasks.get(key).is_some_and(|task| now.mono < task.held_until) {
+        if self.tasks.get(key).is_some_and(|task| task.is_held(now.mono)) {
             return;
         }
         let lasting = self.trouble.lasts(now.mono) >= TROUBLE;
