@@ -153,14 +153,20 @@ fn write_log(level: u32, message: &str) {
     let _status = unsafe { proxy_log(level, message.as_ptr(), message.len()) };
 }
 
-/// Both clocks of WASI, which Envoy implements: the monotonic one is the same for all VMs of the process.
+/// Both clocks of WASI, which Envoy implements.
 pub(crate) fn now() -> Now {
-    let read = |clock| {
-        let mut nanoseconds = 0;
-        let errno = unsafe { clock_time_get(clock, 1_000_000, &mut nanoseconds) };
-        if errno == 0 { nanoseconds / 1_000_000 } else { 0 }
-    };
-    Now { wall: Wall(i64::try_from(read(0)).unwrap_or(i64::MAX)), mono: Mono(read(1)) }
+    Now { wall: Wall(i64::try_from(clock(0)).unwrap_or(i64::MAX)), mono: mono() }
+}
+
+/// The monotonic clock: the same for all VMs of the process.
+pub(crate) fn mono() -> Mono {
+    Mono(clock(1))
+}
+
+fn clock(id: u32) -> u64 {
+    let mut nanoseconds = 0;
+    let errno = unsafe { clock_time_get(id, 1_000_000, &mut nanoseconds) };
+    if errno == 0 { nanoseconds / 1_000_000 } else { 0 }
 }
 
 /// A random number.

@@ -85,7 +85,7 @@ pub(crate) enum Posted {
 impl Plugin {
     /// A stream begins to wait.
     pub(crate) fn waits(&self, context: u32, what: Awaited) {
-        self.waiting.borrow_mut().insert(context, Waiting { what, since: host::now().mono, ticks: 0 });
+        self.waiting.borrow_mut().insert(context, Waiting { what, since: host::mono(), ticks: 0 });
     }
 
     /// Whether a stream waits, and nobody has answered it for want of what it waits for.
@@ -174,7 +174,7 @@ impl Plugin {
 /// Starts a call, unless the thread has stood still since the turn that asked for it: by now somebody else may lead, and
 /// the claim on an event may be over.
 fn start(turn: Now, request: &Request) -> Result<u32, Fault> {
-    match host::now().mono.since(turn.mono) < STALE {
+    match host::mono().since(turn.mono) < STALE {
         true => host::call(request),
         false => Err(Fault::Stalled),
     }
@@ -250,7 +250,7 @@ impl RootContext for Root {
         let instance =
             config.instance.clone().or_else(|| host::property("plugin_name")).filter(|name| !name.is_empty());
         let prefix = testrelay::key_prefix(instance.as_deref().unwrap_or("testrelay"));
-        self.configured_at = host::now().mono;
+        self.configured_at = host::mono();
         self.plugin = Some(Rc::new(Plugin {
             config: Rc::new(config),
             prefix,

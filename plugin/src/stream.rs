@@ -46,7 +46,7 @@ enum State {
         most_body: usize,
     },
     /// A request by tag that has gone on to Testkube.
-    Forwarded(Forward),
+    Forwarded(Rc<Forward>),
     /// Answered.
     Answered,
 }
@@ -217,11 +217,12 @@ impl Stream {
 
     /// Begins to find out what a request for artifacts by tag means; `rest` is what follows `artifacts/` in its target.
     fn tagged(&mut self, plugin: &Plugin, headers: &[Header<'_>], rest: &[u8]) -> Action {
-        let now = host::now();
-        let known = artifacts::known(&plugin.config, now, headers, rest, &plugin.memory.borrow()).cloned();
+        let known =
+            artifacts::known(&plugin.config, host::mono(), headers, rest, &plugin.memory.borrow()).cloned();
         if let Some(forward) = known {
             return self.forward(plugin, headers, forward);
         }
+        let now = host::now();
         let mut visit = match Visit::new(&plugin.config, now, headers, rest) {
             Ok(visit) => Box::new(visit),
             Err(refusal) => return self.answer(&refusal),
@@ -265,7 +266,7 @@ impl Stream {
     }
 
     /// Lets a request by tag go on to where it leads at Testkube.
-    fn forward(&mut self, plugin: &Plugin, headers: &[Header<'_>], forward: Forward) -> Action {
+    fn forward(&mut self, plugin: &Plugin, headers: &[Header<'_>], forward: Rc<Forward>) -> Action {
         for_testkube(plugin, headers);
         host::set_request_header(":path", &forward.path);
         self.state = State::Forwarded(forward);
@@ -348,7 +349,7 @@ impl HttpContext for Stream {
                 Some(action) => action,
                 None => self.read_body(&plugin, map, Posted::Check),
             },
-            Route::Checks(id) => self.checks(&plugin, &headers, id.as_deref()),
+            Route::Checks(id) => self.checks(&plugin, &headers, id),
             Route::Evaluate => match self.evaluation(&plugin, &headers, end_of_stream) {
                 Some(action) => action,
                 None => self.read_body(&plugin, map, Posted::Evaluation),
@@ -358,7 +359,7 @@ impl HttpContext for Stream {
                 None => self.read_body(&plugin, map, Posted::Hint),
             },
             Route::Artifact => self.artifact(&plugin, &headers),
-            Route::Tagged(rest) => self.tagged(&plugin, &headers, &rest),
+            Route::Tagged(rest) => self.tagged(&plugin, &headers, rest),
             Route::PassThrough => self.pass_through(&headers),
             Route::Health => self.answer(&health::healthy()),
             Route::Ready => self.answer(&health::ready(&mut SharedData, &plugin.prefix, host::now())),
@@ -412,7 +413,7 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
         if let State::Forwarded(forward) = &self.state {
             for (name, value) in forward.answer_headers(host::response_status()) {
-                host::set_response_header(name, &value);
+                host::set_response_header(name, value);
             }
         }
         Action::Continue

@@ -88,11 +88,14 @@ fn assert_is_valid(config: &Config) {
 }
 
 fn assert_routes(config: &Config) {
-    let at =
-        |method: &[u8], path: &str| route(config, method, format!("{}{path}", config.base_path).as_bytes());
-    assert_eq!(at(b"POST", "/v1/checks"), Route::Check);
-    assert_eq!(at(b"GET", "/readyz"), Route::Ready);
-    assert_eq!(at(b"GET", "/../v1/secrets"), Route::Unknown);
+    for (method, path, expected) in [
+        ("POST", "/v1/checks", Route::Check),
+        ("GET", "/readyz", Route::Ready),
+        ("GET", "/../v1/secrets", Route::Unknown),
+    ] {
+        let path = format!("{}{path}", config.base_path);
+        assert_eq!(route(config, method.as_bytes(), path.as_bytes()), expected, "{method} {path}");
+    }
 }
 
 /// Panics if an unknown field is let through anywhere, or if the same JSON in another spelling means something else.

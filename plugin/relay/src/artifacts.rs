@@ -10,7 +10,7 @@ mod heads;
 mod memory;
 mod shown;
 
-pub use file::Kind;
+pub use file::Forward;
 pub use heads::to_take_off;
 pub use memory::Memory;
 
@@ -53,29 +53,18 @@ pub enum Step {
     /// Answer this.
     Reply(Reply),
     /// Let the request go on to Testkube.
-    Forward(Forward),
-}
-
-/// Where at Testkube a request goes on to, and what its answer is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// Path and query.
-    pub path: String,
-    /// The name of the file.
-    pub name: String,
-    /// What kind of file it is.
-    pub kind: Kind,
+    Forward(Rc<Forward>),
 }
 
 /// Where a request goes on to that has been found out for the same target in the last seconds. `rest` is what follows
 /// `<base>/v1/artifacts/` in it. `None`: begin a [`Visit`], which also says why this caller may not ask it.
 pub fn known<'a, B: AsRef<[u8]>>(
     config: &Config,
-    now: Now,
+    now: Mono,
     headers: &Headers<B>,
     rest: &[u8],
     memory: &'a Memory,
-) -> Option<&'a Forward> {
+) -> Option<&'a Rc<Forward>> {
     let (tag, forward) = memory.way(now, rest)?;
     let caller = caller(config, headers, Allow::Artifacts).ok()?;
     caller.is_none_or(|caller| caller.covers_tag(tag)).then_some(forward)
@@ -173,8 +162,8 @@ impl Visit {
         }
         match self.ask.want(&self.path) {
             Want::List | Want::File(_) => {}
-            Want::Archive => return self.of_one("archive", Kind::Archive),
-            Want::Logs => return self.of_one("logs", Kind::Logs),
+            Want::Archive => return self.of_one("archive", |execution| self.archive(execution)),
+            Want::Logs => return self.of_one("logs", |execution| self.logs(execution)),
         }
         while let Some(execution) = self.at(self.kept.len()) {
             if self.count() > MOST_ARTIFACTS {
@@ -314,26 +303,23 @@ impl Visit {
     }
 
     /// The archive or the log of the one execution that was chosen.
-    fn of_one(&self, what: &str, kind: Kind) -> Step {
-        let testkube = &self.config.testkube;
+    fn of_one(&self, what: &str, forward: impl Fn(&Execution) -> Forward) -> Step {
         match self.at(0).filter(|_| self.chosen.len() == 1) {
-            Some(execution) => Step::Forward(match kind {
-                Kind::Archive => Forward {
-                    path: testkube::archive_path(testkube, &execution.id, &self.ask.masks),
-                    name: format!("{}.tar.gz", execution.name),
-                    kind,
-                },
-                _ => Forward {
-                    path: testkube::logs_path(testkube, &execution.id),
-                    name: format!("{}.log", execution.name),
-                    kind,
-                },
-            }),
+            Some(execution) => Step::Forward(Rc::new(forward(execution))),
             None => {
                 let choices = self.all_chosen().map(|execution| self.link(execution, what, &self.ask.masks));
                 Step::Reply(ambiguous(what, choices))
             }
         }
+    }
+
+    fn archive(&self, execution: &Execution) -> Forward {
+        let path = testkube::archive_path(&self.config.testkube, &execution.id, &self.ask.masks);
+        Forward::archive(path, &execution.name)
+    }
+
+    fn logs(&self, execution: &Execution) -> Forward {
+        Forward::logs(testkube::logs_path(&self.config.testkube, &execution.id), &execution.name)
     }
 
     /// The file of this name.
@@ -343,11 +329,10 @@ impl Visit {
             self.all_chosen().zip(&self.kept).filter(|(_, kept)| has_it(kept)).map(|(e, _)| e).collect();
         match found.as_slice() {
             [] => Step::Reply(self.no_file(name)),
-            [execution] => Step::Forward(Forward {
-                path: testkube::artifact_path(&self.config.testkube, &execution.id, name),
-                name: name.rsplit('/').next().unwrap_or_default().into(),
-                kind: Kind::File,
-            }),
+            [execution] => {
+                let path = testkube::artifact_path(&self.config.testkube, &execution.id, name);
+                Step::Forward(Rc::new(Forward::file(path, name)))
+            }
             several => {
                 let choices = several.iter().map(|execution| self.link_to_file(execution, name));
                 Step::Reply(ambiguous(&one_line(name, 80), choices.flatten()))

@@ -4,11 +4,11 @@ use crate::config::{Config, Passthrough};
 
 /// What a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
+pub enum Route<'a> {
     /// `POST <base>/v1/checks`.
     Check,
     /// `GET <base>/v1/checks`, or of one check's id: what is pending and what was decided lately.
-    Checks(Option<String>),
+    Checks(Option<&'a str>),
     /// `POST <base>/v1/checks/evaluate`: the synchronous check.
     Evaluate,
     /// `POST <base>/v1/events`: a hint of Testkube's webhook.
@@ -20,7 +20,7 @@ pub enum Route {
     /// One of Testkube's own artifact, archive or log paths: goes straight through for who may.
     Artifact,
     /// `<base>/v1/artifacts/{tag}…`: the same by tag; with what follows `artifacts/`, the query included.
-    Tagged(Vec<u8>),
+    Tagged(&'a [u8]),
     /// Not Testrelay's: goes on untouched.
     PassThrough,
     /// A path that exists, with a method that it does not have; with what is allowed.
@@ -32,7 +32,7 @@ pub enum Route {
 }
 
 /// What the request `method path` is. `path` is the request target with its query, as bytes off the wire.
-pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
+pub fn route<'a>(config: &Config, method: &[u8], path: &'a [u8]) -> Route<'a> {
     let target = path;
     // Few paths have a query, and `contains` looks at whole words.
     let path = if path.contains(&b'?') { split_once(path, b'?').0 } else { path };
@@ -40,19 +40,20 @@ pub fn route(config: &Config, method: &[u8], path: &[u8]) -> Route {
     if let Some(rest) = under(path, config.base_path.as_bytes()) {
         let target = target.get(config.base_path.len()..).unwrap_or_default();
         if let Some(rest) = tagged(target) {
-            return if reads { Route::Tagged(rest.to_vec()) } else { Route::WrongMethod("GET, HEAD") };
+            return if reads { Route::Tagged(rest) } else { Route::WrongMethod("GET, HEAD") };
         }
         let parts: Vec<&[u8]> = rest.split(|c| *c == b'/').filter(|part| !part.is_empty()).collect();
         return match (parts.as_slice(), method, reads) {
             ([b"v1", b"checks"], b"POST", _) => Route::Check,
             ([b"v1", b"checks"], _, true) => Route::Checks(None),
             ([b"v1", b"checks"], ..) => Route::WrongMethod("GET, HEAD, POST"),
-            ([b"v1", b"checks", id], _, true) if is_check(id) => {
-                Route::Checks(Some(String::from_utf8_lossy(id).into_owned()))
-            }
-            ([b"v1", b"checks", id], ..) if is_check(id) => Route::WrongMethod("GET, HEAD"),
             ([b"v1", b"checks", b"evaluate"], b"POST", _) => Route::Evaluate,
             ([b"v1", b"checks", b"evaluate"], ..) => Route::WrongMethod("POST"),
+            ([b"v1", b"checks", id], ..) => match check_id(id) {
+                None => Route::Unknown,
+                Some(id) if reads => Route::Checks(Some(id)),
+                Some(_) => Route::WrongMethod("GET, HEAD"),
+            },
             ([b"v1", b"events"], b"POST", _) => Route::Event,
             ([b"v1", b"events"], ..) => Route::WrongMethod("POST"),
             ([b"healthz"], _, true) => Route::Health,
@@ -91,8 +92,9 @@ fn tagged(target: &[u8]) -> Option<&[u8]> {
 }
 
 /// A check's id: 16 hexadecimal digits.
-fn is_check(id: &[u8]) -> bool {
-    id.len() == 16 && id.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+fn check_id(id: &[u8]) -> Option<&str> {
+    let is_id = id.len() == 16 && id.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    std::str::from_utf8(id).ok().filter(|_| is_id)
 }
 
 /// How often a path is decoded before it is judged. Testkube decodes a name twice.
@@ -178,8 +180,12 @@ mod tests {
         Config::parse(text.as_bytes(), &|_| None).unwrap()
     }
 
-    fn get(path: &str) -> Route {
+    fn get(path: &str) -> Route<'_> {
         route(&config("artifacts"), b"GET", path.as_bytes())
+    }
+
+    fn post(path: &str) -> Route<'_> {
+        route(&config("artifacts"), b"POST", path.as_bytes())
     }
 
     const EXECUTION: &str = "/v1/test-workflow-executions/6973a5d2e1c4b0a7f3d9e202";
@@ -192,15 +198,14 @@ mod tests {
             "/testrelay/v1/checks/",
             "/testrelay/v1/checks?x=1",
         ] {
-            assert_eq!(route(&config("artifacts"), b"POST", path.as_bytes()), Route::Check, "{path}");
+            assert_eq!(post(path), Route::Check, "{path}");
         }
         assert_eq!(get("/testrelay/v1/checks"), Route::Checks(None));
         let id = "0123456789abcdef";
-        assert_eq!(get(&format!("/testrelay/v1/checks/{id}")), Route::Checks(Some(id.into())));
+        assert_eq!(get(&format!("/testrelay/v1/checks/{id}")), Route::Checks(Some(id)));
         assert_eq!(get("/testrelay/v1/checks/0123"), Route::Unknown);
         let delete = route(&config("artifacts"), b"DELETE", b"/testrelay/v1/checks");
         assert_eq!(delete, Route::WrongMethod("GET, HEAD, POST"));
-        let post = |path: &str| route(&config("artifacts"), b"POST", path.as_bytes());
         assert_eq!(post("/testrelay/v1/checks/evaluate"), Route::Evaluate);
         assert_eq!(get("/testrelay/v1/checks/evaluate"), Route::WrongMethod("POST"));
         assert_eq!(post("/testrelay/v1/events"), Route::Event);
@@ -234,8 +239,7 @@ mod tests {
         ] {
             assert_eq!(get(&path), Route::Unknown, "{path}");
         }
-        let post = route(&config("artifacts"), b"POST", format!("{EXECUTION}/logs").as_bytes());
-        assert_eq!(post, Route::WrongMethod("GET, HEAD"));
+        assert_eq!(post(&format!("{EXECUTION}/logs")), Route::WrongMethod("GET, HEAD"));
     }
 
     #[test]
@@ -302,9 +306,14 @@ mod tests {
 
     #[test]
     fn a_sidecar_lets_everything_else_through() {
-        let all = |path: &str| route(&config("all"), b"DELETE", path.as_bytes());
-        assert_eq!(all("/v1/secrets"), Route::PassThrough);
-        assert_eq!(all(&format!("{EXECUTION}/artifacts/..%2Fx")), Route::PassThrough);
-        assert_eq!(all("/testrelay/nothing"), Route::Unknown);
+        let all = config("all");
+        let climber = format!("{EXECUTION}/artifacts/..%2Fx");
+        for (path, expected) in [
+            ("/v1/secrets", Route::PassThrough),
+            (&climber, Route::PassThrough),
+            ("/testrelay/nothing", Route::Unknown),
+        ] {
+            assert_eq!(route(&all, b"DELETE", path.as_bytes()), expected, "{path}");
+        }
     }
 }

@@ -37,7 +37,7 @@ struct Way {
     /// What followed `artifacts/` in the request's target.
     rest: Vec<u8>,
     tag: Tag,
-    forward: Forward,
+    forward: Rc<Forward>,
 }
 
 /// One answer, and what it is the answer to.
@@ -50,13 +50,13 @@ struct Kept<K, T> {
 
 impl Memory {
     /// Where the same request went on to, and the tag that it named.
-    pub(super) fn way(&self, now: Now, rest: &[u8]) -> Option<(&Tag, &Forward)> {
+    pub(super) fn way(&self, now: Mono, rest: &[u8]) -> Option<(&Tag, &Rc<Forward>)> {
         let known = self.ways.iter().rev().find(|way| way.rest == rest)?;
-        (now.mono.since(known.at) < FRESH).then_some((&known.tag, &known.forward))
+        (now.since(known.at) < FRESH).then_some((&known.tag, &known.forward))
     }
 
     /// Keeps where a request goes on to, if it was found out by answers that are kept, the oldest of `at`.
-    pub(super) fn keep_way(&mut self, now: Now, at: Mono, rest: &[u8], ask: &Ask, forward: &Forward) {
+    pub(super) fn keep_way(&mut self, now: Now, at: Mono, rest: &[u8], ask: &Ask, forward: &Rc<Forward>) {
         if rest.len() > LONGEST_TARGET || self.executions(now, ask).is_none() {
             return;
         }

@@ -2,7 +2,6 @@ use super::*;
 use crate::call::Response;
 use crate::time::Mono;
 use serde_json::{Value, json};
-use std::borrow::Cow;
 
 const NOW: Now = Now { wall: Wall(1_769_186_643_000), mono: Mono(5_000) };
 
@@ -78,7 +77,7 @@ impl Testkube {
         loop {
             match step {
                 Step::Reply(reply) => return End::Reply(reply.status, reply.body),
-                Step::Forward(forward) => return End::Forward(forward.path),
+                Step::Forward(forward) => return End::Forward(forward.path.clone()),
                 Step::Call(request) => {
                     let outcome = self.answer(&request.path);
                     self.asked.push(request.path);
@@ -438,29 +437,34 @@ fn testkubes_faults_are_told_and_never_taken_for_nothing() {
 
 #[test]
 fn a_file_is_a_download_of_its_own_type_that_no_browser_runs() {
-    let answer = |name: &str, kind| Forward { path: "/".into(), name: name.into(), kind }.answer_headers(200);
-    let value = |headers: &[(&'static str, Cow<'static, str>)], name: &str| {
-        headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone()).unwrap()
+    let value = |forward: &Forward, name: &str| {
+        let mut headers = forward.answer_headers(200);
+        headers.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned()).unwrap()
     };
-    for (name, kind, content_type) in [
-        ("junit.xml", Kind::File, "application/xml"),
-        ("report.HTML", Kind::File, "text/html; charset=utf-8"),
-        ("core", Kind::File, "application/octet-stream"),
-        ("shop-e2e-2.tar.gz", Kind::Archive, "application/gzip"),
-        ("shop-e2e-2.log", Kind::Logs, "text/plain; charset=utf-8"),
+    let file = |name: &str| Forward::file("/".into(), name);
+    for (forward, content_type, name) in [
+        (file("a/junit.xml"), "application/xml", "junit.xml"),
+        (file("report.HTML"), "text/html; charset=utf-8", "report.HTML"),
+        (file("core"), "application/octet-stream", "core"),
+        (Forward::archive("/".into(), "shop-e2e-2"), "application/gzip", "shop-e2e-2.tar.gz"),
+        (Forward::logs("/".into(), "shop-e2e-2"), "text/plain; charset=utf-8", "shop-e2e-2.log"),
     ] {
-        let headers = answer(name, kind);
-        assert_eq!(value(&headers, "content-type"), content_type);
-        assert_eq!(value(&headers, "x-content-type-options"), "nosniff");
-        assert_eq!(value(&headers, "content-security-policy"), "sandbox; default-src 'none'");
-        assert_eq!(value(&headers, "cache-control"), "private, no-store");
+        assert_eq!(value(&forward, "content-type"), content_type);
+        assert_eq!(
+            value(&forward, "content-disposition"),
+            format!("attachment; filename=\"{name}\"; filename*=UTF-8''{name}")
+        );
+        assert_eq!(value(&forward, "x-content-type-options"), "nosniff");
+        assert_eq!(value(&forward, "content-security-policy"), "sandbox; default-src 'none'");
+        assert_eq!(value(&forward, "cache-control"), "private, no-store");
     }
     assert_eq!(
-        value(&answer("é\"\r\nx: y.txt", Kind::File), "content-disposition"),
+        value(&file("é\"\r\nx: y.txt"), "content-disposition"),
         "attachment; filename=\"____x_ y.txt\"; filename*=UTF-8''%C3%A9%22%0D%0Ax%3A%20y.txt"
     );
-    let failed = Forward { path: "/".into(), name: "x.xml".into(), kind: Kind::File }.answer_headers(500);
-    assert!(failed.iter().all(|(name, _)| !matches!(*name, "content-type" | "content-disposition")));
+    let failed = file("x.xml");
+    let mut failed = failed.answer_headers(500);
+    assert!(failed.all(|(name, _)| !matches!(name, "content-type" | "content-disposition")));
 }
 
 #[test]
@@ -528,7 +532,7 @@ fn where_a_request_goes_is_known_as_long_as_the_answers_are_that_say_so() {
     let End::Forward(b) = testkube.get_at(later(9_000), &open, "shop-1/b.xml") else { panic!() };
     assert_eq!(testkube.asked.len(), 2);
     let known = |ms, config: &Config, rest: &str| {
-        known(config, later(ms), &headers(), rest.as_bytes(), &testkube.memory).map(|to| to.path.clone())
+        known(config, later(ms).mono, &headers(), rest.as_bytes(), &testkube.memory).map(|to| to.path.clone())
     };
     assert_eq!(known(9_999, &open, "shop-1/a.xml"), Some(a));
     assert_eq!(known(9_999, &open, "shop-1/b.xml"), Some(b));
@@ -553,5 +557,5 @@ fn where_a_request_goes_is_not_known_while_something_runs() {
     let mut testkube = testkube(&[execution("shop-e2e-2", "running")], &[("shop-e2e-2", names(&["a.xml"]))]);
     let rest = "shop-1/a.xml?partial=true";
     assert!(matches!(testkube.get_at(NOW, &open, rest), End::Forward(_)));
-    assert!(known(&open, NOW, &headers(), rest.as_bytes(), &testkube.memory).is_none());
+    assert!(known(&open, NOW.mono, &headers(), rest.as_bytes(), &testkube.memory).is_none());
 }
