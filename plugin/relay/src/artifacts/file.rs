@@ -39,10 +39,12 @@ impl Forward {
         Forward { path, content_type: "text/plain; charset=utf-8", disposition }
     }
 
-    /// The headers of Testkube's answer with this status. What it says instead of the file keeps the type that it gave it.
+    /// The headers of Testkube's answer with this status. What it says instead of the file, or of a part of it, keeps the type
+    /// that it gave it.
     pub fn answer_headers(&self, status: u16) -> impl Iterator<Item = (&'static str, &str)> {
         let of_file = [("content-type", self.content_type), ("content-disposition", &self.disposition)];
-        ALWAYS.into_iter().chain(of_file.into_iter().filter(move |_| status == 200))
+        let is_file = matches!(status, 200 | 206);
+        ALWAYS.into_iter().chain(of_file.into_iter().filter(move |_| is_file))
     }
 }
 
