@@ -72,6 +72,8 @@ impl Part {
                     "--package",
                     "xtask",
                     "--package",
+                    "xtask-envoy",
+                    "--package",
                     "testrelay-bench",
                     "--package",
                     "testrelay-fakes",
