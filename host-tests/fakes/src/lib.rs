@@ -1,6 +1,7 @@
 //! A Testkube and an Azure DevOps that behave like the real ones, the ugly parts included.
 //!
-//! Besides, a container [`Registry`].
+//! Besides, a container [`Registry`] (feature `registry`). Servers and certificates are behind the feature `server`; both are
+//! on by default, and off for whoever plays in virtual time alone.
 //!
 //! All are state machines: a scenario is told to them, requests are given to them together with the time, and they
 //! say what becomes of each request. They know no clock, no socket and no chance, so the same scenario runs in
@@ -51,16 +52,22 @@ pub mod azure;
 mod fault;
 pub mod http;
 mod percent;
+#[cfg(feature = "registry")]
 pub mod registry;
+#[cfg(feature = "server")]
 mod server;
 pub mod testkube;
 mod timestamp;
+#[cfg(feature = "server")]
 mod tls;
 
 pub use azure::{AzureDevOps, Build, CheckSpec, Event, Stage};
 pub use fault::Span;
 pub use http::{Recorded, Reply, Request, Response, Service};
+#[cfg(feature = "registry")]
 pub use registry::Registry;
+#[cfg(feature = "server")]
 pub use server::Server;
 pub use testkube::{Actor, Database, Execution, Status, Testkube, Truth, execution};
+#[cfg(feature = "server")]
 pub use tls::Identity;

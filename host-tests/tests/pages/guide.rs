@@ -8,11 +8,11 @@ const PAGE: &str = include_str!("../../../envoy/guide.md");
 
 /// A text that the guide quotes, and the file whose program prints it; `{}` is where that puts something in.
 const QUOTED: [(&str, &str, &str); 12] = [
-    ("The stage goes on.", "The stage goes on.", "host-tests/xtask/src/demo"),
+    ("The stage goes on.", "The stage goes on.", "host-tests/xtask-envoy/src/demo"),
     (
         "The failing test has stopped the stage, as it should.",
         "The failing test has stopped the stage, as it should.",
-        "host-tests/xtask/src/demo",
+        "host-tests/xtask-envoy/src/demo",
     ),
     ("ready; pending checks: 0", "ready; pending checks: {", "plugin/relay/src/health.rs"),
     (

@@ -1,29 +1,31 @@
-//! Random histories. `cargo xtask test` plays 20,000, `cargo xtask soak` more; `TESTRELAY_HISTORIES=FROM-TO` chooses others.
+//! Random histories. `cargo xtask test histories` plays 20,000 and 2,000 that follow from the source, `cargo xtask soak` more;
+//! `TESTRELAY_HISTORIES=FROM-TO,FROM-TO` chooses others. Seeds of the list of expected failures are left out.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use world::coverage::{Coverage, ENOUGH_HISTORIES};
 use world::history::play;
 
 #[test]
 fn no_history_breaks_a_rule() {
-    let range = std::env::var("TESTRELAY_HISTORIES").unwrap_or_else(|_| "0-500".into());
-    let (from, to) = range.split_once('-').expect("TESTRELAY_HISTORIES is FROM-TO");
-    let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
-    let next = AtomicU64::new(from);
+    let chosen = std::env::var("TESTRELAY_HISTORIES").unwrap_or_else(|_| "0-500".into());
+    let listed = known_to_fail();
+    let (skipped, seeds): (Vec<u64>, Vec<u64>) =
+        ranges(&chosen).into_iter().flat_map(|(from, to)| from..to).partition(|seed| listed.contains(seed));
+    let next = AtomicUsize::new(0);
     let all = Mutex::new((Coverage::default(), Vec::new(), 0));
     let began = std::time::Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // Ten failures tell as much as a thousand.
-                    if seed >= to || all.lock().unwrap().1.len() >= 10 {
+                    if all.lock().unwrap().1.len() >= 10 {
                         return;
                     }
-                    let outcome = play(seed, false).unwrap();
+                    let outcome = play(*seed, false).unwrap();
                     let mut all = all.lock().unwrap();
                     all.0.add(&outcome.counts);
                     all.1.extend(outcome.failure());
@@ -36,11 +38,42 @@ fn no_history_breaks_a_rule() {
     // Not by `println!`, which the test harness keeps to itself where a test passes: these counts are what the pass is worth.
     let (text, hours, took) = (coverage.text(), seconds / 3_600, began.elapsed());
     let mut out = std::io::stdout();
-    writeln!(out, "{text}\nhistories {from} to {to}: {hours} h of virtual time in {took:?}").unwrap();
-    assert!(failures.is_empty(), "{} of them failed\n{}", failures.len(), failures.join("\n"));
-    if to - from >= ENOUGH_HISTORIES {
+    writeln!(out, "{text}\nhistories {chosen}: {hours} h of virtual time in {took:?}").unwrap();
+    if !skipped.is_empty() {
+        writeln!(out, "left out, because they are known to fail: {skipped:?}").unwrap();
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of them failed: mend each, or list it with its reason in host-tests/expected-failures.txt\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    if seeds.len() as u64 >= ENOUGH_HISTORIES {
         assert_eq!(coverage.gaps(), Vec::<String>::new());
     }
+}
+
+/// `FROM-TO`, or several of these with commas between them.
+fn ranges(text: &str) -> Vec<(u64, u64)> {
+    let range = |range: &str| {
+        let (from, to) = range.split_once('-')?;
+        Some((from.trim().parse().ok()?, to.trim().parse().ok()?))
+    };
+    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+    ranges.unwrap_or_else(|| panic!("TESTRELAY_HISTORIES is FROM-TO or FROM-TO,FROM-TO; it is {text:?}"))
+}
+
+/// The seeds of the list of expected failures: `history SEED  # why`.
+fn known_to_fail() -> BTreeSet<u64> {
+    let list = include_str!("../../expected-failures.txt");
+    let seed = |line: &str| line.trim().strip_prefix("history ")?.split('#').next()?.trim().parse().ok();
+    list.lines().filter_map(seed).collect()
+}
+
+#[test]
+fn histories_are_chosen_by_one_range_or_several() {
+    assert_eq!(ranges("0-20000"), [(0, 20_000)]);
+    assert_eq!(ranges("0-5,10000000-10002000"), [(0, 5), (10_000_000, 10_002_000)]);
 }
 
 /// Seeds that failed, and what they found: faults of the reference all but one. What a seed plays depends on the

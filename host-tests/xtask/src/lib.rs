@@ -6,29 +6,23 @@
 //! - [`module`]: builds the module, [`callbacks`] takes out of it what Envoy need not call; [`prepared`]: set-up and
 //!   build in one, for whatever runs the module.
 //! - [`image`]: the module as an OCI image; [`dist`]: all that a release consists of.
-//! - [`demo`]: a whole story with a real Envoy, told as it happens.
-//! - [`test`](mod@test): all tests; [`size`]: whose bytes are in the module; [`profiles`]: what other release
-//!   profiles would weigh, and how fast they would be.
-//! - [`bench`]: what the module costs, in instructions and in a real Envoy.
+//! - [`test`](mod@test): all tests, and parts of them; [`size`]: whose bytes are in the module.
 //! - [`fuzz`]: the fuzz targets.
-//! - [`manifests`]: what `envoy/` has for Kubernetes, Istio and Envoy Gateway.
 //! - [`mutations`]: deliberate faults that the simulated Envoy must catch.
 //! - [`replay`]: one history of the simulated Envoy once more; [`soak`]: many.
+//! - Demo, benches and the look at `envoy/` are in the package `xtask-envoy`: this one compiles fast, because every test waits
+//!   for it.
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
-pub mod bench;
 pub mod callbacks;
-pub mod demo;
 pub mod dist;
 pub mod doctor;
 pub mod envoy_binary;
 pub mod fuzz;
 pub mod image;
-pub mod manifests;
 pub mod module;
 pub mod mutations;
 pub mod prepared;
-pub mod profiles;
 pub mod program;
 pub mod replay;
 pub mod setup;

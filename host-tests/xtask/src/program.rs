@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,26 @@ pub fn output(program: &mut Program) -> Result<String> {
 
 /// Like [`output`], but ends the program after the given time.
 pub fn output_within(program: &mut Program, limit: Duration) -> Result<String> {
+    let Ended { status, stdout, stderr } = ended_within(program, limit)?;
+    let Some(status) = status else {
+        bail!("`{}` did not finish in {} s", command_line(program), limit.as_secs());
+    };
+    text_of(program, Output { status, stdout, stderr })
+}
+
+/// How a program ended that had a limited time.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None`: it was ended when its time was over.
+    pub status: Option<ExitStatus>,
+    /// What it had printed by then.
+    pub stdout: Vec<u8>,
+    /// The same of standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// Runs a program to its end, or ends it after the given time.
+pub fn ended_within(program: &mut Program, limit: Duration) -> Result<Ended> {
     let mut child = program
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -87,13 +107,13 @@ pub fn output_within(program: &mut Program, limit: Duration) -> Result<String> {
         .spawn()
         .with_context(|| format!("`{}` cannot be run", command_line(program)))?;
     let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-    let Some(status) = wait_until(&mut child, Instant::now() + limit)? else {
+    let status = wait_until(&mut child, Instant::now() + limit)?;
+    if status.is_none() {
         child.kill()?;
         child.wait()?;
-        bail!("`{}` did not finish in {} s", command_line(program), limit.as_secs());
-    };
+    }
     let read = |thread: thread::JoinHandle<Vec<u8>>| thread.join().unwrap_or_default();
-    text_of(program, Output { status, stdout: read(stdout), stderr: read(stderr) })
+    Ok(Ended { status, stdout: read(stdout), stderr: read(stderr) })
 }
 
 /// Runs a program whose output the user sees; an error if it fails.
@@ -133,7 +153,7 @@ fn command_line(program: &Program) -> String {
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
-fn wait_until(child: &mut Child, deadline: Instant) -> Result<Option<std::process::ExitStatus>> {
+fn wait_until(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));

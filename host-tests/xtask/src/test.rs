@@ -1,23 +1,30 @@
-//! `cargo xtask test`: all tests of the workspace, with the modules and the Envoy they need; or those with a real Envoy on
-//! every supported one.
+//! `cargo xtask test`: all tests of the workspace, or a part of them ([`part`]), with the modules and the Envoy they need;
+//! or those with a real Envoy on every supported one.
 
 use std::io::{BufRead, BufReader};
 use std::process::{ExitCode, Stdio};
 use std::str::FromStr;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::envoy_binary::{self, EnvoyVersion, ON_PYPI};
-use crate::prepared::{Prepared, prepare};
+use crate::prepared::{Modules, Prepared, modules, prepare};
 use crate::program::{Program, native_cargo};
+use crate::toolchain;
 use crate::workspace::Workspace;
+
+pub mod expected;
+pub mod part;
+mod seeds;
+
+use part::{Needs, Part};
+use seeds::{Derived, FIXED};
 
 /// How many tests of one program run at the same time, whatever the number of cores: those with an Envoy mostly wait.
 const SIDE_BY_SIDE: &str = "8";
 
-/// The random histories of the simulated Envoy that belong to all tests: seeds from and to.
-const HISTORIES: &str = "0-20000";
-/// The variable that the histories' test reads.
+/// The variable that the histories' test reads: `FROM-TO`, or several of these with commas between them.
 pub(crate) const HISTORIES_VARIABLE: &str = "TESTRELAY_HISTORIES";
 
 /// Which Envoys the tests run on.
@@ -29,6 +36,17 @@ pub enum Envoys {
     All,
 }
 
+/// What to test.
+#[derive(Debug)]
+pub struct Options {
+    /// These parts; if empty, all.
+    pub parts: Vec<Part>,
+    /// On which Envoys; `None` is the one that [`envoy_binary::find`] chooses.
+    pub envoys: Option<Envoys>,
+    /// What goes to each call of `cargo test`.
+    pub arguments: Vec<String>,
+}
+
 /// What one Envoy's run of the end-to-end tests said.
 struct Outcome {
     version: EnvoyVersion,
@@ -37,27 +55,170 @@ struct Outcome {
     passed: bool,
 }
 
-/// Runs the tests; `None` is the Envoy that [`envoy_binary::find`] chooses.
-pub fn run(workspace: &Workspace, envoys: Option<Envoys>, arguments: &[String]) -> Result<ExitCode> {
+/// How a part went.
+struct Ran {
+    part: Part,
+    code: ExitCode,
+    passed: bool,
+    seconds: u64,
+}
+
+/// Runs the tests. The exit code is that of the first part that failed.
+///
+/// Without parts, but with arguments, it is one `cargo test` over the whole workspace: the arguments choose.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let Options { parts, envoys, arguments } = options;
     let envoy = match envoys {
-        Some(Envoys::All) => return on_each(workspace, arguments),
-        Some(Envoys::One(version)) => Some(version),
+        Some(Envoys::All) => {
+            if parts.iter().any(|part| *part != Part::Envoy) {
+                bail!("`--envoy all` runs the part `envoy`, and no other");
+            }
+            return on_each(workspace, arguments);
+        }
+        Some(Envoys::One(version)) => Some(*version),
         None => None,
     };
-    let prepared = prepare(workspace, envoy)?;
-    let status = all_tests(workspace, &prepared, arguments).status().context("cargo cannot be run")?;
+    if parts.is_empty() && !arguments.is_empty() {
+        let tests = Tests::prepare(workspace, Needs::Envoy, envoy)?;
+        return exit_code(&mut tests.whole_workspace(workspace, arguments)?);
+    }
+    if parts.contains(&Part::Expected) && !arguments.is_empty() {
+        bail!("the part `expected` takes no arguments of `cargo test`");
+    }
+    let parts = if parts.is_empty() { &Part::ALL[..] } else { parts };
+    let needs = parts.iter().map(|part| part.needs()).max().unwrap_or(Needs::Nothing);
+    let tests = Tests::prepare(workspace, needs, envoy)?;
+    let mut ran = Vec::new();
+    for part in parts {
+        if parts.len() > 1 {
+            println!("\n== {}", part.name());
+        }
+        let began = Instant::now();
+        let code = tests.part(workspace, *part, arguments)?;
+        let passed = code == ExitCode::SUCCESS;
+        ran.push(Ran { part: *part, code, passed, seconds: began.elapsed().as_secs() });
+    }
+    if ran.len() > 1 {
+        println!("\n{}", parts_table(&ran));
+    }
+    Ok(ran.iter().find(|ran| !ran.passed).map_or(ExitCode::SUCCESS, |ran| ran.code))
+}
+
+/// What tests run: they find it by variables, which hold absolute paths.
+struct Tests {
+    variables: Vec<(&'static str, std::path::PathBuf)>,
+}
+
+impl Tests {
+    /// Those that run native code alone.
+    fn native() -> Tests {
+        Tests { variables: Vec::new() }
+    }
+
+    /// Sets up and builds what is needed and missing, saying so.
+    fn prepare(workspace: &Workspace, needs: Needs, envoy: Option<EnvoyVersion>) -> Result<Tests> {
+        Ok(match needs {
+            Needs::Nothing => Tests::native(),
+            Needs::Module => Tests::with_modules(&modules(workspace, &toolchain::ensure(workspace)?)?),
+            Needs::Envoy => Tests::with(&prepare(workspace, envoy)?),
+        })
+    }
+
+    fn with(Prepared { modules, envoy }: &Prepared) -> Tests {
+        let mut tests = Tests::with_modules(modules);
+        tests.variables.push(("TESTRELAY_ENVOY", envoy.clone()));
+        tests
+    }
+
+    fn with_modules(modules: &Modules) -> Tests {
+        Tests {
+            variables: vec![
+                ("TESTRELAY_WASM", modules.released.clone()),
+                ("TESTRELAY_WASM_TEST_HOOKS", modules.test_hooks.clone()),
+            ],
+        }
+    }
+
+    /// Tells a program where all of it is.
+    fn set<'a>(&self, program: &'a mut Program) -> &'a mut Program {
+        let variables = self.variables.iter().map(|(name, path)| (name, path));
+        program.env("RUST_TEST_THREADS", SIDE_BY_SIDE).envs(variables)
+    }
+
+    fn cargo(&self, workspace: &Workspace) -> Program {
+        let mut cargo = native_cargo();
+        self.set(cargo.current_dir(workspace.root()).args(["test", "--locked"]));
+        cargo
+    }
+
+    /// Runs a part, all of it even where some of it fails.
+    fn part(&self, workspace: &Workspace, part: Part, arguments: &[String]) -> Result<ExitCode> {
+        if part == Part::Expected {
+            return expected::run(workspace, self);
+        }
+        let mut code = ExitCode::SUCCESS;
+        for call in part.calls() {
+            let mut cargo = self.cargo(workspace);
+            cargo.args(*call);
+            if part == Part::Histories {
+                cargo.args(["no_history_breaks_a_rule"]).env(HISTORIES_VARIABLE, histories(workspace)?);
+            }
+            cargo.arg("--no-fail-fast").args(arguments);
+            let called = exit_code(&mut cargo)?;
+            if code == ExitCode::SUCCESS {
+                code = called;
+            }
+        }
+        Ok(code)
+    }
+
+    fn whole_workspace(&self, workspace: &Workspace, arguments: &[String]) -> Result<Program> {
+        let mut cargo = self.cargo(workspace);
+        if !choose_a_package(arguments) {
+            cargo.arg("--workspace");
+        }
+        cargo.args(arguments).env(HISTORIES_VARIABLE, histories(workspace)?);
+        Ok(cargo)
+    }
+}
+
+/// Whether arguments of cargo, before those of the test programs, choose a package. Beside `--workspace` they would choose
+/// none.
+fn choose_a_package(arguments: &[String]) -> bool {
+    arguments
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"))
+}
+
+/// The seeds of the random histories, as their test takes them. Says which, and how to play the derived ones once more.
+fn histories(workspace: &Workspace) -> Result<String> {
+    if let Ok(chosen) = std::env::var(HISTORIES_VARIABLE) {
+        return Ok(chosen);
+    }
+    let (derived, (from, to)) = (Derived::of(workspace)?, FIXED);
+    println!(
+        "histories: {from}-{to}; and {derived}\n\
+         the latter alone: {HISTORIES_VARIABLE}={}-{} cargo xtask test histories",
+        derived.from, derived.to
+    );
+    Ok(format!("{from}-{to},{}-{}", derived.from, derived.to))
+}
+
+/// Runs a program whose output the user sees; its exit code.
+fn exit_code(program: &mut Program) -> Result<ExitCode> {
+    let status = program.status().context("cargo cannot be run")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// `cargo test --workspace --locked` with the given arguments after it. The exit code is cargo's.
-///
-/// `TESTRELAY_HISTORIES=FROM-TO` chooses other seeds for the random histories.
-fn all_tests(workspace: &Workspace, prepared: &Prepared, arguments: &[String]) -> Program {
-    let mut cargo = cargo_test(workspace, prepared);
-    let histories = std::env::var(HISTORIES_VARIABLE).unwrap_or_else(|_| HISTORIES.into());
-    cargo.args(["--workspace", "--locked"]).args(arguments).env(HISTORIES_VARIABLE, histories);
-    cargo
+fn parts_table(ran: &[Ran]) -> String {
+    let row = |ran: &Ran| {
+        let passed = if ran.passed { "yes" } else { "NO" };
+        format!("| {:<9} | {passed:<6} | {:>5}:{:02} |", ran.part.name(), ran.seconds / 60, ran.seconds % 60)
+    };
+    let head = ["| part      | passed |  minutes |".to_owned(), "|---|---|---|".to_owned()];
+    head.into_iter().chain(ran.iter().map(row)).collect::<Vec<_>>().join("\n")
 }
 
 /// The tests that rest on what Envoy does, on each version: those of `host-tests/tests/envoy`. All others are the same
@@ -80,8 +241,9 @@ fn end_to_end(
     version: EnvoyVersion,
     arguments: &[String],
 ) -> Result<Outcome> {
-    let mut child = cargo_test(workspace, prepared)
-        .args(["--package", "testrelay-host-tests", "--test", "envoy", "--locked"])
+    let mut child = Tests::with(prepared)
+        .cargo(workspace)
+        .args(["--package", "testrelay-host-tests", "--test", "envoy"])
         .args(arguments)
         .stdout(Stdio::piped())
         .spawn()
@@ -96,19 +258,6 @@ fn end_to_end(
     }
     let passed = child.wait()?.success();
     Ok(Outcome { version, result, passed })
-}
-
-/// The tests find what they run by three variables, all absolute paths.
-fn cargo_test(workspace: &Workspace, prepared: &Prepared) -> Program {
-    let mut cargo = native_cargo();
-    cargo
-        .current_dir(workspace.root())
-        .arg("test")
-        .env("RUST_TEST_THREADS", SIDE_BY_SIDE)
-        .env("TESTRELAY_WASM", &prepared.wasm)
-        .env("TESTRELAY_WASM_TEST_HOOKS", &prepared.wasm_test_hooks)
-        .env("TESTRELAY_ENVOY", &prepared.envoy);
-    cargo
 }
 
 const HEAD: &str = "| Envoy | all passed | tests |";
@@ -152,6 +301,23 @@ mod tests {
         assert_eq!("all".parse::<Envoys>().unwrap(), Envoys::All);
         assert_eq!("1.40.0".parse::<Envoys>().unwrap(), Envoys::One(envoy_binary::DEFAULT));
         assert!("newest".parse::<Envoys>().is_err());
+    }
+
+    #[test]
+    fn a_chosen_package_is_not_hidden_by_the_workspace() {
+        let choose = |arguments: &[&str]| {
+            choose_a_package(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert!(choose(&["-p", "testrelay"]) && choose(&["--package=testrelay"]) && choose(&["-ptestrelay"]));
+        assert!(!choose(&["some::test", "--", "-p"]));
+    }
+
+    #[test]
+    fn the_table_of_parts_has_a_row_for_each() {
+        let ran = |part, passed, seconds| Ran { part, code: ExitCode::SUCCESS, passed, seconds };
+        let said = parts_table(&[ran(Part::Core, true, 5), ran(Part::Histories, false, 425)]);
+        let rows: Vec<&str> = said.lines().skip(2).collect();
+        assert_eq!(rows, ["| core      | yes    |     0:05 |", "| histories | NO     |     7:05 |"]);
     }
 
     #[test]

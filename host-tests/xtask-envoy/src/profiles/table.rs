@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::load::Round;
-use crate::module::Module;
+use xtask::module::Module;
 
 /// A candidate and what was found out about it.
 #[derive(Debug, Clone)]

@@ -5,10 +5,10 @@
 
 use anyhow::{Context, Result};
 
-use crate::envoy_binary::{self, EnvoyVersion};
-use crate::module::{self, Build, Module, Profile};
-use crate::toolchain::{self, Toolchain};
-use crate::workspace::Workspace;
+use xtask::envoy_binary::{self, EnvoyVersion};
+use xtask::module::{self, Build, Module, Profile};
+use xtask::toolchain::{self, Toolchain};
+use xtask::workspace::Workspace;
 
 pub mod load;
 pub mod table;

@@ -19,11 +19,11 @@ use host_tests::manifests::{Embedded, Form, documents, embedded};
 use host_tests::validate;
 use serde_json::{Value, json};
 
-use crate::envoy_binary::{self, EnvoyBinary, EnvoyVersion, ON_PYPI};
-use crate::module::{Build, build};
-use crate::program::{Program, output};
-use crate::toolchain;
-use crate::workspace::{Workspace, write_atomically};
+use xtask::envoy_binary::{self, EnvoyBinary, EnvoyVersion, ON_PYPI};
+use xtask::module::{Build, build};
+use xtask::program::{Program, output};
+use xtask::toolchain;
+use xtask::workspace::{Workspace, write_atomically};
 
 /// PyPI's packages: kubectl with its kustomize, the schemas of Kubernetes with a validator, and the language of the rules in
 /// definitions.

@@ -23,13 +23,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::envoy_binary::EnvoyVersion;
-use crate::module::{self, Build};
-use crate::setup;
-use crate::workspace::Workspace;
 use stage::Stage;
 use story::Story;
 use voice::Voice;
+use xtask::envoy_binary::EnvoyVersion;
+use xtask::module::{self, Build};
+use xtask::setup;
+use xtask::workspace::Workspace;
 
 /// How the demo is played.
 #[derive(Debug, Clone, Copy, Default)]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use host_tests::troubleshooting::lines;
 
 use super::{TESTKUBE, Tools, copy_folder};
-use crate::program::Program;
+use xtask::program::Program;
 
 /// How a mistake is made in a copy of `envoy/kubernetes`.
 type Make = fn(&Path) -> Result<()>;

@@ -9,11 +9,11 @@ use bench::figures::Figures;
 use bench::targets::{self, Target};
 use bench::{Programs, checks, downloads, table};
 
-use crate::envoy_binary::{self, EnvoyVersion};
-use crate::module::{Build, build};
-use crate::program::native_cargo;
-use crate::toolchain;
-use crate::workspace::Workspace;
+use xtask::envoy_binary::{self, EnvoyVersion};
+use xtask::module::{Build, build};
+use xtask::program::native_cargo;
+use xtask::toolchain;
+use xtask::workspace::Workspace;
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -1,0 +1,132 @@
+//! The parts that all tests fall into. Each can be run alone, and needs no more than it says.
+
+use clap::ValueEnum;
+
+/// A part of the tests. Together they are all tests of the workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Part {
+    /// The core under a virtual clock: no module, no Envoy. 15 s.
+    Core,
+    /// Pages, schema and examples against the code: no module, no Envoy. 10 s.
+    Pages,
+    /// The tools themselves: xtask, fakes, benches, fuzz corpora. 2 min.
+    Tools,
+    /// The module in a simulated Envoy: scenarios, probes, fuel, 500 histories. 1.5 min.
+    World,
+    /// The module in a real Envoy. 4 min.
+    Envoy,
+    /// Random histories of the simulated Envoy: 20,000 fixed seeds, and 2,000 that follow from the source. 7 min.
+    Histories,
+    /// The tests of host-tests/expected-failures.txt: each must still fail. 2 min.
+    Expected,
+}
+
+/// What a part's tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Needs {
+    /// Native code alone.
+    Nothing,
+    /// The module.
+    Module,
+    /// The module in an Envoy.
+    Envoy,
+}
+
+impl Part {
+    /// All of them, the quickest answers first.
+    pub const ALL: [Part; 7] =
+        [Part::Core, Part::Pages, Part::Tools, Part::World, Part::Envoy, Part::Histories, Part::Expected];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Core => "core",
+            Part::Pages => "pages",
+            Part::Tools => "tools",
+            Part::World => "world",
+            Part::Envoy => "envoy",
+            Part::Histories => "histories",
+            Part::Expected => "expected",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Part> {
+        Part::ALL.into_iter().find(|part| part.name() == name)
+    }
+
+    pub(crate) fn needs(self) -> Needs {
+        match self {
+            Part::Core | Part::Pages => Needs::Nothing,
+            Part::World | Part::Histories => Needs::Module,
+            Part::Tools | Part::Envoy | Part::Expected => Needs::Envoy,
+        }
+    }
+
+    /// The packages and targets of its calls of `cargo test`. Empty for [`Part::Expected`], which runs tests of the others.
+    pub(crate) fn calls(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Part::Core => &[&["--package", "testrelay"]],
+            Part::Pages => &[&["--package", "testrelay-host-tests", "--test", "pages"]],
+            Part::Tools => &[
+                &[
+                    "--package",
+                    "xtask",
+                    "--package",
+                    "xtask-envoy",
+                    "--package",
+                    "testrelay-bench",
+                    "--package",
+                    "testrelay-fakes",
+                    "--package",
+                    "testrelay-fuzz",
+                    "--package",
+                    "testrelay-plugin",
+                    "--package",
+                    "testrelay-scenarios",
+                ],
+                &["--package", "testrelay-host-tests", "--doc"],
+            ],
+            Part::World => &[&["--package", "testrelay-world"]],
+            Part::Envoy => &[&["--package", "testrelay-host-tests", "--lib", "--test", "envoy"]],
+            Part::Histories => &[&["--package", "testrelay-world", "--test", "histories"]],
+            Part::Expected => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::Workspace;
+
+    #[test]
+    fn each_package_of_the_workspace_is_in_a_part() {
+        let root = Workspace::locate().unwrap().root().to_path_buf();
+        let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+        let (_, members) = manifest.split_once("members = [").unwrap();
+        let (members, _) = members.split_once(']').unwrap();
+        let tested: Vec<&str> = Part::ALL.iter().flat_map(|part| part.calls().concat()).collect();
+        for member in members.split(',').map(|member| member.trim().trim_matches('"')) {
+            if member.is_empty() {
+                continue;
+            }
+            let manifest = std::fs::read_to_string(root.join(member).join("Cargo.toml")).unwrap();
+            let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap();
+            assert!(tested.contains(&name.trim_matches('"')), "{name} is in no part");
+        }
+    }
+
+    #[test]
+    fn a_part_is_called_by_its_name() {
+        for part in Part::ALL {
+            assert_eq!(Part::named(part.name()), Some(part));
+            assert_eq!(Part::from_str(part.name(), false), Ok(part));
+        }
+    }
+
+    #[test]
+    fn what_needs_no_module_is_in_parts_that_build_none() {
+        assert_eq!(Part::Core.needs(), Needs::Nothing);
+        assert_eq!(Part::Pages.needs(), Needs::Nothing);
+    }
+}
