@@ -171,13 +171,18 @@ fn clock(id: u32) -> u64 {
 
 /// A random number.
 pub(crate) fn random() -> u64 {
-    let mut bytes = [0; 8];
+    u64::from_le_bytes(random_bytes())
+}
+
+/// Random bytes. Where the host has none to give they come from the clock.
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     let errno = unsafe { random_get(bytes.as_mut_ptr(), bytes.len()) };
-    if errno == 0 {
-        u64::from_le_bytes(bytes)
-    } else {
-        now().mono.0 ^ u64::from(bytes.as_ptr().addr() as u32)
+    if errno != 0 {
+        let seed = (now().mono.0 ^ u64::from(bytes.as_ptr().addr() as u32)).to_le_bytes();
+        bytes.iter_mut().zip(seed).for_each(|(byte, from)| *byte = from);
     }
+    bytes
 }
 
 /// A property of the host that is text; `None` if there is none of that name.

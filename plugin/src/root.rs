@@ -4,7 +4,7 @@ use crate::host::{self, Metrics, SharedData};
 use crate::stream::Stream;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use testrelay::config::{Config, Passthrough};
 use testrelay::evaluate::{self, Answered};
 use testrelay::hint;
 use testrelay::lead::STALE;
+use testrelay::ledger::{Ledger, StoreError};
 use testrelay::time::{Mono, Now};
 use testrelay::{Lead, Output};
 
@@ -44,6 +45,8 @@ pub(crate) struct Plugin {
     pub(crate) config: Rc<Config>,
     /// What the instance's keys in shared data begin with.
     pub(crate) prefix: String,
+    /// Where checks are kept, once it was opened.
+    ledger: OnceCell<Ledger>,
     pub(crate) metrics: Metrics,
     /// Streams that wait for something.
     pub(crate) waiting: RefCell<BTreeMap<u32, Waiting>>,
@@ -83,6 +86,21 @@ pub(crate) enum Posted {
 }
 
 impl Plugin {
+    /// Where checks are kept. Opened when it is first needed and not when the plugin is configured: a configuration may
+    /// depend on nothing that differs between threads.
+    ///
+    /// # Errors
+    /// The host's status.
+    pub(crate) fn ledger(&self) -> Result<&Ledger, StoreError> {
+        match self.ledger.get() {
+            Some(ledger) => Ok(ledger),
+            None => {
+                let opened = Ledger::open(&mut SharedData, &self.prefix, host::random_bytes)?;
+                Ok(self.ledger.get_or_init(|| opened))
+            }
+        }
+    }
+
     /// A stream begins to wait.
     pub(crate) fn waits(&self, context: u32, what: Awaited) {
         self.waiting.borrow_mut().insert(context, Waiting { what, since: host::mono(), ticks: 0 });
@@ -254,6 +272,7 @@ impl RootContext for Root {
         self.plugin = Some(Rc::new(Plugin {
             config: Rc::new(config),
             prefix,
+            ledger: OnceCell::new(),
             metrics: Metrics::define(),
             waiting: RefCell::default(),
             memory: RefCell::default(),
@@ -268,9 +287,21 @@ impl RootContext for Root {
         let Some(plugin) = self.plugin.clone() else { return };
         let now = host::now();
         self.answer_waiting(&plugin, now);
-        let lead = self.lead.get_or_insert_with(|| {
-            Lead::new(plugin.config.clone(), &plugin.prefix, host::random(), self.configured_at)
-        });
+        let lead = match &mut self.lead {
+            Some(lead) => lead,
+            None => match plugin.ledger() {
+                Ok(ledger) => self.lead.insert(Lead::new(
+                    plugin.config.clone(),
+                    ledger.clone(),
+                    host::random(),
+                    self.configured_at,
+                )),
+                Err(status) => {
+                    log::error!("shared data failed with status {}: nobody can lead here", status.0);
+                    return;
+                }
+            },
+        };
         if plugin.has_served.get() {
             lead.serves_requests();
         }

@@ -188,8 +188,10 @@ impl Stream {
     }
 
     fn accept(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: Option<&[u8]>) -> Action {
-        let (reply, counted) =
-            accept::accept(&plugin.config, &plugin.prefix, &mut SharedData, host::now(), headers, body);
+        let (reply, counted) = match plugin.ledger() {
+            Ok(ledger) => accept::accept(&plugin.config, ledger, &mut SharedData, host::now(), headers, body),
+            Err(status) => accept::unopened(status),
+        };
         plugin.metrics.count_check(counted);
         self.answer(&reply)
     }

@@ -1,6 +1,6 @@
 //! One context that leads, with calls that the target answers. Every call is looked at before.
 
-use crate::setting::{API_TOKEN, CREDENTIAL, NOW, PREFIX, SECRETS, TOKEN};
+use crate::setting::{API_TOKEN, CREDENTIAL, NOW, SECRETS, TOKEN, ledger};
 use crate::store::Memory;
 use crate::texts::assert_no_secret;
 use base64::Engine;
@@ -27,7 +27,7 @@ impl Leader {
     /// The only context of an instance. The checks in `store` have tokens that hold [`TOKEN`].
     pub(crate) fn new(config: Config, store: Memory) -> Leader {
         let config = Rc::new(config);
-        let lead = Lead::new(config.clone(), PREFIX, 1, NOW.mono);
+        let lead = Lead::new(config.clone(), ledger(), 1, NOW.mono);
         Leader { store, now: NOW, config, lead, calls: VecDeque::new(), has_own_tokens: true }
     }
 

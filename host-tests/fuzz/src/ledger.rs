@@ -7,13 +7,13 @@
 use crate::answers::line;
 use crate::leader::Leader;
 use crate::logs;
-use crate::setting::{ID, PREFIX, config, pending, record_of};
+use crate::setting::{ID, PREFIX, config, ledger, pending, record_of};
 use crate::store::Memory;
 use std::time::Duration;
 use testrelay::check::{CheckKey, Record, State};
 use testrelay::guid::Guid;
 use testrelay::leader::{Candidate, Role, lease};
-use testrelay::ledger::{Bucket, Change, LedgerError, Store, bucket_of};
+use testrelay::ledger::{Bucket, Change, LedgerError, Store};
 use testrelay::time::{Mono, Now, Wall};
 
 const FORMAT: u8 = 1;
@@ -57,37 +57,52 @@ fn value_of(lines: &[u8]) -> Vec<u8> {
 
 fn bucket(value: &[u8]) {
     let key = own_key();
-    let name = format!("{PREFIX}pending/{:03}", bucket_of(&key));
+    let name = format!("{PREFIX}checks/{:03}", ledger().bucket_of(&key));
     let mut store = Memory::default();
     store.set(&name, value);
     let before = read(&mut store);
     for record in before.records() {
         assert_round_trip(record);
     }
-    let others = slots(value).into_iter().filter(|slot| !is_own(slot, &key)).collect::<Vec<_>>().concat();
-    let is_kept = |store: &Memory| store.value(&name).ends_with(&others);
+    let other_slots: Vec<&[u8]> = slots(value).into_iter().filter(|slot| !is_own(slot, &key)).collect();
+    let others = other_slots.concat();
+    // In a full bucket a new check takes the place of one that is done.
+    let without_one = |gone: usize| {
+        let left = other_slots.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, slot)| *slot);
+        left.collect::<Vec<_>>().concat()
+    };
+    let may_displace = other_slots.len() >= 64;
+    let is_kept = |store: &Memory| {
+        let left = store.value(&name);
+        left.ends_with(&others)
+            || (may_displace
+                && (0..other_slots.len())
+                    .any(|at| is_done(other_slots[at]) && left.ends_with(&without_one(at))))
+    };
 
     let new = Record { key, state: State::Pending(Box::new(pending(|_| {}, None))) };
     let mut changed = store.clone();
-    let put = Bucket::of(PREFIX, &key).update(&mut changed, &key, |_| Change::Put(Box::new(new.clone()), ()));
+    let put = ledger().bucket(&key).update(&mut changed, &key, |_| Change::Put(Box::new(new.clone()), ()));
     match put {
         Ok(()) => {
             assert_eq!(record_of(&mut changed, &key), Some(new));
             let slot = store_slot_length(changed.value(&name), &others);
-            assert!(is_kept(&changed) && slot > HEADER + KEY, "what others wrote is not as it was");
+            assert!(
+                is_kept(&changed) && (may_displace || slot > HEADER + KEY),
+                "what others wrote is not as it was"
+            );
         }
         Err(e) => {
             assert_eq!((e, &changed), (LedgerError::Full, &store));
         }
     }
     let mut removed = store.clone();
-    let result = Bucket::of(PREFIX, &key).update(&mut removed, &key, |_| Change::Remove(()));
+    let result = ledger().bucket(&key).update(&mut removed, &key, |_| Change::Remove(()));
     if result.is_ok() {
         assert_eq!(record_of(&mut removed, &key), None);
         assert_eq!(removed.value(&name).get(1..), Some(&others[..]), "what others wrote is not as it was");
     }
-    let kept =
-        Bucket::of(PREFIX, &key).update(&mut store.clone(), &key, |found| Change::Keep(found.cloned()));
+    let kept = ledger().bucket(&key).update(&mut store.clone(), &key, |found| Change::Keep(found.cloned()));
     assert!(kept.is_ok());
     lead_over(store, &name, value);
 }
@@ -111,7 +126,8 @@ fn lead_over(store: Memory, name: &str, value: &[u8]) {
 
 fn assert_round_trip(record: &Record) {
     let mut store = Memory::default();
-    let put = Bucket::of(PREFIX, &record.key)
+    let put = ledger()
+        .bucket(&record.key)
         .update(&mut store, &record.key, |_| Change::Put(Box::new(record.clone()), ()));
     match put {
         Ok(()) => assert_eq!(record_of(&mut store, &record.key).as_ref(), Some(record)),
@@ -120,8 +136,8 @@ fn assert_round_trip(record: &Record) {
 }
 
 fn read(store: &mut Memory) -> Bucket {
-    let mut all = Bucket::all(PREFIX);
-    let mut bucket = all.swap_remove(usize::from(bucket_of(&own_key())));
+    let mut all = ledger().buckets();
+    let mut bucket = all.swap_remove(usize::from(ledger().bucket_of(&own_key())));
     bucket.read(store).expect("the store answers");
     bucket
 }
@@ -144,6 +160,12 @@ fn slots(value: &[u8]) -> Vec<&[u8]> {
 
 fn is_own(slot: &[u8], key: &CheckKey) -> bool {
     slot.get(4) == Some(&FORMAT) && slot.get(HEADER..HEADER + KEY) == Some(&key.bytes()[..])
+}
+
+/// Whether a slot holds a check that is done, in the format of this version.
+fn is_done(slot: &[u8]) -> bool {
+    let json = slot.get(HEADER + KEY..).unwrap_or_default();
+    slot.get(4) == Some(&FORMAT) && matches!(serde_json::from_slice(json), Ok(State::Done(_)))
 }
 
 /// The bytes that a bucket has before what others wrote, less its first.

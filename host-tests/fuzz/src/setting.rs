@@ -4,16 +4,21 @@ use crate::store::Memory;
 use crate::texts::assert_no_secret;
 use std::time::Duration;
 use testrelay::azure::{Callback, HubName};
-use testrelay::check::{Ask, CheckKey, Falls, Log, Pending, Phase, Record, State, Tokens};
+use testrelay::check::{Ask, CheckKey, Ends, Falls, Log, Pending, Phase, Record, State, Tokens};
 use testrelay::config::Config;
 use testrelay::guid::Guid;
-use testrelay::ledger::{Bucket, Change};
+use testrelay::ledger::{Change, Ledger};
 use testrelay::secret::Secret;
 use testrelay::tag::Tag;
 use testrelay::time::{Mono, Now, Wall};
 
 /// What the keys begin with.
 pub(crate) const PREFIX: &str = "testrelay/1/fuzz/";
+
+/// The ledger of all targets.
+pub(crate) fn ledger() -> Ledger {
+    Ledger::with_key(PREFIX, &[0; 16])
+}
 
 /// Stands in every check's token.
 pub(crate) const TOKEN: &str = "canary-token-5d41402a";
@@ -79,9 +84,15 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         appear_timeout: Duration::from_secs(30 * 60),
         since_stage: None,
         rerun: testrelay::check::Rerun::Latest,
+        given: None,
     };
     ask(&mut asked);
-    let day = Duration::from_secs(24 * 3600);
+    let two_days = Duration::from_secs(48 * 3600);
+    let ends = Ends {
+        at: NOW.mono.plus(two_days),
+        decide_by: NOW.mono.plus(two_days - Duration::from_secs(1800)),
+        assumed: false,
+    };
     Pending {
         callback: Callback {
             entry: "https://dev.azure.com/fabrikam".into(),
@@ -94,12 +105,16 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
             build,
         },
         ask: Some(asked),
-        sent: 0,
-        tokens: Tokens::new(Secret::new(TOKEN.into())),
+        known: None,
+        tokens: Tokens::new(Secret::new(TOKEN.into()), 1, ends),
+        rivals: Vec::new(),
+        tries: 0,
+        is_refused: false,
         delivery: 1,
+        delivered: NOW.mono,
         accepted: NOW,
-        token_end: NOW.mono.plus(2 * day),
-        decide_by: NOW.mono.plus(2 * day - Duration::from_secs(1800)),
+        token_end: ends.at,
+        decide_by: ends.decide_by,
         log: Log::Unopened,
         claim: None,
         taken: false,
@@ -117,7 +132,8 @@ pub(crate) fn ledger_of(pending: Pending) -> (Memory, CheckKey) {
     let mut store = Memory::default();
     let key = CheckKey::of(&pending.callback);
     let record = Record { key, state: State::Pending(Box::new(pending)) };
-    Bucket::of(PREFIX, &key)
+    ledger()
+        .bucket(&key)
         .update(&mut store, &key, |_| Change::Put(Box::new(record.clone()), ()))
         .expect("an empty ledger has room");
     (store, key)
@@ -125,7 +141,7 @@ pub(crate) fn ledger_of(pending: Pending) -> (Memory, CheckKey) {
 
 /// The record of a check.
 pub(crate) fn record_of(store: &mut Memory, key: &CheckKey) -> Option<Record> {
-    let mut bucket = Bucket::of(PREFIX, key);
+    let mut bucket = ledger().bucket(key);
     bucket.read(store).expect("the store answers");
     bucket.find(key).cloned()
 }

@@ -238,7 +238,7 @@ fn both_have_the_same_shortest_and_longest_time() -> Result<()> {
         }
         seen += 1;
     }
-    assert_eq!(seen, 5);
+    assert_eq!(seen, 6);
     Ok(())
 }
 

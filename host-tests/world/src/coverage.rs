@@ -14,6 +14,7 @@ pub(crate) const GIVEN_UP: &str = "a run was over, and Testkube was asked no mor
 pub(crate) const FORGOTTEN: &str = "rule 6 (what is done is forgotten)";
 pub(crate) const FULL: &str = "submission: refused, too many are pending";
 pub(crate) const CONFLICT: &str = "submission: refused, the same check with another tag";
+pub(crate) const FORGED: &str = "submission: forged, with the ids of another check";
 pub(crate) const UNUSABLE_TOKEN: &str =
     "submission: refused, a token that cannot be used for a check that is there";
 pub(crate) const TOKEN_REFUSED: &str = "one of two tokens was refused";
@@ -211,6 +212,7 @@ impl Coverage {
         for name in [
             FULL,
             CONFLICT,
+            FORGED,
             UNUSABLE_TOKEN,
             TOKEN_REFUSED,
             EVENT_UNDER_WAY,

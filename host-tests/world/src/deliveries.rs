@@ -4,6 +4,7 @@ use crate::pipeline::Pipeline;
 use crate::state::START;
 use crate::stream::Answer;
 use crate::world::World;
+use fakes::CheckSpec;
 use fakes::{Build, Stage};
 
 /// How long before the world every build began, in milliseconds. Its stage `Test` began with it.
@@ -50,6 +51,17 @@ impl World {
     pub fn deliver(&mut self, pipeline: &Pipeline, more: &[(&str, &str)]) -> Answer {
         self.note_delivery(pipeline);
         self.ask(pipeline.check(more))
+    }
+
+    /// A token that Azure DevOps does not know. It may be shown for this pipeline's check alone.
+    pub fn forged_token(&mut self, pipeline: &Pipeline, token: &str) {
+        let spec = CheckSpec { token: token.into(), ..pipeline.spec() };
+        self.process.state.borrow_mut().network.tokens.hand_out(&spec);
+    }
+
+    /// Tells the rules that a check was delivered with another tag, and taken.
+    pub fn counts_as_delivery(&mut self, pipeline: &Pipeline, tag: &str) {
+        self.process.state.borrow_mut().own.rules.delivery(&pipeline.spec(), tag);
     }
 
     /// Tells the rules that a check is about to be delivered.

@@ -92,6 +92,7 @@ pub fn play(seed: u64, trace: bool) -> Result<Outcome> {
         workers,
         allow,
         room,
+        forged: 0,
         checks: Vec::new(),
         numbers: VecDeque::new(),
         version: 0,
@@ -127,6 +128,8 @@ struct History {
     allow: bool,
     /// `checks.max_pending`, but for a reload's variant.
     room: u32,
+    /// Forged deliveries, each of which may have taken a place.
+    forged: usize,
     checks: Vec<Delivered>,
     /// The numbers of the checks to come.
     numbers: VecDeque<u32>,
@@ -195,9 +198,9 @@ impl History {
         let gap = self.random.one_of(&[200 * MILLISECOND, 2 * SECOND, 10 * SECOND]);
         // Checks of one bucket, all at once: each other's compare-and-swap is in their way.
         self.at_once = self.random.once_in(3);
-        self.numbers = match self.at_once {
-            true => Pipeline::in_one_bucket(runs).into(),
-            false => (1..).take(runs).collect(),
+        self.numbers = match self.world.hash_key().filter(|_| self.at_once) {
+            Some(hash_key) => Pipeline::in_one_bucket(runs, &hash_key).into(),
+            None => (1..).take(runs).collect(),
         };
         if self.at_once {
             while self.numbers.len() > 2 {

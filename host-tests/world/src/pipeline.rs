@@ -4,6 +4,7 @@ use crate::rules::MARK;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fakes::{CheckSpec, Execution, Request, execution};
+use siphasher::sip::SipHasher24;
 use std::collections::BTreeMap;
 
 /// The project of a pipeline, unless it is in another.
@@ -84,22 +85,20 @@ impl Pipeline {
         }
     }
 
-    /// The ledger's bucket that its check lives in: FNV-1a of the three ids, of 256. Checks of one bucket are written by one
-    /// compare-and-swap, so these are the ones that get in each other's way.
-    pub fn bucket(&self) -> u64 {
+    /// Where the module keeps its check, by the hash key that its process has drawn.
+    pub fn bucket(&self, hash_key: &[u8; 16]) -> u64 {
         let spec = self.spec();
         let ids = [spec.plan, spec.job, spec.task].concat();
-        let digits: Vec<u64> = ids.chars().filter_map(|c| c.to_digit(16).map(u64::from)).collect();
-        let bytes = digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit));
-        let hash =
-            bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ byte).wrapping_mul(0x0100_0000_01b3));
-        hash % 256
+        let digits: Vec<u8> = ids.chars().filter_map(|c| u8::try_from(c.to_digit(16)?).ok()).collect();
+        let bytes: Vec<u8> =
+            digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+        SipHasher24::new_with_key(hash_key).hash(&bytes) % 256
     }
 
     /// So many numbers of pipelines whose checks live in one bucket.
-    pub fn in_one_bucket(count: usize) -> Vec<u32> {
-        let bucket = Pipeline::new(1).bucket();
-        (1..).filter(|n| Pipeline::new(*n).bucket() == bucket).take(count).collect()
+    pub fn in_one_bucket(count: usize, hash_key: &[u8; 16]) -> Vec<u32> {
+        let bucket = Pipeline::new(1).bucket(hash_key);
+        (1..).filter(|n| Pipeline::new(*n).bucket(hash_key) == bucket).take(count).collect()
     }
 
     /// An execution of this workflow with the run's tag.

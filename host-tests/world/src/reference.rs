@@ -78,6 +78,8 @@ pub struct Delivered {
     pub is_over: bool,
     /// When it did, in Unix milliseconds.
     pub over_at: Option<i64>,
+    /// After its decision it came with another tag, which is an evaluation of its own.
+    pub was_replaced: bool,
     /// When the last thing happens to its executions.
     pub last_change: i64,
     /// When the first of its executions vanishes from Testkube, if one does.
@@ -137,6 +139,7 @@ impl Delivered {
             token_was_refused: false,
             is_over: false,
             over_at: None,
+            was_replaced: false,
             last_change: 0,
             vanishes_at: None,
         }
@@ -265,16 +268,17 @@ fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) 
     }
 }
 
-/// Whether Azure DevOps has refused a check's token as often as it takes to drop the check, and has never taken it. A page to sign
-/// in, which a broken proxy may send as well, cannot be told from such a refusal.
+/// Whether Azure DevOps has never taken a check's token and still refused it half an hour after its last delivery: then the check
+/// is dropped. A page to sign in, which a broken proxy may send as well, cannot be told from such a refusal.
 fn was_never_taken(world: &World, check: &Delivered) -> bool {
-    const TRIES: usize = 36;
     let plan = check.pipeline.spec().plan;
-    let refusals = world.azure(|azure| {
-        let of_it = azure.requests().iter().filter(|recorded| recorded.request.target.contains(&plan));
-        of_it.filter(|recorded| matches!(recorded.status, Some(200 | 203 | 302 | 401))).count()
+    let last = check.deliveries.last().copied().unwrap_or_default();
+    let is_refused = |status| matches!(status, Some(200 | 203 | 302 | 401 | 403));
+    let refused_late = world.azure(|azure| {
+        let mut of_it = azure.requests().iter().filter(|recorded| recorded.request.target.contains(&plan));
+        of_it.any(|recorded| is_refused(recorded.status) && recorded.at >= last + 30 * MINUTE)
     });
-    !world.is_proven(&plan) && refusals >= TRIES
+    !world.is_proven(&plan) && refused_late
 }
 
 /// From when on nothing stands in the way of a decision.
@@ -365,7 +369,12 @@ fn nothing_vanished(world: &World, check: &Delivered, at: i64, until: i64, end: 
 
 fn may_fail(world: &World, check: &Delivered, at: i64, end: &End) -> bool {
     let Some(first) = check.deliveries.first().copied() else { return false };
-    if check.kind == Kind::Rejected || check.since_stage || end.falls >= 2 || at >= check.deadline(first) {
+    if check.kind == Kind::Rejected
+        || check.since_stage
+        || check.was_replaced
+        || end.falls >= 2
+        || at >= check.deadline(first)
+    {
         return true;
     }
     // The time of its arrival, by a clock that was wrong, stands in for the start of a build that could not be read.

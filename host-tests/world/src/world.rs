@@ -466,6 +466,13 @@ impl World {
         found.next().map(|(value, _)| value.to_vec())
     }
 
+    /// What the process has drawn to spread checks over its buckets; `None` where nothing was kept yet.
+    pub fn hash_key(&self) -> Option<[u8; 16]> {
+        let state = self.process.state.borrow();
+        let mut all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
+        all.find(|(key, _)| key.ends_with(b"/hash-key")).and_then(|(_, value)| value.try_into().ok())
+    }
+
     /// The last lines of the log.
     pub fn log(&self) -> Vec<String> {
         self.process.state.borrow().log.iter().map(|(level, line)| format!("{level} {line}")).collect()

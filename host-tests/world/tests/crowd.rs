@@ -26,7 +26,8 @@ fn crowded() -> World {
 /// A check of another project, whose execution begins now and ends as `status` 20 s later. It lives in the last bucket of
 /// the ledger, behind all the others.
 fn check_of_another_project(world: &mut World, status: Status) -> Pipeline {
-    let in_last_bucket = (CROWD + 1..).map(Pipeline::new).find(|pipeline| pipeline.bucket() == 255);
+    let hash_key = world.hash_key().unwrap();
+    let in_last_bucket = (CROWD + 1..).map(Pipeline::new).find(|pipeline| pipeline.bucket(&hash_key) == 255);
     let mut pipeline = in_last_bucket.unwrap().in_project(OTHER_PROJECT);
     pipeline.tag = format!("pay-{}", pipeline.build);
     world.begin(&pipeline);

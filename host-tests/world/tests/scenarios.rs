@@ -191,8 +191,9 @@ fn checks_of_one_bucket_that_come_at_once_on_all_threads_are_all_stored() {
                 .start()
                 .unwrap();
         world.pass(5 * SECOND);
-        let pipelines: Vec<Pipeline> =
-            Pipeline::in_one_bucket(12).into_iter().map(|n| passing(&mut world, n)).collect();
+        let hash_key = world.hash_key().unwrap();
+        let numbers = Pipeline::in_one_bucket(12, &hash_key);
+        let pipelines: Vec<Pipeline> = numbers.into_iter().map(|n| passing(&mut world, n)).collect();
         let (keys, _) = world.shared_size();
         let streams: Vec<u64> = pipelines
             .iter()

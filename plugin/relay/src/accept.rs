@@ -1,18 +1,20 @@
 //! Accepting a check: from a request to a record in the ledger and an answer, in one turn of the stream.
 
+mod deliver;
+mod ends;
+
 use crate::auth::{Allow, Credential, Denied, authorize};
-use crate::check::{CheckKey, Done, Falls, Log, Outcome, Pending, Phase, Record, State, Tokens};
+use crate::azure::Entry;
+use crate::check::{CheckKey, Ends};
 use crate::config::Config;
-use crate::ledger::{Bucket, Change, LedgerError, Store};
+use crate::ledger::{Ledger, LedgerError, OldHome, Store, StoreError};
 use crate::problem::{FieldError, Reply};
 use crate::request::{self, CheckRequest, MOST_BODY, Unanswerable};
-use crate::secret::Secret;
 use crate::shares::{self, Share};
-use crate::time::{Mono, Now, Wall, in_words};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use crate::time::{Now, in_words};
+use deliver::{Delivered, deliver};
+use ends::ends_of;
+use serde::Serialize;
 
 /// The header fields of a request, names in lower case, values as bytes off the wire; owned, or borrowed where only looked at.
 pub type Headers<B = Vec<u8>> = [(B, B)];
@@ -151,10 +153,10 @@ fn uncovered(caller: &Credential, request: &CheckRequest) -> Option<Reply> {
     Some(Reply::problem(403, "Not allowed", &what))
 }
 
-/// Stores a check and answers it. `prefix` is what the instance's keys begin with.
+/// Stores a check in the instance's ledger and answers it.
 pub fn accept<B: AsRef<[u8]>>(
     config: &Config,
-    prefix: &str,
+    ledger: &Ledger,
     store: &mut dyn Store,
     now: Now,
     headers: &Headers<B>,
@@ -164,7 +166,9 @@ pub fn accept<B: AsRef<[u8]>>(
         Ok(request) => request,
         Err(unanswerable) => return (unanswerable_reply(&unanswerable), Counted::Refused),
     };
-    let ends = match TokenEnds::of(&request.token, now) {
+    let entry = config.azure_devops.iter().find(|entry| entry.url() == request.callback.entry);
+    let token_life = entry.map_or(Entry::TOKEN_LIFE, |entry| entry.token_life);
+    let ends = match ends_of(&request.token, now, token_life, config.checks.clock_skew) {
         Some(ends) => ends,
         None => {
             let error = FieldError { field: "AuthToken", detail: "has expired".into() };
@@ -185,12 +189,9 @@ pub fn accept<B: AsRef<[u8]>>(
         credential: caller.map_or("", |caller| &caller.name),
         observe: caller.is_some_and(|caller| caller.observe),
     };
-    let no_room = shares::full(store, prefix).share_of(sender.credential, &request.callback.project);
     let key = CheckKey::of(&request.callback);
-    let mut bucket = Bucket::of(prefix, &key);
-    let stored = bucket.update(store, &key, |found| deliver(found, &request, &sender, &ends, now, no_room));
     let id = key.id();
-    match stored {
+    match stored(ledger, store, &key, &request, &sender, ends, now) {
         Ok(delivered) => answer(&id, &request, delivered),
         Err(e) => {
             log::error!("check {id} could not be stored: {e}");
@@ -199,97 +200,39 @@ pub fn accept<B: AsRef<[u8]>>(
     }
 }
 
-/// What a delivery turned out to be.
-enum Delivered {
-    New,
-    Again,
-    Reported(Done),
-    Different,
-    NoRoom(Share),
+/// The answer to a check where the ledger could not be opened.
+pub fn unopened(status: StoreError) -> (Reply, Counted) {
+    let error = LedgerError::Store(status);
+    log::error!("a check could not be stored: {error}");
+    (unstored(&error), Counted::Refused)
+}
+
+/// Puts a delivery into the ledger, together with what an older module has kept of the same check.
+fn stored(
+    ledger: &Ledger,
+    store: &mut dyn Store,
+    key: &CheckKey,
+    request: &CheckRequest,
+    sender: &Sender<'_>,
+    ends: Ends,
+    now: Now,
+) -> Result<Delivered, LedgerError> {
+    let prefix = ledger.prefix();
+    let no_room = shares::full(store, prefix).share_of(sender.credential, &request.callback.project);
+    let old = OldHome::find(store, prefix, key).map_err(LedgerError::Store)?;
+    let delivered = ledger
+        .bucket(key)
+        .update(store, key, |found| deliver(found.or(old.as_ref()), request, sender, ends, now, no_room))?;
+    if old.is_some() && !matches!(delivered, Delivered::Different | Delivered::NoRoom(_)) {
+        OldHome::remove(store, prefix, key)?;
+    }
+    Ok(delivered)
 }
 
 /// Who sends a check.
 struct Sender<'a> {
     credential: &'a str,
     observe: bool,
-}
-
-/// The step of the ledger for one delivery.
-fn deliver(
-    found: Option<&Record>,
-    request: &CheckRequest,
-    sender: &Sender<'_>,
-    ends: &TokenEnds,
-    now: Now,
-    no_room: Option<Share>,
-) -> Change<Delivered> {
-    let key = CheckKey::of(&request.callback);
-    let is_token_of = |done: &Done| done.token == Tokens::new(request.token.clone()).print();
-    match found.map(|record| &record.state) {
-        // Nobody waits for what is there: the same delivery again hears so, another one is a new check.
-        Some(State::Pending(pending)) if pending.is_over() && is_token_of(&pending.done(false, now)) => {
-            Change::Keep(Delivered::Reported(pending.done(false, now)))
-        }
-        Some(State::Pending(pending))
-            if !pending.is_over()
-                && (pending.callback != request.callback || pending.sent != request.sent) =>
-        {
-            Change::Keep(Delivered::Different)
-        }
-        Some(State::Pending(pending)) if !pending.is_over() => {
-            let mut pending = pending.clone();
-            if !pending.tokens.add(request.token.clone()) {
-                return Change::Keep(Delivered::Again);
-            }
-            pending.delivery = pending.delivery.saturating_add(1);
-            // One that is to be enforced cannot be loosened by another credential.
-            pending.observe &= sender.observe;
-            (pending.token_end, pending.decide_by) = (ends.token, ends.decide_by);
-            Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::Again)
-        }
-        Some(State::Done(done)) if is_token_of(done) => Change::Keep(Delivered::Reported(done.clone())),
-        other => match no_room {
-            Some(share) => Change::Keep(Delivered::NoRoom(share)),
-            None => {
-                let mut pending = Box::new(first_delivery(request, sender, ends, now));
-                pending.before = match other {
-                    Some(State::Done(done)) => done.reported(),
-                    _ => None,
-                };
-                Change::Put(Box::new(Record { key, state: State::Pending(pending) }), Delivered::New)
-            }
-        },
-    }
-}
-
-fn first_delivery(request: &CheckRequest, sender: &Sender<'_>, ends: &TokenEnds, now: Now) -> Pending {
-    let mut pending = Pending {
-        callback: request.callback.clone(),
-        ask: request.ask.as_ref().ok().cloned(),
-        sent: request.sent,
-        tokens: Tokens::new(request.token.clone()),
-        delivery: 1,
-        accepted: now,
-        token_end: ends.token,
-        decide_by: ends.decide_by,
-        log: Log::Unopened,
-        claim: None,
-        taken: false,
-        falls: Falls::default(),
-        credential: sender.credential.into(),
-        observe: sender.observe,
-        before: None,
-        told: None,
-        phase: Phase::Accepted,
-    };
-    if let Err(wrong) = &request.ask {
-        pending.decide(
-            Outcome::Rejected,
-            format!("This check cannot be evaluated: {}", in_one(wrong)),
-            now.wall,
-        );
-    }
-    pending
 }
 
 /// What a check that was taken is answered.
@@ -308,15 +251,13 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
         }
         (Delivered::NoRoom(share), _) => (full(share), Counted::Refused),
-        (Delivered::Reported(Done { outcome: Some(outcome), reported: true, .. }), _) => {
-            let message = format!("Testrelay has already reported `{outcome}` for this check.");
+        (Delivered::Repeated(outcome), _) => {
+            let message = format!(
+                "Testrelay has just reported `{outcome}` for this check, and reports the same decision once more."
+            );
             (reply("reported", message), Counted::Repeated)
         }
-        (Delivered::Reported(_), _) => {
-            let message = "This check is over: Azure DevOps does not wait for it any more.";
-            (reply("over", message.into()), Counted::Repeated)
-        }
-        (Delivered::New, Err(wrong)) => {
+        (Delivered::New(_) | Delivered::Beside(_), Err(wrong)) => {
             let message =
                 format!("This check cannot be evaluated and will be reported as failed: {}", in_one(wrong));
             log::warn!("check {id} rejected: {}", in_one(wrong));
@@ -326,16 +267,25 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             reply("rejected", "This check cannot be evaluated and will be reported as failed.".into()),
             Counted::Repeated,
         ),
-        (Delivered::New, Ok(ask)) => {
-            log::info!("check {id} accepted: tag {}", ask.tag);
+        (delivered @ (Delivered::New((deadline, ends)) | Delivered::Beside((deadline, ends))), Ok(ask)) => {
+            let counted = match delivered {
+                Delivered::New(_) => Counted::Accepted,
+                _ => {
+                    log::warn!(
+                        "check {id} was delivered with other values than before: the delivery whose token Azure DevOps takes first counts"
+                    );
+                    Counted::Repeated
+                }
+            };
+            let within = deadline.in_words(ends);
+            log::info!("check {id} accepted: tag {}, decided within {within}", ask.tag);
             let message = format!(
-                "Testrelay waits until every Testkube execution tagged {} has ended (expected: {}) and then reports back: within {}, or after {} if they do not appear.",
+                "Testrelay waits until every Testkube execution tagged {} has ended (expected: {}) and then reports back: within {within}, or after {} if they do not appear.",
                 ask.tag,
                 ask.expect,
-                in_words(ask.timeout),
                 in_words(ask.appear_timeout),
             );
-            (reply("accepted", message), Counted::Accepted)
+            (reply("accepted", message), counted)
         }
         (Delivered::Again, Ok(ask)) => {
             let message = format!("Testrelay is already waiting for the executions tagged {}.", ask.tag);
@@ -398,48 +348,6 @@ pub(crate) fn header<'a, B: AsRef<[u8]>>(headers: &'a Headers<B>, name: &[u8]) -
 fn is_json(content_type: &[u8]) -> bool {
     let media_type = content_type.split(|c| *c == b';').next().unwrap_or_default().trim_ascii();
     media_type.eq_ignore_ascii_case(b"application/json")
-}
-
-/// When a token ends, and by when the decision must be made so that it is delivered before.
-#[derive(Debug, PartialEq, Eq)]
-struct TokenEnds {
-    token: Mono,
-    decide_by: Mono,
-}
-
-impl TokenEnds {
-    /// A check's token is valid for 48 hours (Microsoft Learn, "Invoke Azure Function / REST API checks"), unless it is a
-    /// JWT that says otherwise. Half an hour is kept for the callback, or a quarter of a short life. `None`: it has ended.
-    fn of(token: &Secret, now: Now) -> Option<TokenEnds> {
-        const LIFETIME: Duration = Duration::from_secs(48 * 3600);
-        const RESERVE: Duration = Duration::from_secs(30 * 60);
-        let left = match jwt_expiry(token.reveal()) {
-            None => LIFETIME,
-            Some(expiry) => {
-                let left = u64::try_from(expiry.0.saturating_sub(now.wall.0)).ok().filter(|ms| *ms > 0)?;
-                Duration::from_millis(left)
-            }
-        };
-        let reserve = RESERVE.min(left / 4);
-        Some(TokenEnds { token: now.mono.plus(left), decide_by: now.mono.plus(left.saturating_sub(reserve)) })
-    }
-}
-
-/// The `exp` claim of a JSON Web Token (RFC 7519); `None` where the token is none.
-fn jwt_expiry(token: &str) -> Option<Wall> {
-    #[derive(Deserialize)]
-    struct Claims {
-        exp: f64,
-    }
-    let mut parts = token.split('.');
-    let (_header, claims, _signature, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next())
-    else {
-        return None;
-    };
-    let claims: Claims =
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?).ok()?;
-    let plausible = claims.exp.is_finite() && claims.exp > 0.0 && claims.exp < 1e12;
-    plausible.then_some(Wall((claims.exp * 1_000.0) as i64))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! Accepted → Proven → Watching → Decided → Done → gone
 //! ```
 
+mod candidate;
+mod deadline;
 mod tokens;
 
 use crate::azure::{Callback, LogId};
@@ -12,10 +14,12 @@ use crate::guid::Guid;
 use crate::hash::fnv1a;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
+pub use candidate::{Candidate, Known, MAX_CANDIDATES, Stands, is_same_ask};
+pub use deadline::Deadline;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
-pub use tokens::Tokens;
+pub use tokens::{Ends, Tokens};
 
 /// What makes a delivery the same check: PlanId, JobId and TaskInstanceId.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,12 +102,25 @@ pub struct Pending {
     pub callback: Callback,
     /// What it asks; `None` where that could not be understood and the check was rejected.
     pub ask: Option<Ask>,
-    /// A fingerprint of the tag and the policies as they were sent: a later delivery must have the same.
-    pub sent: u64,
+    /// What is decided as soon as its token is taken: it was rejected, or it comes again right after its decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<Known>,
     /// The tokens that came with its deliveries.
     pub tokens: Tokens,
+    /// Deliveries with other values, as long as no token was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rivals: Vec<Candidate>,
+    /// How often its proof was tried since its last delivery.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tries: u32,
+    /// Whether its token was refused at the last try of its proof.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_refused: bool,
     /// How many times it was delivered.
     pub delivery: u32,
+    /// When it was last delivered.
+    #[serde(default)]
+    pub delivered: Mono,
     /// When it was first accepted.
     pub accepted: Now,
     /// When its token ends. Told from the wall clock once, when it came: nobody can set this clock.
@@ -171,6 +188,57 @@ pub struct Ask {
     /// What a re-run means.
     #[serde(default)]
     pub rerun: Rerun,
+    /// Which of these the request gave itself; the others are the configuration's. `None` in records of modules that did not
+    /// note it.
+    #[serde(default)]
+    pub given: Option<Given>,
+}
+
+/// The policies that a request gave itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Given {
+    /// `expect`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expect: bool,
+    /// `settle`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub settle: bool,
+    /// `timeout`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub timeout: bool,
+    /// `appear_timeout`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub appear_timeout: bool,
+    /// `rerun`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rerun: bool,
+}
+
+/// What stands in few records is left out of the others.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Given {
+    const ALL: Given = Given { expect: true, settle: true, timeout: true, appear_timeout: true, rerun: true };
+}
+
+impl Ask {
+    /// Whether another request asks the same. What neither of them gave does not count: it may be another configuration's.
+    pub fn is_same(&self, other: &Ask) -> bool {
+        let given = match (self.given, other.given) {
+            (Some(own), Some(others)) if own != others => return false,
+            (own, others) => own.or(others).unwrap_or(Given::ALL),
+        };
+        self.tag == other.tag
+            && self.since_stage == other.since_stage
+            && (!given.expect || self.expect == other.expect)
+            && (!given.settle || self.settle == other.settle)
+            && (!given.timeout || self.timeout == other.timeout)
+            && (!given.appear_timeout || self.appear_timeout == other.appear_timeout)
+            && (!given.rerun || self.rerun == other.rerun)
+    }
 }
 
 /// What it means that an execution provably repeats another one.
@@ -346,8 +414,9 @@ pub struct Done {
     pub reported: bool,
     /// When.
     pub at: Now,
-    /// A fingerprint of the token that it was delivered with.
-    pub token: u64,
+    /// What was asked, and where it was answered: a delivery that comes again may be the same.
+    #[serde(default)]
+    pub values: Option<Box<Values>>,
     /// When it came.
     #[serde(default)]
     pub accepted: Wall,
@@ -366,6 +435,15 @@ pub struct Done {
     /// Whether `succeeded` was posted whatever was decided.
     #[serde(default)]
     pub observe: bool,
+}
+
+/// What a check was asked, and where it was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Values {
+    /// Where it was answered.
+    pub callback: Callback,
+    /// What it asked; `None` where that could not be understood.
+    pub ask: Option<Ask>,
 }
 
 impl Log {
@@ -410,7 +488,7 @@ impl Pending {
             outcome: decided.map(|decided| decided.outcome),
             reported,
             at,
-            token: self.tokens.print(),
+            values: Some(Box::new(Values { callback: self.callback.clone(), ask: self.ask.clone() })),
             accepted: self.accepted.wall,
             decided: decided.map(|decided| decided.at),
             reason: decided.map(|decided| crate::text::clip(decided.reason.clone(), 300)).unwrap_or_default(),
@@ -444,9 +522,13 @@ pub(crate) mod tests {
         };
         let pending = Pending {
             ask: None,
-            sent: 0,
-            tokens: Tokens::new(Secret::new("token".into())),
+            known: None,
+            tokens: Tokens::new(Secret::new("token".into()), 1, Ends::default()),
+            rivals: Vec::new(),
+            tries: 0,
+            is_refused: false,
             delivery: 1,
+            delivered: Mono(0),
             accepted: Now::default(),
             token_end: Mono(0),
             decide_by: Mono(0),
@@ -467,7 +549,7 @@ pub(crate) mod tests {
     impl Record {
         pub(crate) fn make_large(&mut self, bytes: usize) {
             if let State::Pending(pending) = &mut self.state {
-                pending.tokens = Tokens::new(Secret::new("x".repeat(bytes)));
+                pending.tokens = Tokens::new(Secret::new("x".repeat(bytes)), 1, Ends::default());
             }
         }
     }

@@ -198,8 +198,13 @@ fn azure_devops(mut fields: Fields<'_>) -> Option<Entry> {
     let scheme = fields
         .choice("auth", &[("bearer", TokenScheme::Bearer), ("basic", TokenScheme::Basic)])
         .unwrap_or(TokenScheme::Bearer);
+    let mut token_life = Entry::TOKEN_LIFE;
+    let (minute, two_days) = (Duration::from_secs(60), Duration::from_secs(48 * 3600));
+    fields.duration("token_life", minute..=two_days, &mut token_life);
     fields.finish();
-    Entry::parse(&url, cluster, scheme)
+    let mut entry = Entry::parse(&url, cluster, scheme)?;
+    entry.token_life = token_life;
+    Some(entry)
 }
 
 fn credential(mut fields: Fields<'_>, environment: &dyn Fn(&str) -> Option<String>) -> Option<Credential> {

@@ -24,7 +24,7 @@ use crate::check::{CheckKey, DONE_STAYS, Delivery, Done, Falls, Outcome, Pending
 use crate::config::Config;
 use crate::hint::Inbox;
 use crate::leader::{Candidate, Role};
-use crate::ledger::{Bucket, Change, Store, bucket_of};
+use crate::ledger::{Bucket, Change, Ledger, OldHome, Store};
 use crate::shares::Full;
 use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
@@ -47,6 +47,12 @@ const FALLS_TOGETHER: Duration = Duration::from_secs(1_800);
 /// How long a check waits after shared data has refused a change of it: its next call would be the one that it has just made.
 const REFUSED_CHANGE: Duration = Duration::from_secs(10);
 
+/// An older module drains within this time after an update (Envoy's `--drain-time-s`, 600 s by default), and its checks are
+/// looked for so often meanwhile, and afterwards.
+const UPDATE: Duration = Duration::from_secs(900);
+const MOVES_IN_UPDATE: Duration = Duration::from_secs(5);
+const MOVES: Duration = Duration::from_secs(60);
+
 /// One root context's leading, while it leads.
 pub struct Lead {
     config: Rc<Config>,
@@ -60,8 +66,11 @@ pub struct Lead {
     /// How many checks were pending at the last tick.
     count: u32,
     tasks: Tasks,
-    /// What the instance's keys begin with.
-    prefix: String,
+    ledger: Ledger,
+    old_home: OldHome,
+    /// When that is looked into again.
+    next_move: Mono,
+    configured_at: Mono,
     /// Who was last published to be at the limit.
     full: Full,
     /// The check for which there was no room to tell it.
@@ -80,8 +89,9 @@ pub struct Lead {
 
 impl Lead {
     /// The machine of a root context. `seed` is random: it names this context among the others.
-    pub fn new(config: Rc<Config>, prefix: &str, seed: u64, configured_at: Mono) -> Lead {
+    pub fn new(config: Rc<Config>, ledger: Ledger, seed: u64, configured_at: Mono) -> Lead {
         let mut random = Random::new(seed);
+        let prefix = ledger.prefix();
         let candidate = Candidate::new(prefix, random.draw(), config.fingerprint, configured_at);
         Lead {
             config,
@@ -89,11 +99,13 @@ impl Lead {
             random,
             leading: false,
             brake_until: Mono(0),
-            buckets: Bucket::all(prefix),
+            buckets: ledger.buckets(),
             half: 0,
             count: 0,
-            tasks: Tasks::none(),
-            prefix: prefix.into(),
+            tasks: Tasks::none(ledger.clone()),
+            old_home: OldHome::of(prefix),
+            next_move: Mono(0),
+            configured_at,
             full: Full::default(),
             tell_from: None,
             hints: Inbox::new(prefix),
@@ -103,6 +115,7 @@ impl Lead {
             trouble: Trouble::default(),
             page_size: poll::PAGE_SIZE,
             quiet: BTreeMap::new(),
+            ledger,
         }
     }
 
@@ -172,10 +185,11 @@ impl Lead {
         self.leading = true;
         self.tasks.clear();
         self.trouble = Trouble::default();
-        self.full = crate::shares::full(turn.store, &self.prefix);
+        self.full = crate::shares::full(turn.store, self.ledger.prefix());
+        self.move_old(turn);
         // Both halves, the second of them in this tick's turn to lead.
         self.refresh(turn);
-        self.hints = Inbox::new(&self.prefix);
+        self.hints = Inbox::new(self.ledger.prefix());
         self.aborts.clear();
         turn.out.push(Output::Listen);
         log::info!("leads");
@@ -196,6 +210,9 @@ impl Lead {
     }
 
     fn lead(&mut self, turn: &mut Turn<'_>) {
+        if turn.now.mono >= self.next_move {
+            self.move_old(turn);
+        }
         self.refresh(turn);
         self.give_up_silent_calls(turn);
         self.forget_done(turn);
@@ -264,12 +281,15 @@ impl Lead {
         let pending = pending.clone();
         let task = self.tasks.entry(*key).or_default();
         if std::mem::replace(&mut task.delivery, pending.delivery) != pending.delivery {
-            (task.tries, task.refusals, task.next) = (0, 0, Mono(0));
+            (task.tries, task.next) = (0, Mono(0));
         }
         if task.calling {
             return;
         }
         if now.mono >= pending.token_end {
+            if self.drop_candidate(turn, key, pending.tokens.current_delivery()) {
+                return;
+            }
             log::error!("check {}: its token has ended and the decision was not delivered", key.id());
             self.finish(turn, key, false);
             return;
@@ -283,9 +303,9 @@ impl Lead {
         match &pending.phase {
             Phase::Watching(_) => self.watch(turn, key, &pending),
             _ if now.mono < task.next => {}
-            Phase::Accepted | Phase::Proven if past_deadline(&pending, now) => {
-                let reason = "Azure DevOps did not answer before this check's deadline, so nothing was asked of Testkube.";
-                self.decide(turn, key, Outcome::Inconclusive, reason.into());
+            Phase::Accepted if pending.is_past_deadline(now) => self.give_up_proof(turn, key, NO_ANSWER),
+            Phase::Proven if pending.is_past_deadline(now) => {
+                self.decide(turn, key, Outcome::Inconclusive, NO_ANSWER.into());
             }
             Phase::Accepted => self.prove(turn, key, &pending),
             Phase::Proven => self.find_bound(turn, key, &pending),
@@ -308,8 +328,8 @@ impl Lead {
             Purpose::List(reading) if self.leading => self.listed(turn, reading, outcome),
             Purpose::Confirm(key) if self.leading => self.confirmed(turn, &key, outcome),
             Purpose::Look(key) if self.leading => self.looked(turn, &key, outcome),
-            Purpose::Azure(key, step) | Purpose::Tell(key, step) => {
-                self.azure_answered(turn, &key, step, outcome);
+            Purpose::Azure(key, step, token) | Purpose::Tell(key, step, token) => {
+                self.azure_answered(turn, &key, step, token, outcome);
             }
             Purpose::Abort(abort) if self.leading => self.aborted(turn, abort, outcome),
             Purpose::List(_) | Purpose::Confirm(_) | Purpose::Look(_) | Purpose::Abort(_) => {}
@@ -356,6 +376,19 @@ impl Lead {
         }
     }
 
+    /// Takes over what an older module of this process keeps in its own place: it runs on beside this one until its listener
+    /// has drained.
+    fn move_old(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        let pause = if now.since(self.configured_at) < UPDATE { MOVES_IN_UPDATE } else { MOVES };
+        self.next_move = now.plus(pause);
+        match self.old_home.move_to(turn.store, &self.ledger) {
+            Ok(0) => {}
+            Ok(moved) => log::info!("took over {moved} checks of an older module"),
+            Err(e) => log::error!("checks of an older module could not be taken over: {e}"),
+        }
+    }
+
     /// Reads what others have written: half of the buckets, so that each is read in every second tick.
     fn refresh(&mut self, turn: &mut Turn<'_>) {
         self.half = 1 - self.half;
@@ -377,7 +410,7 @@ impl Lead {
         key: &CheckKey,
         change: impl FnMut(Option<&Record>) -> Change<Option<R>>,
     ) -> Option<R> {
-        let bucket = self.buckets.get_mut(usize::from(bucket_of(key)))?;
+        let bucket = self.buckets.get_mut(usize::from(self.ledger.bucket_of(key)))?;
         bucket.update(turn.store, key, change).unwrap_or_else(|e| {
             let wait = crate::time::in_words(REFUSED_CHANGE);
             log::error!("check {}: its record could not be changed: {e}; waits {wait}", key.id());
@@ -391,7 +424,7 @@ impl Lead {
     }
 
     fn find(&self, key: &CheckKey) -> Option<&Pending> {
-        self.buckets.get(usize::from(bucket_of(key)))?.find_pending(key)
+        self.buckets.get(usize::from(self.ledger.bucket_of(key)))?.find_pending(key)
     }
 
     /// Changes a pending check in the ledger. `change` sees what stands there now, may run more than once, and answers
@@ -488,7 +521,7 @@ fn may_step(now: Now, pending: &Pending, task: Option<&Task>) -> bool {
     let Some(task) = task.filter(|task| task.delivery == pending.delivery) else { return true };
     let is_next = match &pending.phase {
         Phase::Watching(_) => {
-            task.confirm.is_some() || task.last_reading.is_some() || past_deadline(pending, now)
+            task.confirm.is_some() || task.last_reading.is_some() || pending.is_past_deadline(now)
         }
         Phase::Accepted | Phase::Proven | Phase::Decided(_) => now.mono >= task.next,
     };
@@ -496,11 +529,8 @@ fn may_step(now: Now, pending: &Pending, task: Option<&Task>) -> bool {
     !waits && (is_next || now.mono >= pending.token_end || pending.falls.count >= 2)
 }
 
-/// Whether the time for a decision is over: the total deadline, or the token's end less its reserve.
-fn past_deadline(pending: &Pending, now: Now) -> bool {
-    let timeout = pending.ask.as_ref().map_or(Duration::ZERO, |ask| ask.timeout);
-    now.mono >= pending.accepted.mono.plus(timeout) || now.mono >= pending.decide_by
-}
+const NO_ANSWER: &str =
+    "Azure DevOps did not answer before this check's deadline, so nothing was asked of Testkube.";
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,16 @@
 //! The ledger: every pending check, in the host's shared data, which outlives VMs.
 //!
-//! A check lives in the bucket that the hash of its key names, so that finding a duplicate, inserting, replacing and
-//! deleting are one compare-and-swap each. Shared data cannot delete keys, hence a fixed number of them.
+//! A check lives in the bucket that a keyed hash of its key names, so that finding a duplicate, inserting, replacing and
+//! deleting are one compare-and-swap each. Shared data cannot delete keys, hence a fixed number of them. Whoever sends
+//! checks chooses their keys, and without the process's own hash key nobody can choose which of them share a bucket.
 
 mod bucket;
+mod home;
+mod old_home;
 
 pub use bucket::Bucket;
+pub use home::Ledger;
+pub(crate) use old_home::OldHome;
 
 use crate::check::{CheckKey, Record};
 use crate::json;
@@ -45,22 +50,25 @@ pub struct Cas(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreError(pub u32);
 
+impl StoreError {
+    /// A value is there and is not of the form that this version knows. No status of the host's has this number.
+    pub const UNREADABLE: StoreError = StoreError(u32::MAX);
+}
+
 /// How many buckets there are: a constant, whatever the configuration, so that every version finds every check.
 pub const BUCKETS: u16 = 256;
 
-/// The bucket that a check lives in.
-pub fn bucket_of(key: &CheckKey) -> u16 {
-    u16::try_from(key.hash() % u64::from(BUCKETS)).unwrap_or_default()
-}
+/// The most bytes one record may take when it is accepted: a token of 8 KiB, each of its characters escaped, and the rest
+/// of a check with room to spare.
+pub const MAX_RECORD: usize = 24 << 10;
+/// What a record may grow to once it was accepted: further deliveries with their tokens, and what the check has gone
+/// through. That must always find room: a change that is not stored is a check that is never decided.
+const MAX_GROWN: usize = 8 * MAX_RECORD;
 
-/// The most bytes one record may take when it is accepted: two tokens of 3 KiB, and the rest of a check with room to spare.
-pub const MOST_RECORD: usize = 12 << 10;
-/// What a record may grow to once it was accepted. What a check has gone through must always find room: a change that is
-/// not stored is a check that is never decided.
-const MOST_GROWN: usize = 2 * MOST_RECORD;
-
-const MOST_RECORDS: usize = 64;
-const MOST_BUCKET: usize = 256 << 10;
+/// From so many records on in a bucket, a new check takes the place of the one that has been done the longest.
+const MAX_RECORDS: usize = 64;
+/// How many checks may be pending in a bucket. The limits of checks are lower by far, so only what overshoots them ends here.
+const MAX_PENDING: usize = 256;
 const TRIES: u32 = 100;
 
 /// The format of slots that this code writes: JSON of [`State`](crate::check::State).
@@ -87,10 +95,6 @@ pub enum LedgerError {
     Busy,
     /// The host failed.
     Store(StoreError),
-}
-
-fn bucket_key(prefix: &str, bucket: u16) -> String {
-    format!("{prefix}pending/{bucket:03}")
 }
 
 // A bucket's value is a version byte and its slots. A slot is its length after this header (u32, little-endian), its
@@ -150,7 +154,7 @@ impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LedgerError::Full => f.write_str("the ledger has no room for this check"),
-            LedgerError::TooLarge => write!(f, "the check is larger than {} KiB", MOST_RECORD >> 10),
+            LedgerError::TooLarge => write!(f, "the check is larger than {} KiB", MAX_RECORD >> 10),
             LedgerError::Busy => f.write_str("the ledger was written by others all the time"),
             LedgerError::Store(StoreError(status)) => {
                 write!(f, "Envoy's shared data failed with status {status}")
@@ -204,119 +208,4 @@ pub(crate) mod memory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::memory::Memory;
-    use super::*;
-    use crate::check::tests::record;
-
-    fn insert(store: &mut Memory, n: u32) -> Result<(), LedgerError> {
-        put(store, &record(n))
-    }
-
-    fn put(store: &mut Memory, record: &Record) -> Result<(), LedgerError> {
-        update(store, &record.key, |_| Change::Put(Box::new(record.clone()), ()))
-    }
-
-    fn update<R>(
-        store: &mut Memory,
-        key: &CheckKey,
-        change: impl FnMut(Option<&Record>) -> Change<R>,
-    ) -> Result<R, LedgerError> {
-        Bucket::of("t/", key).update(store, key, change)
-    }
-
-    #[test]
-    fn what_is_put_is_found_and_what_is_removed_is_gone() {
-        let mut store = Memory::default();
-        for n in 0..500 {
-            insert(&mut store, n).unwrap();
-        }
-        for n in 0..500 {
-            let key = record(n).key;
-            assert!(update(&mut store, &key, |found| Change::Keep(found == Some(&record(n)))).unwrap());
-            update(&mut store, &key, |_| Change::Remove(())).unwrap();
-            assert!(update(&mut store, &key, |found| Change::Keep(found.is_none())).unwrap());
-        }
-        assert!(store.keys.len() <= usize::from(BUCKETS));
-    }
-
-    #[test]
-    fn a_faster_rival_is_read_again_and_never_overwritten() {
-        let mut store = Memory::default();
-        insert(&mut store, 1).unwrap();
-        store.rival = Some(|keys, write| {
-            if write < 50 {
-                for entry in keys.values_mut() {
-                    entry.cas = Cas(1_000 + write);
-                }
-            }
-        });
-        insert(&mut store, 1).unwrap();
-        assert!(store.writes >= 50);
-        store.rival = Some(|keys, write| {
-            for entry in keys.values_mut() {
-                entry.cas = Cas(1_000 + write);
-            }
-        });
-        assert_eq!(insert(&mut store, 1), Err(LedgerError::Busy));
-    }
-
-    #[test]
-    fn records_of_another_format_are_carried_through() {
-        let mut store = Memory::default();
-        insert(&mut store, 1).unwrap();
-        let key = store.keys.keys().next().unwrap().clone();
-        let foreign = [&3u32.to_le_bytes()[..], &[9], b"new"].concat();
-        let entry = store.keys.get_mut(&key).unwrap();
-        entry.value.extend_from_slice(&foreign);
-        entry.value.extend_from_slice(b"\xff\xff");
-        insert(&mut store, 1).unwrap();
-        update(&mut store, &record(1).key, |_| Change::Remove(())).unwrap();
-        let value = &store.keys[&key].value;
-        assert_eq!(value[1..], [&foreign[..], b"\xff\xff"].concat());
-    }
-
-    #[test]
-    fn a_readable_record_behind_an_unreadable_one_of_the_same_check_is_changed() {
-        let mut store = Memory::default();
-        insert(&mut store, 1).unwrap();
-        let key = store.keys.keys().next().unwrap().clone();
-        let bad = [&51u32.to_le_bytes()[..], &[FORMAT], &record(1).key.bytes(), b"{} "].concat();
-        store.keys.get_mut(&key).unwrap().value.splice(1..1, bad);
-        let mut bucket = Bucket::of("t/", &record(1).key);
-        bucket.read(&mut store).unwrap();
-        assert_eq!(bucket.find(&record(1).key), Some(&record(1)));
-        let found = update(&mut store, &record(1).key, |found| Change::Keep(found.cloned()));
-        assert_eq!(found, Ok(Some(record(1))), "what is read is what is changed");
-    }
-
-    #[test]
-    fn what_was_accepted_may_grow_in_a_full_bucket() {
-        let mut store = Memory::default();
-        let numbers = (0..100_000).filter(|n| bucket_of(&record(*n).key) == 7).take(64).collect::<Vec<_>>();
-        let with = |number: u32, bytes: usize| {
-            let mut record = record(number);
-            record.make_large(bytes);
-            record
-        };
-        let accepted =
-            numbers.iter().take_while(|n| put(&mut store, &with(**n, MOST_RECORD / 2)).is_ok()).count();
-        assert!((20..64).contains(&accepted), "not full by bytes: {accepted}");
-        for number in &numbers[..accepted] {
-            assert_eq!(put(&mut store, &with(*number, MOST_RECORD + 1000)), Ok(()), "{number}");
-        }
-        assert_eq!(put(&mut store, &with(numbers[0], MOST_GROWN)), Err(LedgerError::TooLarge));
-    }
-
-    #[test]
-    fn a_bucket_has_a_bound_and_so_has_a_record() {
-        let mut store = Memory::default();
-        let full = (0..100_000).filter(|n| bucket_of(&record(*n).key) == 7).take(65).collect::<Vec<_>>();
-        let results: Vec<_> = full.iter().map(|n| insert(&mut store, *n)).collect();
-        assert!(results[..64].iter().all(Result::is_ok));
-        assert_eq!(results[64], Err(LedgerError::Full));
-        let mut large = record(1);
-        large.make_large(MOST_RECORD);
-        assert_eq!(put(&mut store, &large), Err(LedgerError::TooLarge));
-    }
-}
+mod tests;

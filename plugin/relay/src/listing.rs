@@ -4,7 +4,7 @@ use crate::accept::{Headers, caller};
 use crate::auth::{Allow, Credential};
 use crate::check::{CheckKey, Done, Pending, Phase, Record, State};
 use crate::config::Config;
-use crate::ledger::{Bucket, Store};
+use crate::ledger::{Ledger, Store};
 use crate::problem::Reply;
 use crate::time::{Now, Wall};
 use serde_json::{Value, json};
@@ -37,14 +37,23 @@ pub fn one<B: AsRef<[u8]>>(
 ) -> Reply {
     match covered(config, prefix, store, headers) {
         Err(refusal) => refusal,
-        Ok(records) => match records.iter().find(|record| record.key.id() == id) {
-            Some(record) => private(Reply::json(200, &shown(record, now))),
-            None => Reply::problem(
-                404,
-                "No such check",
-                "No check of this id is pending, none was decided in the last ten minutes, or it is not this credential's.",
-            ),
-        },
+        Ok(mut records) => {
+            records.retain(|record| record.key.id() == id);
+            match records.as_slice() {
+                [] => Reply::problem(
+                    404,
+                    "No such check",
+                    "No check of this id is pending, none was decided in the last ten minutes, or it is not this credential's.",
+                ),
+                [record] => private(Reply::json(200, &shown(record, now))),
+                // An id is short, and who sends a check chooses what it is made from.
+                _ => Reply::problem(
+                    409,
+                    "More than one check has this id",
+                    "One of them was sent with ids that were chosen for it. `GET /v1/checks` lists them all.",
+                ),
+            }
+        }
     }
 }
 
@@ -60,7 +69,7 @@ fn covered<B: AsRef<[u8]>>(
 ) -> Result<Vec<Record>, Reply> {
     let caller = caller(config, headers, Allow::Status)?;
     let mut found: std::collections::BTreeMap<(Wall, CheckKey), Record> = std::collections::BTreeMap::new();
-    for mut bucket in Bucket::all(prefix) {
+    for mut bucket in Ledger::buckets_of(prefix) {
         bucket.read(store).map_err(|status| {
             log::error!("shared data failed with status {}: checks cannot be listed", status.0);
             Reply::problem(503, "The checks cannot be read", "Envoy's shared data does not answer.")

@@ -8,7 +8,7 @@ mod field;
 
 use crate::accept::Headers;
 use crate::azure::{Callback, Entry, HubName, PlanUrl, Webhook};
-use crate::check::{Ask, Rerun};
+use crate::check::{Ask, Given, Rerun};
 use crate::config::{Config, LONGEST_TIMEOUT};
 use crate::expect::Expect;
 use crate::guid::Guid;
@@ -30,8 +30,6 @@ pub struct CheckRequest {
     pub token: Secret,
     /// What it asks; or why that cannot be evaluated.
     pub ask: Result<Ask, Vec<FieldError>>,
-    /// A fingerprint of the tag and the policies as they were sent.
-    pub sent: u64,
 }
 
 /// Why there is no way back to Azure DevOps.
@@ -46,8 +44,8 @@ pub struct Unanswerable {
 /// The largest body that is read.
 pub const MOST_BODY: usize = 64 << 10;
 
-/// The longest token; with two of them a record still fits the ledger.
-const MOST_TOKEN: usize = 3 << 10;
+/// The longest token. Microsoft documents no length; encrypted Entra tokens of 7,000 characters have been seen.
+const MAX_TOKEN: usize = 8 << 10;
 
 /// Whether the headers alone hold everything that a check must have, so that no body is needed.
 pub fn is_complete<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
@@ -117,12 +115,11 @@ pub fn read<B: AsRef<[u8]>>(
     }
     let callback = reader.callback(&values);
     let token = reader.token(&values);
-    let sent = values.fingerprint();
     let ask = reader.ask(&values, callback.as_ref().and_then(|c| c.build));
     match (callback, token, reader.errors.is_empty()) {
         (Some(callback), Some(token), true) => {
             let ask = if reader.wrong.is_empty() { ask.ok_or_else(Vec::new) } else { Err(reader.wrong) };
-            Ok(CheckRequest { callback, token, ask, sent })
+            Ok(CheckRequest { callback, token, ask })
         }
         _ => Err(Unanswerable { not_listed: reader.not_listed, errors: reader.errors }),
     }
@@ -208,8 +205,8 @@ impl Reader<'_> {
         };
         let fault = if holds_macro(text) {
             "was not replaced by Azure DevOps: send `$(system.AccessToken)`".to_string()
-        } else if text.len() > MOST_TOKEN {
-            format!("is longer than {MOST_TOKEN} bytes")
+        } else if text.len() > MAX_TOKEN {
+            format!("is longer than {MAX_TOKEN} bytes")
         } else if !text.bytes().all(|c| c.is_ascii_graphic()) {
             "holds characters that no token has".to_string()
         } else {
@@ -266,7 +263,14 @@ impl Reader<'_> {
             Rerun::parse(text).ok_or_else(|| format!("`{}` must be `latest`, `all` or `none`", excerpt(text)))
         });
         let rerun = rerun.unwrap_or(checks.rerun);
-        Some(Ask { tag: tag?, expect, settle, timeout, appear_timeout, since_stage, rerun })
+        let given = Some(Given {
+            expect: values.was_given(Field::Expect),
+            settle: values.was_given(Field::Settle),
+            timeout: values.was_given(Field::Timeout),
+            appear_timeout: values.was_given(Field::AppearTimeout),
+            rerun: values.was_given(Field::Rerun),
+        });
+        Some(Ask { tag: tag?, expect, settle, timeout, appear_timeout, since_stage, rerun, given })
     }
 
     /// A field that the way back needs: from the webhook, or from the field itself; both must agree.

@@ -28,14 +28,17 @@ fn decisions(scene: &Scene, run: &Pipeline) -> usize {
 }
 
 #[test]
-fn a_pending_check_cannot_be_changed_and_a_decided_one_is_not_evaluated_again_with_the_same_token()
--> Result<()> {
+fn a_pending_check_cannot_be_changed_and_a_later_delivery_is_evaluated_anew() -> Result<()> {
     let scene = Scene::new()?;
     let envoy = Envoy::start(&scene.setup()?.concurrency(1))?;
     let run = scene.pipeline(1);
     let fields = run.fields("shop-e2e");
     let accepted = |(status, word, _): &(u16, String, String)| (*status, word.as_str()) == (200, "accepted");
     ensure!(accepted(&send(&envoy, fields.request())?));
+    // Until its token is taken, others stand beside it.
+    wait_until("a look at Testkube, which only a taken token starts", SOON, || {
+        scene.testkube().requests().iter().any(|asked| asked.request.target.contains(&run.tag))
+    })?;
 
     for changed in [
         fields.clone().with("Testrelay-Tag", "other-4001"),
@@ -58,19 +61,66 @@ fn a_pending_check_cannot_be_changed_and_a_decided_one_is_not_evaluated_again_wi
     })?;
     assert_eq!(
         (reported.0, reported.2.as_str()),
-        (200, "Testrelay has already reported `succeeded` for this check.")
+        (
+            200,
+            "Testrelay has just reported `succeeded` for this check, and reports the same decision once more."
+        )
     );
+    let before = decisions(&scene, &run);
+    wait_until("the decision once more", SOON, || decisions(&scene, &run) > before.min(1))?;
 
-    // A new token is a new evaluation, as where "time between evaluations" is set.
+    // A later one is a new evaluation, as where "time between evaluations" is set.
     let mut second = run.clone();
     second.spec.token = "second-token-of-this-check".into();
     scene.azure().start_check(now_ms(), second.spec.clone());
     ensure!(accepted(&send(&envoy, second.check("shop-e2e"))?));
-    wait_until("a second decision", SOON, || decisions(&scene, &run) == 2)?;
+    wait_until("a decision with the new token", SOON, || {
+        let last = scene.azure().events(&run.spec.plan).into_iter().rfind(|event| event.accepted);
+        last.and_then(|event| event.token_used) == Some(second.spec.token.clone())
+    })?;
     let last = scene.azure().events(&run.spec.plan).into_iter().rfind(|event| event.accepted);
     assert_eq!(last.and_then(|event| event.token_used), Some(second.spec.token));
     check_nothing_fell(&envoy)?;
     envoy.stop()
+}
+
+/// Tag and expectation of a forged delivery whose fields had the same 64-bit FNV-1a as those of the true one, in the module.
+const COLLIDING: (&str, &str) = ("evil-4711-jlc2Bnogp6wWJhBXxndb", "noop");
+
+#[test]
+fn a_forged_delivery_decides_nothing_and_keeps_no_true_one_out_whichever_comes_first() -> Result<()> {
+    for (tag, expect) in [COLLIDING, ("evil-4711", "noop"), ("evil", "noop")] {
+        for forged_first in [true, false] {
+            let scene = Scene::new()?;
+            let envoy = Envoy::start(&scene.setup()?.concurrency(2))?;
+            let run = scene.pipeline(711);
+            let truth = run.fields("shop-e2e").with("Testrelay-Tag", "shopa-4711");
+            let forged = truth
+                .clone()
+                .with("AuthToken", "forged")
+                .with("Testrelay-Tag", tag)
+                .with("Testrelay-Expect", expect);
+            let execution = |workflow, tag: &str, status| {
+                scene.execution(execution(workflow).tag(TAG_KEY, tag).at(now_ms(), status));
+            };
+            execution("shop-e2e", "shopa-4711", Status::Failed);
+            execution("noop", tag, Status::Passed);
+            let both = [truth.request(), forged.request()];
+            for at in if forged_first { [1, 0] } else { [0, 1] } {
+                let (status, word, text) = send(&envoy, both[at].clone())?;
+                ensure!(status == 200, "{status} {word} {text}");
+            }
+            let decision = scene.decision(&run, SOON)?;
+            assert_eq!(decision.result(), "failed", "{tag}, forged first: {forged_first}");
+            let asked = |tag: &str| {
+                scene.testkube().requests().iter().any(|asked| asked.request.target.contains(tag))
+            };
+            ensure!(asked("shopa-4711") && !asked("evil"), "a forged tag was asked for");
+            check_nothing_fell(&envoy)?;
+            envoy.stop()?;
+        }
+    }
+    Ok(())
 }
 
 #[test]

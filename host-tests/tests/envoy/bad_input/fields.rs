@@ -150,8 +150,8 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     row(
         "a token too long",
-        |run| with(run, "AuthToken", CANARY.repeat(400)),
-        unanswerable("is longer than 3072 bytes"),
+        |run| with(run, "AuthToken", CANARY.repeat(2_000)),
+        unanswerable("is longer than 8192 bytes"),
     ),
     row(
         "an expired token",

@@ -4,6 +4,7 @@ use super::{Fetch, History, Waiting};
 use crate::coverage;
 use crate::pipeline::Pipeline;
 use crate::reference::{Delivered, Kind};
+use crate::rules::MARK;
 use crate::setup::{LISTENER, bearer};
 use crate::state::{MILLISECOND, SECOND};
 use crate::stream::{Answer, By};
@@ -45,7 +46,37 @@ impl History {
             self.executions(&mut check);
         }
         self.checks.push(check);
-        self.submit(self.checks.len() - 1);
+        let index = self.checks.len() - 1;
+        // Some are known to somebody else, who is faster than Azure DevOps, or slower.
+        let forger = self.checks[index].pipeline.n % 6;
+        if forger == 1 {
+            self.forge(index);
+        }
+        self.submit(index);
+        if forger == 2 {
+            self.forge(index);
+        }
+    }
+
+    /// Somebody who knows a check's ids sends it with a tag of his own and a token that is none.
+    fn forge(&mut self, index: usize) {
+        let check = self.checks[index].clone();
+        if self.at_once || check.kind == Kind::Malformed {
+            return;
+        }
+        let (tag, token) = (format!("evil-{}", check.pipeline.tag), format!("{MARK}-forged-{index}"));
+        self.world.forged_token(&check.pipeline, &token);
+        self.world.note_delivery(&check.pipeline);
+        self.forged += 1;
+        let fields = [("AuthToken", token.as_str()), ("Testrelay-Tag", &tag), ("Testrelay-Expect", "noop")];
+        let stream = self.world.send_in_pieces(&check.listener, check.pipeline.check(&fields), Vec::new());
+        let answer = self.world.wait(stream);
+        match (answer.by, answer.status) {
+            (By::Module, 200 | 409) => self.count(coverage::FORGED),
+            (By::Module, 503) if self.is_full() => {}
+            (By::Envoy, 0 | 503 | 408) | (By::Nobody, _) => {}
+            _ => self.wrong_answer(index, &answer),
+        }
     }
 
     /// Delivers a check, in headers or in a body, and mostly waits for the answer.
@@ -132,7 +163,7 @@ impl History {
     /// lately may still be counted.
     fn is_full(&self) -> bool {
         let delivered = self.checks.iter().filter(|check| check.kind != Kind::Malformed).count();
-        delivered >= self.room as usize
+        delivered + self.forged >= self.room as usize
     }
 
     pub(super) fn wrong_answer(&mut self, index: usize, answer: &Answer) {

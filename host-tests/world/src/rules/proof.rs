@@ -22,11 +22,12 @@ impl Proofs {
 }
 
 impl Rules {
-    /// Azure DevOps has answered a call. Who is forbidden something is known, too; a sign-in page is for strangers.
+    /// Azure DevOps has answered a call. Only what it takes proves a token: who is forbidden something may be anybody whom it
+    /// knows, and a sign-in page is for strangers.
     pub(crate) fn azure_answers(&mut self, request: &Request, answer: &Response) {
         let is_page = answer.value("content-type").is_some_and(|kind| kind.starts_with("text/html"));
-        let is_known = matches!(answer.status, 200..=299 | 403) && !is_page;
-        if let Some(plan) = plan_of(request.path()).filter(|_| is_known) {
+        let is_taken = matches!(answer.status, 200..=299) && !is_page;
+        if let Some(plan) = plan_of(request.path()).filter(|_| is_taken) {
             self.proofs.proven.insert(plan.to_ascii_lowercase());
         }
     }

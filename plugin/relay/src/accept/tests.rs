@@ -1,8 +1,28 @@
 use super::*;
 use crate::check::tests::record;
+use crate::check::{self, CheckKey, MAX_CANDIDATES, Pending, State};
 use crate::ledger::memory::Memory;
+use crate::time::{Mono, Wall};
+use std::time::Duration;
 
 const PREFIX: &str = "testrelay/1/t/";
+
+fn ledger() -> Ledger {
+    Ledger::with_key(PREFIX, &[7; 16])
+}
+
+/// The one check that is there.
+fn pending(store: &mut Memory) -> Pending {
+    let mut all = Vec::new();
+    for mut bucket in ledger().buckets() {
+        bucket.read(store).unwrap();
+        all.extend(bucket.records().cloned());
+    }
+    match all.as_slice() {
+        [check::Record { state: State::Pending(pending), .. }] => (**pending).clone(),
+        other => panic!("not one pending check: {other:?}"),
+    }
+}
 
 fn config(more: &str) -> Config {
     let text = format!(
@@ -38,7 +58,7 @@ fn headers(changes: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn deliver(store: &mut Memory, changes: &[(&str, &str)]) -> (u16, String, Counted) {
-    let (reply, counted) = accept(&config(""), PREFIX, store, now(), &headers(changes), None);
+    let (reply, counted) = accept(&config(""), &ledger(), store, now(), &headers(changes), None);
     (reply.status, reply.body, counted)
 }
 
@@ -81,20 +101,177 @@ fn a_check_that_cannot_be_evaluated_is_stored_and_says_why() {
     );
 }
 
+/// Azure DevOps takes the token of the delivery in front.
+fn prove(store: &mut Memory) {
+    let key = CheckKey::of(&pending(store).callback);
+    let proven = ledger().bucket(&key).update(store, &key, |found| {
+        let mut record = found.cloned().unwrap();
+        let State::Pending(pending) = &mut record.state else { panic!("a pending record") };
+        assert!(pending.prove(pending.tokens.current_delivery()));
+        pending.phase = check::Phase::Proven;
+        crate::ledger::Change::Put(Box::new(record), ())
+    });
+    proven.unwrap();
+}
+
 #[test]
-fn a_second_delivery_must_ask_the_same() {
+fn a_later_delivery_of_a_proven_check_must_ask_the_same() {
     let mut store = Memory::default();
     assert_eq!(deliver(&mut store, &[]).0, 200);
+    prove(&mut store);
     assert_eq!(deliver(&mut store, &[("authtoken", "newer")]).2, Counted::Repeated);
     for change in [
         ("testrelay-tag", "other-4711"),
         ("testrelay-expect", "b"),
+        ("testrelay-expect", ""),
         ("buildid", "4712"),
         ("testrelay-timeout", "1h"),
+        ("testrelay-timeout", "12h"),
+        ("testrelay-tag", "shop"),
     ] {
         let (status, body, _) = deliver(&mut store, &[change]);
-        assert_eq!(status, 409, "{body}");
+        assert_eq!(status, 409, "{change:?}: {body}");
     }
+    assert_eq!(pending(&mut store).delivery, 2, "what is refused is no delivery");
+}
+
+#[test]
+fn deliveries_with_other_values_stand_side_by_side_until_a_token_is_taken() {
+    let mut store = Memory::default();
+    let forged = [("authtoken", "forged"), ("testrelay-tag", "evil-4711"), ("testrelay-expect", "noop")];
+    assert_eq!(deliver(&mut store, &forged).2, Counted::Accepted);
+    let (status, body, counted) = deliver(&mut store, &[]);
+    assert_eq!((status, counted), (200, Counted::Repeated));
+    assert!(body.contains("shop-4711"), "{body}");
+    let both = pending(&mut store);
+    assert_eq!((both.rivals.len(), both.delivery, both.tokens.current().reveal()), (1, 2, "token"));
+    assert_eq!(both.rivals[0].ask.as_ref().unwrap().tag.value, "evil-4711");
+    prove(&mut store);
+    let fixed = pending(&mut store);
+    assert_eq!((fixed.rivals.len(), fixed.ask.unwrap().tag.value.as_str()), (0, "shop-4711"));
+}
+
+#[test]
+fn a_token_proves_the_values_that_it_came_with_and_no_others() {
+    let mut store = Memory::default();
+    assert_eq!(deliver(&mut store, &[]).0, 200);
+    for forged in ["a-4711", "b-4711", "c-4711", "d-4711", "e-4711", "f-4711"] {
+        assert_eq!(deliver(&mut store, &[("authtoken", forged), ("testrelay-tag", forged)]).0, 200);
+    }
+    let mut all = pending(&mut store);
+    assert_eq!(all.rivals.len() + 1, MAX_CANDIDATES);
+    assert!(all.prove(1), "what came first is not driven out");
+    assert_eq!(all.ask.unwrap().tag.value, "shop-4711");
+    assert_eq!(all.tokens.current().reveal(), "token");
+}
+
+#[test]
+fn a_token_that_came_with_other_values_before_proves_none_of_a_later_delivery() {
+    let mut store = Memory::default();
+    assert_eq!(deliver(&mut store, &[]).0, 200);
+    assert_eq!(deliver(&mut store, &[("testrelay-tag", "other-4711")]).0, 409);
+    assert_eq!(pending(&mut store).rivals.len(), 0);
+}
+
+#[test]
+fn a_delivery_whose_token_was_refused_gives_way_to_a_new_one() {
+    let mut store = Memory::default();
+    for forged in ["a-4711", "b-4711", "c-4711", "d-4711"] {
+        deliver(&mut store, &[("authtoken", forged), ("testrelay-tag", forged)]);
+    }
+    let key = CheckKey::of(&pending(&mut store).callback);
+    let refused = ledger().bucket(&key).update(&mut store, &key, |found| {
+        let mut record = found.cloned().unwrap();
+        let State::Pending(pending) = &mut record.state else { panic!("a pending record") };
+        for delivery in [4, 3] {
+            assert!(!pending.pass_turn(delivery, true));
+        }
+        crate::ledger::Change::Put(Box::new(record), ())
+    });
+    refused.unwrap();
+    assert_eq!(deliver(&mut store, &[]).0, 200);
+    let mut all = pending(&mut store);
+    assert!(all.all_candidates(|one| !one.tokens.came_with(4) || !one.tokens.came_with(3)));
+    assert!(all.prove(5) && all.ask.unwrap().tag.value == "shop-4711");
+}
+
+#[test]
+fn a_credential_takes_no_place_of_another_one() {
+    let both = |store: &mut Memory, secret: &str, tag: &str| {
+        let text = r#"{"testkube": {"cluster": "t"}, "azure_devops": [{"url": "https://dev.azure.com/fabrikam", "cluster": "a"}],
+            "credentials": [{"name": "p", "kind": "bearer", "secret_env": "P", "allow": ["checks"]},
+                            {"name": "q", "kind": "bearer", "secret_env": "Q", "allow": ["checks"]}]}"#;
+        let config = Config::parse(text.as_bytes(), &|name| Some(format!("secret-of-{name}"))).unwrap();
+        let secret = format!("Bearer secret-of-{secret}");
+        let fields = [("authorization", secret.as_str()), ("authtoken", tag), ("testrelay-tag", tag)];
+        accept(&config, &ledger(), store, now(), &headers(&fields), None).0.status
+    };
+    let mut store = Memory::default();
+    for tag in ["a-4711", "b-4711", "c-4711", "d-4711", "e-4711"] {
+        assert_eq!(both(&mut store, "P", tag), 200);
+    }
+    assert_eq!(both(&mut store, "Q", "q-4711"), 409, "no place, and none of its own to take");
+    let mut store = Memory::default();
+    assert_eq!(both(&mut store, "Q", "q-4711"), 200);
+    for tag in ["a-4711", "b-4711", "c-4711", "d-4711", "e-4711"] {
+        assert_eq!(both(&mut store, "P", tag), 200);
+    }
+    assert!(pending(&mut store).prove(1), "the other credential's is still there");
+}
+
+#[test]
+fn every_delivery_counts_also_with_a_known_token_and_an_older_one_shortens_nothing() {
+    let mut store = Memory::default();
+    let jwt = |seconds: i64| {
+        let claims = format!(r#"{{"exp":{}}}"#, now().wall.0 / 1_000 + seconds);
+        format!(
+            "eyJhbGciOiJub25lIn0.{}.c2ln",
+            base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims)
+        )
+    };
+    let (short, long) = (jwt(3_600), jwt(20 * 3_600));
+    for (delivery, token) in [(1, &short), (2, &long), (3, &short)] {
+        assert_eq!(deliver(&mut store, &[("authtoken", token)]).0, 200);
+        assert_eq!(pending(&mut store).delivery, delivery);
+    }
+    let check = pending(&mut store);
+    assert_eq!(check.tokens.current().reveal(), long);
+    let end = now().mono.plus(Duration::from_secs(20 * 3_600 + 30));
+    assert_eq!(check.token_end, end);
+}
+
+#[test]
+fn the_answer_names_the_deadline_that_really_holds() {
+    let said = |changes: &[(&str, &str)], more: &str| {
+        let text = format!(
+            r#"{{"testkube": {{"cluster": "t"}}, "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "a"{more}}}],
+                "insecure_no_auth": true}}"#
+        );
+        let config = Config::parse(text.as_bytes(), &|_| None).unwrap();
+        accept(&config, &ledger(), &mut Memory::default(), now(), &headers(changes), None).0.body
+    };
+    assert!(said(&[], "").contains("reports back: within 12h, or"));
+    let assumed = said(&[], r#", "token_life": "1h""#);
+    assert!(
+        assumed.contains("within 45m, because its token is taken to end then (azure_devops[].token_life)"),
+        "{assumed}"
+    );
+    let day = said(&[("testrelay-timeout", "30h")], "");
+    assert!(day.contains("within 23h 30m, because its token is taken to end then"), "{day}");
+}
+
+#[test]
+fn a_token_of_8_kib_is_taken_and_a_second_one_stands_beside_it() {
+    let mut store = Memory::default();
+    let token = |c: &str| c.repeat(8 << 10);
+    // Each of these characters takes two in JSON.
+    for (delivery, token) in [token("\""), token("\\")].iter().enumerate() {
+        let (status, body, _) = deliver(&mut store, &[("authtoken", token)]);
+        assert_eq!(status, 200, "{delivery}: {body}");
+    }
+    prove(&mut store);
+    let longer = "x".repeat((8 << 10) + 1);
+    assert_eq!(deliver(&mut store, &[("authtoken", &longer)]).0, 400);
 }
 
 #[test]
@@ -103,7 +280,7 @@ fn a_full_ledger_takes_no_more_and_says_what_to_do() {
     let small = config(r#", "checks": {"max_pending": 1}"#);
     let State::Pending(pending) = record(1).state else { panic!("a pending record") };
     shares::publish(&mut store, PREFIX, &shares::Full::count(&small, [&*pending].into_iter())).unwrap();
-    let (reply, counted) = accept(&small, PREFIX, &mut store, now(), &headers(&[]), None);
+    let (reply, counted) = accept(&small, &ledger(), &mut store, now(), &headers(&[]), None);
     assert_eq!((reply.status, counted, stored(&store)), (503, Counted::Refused, 1));
     assert!(reply.body.contains("Re-run the stage"));
 }
@@ -138,37 +315,12 @@ fn who_may_not_is_turned_away_before_anything_is_read() {
 }
 
 #[test]
-fn a_token_ends_when_it_says_so_and_else_after_48_hours() {
-    let jwt = |exp: &str| {
-        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"aud":"x","exp":{exp}}}"#));
-        TokenEnds::of(&Secret::new(format!("eyJ.{claims}.sig")), now())
-    };
-    let hours = |n: u64| Duration::from_secs(n * 3_600);
-    let ends = |token: Duration, decide_by: Duration| TokenEnds {
-        token: now().mono.plus(token),
-        decide_by: now().mono.plus(decide_by),
-    };
-    let jwt_in = |left: Duration| jwt(&(now().wall.plus(left).0 / 1_000).to_string());
-    let plain = TokenEnds::of(&Secret::new("opaque".into()), now());
-    assert_eq!(plain, Some(ends(hours(48), hours(48) - hours(1) / 2)));
-    assert_eq!(jwt_in(hours(10)), Some(ends(hours(10), hours(10) - hours(1) / 2)));
-    assert_eq!(
-        jwt_in(Duration::from_secs(400)),
-        Some(ends(Duration::from_secs(400), Duration::from_secs(300)))
-    );
-    assert_eq!(jwt("1000"), None);
-    for not_one in ["-5", "null", "1e300", "\"x\""] {
-        assert_eq!(jwt(not_one), plain, "{not_one}");
-    }
-}
-
-#[test]
 fn a_thousand_unknown_members_make_no_long_answer() {
     let members: Vec<String> = (0..1_000).map(|n| format!("\"x{n}\":1")).collect();
     let body = format!("{{{}}}", members.join(","));
     let mut store = Memory::default();
     let (reply, counted) =
-        accept(&config(""), PREFIX, &mut store, now(), &headers(&[]), Some(body.as_bytes()));
+        accept(&config(""), &ledger(), &mut store, now(), &headers(&[]), Some(body.as_bytes()));
     assert_eq!((reply.status, counted), (200, Counted::Rejected));
     assert!(reply.body.len() < 4_096, "{} bytes", reply.body.len());
     assert!(reply.body.contains("`x0` is not known"), "{}", reply.body);
@@ -182,7 +334,7 @@ fn deliver_as(store: &mut Memory, credential: &str, changes: &[(&str, &str)]) ->
             "credentials": [{{"name": "p", "kind": "bearer", "secret_env": "S", "allow": ["checks"]{credential}}}]}}"#
     );
     let config = Config::parse(text.as_bytes(), &|_| Some("s3cret".into())).unwrap();
-    let (reply, _) = accept(&config, PREFIX, store, now(), &headers(changes), None);
+    let (reply, _) = accept(&config, &ledger(), store, now(), &headers(changes), None);
     (reply.status, reply.body)
 }
 
@@ -211,14 +363,7 @@ fn who_is_at_the_limit_gets_no_further_check_and_is_told_which_limit() {
 fn only_the_configuration_switches_observing_on_and_a_stricter_delivery_ends_it() {
     let observe = r#", "mode": "observe""#;
     let mut store = Memory::default();
-    let is_observed = |store: &mut Memory| {
-        let mut buckets = Bucket::all(PREFIX);
-        for bucket in &mut buckets {
-            bucket.read(store).unwrap();
-        }
-        let states = buckets.iter().flat_map(Bucket::records).map(|record| record.state.clone());
-        states.filter(|state| matches!(state, State::Pending(pending) if pending.observe)).count() == 1
-    };
+    let is_observed = |store: &mut Memory| pending(store).observe;
     let (status, body) = deliver_as(&mut store, "", &[("testrelay-mode", "observe")]);
     assert!(status == 200 && body.contains("rejected") && !is_observed(&mut store), "{body}");
     let mut store = Memory::default();

@@ -4,6 +4,7 @@
 use crate::guid::Guid;
 use crate::route::percent_decoded;
 use crate::text::number;
+use std::time::Duration;
 
 /// How the token of a check is presented to Azure DevOps; both are documented (ServerTaskHelper uses Basic, the Azure
 /// Function sample Bearer).
@@ -23,15 +24,27 @@ pub struct Entry {
     pub cluster: String,
     /// How tokens are presented.
     pub scheme: TokenScheme,
+    /// How long a token lives that does not say it.
+    pub token_life: Duration,
 }
 
 impl Entry {
+    /// What a token's life is taken for where neither it nor the configuration says: tokens were seen to end after a day
+    /// (azure-pipelines-agent#5520, 2026).
+    pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+
     /// Reads a configured URL. The organisation (`dev.azure.com`) or the collection (Server) is mandatory, because the
     /// host alone would let every other organisation in; on `*.visualstudio.com` the host is the organisation.
     pub fn parse(url: &str, cluster: String, scheme: TokenScheme) -> Option<Entry> {
         let location = PlanUrl::parse(url).ok()?;
         let host_is_organisation = location.host.ends_with(".visualstudio.com");
-        (host_is_organisation || !location.path.is_empty()).then_some(Entry { location, cluster, scheme })
+        let token_life = Entry::TOKEN_LIFE;
+        (host_is_organisation || !location.path.is_empty()).then_some(Entry {
+            location,
+            cluster,
+            scheme,
+            token_life,
+        })
     }
 
     /// The URL without a slash at its end: the entry's name in the ledger.

@@ -1,21 +1,53 @@
 //! The tokens that came with a check's deliveries.
 
-use crate::hash::fnv1a;
 use crate::secret::Secret;
+use crate::time::Mono;
 use serde::{Deserialize, Serialize};
 
-/// The newest token and the one before it. On a refusal the other one is tried.
+/// The newest token and the one before it. On a refusal the other one is tried. A token that Azure DevOps has taken gives
+/// way only to another one that it has taken: whoever knows a check's ids can deliver it with a token that is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     newest: Secret,
     previous: Option<Secret>,
     use_previous: bool,
+    #[serde(default)]
+    about_newest: About,
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    about_previous: About,
+}
+
+/// What is known of a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct About {
+    /// The delivery that brought it: its name in the calls that present it. 0 in records of modules that did not note it.
+    delivery: u32,
+    ends: Ends,
+    /// Whether Azure DevOps has taken a call with it.
+    taken: bool,
+}
+
+/// When a token ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ends {
+    /// By this process's clock.
+    pub at: Mono,
+    /// The latest time of a decision that is to be delivered before.
+    pub decide_by: Mono,
+    /// Whether the token does not say it, and `azure_devops[].token_life` was assumed.
+    pub assumed: bool,
 }
 
 impl Tokens {
     /// The token of a first delivery.
-    pub fn new(token: Secret) -> Tokens {
-        Tokens { newest: token, previous: None, use_previous: false }
+    pub fn new(token: Secret, delivery: u32, ends: Ends) -> Tokens {
+        Tokens {
+            newest: token,
+            previous: None,
+            use_previous: false,
+            about_newest: About { delivery, ends, taken: false },
+            about_previous: About::default(),
+        }
     }
 
     /// The token to present.
@@ -23,24 +55,82 @@ impl Tokens {
         self.previous.as_ref().filter(|_| self.use_previous).unwrap_or(&self.newest)
     }
 
-    /// A further delivery's token; false if it is the one that is there.
-    pub fn add(&mut self, token: Secret) -> bool {
-        let is_new = !self.newest.is(token.reveal().as_bytes());
-        if is_new {
-            self.previous = Some(std::mem::replace(&mut self.newest, token));
-            self.use_previous = false;
+    /// The delivery that brought the [current](Tokens::current) one.
+    pub fn current_delivery(&self) -> u32 {
+        if self.uses_previous() { self.about_previous.delivery } else { self.about_newest.delivery }
+    }
+
+    /// A further delivery's token. One that is there keeps its place: it may be older than the newest.
+    pub fn add(&mut self, token: Secret, delivery: u32, ends: Ends) {
+        if self.hold(&token) {
+            return;
         }
-        is_new
+        let old = std::mem::replace(&mut self.newest, token);
+        let about_old = std::mem::replace(&mut self.about_newest, About { delivery, ends, taken: false });
+        if about_old.taken || !self.about_previous.taken {
+            (self.previous, self.about_previous) = (Some(old), about_old);
+        }
+        self.use_previous = false;
     }
 
-    /// Azure DevOps refused the current one.
-    pub fn refused(&mut self) {
-        self.use_previous = self.previous.is_some() && !self.use_previous;
+    /// Whether this is one of them.
+    pub fn hold(&self, token: &Secret) -> bool {
+        let is_it = |known: &Secret| known.is(token.reveal().as_bytes());
+        is_it(&self.newest) || self.previous.as_ref().is_some_and(is_it)
     }
 
-    /// What remains of the newest token in a [`Done`].
-    pub fn print(&self) -> u64 {
-        fnv1a(self.newest.reveal().as_bytes())
+    /// Azure DevOps refused the token that this delivery brought.
+    pub fn refused(&mut self, delivery: u32) {
+        if self.current_delivery() == delivery {
+            self.use_previous = self.previous.is_some() && !self.use_previous;
+        }
+    }
+
+    /// Azure DevOps took a call with the token that this delivery brought. False: that was known, or it is gone.
+    pub fn was_taken(&mut self, delivery: u32) -> bool {
+        let has_previous = self.previous.is_some();
+        let about = match (self.about_newest.delivery == delivery, has_previous) {
+            (true, _) => &mut self.about_newest,
+            (false, true) if self.about_previous.delivery == delivery => &mut self.about_previous,
+            _ => return false,
+        };
+        !std::mem::replace(&mut about.taken, true)
+    }
+
+    /// Whether the token that this delivery brought is among them and was never seen to be taken.
+    pub fn can_take(&self, delivery: u32) -> bool {
+        let newest = self.about_newest.delivery == delivery && !self.about_newest.taken;
+        let previous = self.about_previous.delivery == delivery && !self.about_previous.taken;
+        newest || (self.previous.is_some() && previous)
+    }
+
+    /// Whether the token that this delivery brought is among them.
+    pub fn came_with(&self, delivery: u32) -> bool {
+        self.about_newest.delivery == delivery
+            || (self.previous.is_some() && self.about_previous.delivery == delivery)
+    }
+
+    /// Whether Azure DevOps has taken a call with one of them.
+    pub fn are_proven(&self) -> bool {
+        self.about_newest.taken || (self.previous.is_some() && self.about_previous.taken)
+    }
+
+    /// Whether a module that did not note what became of tokens wrote them.
+    pub fn are_of_old_record(&self) -> bool {
+        self.about_newest == About::default()
+    }
+
+    /// When the last of those ends that Azure DevOps has taken; while it has taken none, the last of all. `None` where that
+    /// was not noted.
+    pub fn ends(&self) -> Option<Ends> {
+        let both = [Some(self.about_newest), self.previous.as_ref().map(|_| self.about_previous)];
+        let noted = || both.into_iter().flatten().filter(|about| about.delivery > 0);
+        let taken = noted().filter(|about| about.taken).map(|about| about.ends).max();
+        taken.or_else(|| noted().map(|about| about.ends).max())
+    }
+
+    fn uses_previous(&self) -> bool {
+        self.use_previous && self.previous.is_some()
     }
 }
 
@@ -48,20 +138,59 @@ impl Tokens {
 mod tests {
     use super::*;
 
+    fn token(text: &str) -> Secret {
+        Secret::new(text.into())
+    }
+
+    fn ends(at: u64) -> Ends {
+        Ends { at: Mono(at), decide_by: Mono(at), assumed: false }
+    }
+
     #[test]
     fn a_refused_token_gives_way_to_the_other_and_back() {
-        let token = |text: &str| Secret::new(text.into());
-        let mut tokens = Tokens::new(token("a"));
-        tokens.refused();
+        let mut tokens = Tokens::new(token("a"), 1, ends(10));
+        tokens.refused(1);
         assert_eq!(tokens.current(), &token("a"));
-        assert!(tokens.add(token("b")));
+        tokens.add(token("b"), 2, ends(20));
         assert_eq!(tokens.current(), &token("b"));
-        tokens.refused();
+        tokens.refused(2);
         assert_eq!(tokens.current(), &token("a"));
-        tokens.refused();
+        tokens.refused(1);
         assert_eq!(tokens.current(), &token("b"));
-        assert!(!tokens.add(token("b")), "the same again is nothing new");
-        tokens.refused();
-        assert_eq!(tokens.current(), &token("a"));
+    }
+
+    #[test]
+    fn a_late_refusal_of_one_token_says_nothing_of_the_other() {
+        let mut tokens = Tokens::new(token("a"), 1, ends(10));
+        tokens.add(token("b"), 2, ends(20));
+        tokens.refused(1);
+        assert_eq!(tokens.current(), &token("b"));
+    }
+
+    #[test]
+    fn the_newest_stays_the_newest_when_an_older_one_comes_again() {
+        let mut tokens = Tokens::new(token("a"), 1, ends(10));
+        tokens.add(token("b"), 2, ends(20));
+        tokens.add(token("a"), 3, ends(10));
+        assert_eq!((tokens.current(), tokens.current_delivery()), (&token("b"), 2));
+        assert_eq!(tokens.ends(), Some(ends(20)));
+    }
+
+    #[test]
+    fn a_token_that_was_taken_is_displaced_only_by_another_that_was() {
+        let mut tokens = Tokens::new(token("true"), 1, ends(10));
+        assert!(tokens.was_taken(1) && !tokens.was_taken(1));
+        for n in 2..20 {
+            tokens.add(token(&format!("forged {n}")), n, ends(99));
+            tokens.refused(n);
+            assert_eq!(tokens.current(), &token("true"), "{n}");
+            assert_eq!(tokens.ends(), Some(ends(10)), "a token that was never taken sets no deadline");
+        }
+        tokens.add(token("newer"), 20, ends(30));
+        assert!(tokens.was_taken(20));
+        assert_eq!(tokens.ends(), Some(ends(30)));
+        tokens.add(token("newest"), 21, ends(40));
+        tokens.refused(21);
+        assert_eq!(tokens.current(), &token("newer"));
     }
 }

@@ -1,5 +1,6 @@
 //! Calls to Azure DevOps: whether one may be started, what becomes of it, and when it is tried again.
 
+use super::prove::Proof;
 use super::{Counter, GRACE, Lead, MOST_AZURE_CALLS, Output, Purpose, Turn};
 use crate::azure::{Answer, Entry, classify};
 use crate::backoff::delay;
@@ -13,8 +14,8 @@ use std::time::Duration;
 /// What a call to Azure DevOps is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Create the log, and see with it that the token is taken.
-    Prove,
+    /// See that the token is taken.
+    Prove(Proof),
     /// Read the build's timeline for a stage's start.
     ReadTimeline,
     /// Read the build for its start.
@@ -48,7 +49,9 @@ pub(super) enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Step::Prove => "the check's log, which proves its token",
+            Step::Prove(Proof::Log) => "the check's log, which proves its token",
+            Step::Prove(Proof::Record) => "the request for the check's own record, which proves its token",
+            Step::Prove(Proof::Build) => "the request for the build, which proves its token",
             Step::ReadTimeline => "the request for the build's timeline",
             Step::ReadBuild => "the request for the build",
             Step::CancelBuild => "the cancellation of the build",
@@ -100,7 +103,8 @@ impl Lead {
         request: impl Fn(&Entry, &Secret) -> Request,
     ) -> Option<()> {
         let request = request(&self.reachable(turn, key, pending)?, pending.tokens.current());
-        self.start(turn, request, Purpose::Azure(*key, step)).then_some(())
+        let token = pending.tokens.current_delivery();
+        self.start(turn, request, Purpose::Azure(*key, step, token)).then_some(())
     }
 
     /// What became of a call to Azure DevOps.
@@ -109,6 +113,7 @@ impl Lead {
         turn: &mut Turn<'_>,
         key: &CheckKey,
         step: Step,
+        token: u32,
         outcome: &CallOutcome,
     ) {
         let answer = classify(outcome);
@@ -119,27 +124,37 @@ impl Lead {
             log::warn!("check {}: Azure DevOps did not take {step}: {}", key.id(), in_words_of(&answer));
             turn.out.push(Output::Count(Counter::AzureFault));
         }
-        let refused = matches!(answer, Answer::TokenRefused | Answer::Refused(_));
-        if let Some(task) = self.tasks.get_mut(key) {
-            task.refusals = if refused { task.refusals.saturating_add(1) } else { 0 };
-        }
-        if answer == Answer::TokenRefused {
-            self.change(turn, key, |pending| {
-                pending.tokens.refused();
-                Some(())
-            });
-        }
+        self.note_token(turn, key, step, token, &answer);
         match step {
-            Step::Prove => self.proved(turn, key, &answer, outcome),
+            Step::Prove(proof) => self.proved(turn, key, proof, token, &answer, outcome),
             Step::ReadTimeline => self.timeline_read(turn, key, &answer, outcome),
             Step::ReadBuild => self.build_read(turn, key, &answer, outcome),
             Step::CancelBuild => self.build_cancelled(turn, key, &answer),
             Step::OpenLog => self.log_opened(turn, key, &answer, outcome),
             Step::Line | Step::Link => self.told(turn, key, step, &answer),
-            Step::Event { send, delivery } => self.event_answered(turn, key, send, delivery, &answer),
+            Step::Event { send, delivery } => self.event_answered(turn, key, send, delivery, token, &answer),
             Step::Tell | Step::Show | Step::AskRun { .. } => {
                 self.tell_answered(turn, key, step, &answer, outcome);
             }
+        }
+    }
+
+    /// Notes what an answer says about the token that was presented. Of a check that is not proven its proof notes it.
+    fn note_token(&mut self, turn: &mut Turn<'_>, key: &CheckKey, step: Step, token: u32, answer: &Answer) {
+        let Some(pending) = self.find(key).filter(|pending| pending.is_proven()) else { return };
+        let is_event = matches!(step, Step::Event { .. });
+        match answer {
+            Answer::TokenRefused => {
+                self.change(turn, key, |pending| {
+                    pending.tokens.refused(token);
+                    Some(())
+                });
+            }
+            // Most answers are for a token that was taken before, and events have their own record.
+            Answer::Taken if !is_event && pending.tokens.can_take(token) => {
+                self.change(turn, key, |pending| pending.token_was_taken(token).then_some(()));
+            }
+            _ => {}
         }
     }
 
@@ -156,11 +171,6 @@ impl Lead {
         let task = self.tasks.entry(*key).or_default();
         (task.tries, task.next) = (tries, turn.now.mono.plus(wait));
         tries
-    }
-
-    /// How often in a row a check was refused, outages not counted.
-    pub(super) fn refusals(&self, key: &CheckKey) -> u32 {
-        self.tasks.get(key).map_or(0, |task| task.refusals)
     }
 
     /// The next step begins with no failures and at once.

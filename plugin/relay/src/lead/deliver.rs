@@ -210,27 +210,39 @@ impl Lead {
         key: &CheckKey,
         send: u64,
         delivery: u32,
+        token: u32,
         answer: &Answer,
     ) {
+        let is_proven = self.find(key).is_none_or(Pending::is_proven);
         match answer {
-            Answer::Taken | Answer::Over(_) => self.conclude(turn, key, delivery, answer),
+            // It is the run of another delivery's values that is over.
+            Answer::Over(_) if !is_proven && self.drop_candidate(turn, key, token) => {
+                self.unclaim(turn, key, send);
+            }
+            Answer::Taken | Answer::Over(_) => self.conclude(turn, key, delivery, token, answer),
             Answer::Later(fault, after) => {
                 if !fault.was_refused() {
                     self.note_unanswered(turn, key);
                 }
                 self.unclaim(turn, key, send);
-                self.retry(turn, key, *after, LONGEST_RETRY);
+                match is_proven {
+                    true => _ = self.retry(turn, key, *after, LONGEST_RETRY),
+                    false => self.pass_turn(turn, key, token, false, *after),
+                }
             }
             Answer::TokenRefused | Answer::Forbidden | Answer::Refused(_) => {
                 self.unclaim(turn, key, send);
-                self.retry(turn, key, None, LONGEST_RETRY);
+                match is_proven {
+                    true => _ = self.retry(turn, key, None, LONGEST_RETRY),
+                    false => self.pass_turn(turn, key, token, true, None),
+                }
             }
         }
     }
 
     /// Azure DevOps took the event for a delivery, or does not want it any more. That ends the check, unless a newer
     /// delivery has come meanwhile: an answer belongs to the delivery that it was sent for, and the newer one is told too.
-    fn conclude(&mut self, turn: &mut Turn<'_>, key: &CheckKey, delivery: u32, answer: &Answer) {
+    fn conclude(&mut self, turn: &mut Turn<'_>, key: &CheckKey, delivery: u32, token: u32, answer: &Answer) {
         let now = turn.now;
         let is_taken = *answer == Answer::Taken;
         let ended = self.change_state(turn, key, |pending| {
@@ -239,8 +251,11 @@ impl Lead {
                 let done = pending.done(taken, now);
                 return Some((State::Done(done.clone()), Some(done)));
             }
-            let pending = Pending { taken, claim: None, ..pending.clone() };
-            Some((State::Pending(Box::new(pending)), None))
+            let mut pending = Box::new(Pending { taken, claim: None, ..pending.clone() });
+            if is_taken {
+                pending.token_was_taken(token);
+            }
+            Some((State::Pending(pending), None))
         });
         match (ended, answer) {
             (Some(Some(done)), Answer::Over(why)) if !done.reported => {

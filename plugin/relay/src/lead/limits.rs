@@ -10,7 +10,7 @@ impl Lead {
         if full == self.full {
             return;
         }
-        match crate::shares::publish(turn.store, &self.prefix, &full) {
+        match crate::shares::publish(turn.store, self.ledger.prefix(), &full) {
             Ok(true) => self.full = full,
             Ok(false) => {}
             Err(status) => {

@@ -209,13 +209,13 @@ impl Lead {
 
     /// Lets evaluations of the same tags have what was read, while there are any.
     fn share(&self, turn: &mut Turn<'_>, reading: &Reading) {
-        if !looks::are_wanted(turn.store, &self.prefix, turn.now) {
+        if !looks::are_wanted(turn.store, self.ledger.prefix(), turn.now) {
             return;
         }
         for value in &reading.values {
             let tag = Tag { key: reading.key.clone(), value: value.clone() };
             let (since, executions) = (reading.since, &reading.executions);
-            looks::keep(turn.store, &self.prefix, turn.now, &tag, since, executions);
+            looks::keep(turn.store, self.ledger.prefix(), turn.now, &tag, since, executions);
         }
     }
 

@@ -2,27 +2,79 @@
 
 use super::azure_calls::{LONGEST_RETRY, Step, in_words_of};
 use super::{Lead, Turn};
-use crate::azure::{self, Answer, Entry, LogId};
-use crate::call::Outcome as CallOutcome;
+use crate::azure::{self, Answer, Callback, Entry, LogId};
+use crate::call::{Outcome as CallOutcome, Request};
 use crate::check::{CheckKey, Log, Outcome, Pending, Phase, Watch};
 use crate::secret::Secret;
 use crate::time::{Wall, in_words};
 use std::time::Duration;
 
-/// A token that Azure DevOps has never taken is tried this often, over some half an hour: its sign-in can be broken for a
-/// while, or a proxy's, and a check that is dropped is one that its stage waits for in vain.
-const UNPROVEN_TRIES: u32 = 36;
-/// An answer that needs a decision without a proof is waited for this often.
-const REFUSED_TRIES: u32 = 3;
+/// A token that Azure DevOps has never taken is tried for so long after its check was last delivered: its sign-in can be
+/// broken for a while, or a proxy's, and a check that is dropped is one that its stage waits for in vain.
+const UNPROVEN: Duration = Duration::from_secs(30 * 60);
 const BOUND_TRIES: u32 = 8;
 
+/// What shows that Azure DevOps takes a token, in the order in which it is asked. Only a 2xx proves one: who is known and
+/// may not do something can be anybody whom this Azure DevOps knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The check's log is created, which is needed anyway.
+    Log,
+    /// Where that is forbidden: the check's own timeline can be read.
+    Record,
+    /// Where that is forbidden too: the build can.
+    Build,
+}
+
+impl Proof {
+    /// What is asked next where this was forbidden.
+    fn next(self, callback: &Callback) -> Option<Proof> {
+        match self {
+            Proof::Log => Some(Proof::Record),
+            Proof::Record => callback.build.map(|_| Proof::Build),
+            Proof::Build => None,
+        }
+    }
+
+    fn request(self, entry: &Entry, callback: &Callback, token: &Secret) -> Request {
+        match (self, callback.build) {
+            (Proof::Build, Some(build)) => azure::build(entry, callback, token, build),
+            // A check's timeline has its plan's id in all recorded exchanges.
+            (Proof::Record, _) => {
+                azure::read_records(entry, callback, token, callback.timeline.unwrap_or(callback.plan))
+            }
+            (Proof::Log | Proof::Build, _) => azure::create_log(entry, callback, token),
+        }
+    }
+}
+
 impl Lead {
-    /// Accepted: creates the log. A 2xx proves the token.
+    /// Accepted: asks something that only who has a good token is answered.
     pub(super) fn prove(&mut self, turn: &mut Turn<'_>, key: &CheckKey, pending: &Pending) {
+        if !pending.rivals.is_empty() && !self.is_open(turn, &pending.callback) {
+            // Others need not wait until this one's Azure DevOps may be asked.
+            let open: Vec<String> = self.config.azure_devops.iter().map(Entry::url).collect();
+            let now = turn.now.mono;
+            let quiet = self.quiet.clone();
+            let is_open =
+                |entry: &String| open.contains(entry) && quiet.get(entry).is_none_or(|until| now >= *until);
+            self.change(turn, key, |pending| {
+                pending.bring_forward(|one| is_open(&one.callback.entry)).then_some(())
+            });
+        }
+        let Some(pending) = self.find(key).cloned() else { return };
+        let token = pending.tokens.current_delivery();
+        let begun = self.tasks.get(key).and_then(|task| task.proof).filter(|(of, _)| *of == token);
+        let proof = begun.map_or(Proof::Log, |(_, proof)| proof);
         let callback = &pending.callback;
-        self.call_azure(turn, key, pending, Step::Prove, |entry, token| {
-            azure::create_log(entry, callback, token)
+        self.call_azure(turn, key, &pending, Step::Prove(proof), |entry, token| {
+            proof.request(entry, callback, token)
         });
+    }
+
+    fn is_open(&self, turn: &Turn<'_>, callback: &Callback) -> bool {
+        let is_listed = self.config.azure_devops.iter().any(|entry| entry.url() == callback.entry);
+        is_listed && self.quiet.get(&callback.entry).is_none_or(|until| turn.now.mono >= *until)
     }
 
     /// Proven: finds the lower bound, from the best source that the request names.
@@ -42,59 +94,135 @@ impl Lead {
         }
     }
 
+    /// The answer to a proof with the token that delivery number `token` brought.
     pub(super) fn proved(
         &mut self,
         turn: &mut Turn<'_>,
         key: &CheckKey,
+        proof: Proof,
+        token: u32,
         answer: &Answer,
         outcome: &CallOutcome,
     ) {
-        match answer {
-            Answer::Taken => self.proven(turn, key, log_of(outcome)),
-            // Only who is known can be forbidden something: the token is good.
-            Answer::Forbidden => {
-                self.proven(turn, key, Log::Off);
-                self.lose_log(turn, key, "the token may not do this");
+        let front = self.find(key).filter(|pending| pending.tokens.came_with(token));
+        let next = front.and_then(|pending| proof.next(&pending.callback));
+        match (answer, next) {
+            (Answer::Taken, _) => {
+                let log = if proof == Proof::Log { log_of(outcome) } else { Log::Off };
+                if self.proven(turn, key, token, log) && proof != Proof::Log {
+                    self.lose_log(turn, key, "the token may not do this");
+                }
             }
-            Answer::Over(why) => {
-                log::info!("check {}: the run is over ({why})", key.id());
-                self.finish(turn, key, false);
+            (Answer::Forbidden | Answer::Refused(_), Some(next)) => {
+                self.tasks.entry(*key).or_default().proof = Some((token, next));
+                self.restart(key);
             }
-            Answer::TokenRefused => {
-                self.retry(turn, key, None, LONGEST_RETRY);
-                if self.refusals(key) >= UNPROVEN_TRIES {
-                    log::error!("check {}: Azure DevOps never took its token; it is dropped", key.id());
+            (Answer::Forbidden | Answer::Refused(_) | Answer::TokenRefused, _) => {
+                self.pass_turn(turn, key, token, true, None);
+            }
+            (Answer::Later(_, after), _) => self.pass_turn(turn, key, token, false, *after),
+            (Answer::Over(why), _) => {
+                if !self.drop_candidate(turn, key, token) {
+                    log::info!("check {}: the run is over ({why})", key.id());
                     self.finish(turn, key, false);
                 }
-            }
-            Answer::Refused(fault) => {
-                self.retry(turn, key, None, LONGEST_RETRY);
-                if self.refusals(key) >= REFUSED_TRIES {
-                    self.change(turn, key, |pending| {
-                        pending.log = Log::Off;
-                        Some(())
-                    });
-                    let reason = format!(
-                        "Azure DevOps refused this check's log ({fault}), so it is not certain where it comes from, and nothing was asked of Testkube."
-                    );
-                    self.decide(turn, key, Outcome::Inconclusive, reason);
-                }
-            }
-            Answer::Later(_, after) => {
-                self.retry(turn, key, *after, LONGEST_RETRY);
             }
         }
     }
 
-    fn proven(&mut self, turn: &mut Turn<'_>, key: &CheckKey, log: Log) {
-        self.change(turn, key, |pending| {
-            let open = pending.phase == Phase::Accepted;
-            open.then(|| {
+    /// The values that the token came with are the check's; false where it was proven before.
+    fn proven(&mut self, turn: &mut Turn<'_>, key: &CheckKey, token: u32, log: Log) -> bool {
+        let at = turn.now.wall;
+        let known = self.change(turn, key, |pending| {
+            let is_open = pending.phase == Phase::Accepted;
+            (is_open && pending.prove(token)).then(|| {
                 pending.log = log;
                 pending.phase = Phase::Proven;
+                let known = pending.known.take();
+                if let Some(known) = &known {
+                    pending.decide(known.outcome, known.reason.clone(), at);
+                }
+                known
             })
         });
+        if let Some(Some(known)) = &known {
+            log::info!("check {}: {}: {}", key.id(), known.outcome, known.reason);
+        }
         self.restart(key);
+        known.is_some()
+    }
+
+    /// A call for a check that is not proven has failed: the next of its deliveries has its turn, after a pause where all had
+    /// theirs. Where all were refused for half an hour, what could not be determined is reported, and then it is over.
+    pub(super) fn pass_turn(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        token: u32,
+        is_refused: bool,
+        after: Option<Duration>,
+    ) {
+        let has_rivals = self.find(key).is_some_and(|pending| !pending.rivals.is_empty());
+        // An outage changes nothing of a check that stands alone.
+        let all_had_turn = if is_refused || has_rivals {
+            self.change(turn, key, |pending| {
+                (!pending.is_proven()).then(|| pending.pass_turn(token, is_refused))
+            })
+        } else {
+            Some(true)
+        };
+        self.tasks.entry(*key).or_default().proof = None;
+        match all_had_turn {
+            Some(true) => _ = self.retry(turn, key, after, LONGEST_RETRY),
+            Some(false) => self.restart(key),
+            None => return,
+        }
+        let now = turn.now.mono;
+        let is_given_up = self.find(key).is_some_and(|pending| {
+            !pending.is_proven()
+                && now.since(pending.delivered) >= UNPROVEN
+                && pending.all_candidates(|one| one.is_refused)
+        });
+        if is_given_up {
+            let was_sent = self.find(key).is_some_and(|pending| matches!(pending.phase, Phase::Decided(_)));
+            if was_sent {
+                log::error!("check {}: Azure DevOps never took its token; it is dropped", key.id());
+                return self.finish(turn, key, false);
+            }
+            self.give_up_proof(
+                turn,
+                key,
+                "Azure DevOps took no call with this check's token for half an hour, so it is not certain where it comes from, and nothing was asked of Testkube.",
+            );
+        }
+    }
+
+    /// What could not be proven is decided, so that its event is tried with each of its tokens: an event may be allowed where
+    /// everything else is not.
+    pub(super) fn give_up_proof(&mut self, turn: &mut Turn<'_>, key: &CheckKey, reason: &str) {
+        let alone = self.find(key).filter(|pending| pending.rivals.is_empty());
+        let rejected = alone.and_then(|pending| pending.known.clone());
+        let rejected = rejected.filter(|known| known.outcome == Outcome::Rejected);
+        let (outcome, reason) = match rejected {
+            Some(known) => (known.outcome, known.reason),
+            None => (Outcome::Inconclusive, reason.to_string()),
+        };
+        self.change(turn, key, |pending| {
+            (pending.phase == Phase::Accepted).then(|| {
+                pending.forget_refusals();
+                pending.log = Log::Off;
+            })
+        });
+        self.decide(turn, key, outcome, reason);
+    }
+
+    /// Takes the delivery that brought a token off those that are not proven; false where it is the last, or one is proven.
+    pub(super) fn drop_candidate(&mut self, turn: &mut Turn<'_>, key: &CheckKey, token: u32) -> bool {
+        let is_dropped = self.change(turn, key, |pending| {
+            (!pending.is_proven() && pending.drop_candidate(token)).then_some(())
+        });
+        self.restart(key);
+        is_dropped.is_some()
     }
 
     pub(super) fn timeline_read(

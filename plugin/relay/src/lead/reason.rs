@@ -49,10 +49,15 @@ pub(super) fn deadline(pending: &Pending, now: Now, what: &str) -> String {
         Some(ask) if now.mono >= pending.accepted.mono.plus(ask.timeout) => {
             format!("The check's time of {} is over.", in_words(ask.timeout))
         }
-        _ => format!(
-            "The token that Azure DevOps gave this check ends at {}.",
-            now.wall.plus(pending.token_end.since(now.mono)).clock(now.wall)
-        ),
+        _ => {
+            let end = now.wall.plus(pending.token_end.since(now.mono)).clock(now.wall);
+            match pending.tokens.ends().is_some_and(|ends| ends.assumed) {
+                true => format!(
+                    "The token that Azure DevOps gave this check is taken to end at {end} (azure_devops[].token_life)."
+                ),
+                false => format!("The token that Azure DevOps gave this check ends at {end}."),
+            }
+        }
     };
     format!("{head} {what}")
 }

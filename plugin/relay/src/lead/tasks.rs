@@ -1,10 +1,11 @@
 //! What is remembered of the checks between two turns, bucket by bucket like the ledger: so each is found among a few, and a
 //! tick costs no more for the last of thousands of checks than for the first.
 
+use super::prove::Proof;
 use super::teller::Teller;
 use super::watch::Confirm;
 use crate::check::CheckKey;
-use crate::ledger::{BUCKETS, bucket_of};
+use crate::ledger::{BUCKETS, Ledger};
 use crate::time::Mono;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -17,10 +18,10 @@ pub(super) struct Task {
     pub(super) next: Mono,
     /// Nor is anything before this: shared data has refused a change of the check.
     pub(super) held_until: Mono,
+    /// What is asked next to prove the token that this delivery brought.
+    pub(super) proof: Option<(u32, Proof)>,
     /// Failures in a row of the step at hand.
     pub(super) tries: u32,
-    /// How many of them in a row were refusals.
-    pub(super) refusals: u32,
     /// The delivery that `tries` is about.
     pub(super) delivery: u32,
     /// Whether a call is in flight.
@@ -55,6 +56,7 @@ pub(super) type InBucket = BTreeMap<CheckKey, Task>;
 
 /// The tasks of all checks.
 pub(super) struct Tasks {
+    ledger: Ledger,
     by_bucket: Vec<InBucket>,
     /// Where a bucket beyond the last would be: no check lives there.
     beyond: InBucket,
@@ -62,8 +64,9 @@ pub(super) struct Tasks {
 
 impl Tasks {
     /// Nothing is remembered.
-    pub(super) fn none() -> Tasks {
-        Tasks { by_bucket: (0..BUCKETS).map(|_| InBucket::new()).collect(), beyond: InBucket::new() }
+    pub(super) fn none(ledger: Ledger) -> Tasks {
+        let by_bucket = (0..BUCKETS).map(|_| InBucket::new()).collect();
+        Tasks { ledger, by_bucket, beyond: InBucket::new() }
     }
 
     /// Those of each bucket's checks.
@@ -72,11 +75,11 @@ impl Tasks {
     }
 
     fn beside(&mut self, key: &CheckKey) -> &mut InBucket {
-        self.by_bucket.get_mut(usize::from(bucket_of(key))).unwrap_or(&mut self.beyond)
+        self.by_bucket.get_mut(usize::from(self.ledger.bucket_of(key))).unwrap_or(&mut self.beyond)
     }
 
     pub(super) fn get(&self, key: &CheckKey) -> Option<&Task> {
-        self.by_bucket.get(usize::from(bucket_of(key)))?.get(key)
+        self.by_bucket.get(usize::from(self.ledger.bucket_of(key)))?.get(key)
     }
 
     pub(super) fn get_mut(&mut self, key: &CheckKey) -> Option<&mut Task> {
@@ -103,6 +106,6 @@ impl Tasks {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Tasks::none();
+        self.by_bucket.iter_mut().for_each(InBucket::clear);
     }
 }

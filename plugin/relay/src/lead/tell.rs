@@ -140,7 +140,8 @@ impl Lead {
             }
             (Next::Lines(..) | Next::Record(_), ..) => return,
         };
-        if self.start(turn, request, Purpose::Tell(*key, step)) {
+        let token = pending.tokens.current_delivery();
+        if self.start(turn, request, Purpose::Tell(*key, step, token)) {
             teller.sending = Some((sending, turn.now.mono));
         }
     }

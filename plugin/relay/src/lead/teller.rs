@@ -1,7 +1,7 @@
 //! What the people at one check have been told, and what is to be told next.
 
 use super::run::{Look, RunWatch};
-use crate::azure::RecordChange;
+use crate::azure::{HubName, RecordChange};
 use crate::check::{Ask, Decided, Log, Outcome, Pending, Phase, Reported, Told, Watch};
 use crate::config::Dashboard;
 use crate::expect::Expect;
@@ -229,7 +229,7 @@ impl Teller {
         let observe = pending.observe;
         let mut lines: Vec<(Mark, String)> = self.scene.lines(&self.said, dashboard);
         if pending.told.is_none() {
-            lines.extend(pending.before.map(|before| again(before, decided.at)));
+            lines.extend(pending.before.map(|before| again(before, pending.callback.hub, decided.at)));
         }
         lines.push(decision(decided, observe));
         lines.extend(self.scene.table(dashboard).into_iter().map(|row| (Mark::Plain, row)));
@@ -283,9 +283,18 @@ fn in_words_of(outcome: Outcome, observe: bool) -> String {
 }
 
 /// Says that a check which was answered is evaluated anew, and how that is mended if nobody wants it.
-fn again(before: Reported, now: Wall) -> (Mark, String) {
+fn again(before: Reported, hub: HubName, now: Wall) -> (Mark, String) {
+    let why = match hub {
+        HubName::Checks => {
+            "If nobody has re-run it, its `Time between evaluations` is not 0, and a negative result does not end it: set it to 0 in the check's settings (REST: retryInterval 0)"
+        }
+        // A server task of an agentless job: all its attempts have the same ids.
+        HubName::Build | HubName::Release => {
+            "If nobody has re-run the job, its task is retried: a negative result does not end it while `retryCountOnTaskFailure` is more than 0"
+        }
+    };
     let text = format!(
-        "Azure DevOps evaluates this check again, although `{}` was reported at {}. If nobody has re-run it, its `Time between evaluations` is not 0, and a negative result does not end it: set it to 0 in the check's settings (REST: retryInterval 0)",
+        "Azure DevOps has sent this check again, although `{}` was reported at {}: it is evaluated anew. {why}",
         before.outcome,
         before.at.clock(now)
     );
@@ -318,11 +327,11 @@ fn opening(pending: &Pending, ask: &Ask, watch: &Watch, now: Now) -> Vec<(Mark, 
             "Counted since {} ({}). Decided when all have ended, at the latest after {}; what is expected must appear within {}",
             watch.bound.clock(now.wall),
             watch.bound_from,
-            in_words(ask.timeout),
+            pending.deadline().in_words(pending.tokens.ends().unwrap_or_default()),
             in_words(ask.appear_timeout)
         ),
     ));
-    lines.extend(pending.before.map(|before| again(before, now.wall)));
+    lines.extend(pending.before.map(|before| again(before, pending.callback.hub, now.wall)));
     lines
 }
 

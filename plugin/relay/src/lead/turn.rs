@@ -60,12 +60,12 @@ pub(super) enum Purpose {
     List(Reading),
     /// Look at one execution again.
     Confirm(CheckKey),
-    /// Say something to, or ask, Azure DevOps.
-    Azure(CheckKey, Step),
+    /// Say something to, or ask, Azure DevOps, with the token that this delivery brought.
+    Azure(CheckKey, Step, u32),
     /// Look at the steps of an execution. No decision waits for it.
     Look(CheckKey),
     /// Tell Azure DevOps what happens, or look whether the run goes on. No decision waits for it.
-    Tell(CheckKey, Step),
+    Tell(CheckKey, Step, u32),
     /// Abort an execution of a run that is over.
     Abort(Abort),
 }
@@ -75,7 +75,7 @@ impl Purpose {
     pub(super) fn checks(&self) -> Vec<CheckKey> {
         match self {
             Purpose::List(reading) => reading.checks.clone(),
-            Purpose::Confirm(key) | Purpose::Azure(key, _) | Purpose::Look(key) | Purpose::Tell(key, _) => {
+            Purpose::Confirm(key) | Purpose::Azure(key, ..) | Purpose::Look(key) | Purpose::Tell(key, ..) => {
                 vec![*key]
             }
             // The check ends by itself.

@@ -1,6 +1,6 @@
 //! Watching one check: complete readings only, every decision confirmed, three deadlines.
 
-use super::{Counter, Lead, MOST_CONFIRMS, Output, Purpose, Turn, past_deadline, reason};
+use super::{Counter, Lead, MOST_CONFIRMS, Output, Purpose, Turn, reason};
 use crate::call::{Fault, Outcome as CallOutcome};
 use crate::check::{CheckKey, Outcome, Pending, Phase, Seen, Watch};
 use crate::expect::MOST;
@@ -30,7 +30,7 @@ impl Lead {
     pub(super) fn watch(&mut self, turn: &mut Turn<'_>, key: &CheckKey, pending: &Pending) {
         let now = turn.now.mono;
         let task = self.tasks.entry(*key).or_default();
-        if past_deadline(pending, turn.now) && task.last_reading.is_none() {
+        if pending.is_past_deadline(turn.now) && task.last_reading.is_none() {
             task.last_reading = Some(now);
             task.next = now;
         }

@@ -1,10 +1,11 @@
 //! One bucket: how it is read and changed, and what its reader remembers of it.
 
 use super::{
-    BUCKETS, Cas, Change, LAYOUT, LedgerError, MOST_BUCKET, MOST_GROWN, MOST_RECORD, MOST_RECORDS, Store,
-    StoreError, TRIES, bucket_key, bucket_of, decoded, encode, is_of, slots,
+    Cas, Change, LAYOUT, LedgerError, MAX_GROWN, MAX_PENDING, MAX_RECORD, MAX_RECORDS, Store, StoreError,
+    TRIES, decoded, encode, is_of, slots,
 };
 use crate::check::{CheckKey, Pending, Record, State};
+use crate::time::Mono;
 use std::ops::Range;
 
 /// What a record takes with a token of the usual length, in bytes, and room to spare.
@@ -35,18 +36,9 @@ struct Slot {
 }
 
 impl Bucket {
-    /// All buckets of the instance whose keys begin with `prefix`, unread.
-    pub fn all(prefix: &str) -> Vec<Bucket> {
-        (0..BUCKETS).map(|bucket| Bucket::unread(prefix, bucket, None)).collect()
-    }
-
-    /// The one that a check lives in, unread and for this check alone.
-    pub fn of(prefix: &str, key: &CheckKey) -> Bucket {
-        Bucket::unread(prefix, bucket_of(key), Some(*key))
-    }
-
-    fn unread(prefix: &str, bucket: u16, only: Option<CheckKey>) -> Bucket {
-        Bucket { key: bucket_key(prefix, bucket), only, cas: None, value: Vec::new(), slots: Vec::new() }
+    /// The bucket under this name in shared data, unread; `only` where its reader looks for one check.
+    pub(super) fn unread(key: String, only: Option<CheckKey>) -> Bucket {
+        Bucket { key, only, cas: None, value: Vec::new(), slots: Vec::new() }
     }
 
     /// Reads what stands there now. False: nobody has written it since it was last read.
@@ -119,25 +111,26 @@ impl Bucket {
         value.push(LAYOUT);
         // The new one goes first: what cannot be read can only stand at the end.
         if let Some(record) = &record {
-            encode(record, if is_known { MOST_GROWN } else { MOST_RECORD }, &mut value)?;
+            encode(record, if is_known { MAX_GROWN } else { MAX_RECORD }, &mut value)?;
         }
         let new = 1..value.len();
-        let mut others = 0;
-        for bytes in self.slots.iter().map(|slot| self.bytes(slot)).filter(|bytes| !is_of(bytes, &key)) {
-            value.extend_from_slice(bytes);
-            others += 1;
-        }
+        let others = self.slots.iter().filter(|slot| !is_of(self.bytes(slot), &key)).count();
         // Only what is new can come too late.
-        let is_full = value.len() > MOST_BUCKET || others >= MOST_RECORDS;
-        if is_full && !is_known && record.is_some() {
+        let is_new = record.is_some() && !is_known;
+        let displaced = if is_new && others >= MAX_RECORDS { self.oldest_done() } else { None };
+        if is_new && displaced.is_none() && others >= MAX_PENDING {
             return Err(LedgerError::Full);
+        }
+        let stays = |bytes: &[u8]| !is_of(bytes, &key) && displaced.is_none_or(|done| !is_of(bytes, &done));
+        for bytes in self.slots.iter().map(|slot| self.bytes(slot)).filter(|bytes| stays(bytes)) {
+            value.extend_from_slice(bytes);
         }
         if !store.swap(&self.key, self.cas, &value).map_err(LedgerError::Store)? {
             return Ok(false);
         }
         // The next reading finds a version that it does not know and bytes that it does.
         let mut before = std::mem::take(&mut self.slots);
-        before.retain(|slot| !is_of(self.bytes(slot), &key));
+        before.retain(|slot| stays(self.bytes(slot)));
         let mut end = new.end;
         self.slots =
             record.into_iter().map(|record| Slot { place: new.clone(), record: Some(*record) }).collect();
@@ -148,6 +141,20 @@ impl Bucket {
         }
         self.value = value;
         Ok(true)
+    }
+
+    /// The key of the check that has been done the longest. A reader of one check alone has to look into the others for it.
+    fn oldest_done(&self) -> Option<[u8; CheckKey::BYTES]> {
+        let mut oldest: Option<(Mono, CheckKey)> = None;
+        for slot in &self.slots {
+            let read = if slot.record.is_none() { decoded(self.bytes(slot)) } else { None };
+            if let Some(Record { key, state: State::Done(done) }) = slot.record.as_ref().or(read.as_ref())
+                && oldest.is_none_or(|(at, _)| done.at.mono < at)
+            {
+                oldest = Some((done.at.mono, *key));
+            }
+        }
+        oldest.map(|(_, key)| key.bytes())
     }
 
     fn bytes(&self, slot: &Slot) -> &[u8] {
@@ -183,6 +190,7 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Ledger;
     use super::super::memory::Memory;
     use super::*;
     use crate::check::tests::record;
@@ -195,9 +203,10 @@ mod tests {
     #[test]
     fn what_is_remembered_is_what_stands_there_after_each_change() {
         let mut store = Memory::default();
+        let ledger = Ledger::with_key("t/", &[0; 16]);
         let few: Vec<Record> =
-            (0..100_000).map(record).filter(|record| bucket_of(&record.key) == 7).take(20).collect();
-        let mut bucket = Bucket::unread("t/", 7, None);
+            (0..100_000).map(record).filter(|record| ledger.bucket_of(&record.key) == 7).take(20).collect();
+        let mut bucket = ledger.buckets().swap_remove(7);
         let mut there = BTreeSet::new();
         for step in 0..200 {
             let one = &few[step * 7 % few.len()];
@@ -207,7 +216,7 @@ mod tests {
             }
             let is_removed = step % 3 == 2;
             // Others write it, and now and then its reader itself.
-            let mut others = Bucket::of("t/", &one.key);
+            let mut others = ledger.bucket(&one.key);
             let writer = if step % 4 == 1 { &mut bucket } else { &mut others };
             writer
                 .update(&mut store, &one.key, |_| match is_removed {
@@ -229,7 +238,7 @@ mod tests {
     fn a_bucket_that_has_gone_is_empty() {
         let mut store = Memory::default();
         let one = record(1);
-        let mut bucket = Bucket::of("t/", &one.key);
+        let mut bucket = Ledger::with_key("t/", &[0; 16]).bucket(&one.key);
         bucket.update(&mut store, &one.key, |_| Change::Put(Box::new(one.clone()), ())).unwrap();
         assert_eq!(bucket.find(&one.key), Some(&one));
         store.keys.clear();

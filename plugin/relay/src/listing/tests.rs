@@ -32,12 +32,13 @@ fn store() -> Memory {
             appear_timeout: Duration::from_secs(60),
             since_stage: None,
             rerun: Rerun::Latest,
+            given: None,
         });
         if n == 2 {
             pending.decide(Outcome::Failed, "e2e-17 failed".into(), NOW.wall);
             record.state = State::Done(pending.done(true, NOW));
         }
-        let mut bucket = Bucket::of("p/", &record.key);
+        let mut bucket = Ledger::with_key("p/", &[0; 16]).bucket(&record.key);
         bucket
             .update(&mut store, &record.key.clone(), |_| Change::Put(Box::new(record.clone()), ()))
             .unwrap();

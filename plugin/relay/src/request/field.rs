@@ -1,7 +1,6 @@
 //! The fields of a check request, by every name under which they come.
 
 use crate::accept::Headers;
-use crate::hash::fnv1a;
 use crate::text::excerpt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -168,22 +167,6 @@ impl<'a> Values<'a> {
             more => sentences.push(format!("{more} more names are not known")),
         }
         sentences
-    }
-
-    /// A fingerprint of the tag and the policies, to tell whether two deliveries ask the same.
-    pub(super) fn fingerprint(&self) -> u64 {
-        let mut bytes = Vec::new();
-        for value in self.given.iter().skip(Field::Tag as usize) {
-            let (kind, text) = match value {
-                None => (0, ""),
-                Some(Ok(text)) => (1, &**text),
-                Some(Err(what)) => (2, what.as_str()),
-            };
-            bytes.push(kind);
-            bytes.extend_from_slice(&text.len().to_le_bytes());
-            bytes.extend_from_slice(text.as_bytes());
-        }
-        fnv1a(&bytes)
     }
 
     fn add(&mut self, field: Field, text: Cow<'a, str>) {

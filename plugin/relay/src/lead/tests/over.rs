@@ -79,7 +79,7 @@ fn a_check_that_is_evaluated_again_after_its_decision_says_how_to_end_that() {
     let log = log(&world, &run);
     assert_eq!(world.events_sent(), 2);
     assert_eq!(
-        log.matches("evaluates this check again, although `failed` was reported at").count(),
+        log.matches("has sent this check again, although `failed` was reported at").count(),
         1,
         "{log}"
     );

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::hint;
 use crate::lead::{Counter, Lead, Output};
 use crate::ledger::memory::Memory;
-use crate::ledger::{Bucket, Cas, Change};
+use crate::ledger::{Bucket, Cas, Change, Ledger};
 use crate::time::{Mono, Now, Wall};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -143,7 +143,7 @@ impl World {
     }
 
     fn context(&mut self) -> Context {
-        let lead = Lead::new(self.config(), PREFIX, self.random.draw(), self.now.mono);
+        let lead = Lead::new(self.config(), ledger(), self.random.draw(), self.now.mono);
         Context { lead, generation: self.generation, arriving: BTreeMap::new(), dead: false }
     }
 
@@ -232,7 +232,7 @@ impl World {
             .iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
             .collect();
-        accept::accept(&self.config(), PREFIX, &mut self.store, self.now, &headers, None).0.status
+        accept::accept(&self.config(), &ledger(), &mut self.store, self.now, &headers, None).0.status
     }
 
     /// Testkube's webhook says that an execution of this run has changed. A wake-up may be lost.
@@ -256,7 +256,7 @@ impl World {
     /// From now on shared data refuses each change of a check, or none.
     pub(super) fn refuse_changes(&mut self, refuses: bool) {
         self.store.rival = refuses.then_some(|keys, write| {
-            for (_, entry) in keys.iter_mut().filter(|(key, _)| key.contains("/pending/")) {
+            for (_, entry) in keys.iter_mut().filter(|(key, _)| key.contains("/checks/")) {
                 entry.cas = Cas(0x8000_0000 | write);
             }
         });
@@ -425,6 +425,17 @@ impl World {
         }
     }
 
+    /// Puts a check where an older module of the same process keeps it.
+    pub(super) fn as_an_older_module_kept_it(&mut self, run: &Run) {
+        let guid = |text: &str| crate::guid::Guid::parse(text).unwrap();
+        let spec = run.spec();
+        let key = check::CheckKey { plan: guid(&spec.plan), job: guid(&spec.job), task: guid(&spec.task) };
+        let name = |home: &str, number| format!("{PREFIX}{home}/{number:03}");
+        let own = name("checks", ledger().bucket_of(&key));
+        let value = self.store.keys.remove(&own).unwrap().value;
+        self.store.put(&name("pending", u16::try_from(key.hash() % 256).unwrap()), &value);
+    }
+
     pub(super) fn counted(&self, counter: Counter) -> usize {
         self.counts.iter().filter(|counted| **counted == counter).count()
     }
@@ -443,12 +454,16 @@ impl World {
     }
 
     fn buckets(&mut self) -> Vec<Bucket> {
-        let mut buckets = Bucket::all(PREFIX);
+        let mut buckets = ledger().buckets();
         for bucket in &mut buckets {
             bucket.read(&mut self.store).unwrap();
         }
         buckets
     }
+}
+
+fn ledger() -> Ledger {
+    Ledger::with_key(PREFIX, &[5; 16])
 }
 
 fn outcome(reply: Reply, most_body: usize) -> (u64, Outcome) {
