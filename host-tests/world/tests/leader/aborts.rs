@@ -7,11 +7,23 @@ use super::*;
 use fakes::{Build, Recorded};
 use serde_json::json;
 
-/// A cancelled run with one execution of this script: milliseconds after the cancellation, and statuses.
+/// A cancelled run with one execution of this script: milliseconds after the cancellation, and statuses. Configuration and
+/// credential both allow its end.
 fn cancelled(script: &[(i64, Status)]) -> (World, Pipeline, String) {
+    let (mut world, pipeline, id) = cancelled_with(script, true, true);
+    assert!(world.pass_until(2 * MINUTE, |world| abort_calls(world) > 0), "{:?}", world.log());
+    (world, pipeline, id)
+}
+
+/// The same where they may not.
+fn cancelled_with(
+    script: &[(i64, Status)],
+    configuration_allows: bool,
+    credential_allows: bool,
+) -> (World, Pipeline, String) {
     let mut world = configured(|configuration| {
-        configuration["checks"]["abort_on_cancel"] = json!(true);
-        configuration["credentials"][0]["abort_on_cancel"] = json!(true);
+        configuration["checks"]["abort_on_cancel"] = json!(configuration_allows);
+        configuration["credentials"][0]["abort_on_cancel"] = json!(credential_allows);
     });
     let pipeline = world.pipeline(1);
     let now = world.wall();
@@ -27,7 +39,6 @@ fn cancelled(script: &[(i64, Status)]) -> (World, Pipeline, String) {
         azure.add_build(build.status_at(now, "cancelling"));
         azure.end_plan(&pipeline.spec().plan, now, "canceled");
     });
-    assert!(world.pass_until(2 * MINUTE, |world| abort_calls(world) > 0), "{:?}", world.log());
     (world, pipeline, id)
 }
 
@@ -81,4 +92,15 @@ fn the_log_says_that_executions_were_asked_to_abort() {
     let says = |line: &String| line.contains("asked to abort") && line.contains("a-1");
     assert!(log.iter().any(says), "`asked to abort`, and by name: {log:?}");
     assert_eq!((status(&world, &pipeline), world.metric("testrelay_aborted")), (Status::Canceled, 1));
+}
+
+#[test]
+fn nothing_is_aborted_unless_configuration_and_credential_both_allow_it() {
+    for (configuration, credential) in [(false, true), (true, false)] {
+        let (mut world, pipeline, _) =
+            cancelled_with(&[(BEFORE, Status::Running)], configuration, credential);
+        world.pass(3 * MINUTE);
+        assert!(pending(&mut world).ends_with("pending checks: 0\n"), "the run is over: {:?}", world.log());
+        assert_eq!((abort_calls(&world), status(&world, &pipeline)), (0, Status::Running));
+    }
 }

@@ -50,3 +50,20 @@ fn a_check_is_told_within_15_s_after_5_minutes_of_calls_that_envoy_refuses_at_on
     });
     assert!(worst <= 15_000, "told {worst} ms after Testkube was back");
 }
+
+#[test]
+fn an_outage_in_the_middle_of_the_wait_is_no_absence_of_what_is_expected() {
+    let mut world = start(Setup::new(7));
+    let pipeline = world.pipeline(1);
+    let ask = [("Testrelay-Expect", "a"), ("Testrelay-Appear-Timeout", "10m")];
+    assert_eq!(world.deliver(&pipeline, &ask).status, 200);
+    world.pass(MINUTE);
+    let (from, until) = (world.wall(), world.wall() + 40 * 60_000);
+    let late = pipeline.tagged("a").at(until + 60_000, Status::Running).at(until + 90_000, Status::Passed);
+    world.testkube(|testkube| {
+        testkube.add(late);
+        testkube.fault(Route::All, Span::Between { from, until }, Fault::Status(503));
+    });
+    assert_eq!(common::decided_within(&mut world, &pipeline, 50 * MINUTE), "succeeded");
+    common::healthy(&world);
+}
