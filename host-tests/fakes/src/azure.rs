@@ -56,7 +56,7 @@ pub struct AzureDevOps {
     page_instead_of_redirect: bool,
     plans: BTreeMap<String, Plan>,
     builds: Vec<Build>,
-    faults: Faults<Route, Fault>,
+    faults: Faults<(Route, Option<String>), Fault>,
     requests: Vec<Recorded>,
     double_slash_seen: bool,
 }
@@ -132,6 +132,13 @@ impl AzureDevOps {
         }
     }
 
+    /// Somebody completes a check without its event, at `at`, as by a bypass: its record gets this result, and events find no
+    /// session, until it is evaluated again. False when there is no such check.
+    pub fn complete_check(&mut self, spec: &CheckSpec, at: i64, result: &str) -> bool {
+        let plan = self.plans.get_mut(&spec.plan.to_ascii_lowercase());
+        plan.is_some_and(|plan| plan.complete_task(&spec.task, at, result))
+    }
+
     /// Ends a plan at `at` without an event (run canceled, check timed out, another check failed): its records are
     /// completed with this result, and events find no session. False when there is no such plan.
     pub fn end_plan(&mut self, plan: &str, at: i64, result: &str) -> bool {
@@ -145,7 +152,12 @@ impl AzureDevOps {
 
     /// Arms a fault; the oldest that fits strikes, one per request.
     pub fn fault(&mut self, route: Route, span: Span, fault: Fault) {
-        self.faults.arm(route, span, fault);
+        self.faults.arm((route, None), span, fault);
+    }
+
+    /// The same for the requests of one project: Azure DevOps throttles by identity and project.
+    pub fn fault_of_project(&mut self, project: &str, route: Route, span: Span, fault: Fault) {
+        self.faults.arm((route, Some(project.to_ascii_lowercase())), span, fault);
     }
 
     /// Disarms all faults.
@@ -155,7 +167,7 @@ impl AzureDevOps {
 
     /// Disarms the faults of one route.
     pub fn clear_faults_of(&mut self, route: Route) {
-        self.faults.clear(|armed| *armed == route);
+        self.faults.clear(|(armed, _)| *armed == route);
     }
 
     /// Every attempt to post an event to a plan, refused ones included.
@@ -355,7 +367,10 @@ impl Service for AzureDevOps {
         self.double_slash_seen |= request.path().contains("//");
         let call = Call::parse(&self.base, request.path());
         let route = call.as_ref().map_or(Route::All, |call| fault_route(call, &request.method));
-        let fault = self.faults.strike(now, |armed| *armed == route || *armed == Route::All);
+        let project = call.as_ref().and_then(Call::project).map(str::to_ascii_lowercase);
+        let fault = self.faults.strike(now, |(armed, of_project)| {
+            (*armed == route || *armed == Route::All) && (of_project.is_none() || *of_project == project)
+        });
         let mut took_effect = false;
         let mut effect = || {
             let response = self.answer(now, call.as_ref(), request);

@@ -54,6 +54,7 @@ pub struct Testkube {
     executions: Vec<Execution>,
     numbers: BTreeMap<String, u32>,
     faults: Faults<Route, Fault>,
+    unreadable: BTreeMap<String, u16>,
     requests: Vec<Recorded>,
 }
 
@@ -72,6 +73,7 @@ impl Testkube {
             executions: Vec::new(),
             numbers: BTreeMap::new(),
             faults: Faults::default(),
+            unreadable: BTreeMap::new(),
             requests: Vec::new(),
         }
     }
@@ -132,6 +134,11 @@ impl Testkube {
     /// Arms a fault; the oldest that fits strikes, one per request.
     pub fn fault(&mut self, route: Route, span: Span, fault: Fault) {
         self.faults.arm(route, span, fault);
+    }
+
+    /// From now on one execution by its id is an error with this status; the list has it as before.
+    pub fn unreadable(&mut self, id: &str, status: u16) {
+        self.unreadable.insert(id.into(), status);
     }
 
     /// Disarms all faults.
@@ -208,6 +215,10 @@ impl Testkube {
                     ),
                 }
             }
+            Call::Get { id, .. } if self.unreadable.contains_key(id) => {
+                let status = self.unreadable.get(id).copied().unwrap_or(500);
+                wire::problem(status, &format!("failed to get execution {id}: injected"))
+            }
             Call::Get { workflow, id } => self.find(now, workflow, id, |state| wire::full(&state)),
             Call::Logs(id) => self.find(now, None, id, |state| match &state.execution.log {
                 // The object's key is the path parameter, so an execution's name finds none; a running one has none.
@@ -227,7 +238,9 @@ impl Testkube {
         }
     }
 
-    /// `AbortTestWorkflowExecutionHandler`. An execution that runs ends as canceled (`agent_grpc_execution_updates.go`).
+    /// `AbortTestWorkflowExecutionHandler`. An execution that runs ends as canceled (`agent_grpc_execution_updates.go`). On
+    /// PostgreSQL the abort of one that is queued or assigned is 204, and the runner starts it all the same
+    /// (`pkg/controlplane/scheduling/controller_postgres.go`: an update of no row is no error).
     fn abort(&mut self, now: i64, id: &str) -> Response {
         let Some(execution) = self.executions.iter_mut().find(|execution| execution.id == id) else {
             return wire::problem(404, "test workflow execution not found");
@@ -235,6 +248,9 @@ impl Testkube {
         match execution.state(now).map(|state| state.status.is_terminal()) {
             None => wire::problem(404, "test workflow execution not found"),
             Some(true) => wire::problem(400, "execution already finished"),
+            Some(false) if self.database == Database::Postgres && execution.has_no_runner(now) => {
+                Response::new(204)
+            }
             Some(false) => {
                 execution.abort(now);
                 Response::new(204)

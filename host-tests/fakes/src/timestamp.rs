@@ -16,6 +16,21 @@ pub(crate) fn dotnet(millis: i64) -> String {
     }
 }
 
+/// The date of an HTTP header (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(crate) fn http(millis: i64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let day = millis.div_euclid(DAY);
+    let (year, month, date) = civil(day);
+    let name = |names: &[&'static str], n: i64| usize::try_from(n).ok().and_then(|n| names.get(n).copied());
+    let weekday = name(&DAYS, day.rem_euclid(7)).unwrap_or_default();
+    let month = name(&MONTHS, month - 1).unwrap_or_default();
+    let seconds = millis.rem_euclid(DAY) / 1000;
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{weekday}, {date:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
 fn with_fraction(millis: i64, fraction: &str) -> String {
     let (year, month, day) = civil(millis.div_euclid(DAY));
     let seconds = millis.rem_euclid(DAY) / 1000;

@@ -2,6 +2,7 @@
 
 use super::answer;
 use crate::http::{Reply, Response};
+use crate::timestamp;
 
 /// The routes that faults tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,21 @@ pub enum Fault {
         /// `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
+    /// The same with a `Retry-After` that is a date (RFC 9110 section 10.2.3), in Unix milliseconds.
+    StatusUntil {
+        /// The status.
+        status: u16,
+        /// The date.
+        until: i64,
+    },
+    /// The true answer with one header more, in seconds: Azure DevOps says `Retry-After` and `X-RateLimit-Delay` on answers
+    /// that it gives, before it refuses any.
+    Throttled {
+        /// The header's name, in lower case.
+        header: &'static str,
+        /// Its value.
+        seconds: u64,
+    },
     /// The connection is closed before any byte of an answer; nothing took effect.
     ResetBefore,
     /// The request takes effect, and the connection is closed before any byte of the answer.
@@ -55,6 +71,10 @@ impl Fault {
     pub(crate) fn strike(self, effect: impl FnOnce() -> Response) -> Reply {
         match self {
             Self::Status { status, retry_after } => answer::injected(status, retry_after).into(),
+            Self::StatusUntil { status, until } => {
+                answer::injected(status, None).header("retry-after", &timestamp::http(until)).into()
+            }
+            Self::Throttled { header, seconds } => effect().header(header, &seconds.to_string()).into(),
             Self::ResetBefore => Reply::Reset,
             Self::ResetAfter => {
                 effect();

@@ -30,6 +30,16 @@ pub(crate) enum PlanResource {
 }
 
 impl Call {
+    /// The project whose resource it is.
+    pub(crate) fn project(&self) -> Option<&str> {
+        match self {
+            Self::Plan { project, .. } | Self::Build { project, .. } | Self::Timeline { project, .. } => {
+                Some(project)
+            }
+            Self::Locations | Self::ResourceAreas => None,
+        }
+    }
+
     /// Reads the path below `base`; literals compare without case (IIS, and a Python client that lower-cases its
     /// base), and empty segments are passed over, as Microsoft's own samples need.
     pub(crate) fn parse(base: &[String], path: &str) -> Option<Self> {

@@ -191,6 +191,11 @@ impl Execution {
         self
     }
 
+    /// Whether no runner has taken it yet.
+    pub(super) fn has_no_runner(&self, now: i64) -> bool {
+        self.state(now).is_some_and(|state| matches!(state.status, Status::Queued | Status::Assigned))
+    }
+
     /// Somebody aborts it: `stopping` for a second, then over.
     pub(super) fn abort(&mut self, now: i64) {
         self.script.retain(|transition| transition.at <= now);

@@ -1,6 +1,7 @@
 //! Rule 5: where a secret may be, and how it is found in any other place, however it is written there.
 
 use super::Rules;
+use crate::network::is_azure_devops;
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -47,7 +48,7 @@ impl Rules {
         self.scan(now, "a call's path", request.target.as_bytes());
         self.scan(now, "a call's body", &request.body);
         for (name, value) in &request.headers {
-            if cluster == "azure-devops" && name == "authorization" {
+            if is_azure_devops(cluster) && name == "authorization" {
                 self.token_presented(now, request, value, tokens);
                 continue;
             }
