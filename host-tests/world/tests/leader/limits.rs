@@ -129,7 +129,8 @@ fn a_check_ends_and_another_projects_comes(half: u64) -> u16 {
     waiting(&mut world, &refused);
     assert_eq!(world.deliver(&refused, &[("Testrelay-Expect", "a")]).status, 503, "both places are taken");
     // Of the other project's checks, some are seen by the very next tick.
-    let of_half = (4..).map(Pipeline::new).find(|pipeline| pipeline.bucket() % 2 == half).unwrap();
+    let hash_key = world.hash_key().unwrap();
+    let of_half = (4..).map(Pipeline::new).find(|pipeline| pipeline.bucket(&hash_key) % 2 == half).unwrap();
     let another = of_half.in_project(OTHER_PROJECT);
     waiting(&mut world, &another);
     let end = world.now() + MINUTE;
