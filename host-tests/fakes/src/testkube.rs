@@ -17,7 +17,7 @@ pub use selector::Database;
 use std::collections::BTreeMap;
 
 use execution::State;
-use list::Filter;
+use list::{Filter, Tie};
 
 use crate::fault::{Faults, Span};
 use crate::http::{Recorded, Reply, Request, Response, Service};
@@ -44,6 +44,15 @@ pub struct Truth {
     pub scheduled_at: i64,
     /// Who started it.
     pub actor: Actor,
+    /// The ids of its parent and of the parent's ancestors, the nearest first, as its actor names them.
+    pub ancestors: Vec<String>,
+}
+
+impl Truth {
+    /// Whether another execution has started it.
+    pub fn is_child(&self) -> bool {
+        self.actor.kind == "testworkflow" || !self.ancestors.is_empty()
+    }
 }
 
 /// The fake Testkube.
@@ -53,6 +62,9 @@ pub struct Testkube {
     control_plane: Option<ControlPlane>,
     executions: Vec<Execution>,
     numbers: BTreeMap<String, u32>,
+    /// How far the times that it writes are from UTC, in minutes.
+    offset: i32,
+    keeps_order: bool,
     faults: Faults<Route, Fault>,
     unreadable: BTreeMap<String, u16>,
     requests: Vec<Recorded>,
@@ -72,6 +84,8 @@ impl Testkube {
             control_plane: None,
             executions: Vec::new(),
             numbers: BTreeMap::new(),
+            offset: 0,
+            keeps_order: false,
             faults: Faults::default(),
             unreadable: BTreeMap::new(),
             requests: Vec::new(),
@@ -84,6 +98,18 @@ impl Testkube {
         let prefix = ["organizations", organization, "environments", environment, "agent"];
         let prefix = prefix.iter().map(|segment| (*segment).to_owned()).collect();
         Self { control_plane: Some(ControlPlane { prefix, token: token.into() }), ..Self::new(database) }
+    }
+
+    /// Writes times with this offset from UTC, as a process in another time zone does with PostgreSQL.
+    pub fn in_time_zone(mut self, minutes: i32) -> Self {
+        self.offset = minutes;
+        self
+    }
+
+    /// Lists executions of one time in the same order until one of them changes, instead of anew with each call.
+    pub fn keeps_order(mut self) -> Self {
+        self.keeps_order = true;
+        self
     }
 
     /// Adds an execution and says its id; it takes the next number of its workflow.
@@ -122,6 +148,7 @@ impl Testkube {
             finished: state.finished_at.is_some(),
             scheduled_at: state.execution.scheduled(),
             actor: state.execution.actor.clone(),
+            ancestors: state.execution.ancestors(),
         };
         self.visible(now).into_iter().filter(tagged).map(truth).collect()
     }
@@ -160,7 +187,9 @@ impl Testkube {
             // fasthttp cannot read on after that, and closes.
             return text(431, "Request Header Fields Too Large").header("connection", "close").into();
         }
-        let route = match Call::parse(request.path(), self.control_plane.as_ref()) {
+        let call = Call::parse(request.path(), self.control_plane.as_ref());
+        let is_slow = matches!(call, Some(Call::Artifacts(_) | Call::Archive(_)));
+        let route = match call {
             Some(Call::List(_)) => Route::List,
             Some(Call::Get { .. }) => Route::Get,
             Some(Call::Artifacts(_) | Call::Artifact(..) | Call::Archive(_)) => Route::Artifact,
@@ -170,7 +199,7 @@ impl Testkube {
         };
         let fault = self.faults.strike(now, |armed| *armed == route || *armed == Route::All);
         match fault {
-            Some(fault) => fault.strike(|| self.answer(now, request)),
+            Some(fault) => fault.strike(is_slow, || self.answer(now, request)),
             None => self.answer(now, request).into(),
         }
     }
@@ -188,9 +217,9 @@ impl Testkube {
             return self.abort(now, &id);
         }
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
-            return text(405, "Method Not Allowed");
+            return text(405, "Method Not Allowed").header("allow", "GET, HEAD");
         }
-        let response = self.get(now, call, request.query());
+        let response = wire::in_time_zone(self.get(now, call, request.query()), self.offset);
         if request.method == "HEAD" { response.without_body() } else { response }
     }
 
@@ -204,8 +233,10 @@ impl Testkube {
             ),
             Call::List(workflow) => {
                 let filter = Filter::parse(self.database, workflow, query, now);
-                match filter.apply(&self.visible(now), self.requests.len() as u64) {
-                    Ok(page) => wire::list(&page),
+                let call = Tie::Call(self.requests.len() as u64);
+                let tie = if self.keeps_order { Tie::LastWritten } else { call };
+                match filter.apply(&self.visible(now), tie) {
+                    Ok(page) => wire::list(&page, self.database),
                     Err(error) => wire::problem(
                         502,
                         &format!(
@@ -219,39 +250,54 @@ impl Testkube {
                 let status = self.unreadable.get(id).copied().unwrap_or(500);
                 wire::problem(status, &format!("failed to get execution {id}: injected"))
             }
-            Call::Get { workflow, id } => self.find(now, workflow, id, |state| wire::full(&state)),
-            Call::Logs(id) => self.find(now, None, id, |state| match &state.execution.log {
+            Call::Get { workflow, id } => {
+                self.find(now, workflow, id, "get execution", |state| wire::full(&state, self.database))
+            }
+            Call::Logs(id) => self.find(now, None, id, "get execution", |state| match &state.execution.log {
                 // The object's key is the path parameter, so an execution's name finds none; a running one has none.
                 Some(log) if state.execution.id == id && state.status.is_terminal() => {
-                    artifacts::stream(log.clone().into_bytes())
+                    Response::with_body(200, "text/plain", log.clone())
                 }
-                _ => {
-                    wire::problem(500, &format!("failed to get logs for workflow execution {id}: not found"))
-                }
+                _ => wire::problem(
+                    500,
+                    &format!(
+                        "can't get log: {id}: error getting file from presigned url: expected 200 OK response code, got 404"
+                    ),
+                ),
             }),
-            Call::Artifacts(id) => self.find(now, None, id, |state| artifacts::list(state.execution)),
-            Call::Artifact(id, name) => {
-                self.find(now, None, id, |state| artifacts::download(state.execution, name))
+            Call::Artifacts(id) => {
+                let what = format!("failed to list artifacts for test workflow execution {id}");
+                self.find(now, None, id, &what, |state| artifacts::list(state.execution, id))
             }
-            Call::Archive(id) => self.find(now, None, id, |state| artifacts::archive(state.execution, query)),
+            Call::Artifact(id, name) => {
+                self.find(now, None, id, "get execution", |state| artifacts::download(state.execution, name))
+            }
+            Call::Archive(id) => {
+                self.find(now, None, id, "get execution", |state| artifacts::archive(state.execution, query))
+            }
             Call::Abort(_) => text(405, "Method Not Allowed"),
         }
     }
 
     /// `AbortTestWorkflowExecutionHandler`. An execution that runs ends as canceled (`agent_grpc_execution_updates.go`). On
-    /// PostgreSQL the abort of one that is queued or assigned is 204, and the runner starts it all the same
-    /// (`pkg/controlplane/scheduling/controller_postgres.go`: an update of no row is no error).
+    /// PostgreSQL one that is queued or assigned goes on: the update finds no row, which is no error
+    /// (`controller_postgres.go`).
     fn abort(&mut self, now: i64, id: &str) -> Response {
-        let Some(execution) = self.executions.iter_mut().find(|execution| execution.id == id) else {
-            return wire::problem(404, "test workflow execution not found");
+        let is_postgres = self.database == Database::Postgres;
+        let what = format!("failed to abort test workflow execution '{id}'");
+        let found = self.executions.iter_mut().find(|execution| execution.id == id);
+        let Some((execution, status)) = found.and_then(|execution| {
+            Some((execution.state(now)?.status.clone(), execution)).map(|(s, e)| (e, s))
+        }) else {
+            let why = "client not found: rpc error: code = NotFound desc =  not found";
+            return wire::problem(404, &format!("{what}: {why}"));
         };
-        match execution.state(now).map(|state| state.status.is_terminal()) {
-            None => wire::problem(404, "test workflow execution not found"),
-            Some(true) => wire::problem(400, "execution already finished"),
-            Some(false) if self.database == Database::Postgres && execution.has_no_runner(now) => {
-                Response::new(204)
+        match status {
+            Status::Queued | Status::Assigned if is_postgres => Response::new(204),
+            status if status.is_terminal() => {
+                wire::problem(400, &format!("{what}: checking execution: execution already finished"))
             }
-            Some(false) => {
+            _ => {
                 execution.abort(now);
                 Response::new(204)
             }
@@ -264,6 +310,7 @@ impl Testkube {
         now: i64,
         workflow: Option<&str>,
         id: &str,
+        what: &str,
         then: impl FnOnce(State<'_>) -> Response,
     ) -> Response {
         let found = self.visible(now).into_iter().find(|state| {
@@ -272,10 +319,10 @@ impl Testkube {
         });
         match found {
             Some(state) => then(state),
-            None => wire::problem(
-                404,
-                "get execution: client not found: rpc error: code = NotFound desc =  not found",
-            ),
+            None => {
+                let why = "client not found: rpc error: code = NotFound desc =  not found";
+                wire::problem(404, &format!("{what}: {why}"))
+            }
         }
     }
 

@@ -162,7 +162,7 @@ fn an_event_that_never_arrived_is_sent_again() -> Result<()> {
     assert_eq!(scene.decision(&run, SOON)?.result(), "succeeded");
     wait_for_the_end(&envoy)?;
     assert_eq!(attempts(&scene, &run), [false, false, true]);
-    assert_eq!(counter(&envoy, "testrelay_delivered_passed")?, 1);
+    assert_eq!(counter(&envoy, "testrelay_delivered_succeeded")?, 1);
     envoy.stop()
 }
 

@@ -41,7 +41,7 @@ fn fails_then_recovers(fault: &Fault, words: &str) -> Result<()> {
     let text = decision.text();
     ensure!(decision.result() == "failed", "{text}");
     for part in [
-        "failed (could not be determined). The check's time of 6s is over. Testkube could not be asked since",
+        "failed (inconclusive: could not be determined). The check's time of 6s is over. Testkube could not be asked since",
         words,
     ] {
         ensure!(text.contains(part), "{part:?} expected: {text}");
@@ -74,8 +74,8 @@ fn all_at_once(cases: &[(Fault, &str)]) -> Result<()> {
 #[test]
 fn a_check_outlives_every_fault_and_its_deadline_names_the_one_that_lasted() -> Result<()> {
     all_at_once(&[
-        (Fault::Status(502), "(HTTP 502 × "),
-        (Fault::Status(429), "(HTTP 429 × "),
+        (Fault::Status(502), "(HTTP 502: failed to connect to `user=testkube database=backend`"),
+        (Fault::Status(429), "(HTTP 429: injected: Too Many Requests × "),
         (Fault::Html, "(an answer that is not JSON (text/html; charset=utf-8) × "),
         (Fault::TruncatedJson, "(JSON cut off in the middle × "),
         (HUGE, "(an answer of 10 MiB × "),

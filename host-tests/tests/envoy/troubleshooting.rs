@@ -2,6 +2,7 @@
 //! quotes is the one that people see.
 
 mod azure_pipelines;
+mod executions;
 mod gateway;
 mod istio;
 mod kubernetes;
@@ -60,6 +61,11 @@ fn the_lines_for_envoy_gateway_are_the_ones_that_people_see() -> Result<()> {
 #[test]
 fn the_lines_for_azure_pipelines_are_the_ones_that_people_see() -> Result<()> {
     make_all("## Azure Pipelines", azure_pipelines::MISTAKES)
+}
+
+#[test]
+fn the_lines_for_testkubes_executions_are_the_ones_that_people_see() -> Result<()> {
+    make_all("## Testkube's executions", executions::MISTAKES)
 }
 
 #[test]

@@ -18,8 +18,13 @@ fn ended(pipeline: &Pipeline, workflow: &str, scheduled: i64, status: Status) ->
 }
 
 /// Executions that another one has started: they carry the tag and do not count.
-fn children(world: &World, pipeline: &Pipeline, scheduled: impl Iterator<Item = i64>) -> Vec<String> {
-    let child = |at| ended(pipeline, "child", at, Status::Passed).child_of("a", "parent");
+fn children(
+    world: &World,
+    pipeline: &Pipeline,
+    parent: &str,
+    scheduled: impl Iterator<Item = i64>,
+) -> Vec<String> {
+    let child = |at| ended(pipeline, "child", at, Status::Passed).child_of("a", parent);
     world.testkube(|testkube| scheduled.map(|at| testkube.add(child(at))).collect())
 }
 
@@ -31,12 +36,11 @@ fn an_execution_that_moves_to_a_page_already_read_while_others_are_deleted_is_no
         let pipeline = world.pipeline(1);
         let began = world.wall() - 60_000;
         // The newest comes first: the one that failed is the first of the second page.
-        let newer = children(&world, &pipeline, (1..=PAGE).map(|i| began + 10 * i));
-        world.testkube(|testkube| {
-            testkube.add(ended(&pipeline, "b", began, Status::Failed));
-            testkube.add(ended(&pipeline, "a", began - 30 * 10, Status::Passed));
-        });
-        children(&world, &pipeline, (1..50).map(|i| began - 10 * i));
+        let parent =
+            world.testkube(|testkube| testkube.add(ended(&pipeline, "a", began - 30 * 10, Status::Passed)));
+        let newer = children(&world, &pipeline, &parent, (1..=PAGE).map(|i| began + 10 * i));
+        world.testkube(|testkube| testkube.add(ended(&pipeline, "b", began, Status::Failed)));
+        children(&world, &pipeline, &parent, (1..50).map(|i| began - 10 * i));
         assert_eq!(world.deliver(&pipeline, &EXPECT_A).status, 200);
         let first_page = |world: &World| {
             world
@@ -62,9 +66,9 @@ fn of_executions_that_began_in_one_instant_none_is_lost_between_two_pages() {
         let pipeline = world.pipeline(1);
         let began = world.wall() - 60_000;
         // Far apart by their ids: neighbours would be lost together.
+        let parent = world.testkube(|testkube| testkube.add(ended(&pipeline, "a", began, Status::Passed)));
+        children(&world, &pipeline, &parent, (0..others).map(|_| began));
         world.testkube(|testkube| testkube.add(ended(&pipeline, "b", began, Status::Failed)));
-        children(&world, &pipeline, (0..others).map(|_| began));
-        world.testkube(|testkube| testkube.add(ended(&pipeline, "a", began, Status::Passed)));
         assert_eq!(world.deliver(&pipeline, &EXPECT_A).status, 200);
         assert_eq!(decided_within(&mut world, &pipeline, 2 * MINUTE), "failed", "beside {others} others");
         healthy(&world);

@@ -15,7 +15,7 @@ const COUNTERS: [&str; 20] = [
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
     "testrelay_checks_refused",
-    "testrelay_delivered_passed",
+    "testrelay_delivered_succeeded",
     "testrelay_delivered_failed",
     "testrelay_delivered_inconclusive",
     "testrelay_delivered_rejected",

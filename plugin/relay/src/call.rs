@@ -60,13 +60,16 @@ pub struct Response {
 pub enum Fault {
     /// The server answered with this status.
     Status(u16),
+    /// The same, with the server's own words for it.
+    Said(u16, String),
     /// Envoy could not connect, or lost the connection before an answer began (its own 503).
     NoConnection,
     /// Envoy waited for the request's timeout (its own 504).
     NoAnswer,
     /// The connection broke in the middle of the answer.
     Reset,
-    /// Envoy refused the call at once: circuit breaker, or no healthy host.
+    /// Envoy refused the call at once: it has no address for the cluster, or none that is healthy, or a circuit breaker is
+    /// full. It does not say which; names that DNS does not know are by far the most common.
     Refused,
     /// Envoy has no cluster of this name.
     UnknownCluster(String),
@@ -128,10 +131,13 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Status(status) => write!(f, "HTTP {status}"),
+            Fault::Said(status, words) => write!(f, "HTTP {status}: {words}"),
             Fault::NoConnection => f.write_str("connection refused or broken"),
             Fault::NoAnswer => f.write_str("no answer in time"),
             Fault::Reset => f.write_str("connection broken in the middle of the answer"),
-            Fault::Refused => f.write_str("refused by Envoy's circuit breaker or for want of a healthy host"),
+            Fault::Refused => f.write_str(
+                "refused by Envoy itself: does DNS know the cluster's host? Else none is healthy, or the cluster's limits are reached",
+            ),
             Fault::UnknownCluster(name) => write!(f, "Envoy has no cluster `{name}`"),
             Fault::Lost => f.write_str("call lost"),
             Fault::Stalled => f.write_str("Envoy's thread stood still"),

@@ -392,12 +392,26 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// Its one word, in lists and metrics; the log explains it ([`Outcome`]'s `Display`).
+    pub fn code(self) -> &'static str {
+        match self {
+            Outcome::Passed => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::Inconclusive => "inconclusive",
+            Outcome::Rejected => "rejected",
+            Outcome::Over => "over",
+            Outcome::OpenGate => "open_gate",
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Outcome::Passed => "succeeded",
             Outcome::Failed => "failed",
-            Outcome::Inconclusive => "failed (could not be determined)",
+            Outcome::Inconclusive => "failed (inconclusive: could not be determined)",
             Outcome::Rejected => "failed (rejected)",
             Outcome::Over => "not reported (the run is over)",
             Outcome::OpenGate => "not reported (the gate is open)",

@@ -69,6 +69,8 @@ pub enum Step {
 pub struct Evaluation {
     config: Rc<Config>,
     prefix: String,
+    /// The caller's name in the configuration; empty where everybody may.
+    credential: String,
     ask: Ask,
     observe: bool,
     bound: Wall,
@@ -120,6 +122,7 @@ impl Evaluation {
         Ok(Evaluation {
             config: config.clone(),
             prefix: prefix.into(),
+            credential: caller.map(|caller| caller.name.clone()).unwrap_or_default(),
             observe: caller.is_some_and(|caller| caller.observe),
             bound: now.wall.minus(config.checks.lookback),
             began: now.mono,
@@ -132,7 +135,7 @@ impl Evaluation {
     /// What to do first. A look of the last seconds is enough to say that it is not over yet.
     pub fn begin(&mut self, now: Now, store: &mut dyn Store) -> Step {
         looks::want(store, &self.prefix, now);
-        let look = looks::recall(store, &self.prefix, &self.ask.tag);
+        let look = looks::recall(store, &self.prefix, &self.credential, &self.ask.tag);
         let pending = look.and_then(|look| {
             let age = look.age(now, self.bound)?;
             let why = self.why_pending(now, &look.executions)?;
@@ -172,7 +175,9 @@ impl Evaluation {
     fn listed(&mut self, now: Now, store: &mut dyn Store, outcome: &Outcome) -> Step {
         let page = match outcome {
             Outcome::Failed(fault) => Err(fault.clone()),
-            Outcome::Response(response) => testkube::page(response),
+            Outcome::Response(response) => {
+                testkube::page(response).map_err(|fault| testkube::said(fault, response))
+            }
         };
         let page = match page {
             Ok(page) => page,
@@ -189,7 +194,15 @@ impl Evaluation {
         if ids.len() < usize::try_from(page.filtered).unwrap_or(usize::MAX) {
             return self.reply(Answered::Pending, "Testkube's list was not complete.");
         }
-        let look = looks::keep(store, &self.prefix, now, &self.ask.tag, self.bound, &page.executions);
+        let look = looks::keep(
+            store,
+            &self.prefix,
+            &self.credential,
+            now,
+            &self.ask.tag,
+            self.bound,
+            &page.executions,
+        );
         if let Some(why) = self.why_pending(now, &look.executions) {
             return self.reply(Answered::Pending, &why);
         }
@@ -211,7 +224,10 @@ impl Evaluation {
             Standing::Incomplete => {
                 format!("Missing: {}. There: {}.", reason::missing(&read), reason::or_none(read.statuses()))
             }
-            Standing::Running => format!("Not everything has ended: {}.", read.statuses()),
+            Standing::Running => {
+                let stuck = read.stuck_in_words(now.wall);
+                format!("Not everything has ended: {}.{stuck}", read.statuses())
+            }
             Standing::Ended { .. } if read.last_change()? > now.wall.minus(settle) => {
                 format!("All have ended, but not yet for {}: {}.", in_words(settle), read.statuses())
             }
@@ -229,7 +245,7 @@ impl Evaluation {
         let gone = listed(gone.map(|execution| one_line(&execution.name, 80)), 5);
         (!gone.is_empty()).then(|| {
             format!(
-                "Gone from Testkube, so that the result is not known: {gone}. There are now: {}.",
+                "Gone from Testkube, or without the tag now, so that the result is not known: {gone}. There are now: {}.",
                 assess(&look.executions, &ask.tag, self.bound, &ask.expect, ask.rerun).statuses()
             )
         })
@@ -279,7 +295,9 @@ impl Evaluation {
     fn confirmed(&mut self, now: Now, call: usize, outcome: &Outcome) -> Step {
         let execution = match outcome {
             Outcome::Failed(fault) => Err(fault.clone()),
-            Outcome::Response(response) => testkube::single(response),
+            Outcome::Response(response) => {
+                testkube::single(response).map_err(|fault| testkube::said(fault, response))
+            }
         };
         let Some(confirm) = &mut self.confirm else { return Step::Wait };
         let Some((id, status)) = confirm.under_way.remove(&call) else { return Step::Wait };

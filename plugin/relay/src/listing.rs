@@ -2,7 +2,7 @@
 
 use crate::accept::{Headers, caller};
 use crate::auth::{Allow, Credential};
-use crate::check::{CheckKey, Done, Pending, Phase, Record, State};
+use crate::check::{CheckKey, Done, Outcome, Pending, Phase, Record, State};
 use crate::config::Config;
 use crate::ledger::{Ledger, Store};
 use crate::problem::Reply;
@@ -136,7 +136,7 @@ fn pending_shown(pending: &Pending, now: Now) -> Value {
         "expect": ask.map(|ask| ask.expect.to_string()),
         "deliveries": pending.delivery,
         "observe_only": pending.observe,
-        "decision": decision.map(|decided| decided.outcome),
+        "decision": decision.map(|decided| decided.outcome.code()),
         "reason": decision.map(|decided| &decided.reason),
         "reported": false,
         "history": history,
@@ -155,7 +155,7 @@ fn done_shown(done: &Done) -> Value {
         "project": done.project,
         "tag": done.tag.as_ref().map(ToString::to_string),
         "observe_only": done.observe,
-        "decision": done.outcome,
+        "decision": done.outcome.map(Outcome::code),
         "reason": done.reason,
         "reported": done.reported,
         "history": history,

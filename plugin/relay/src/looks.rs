@@ -1,8 +1,10 @@
 //! What Testkube last said about a tag, for whoever asks about it soon after: evaluations share the look-ups of pending
-//! checks, and each other's.
+//! checks, and each other's. What an earlier look has seen and a later one has not is remembered with it: who deletes an
+//! execution that has failed does not open a gate by that.
 //!
-//! The looks stand in shared data under a fixed number of keys, of which the tag's hash names one; two tags with one key put
-//! each other out, which costs a look-up and nothing else. The leader keeps its own only while somebody evaluates.
+//! The looks stand in shared data under a fixed number of keys for each credential, of which the tag's hash names one: two
+//! tags with one key put each other out. Nobody puts out what another credential rests on, however many tags he names. The
+//! leader keeps its own only while somebody evaluates, for the credentials of the checks that wait.
 
 use crate::hash::fnv1a;
 use crate::ledger::{Store, StoreError};
@@ -20,6 +22,7 @@ const WANTED: Duration = Duration::from_secs(600);
 /// An evaluation says so at most so often.
 const SAID: Duration = Duration::from_secs(60);
 
+/// For each credential.
 const SLOTS: u64 = 16;
 /// The longest look that is kept, in bytes.
 const MOST: usize = 16 << 10;
@@ -68,9 +71,9 @@ impl Look {
     }
 }
 
-/// The last look at this tag that was kept.
-pub(crate) fn recall(store: &mut dyn Store, prefix: &str, tag: &Tag) -> Option<Look> {
-    let entry = store.get(&key_of(prefix, tag)).ok()??;
+/// The last look at this tag that was kept for this credential.
+pub(crate) fn recall(store: &mut dyn Store, prefix: &str, credential: &str, tag: &Tag) -> Option<Look> {
+    let entry = store.get(&key_of(prefix, credential, tag)).ok()??;
     Look::from_bytes(&entry.value).filter(|look| look.head.tag == *tag)
 }
 
@@ -79,6 +82,7 @@ pub(crate) fn recall(store: &mut dyn Store, prefix: &str, tag: &Tag) -> Option<L
 pub(crate) fn keep(
     store: &mut dyn Store,
     prefix: &str,
+    credential: &str,
     now: Now,
     tag: &Tag,
     since: Wall,
@@ -89,13 +93,13 @@ pub(crate) fn keep(
     let is_lost = |execution: &Execution| {
         execution.scheduled >= since && !found.iter().any(|other| other.id == execution.id)
     };
-    let before = recall(store, prefix, tag);
+    let before = recall(store, prefix, credential, tag);
     let seen = before.into_iter().flat_map(|look| look.lost.into_iter().chain(look.executions));
     let lost = seen.filter(is_lost).take(MOST_LOST).collect();
     let look = Look { head: Head { tag: tag.clone(), at: now.mono, since }, executions: found, lost };
     let value = look.to_bytes();
     if value.len() <= MOST {
-        write(store, &key_of(prefix, tag), &value);
+        write(store, &key_of(prefix, credential, tag), &value);
     }
     look
 }
@@ -133,8 +137,8 @@ fn asked_key(prefix: &str) -> String {
     format!("{prefix}evaluated")
 }
 
-fn key_of(prefix: &str, tag: &Tag) -> String {
-    format!("{prefix}look/{:02}", fnv1a(tag.to_string().as_bytes()) % SLOTS)
+fn key_of(prefix: &str, credential: &str, tag: &Tag) -> String {
+    format!("{prefix}look/{credential}/{:02}", fnv1a(tag.to_string().as_bytes()) % SLOTS)
 }
 
 #[cfg(test)]
@@ -161,25 +165,27 @@ mod tests {
     fn a_look_comes_back_with_all_that_a_verdict_needs() {
         let mut store = Memory::default();
         let (tag, all) = (tag("20260123.4"), listed());
-        keep(&mut store, "p/", at(10), &tag, Wall(5), &all);
-        let look = recall(&mut store, "p/", &tag).unwrap();
+        keep(&mut store, "p/", "ado", at(10), &tag, Wall(5), &all);
+        let look = recall(&mut store, "p/", "ado", &tag).unwrap();
         assert_eq!(look.age(at(14), Wall(5)), Some(Duration::from_secs(4)));
-        let reduced: Vec<Execution> =
-            all.into_iter().map(|execution| Execution { took: None, ..execution }).collect();
+        let reduced: Vec<Execution> = all
+            .into_iter()
+            .map(|execution| Execution { took: None, began: false, stopping_since: None, ..execution })
+            .collect();
         assert_eq!(look.executions, reduced);
     }
 
     #[test]
     fn a_look_that_is_old_or_at_something_else_is_none() {
         let mut store = Memory::default();
-        keep(&mut store, "p/", at(10), &tag("20260123.4"), Wall(5), &listed());
-        let look = recall(&mut store, "p/", &tag("20260123.4")).unwrap();
+        keep(&mut store, "p/", "ado", at(10), &tag("20260123.4"), Wall(5), &listed());
+        let look = recall(&mut store, "p/", "ado", &tag("20260123.4")).unwrap();
         let is_good = |seconds, since| look.age(at(seconds), Wall(since)).is_some();
         assert!(is_good(29, 9));
         assert!(!is_good(30, 9));
         assert!(!is_good(10, 4), "what came before was not asked for");
         for other in 0..100 {
-            assert!(recall(&mut store, "p/", &tag(&format!("shop-{other}"))).is_none());
+            assert!(recall(&mut store, "p/", "ado", &tag(&format!("shop-{other}"))).is_none());
         }
     }
 
@@ -188,7 +194,7 @@ mod tests {
         let mut store = Memory::default();
         let (tag, all) = (tag("20260123.4"), listed());
         let mut look = |since, executions: &[Execution]| -> Vec<String> {
-            let look = keep(&mut store, "p/", at(10), &tag, since, executions);
+            let look = keep(&mut store, "p/", "ado", at(10), &tag, since, executions);
             look.lost.into_iter().map(|execution| execution.name).collect()
         };
         assert!(look(Wall(5), &all).is_empty());
@@ -203,12 +209,27 @@ mod tests {
     fn a_long_list_is_not_kept_and_the_keys_are_few() {
         let mut store = Memory::default();
         let many: Vec<Execution> = listed().into_iter().cycle().take(400).collect();
-        keep(&mut store, "p/", at(10), &tag("20260123.4"), Wall(5), &many);
-        assert!(recall(&mut store, "p/", &tag("20260123.4")).is_none());
+        keep(&mut store, "p/", "ado", at(10), &tag("20260123.4"), Wall(5), &many);
+        assert!(recall(&mut store, "p/", "ado", &tag("20260123.4")).is_none());
         for n in 0..1_000 {
-            keep(&mut store, "p/", at(10), &tag(&n.to_string()), Wall(5), &[]);
+            keep(&mut store, "p/", "ado", at(10), &tag(&n.to_string()), Wall(5), &[]);
         }
         assert!(store.keys.len() <= 16, "{}", store.keys.len());
+    }
+
+    #[test]
+    fn another_credential_puts_out_nothing_however_many_tags_it_names() {
+        let mut store = Memory::default();
+        let (tag_of_run, all) = (tag("20260123.4"), listed());
+        keep(&mut store, "p/", "ado", at(10), &tag_of_run, Wall(5), &all);
+        for n in 0..500 {
+            keep(&mut store, "p/", "other", at(10), &tag(&n.to_string()), Wall(5), &all);
+        }
+        // Nor by the same tag, of which it has seen something else.
+        keep(&mut store, "p/", "other", at(11), &tag_of_run, Wall(5), &[]);
+        assert_eq!(recall(&mut store, "p/", "ado", &tag_of_run).unwrap().executions.len(), all.len());
+        let look = keep(&mut store, "p/", "ado", at(12), &tag_of_run, Wall(5), &all[1..]);
+        assert_eq!(look.lost.len(), 1);
     }
 
     #[test]

@@ -6,9 +6,9 @@
 mod line;
 
 use crate::config::Dashboard;
-use crate::testkube::{Execution, FailedStep, Status, Steps};
+use crate::testkube::{Execution, FailedStep, NEVER_BEGAN, Status, Steps};
 use crate::text::one_line;
-use crate::time::in_words;
+use crate::time::{Wall, in_words};
 use crate::verdict::Assessment;
 pub use line::{Line, Mark};
 use std::collections::BTreeMap;
@@ -20,10 +20,15 @@ pub struct Scene {
     /// In the order in which they were scheduled.
     order: Vec<String>,
     executions: BTreeMap<String, Shown>,
+    /// Those that are not counted, and why, up to [`MAX_IGNORED`].
     ignored: BTreeMap<String, String>,
+    /// How many more there are.
+    more_ignored: usize,
     /// What of the expectation is not there.
     missing: Vec<String>,
-    /// Whether Testkube could not be asked, for so long that people should know.
+    /// The newest of the executions, where all of them are older than what counts: when it was scheduled.
+    only_older: Option<Wall>,
+    /// Whether Testkube could not be asked, or has not told all, for so long that people should know.
     pub trouble: Option<String>,
 }
 
@@ -36,28 +41,41 @@ struct Shown {
     took: Option<Duration>,
     message: Option<String>,
     steps: Steps,
+    began: bool,
+    /// Since when it has its status, where it has been about to stop for so long that it may stay so.
+    stuck: Option<Wall>,
     /// It passed, or its steps have been looked at since it ended.
     is_explained: bool,
 }
 
 /// Executions that are not counted, beyond these, are told as a number.
 const MOST_IGNORED: usize = 10;
+/// And beyond these only their number is known: a tag may be on any number of old ones.
+const MAX_IGNORED: usize = 100;
 
 impl Scene {
-    /// What a complete reading shows. Steps that are known stay.
-    pub fn read(&mut self, read: &Assessment<'_>) {
+    /// What a complete reading shows at `now`. Steps that are known stay.
+    pub fn read(&mut self, read: &Assessment<'_>, now: Wall) {
         let mut before = std::mem::take(&mut self.executions);
         self.order = read.counted.iter().map(|e| e.id.clone()).collect();
         for execution in &read.counted {
-            let mut shown = Shown::of(execution);
+            let mut shown = Shown::of(execution, now);
             if let Some(known) = before.remove(&execution.id) {
                 (shown.steps, shown.message) = (known.steps, known.message);
                 shown.is_explained |= known.is_explained;
             }
             self.executions.insert(execution.id.clone(), shown);
         }
-        self.ignored = read.ignored.iter().map(|(e, why)| (e.id.clone(), why.in_words(e))).collect();
+        let ignored = read.ignored.iter().take(MAX_IGNORED);
+        self.ignored = ignored.map(|(e, why)| (e.id.clone(), why.in_words(e))).collect();
+        self.more_ignored = read.ignored.len().saturating_sub(MAX_IGNORED);
         self.missing = read.missing.clone();
+        self.only_older = read.only_older().map(|newest| newest.scheduled);
+    }
+
+    /// When the newest execution was scheduled, where all of them are older than what counts.
+    pub fn only_older(&self) -> Option<Wall> {
+        self.only_older
     }
 
     /// What the answer for a single execution shows.
@@ -89,9 +107,12 @@ impl Scene {
     /// A number that is the same for scenes of which the log would say the same, steps aside: what one context leaves
     /// for the next.
     pub fn print(&self) -> u64 {
-        let counted = self.executions.iter().map(|(id, e)| format!("{id} {} {}\n", e.status, e.ended));
+        let stuck = |e: &Shown| if e.stuck.is_some() { " stuck" } else { "" };
+        let counted =
+            self.executions.iter().map(|(id, e)| format!("{id} {} {}{}\n", e.status, e.ended, stuck(e)));
         let ignored = self.ignored.keys().map(|id| format!("-{id}\n"));
-        crate::hash::fnv1a(counted.chain(ignored).collect::<String>().as_bytes())
+        let more = (self.more_ignored > 0).then(|| format!("-{}\n", self.more_ignored));
+        crate::hash::fnv1a(counted.chain(ignored).chain(more).collect::<String>().as_bytes())
     }
 
     /// Whether nothing that counts has appeared.
@@ -115,6 +136,7 @@ impl Scene {
     pub fn is_news(&self, said: &Scene) -> bool {
         self.trouble.is_some() != said.trouble.is_some()
             || self.ignored.keys().any(|id| !said.ignored.contains_key(id))
+            || self.more_ignored > said.more_ignored
             || self.executions.len() != said.executions.len()
             || self
                 .executions
@@ -148,11 +170,13 @@ impl Scene {
         for words in new.iter().take(room) {
             lines.push((Mark::Plain, format!("not counted: {words}")));
         }
-        if new.len() > room {
-            lines.push((
-                Mark::Plain,
-                format!("not counted: {} more executions with the tag", new.len() - room),
-            ));
+        let more = self.more_ignored.saturating_sub(said.more_ignored);
+        match new.len().saturating_sub(room).saturating_add(more) {
+            0 => {}
+            more => {
+                let text = format!("not counted: {more} more executions with the tag");
+                lines.push((Mark::Plain, text));
+            }
         }
     }
 
@@ -174,7 +198,7 @@ impl Scene {
             parts.push(format!("{ended} of {all} executions ended"));
         }
         if self.trouble.is_some() {
-            parts.push("Testkube does not answer".into());
+            parts.push("Testkube gives no usable answer".into());
         } else if all == 0 {
             parts.push("waiting for the first execution".into());
         } else if !self.missing.is_empty() {
@@ -220,7 +244,7 @@ const MOST_ISSUES: usize = 10;
 const MOST_ROWS: usize = 50;
 
 impl Shown {
-    fn of(execution: &Execution) -> Shown {
+    fn of(execution: &Execution, now: Wall) -> Shown {
         Shown {
             name: execution.name.clone(),
             workflow: execution.workflow.clone(),
@@ -229,6 +253,8 @@ impl Shown {
             took: execution.took,
             message: None,
             steps: Steps::default(),
+            began: execution.began,
+            stuck: execution.stopping_since.filter(|_| execution.is_stuck(now)),
             is_explained: execution.ended && execution.status == Status::Passed,
         }
     }
@@ -278,6 +304,11 @@ impl Shown {
             }
             _ => {}
         }
+        if let (Some(since), None) = (self.stuck, said.and_then(|said| said.stuck)) {
+            let since = since.clock(since);
+            let text = format!("{name} has been stopping since {since}: {STAYS_SO}");
+            lines.push((Mark::Warning, text));
+        }
         let steps = &self.steps;
         let moved =
             said.is_none_or(|said| (said.steps.done, &said.steps.current) != (steps.done, &steps.current));
@@ -291,16 +322,21 @@ impl Shown {
 
     /// `shop-e2e-17 failed after 4m 12s: step Unit failed (exit code 1)`.
     fn ended_in_words(&self) -> String {
-        let took = self.took.map(|took| format!(" after {}", in_words(took))).unwrap_or_default();
+        let took = self.took.filter(|_| self.began);
+        let took = took.map(|took| format!(" after {}", in_words(took))).unwrap_or_default();
         let why = match (&self.status, &self.message, self.steps.failed.iter().find(|step| !step.optional)) {
             (Status::Passed, ..) => String::new(),
             (_, Some(message), _) => format!(": {}", one_line(&crate::text::plain(message), 300)),
             (_, None, Some(step)) => format!(": {}", step.in_words()),
+            (_, None, None) if self.is_explained && !self.began => format!(": {NEVER_BEGAN}"),
             (_, None, None) => String::new(),
         };
         format!("{} {}{took}{why}", one_line(&self.name, 80), self.status)
     }
 }
+
+/// Of an execution that is about to stop.
+pub(crate) const STAYS_SO: &str = "if Testkube's API server was restarted meanwhile, it stays so for ever; abort it and start the tests again";
 
 /// What to look at after so long without what was expected, at most once each.
 pub fn advice(absent: Duration, given: u8) -> Option<(u8, &'static str)> {

@@ -2,13 +2,15 @@
 
 mod artifacts;
 mod execution;
+mod problem;
 mod query;
 mod steps;
 mod trouble;
 
 pub use artifacts::{Artifact, archive_path, artifact_path, artifacts, list_artifacts, logs_path};
 pub use execution::{Actor, Execution, Page, Status, page, single};
-pub(crate) use execution::{from_json, to_json};
+pub(crate) use execution::{NEVER_BEGAN, from_json, to_json};
+pub(crate) use problem::said;
 pub use query::{MOST_QUERY, abort_execution, get_execution, list_executions, selector_cost};
 pub use steps::{FailedStep, Steps};
 pub use trouble::Trouble;

@@ -26,11 +26,11 @@ fn is_zero(size: &i32) -> bool {
     *size == 0
 }
 
-/// The list; without artifacts the body is `null`.
-pub(crate) fn list(execution: &Execution) -> Response {
+/// The list; without artifacts the body is `null`. They are kept under the execution's id: by its name there are none.
+pub(crate) fn list(execution: &Execution, key: &str) -> Response {
+    let kept = execution.artifacts.iter().filter(|_| key == execution.id);
     #[allow(clippy::cast_possible_truncation)] // What Go does too.
-    let artifacts: Vec<_> =
-        execution.artifacts.iter().map(|(name, bytes)| Artifact { name, size: bytes.len() as i32 }).collect();
+    let artifacts: Vec<_> = kept.map(|(name, bytes)| Artifact { name, size: bytes.len() as i32 }).collect();
     wire::json_body(200, &(!artifacts.is_empty()).then_some(artifacts))
 }
 
@@ -58,7 +58,14 @@ pub(crate) fn archive(execution: &Execution, query: &str) -> Response {
     let masks: Result<Vec<Regex>, _> =
         masks.iter().filter(|mask| !mask.is_empty()).map(|mask| Regex::new(mask)).collect();
     let Ok(masks) = masks else {
-        return wire::problem(500, "failed to list artifacts: error parsing regexp: invalid mask");
+        return wire::problem(
+            500,
+            &format!(
+                "failed to get artifact archive for test workflow execution {}: could not download workflow artifact \
+                 archive: error parsing regexp: missing closing ): `(`",
+                execution.id
+            ),
+        );
     };
     let chosen = |name: &str| masks.is_empty() || masks.iter().any(|mask| mask.is_match(name));
     let files = execution.artifacts.iter().filter(|(name, _)| chosen(name)).collect();
@@ -135,9 +142,9 @@ mod tests {
     #[test]
     fn a_missing_file_is_a_500_as_recorded() {
         let mut execution = execution("w");
-        execution.id = "6973a5d2e1c4b0a7f3d9e202".into();
-        let answer = download(&execution, "results%2Fnope.xml");
-        let expected = include_str!("../../fixtures/testkube/error-500-artifact-missing.json");
+        execution.id = "6b0a81073b46a43c7547eec9".into();
+        let answer = download(&execution, "nope.xml");
+        let expected = include_str!("../../fixtures/testkube/recorded-error-500-artifact-missing.json");
         let (answer, expected): (serde_json::Value, serde_json::Value) =
             (serde_json::from_slice(&answer.body).unwrap(), serde_json::from_str(expected).unwrap());
         assert_eq!(answer, expected);
@@ -145,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_list_without_artifacts_is_null_and_a_size_of_zero_is_omitted() {
-        assert_eq!(list(&execution("w")).body, b"null");
-        let listed = list(&execution("w").artifact("a", "xy").artifact("b", ""));
+        assert_eq!(list(&execution("w"), "").body, b"null");
+        let listed = list(&execution("w").artifact("a", "xy").artifact("b", ""), "");
         assert_eq!(listed.body, br#"[{"name":"a","size":2},{"name":"b"}]"#);
     }
 

@@ -73,7 +73,7 @@ pub struct Actor {
     pub kind: String,
     /// For a TestWorkflowExecution resource: its name.
     pub name: String,
-    /// For a child (`kind` testworkflow): the parent execution's id.
+    /// For a child: the parent execution's id.
     pub execution_id: Option<String>,
     /// For a rerun: the original execution's id.
     pub execution_reference: Option<String>,
@@ -99,12 +99,15 @@ pub struct Execution {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotation_bytes: usize,
     pub(crate) actor: Actor,
+    /// `runningContext.actor.executionPath`: a child's ancestors, the parent last, with slashes between them.
+    pub(crate) path: String,
     pub(crate) artifacts: BTreeMap<String, Vec<u8>>,
     pub(crate) log: Option<String>,
     pub(crate) initialization_error: Option<String>,
     pub(crate) step_error: Option<String>,
     pub(crate) optional_step_failed: bool,
     pub(crate) steps: Vec<(String, i64)>,
+    pub(crate) has_no_pod: bool,
     tags: BTreeMap<String, String>,
     replaced_tags: Option<(i64, BTreeMap<String, String>)>,
     scheduled_at: Option<i64>,
@@ -127,12 +130,14 @@ pub fn execution(workflow: &str) -> Execution {
             execution_id: None,
             execution_reference: None,
         },
+        path: String::new(),
         artifacts: BTreeMap::new(),
         log: None,
         initialization_error: None,
         step_error: None,
         optional_step_failed: false,
         steps: Vec::new(),
+        has_no_pod: false,
         tags: BTreeMap::new(),
         replaced_tags: None,
         scheduled_at: None,
@@ -166,6 +171,26 @@ impl Execution {
         self
     }
 
+    /// A run by the API without a running context: nobody is said to have started it.
+    pub fn of_nobody(self) -> Self {
+        self.actor(Actor {
+            kind: String::new(),
+            name: String::new(),
+            execution_id: None,
+            execution_reference: None,
+        })
+    }
+
+    /// A re-run of the execution of this id by somebody with the CLI, which says so.
+    pub fn rerun_of(self, execution_id: &str) -> Self {
+        self.actor(Actor {
+            kind: "user".into(),
+            name: String::new(),
+            execution_id: None,
+            execution_reference: Some(execution_id.into()),
+        })
+    }
+
     /// Makes it a child that an `execute` step of the given execution started: tags are inherited, and it is
     /// recognised by its actor alone.
     pub fn child_of(self, workflow: &str, execution_id: &str) -> Self {
@@ -175,6 +200,25 @@ impl Execution {
             execution_id: Some(execution_id.into()),
             execution_reference: None,
         })
+        .below(&[execution_id])
+    }
+
+    /// Makes it a child of the last of these executions, each of which has started the next, as Testkube 2.13 does below one
+    /// that a Git event has started: the actor keeps its type and name.
+    pub fn git_child_of(self, ancestors: &[&str]) -> Self {
+        self.actor(Actor {
+            kind: "gitintegration".into(),
+            name: "Git Integration".into(),
+            execution_id: ancestors.last().map(|id| (*id).into()),
+            execution_reference: None,
+        })
+        .below(ancestors)
+    }
+
+    /// Sets `executionPath`; whoever calls the API may write anything into it.
+    pub fn below(mut self, ancestors: &[&str]) -> Self {
+        self.path = ancestors.join("/");
+        self
     }
 
     /// From `at` on it has this status; `finishedAt` is set when the status is terminal.
@@ -191,16 +235,11 @@ impl Execution {
         self
     }
 
-    /// Whether no runner has taken it yet.
-    pub(super) fn has_no_runner(&self, now: i64) -> bool {
-        self.state(now).is_some_and(|state| matches!(state.status, Status::Queued | Status::Assigned))
-    }
-
-    /// Somebody aborts it: `stopping` for a second, then over.
+    /// Somebody aborts it: `stopping` for 0.7 s, then over.
     pub(super) fn abort(&mut self, now: i64) {
         self.script.retain(|transition| transition.at <= now);
         self.script.push(Transition { at: now, status: Status::Stopping, finished: false });
-        self.script.push(Transition { at: now + 1_000, status: Status::Canceled, finished: true });
+        self.script.push(Transition { at: now + 700, status: Status::Canceled, finished: true });
     }
 
     /// From `at` on it is gone, with its artifacts and its log.
@@ -248,6 +287,12 @@ impl Execution {
         self
     }
 
+    /// Its pod never runs. It is `running` all the same as soon as its job is there; where that ends, no step has been made.
+    pub fn without_pod(mut self) -> Self {
+        self.has_no_pod = true;
+        self
+    }
+
     /// Lets the optional step fail, which leaves a `passed` execution passed.
     pub fn optional_step_failed(mut self) -> Self {
         self.optional_step_failed = true;
@@ -262,6 +307,12 @@ impl Execution {
 
     pub(crate) fn scheduled(&self) -> i64 {
         self.scheduled_at.or(self.script.first().map(|first| first.at)).unwrap_or(0)
+    }
+
+    /// The parent and the parent's ancestors, the nearest first.
+    pub(crate) fn ancestors(&self) -> Vec<String> {
+        let path = self.path.rsplit('/').map(str::to_owned);
+        self.actor.execution_id.iter().cloned().chain(path).filter(|id| !id.is_empty()).collect()
     }
 
     /// What it is at `now`; nothing before the first transition and after its deletion.

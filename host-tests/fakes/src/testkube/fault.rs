@@ -53,14 +53,37 @@ pub enum Fault {
         /// The size of the body.
         bytes: usize,
     },
+    /// The object store is away: a file and a log are an error at once, a list and an archive after ten silent seconds. The
+    /// error holds the signed URL at which Testkube has asked.
+    StorageAway,
+    /// This status with these words of Testkube's.
+    Detail(u16, String),
+    /// The true list without its last row, while the counters still count it.
+    RowMissing,
     /// The true answer under another content type.
     ContentType(String),
 }
 
 impl Fault {
-    /// The reply instead of the true answer.
-    pub(crate) fn strike(self, answer: impl FnOnce() -> Response) -> Reply {
+    /// The reply instead of the true answer. `is_slow`: a list of artifacts or an archive is asked for.
+    pub(crate) fn strike(self, is_slow: bool, answer: impl FnOnce() -> Response) -> Reply {
         match self {
+            Self::StorageAway => {
+                const SILENT: u64 = 9_500;
+                let reply: Box<Reply> = Box::new(wire::problem(500, STORAGE_AWAY).into());
+                if is_slow { Reply::After { millis: SILENT, reply } } else { *reply }
+            }
+            Self::Detail(status, detail) => wire::problem(status, &detail).into(),
+            Self::RowMissing => {
+                let mut response = answer();
+                if let Ok(mut list) = serde_json::from_slice::<serde_json::Value>(&response.body)
+                    && let Some(rows) = list["results"].as_array_mut()
+                {
+                    rows.pop();
+                    response.body = list.to_string().into_bytes();
+                }
+                response.into()
+            }
             Self::Status(status) => wire::problem(status, &detail(status)).into(),
             Self::Html => {
                 let page = "<!DOCTYPE html><html><body>Please sign in</body></html>";
@@ -81,10 +104,15 @@ impl Fault {
     }
 }
 
+const STORAGE_AWAY: &str = "could not download file: error getting file from presigned url: Get \
+    \"http://minio.testkube:9000/testkube-artifacts/a.xml?X-Amz-Credential=minio99&X-Amz-Expires=900&X-Amz-Signature=\
+    5b1c0a7f3d9e2026973a5d2e1c4b0a7f3d9e2026973a5d2e1c4b0a7f3d9e2026\": dial tcp 10.0.0.9:9000: connect: connection refused";
+
 fn detail(status: u16) -> String {
     match status {
         502 => "failed to list test workflow executions: get execution results: client problem: rpc error: code = \
-                Internal desc = failed to connect to `user=testkube database=backend`: hostname resolving error"
+                Internal desc = failed to connect to `user=testkube database=backend`: 10.0.0.7:5432 (10.0.0.7): dial \
+                error: dial tcp 10.0.0.7:5432: connect: connection refused"
             .into(),
         _ => format!("injected: {}", wire::reason(status)),
     }

@@ -32,6 +32,26 @@ pub(crate) struct Filter {
     actor_kind: Option<String>,
     page: i64,
     page_size: i64,
+    has_nul: bool,
+}
+
+/// The order among equal `scheduledAt`: the sort has no tie-break.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tie {
+    /// Another one with each call of this number, which the database is free to do.
+    Call(u64),
+    /// As PostgreSQL was seen to do it: the same as long as nothing changes; a change of its status rewrites a row, and so
+    /// moves it behind the others.
+    LastWritten,
+}
+
+impl Tie {
+    fn place(self, state: &State) -> (i64, u64) {
+        match self {
+            Tie::Call(number) => (0, shuffle(&state.execution.id, number)),
+            Tie::LastWritten => (state.status_at, shuffle(&state.execution.id, 0)),
+        }
+    }
 }
 
 impl Filter {
@@ -62,24 +82,33 @@ impl Filter {
             actor_name: get("actorName").map(str::to_owned),
             actor_kind: get("actorType").map(str::to_owned),
             page: number("page").unwrap_or(0),
+            has_nul: get("tagSelector").is_some_and(|text| text.contains('\0')),
             page_size: number("pageSize").filter(|size| *size != 0).unwrap_or(100),
         }
     }
 
     /// The page of what is visible; an error is the database's text, which becomes a 502.
-    ///
-    /// `tie` decides the order among equal `scheduledAt`: the sort has no tie-break, so it differs between calls.
-    pub(crate) fn apply<'a>(&self, visible: &[State<'a>], tie: u64) -> Result<Page<'a>, String> {
-        if self.database == Database::Postgres && self.page < 0 {
-            return Err("ERROR: OFFSET must not be negative (SQLSTATE 2201X)".into());
-        }
-        if self.database == Database::Postgres && self.page_size < 0 {
-            return Err("ERROR: LIMIT must not be negative (SQLSTATE 2201W)".into());
+    pub(crate) fn apply<'a>(&self, visible: &[State<'a>], tie: Tie) -> Result<Page<'a>, String> {
+        if self.database == Database::Postgres {
+            // Both are int32 on their way to the database.
+            #[allow(clippy::cast_possible_truncation)] // What Go does too.
+            let (page, size) = (self.page as i32, self.page_size as i32);
+            if page.wrapping_mul(size) < 0 {
+                return Err("ERROR: OFFSET must not be negative (SQLSTATE 2201X)".into());
+            }
+            if size < 0 {
+                return Err("ERROR: LIMIT must not be negative (SQLSTATE 2201W)".into());
+            }
+            if self.has_nul {
+                return Err(
+                    "ERROR: invalid byte sequence for encoding \"UTF8\": 0x00 (SQLSTATE 22021)".into()
+                );
+            }
         }
         let search = self.search()?;
         let mut all: Vec<State> =
             visible.iter().copied().filter(|state| self.is_of_workflow(state)).collect();
-        all.sort_by_cached_key(|state| (-state.execution.scheduled(), shuffle(&state.execution.id, tie)));
+        all.sort_by_cached_key(|state| (-state.execution.scheduled(), tie.place(state)));
         let found: Vec<State> =
             all.iter().copied().filter(|s| self.matches(s) && search.finds(&s.execution.name)).collect();
         // In Mongo a PageSize-100 filter reaches `$limit` of the unfiltered count.
@@ -191,7 +220,7 @@ mod tests {
     fn names(database: Database, query: &str) -> Result<Vec<String>, String> {
         let fleet = fleet();
         let states: Vec<_> = fleet.iter().filter_map(|one| one.state(9000)).collect();
-        let page = Filter::parse(database, None, query, 9000).apply(&states, 0)?;
+        let page = Filter::parse(database, None, query, 9000).apply(&states, Tie::Call(0))?;
         Ok(page.results.iter().map(|state| state.execution.name.clone()).collect())
     }
 
@@ -208,6 +237,52 @@ mod tests {
     fn negative_paging_is_an_error_of_postgres_only() {
         assert!(names(Database::Postgres, "page=-1").is_err());
         assert!(names(Database::Postgres, "pageSize=-1").is_err());
+    }
+
+    #[test]
+    fn what_is_beyond_32_bits_is_an_error_of_postgres_or_another_number() {
+        for (query, is_good) in [
+            ("pageSize=2147483648", false),
+            ("pageSize=99999999999", true),
+            ("page=30000000&pageSize=100", false),
+            ("page=1000&pageSize=100", true),
+            ("tagSelector=a%00b%3D1", false),
+        ] {
+            assert_eq!(names(Database::Postgres, query).is_ok(), is_good, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_row_whose_status_changes_moves_among_those_of_its_time() {
+        let instant = |index: i64| {
+            let mut one = execution("shop").at(0, Status::Running);
+            one.id = format!("{index:024x}");
+            one
+        };
+        let fleet: Vec<Execution> = (0..60).map(instant).collect();
+        let page = |fleet: &[Execution], number: usize, now| -> Vec<String> {
+            let states: Vec<_> = fleet.iter().filter_map(|one| one.state(now)).collect();
+            let query = format!("pageSize=10&page={number}");
+            let filter = Filter::parse(Database::Postgres, None, &query, now);
+            let page = filter.apply(&states, Tie::LastWritten).unwrap();
+            page.results.iter().map(|state| state.execution.id.clone()).collect()
+        };
+        let read = |change: Option<usize>| {
+            let mut fleet = fleet.clone();
+            let mut ids = std::collections::BTreeSet::new();
+            for number in 0..6 {
+                ids.extend(page(&fleet, number, 9));
+                if let Some(changed) = change.filter(|_| number == 0) {
+                    fleet[changed] = fleet[changed].clone().at(5, Status::Passed);
+                }
+            }
+            ids.len()
+        };
+        assert_eq!(read(None), 60);
+        assert!(
+            (0..60).any(|changed| read(Some(changed)) < 60),
+            "a row moved to a page that was read already"
+        );
     }
 
     #[test]
@@ -243,7 +318,13 @@ mod tests {
         let states: Vec<_> = fleet.iter().filter_map(|one| one.state(9000)).collect();
         let filter = Filter::parse(Database::Mongo, None, "", 9000);
         let order = |tie| -> Vec<String> {
-            filter.apply(&states, tie).unwrap().results.iter().map(|s| s.execution.id.clone()).collect()
+            filter
+                .apply(&states, Tie::Call(tie))
+                .unwrap()
+                .results
+                .iter()
+                .map(|s| s.execution.id.clone())
+                .collect()
         };
         assert!((1..9).any(|tie| order(tie) != order(0)));
         assert_eq!(order(3), order(3));

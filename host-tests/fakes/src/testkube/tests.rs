@@ -1,3 +1,5 @@
+mod recorded;
+
 use serde_json::Value;
 
 use super::*;
@@ -137,7 +139,8 @@ fn an_execution_is_found_by_id_and_by_name_and_within_its_workflow() {
     }
     let missing = get(&mut testkube, "/v1/test-workflow-executions/nope");
     let fixture: Value =
-        serde_json::from_str(include_str!("../../fixtures/testkube/error-404-execution.json")).unwrap();
+        serde_json::from_str(include_str!("../../fixtures/testkube/recorded-error-404-execution.json"))
+            .unwrap();
     assert_eq!(json(&missing), fixture);
 }
 
@@ -202,7 +205,8 @@ fn faults_strike_their_route_and_are_recorded_with_their_status() {
     testkube.fault(Route::Log, Span::UntilCleared, Fault::Slow { millis: 7 });
     let list = "/v1/test-workflow-executions";
     let fixture: Value =
-        serde_json::from_str(include_str!("../../fixtures/testkube/error-502-list-db-down.json")).unwrap();
+        serde_json::from_str(include_str!("../../fixtures/testkube/recorded-error-502-list-db-down.json"))
+            .unwrap();
     assert_eq!(json(&get(&mut testkube, list)), fixture);
     assert_eq!(testkube.handle(NOW, &Request::new("GET", list)), Reply::Reset);
     assert_eq!(get(&mut testkube, list).status, 200);

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::execution::{Actor, State, Status};
+use super::execution::{Execution, State, Status};
 use super::list::Page;
+use super::selector::Database;
 use crate::http::Response;
 use crate::timestamp;
 
@@ -47,6 +48,8 @@ struct Summary {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
     running_context: RunningContext,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<Empty>,
 }
 
 #[derive(Serialize)]
@@ -58,7 +61,9 @@ struct Full {
     runner_target: Empty,
     runner_original_target: Empty,
     name: String,
-    namespace: &'static str,
+    /// Set where a runner has begun with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'static str>,
     number: u32,
     scheduled_at: String,
     assigned_at: String,
@@ -73,6 +78,8 @@ struct Full {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
     running_context: RunningContext,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<Empty>,
 }
 
 #[derive(Serialize)]
@@ -141,14 +148,19 @@ struct Problem<'a> {
     detail: &'a str,
 }
 
+/// `runtime`, which is not in Mongo's projection.
+fn runtime(database: Database) -> Option<Empty> {
+    (database == Database::Postgres).then_some(Empty {})
+}
+
 /// A page of the list.
-pub(crate) fn list(page: &Page) -> Response {
-    let results = page.results.iter().map(summary).collect();
+pub(crate) fn list(page: &Page, database: Database) -> Response {
+    let results = page.results.iter().map(|state| summary(state, database)).collect();
     json_body(200, &ExecutionsResult { totals: page.totals, filtered: page.filtered, results })
 }
 
 /// One execution in full.
-pub(crate) fn full(state: &State) -> Response {
+pub(crate) fn full(state: &State, database: Database) -> Response {
     let execution = state.execution;
     let scheduled = timestamp::go(execution.scheduled());
     let accepted = execution.initialization_error.is_none() && state.started;
@@ -166,7 +178,7 @@ pub(crate) fn full(state: &State) -> Response {
             runner_target: Empty {},
             runner_original_target: Empty {},
             name: execution.name.clone(),
-            namespace: "testkube",
+            namespace: (!execution.has_no_pod && !is_declined(state)).then_some("testkube"),
             number: execution.number,
             scheduled_at: scheduled.clone(),
             assigned_at: scheduled,
@@ -174,17 +186,20 @@ pub(crate) fn full(state: &State) -> Response {
             // The signature stays empty until the runner accepts the execution.
             signature: accepted.then(|| signature(state)),
             result,
-            output: accepted.then(|| json!([{"ref": "tktw-init", "name": "pod", "value": pod}])),
+            output: (accepted && !execution.has_no_pod)
+                .then(|| json!([{"ref": "tktw-init", "name": "pod", "value": pod}])),
             workflow: workflow(state, true),
             resolved_workflow: workflow(state, true),
             tags: state.tags.clone(),
-            running_context: running_context(&execution.actor),
+            running_context: running_context(execution),
+            runtime: runtime(database),
         },
     )
 }
 
-/// An error: RFC 9457's shape, but `c.JSON` overwrites the content type with `application/json`.
+/// An error: RFC 9457's shape, but `c.JSON` overwrites the content type with `application/json`. Every detail has the same end.
 pub(crate) fn problem(status: u16, detail: &str) -> Response {
+    let detail = &format!("{detail}, context: null");
     json_body(status, &Problem { kind: "about:blank", title: reason(status), status, detail })
 }
 
@@ -193,6 +208,27 @@ pub(crate) fn json_body<T: Serialize>(status: u16, value: &T) -> Response {
     let text = serde_json::to_string(value).unwrap_or_default();
     let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
     Response::with_body(status, JSON, text)
+}
+
+/// The same answer with its times so many minutes away from UTC; those that are not set stay.
+pub(crate) fn in_time_zone(mut response: Response, minutes: i32) -> Response {
+    let sign = if minutes < 0 { '-' } else { '+' };
+    let zone = format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60);
+    let is_json = response.value("content-type").as_deref() == Some(JSON);
+    if minutes == 0 || !is_json {
+        return response;
+    }
+    let Ok(text) = std::str::from_utf8(&response.body) else { return response };
+    let parts = text.split('"').map(|part| match timestamp::parse(part) {
+        Some((at, false)) if part.ends_with('Z') && part != UNSET => {
+            let local = timestamp::go(at + i64::from(minutes) * 60_000);
+            local.trim_end_matches('Z').to_owned() + &zone
+        }
+        _ => part.to_owned(),
+    });
+    let body = parts.collect::<Vec<_>>().join("\"");
+    response.body = body.into_bytes();
+    response
 }
 
 /// Go's `http.StatusText` for the statuses that matter.
@@ -213,7 +249,7 @@ pub(crate) fn reason(status: u16) -> &'static str {
     }
 }
 
-fn summary(state: &State) -> Summary {
+fn summary(state: &State, database: Database) -> Summary {
     let execution = state.execution;
     Summary {
         id: execution.id.clone(),
@@ -226,7 +262,8 @@ fn summary(state: &State) -> Summary {
         result: outcome(state),
         workflow: workflow(state, false),
         tags: state.tags.clone(),
-        running_context: running_context(&execution.actor),
+        running_context: running_context(execution),
+        runtime: runtime(database),
     }
 }
 
@@ -237,10 +274,10 @@ fn outcome(state: &State) -> Outcome {
         Some(at) if state.started => (at - scheduled).max(0),
         _ => 0,
     };
-    let duration = state.finished_at.map(|_| timestamp::go_duration(millis));
+    let duration = state.finished_at.filter(|_| !is_declined(state)).map(|_| timestamp::go_duration(millis));
     Outcome {
         status: state.status.as_str().into(),
-        predicted_status: predicted(state.status),
+        predicted_status: predicted(state),
         queued_at: started.clone(),
         started_at: started,
         finished_at: moment(state.finished_at),
@@ -254,15 +291,22 @@ fn outcome(state: &State) -> Outcome {
     }
 }
 
-/// What Testkube expects of an execution: `aborted` as long as it runs, so never a verdict.
-fn predicted(status: &Status) -> &'static str {
-    match status {
-        Status::Passed => "passed",
+/// What Testkube expects of an execution, never a verdict: `passed` from its creation on, which one that a runner has declined
+/// keeps; `aborted` as long as it runs.
+fn predicted(state: &State) -> &'static str {
+    match state.status {
+        Status::Passed | Status::Queued => "passed",
+        Status::Assigned if state.finished_at.is_none() => "passed",
         Status::Failed => "failed",
         Status::Canceled => "canceled",
-        Status::Queued => "passed",
+        _ if is_declined(state) => "passed",
         _ => "aborted",
     }
+}
+
+/// A runner has declined it and left no reason, as where an image cannot be inspected.
+fn is_declined(state: &State) -> bool {
+    *state.status == Status::Aborted && !state.started && state.execution.initialization_error.is_none()
 }
 
 fn moment(at: Option<i64>) -> String {
@@ -282,16 +326,24 @@ fn workflow(state: &State, with_spec: bool) -> Workflow {
     }
 }
 
-fn running_context(actor: &Actor) -> RunningContext {
-    let mut value = json!({"name": actor.name, "type": actor.kind});
-    for (field, id) in
-        [("executionId", &actor.execution_id), ("executionReference", &actor.execution_reference)]
-    {
-        if let Some(id) = id {
-            value[field] = json!(id);
-        }
+/// Null twice where a run by the API says nothing. A person's re-run has the interface `cli`.
+fn running_context(execution: &Execution) -> RunningContext {
+    let actor = &execution.actor;
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let members = [
+        ("name", some(&actor.name)),
+        ("executionId", actor.execution_id.clone()),
+        ("executionPath", some(&execution.path)),
+        ("executionReference", actor.execution_reference.clone()),
+        ("type", some(&actor.kind)),
+    ];
+    let members: serde_json::Map<String, Value> =
+        members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text?)))).collect();
+    let interface = if actor.kind == "user" { "cli" } else { "internal" };
+    match members.is_empty() {
+        true => RunningContext { interface: Value::Null, actor: Value::Null },
+        false => RunningContext { interface: json!({"type": interface}), actor: Value::Object(members) },
     }
-    RunningContext { interface: json!({"type": "internal"}), actor: value }
 }
 
 fn initialization(state: &State) -> Value {
@@ -299,10 +351,48 @@ fn initialization(state: &State) -> Value {
     match &state.execution.initialization_error {
         Some(message) => json!({"errorMessage": message, "status": "aborted",
             "queuedAt": UNSET, "startedAt": UNSET, "finishedAt": scheduled}),
+        None if state.execution.has_no_pod && state.started => match ended_without_pod(state) {
+            Some((status, why)) => {
+                let message = format!("The execution has been {status}. ({why})");
+                json!({"errorMessage": message, "status": status,
+                    "queuedAt": scheduled, "startedAt": scheduled, "finishedAt": scheduled})
+            }
+            None => {
+                json!({"status": "queued", "queuedAt": scheduled, "startedAt": UNSET, "finishedAt": UNSET})
+            }
+        },
         None if state.started => json!({"status": "passed",
             "queuedAt": scheduled, "startedAt": scheduled, "finishedAt": scheduled}),
         None => json!({"status": "queued", "queuedAt": UNSET, "startedAt": UNSET, "finishedAt": UNSET}),
     }
+}
+
+/// How one without a pod has ended, and Testkube's words for it.
+fn ended_without_pod(state: &State) -> Option<(&'static str, &'static str)> {
+    match state.status {
+        Status::Canceled => Some(("canceled", "Job has been canceled by a user")),
+        Status::Aborted => Some(("aborted", "Job has been aborted")),
+        _ => None,
+    }
+}
+
+/// The steps of one without a pod: none has begun, and at the end all are skipped.
+fn steps_without_pod(state: &State) -> Value {
+    let scheduled = moment(Some(state.execution.scheduled()));
+    let finished = moment(state.finished_at);
+    let step = |is_leaf| match ended_without_pod(state) {
+        None => json!({"status": "queued", "queuedAt": UNSET, "startedAt": UNSET, "finishedAt": UNSET}),
+        Some((status, why)) if is_leaf => {
+            let message = format!("The execution was {status} before. \u{1b}[90m({why})\u{1b}[0m");
+            json!({"errorMessage": message, "status": "skipped",
+                "queuedAt": scheduled, "startedAt": finished, "finishedAt": finished})
+        }
+        Some(_) => {
+            json!({"status": "skipped", "queuedAt": scheduled, "startedAt": UNSET, "finishedAt": finished})
+        }
+    };
+    json!({"rk2vq1": step(true), "r9dxm2": step(false), "rbn7t3": step(true), "rw4hz4": step(true),
+        "rc8pf5": step(true)})
 }
 
 /// Four leaves, one of them optional and in a group, as in a workflow that clones, tests and uploads.
@@ -366,6 +456,9 @@ fn scripted_steps(state: &State) -> Value {
 }
 
 fn steps(state: &State) -> Value {
+    if state.execution.has_no_pod {
+        return steps_without_pod(state);
+    }
     if !state.execution.steps.is_empty() {
         return scripted_steps(state);
     }

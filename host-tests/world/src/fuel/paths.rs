@@ -14,6 +14,9 @@ const IN_TABLE: [u32; 4] = [0, 1, 100, 2_000];
 /// The seeds of the worlds in which they are measured.
 const TICKING: [u64; 3] = [1, 2, 3];
 
+/// The most that the answer to a list may take, where a tag is on 20,000 executions: half a second or so.
+const MOST_OF_MANY: u64 = 1_000_000_000;
+
 /// What was measured.
 pub struct Measured {
     /// The version of the compiler that the module was made with.
@@ -203,6 +206,7 @@ impl Worlds {
             self.row(&name, lists(&recorded(&mut world)))?;
             self.seen(&mut world)?;
         }
+        self.many_of_one_tag()?;
         let mut world = start(1, 100)?;
         recorded(&mut world);
         for n in 1..=20 {
@@ -220,6 +224,36 @@ impl Worlds {
         self.row("answer to a confirmation, the last", median(fuel_of(&used, is_confirmation)))?;
         self.row("answer to a TaskCompleted", median(fuel_of(&used, |call| call.contains("/events?"))))?;
         self.seen(&mut world)
+    }
+
+    /// The answer that takes the most where a tag is on so many executions: each page is read, and with the last one they are
+    /// judged. In half of them another one has provably repeated another, and a quarter are children.
+    fn many_of_one_tag(&mut self) -> Result<()> {
+        const MANY: u32 = 20_000;
+        let mut world = start(1, 10)?;
+        let pipeline = world.pipeline(1);
+        let mut parent = String::new();
+        for n in 0..MANY {
+            let execution = match n % 4 {
+                0 | 1 => tagged(&pipeline, n / 4),
+                2 => tagged(&pipeline, n),
+                _ => tagged(&pipeline, n).child_of("shop-e2e", &parent),
+            };
+            let execution = execution.at(START + i64::from(n), Status::Passed);
+            parent = world.testkube(|testkube| testkube.add(execution));
+        }
+        let answer = world.deliver(&pipeline, &[("Testrelay-Expect", "1")]);
+        ensure!(answer.status == 200, "{}", answer.text());
+        recorded(&mut world);
+        world.pass(60 * SECOND);
+        let lists = fuel_of(&recorded(&mut world), |call| call.contains("tagSelector="));
+        let most = lists.into_iter().max();
+        // So many are judged in one callback, which is above what is allowed to all others.
+        ensure!(most.is_none_or(|fuel| fuel < MOST_OF_MANY), "20,000 with one tag take {most:?}");
+        self.row("answer to a list, 20,000 with one tag", most)?;
+        let violations = world.violations();
+        ensure!(violations.is_empty(), "{violations:?}");
+        Ok(())
     }
 
     /// The world was healthy.

@@ -63,7 +63,7 @@ pub(super) fn passed_from(
     if let Some(other) = counted.iter().find(|execution| execution.status != Status::Passed) {
         return Err(format!("{} was {} at {at}", other.name, other.status.as_str()));
     }
-    if !satisfies(&check.expect, &counted) {
+    if !satisfies(&check.expect, &expected_from(world, check, at, bound)) {
         return Err(format!("`{}` was not there at {at}", check.expect));
     }
     let settle = match check.expect.trim() {
@@ -113,14 +113,15 @@ fn counted_anyway(world: &World, check: &Delivered, at: i64) -> BTreeSet<String>
 
 /// Whether everything that a check expects is there at `at`, whichever bound the module could find out.
 pub(super) fn is_satisfied(world: &World, check: &Delivered, at: i64) -> bool {
-    bounds(check).into_iter().all(|bound| satisfies(&check.expect, &counted_from(world, check, at, bound)))
+    bounds(check).into_iter().all(|bound| satisfies(&check.expect, &expected_from(world, check, at, bound)))
 }
 
 /// Whether everything that a check expects is there at `at`, and has ended, whichever bound the module could find out.
 pub(super) fn has_ended(world: &World, check: &Delivered, at: i64) -> bool {
     bounds(check).into_iter().all(|bound| {
         let counted = counted_from(world, check, at, bound);
-        satisfies(&check.expect, &counted) && counted.iter().all(|execution| execution.status.is_terminal())
+        satisfies(&check.expect, &expected_from(world, check, at, bound))
+            && counted.iter().all(|execution| execution.status.is_terminal())
     })
 }
 
@@ -165,28 +166,55 @@ pub(super) fn tagged(world: &World, check: &Delivered, at: i64) -> Vec<Truth> {
     world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, at))
 }
 
-/// The tag, the bound, no children, and none that a re-run replaced.
+/// The tag, the bound, no children of what is there, and none that a re-run replaced.
 pub(super) fn counted_from(world: &World, check: &Delivered, at: i64, bound: i64) -> Vec<Truth> {
     counted_among(tagged(world, check, at), bound)
 }
 
 /// The same of the executions with the tag.
 pub(super) fn counted_among(all: Vec<Truth>, bound: i64) -> Vec<Truth> {
-    let own: Vec<Truth> = all
-        .into_iter()
-        .filter(|execution| execution.scheduled_at >= bound && execution.actor.kind != "testworkflow")
-        .collect();
+    let own: Vec<&Truth> = all.iter().filter(|execution| execution.scheduled_at >= bound).collect();
     let replaced = |old: &Truth| {
         own.iter().any(|new| {
             let says_so = new.actor.execution_reference.as_deref() == Some(&old.id);
             let same_resource = new.actor.kind == "testworkflowexecution"
                 && old.actor.kind == "testworkflowexecution"
+                && !old.is_child()
                 && new.actor.name == old.actor.name;
             let is_later = (new.scheduled_at, new.number) > (old.scheduled_at, old.number);
-            is_later && new.workflow == old.workflow && (says_so || same_resource)
+            let is_proved = says_so || same_resource;
+            !new.is_child() && is_later && new.workflow == old.workflow && is_proved
         })
     };
-    own.iter().filter(|execution| !replaced(execution)).cloned().collect()
+    let counts =
+        |execution: &Truth| !replaced(execution) && !is_judged_through_parent(execution, &all, bound);
+    own.iter().filter(|execution| counts(execution)).map(|execution| (*execution).clone()).collect()
+}
+
+/// The nearest ancestor that is there; none of one that names itself.
+fn parent<'a>(execution: &Truth, all: &'a [Truth]) -> Option<&'a Truth> {
+    let names_itself = execution.ancestors.contains(&execution.id);
+    let mut ancestors = execution.ancestors.iter().filter(|_| !names_itself);
+    ancestors.find_map(|id| all.iter().find(|other| other.id == *id))
+}
+
+/// A child whose parent is there, counts or is itself judged through another one, and is not its own descendant.
+fn is_judged_through_parent(execution: &Truth, all: &[Truth], bound: i64) -> bool {
+    let mut above = parent(execution, all);
+    let mut is_own_descendant = false;
+    for _ in all {
+        is_own_descendant |= above.is_some_and(|above| above.id == execution.id);
+        above = above.and_then(|above| parent(above, all));
+    }
+    !is_own_descendant && parent(execution, all).is_some_and(|parent| parent.scheduled_at >= bound)
+}
+
+/// Of the counted ones those that fulfil an expectation: what an execution from before the bound has started does not.
+fn expected_from(world: &World, check: &Delivered, at: i64, bound: i64) -> Vec<Truth> {
+    let all = tagged(world, check, at);
+    let mut counted = counted_among(all.clone(), bound);
+    counted.retain(|execution| parent(execution, &all).is_none_or(|parent| parent.scheduled_at >= bound));
+    counted
 }
 
 /// Whether a list request asks for this value of the tag.

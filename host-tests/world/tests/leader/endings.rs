@@ -29,7 +29,7 @@ fn a_check_whose_event_was_taken_for_an_earlier_delivery_is_not_counted_as_undel
     });
     world.pass(40 * MINUTE);
     assert!(pending(&mut world).ends_with("pending checks: 0\n"), "the token has ended");
-    let counted = (world.metric("testrelay_delivered_passed"), world.metric("testrelay_undelivered"));
+    let counted = (world.metric("testrelay_delivered_succeeded"), world.metric("testrelay_undelivered"));
     assert_eq!(
         counted,
         (1, 0),
@@ -77,7 +77,7 @@ fn a_check_of_an_entry_that_the_leader_does_not_have_is_named_ended_and_counted(
     }
     let says = pending(&mut world);
     assert!(says.ends_with("pending checks: 0\n"), "after 45 minutes, for want of an entry: {says}");
-    let counted = world.metric("testrelay_delivered_passed") + world.metric("testrelay_undelivered");
+    let counted = world.metric("testrelay_delivered_succeeded") + world.metric("testrelay_undelivered");
     assert_eq!(counted, 2, "each of them is counted, delivered or not");
 }
 

@@ -134,7 +134,7 @@ fn a_check_ends_and_another_projects_comes(half: u64) -> u16 {
     let another = of_half.in_project(OTHER_PROJECT);
     waiting(&mut world, &another);
     let end = world.now() + MINUTE;
-    while world.metric("testrelay_delivered_passed") == 0 {
+    while world.metric("testrelay_delivered_succeeded") == 0 {
         assert!(world.now() < end, "{:?}", world.log());
         world.pass(MILLISECOND);
     }

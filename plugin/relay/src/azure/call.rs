@@ -188,37 +188,6 @@ pub fn build_start(body: &[u8]) -> Option<Wall> {
     Wall::parse(&serde_json::from_slice::<Build>(body).ok()?.start_time?)
 }
 
-/// When the newest attempt of a stage started, and which attempt that is, from [`timeline`]'s answer.
-///
-/// # Errors
-/// Why it cannot be told.
-pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str> {
-    #[derive(Deserialize)]
-    struct Timeline {
-        records: Vec<Record>,
-    }
-    #[derive(Deserialize)]
-    struct Record {
-        #[serde(rename = "type")]
-        kind: Option<String>,
-        name: Option<String>,
-        identifier: Option<String>,
-        attempt: Option<u32>,
-        #[serde(rename = "startTime")]
-        start_time: Option<String>,
-    }
-    let timeline: Timeline =
-        serde_json::from_slice(body).map_err(|_| "the build's timeline could not be read")?;
-    let is_stage = |record: &&Record| {
-        record.kind.as_deref() == Some("Stage")
-            && [&record.name, &record.identifier].iter().any(|name| name.as_deref() == Some(stage))
-    };
-    let newest = timeline.records.iter().filter(is_stage).max_by_key(|record| record.attempt.unwrap_or(1));
-    let newest = newest.ok_or("the build has no stage of this name")?;
-    let start = newest.start_time.as_deref().and_then(Wall::parse).ok_or("that stage has not started")?;
-    Ok((start, newest.attempt.unwrap_or(1)))
-}
-
 const JSON: &str = "application/json";
 
 /// Azure DevOps delays a busy client by up to 30 s before it refuses it; what is slower than this is tried again.
@@ -348,23 +317,5 @@ mod tests {
                 {"id": id, "percentComplete": 100, "errorCount": 1, "issues": [issue]}
             ]})
         );
-    }
-
-    #[test]
-    fn a_stages_start_is_that_of_its_newest_attempt() {
-        let timeline = json!({"records": [
-            {"type": "Stage", "name": "Test", "identifier": "test", "attempt": 1, "startTime": "2026-01-23T16:00:00Z"},
-            {"type": "Stage", "name": "Test", "identifier": "test", "attempt": 2, "startTime": "2026-01-23T17:00:00.5Z"},
-            {"type": "Job", "name": "Deploy", "attempt": 1, "startTime": null},
-            {"type": "Stage", "name": "Deploy", "attempt": 1, "startTime": null}
-        ]})
-        .to_string();
-        let start = |stage| stage_start(timeline.as_bytes(), stage);
-        let want = (Wall::parse("2026-01-23T17:00:00.5Z").unwrap(), 2);
-        assert_eq!(start("Test"), Ok(want));
-        assert_eq!(start("test"), Ok(want));
-        assert_eq!(start("Deploy"), Err("that stage has not started"));
-        assert_eq!(start("Nope"), Err("the build has no stage of this name"));
-        assert!(stage_start(b"<html>", "Test").is_err());
     }
 }

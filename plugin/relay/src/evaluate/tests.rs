@@ -183,13 +183,27 @@ fn a_set_settles_by_testkubes_own_times() {
 #[test]
 fn what_does_not_count_does_not() {
     let mut child = execution("shop-child-3", "failed", 500);
-    child["runningContext"]["actor"]["type"] = "testworkflow".into();
+    child["runningContext"]["actor"] = json!({"type": "testworkflow", "executionId": "id-shop-e2e-1"});
     let mut other = execution("shop-other-4", "failed", 500);
     other["tags"]["ado-run"] = "shop-47110".into();
     let seen = evaluate(&[execution("shop-e2e-1", "passed", 500), child, other], &[]);
     assert_eq!(seen.status, "succeeded");
     assert!(seen.reason.contains("Not counted: shop-child-3 (started by another workflow)."));
     assert!(!seen.reason.contains("shop-other-4"), "{}", seen.reason);
+}
+
+#[test]
+fn a_child_whose_parent_is_not_listed_counts() {
+    for actor in [
+        json!({"type": "testworkflow"}),
+        json!({"type": "gitintegration", "executionId": "id-shop-other-4"}),
+        json!({"type": "user", "executionPath": "id-shop-other-4/id-shop-other-5"}),
+    ] {
+        let mut child = execution("shop-child-3", "failed", 500);
+        child["runningContext"]["actor"] = actor;
+        let seen = evaluate(&[execution("shop-e2e-1", "passed", 500), child], &[]);
+        assert_eq!(seen.status, "failed", "{}", seen.reason);
+    }
 }
 
 #[test]
@@ -216,7 +230,10 @@ fn faults_are_pending_and_say_which() {
     };
     for (outcome, reason) in [
         (Outcome::Failed(Fault::NoAnswer), "Testkube could not be asked: no answer in time."),
-        (Outcome::Failed(Fault::Refused), "Testkube could not be asked: refused by Envoy's circuit breaker"),
+        (
+            Outcome::Failed(Fault::Refused),
+            "Testkube could not be asked: refused by Envoy itself: does DNS know the cluster's host?",
+        ),
         (body("<html>"), "Testkube could not be asked: an answer that is not JSON"),
         (body(r#"{"results": [], "filtered": {"results": 3}}"#), "Testkube's list was not complete."),
     ] {
@@ -299,7 +316,7 @@ fn what_was_deleted_lately_is_no_pass() {
         assert_eq!(status, "failed");
         assert_eq!(
             reason,
-            "Gone from Testkube, so that the result is not known: shop-e2e-2. There are now: shop-e2e-1 passed."
+            "Gone from Testkube, or without the tag now, so that the result is not known: shop-e2e-2. There are now: shop-e2e-1 passed."
         );
     }
     let mut again = execution("shop-e2e-3", "passed", 400);
@@ -307,6 +324,23 @@ fn what_was_deleted_lately_is_no_pass() {
     again["number"] = 3.into();
     let (status, reason) = evaluate(180_000, &[both[0].clone(), again]);
     assert_eq!(status, "succeeded", "a re-run stands for it: {reason}");
+}
+
+#[test]
+fn what_was_deleted_is_not_forgotten_over_another_credentials_evaluations() {
+    let mut store = Memory::default();
+    let both = [execution("shop-e2e-1", "passed", 500), execution("shop-e2e-2", "failed", 500)];
+    let mut evaluate = |credential: &str, tag: &str, listed: &[Value]| {
+        let testkube = Testkube { listed, single: listed, takes: 10 };
+        let headers = headers(credential, &[("testrelay-expect", "shop-e2e"), ("testrelay-tag", tag)]);
+        testkube.evaluate(&mut store, 0, &headers).status
+    };
+    assert_eq!(evaluate("all", "shop-4711", &both), "failed");
+    for n in 0..96 {
+        assert_eq!(evaluate("observed", &format!("other-4711-{n}"), &[]), "pending");
+    }
+    assert_eq!(evaluate("observed", "shop-4711", &both[..1]), "succeeded", "it has not seen the other one");
+    assert_eq!(evaluate("all", "shop-4711", &both[..1]), "failed");
 }
 
 #[test]

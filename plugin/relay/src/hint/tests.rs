@@ -46,6 +46,14 @@ fn a_hint_is_read_once_by_the_leader() {
 }
 
 #[test]
+fn testkubes_own_event_is_a_hint() {
+    let event = include_str!("../testkube/fixtures/recorded-webhook-event-end-testworkflow-success.json");
+    let mut store = Memory::default();
+    assert!(send(&mut store, 0, event));
+    assert_eq!(Inbox::new("p/").news(&mut store), [print("shop-10001")]);
+}
+
+#[test]
 fn what_has_no_tag_of_a_check_is_ignored_and_nothing_is_written() {
     let mut store = Memory::default();
     let deep = format!("{}{}", r#"{"testWorkflowExecution":"#, "[".repeat(100_000));

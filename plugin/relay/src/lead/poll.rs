@@ -1,5 +1,6 @@
 //! Polling Testkube: one poller for all checks, batched by tag, page by page.
 
+use super::tasks::Incomplete;
 use super::{Counter, FALLS_TOGETHER, Lead, MOST_LISTS, Output, Purpose, Task, Turn, reason};
 use crate::backoff::delay;
 use crate::call::{Fault, Outcome as CallOutcome};
@@ -33,7 +34,8 @@ pub(super) struct Reading {
     /// How many executions Testkube counted when it gave the first page.
     counted: Option<u32>,
     ids: BTreeSet<String>,
-    executions: Vec<Execution>,
+    /// By the tags' values, so that no check's judgement looks at the executions of all the others.
+    executions: BTreeMap<String, Vec<Execution>>,
 }
 
 impl Reading {
@@ -48,7 +50,7 @@ impl Reading {
             page_size,
             counted: None,
             ids: BTreeSet::new(),
-            executions: Vec::new(),
+            executions: BTreeMap::new(),
         }
     }
 
@@ -75,11 +77,16 @@ impl Reading {
     fn take(&mut self, executions: Vec<Execution>) {
         for execution in executions {
             let fresh = self.ids.insert(execution.id.clone());
-            let wanted = execution.tags.get(&self.key).is_some_and(|value| self.values.contains(value));
-            if fresh && wanted {
-                self.executions.push(execution);
+            let value = execution.tags.get(&self.key).filter(|value| fresh && self.values.contains(*value));
+            if let Some(value) = value.cloned() {
+                self.executions.entry(value).or_default().push(execution);
             }
         }
+    }
+
+    /// The executions that carry the tag of this value.
+    fn of(&self, value: &str) -> &[Execution] {
+        self.executions.get(value).map_or(&[], Vec::as_slice)
     }
 
     fn has_more(&self, filtered: u32) -> bool {
@@ -171,7 +178,9 @@ impl Lead {
     pub(super) fn listed(&mut self, turn: &mut Turn<'_>, mut reading: Reading, outcome: &CallOutcome) {
         let page = match outcome {
             CallOutcome::Failed(fault) => Err(fault.clone()),
-            CallOutcome::Response(response) => testkube::page(response),
+            CallOutcome::Response(response) => {
+                testkube::page(response).map_err(|fault| testkube::said(fault, response))
+            }
         };
         let page = match page {
             Ok(page) => page,
@@ -194,28 +203,35 @@ impl Lead {
         };
         let checks = std::mem::take(&mut reading.checks);
         if complete {
-            self.share(turn, &reading);
+            self.share(turn, &reading, &checks);
         }
         for key in &checks {
             self.schedule(turn, key);
             if complete {
                 self.judge(turn, key, &reading.executions);
             } else if let Some(task) = self.tasks.get_mut(key) {
+                let since = task.incomplete.as_ref().map_or(turn.now, |incomplete| incomplete.since);
+                task.incomplete = Some(Incomplete { since, counted: filtered, listed: reading.ids.len() });
                 task.good_reading = None;
             }
+        }
+        if !complete {
+            turn.out.push(Output::Count(Counter::TestkubeFault));
         }
         self.poll(turn);
     }
 
-    /// Lets evaluations of the same tags have what was read, while there are any.
-    fn share(&self, turn: &mut Turn<'_>, reading: &Reading) {
+    /// Lets evaluations of the same tags by the same credentials have what was read, while there are any.
+    fn share(&self, turn: &mut Turn<'_>, reading: &Reading, checks: &[CheckKey]) {
         if !looks::are_wanted(turn.store, self.ledger.prefix(), turn.now) {
             return;
         }
-        for value in &reading.values {
-            let tag = Tag { key: reading.key.clone(), value: value.clone() };
-            let (since, executions) = (reading.since, &reading.executions);
-            looks::keep(turn.store, self.ledger.prefix(), turn.now, &tag, since, executions);
+        let pending = checks.iter().filter_map(|key| self.find(key));
+        let read: BTreeSet<(&str, &Tag)> =
+            pending.filter_map(|p| Some((p.credential.as_str(), &p.ask.as_ref()?.tag))).collect();
+        for (credential, tag) in read {
+            let (since, executions) = (reading.since, reading.of(&tag.value));
+            looks::keep(turn.store, self.ledger.prefix(), credential, turn.now, tag, since, executions);
         }
     }
 

@@ -6,11 +6,18 @@ use crate::testkube::Status;
 use crate::text::listed;
 use crate::time::{Now, Wall, in_words};
 use crate::verdict::Assessment;
+use std::time::Duration;
 
 /// All had ended.
 pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
     let total = read.counted.len();
     let bad = read.counted.iter().filter(|e| e.status != Status::Passed).count();
+    // What its parent would have said, nobody has seen.
+    let origin = match (read.are_all_children(), total) {
+        (false, _) => "",
+        (true, 1) => ", which another workflow's execution without this tag has started",
+        (true, _) => ", all of which other workflows' executions without this tag have started",
+    };
     let head = match (bad, total) {
         (0, 1) => format!("The execution tagged {} passed", ask.tag),
         (0, n) => format!("All {n} executions tagged {} passed", ask.tag),
@@ -19,7 +26,7 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
     };
     let unsaid = if ask.expect == Expect::Any { " No expectation was given (Testrelay-Expect)." } else { "" };
     format!(
-        "{head}: {}. {}{}{unsaid}",
+        "{head}{origin}: {}. {}{}{unsaid}",
         read.statuses(),
         counted_since(watch, now.wall),
         read.ignored_in_words()
@@ -29,18 +36,39 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
 /// Not all that was expected appeared in time.
 pub(super) fn absent(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
     let waited = in_words(ask.appear_timeout);
-    let head = match read.counted.is_empty() {
-        true => format!(
-            "No execution tagged {} appeared in Testkube within {waited}. Look at the TestWorkflowExecution resource (its status, its events), at its tag, and at the GitOps sync.",
+    let since = counted_since(watch, now.wall);
+    if let Some(newest) = read.only_older() {
+        return format!("{}{}", only_older(ask, watch, newest.scheduled), read.ignored_in_words());
+    }
+    let is_old = watch.bound.plus(LONG_AGO) <= now.wall;
+    match read.counted.is_empty() {
+        true if is_old && read.ignored.is_empty() => format!(
+            "No execution tagged {} is in Testkube. {since} That is more than a day ago: Testkube may have cleaned them up since. Start the tests again, or keep executions for longer.",
             ask.tag
         ),
-        false => format!(
-            "Not all that was expected appeared within {waited}. Missing: {}. There: {}.",
-            missing(read),
-            read.statuses()
+        true => format!(
+            "No execution tagged {} appeared in Testkube within {waited}. Look at the TestWorkflowExecution resource (its status, its events), at its tag, and at the GitOps sync. {since}{}",
+            ask.tag,
+            read.ignored_in_words()
         ),
-    };
-    format!("{head} {}{}", counted_since(watch, now.wall), read.ignored_in_words())
+        false => format!(
+            "Not all that was expected appeared within {waited}. Missing: {}. There: {}. {since}{}",
+            missing(read),
+            read.statuses(),
+            read.ignored_in_words()
+        ),
+    }
+}
+
+/// Executions that began so long ago may have been deleted: Testkube is often told to keep them for some days.
+const LONG_AGO: Duration = Duration::from_secs(86_400);
+
+/// All executions with the tag are older than what counts, the newest of them scheduled at `newest`.
+pub(super) fn only_older(ask: &Ask, watch: &Watch, newest: Wall) -> String {
+    format!(
+        "All executions tagged {} are older than what counts: the newest was scheduled at {newest} by Testkube's clock, and what counts begins at {} ({}). If this run has started them, compare the clocks of Testkube and Azure DevOps, and see checks.clock_skew.",
+        ask.tag, watch.bound, watch.bound_from
+    )
 }
 
 /// A deadline has passed; `what` says how things stood.

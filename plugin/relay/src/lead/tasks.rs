@@ -7,6 +7,7 @@ use super::watch::Confirm;
 use crate::check::CheckKey;
 use crate::ledger::{BUCKETS, Ledger};
 use crate::time::Mono;
+use crate::time::{Now, Wall};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(super) struct Task {
     pub(super) last_reading: Option<Mono>,
     /// The last reading, if it was a good one.
     pub(super) good_reading: Option<Mono>,
+    /// Readings that were not complete, since the last one that was.
+    pub(super) incomplete: Option<Incomplete>,
     /// Absence that is not in the ledger yet.
     pub(super) absent: Duration,
     /// Readings in a row in which an execution had vanished.
@@ -42,6 +45,28 @@ pub(super) struct Task {
     pub(super) hint_look: Mono,
     /// What its people have been told.
     pub(super) teller: Option<Box<Teller>>,
+}
+
+/// Readings in a row that were not complete: they decide nothing.
+pub(super) struct Incomplete {
+    /// Since when.
+    pub(super) since: Now,
+    /// How many executions Testkube has counted in the last one.
+    pub(super) counted: u32,
+    /// How many different ones it has listed.
+    pub(super) listed: usize,
+}
+
+impl Incomplete {
+    /// `Testkube's lists have not been complete since 14:02 UTC (the last: 3 of 4 executions)`.
+    pub(super) fn in_words(&self, now: Wall) -> String {
+        format!(
+            "Testkube's lists have not been complete since {} (the last: {} of {} executions)",
+            self.since.wall.clock(now),
+            self.listed,
+            self.counted
+        )
+    }
 }
 
 impl Task {

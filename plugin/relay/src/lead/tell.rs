@@ -12,7 +12,7 @@ use crate::backoff::delay;
 use crate::call::Outcome as CallOutcome;
 use crate::check::{CheckKey, Log, Pending, Phase};
 use crate::testkube;
-use crate::time::Mono;
+use crate::time::{Mono, Now};
 use std::time::Duration;
 
 /// Calls for status at the same time, all checks together. Owed events have more room than this.
@@ -22,7 +22,7 @@ const MOST_LOOKS: usize = 2;
 
 /// Between two looks at the steps of a check's executions, whichever of them has its turn.
 const LOOK: Duration = Duration::from_secs(15);
-/// Testkube is silent for so long before the people at the pipeline are told.
+/// Testkube is silent, or tells a part, for so long before the people at the pipeline are told.
 const TROUBLE: Duration = Duration::from_secs(60);
 
 const FIRST_RETRY: Duration = Duration::from_secs(10);
@@ -54,7 +54,8 @@ impl Lead {
     /// Whether there may be something to tell of a check.
     pub(super) fn may_tell(&self, now: Mono, pending: &Pending, task: Option<&Task>) -> bool {
         let teller = task.and_then(|task| task.teller.as_ref());
-        let is_in_trouble = self.trouble.lasts(now) >= TROUBLE;
+        let is_in_trouble =
+            self.trouble.lasts(now) >= TROUBLE || task.is_some_and(|task| is_incomplete(task, now));
         let may_act = teller.is_none_or(|teller| teller.may_act(now, is_in_trouble));
         may_act && matches!(pending.phase, Phase::Watching(_))
     }
@@ -65,8 +66,7 @@ impl Lead {
         if self.tasks.get(key).is_some_and(|task| task.is_held(now.mono)) {
             return;
         }
-        let lasting = self.trouble.lasts(now.mono) >= TROUBLE;
-        let trouble = if lasting { self.trouble.in_words(now.wall) } else { None };
+        let trouble = self.long_trouble(key, now);
         let Some(mut teller) = self.take_teller(key) else { return };
         teller.scene.trouble = trouble;
         self.note_unshown(turn, key, &mut teller);
@@ -81,6 +81,15 @@ impl Lead {
             teller.rests(now.mono);
         }
         self.tasks.entry(*key).or_default().teller = Some(teller);
+    }
+
+    /// Why nothing has been known of its executions for so long that people should hear of it.
+    fn long_trouble(&self, key: &CheckKey, now: Now) -> Option<String> {
+        if self.trouble.lasts(now.mono) >= TROUBLE {
+            return self.trouble.in_words(now.wall);
+        }
+        let task = self.tasks.get(key).filter(|task| is_incomplete(task, now.mono))?;
+        task.incomplete.as_ref().map(|incomplete| incomplete.in_words(now.wall))
     }
 
     /// Where what is seen of a watching check is kept for telling.
@@ -239,4 +248,9 @@ impl Lead {
         }
         self.tell(turn, key);
     }
+}
+
+/// Whether Testkube has told a part alone of a check's executions for so long that people should hear of it.
+fn is_incomplete(task: &Task, now: Mono) -> bool {
+    task.incomplete.as_ref().is_some_and(|incomplete| now.since(incomplete.since.mono) >= TROUBLE)
 }

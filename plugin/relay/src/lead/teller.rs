@@ -1,5 +1,6 @@
 //! What the people at one check have been told, and what is to be told next.
 
+use super::reason;
 use super::run::{Look, RunWatch};
 use crate::azure::{HubName, RecordChange};
 use crate::check::{Ask, Decided, Log, Outcome, Pending, Phase, Reported, Told, Watch};
@@ -92,9 +93,9 @@ impl Teller {
     }
 
     /// What a complete reading shows.
-    pub(super) fn read(&mut self, read: &Assessment<'_>, told: Option<&Told>) {
+    pub(super) fn read(&mut self, read: &Assessment<'_>, told: Option<&Told>, now: Wall) {
         let before = (self.scene.print(), self.scene.missing());
-        self.scene.read(read);
+        self.scene.read(read, now);
         self.is_quiet &= before == (self.scene.print(), self.scene.missing());
         if std::mem::take(&mut self.is_adopted) {
             let same = told.is_some_and(|told| told.print == self.scene.print());
@@ -140,7 +141,7 @@ impl Teller {
         let is_due = now.mono >= self.due;
         let is_news = self.scene.is_news(&self.said) && now.mono.since(self.sent) >= SHORTEST_PAUSE;
         if is_open && (is_due || is_news) {
-            let (lines, advice) = self.lines(ask, dashboard);
+            let (lines, advice) = self.lines(ask, watch, dashboard);
             if !lines.is_empty() {
                 let told = Told { print: self.scene.print(), advice };
                 return Some(Next::Lines(rendered(now.wall, lines), told));
@@ -166,17 +167,19 @@ impl Teller {
     }
 
     /// What is to be said now, and how much advice has been given then.
-    fn lines(&self, ask: &Ask, dashboard: Option<&Dashboard>) -> (Vec<(Mark, String)>, u8) {
+    fn lines(&self, ask: &Ask, watch: &Watch, dashboard: Option<&Dashboard>) -> (Vec<(Mark, String)>, u8) {
         let mut lines: Vec<(Mark, String)> =
             self.digest.iter().map(|digest| (Mark::Plain, digest.clone())).collect();
         lines.extend(self.scene.lines(&self.said, dashboard));
         let advice = advice(self.absent, self.advice);
         if let Some((_, text)) = advice {
-            let missing = match self.scene.is_empty() {
-                true => format!("no execution tagged {}", ask.tag),
-                false => format!("still missing: {}", self.scene.missing()),
+            let absent = in_words(self.absent);
+            let words = match (self.scene.only_older(), self.scene.is_empty()) {
+                (Some(newest), _) => format!("after {absent}: {}", reason::only_older(ask, watch, newest)),
+                (None, true) => format!("no execution tagged {}, after {absent}. {text}", ask.tag),
+                (None, false) => format!("still missing: {}, after {absent}. {text}", self.scene.missing()),
             };
-            lines.push((Mark::Warning, format!("{missing}, after {}. {text}", in_words(self.absent))));
+            lines.push((Mark::Warning, words));
         }
         (lines, advice.map_or(self.advice, |(given, _)| given))
     }

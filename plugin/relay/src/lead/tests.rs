@@ -4,6 +4,7 @@ mod deliveries;
 mod fairness;
 mod hints;
 mod over;
+mod texts;
 mod told;
 mod world;
 

@@ -8,7 +8,7 @@ use crate::testkube::{self, Execution, Status};
 use crate::text::{listed, one_line};
 use crate::time::{Mono, in_words};
 use crate::verdict::{Assessment, Standing, assess};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// After its deadline a check waits this long for one last reading.
@@ -35,9 +35,11 @@ impl Lead {
             task.next = now;
         }
         if task.last_reading.is_some_and(|since| now.since(since) >= LAST_READING) {
+            let incomplete = task.incomplete.as_ref().map(|incomplete| incomplete.in_words(turn.now.wall));
             let why = self
                 .trouble
                 .in_words(turn.now.wall)
+                .or(incomplete)
                 .unwrap_or_else(|| "No last reading of Testkube was complete".into());
             return self.decide(
                 turn,
@@ -54,22 +56,34 @@ impl Lead {
         }
     }
 
-    /// One complete reading against one check.
-    pub(super) fn judge(&mut self, turn: &mut Turn<'_>, key: &CheckKey, executions: &[Execution]) {
+    /// One complete reading against one check: the executions that carry one key's tags, by the tags' values.
+    pub(super) fn judge(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        reading: &BTreeMap<String, Vec<Execution>>,
+    ) {
         let Some(pending) = self.find(key).cloned() else { return };
         let (Phase::Watching(watch), Some(ask)) = (&pending.phase, pending.ask.as_ref()) else { return };
         let now = turn.now;
+        let executions = reading.get(&ask.tag.value).map_or(&[][..], Vec::as_slice);
         let read = assess(executions, &ask.tag, watch.bound, &ask.expect, ask.rerun);
+        // First of all: what follows keeps, and says, something of each of them.
+        if read.counted.len() > usize::try_from(MOST).unwrap_or(usize::MAX) {
+            let reason = format!("More than {MOST} executions carry the tag {}.", ask.tag);
+            return self.decide(turn, key, Outcome::Inconclusive, reason);
+        }
         let task = self.tasks.entry(*key).or_default();
+        task.incomplete = None;
         let elapsed = task.good_reading.replace(now.mono).map_or(Duration::ZERO, |last| now.mono.since(last));
         let last = task.last_reading.is_some();
-        self.teller_of(key, &pending).read(&read, pending.told.as_ref());
+        self.teller_of(key, &pending).read(&read, pending.told.as_ref(), now.wall);
         let task = self.tasks.entry(*key).or_default();
         if has_vanished(watch, &read) {
             task.vanished = task.vanished.saturating_add(1);
             if task.vanished >= 2 || last {
                 let reason = format!(
-                    "An execution tagged {} that had been counted is gone from Testkube, so its result is not known. There are now: {}.",
+                    "An execution tagged {} that had been counted is gone from Testkube, or has lost the tag, so its result is not known. There are now: {}.",
                     ask.tag,
                     reason::or_none(read.statuses())
                 );
@@ -78,10 +92,6 @@ impl Lead {
             return;
         }
         task.vanished = 0;
-        if read.counted.len() > usize::try_from(MOST).unwrap_or(usize::MAX) {
-            let reason = format!("More than {MOST} executions carry the tag {}.", ask.tag);
-            return self.decide(turn, key, Outcome::Inconclusive, reason);
-        }
         let since = self.note_seen(turn, key, watch, &read);
         let standing = read.standing();
         self.teller_of(key, &pending).is_absent(Duration::ZERO);
@@ -109,7 +119,10 @@ impl Lead {
                             reason::or_none(read.statuses())
                         )
                     }
-                    Standing::Running => format!("Not everything had ended: {}.", read.statuses()),
+                    Standing::Running => {
+                        let stuck = read.stuck_in_words(now.wall);
+                        format!("Not everything had ended: {}.{stuck}", read.statuses())
+                    }
                     Standing::Ended { .. } => format!(
                         "All had ended, but not yet for {}: {}.",
                         in_words(ask.settle),
@@ -180,7 +193,9 @@ impl Lead {
     pub(super) fn confirmed(&mut self, turn: &mut Turn<'_>, key: &CheckKey, outcome: &CallOutcome) {
         let execution = match outcome {
             CallOutcome::Failed(fault) => Err(fault.clone()),
-            CallOutcome::Response(response) => testkube::single(response),
+            CallOutcome::Response(response) => {
+                testkube::single(response).map_err(|fault| testkube::said(fault, response))
+            }
         };
         let tag = self.find(key).and_then(|pending| Some(pending.ask.as_ref()?.tag.clone()));
         if let (Ok(execution), Some(teller)) = (&execution, self.teller(key)) {

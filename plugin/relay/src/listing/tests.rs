@@ -54,6 +54,19 @@ fn listed(config: &Config, authorization: &str) -> (u16, Value) {
 }
 
 #[test]
+fn an_outcome_has_one_word_which_its_people_read_in_the_log_too() {
+    use crate::check::Outcome;
+    let codes = [Outcome::Passed, Outcome::Failed, Outcome::Inconclusive, Outcome::Rejected];
+    for (outcome, code) in codes.into_iter().zip(["succeeded", "failed", "inconclusive", "rejected"]) {
+        assert_eq!(outcome.code(), code);
+        assert!(outcome.to_string().contains(code), "{outcome}");
+        // Records of the ledger are read by the module of yesterday, too.
+        let kept = serde_json::to_value(outcome).unwrap();
+        assert_eq!(kept, if code == "succeeded" { "passed" } else { code });
+    }
+}
+
+#[test]
 fn what_is_pending_and_what_was_decided_is_listed_without_a_token() {
     let (status, body) = listed(&config(""), "Bearer secret");
     assert_eq!(status, 200);

@@ -25,6 +25,8 @@ fn execution(name: &str, status: &str) -> Execution {
         status,
         tags: BTreeMap::from([("ado-run".into(), "x-1".into())]),
         actor: Actor::default(),
+        began: true,
+        stopping_since: None,
         message: None,
         steps: Steps::default(),
     }
@@ -32,7 +34,8 @@ fn execution(name: &str, status: &str) -> Execution {
 
 fn see(scene: &mut Scene, executions: &[Execution], expect: &str) {
     let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
-    scene.read(&assess(executions, &tag, Wall(100), &Expect::parse(expect).unwrap(), Rerun::Latest));
+    let read = assess(executions, &tag, Wall(100), &Expect::parse(expect).unwrap(), Rerun::Latest);
+    scene.read(&read, Wall(0));
 }
 
 /// What the log says when the executions are first like this and then like that.

@@ -31,6 +31,10 @@ pub struct Execution {
     pub ended: bool,
     /// `result.finishedAt`, where it is set.
     pub finished: Option<Wall>,
+    /// `result.startedAt` is set: a runner has begun it.
+    pub began: bool,
+    /// `statusAt` of one that is `stopping`.
+    pub stopping_since: Option<Wall>,
     /// `tags`, with the full-width dots of stored keys turned back.
     pub tags: BTreeMap<String, String>,
     /// `runningContext.actor`: who started it.
@@ -52,6 +56,46 @@ pub struct Actor {
     pub name: String,
     /// Of a re-run: the id of the execution that it repeats.
     pub reference: String,
+    /// Whether another execution has started it: the type is `testworkflow`, or `executionId` or `executionPath` says from
+    /// which one on. No other execution has one of the two.
+    pub is_child: bool,
+    /// Of a child: the ids of its parent (`executionId`) and of the parent's ancestors (`executionPath`, ids with slashes
+    /// between them, the parent last), the nearest first.
+    pub ancestors: Vec<String>,
+}
+
+/// Ancestors further away than these are not kept: whoever calls Testkube's API may write any number.
+const MAX_ANCESTORS: usize = 16;
+
+/// The status of one that somebody aborts.
+const STOPPING: &str = "stopping";
+
+/// The longest id that is read, in bytes.
+const MAX_ID: usize = 64;
+
+impl Actor {
+    fn of_wire(actor: wire::Actor) -> Actor {
+        let kind = actor.kind.unwrap_or_default();
+        let path = actor.execution_path.unwrap_or_default();
+        let parent = actor.execution_id.unwrap_or_default();
+        // The path ends with the parent once more.
+        let path_ids = path.rsplit('/').filter(|id| *id != parent);
+        let ids = std::iter::once(parent.as_str()).chain(path_ids);
+        let ids = ids.filter(|id| (1..=MAX_ID).contains(&id.len())).take(MAX_ANCESTORS);
+        Actor {
+            is_child: kind == "testworkflow" || !parent.is_empty() || !path.is_empty(),
+            ancestors: ids.map(str::to_string).collect(),
+            kind,
+            name: actor.name.unwrap_or_default(),
+            reference: actor.execution_reference.unwrap_or_default(),
+        }
+    }
+
+    /// The ancestors as `executionPath` has them; never empty for a child.
+    fn path(&self) -> Option<String> {
+        let ids: Vec<&str> = self.ancestors.iter().rev().map(String::as_str).collect();
+        self.is_child.then(|| if ids.is_empty() { "/".into() } else { ids.join("/") })
+    }
 }
 
 /// `result.status`. Every name that is not one of the four terminal ones means "not yet": names have come and gone
@@ -81,6 +125,13 @@ impl Execution {
         self.id == id && self.ended && self.status == *status && self.carries(tag)
     }
 
+    /// Whether it has been about to stop for so long that it may stay so for ever: an API server that is restarted meanwhile
+    /// does not come back to it (`GetUnfinishedExecutions` leaves `stopping` out).
+    pub(crate) fn is_stuck(&self, now: Wall) -> bool {
+        const STUCK: Duration = Duration::from_secs(600);
+        self.stopping_since.is_some_and(|since| since.plus(STUCK) <= now)
+    }
+
     /// The message of one that did not pass, or its first step that had to pass and did not.
     pub(crate) fn why_not_passed(&self) -> Option<String> {
         if self.status == Status::Passed {
@@ -88,9 +139,14 @@ impl Execution {
         }
         let message = self.message.as_ref().map(|message| plain(message));
         let step = || self.steps.failed.iter().find(|step| !step.optional).map(FailedStep::in_words);
-        message.or_else(step).map(|why| one_line(&why, 200))
+        let never_began = || (!self.began).then(|| NEVER_BEGAN.to_string());
+        message.or_else(step).or_else(never_began).map(|why| one_line(&why, 200))
     }
 }
+
+/// A runner that declines an execution leaves no reason in it, where an image cannot be inspected for instance.
+pub(crate) const NEVER_BEGAN: &str =
+    "it never began, and Testkube gives no reason: see the log of Testkube's API server";
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,7 +205,8 @@ pub(crate) fn to_json(executions: &[Execution], tag_key: &str) -> String {
             "workflow": {"name": e.workflow},
             "tags": tag.into_iter().collect::<Map<_, _>>(),
             "runningContext": {"actor": {
-                "type": e.actor.kind, "name": e.actor.name, "executionReference": e.actor.reference
+                "type": e.actor.kind, "name": e.actor.name, "executionReference": e.actor.reference,
+                "executionPath": e.actor.path()
             }},
         })
     });
@@ -184,6 +241,7 @@ pub(super) mod wire {
         name: Option<String>,
         number: Option<i64>,
         scheduled_at: Option<String>,
+        status_at: Option<String>,
         result: Option<Result>,
         workflow: Option<Workflow>,
         tags: Option<BTreeMap<String, String>>,
@@ -195,6 +253,7 @@ pub(super) mod wire {
     #[serde(rename_all = "camelCase")]
     struct Result {
         status: Option<String>,
+        started_at: Option<String>,
         finished_at: Option<String>,
         duration_ms: Option<i64>,
         initialization: Option<Initialization>,
@@ -247,11 +306,13 @@ pub(super) mod wire {
 
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Actor {
+    pub(super) struct Actor {
         #[serde(rename = "type")]
-        kind: Option<String>,
-        name: Option<String>,
-        execution_reference: Option<String>,
+        pub(super) kind: Option<String>,
+        pub(super) name: Option<String>,
+        pub(super) execution_id: Option<String>,
+        pub(super) execution_path: Option<String>,
+        pub(super) execution_reference: Option<String>,
     }
 
     impl Execution {
@@ -261,7 +322,7 @@ pub(super) mod wire {
             if self.name.as_deref().is_some_and(|name| name.starts_with("trap-the-reader")) {
                 std::process::abort();
             }
-            let id = self.id.filter(|id| !id.is_empty() && id.len() <= 64)?;
+            let id = self.id.filter(|id| !id.is_empty() && id.len() <= MAX_ID)?;
             let scheduled = Wall::parse(&self.scheduled_at?)?;
             let result = self.result;
             let status = result.as_ref().and_then(|r| r.status.as_deref()).unwrap_or("queued");
@@ -273,8 +334,10 @@ pub(super) mod wire {
                 other => Status::NotYet(crate::text::one_line(other, 32)),
             };
             // Go writes an unset time as year 1.
-            let finished = result.as_ref().and_then(|r| Wall::parse(r.finished_at.as_deref()?));
-            let finished = finished.filter(|time| time.0 > 0);
+            let time = |text: Option<&str>| text.and_then(Wall::parse).filter(|time| time.0 > 0);
+            let finished = time(result.as_ref().and_then(|r| r.finished_at.as_deref()));
+            let started_at = result.as_ref().and_then(|r| r.started_at.as_deref());
+            let is_stopping = matches!(&status, Status::NotYet(status) if status == STOPPING);
             let actor = self.running_context.and_then(|c| c.actor);
             let steps = result.as_ref().and_then(|r| r.steps.as_ref());
             let steps = Steps::of(&self.signature.unwrap_or_default(), steps.unwrap_or(&BTreeMap::new()));
@@ -288,6 +351,8 @@ pub(super) mod wire {
                 scheduled,
                 ended: finished.is_some() && !matches!(status, Status::NotYet(_)),
                 finished,
+                began: started_at.is_some_and(|time| !time.starts_with("0001-")),
+                stopping_since: time(self.status_at.as_deref().filter(|_| is_stopping)),
                 status,
                 tags: self
                     .tags
@@ -295,11 +360,7 @@ pub(super) mod wire {
                     .into_iter()
                     .map(|(k, v)| (k.replace('\u{ff0e}', "."), v))
                     .collect(),
-                actor: actor.map_or_else(super::Actor::default, |actor| super::Actor {
-                    kind: actor.kind.unwrap_or_default(),
-                    name: actor.name.unwrap_or_default(),
-                    reference: actor.execution_reference.unwrap_or_default(),
-                }),
+                actor: actor.map(super::Actor::of_wire).unwrap_or_default(),
                 message: result.and_then(|r| r.initialization?.error_message).filter(|m| !m.is_empty()),
                 took: took.map(Duration::from_millis),
                 steps,
@@ -309,100 +370,4 @@ pub(super) mod wire {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(body: &str) -> Response {
-        Response {
-            status: 200,
-            content_type: "application/json".into(),
-            retry_after: None,
-            from_envoy: false,
-            body: Ok(body.as_bytes().to_vec()),
-        }
-    }
-
-    fn listed(fixture: &str) -> Page {
-        page(&answer(fixture)).unwrap()
-    }
-
-    fn summary(page: &Page) -> Vec<String> {
-        page.executions.iter().map(|e| format!("{} {} {}", e.name, e.status, e.ended)).collect()
-    }
-
-    #[test]
-    fn testkubes_own_lists_are_read() {
-        let page = listed(include_str!("fixtures/list-3-mixed.json"));
-        assert_eq!(
-            summary(&page),
-            ["shop-e2e-17 running false", "shop-api-41 passed true", "shop-load-9 failed true"]
-        );
-        assert_eq!(page.filtered, 3);
-        let first = &page.executions[0];
-        assert_eq!((first.workflow.as_str(), first.number), ("shop-e2e", 17));
-        assert_eq!(
-            (first.actor.kind.as_str(), first.actor.name.as_str()),
-            ("testworkflowexecution", "shop-e2e-20260123-4")
-        );
-        assert!(first.carries(&Tag { key: "ado-run".into(), value: "20260123.4".into() }));
-        assert!(listed(include_str!("fixtures/list-0.json")).executions.is_empty());
-    }
-
-    #[test]
-    fn the_sum_of_wrong_totals_is_right() {
-        let page = listed(include_str!("fixtures/list-4-done-totals-wrong.json"));
-        assert_eq!((page.filtered, page.executions.len()), (4, 4));
-        assert!(page.executions.iter().all(|e| e.ended));
-    }
-
-    #[test]
-    fn a_finish_time_without_a_terminal_status_is_no_end() {
-        let page = listed(include_str!("fixtures/list-1-assigned-but-finishedAt-set.json"));
-        assert_eq!(summary(&page), ["shop-smoke-4 assigned false"]);
-    }
-
-    /// A list with the first execution's status changed.
-    fn with_status(fixture: &str, status: &str) -> Page {
-        let mut list: serde_json::Value = serde_json::from_str(fixture).unwrap();
-        list["results"][0]["result"]["status"] = status.into();
-        listed(&list.to_string())
-    }
-
-    #[test]
-    fn a_terminal_status_without_a_finish_time_is_no_end() {
-        let page = with_status(include_str!("fixtures/list-1-running.json"), "passed");
-        assert_eq!(summary(&page), ["shop-e2e-17 passed false"]);
-    }
-
-    #[test]
-    fn unknown_statuses_mean_not_yet() {
-        let ended = include_str!("fixtures/list-4-done-totals-wrong.json");
-        assert!(with_status(ended, "passed").executions[0].ended);
-        for status in ["pending", "Passed", "succeeded", "", "\u{1b}[1m"] {
-            assert!(!with_status(ended, status).executions[0].ended, "{status:?}");
-        }
-    }
-
-    #[test]
-    fn a_single_execution_says_why_it_never_began() {
-        let execution = single(&answer(include_str!("fixtures/execution-aborted-init.json"))).unwrap();
-        assert_eq!((execution.status, execution.ended), (Status::Aborted, true));
-        assert!(execution.message.unwrap().contains("Cannot fetch required Test Workflow Templates"));
-    }
-
-    #[test]
-    fn answers_of_another_shape_are_faults() {
-        for body in [
-            "[]",
-            "{}",
-            "null",
-            r#"{"results":null,"filtered":{"results":0}}"#,
-            r#"{"results":[{}],"filtered":{"results":1}}"#,
-            r#"{"results":[{"id":"x","scheduledAt":"yesterday"}],"filtered":{"results":1}}"#,
-        ] {
-            assert!(page(&answer(body)).is_err(), "{body}");
-        }
-        assert_eq!(page(&answer("{\"results\":[")).unwrap_err(), Fault::Truncated);
-        assert!(single(&answer(&"[".repeat(100_000))).is_err());
-    }
-}
+mod tests;

@@ -25,9 +25,20 @@ impl Trouble {
         self.since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
         self.wait_until = wait_until;
+        let fault = self.without_further_words(fault);
         if self.faults.contains_key(&fault) || self.faults.len() < MOST_KINDS {
             *self.faults.entry(fault).or_insert(0) += 1;
         }
+    }
+
+    /// Words differ from answer to answer where they name ports, for instance: a status is shown with two of them at most, and
+    /// its further answers are counted without.
+    fn without_further_words(&self, fault: Fault) -> Fault {
+        const MAX_WORDS: usize = 2;
+        let Fault::Said(status, _) = &fault else { return fault };
+        let is_alike = |other: &&Fault| matches!(other, Fault::Said(its, _) if its == status);
+        let is_full = self.faults.keys().filter(is_alike).count() >= MAX_WORDS;
+        if is_full && !self.faults.contains_key(&fault) { Fault::Status(*status) } else { fault }
     }
 
     /// A good answer came.
@@ -73,5 +84,20 @@ mod tests {
         assert_eq!(trouble.in_words(now(40).wall).as_deref(), Some(want));
         trouble.end();
         assert_eq!(trouble.in_words(now(41).wall), None);
+    }
+
+    #[test]
+    fn words_that_change_with_each_answer_do_not_fill_the_line() {
+        let mut trouble = Trouble::default();
+        for port in 0..50 {
+            let fault = Fault::Said(502, format!("dial from port {}", port % 40));
+            trouble.add(fault, Now::default(), Mono(0));
+        }
+        let words = trouble.in_words(Wall(0)).unwrap();
+        assert!(
+            words
+                .ends_with("(HTTP 502 × 46, HTTP 502: dial from port 0 × 2, HTTP 502: dial from port 1 × 2)"),
+            "{words}"
+        );
     }
 }

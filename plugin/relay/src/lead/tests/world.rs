@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
+pub(super) const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
 const START: i64 = 1_769_186_640_000;
 const PREFIX: &str = "testrelay/1/t/";
 
@@ -446,6 +446,16 @@ impl World {
 
     pub(super) fn records(&mut self) -> usize {
         self.buckets().iter().map(|bucket| bucket.records().count()).sum()
+    }
+
+    /// What `GET /v1/checks` says of the only check that there is.
+    pub(super) fn listed(&mut self) -> serde_json::Value {
+        let (config, now) = (self.config(), self.now);
+        let headers: [(Vec<u8>, Vec<u8>); 0] = [];
+        let reply = crate::listing::list(&config, PREFIX, &mut self.store, now, &headers);
+        let list: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!(list["checks"].as_array().unwrap().len(), 1, "{list}");
+        list["checks"][0].clone()
     }
 
     pub(super) fn nothing_pending(&mut self) -> bool {
