@@ -1,12 +1,15 @@
 //! Testkube: what it is asked, and what its answers hold.
 
 mod artifacts;
+mod at_most;
 mod execution;
 mod query;
 mod steps;
 mod trouble;
 
-pub use artifacts::{Artifact, archive_path, artifact_path, artifacts, list_artifacts, logs_path};
+pub use artifacts::{
+    Artifact, MAX_NAMES, archive_path, artifact_path, artifacts, has_artifact, list_artifacts, logs_path,
+};
 pub use execution::{Actor, Execution, Page, Status, page, single};
 pub(crate) use execution::{from_json, to_json};
 pub use query::{MOST_QUERY, abort_execution, get_execution, list_executions, selector_cost};

@@ -19,6 +19,22 @@ pub(crate) fn number<T: FromStr>(text: &str) -> Option<T> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
+const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+
+/// `64MiB`, `2GiB`: a whole number of bytes with its unit.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let (count, unit) = UNITS.iter().find_map(|(name, bits)| Some((text.strip_suffix(name)?, *bits)))?;
+    number::<u64>(count)?.checked_mul(1 << unit)
+}
+
+/// The inverse of [`parse_size`], rounded down to the largest unit that fits.
+pub(crate) fn size_in_words(bytes: u64) -> String {
+    match UNITS.iter().find(|(_, bits)| bytes >> bits > 0) {
+        Some((name, bits)) => format!("{}{name}", bytes >> bits),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// The first items of a list with `, ` between them, and how many more there are.
 pub(crate) fn listed<I: IntoIterator<Item = String>>(items: I, most: usize) -> String {
     let items: Vec<String> = items.into_iter().collect();
@@ -82,6 +98,17 @@ mod tests {
             one_line("##vso[task.setvariable]x\n##[error]no", 80),
             "# #vso[task.setvariable]x·# #[error]no"
         );
+    }
+
+    #[test]
+    fn sizes_are_read_and_said_with_their_unit() {
+        for (text, bytes) in [("64MiB", 64 << 20), ("1KiB", 1 << 10), ("2GiB", 2 << 30), ("1TiB", 1 << 40)] {
+            assert_eq!((parse_size(text), size_in_words(bytes).as_str()), (Some(bytes), text));
+        }
+        for text in ["", "MiB", "64", "64MB", "+64MiB", "1.5GiB", "64 MiB", "99999999999TiB"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+        assert_eq!((size_in_words(0).as_str(), size_in_words((64 << 20) + 1).as_str()), ("0 bytes", "64MiB"));
     }
 
     #[test]
