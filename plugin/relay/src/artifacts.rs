@@ -17,6 +17,7 @@ mod slots;
 
 pub use file::Forward;
 pub use heads::to_take_off;
+pub use links::public_link;
 pub use memory::Memory;
 pub use refusals::lost;
 pub use slots::{Slot, Slots};
@@ -28,8 +29,8 @@ use crate::check::Rerun;
 use crate::config::Config;
 use crate::expect::Expect;
 use crate::problem::Reply;
-use crate::testkube::{self, Artifact, Execution};
 use crate::testkube::MAX_NAMES;
+use crate::testkube::{self, Artifact, Execution};
 use crate::text::{listed, one_line, size_in_words};
 use crate::time::{Mono, Now, Wall, in_words};
 use crate::verdict::assess;
@@ -53,7 +54,7 @@ const LARGEST_PAGE: u32 = 1_000;
 const MOST_EXECUTIONS: usize = 100;
 
 /// The longest list that is answered, in bytes. Envoy holds all of it until a slow reader has it.
-const MAX_ANSWER: usize = 4 << 20;
+const MAX_ANSWER: usize = 2 << 20;
 
 /// How long a request may take to find out what it means, before the last call: Envoy itself ends it after 30 s without a
 /// sign (`stream_idle_timeout`).
@@ -263,7 +264,8 @@ impl Visit {
 
     /// More names than are listed, or more bytes of them: each stands in the list twice.
     fn is_too_much(&self) -> bool {
-        let bytes = || self.kept.iter().flat_map(|kept| kept.iter()).map(|one| 2 * one.name.len()).sum::<usize>();
+        let bytes =
+            || self.kept.iter().flat_map(|kept| kept.iter()).map(|one| 2 * one.name.len()).sum::<usize>();
         self.names > MAX_NAMES || bytes() > MAX_ANSWER
     }
 
@@ -308,7 +310,8 @@ impl Visit {
                 return Ok(());
             }
             (Err(Fault::TooLarge(_)), Want::Archive) => {
-                let refusal = |execution| self.too_large(execution, "There are more files than can be listed");
+                let refusal =
+                    |execution| self.too_large(execution, "There are more files than can be listed");
                 return Err(Step::Reply(self.at(0).map_or_else(|| self.too_many(), refusal)));
             }
             (Err(Fault::TooLarge(_)), _) => return Err(Step::Reply(self.too_many())),
@@ -352,7 +355,8 @@ impl Visit {
     fn too_many(&self) -> Reply {
         let of = listed(self.all_chosen().map(|execution| one_line(&execution.name, 80)), 5);
         let also = if self.chosen.len() > 1 { "Name one execution in the path, or fetch" } else { "Fetch" };
-        let single = self.all_chosen().next().map(|execution| self.single_files(execution)).unwrap_or_default();
+        let single =
+            self.all_chosen().next().map(|execution| self.single_files(execution)).unwrap_or_default();
         let detail = format!(
             "The artifacts of {of} are more than {MAX_NAMES}, or their list would be longer than {}. {also} single files by their names: {single}.",
             size_in_words(MAX_ANSWER as u64)

@@ -314,8 +314,23 @@ mod tests {
 
     #[test]
     fn a_name_of_more_than_two_dots_climbs_nowhere() {
-        for name in ["...", "a/.../b", ".hidden", "..b", "a.", "%2E%2E%2E", "100%", "%zz", "%2", "%25252525", "a;..", ";..", "..a;b", "a;b/...;c", ";"]
-        {
+        for name in [
+            "...",
+            "a/.../b",
+            ".hidden",
+            "..b",
+            "a.",
+            "%2E%2E%2E",
+            "100%",
+            "%zz",
+            "%2",
+            "%25252525",
+            "a;..",
+            ";..",
+            "..a;b",
+            "a;b/...;c",
+            ";",
+        ] {
             assert_eq!(get(&format!("{EXECUTION}/artifacts/{name}")), Route::Artifact, "{name}");
         }
         assert!(

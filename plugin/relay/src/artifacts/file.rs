@@ -61,7 +61,9 @@ impl Forward {
     /// file in it (`X-Amz-Signature`), with which everybody may read it (a real API server with its MinIO stopped).
     pub fn refusal(&self, status: u16) -> Option<Reply> {
         let (what, own) = match self.what {
-            What::File => ("file", "The file is no longer there, or Testkube cannot reach the store of its artifacts."),
+            What::File => {
+                ("file", "The file is no longer there, or Testkube cannot reach the store of its artifacts.")
+            }
             What::Archive => (
                 "archive",
                 "A `mask` is no regular expression, or Testkube cannot reach the store of its artifacts.",
@@ -82,7 +84,9 @@ impl Forward {
                 "Testkube could not give it",
                 "Testkube does not take the token of this Envoy (`testkube.bearer_env`).",
             ),
-            429 | 503 => (503, "Testkube could not give it", "It is busy, or cannot be reached: ask again later."),
+            429 | 503 => {
+                (503, "Testkube could not give it", "It is busy, or cannot be reached: ask again later.")
+            }
             504 => (504, "Testkube could not give it", "It did not answer in time: ask again later."),
             _ => (502, "Testkube could not give it", "Its own log says why."),
         };

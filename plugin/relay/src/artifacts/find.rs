@@ -110,7 +110,9 @@ impl Visit {
             count => {
                 let links = self.links();
                 let (base, parameters) = (&links.base, &links.parameters);
-                format!("`{name}` is not among the {count} artifacts of {of}. They are listed at {base}{parameters}.")
+                format!(
+                    "`{name}` is not among the {count} artifacts of {of}. They are listed at {base}{parameters}."
+                )
             }
         };
         Reply::problem(404, "No such artifact", &detail)

@@ -2,6 +2,8 @@
 
 use super::{Visit, ask, shown};
 use crate::call::percent_encoded;
+use crate::config::Config;
+use crate::tag::Tag;
 use crate::testkube::Execution;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -27,21 +29,30 @@ pub(super) struct Links {
     executions: BTreeSet<String>,
 }
 
+/// Where the files of a tag's executions are listed, for texts that no request asks for; `None` without `public_url`.
+pub fn public_link(config: &Config, tag: &Tag) -> Option<String> {
+    let url = config.public_url.as_ref()?;
+    Some(base(url, config, tag))
+}
+
+fn base(origin: &str, config: &Config, tag: &Tag) -> String {
+    let (key, value) = (percent_encoded(&tag.key), percent_encoded(&tag.value));
+    format!("{origin}{}/v1/artifacts/{key}={value}", config.base_path)
+}
+
 /// Why a file has no link.
 pub(super) const NO_LINK: &str = "its name has a `.` or `..` segment or a control character in some encoding, or is empty: no link can lead to it. It is in the execution's archive.";
 
 impl Visit {
     pub(super) fn links(&self) -> &Links {
         self.links.get_or_init(|| {
-            let (tag, base_path) = (&self.ask.tag, &self.config.base_path);
             let origin = match &self.config.public_url {
                 Some(url) => url.clone(),
                 None => shown::origin(&self.asked_at.0, &self.asked_at.1),
             };
-            let tag = format!("{}={}", percent_encoded(&tag.key), percent_encoded(&tag.value));
             let all = self.executions.as_deref().map(Vec::as_slice).unwrap_or_default();
             Links {
-                base: format!("{origin}{base_path}/v1/artifacts/{tag}"),
+                base: base(&origin, &self.config, &self.ask.tag),
                 parameters: self.ask.parameters(""),
                 file_parameters: self.ask.parameters("archive"),
                 executions: all.iter().map(|execution| execution.name.clone()).collect(),
@@ -67,7 +78,11 @@ impl Visit {
     }
 
     /// A link to a file; `None` where none can lead there, for the reason [`NO_LINK`].
-    pub(super) fn link_to_file<'a>(&'a self, execution: &'a Execution, name: &'a str) -> Option<FileLink<'a>> {
+    pub(super) fn link_to_file<'a>(
+        &'a self,
+        execution: &'a Execution,
+        name: &'a str,
+    ) -> Option<FileLink<'a>> {
         if !ask::can_be_linked(name) {
             return None;
         }

@@ -144,7 +144,11 @@ mod tests {
             (r".*\.xml", &["a.xml", "r/a.xml", "a.xml.gz"][..], &["a.xm", "axml"][..]),
             (r"\.xml$", &["a.xml"], &["a.xml.gz"]),
             ("^results/", &["results/a"], &["x/results/a", "results"]),
-            ("^r[^/]*/j+unit-?[0-9a-c]*$", &["r/junit", "res/jjunit-1b"], &["r/x/junit", "r/junit-d", "r/unit"]),
+            (
+                "^r[^/]*/j+unit-?[0-9a-c]*$",
+                &["r/junit", "res/jjunit-1b"],
+                &["r/x/junit", "r/junit-d", "r/unit"],
+            ),
             ("junit", &["junit", "a/junit.xml"], &["juni", ""]),
             ("^$", &[""], &["a"]),
             ("", &["", "a"], &[]),
@@ -164,8 +168,24 @@ mod tests {
 
     #[test]
     fn a_mask_that_is_not_understood_is_none() {
-        for mask in ["(a|b)", "a|b", "a{2}", r"\d", r"\Qa", "a**", "a*?", "a$b", "a^", "*", "[", "[a", "[]", "[b-a]", "[[:alpha:]]", r"\"]
-        {
+        for mask in [
+            "(a|b)",
+            "a|b",
+            "a{2}",
+            r"\d",
+            r"\Qa",
+            "a**",
+            "a*?",
+            "a$b",
+            "a^",
+            "*",
+            "[",
+            "[a",
+            "[]",
+            "[b-a]",
+            "[[:alpha:]]",
+            r"\",
+        ] {
             assert_eq!(Mask::read(mask), None, "{mask}");
         }
         assert!(Mask::read(&"a".repeat(MAX_ATOMS)).is_some_and(|mask| mask.chooses(&"a".repeat(64))));

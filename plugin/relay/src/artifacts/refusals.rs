@@ -1,7 +1,7 @@
 //! What a request by tag is told that cannot be met.
 
-use super::ask::{Ask, Scope};
 use super::LARGEST_PAGE;
+use super::ask::{Ask, Scope};
 use crate::call::Fault;
 use crate::problem::Reply;
 use crate::time::Wall;

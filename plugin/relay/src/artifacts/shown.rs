@@ -36,7 +36,8 @@ impl Visit {
                 let written = match self.link_to_file(execution, &artifact.name) {
                     Some(link) => writeln!(text, "{link}"),
                     None => {
-                        let (execution, name) = (one_line(&execution.name, 80), one_line(&artifact.name, 200));
+                        let (execution, name) =
+                            (one_line(&execution.name, 80), one_line(&artifact.name, 200));
                         writeln!(text, "# {execution}, `{name}`: {NO_LINK}")
                     }
                 };

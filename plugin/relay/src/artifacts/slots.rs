@@ -62,8 +62,7 @@ mod tests {
         let text = r#"{"testkube":{"cluster":"t"},"azure_devops":[{"url":"https://dev.azure.com/o","cluster":"a"}],
             "credentials":[{"name":"a","kind":"bearer","secret_env":"S","allow":["artifacts"],"max_downloads":2},
                            {"name":"b","kind":"bearer","secret_env":"S","allow":["artifacts"],"max_downloads":1}]}"#;
-        let config =
-            Config::parse(text.as_bytes(), &|_| Some("secret-of-24-characters!".into())).unwrap();
+        let config = Config::parse(text.as_bytes(), &|_| Some("secret-of-24-characters!".into())).unwrap();
         let slots = Slots::new(&config);
         let [a, b] = [0, 1].map(|n| Some(&config.credentials[n]));
         let first = slots.take(&config, a).unwrap();
@@ -79,6 +78,6 @@ mod tests {
         for _ in 0..DEFAULT_MAX_DOWNLOADS {
             slots.take(&config, None).unwrap();
         }
-        assert!(slots.take(&config, None).unwrap_err().body.contains("This caller has 32 downloads"));
+        assert!(slots.take(&config, None).unwrap_err().body.contains("This caller has 100 downloads"));
     }
 }
