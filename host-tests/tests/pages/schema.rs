@@ -212,7 +212,7 @@ fn both_have_the_same_least_and_greatest_number() -> Result<()> {
         }
         seen += 1;
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
     Ok(())
 }
 

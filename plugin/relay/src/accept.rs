@@ -125,10 +125,7 @@ pub fn too_large() -> Reply {
 
 /// The refusal of a caller that may not use `route`; `None` if it may.
 pub fn unauthorized<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, route: Allow) -> Option<Reply> {
-    match caller(config, headers, route) {
-        Ok(_) => None,
-        Err(refusal) => Some(refusal),
-    }
+    caller(config, headers, route).err()
 }
 
 /// Who calls; `None` where everybody may (`insecure_no_auth`).

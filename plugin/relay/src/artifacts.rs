@@ -271,34 +271,36 @@ impl Visit {
 
     /// Reads the answer to the last [`Step::Call`], and says what to do next.
     pub fn answer(&mut self, now: Now, memory: &mut Memory, outcome: &Outcome) -> Step {
-        let read = match (outcome, self.asked) {
-            (Outcome::Failed(fault), _) => Err(Step::Reply(not_read(fault))),
+        let next = match (outcome, self.asked) {
+            (Outcome::Failed(fault), _) => Some(Step::Reply(not_read(fault))),
             (Outcome::Response(response), Asked::Executions) => self.read_executions(now, memory, response),
             (Outcome::Response(response), Asked::Names) => self.read_names(now, memory, response),
             (Outcome::Response(response), Asked::Head) => self.read_head(response),
         };
-        match read {
-            Ok(()) => self.step(now, memory),
-            Err(step) => step,
-        }
+        next.unwrap_or_else(|| self.step(now, memory))
     }
 
-    fn read_executions(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Result<(), Step> {
-        let page = testkube::page(response).map_err(|fault| Step::Reply(not_read(&fault)))?;
+    /// `None`: go on.
+    fn read_executions(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
+        let page = match testkube::page(response) {
+            Ok(page) => page,
+            Err(fault) => return Some(Step::Reply(not_read(&fault))),
+        };
         if page.filtered > self.page_size {
             if page.filtered > LARGEST_PAGE || self.page_size > PAGE {
-                return Err(Step::Reply(too_many_executions(page.filtered)));
+                return Some(Step::Reply(too_many_executions(page.filtered)));
             }
             self.page_size = LARGEST_PAGE;
-            return Err(self.ask_executions());
+            return Some(self.ask_executions());
         }
         let executions = Rc::new(page.executions);
         memory.keep_executions(now, &self.ask, &executions);
         self.executions = Some(executions);
-        Ok(())
+        None
     }
 
-    fn read_names(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Result<(), Step> {
+    /// `None`: go on.
+    fn read_names(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
         let path = self.path.clone();
         let want = self.ask.want(&path);
         let kept = match (testkube::artifacts(response), want) {
@@ -307,15 +309,15 @@ impl Visit {
             (Err(Fault::Status(404)), _) => Rc::default(),
             (Err(Fault::TooLarge(_)), Want::File(_)) => {
                 self.read_for_file(None);
-                return Ok(());
+                return None;
             }
             (Err(Fault::TooLarge(_)), Want::Archive) => {
                 let refusal =
                     |execution| self.too_large(execution, "There are more files than can be listed");
-                return Err(Step::Reply(self.at(0).map_or_else(|| self.too_many(), refusal)));
+                return Some(Step::Reply(self.at(0).map_or_else(|| self.too_many(), refusal)));
             }
-            (Err(Fault::TooLarge(_)), _) => return Err(Step::Reply(self.too_many())),
-            (Err(fault), _) => return Err(Step::Reply(not_read(&fault))),
+            (Err(Fault::TooLarge(_)), _) => return Some(Step::Reply(self.too_many())),
+            (Err(fault), _) => return Some(Step::Reply(not_read(&fault))),
         };
         let asked = self.at(self.kept.len().max(self.found.len()));
         if let Some(execution) = asked.filter(|execution| execution.ended) {
@@ -325,7 +327,7 @@ impl Visit {
             Want::File(_) => self.read_for_file(Some(&kept)),
             _ => self.keep(kept),
         }
-        Ok(())
+        None
     }
 
     /// Asks through the cluster that is there for this: whatever jobs fetch, the checks' own calls have room.

@@ -49,15 +49,15 @@ impl Visit {
         self.found_file(name)
     }
 
-    /// Reads the answer to the question for a file's head.
-    pub(super) fn read_head(&mut self, response: &Response) -> Result<(), Step> {
+    /// Reads the answer to the question for a file's head. `None`: go on.
+    pub(super) fn read_head(&mut self, response: &Response) -> Option<Step> {
         match response.status {
-            _ if response.from_envoy => return Err(Step::Reply(not_read(&response.fault()))),
+            _ if response.from_envoy => return Some(Step::Reply(not_read(&response.fault()))),
             200 => self.found.push(Presence::There),
             404 | 500 => self.by_head = Some(Presence::Missing),
             _ => self.by_head = Some(Presence::Unknown),
         }
-        Ok(())
+        None
     }
 
     /// The list of the execution that was asked for the file last; `None`: it is too long to be read.
@@ -122,10 +122,10 @@ impl Visit {
     ///
     /// # Errors
     /// The links to choose from.
-    pub(super) fn only(&self, what: &str) -> Result<&Execution, Step> {
+    pub(super) fn only(&self, what: &str) -> Result<&Execution, Reply> {
         self.at(0).filter(|_| self.chosen.len() == 1).ok_or_else(|| {
             let choices = self.all_chosen().map(|execution| self.link(execution, what, &self.ask.masks));
-            Step::Reply(ambiguous(what, choices))
+            ambiguous(what, choices)
         })
     }
 
@@ -136,7 +136,7 @@ impl Visit {
                 let path = testkube::logs_path(&self.config.testkube, &execution.id);
                 Step::Forward(Rc::new(Forward::logs(path, &execution.name)))
             }
-            Err(step) => step,
+            Err(reply) => Step::Reply(reply),
         }
     }
 
@@ -146,7 +146,7 @@ impl Visit {
         if self.kept.is_empty() {
             let id = match self.only("archive") {
                 Ok(execution) => &execution.id,
-                Err(step) => return step,
+                Err(reply) => return Step::Reply(reply),
             };
             let Some((kept, at)) = memory.artifacts(now, id) else {
                 let request = testkube::list_artifacts(&self.config.testkube, id);
@@ -157,7 +157,7 @@ impl Visit {
         }
         let (execution, kept) = match (self.only("archive"), self.kept.first()) {
             (Ok(execution), kept) => (execution, kept.map(|kept| kept.as_slice()).unwrap_or_default()),
-            (Err(step), _) => return step,
+            (Err(reply), _) => return Step::Reply(reply),
         };
         let most = self.config.artifacts.max_archive;
         match size_of(kept, &self.ask) {
