@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use testrelay::accept::{self, Counted};
-use testrelay::artifacts::{self, Memory};
+use testrelay::artifacts::{self, Memory, Slots};
 use testrelay::call::{CallId, Fault, Outcome, Request};
 use testrelay::config::{Config, Passthrough};
 use testrelay::evaluate::{self, Answered};
@@ -52,6 +52,8 @@ pub(crate) struct Plugin {
     pub(crate) waiting: RefCell<BTreeMap<u32, Waiting>>,
     /// What Testkube has said to requests by tag.
     pub(crate) memory: RefCell<Memory>,
+    /// The downloads that are under way.
+    pub(crate) slots: Slots,
     has_served: Cell<bool>,
 }
 
@@ -270,6 +272,7 @@ impl RootContext for Root {
         let prefix = testrelay::key_prefix(instance.as_deref().unwrap_or("testrelay"));
         self.configured_at = host::mono();
         self.plugin = Some(Rc::new(Plugin {
+            slots: Slots::new(&config),
             config: Rc::new(config),
             prefix,
             ledger: OnceCell::new(),

@@ -6,8 +6,8 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
 use testrelay::accept::{self, Admission, Counted};
-use testrelay::artifacts::{self, Forward, Step, Visit};
-use testrelay::auth::Allow;
+use testrelay::artifacts::{self, Forward, Slot, Step, Visit};
+use testrelay::auth::Credential;
 use testrelay::call::Outcome;
 use testrelay::evaluate::{self, Evaluation};
 use testrelay::health;
@@ -22,6 +22,8 @@ pub(crate) struct Stream {
     context_id: u32,
     plugin: Option<Rc<Plugin>>,
     state: State,
+    /// The place among its credential's downloads that it holds until it ends.
+    slot: Option<Slot>,
 }
 
 /// How far a stream is.
@@ -64,7 +66,7 @@ struct EvaluationCall {
 impl Stream {
     /// A stream of a root context that was configured with `plugin`.
     pub(crate) fn new(context_id: u32, plugin: Option<Rc<Plugin>>) -> Stream {
-        Stream { context_id, plugin, state: State::Open }
+        Stream { context_id, plugin, state: State::Open, slot: None }
     }
 
     fn answer(&mut self, reply: &Reply) -> Action {
@@ -207,7 +209,8 @@ impl Stream {
 
     /// Lets a request for an artifact go on to Testkube: its path untouched, its credentials taken off.
     fn artifact(&mut self, plugin: &Plugin, headers: &[Header<'_>]) -> Action {
-        if let Some(refusal) = accept::unauthorized(&plugin.config, headers, Allow::Artifacts) {
+        let taken = artifacts::admit(&plugin.config, headers).and_then(|caller| self.take(plugin, caller));
+        if let Err(refusal) = taken {
             return self.answer(&refusal);
         }
         if cfg!(feature = "test-hooks") {
@@ -219,9 +222,17 @@ impl Stream {
 
     /// Begins to find out what a request for artifacts by tag means; `rest` is what follows `artifacts/` in its target.
     fn tagged(&mut self, plugin: &Plugin, headers: &[Header<'_>], rest: &[u8]) -> Action {
-        let known =
-            artifacts::known(&plugin.config, host::mono(), headers, rest, &plugin.memory.borrow()).cloned();
-        if let Some(forward) = known {
+        let known = artifacts::known(&plugin.config, host::mono(), headers, rest, &plugin.memory.borrow())
+            .map(|(caller, forward)| (caller, forward.clone()));
+        let admitted = match &known {
+            Some((caller, _)) => Ok(*caller),
+            None => artifacts::admit_by_tag(&plugin.config, headers),
+        };
+        // From here on, because a request that waits for Testkube's answers keeps them.
+        if let Err(refusal) = admitted.and_then(|caller| self.take(plugin, caller)) {
+            return self.answer(&refusal);
+        }
+        if let Some((_, forward)) = known {
             return self.forward(plugin, headers, forward);
         }
         let now = host::now();
@@ -231,6 +242,12 @@ impl Stream {
         };
         let step = visit.step(now, &mut plugin.memory.borrow_mut());
         self.follow(plugin, visit, step, Some(headers))
+    }
+
+    /// Takes a place among the downloads of a credential.
+    fn take(&mut self, plugin: &Plugin, caller: Option<&Credential>) -> Result<(), Reply> {
+        self.slot = Some(plugin.slots.take(&plugin.config, caller)?);
+        Ok(())
     }
 
     /// Does what a visit needs next: the request waits for a call, is answered, or goes on. `headers`: the request's, where
@@ -351,7 +368,6 @@ impl HttpContext for Stream {
                 Some(action) => action,
                 None => self.read_body(&plugin, map, Posted::Check),
             },
-            Route::Checks(id) => self.checks(&plugin, &headers, id),
             Route::Evaluate => match self.evaluation(&plugin, &headers, end_of_stream) {
                 Some(action) => action,
                 None => self.read_body(&plugin, map, Posted::Evaluation),
@@ -365,10 +381,12 @@ impl HttpContext for Stream {
             Route::PassThrough => self.pass_through(&headers),
             Route::Health => self.answer(&health::healthy()),
             Route::Ready => self.answer(&health::ready(&mut SharedData, &plugin.prefix, host::now())),
-            Route::WrongMethod(allow) => {
-                let detail = format!("This path answers to {allow}.");
-                self.answer(&Reply::problem(405, "Method not allowed", &detail).with("allow", allow))
+            Route::Checks(None) if accept::carries_a_check(&headers) => {
+                self.answer(&accept::wrong_method("GET, HEAD, POST", &headers))
             }
+            Route::Checks(id) => self.checks(&plugin, &headers, id),
+            Route::WrongMethod(allow) => self.answer(&accept::wrong_method(allow, &headers)),
+            Route::Blank(blank) => self.answer(&accept::blank_in_path(blank)),
             Route::Traversal => {
                 let detail = "The path has a `.` or `..` segment, a backslash or a control character in some encoding.";
                 self.answer(&Reply::problem(400, "Path refused", detail))
@@ -413,10 +431,13 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
-        if let State::Forwarded(forward) = &self.state {
-            for (name, value) in forward.answer_headers(host::response_status()) {
-                host::set_response_header(name, value);
-            }
+        let State::Forwarded(forward) = &self.state else { return Action::Continue };
+        // Envoy sends a reply that is given here in place of the upstream's answer, and does not call this again for it.
+        if let Some(refusal) = forward.refusal(host::response_status()) {
+            return self.answer(&refusal);
+        }
+        for (name, value) in forward.answer_headers() {
+            host::set_response_header(name, value);
         }
         Action::Continue
     }
@@ -426,6 +447,9 @@ impl HttpContext for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.forget();
+        if let (Some(plugin), Some(slot)) = (&self.plugin, self.slot) {
+            plugin.slots.give_back(slot);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod bad_input;
 mod bounds;
 mod configuration;
 mod crashes;
+mod downloads;
 mod faults_azure;
 mod faults_testkube;
 mod harness;

@@ -114,13 +114,14 @@ fn the_headers_to_paste_are_accepted_and_the_check_is_decided() -> Result<()> {
 fn the_configuration_reference_names_the_fields_that_the_parser_knows() -> Result<()> {
     const STRANGE: &str = "field-of-no-version";
     let strange = |plugin: &mut Value| {
-        for place in ["", "/testkube", "/azure_devops/0", "/credentials/0", "/tag", "/checks"] {
+        for place in ["", "/testkube", "/azure_devops/0", "/credentials/0", "/tag", "/artifacts", "/checks"] {
             if let Some(object) = plugin.pointer_mut(place).and_then(Value::as_object_mut) {
                 object.insert(STRANGE.into(), json!(1));
             }
         }
     };
-    let setup = Setup::new()?.plugin(json!({ "tag": {}, "checks": {} })).edit_plugin(strange);
+    let setup =
+        Setup::new()?.plugin(json!({ "tag": {}, "artifacts": {}, "checks": {} })).edit_plugin(strange);
     let said = validate(&setup)?.text;
     let errors = said.split_once("the plugin configuration is refused: ").context("it was not refused")?.1;
     let mut known = BTreeSet::new();
@@ -133,7 +134,7 @@ fn the_configuration_reference_names_the_fields_that_the_parser_knows() -> Resul
         known.extend(allowed.split(", ").map(|field| format!("{place}{field}")));
         objects += 1;
     }
-    assert_eq!((objects, names(section("## Configuration reference")?)), (6, known));
+    assert_eq!((objects, names(section("## Configuration reference")?)), (7, known));
     Ok(())
 }
 
@@ -276,6 +277,52 @@ fn run(program: &mut Command, folder: &Path, path: &str) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{program:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
     Ok(said)
+}
+
+#[test]
+fn the_lines_that_fetch_files_save_all_of_them_and_nothing_else() -> Result<()> {
+    let scene = Scene::new()?;
+    for workflow in ["shop-e2e", "shop-api"] {
+        let passed = execution(workflow).tag(TAG_KEY, "shop-4711").at(now_ms() - 60_000, Status::Passed);
+        let passed = passed
+            .artifact("a b/junit.xml", workflow)
+            .artifact("log.txt", "none")
+            .artifact("..;/x.xml", "no");
+        scene.execution(if workflow == "shop-e2e" {
+            passed.artifact("results/junit.xml", "one")
+        } else {
+            passed
+        });
+    }
+    let envoy = Envoy::start(&scene.setup()?)?;
+    let shown = block("### Artifacts by tag", "bash")?;
+    assert!(shown.contains("--proto =https") && shown.contains("artifacts=https://testrelay.example/"));
+    let script = shown
+        .replace("--proto =https", "--proto =http")
+        .replace("https://testrelay.example/", &format!("http://{}/", envoy.address()));
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    let script = format!("export TESTRELAY_BEARER={}\n{script}\n", host_tests::BEARER);
+    run(Command::new("bash").args(["-c", &script]), folder, &std::env::var("PATH")?)?;
+    assert_eq!(std::fs::read_to_string(folder.join("TEST-e2e.xml"))?, "one");
+    let mut saved = Vec::new();
+    for entry in std::fs::read_dir(folder.join("results"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "xml") {
+            saved.push(std::fs::read_to_string(path)?);
+        }
+    }
+    saved.sort();
+    assert_eq!(saved, ["one", "shop-api", "shop-e2e"]);
+    // As it stands, the token would not even leave for http, and an answer that is no 200 ends it.
+    let plain = format!(
+        "export TESTRELAY_BEARER=x\n{}\n",
+        shown.replace("https://testrelay.example/", &format!("http://{}/", envoy.address()))
+    );
+    assert!(run(Command::new("bash").args(["-c", &plain]), folder, &std::env::var("PATH")?).is_err());
+    let refused = script.replace("shop-4711", "shop-4712");
+    assert!(run(Command::new("bash").args(["-c", &refused]), folder, &std::env::var("PATH")?).is_err());
+    envoy.stop()
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn smallest() -> Value {
             { "name": "a", "kind": "basic", "username": "testrelay", "secret_env": "A", "allow": ["checks"] },
         ],
         "tag": {},
+        "artifacts": {},
         "checks": {},
     })
 }
@@ -122,7 +123,7 @@ fn it_is_a_schema_of_draft_07_and_both_take_the_smallest_configuration() -> Resu
 fn it_has_the_fields_that_the_parser_knows_and_takes_no_other() -> Result<()> {
     const STRANGE: &str = "field-of-no-version";
     let judges = Judges::new()?;
-    let places = ["", "/testkube", "/azure_devops/0", "/credentials/0", "/tag", "/checks"];
+    let places = ["", "/testkube", "/azure_devops/0", "/credentials/0", "/tag", "/artifacts", "/checks"];
     let mut known = BTreeSet::new();
     for place in places {
         let mut configuration = smallest();
@@ -211,7 +212,7 @@ fn both_have_the_same_least_and_greatest_number() -> Result<()> {
         }
         seen += 1;
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
     Ok(())
 }
 

@@ -89,6 +89,31 @@ pub fn body_unread() -> Reply {
     )
 }
 
+/// Whether a request has what only the check of Azure DevOps sends.
+pub fn carries_a_check<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
+    header(headers, b"authtoken").is_some() || header(headers, b"planid").is_some()
+}
+
+/// The answer to a method that a path does not have; `allow` names those that it has. A check that was set to GET is told what
+/// to change, because GET of its path is something else.
+pub fn wrong_method<B: AsRef<[u8]>>(allow: &'static str, headers: &Headers<B>) -> Reply {
+    let detail = match carries_a_check(headers) && allow.contains("POST") {
+        true => {
+            "This request carries a check (PlanId or AuthToken), and a check is sent by POST: choose POST as the method of the `Invoke REST API` check or task. Nothing was accepted.".to_owned()
+        }
+        false => format!("This path answers to {allow}."),
+    };
+    Reply::problem(405, "Method not allowed", &detail).with("allow", allow)
+}
+
+/// The answer to a path that only a blank keeps from being Testrelay's; `blank` is what stands for it, as `%20`.
+pub fn blank_in_path(blank: &str) -> Reply {
+    let detail = format!(
+        "The path has `{blank}`, which is a blank: take it out of the URL of the service connection, or of the `urlSuffix` of the check. It often stands at the end, where nobody sees it."
+    );
+    Reply::problem(404, "A blank in the path", &detail)
+}
+
 /// The answer to a body over [`MOST_BODY`].
 pub fn too_large() -> Reply {
     Reply::problem(
@@ -100,16 +125,7 @@ pub fn too_large() -> Reply {
 
 /// The refusal of a caller that may not use `route`; `None` if it may.
 pub fn unauthorized<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, route: Allow) -> Option<Reply> {
-    match caller(config, headers, route) {
-        // A path by an execution's id does not say its tag.
-        Ok(Some(caller)) if route == Allow::Artifacts && !caller.tags.is_empty() => Some(Reply::problem(
-            403,
-            "Not allowed",
-            &format!("The credential `{}` is bound to tags, and this path names none.", caller.name),
-        )),
-        Ok(_) => None,
-        Err(refusal) => Some(refusal),
-    }
+    caller(config, headers, route).err()
 }
 
 /// Who calls; `None` where everybody may (`insecure_no_auth`).

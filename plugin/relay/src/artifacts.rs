@@ -6,26 +6,38 @@
 
 mod ask;
 mod file;
+mod find;
 mod heads;
+mod links;
+mod mask;
 mod memory;
+mod refusals;
 mod shown;
+mod slots;
 
 pub use file::Forward;
 pub use heads::to_take_off;
+pub use links::public_link;
 pub use memory::Memory;
+pub use refusals::lost;
+pub use slots::{Slot, Slots};
 
 use crate::accept::{Headers, caller};
-use crate::auth::Allow;
-use crate::call::{Fault, Outcome, Request, percent_encoded};
+use crate::auth::{Allow, Credential};
+use crate::call::{Fault, Outcome, Request, Response};
 use crate::check::Rerun;
 use crate::config::Config;
 use crate::expect::Expect;
 use crate::problem::Reply;
+use crate::testkube::MAX_NAMES;
 use crate::testkube::{self, Artifact, Execution};
-use crate::text::{listed, one_line};
+use crate::text::{listed, one_line, size_in_words};
 use crate::time::{Mono, Now, Wall, in_words};
 use crate::verdict::assess;
 use ask::{Ask, Scope, Want};
+use find::Presence;
+use links::Links;
+use refusals::{no_execution, not_read, too_many_executions};
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -38,9 +50,11 @@ const LOOKBACK: Duration = Duration::from_secs(30 * 24 * 3_600);
 const PAGE: u32 = 100;
 const LARGEST_PAGE: u32 = 1_000;
 
-/// The artifacts of so many executions are listed for one request, and so many artifacts: they are in memory together.
+/// The artifacts of so many executions are listed for one request, and [`MAX_NAMES`] artifacts: they are in memory together.
 const MOST_EXECUTIONS: usize = 100;
-const MOST_ARTIFACTS: usize = 20_000;
+
+/// The longest list that is answered, in bytes. Envoy holds all of it until a slow reader has it.
+const MAX_ANSWER: usize = 2 << 20;
 
 /// How long a request may take to find out what it means, before the last call: Envoy itself ends it after 30 s without a
 /// sign (`stream_idle_timeout`).
@@ -56,18 +70,48 @@ pub enum Step {
     Forward(Rc<Forward>),
 }
 
+/// Who asks for an artifact by Testkube's own path, where that may be asked; `None`: everybody may.
+///
+/// # Errors
+/// The refusal of a caller that may not.
+pub fn admit<'a, B: AsRef<[u8]>>(
+    config: &'a Config,
+    headers: &Headers<B>,
+) -> Result<Option<&'a Credential>, Reply> {
+    match caller(config, headers, Allow::Artifacts)? {
+        // A path by an execution's id does not say its tag.
+        Some(caller) if !caller.tags.is_empty() => Err(Reply::problem(
+            403,
+            "Not allowed",
+            &format!("The credential `{}` is bound to tags, and this path names none.", caller.name),
+        )),
+        caller => Ok(caller),
+    }
+}
+
+/// Who asks for an artifact by tag; `None`: everybody may.
+///
+/// # Errors
+/// The refusal of a caller that may not ask for any.
+pub fn admit_by_tag<'a, B: AsRef<[u8]>>(
+    config: &'a Config,
+    headers: &Headers<B>,
+) -> Result<Option<&'a Credential>, Reply> {
+    caller(config, headers, Allow::Artifacts)
+}
+
 /// Where a request goes on to that has been found out for the same target in the last seconds. `rest` is what follows
-/// `<base>/v1/artifacts/` in it. `None`: begin a [`Visit`], which also says why this caller may not ask it.
-pub fn known<'a, B: AsRef<[u8]>>(
-    config: &Config,
+/// `<base>/v1/artifacts/` in it, and who asks. `None`: begin a [`Visit`], which also says why this caller may not ask it.
+pub fn known<'c, 'm, B: AsRef<[u8]>>(
+    config: &'c Config,
     now: Mono,
     headers: &Headers<B>,
     rest: &[u8],
-    memory: &'a Memory,
-) -> Option<&'a Rc<Forward>> {
+    memory: &'m Memory,
+) -> Option<(Option<&'c Credential>, &'m Rc<Forward>)> {
     let (tag, forward) = memory.way(now, rest)?;
     let caller = caller(config, headers, Allow::Artifacts).ok()?;
-    caller.is_none_or(|caller| caller.covers_tag(tag)).then_some(forward)
+    caller.is_none_or(|caller| caller.covers_tag(tag)).then_some((caller, forward))
 }
 
 /// One request for artifacts by tag.
@@ -78,20 +122,38 @@ pub struct Visit {
     ask: Ask,
     /// Scheme and host as the request has them: what links begin with.
     asked_at: (Vec<u8>, Vec<u8>),
-    /// [`Visit::base`], once it was wanted: a request that goes on to a file wants no links.
-    base: OnceCell<String>,
+    /// [`Visit::links`], once they were wanted: a request that goes on to a file wants none.
+    links: OnceCell<Links>,
     since: Wall,
-    /// What is being asked for: the executions, or the artifacts of the next one of the chosen ones.
+    /// What was asked for last.
+    asked: Asked,
     executions: Option<Rc<Vec<Execution>>>,
     /// Positions among the executions, and what these have kept.
     chosen: Vec<usize>,
     kept: Vec<Rc<Vec<Artifact>>>,
+    /// Which of them have the file that is wanted, and what its head said of the next one where that was not enough.
+    found: Vec<Presence>,
+    by_head: Option<Presence>,
+    /// How many artifacts have been looked through, and whether there are some that cannot be listed.
+    names: usize,
+    is_unlisted: bool,
     /// What is wanted of the chosen ones.
     path: String,
     page_size: u32,
     began: Mono,
     /// When Testkube gave the oldest of the answers that it rests on, at the latest.
     oldest: Mono,
+}
+
+/// What Testkube is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// The executions.
+    Executions,
+    /// What the next of the chosen ones has kept.
+    Names,
+    /// The head of a file that the next of the chosen ones may have kept.
+    Head,
 }
 
 impl Visit {
@@ -121,15 +183,20 @@ impl Visit {
         };
         Ok(Visit {
             asked_at: shown::asked_at(headers),
-            base: OnceCell::new(),
+            links: OnceCell::new(),
             config: config.clone(),
             rest: rest.to_vec(),
             path: ask.path.clone(),
             ask,
             since,
+            asked: Asked::Executions,
             executions: None,
             chosen: Vec::new(),
             kept: Vec::new(),
+            found: Vec::new(),
+            by_head: None,
+            names: 0,
+            is_unlisted: false,
             page_size: PAGE,
             began: now.mono,
             oldest: now.mono,
@@ -148,7 +215,7 @@ impl Visit {
     fn resolve(&mut self, now: Now, memory: &Memory) -> Step {
         if self.executions.is_none() {
             match memory.executions(now, &self.ask) {
-                None => return Step::Call(self.list_executions()),
+                None => return self.ask_executions(),
                 Some((executions, at)) => {
                     self.executions = Some(executions);
                     self.oldest = self.oldest.min(at);
@@ -160,82 +227,143 @@ impl Visit {
         {
             return Step::Reply(reply);
         }
-        match self.ask.want(&self.path) {
-            Want::List | Want::File(_) => {}
-            Want::Archive => return self.of_one("archive", |execution| self.archive(execution)),
-            Want::Logs => return self.of_one("logs", |execution| self.logs(execution)),
+        let path = self.path.clone();
+        match self.ask.want(&path) {
+            Want::List => self.all(now, memory),
+            Want::File(name) => self.file(now, memory, name),
+            Want::Archive => self.archive(now, memory),
+            Want::Logs => self.logs(),
         }
+    }
+
+    /// The list, once all of the chosen executions have said what they have kept.
+    fn all(&mut self, now: Now, memory: &Memory) -> Step {
         while let Some(execution) = self.at(self.kept.len()) {
-            if self.count() > MOST_ARTIFACTS {
-                let detail = format!(
-                    "The executions have more than {MOST_ARTIFACTS} artifacts: name one execution in the path."
-                );
-                return Step::Reply(Reply::problem(409, "Too many artifacts", &detail));
-            }
             match memory.artifacts(now, &execution.id) {
-                None if now.mono.since(self.began) > MOST_TIME => {
-                    let detail = format!(
-                        "Testkube has listed the artifacts of {} of {} executions in {}: name one of them in the path.",
-                        self.kept.len(),
-                        self.chosen.len(),
-                        in_words(MOST_TIME)
-                    );
-                    return Step::Reply(Reply::problem(504, "Testkube is too slow", &detail));
+                None if self.is_late(now) => return Step::Reply(self.too_slow(self.kept.len())),
+                None => {
+                    let request = testkube::list_artifacts(&self.config.testkube, &execution.id);
+                    return self.ask(Asked::Names, request);
                 }
-                None => return Step::Call(testkube::list_artifacts(&self.config.testkube, &execution.id)),
                 Some((kept, at)) => {
-                    self.kept.push(kept);
+                    self.keep(kept);
                     self.oldest = self.oldest.min(at);
                 }
             }
+            if self.is_too_much() {
+                return Step::Reply(self.too_many());
+            }
         }
-        match self.ask.want(&self.path) {
-            Want::File(name) => self.file(name),
-            _ => Step::Reply(self.list()),
-        }
+        Step::Reply(self.list().unwrap_or_else(|| self.too_many()))
+    }
+
+    fn keep(&mut self, kept: Rc<Vec<Artifact>>) {
+        self.names += kept.len();
+        self.kept.push(kept);
+    }
+
+    /// More names than are listed, or more bytes of them: each stands in the list twice.
+    fn is_too_much(&self) -> bool {
+        let bytes =
+            || self.kept.iter().flat_map(|kept| kept.iter()).map(|one| 2 * one.name.len()).sum::<usize>();
+        self.names > MAX_NAMES || bytes() > MAX_ANSWER
     }
 
     /// Reads the answer to the last [`Step::Call`], and says what to do next.
     pub fn answer(&mut self, now: Now, memory: &mut Memory, outcome: &Outcome) -> Step {
-        let read = match (outcome, &self.executions) {
-            (Outcome::Failed(fault), _) => Err(fault.clone()),
-            (Outcome::Response(response), None) => match testkube::page(response) {
-                Err(fault) => Err(fault),
-                Ok(page) if page.filtered > self.page_size => {
-                    if page.filtered > LARGEST_PAGE || self.page_size > PAGE {
-                        return Step::Reply(too_many(page.filtered));
-                    }
-                    self.page_size = LARGEST_PAGE;
-                    return Step::Call(self.list_executions());
-                }
-                Ok(page) => {
-                    let executions = Rc::new(page.executions);
-                    memory.keep_executions(now, &self.ask, &executions);
-                    self.executions = Some(executions);
-                    Ok(())
-                }
-            },
-            (Outcome::Response(response), Some(_)) => match testkube::artifacts(response) {
-                // Deleted since it was listed.
-                Err(Fault::Status(404)) => {
-                    self.kept.push(Rc::default());
-                    Ok(())
-                }
-                Err(fault) => Err(fault),
-                Ok(artifacts) => {
-                    let artifacts = Rc::new(artifacts);
-                    if let Some(execution) = self.at(self.kept.len()).filter(|execution| execution.ended) {
-                        memory.keep_artifacts(now, &execution.id, &artifacts);
-                    }
-                    self.kept.push(artifacts);
-                    Ok(())
-                }
-            },
+        let next = match (outcome, self.asked) {
+            (Outcome::Failed(fault), _) => Some(Step::Reply(not_read(fault))),
+            (Outcome::Response(response), Asked::Executions) => self.read_executions(now, memory, response),
+            (Outcome::Response(response), Asked::Names) => self.read_names(now, memory, response),
+            (Outcome::Response(response), Asked::Head) => self.read_head(response),
         };
-        match read {
-            Ok(()) => self.step(now, memory),
-            Err(fault) => Step::Reply(not_read(&fault)),
+        next.unwrap_or_else(|| self.step(now, memory))
+    }
+
+    /// `None`: go on.
+    fn read_executions(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
+        let page = match testkube::page(response) {
+            Ok(page) => page,
+            Err(fault) => return Some(Step::Reply(not_read(&fault))),
+        };
+        if page.filtered > self.page_size {
+            if page.filtered > LARGEST_PAGE || self.page_size > PAGE {
+                return Some(Step::Reply(too_many_executions(page.filtered)));
+            }
+            self.page_size = LARGEST_PAGE;
+            return Some(self.ask_executions());
         }
+        let executions = Rc::new(page.executions);
+        memory.keep_executions(now, &self.ask, &executions);
+        self.executions = Some(executions);
+        None
+    }
+
+    /// `None`: go on.
+    fn read_names(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
+        let path = self.path.clone();
+        let want = self.ask.want(&path);
+        let kept = match (testkube::artifacts(response), want) {
+            (Ok(kept), _) => Rc::new(kept),
+            // Deleted since it was listed.
+            (Err(Fault::Status(404)), _) => Rc::default(),
+            (Err(Fault::TooLarge(_)), Want::File(_)) => {
+                self.read_for_file(None);
+                return None;
+            }
+            (Err(Fault::TooLarge(_)), Want::Archive) => {
+                let refusal =
+                    |execution| self.too_large(execution, "There are more files than can be listed");
+                return Some(Step::Reply(self.at(0).map_or_else(|| self.too_many(), refusal)));
+            }
+            (Err(Fault::TooLarge(_)), _) => return Some(Step::Reply(self.too_many())),
+            (Err(fault), _) => return Some(Step::Reply(not_read(&fault))),
+        };
+        let asked = self.at(self.kept.len().max(self.found.len()));
+        if let Some(execution) = asked.filter(|execution| execution.ended) {
+            memory.keep_artifacts(now, &execution.id, &kept);
+        }
+        match want {
+            Want::File(_) => self.read_for_file(Some(&kept)),
+            _ => self.keep(kept),
+        }
+        None
+    }
+
+    /// Asks through the cluster that is there for this: whatever jobs fetch, the checks' own calls have room.
+    fn ask(&mut self, asked: Asked, request: Request) -> Step {
+        self.asked = asked;
+        Step::Call(Request { cluster: self.config.artifacts.cluster.clone(), ..request })
+    }
+
+    fn ask_executions(&mut self) -> Step {
+        let request = self.list_executions();
+        self.ask(Asked::Executions, request)
+    }
+
+    fn is_late(&self, now: Now) -> bool {
+        now.mono.since(self.began) > MOST_TIME
+    }
+
+    fn too_slow(&self, asked: usize) -> Reply {
+        let detail = format!(
+            "Testkube has listed the artifacts of {asked} of {} executions in {}: name one of them in the path.",
+            self.chosen.len(),
+            in_words(MOST_TIME)
+        );
+        Reply::problem(504, "Testkube is too slow", &detail)
+    }
+
+    fn too_many(&self) -> Reply {
+        let of = listed(self.all_chosen().map(|execution| one_line(&execution.name, 80)), 5);
+        let also = if self.chosen.len() > 1 { "Name one execution in the path, or fetch" } else { "Fetch" };
+        let single =
+            self.all_chosen().next().map(|execution| self.single_files(execution)).unwrap_or_default();
+        let detail = format!(
+            "The artifacts of {of} are more than {MAX_NAMES}, or their list would be longer than {}. {also} single files by their names: {single}.",
+            size_in_words(MAX_ANSWER as u64)
+        );
+        Reply::problem(409, "Too many artifacts", &detail)
     }
 
     fn list_executions(&self) -> Request {
@@ -301,140 +429,6 @@ impl Visit {
         self.chosen = chosen.iter().filter_map(position).collect();
         Ok(())
     }
-
-    /// The archive or the log of the one execution that was chosen.
-    fn of_one(&self, what: &str, forward: impl Fn(&Execution) -> Forward) -> Step {
-        match self.at(0).filter(|_| self.chosen.len() == 1) {
-            Some(execution) => Step::Forward(Rc::new(forward(execution))),
-            None => {
-                let choices = self.all_chosen().map(|execution| self.link(execution, what, &self.ask.masks));
-                Step::Reply(ambiguous(what, choices))
-            }
-        }
-    }
-
-    fn archive(&self, execution: &Execution) -> Forward {
-        let path = testkube::archive_path(&self.config.testkube, &execution.id, &self.ask.masks);
-        Forward::archive(path, &execution.name)
-    }
-
-    fn logs(&self, execution: &Execution) -> Forward {
-        Forward::logs(testkube::logs_path(&self.config.testkube, &execution.id), &execution.name)
-    }
-
-    /// The file of this name.
-    fn file(&self, name: &str) -> Step {
-        let has_it = |kept: &[Artifact]| kept.iter().any(|artifact| artifact.name == name);
-        let found: Vec<&Execution> =
-            self.all_chosen().zip(&self.kept).filter(|(_, kept)| has_it(kept)).map(|(e, _)| e).collect();
-        match found.as_slice() {
-            [] => Step::Reply(self.no_file(name)),
-            [execution] => {
-                let path = testkube::artifact_path(&self.config.testkube, &execution.id, name);
-                Step::Forward(Rc::new(Forward::file(path, name)))
-            }
-            several => {
-                let choices = several.iter().map(|execution| self.link_to_file(execution, name));
-                Step::Reply(ambiguous(&one_line(name, 80), choices.flatten()))
-            }
-        }
-    }
-
-    /// How many artifacts have been listed so far.
-    fn count(&self) -> usize {
-        self.kept.iter().map(|kept| kept.len()).sum()
-    }
-
-    fn no_file(&self, name: &str) -> Reply {
-        let count = self.count();
-        let of = listed(self.all_chosen().map(|execution| one_line(&execution.name, 80)), 5);
-        let detail = match count {
-            0 => format!("{of} kept no artifacts, or Testkube no longer has them."),
-            _ => format!(
-                "`{}` is not among the {count} artifacts of {of}. They are listed at {}{}.",
-                one_line(name, 80),
-                self.base(),
-                self.ask.parameters("")
-            ),
-        };
-        Reply::problem(404, "No such artifact", &detail)
-    }
-
-    /// What every link begins with, the tag included.
-    fn base(&self) -> &str {
-        self.base.get_or_init(|| {
-            let (tag, (scheme, host)) = (&self.ask.tag, &self.asked_at);
-            let tag = format!("{}={}", percent_encoded(&tag.key), percent_encoded(&tag.value));
-            format!("{}{}/v1/artifacts/{tag}", shown::origin(scheme, host), self.config.base_path)
-        })
-    }
-
-    /// A link to the archive or the log of one execution.
-    fn link(&self, execution: &Execution, what: &str, masks: &str) -> String {
-        let parameters = self.ask.parameters("");
-        let rest = match (parameters.as_str(), masks.strip_prefix('?')) {
-            ("", Some(masks)) => format!("?{masks}"),
-            (parameters, Some(masks)) => format!("{parameters}&{masks}"),
-            (parameters, None) => parameters.into(),
-        };
-        format!("{}/{}/{what}{rest}", self.base(), percent_encoded(&execution.name))
-    }
-
-    /// A link to a file, if one can lead there. It names the execution where the name alone could be another's.
-    fn link_to_file(&self, execution: &Execution, name: &str) -> Option<String> {
-        if !ask::can_be_linked(name) {
-            return None;
-        }
-        let first = name.split('/').next().unwrap_or_default();
-        let all = self.executions.as_deref().map(Vec::as_slice).unwrap_or_default();
-        let is_alone = self.chosen.len() == 1 && !all.iter().any(|other| other.name == first);
-        // A name in the path brought the request here, so the execution may not be the scope's only one.
-        let is_named = self.path != self.ask.path;
-        let scope = match is_alone && !is_named {
-            true => String::new(),
-            false => format!("{}/", percent_encoded(&execution.name)),
-        };
-        let name_encoded = name.split('/').map(percent_encoded).collect::<Vec<_>>().join("/");
-        Some(format!("{}/{scope}{name_encoded}{}", self.base(), self.ask.parameters(name)))
-    }
-}
-
-fn ambiguous(what: &str, choices: impl Iterator<Item = String>) -> Reply {
-    let choices: Vec<String> = choices.collect();
-    let detail = format!("{} executions have `{what}`: take one of the links.", choices.len());
-    Reply::problem_with_member(409, "More than one", &detail, "links", choices.into())
-}
-
-fn no_execution(ask: &Ask, since: Wall) -> Reply {
-    let tag = &ask.tag;
-    let detail = match ask.scope {
-        Scope::All => format!("Testkube has no execution tagged {tag}, or no longer."),
-        _ => format!(
-            "Testkube has no execution tagged {tag} that was scheduled since {since}, or no longer. since=TIME looks back to another time, all=true at everything."
-        ),
-    };
-    Reply::problem(404, "No such execution", &detail)
-}
-
-fn too_many(count: u32) -> Reply {
-    let detail = format!(
-        "{count} executions have this tag, more than {LARGEST_PAGE}: give since=TIME, and use a tag that only one run has."
-    );
-    Reply::problem(409, "Too many executions", &detail)
-}
-
-fn not_read(fault: &Fault) -> Reply {
-    let status = match fault {
-        Fault::NoAnswer => 504,
-        Fault::NoConnection | Fault::Refused | Fault::UnknownCluster(_) => 503,
-        _ => 502,
-    };
-    Reply::problem(status, "Testkube could not be asked", &format!("Testkube could not be asked: {fault}."))
-}
-
-/// The answer to a request whose call is never answered.
-pub fn lost() -> Reply {
-    not_read(&Fault::NoAnswer)
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Credential {
     pub tags: Vec<String>,
     /// How many of its checks may be pending.
     pub max_pending: u32,
+    /// How many downloads it may have under way in one VM.
+    pub max_downloads: u32,
     /// Whether executions of its checks may be aborted when their run is over.
     pub abort_on_cancel: bool,
     /// Whether the verdict on its checks is only told, and `succeeded` posted whatever it is.
@@ -157,6 +159,7 @@ mod tests {
             projects: Vec::new(),
             tags: Vec::new(),
             max_pending: 256,
+            max_downloads: 32,
             abort_on_cancel: false,
             observe: false,
         };

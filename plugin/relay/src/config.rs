@@ -27,6 +27,8 @@ pub struct Config {
     pub instance: Option<String>,
     /// Where Testrelay's own routes begin; no slash at the end, `/testrelay` by default.
     pub base_path: String,
+    /// What links begin with, before `base_path`, as `https://testrelay.example.com`; `None`: scheme and host of the request.
+    pub public_url: Option<String>,
     /// What happens to requests that are not Testrelay's.
     pub passthrough: Passthrough,
     /// Where Testkube is.
@@ -42,6 +44,8 @@ pub struct Config {
     pub read_body: bool,
     /// Bounds and defaults for checks.
     pub checks: Checks,
+    /// What pipelines fetch.
+    pub artifacts: Artifacts,
     /// A fingerprint of the configuration's text: two root contexts with the same one are interchangeable.
     pub fingerprint: u64,
 }
@@ -99,6 +103,19 @@ pub struct Checks {
     pub abort_on_cancel: bool,
 }
 
+/// What pipelines fetch, and how.
+#[derive(Debug)]
+pub struct Artifacts {
+    /// The Envoy cluster through which Testkube is asked what a request by tag means; the checks' own by default. Where a
+    /// file itself goes through, Envoy's route says.
+    pub cluster: String,
+    /// How many bytes the files of an archive by tag may have together.
+    pub max_archive: u64,
+}
+
+/// How many downloads a caller may have under way where its credential does not say, in one VM.
+pub(crate) const DEFAULT_MAX_DOWNLOADS: u32 = 100;
+
 /// The longest deadline a check may have: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn,
 /// "Invoke Azure Function / REST API checks"), and half an hour is kept for the callback.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(47 * 3600 + 1800);
@@ -115,11 +132,16 @@ impl Config {
         })?;
         let mut errors = ConfigErrors::default();
         let mut top = Fields::new("", &value, &mut errors);
-        let config = Config {
+        let mut config = Config {
             instance: top.text("instance", "letters, digits, `-`, `_` and `.`, at most 64", is_instance),
             base_path: top
                 .text("base_path", "a path such as \"/testrelay\", without a slash at its end", is_base_path)
                 .unwrap_or_else(|| "/testrelay".into()),
+            public_url: top.text(
+                "public_url",
+                "what people write before the base path, as \"https://testrelay.example.com\", without a slash at its end",
+                is_public_url,
+            ),
             passthrough: top
                 .choice("passthrough", &[("artifacts", Passthrough::Artifacts), ("all", Passthrough::All)])
                 .unwrap_or(Passthrough::Artifacts),
@@ -129,8 +151,12 @@ impl Config {
             tag: tag(top.object("tag")),
             read_body: top.flag("read_body").unwrap_or(false),
             checks: checks(top.object("checks")),
+            artifacts: artifacts(top.object("artifacts")),
             fingerprint: crate::hash::fnv1a(text),
         };
+        if config.artifacts.cluster.is_empty() {
+            config.artifacts.cluster.clone_from(&config.testkube.cluster);
+        }
         let insecure = top.flag("insecure_no_auth").unwrap_or(false);
         let credentials_given = top.was_given("credentials");
         top.finish();
@@ -250,6 +276,7 @@ fn credential(mut fields: Fields<'_>, environment: &dyn Fn(&str) -> Option<Strin
         crate::tag::is_pattern,
     );
     let max_pending = fields.number("max_pending", 1..=8192).unwrap_or(256);
+    let max_downloads = fields.number("max_downloads", 1..=1024).unwrap_or(DEFAULT_MAX_DOWNLOADS);
     let abort_on_cancel = fields.flag("abort_on_cancel").unwrap_or(false);
     let observe = fields.choice("mode", &[("enforce", false), ("observe", true)]).unwrap_or(false);
     fields.finish();
@@ -261,6 +288,7 @@ fn credential(mut fields: Fields<'_>, environment: &dyn Fn(&str) -> Option<Strin
         projects: projects.iter().filter_map(|text| Guid::parse(text)).collect(),
         tags,
         max_pending,
+        max_downloads,
         abort_on_cancel,
         observe,
     })
@@ -325,6 +353,21 @@ fn checks(fields: Option<Fields<'_>>) -> Checks {
     checks
 }
 
+fn artifacts(fields: Option<Fields<'_>>) -> Artifacts {
+    let mut artifacts = Artifacts { cluster: String::new(), max_archive: 64 << 20 };
+    let Some(mut fields) = fields else { return artifacts };
+    if let Some(cluster) = fields.text(
+        "cluster",
+        "the name of an Envoy cluster that leads to Testkube's API server, for what pipelines fetch",
+        is_cluster,
+    ) {
+        artifacts.cluster = cluster;
+    }
+    fields.size("max_archive", &mut artifacts.max_archive);
+    fields.finish();
+    artifacts
+}
+
 fn unique(errors: &mut ConfigErrors, list: &str, field: &str, values: impl Iterator<Item = String>) {
     let mut seen = std::collections::BTreeSet::new();
     for (i, value) in values.enumerate() {
@@ -345,6 +388,15 @@ fn is_base_path(text: &str) -> bool {
         && !text.contains("//")
         && text.split('/').all(|segment| segment != "." && segment != "..")
         && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"/-_.~".contains(&c))
+}
+
+/// `http(s)://host[:port][/path]`; it is what a pipeline's token is sent to, so nothing in it may be read in two ways.
+fn is_public_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        text.len() <= 300 && is_authority(host) && (path.is_empty() || is_base_path(path))
+    })
 }
 
 fn is_cluster(text: &str) -> bool {
@@ -398,6 +450,46 @@ mod tests {
         assert!(config.tag.bind_to_build && !config.read_body && !config.checks.require_expect);
         assert_eq!(config.checks.timeout, Duration::from_secs(12 * 3600));
         assert_eq!(config.checks.max_pending, 2048);
+        assert_eq!(config.public_url, None);
+        assert_eq!((config.artifacts.cluster.as_str(), config.artifacts.max_archive), ("testkube", 64 << 20));
+        assert_eq!(config.credentials[0].max_downloads, 100);
+    }
+
+    #[test]
+    fn what_pipelines_fetch_has_its_own_cluster_bounds_and_address() {
+        let mut value = good();
+        value["public_url"] = json!("https://relay.example:8443/tests");
+        value["artifacts"] = json!({"cluster": "testkube-downloads", "max_archive": "1.5GiB"});
+        value["credentials"][0]["max_downloads"] = json!(4.0);
+        assert!(parse(&value).unwrap_err().contains("artifacts.max_archive: is \"1.5GiB\""));
+        value["artifacts"]["max_archive"] = json!("2GiB");
+        let config = parse(&value).unwrap();
+        assert_eq!(config.public_url.as_deref(), Some("https://relay.example:8443/tests"));
+        assert_eq!(
+            (config.artifacts.cluster.as_str(), config.artifacts.max_archive),
+            ("testkube-downloads", 2 << 30)
+        );
+        assert_eq!(config.credentials[0].max_downloads, 4);
+        for url in [
+            "testrelay.example",
+            "ftp://testrelay.example",
+            "https://",
+            "https://testrelay.example/",
+            "https://user@testrelay.example",
+            "https://testrelay.example?x",
+            "https://testrelay.example/a/../b",
+            "https://testrelay.example/a b",
+        ] {
+            let text = with(|v| v["public_url"] = json!(url));
+            assert!(text.contains("public_url: is"), "{url}: {text}");
+        }
+        for size in [json!("0MiB"), json!(64), json!("64MB"), json!("64 MiB"), json!("99999999TiB")] {
+            let text = with(|v| v["artifacts"] = json!({"max_archive": size}));
+            assert!(
+                text.contains("a whole number from 1 to 9999 and a unit, as \"64MiB\", \"2GiB\""),
+                "{text}"
+            );
+        }
     }
 
     #[test]

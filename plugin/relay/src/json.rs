@@ -18,6 +18,14 @@ pub(crate) fn add<T: Serialize>(value: &T, to: &mut Vec<u8>) -> serde_json::Resu
     serde_json::to_writer(Pieces(to), value)
 }
 
+/// A value's JSON and a line's end; `None` where it takes more than `most` bytes, of which no more are written.
+pub(crate) fn within<T: Serialize>(value: &T, most: usize) -> Option<String> {
+    let mut text = Vec::new();
+    serde_json::to_writer(Bounded { to: Pieces(&mut text), most }, value).ok()?;
+    text.push(b'\n');
+    String::from_utf8(text).ok()
+}
+
 struct Pieces<'a>(&'a mut Vec<u8>);
 
 impl io::Write for Pieces<'_> {
@@ -41,6 +49,25 @@ impl io::Write for Pieces<'_> {
     }
 }
 
+/// The same as far as there is room.
+struct Bounded<'a> {
+    to: Pieces<'a>,
+    most: usize,
+}
+
+impl io::Write for Bounded<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        match self.to.0.len() + piece.len() > self.most {
+            true => Err(io::ErrorKind::FileTooLarge.into()),
+            false => self.to.write(piece),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +81,13 @@ mod tests {
             add(&value, &mut bytes).unwrap();
             assert_eq!(String::from_utf8(bytes).unwrap(), format!("before {value}"));
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_nothing() {
+        let value = json!({"text": "x".repeat(100)});
+        let length = value.to_string().len();
+        assert_eq!(within(&value, length).unwrap(), format!("{value}\n"));
+        assert_eq!(within(&value, length - 1), None);
     }
 }

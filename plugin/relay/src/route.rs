@@ -27,6 +27,9 @@ pub enum Route<'a> {
     WrongMethod(&'static str),
     /// A path that climbs out of its folder in some encoding.
     Traversal,
+    /// A path that would be Testrelay's without what stands for a space in it, as `%20`: a blank in the URL of a service
+    /// connection, which nobody sees there.
+    Blank(&'static str),
     /// Nothing.
     Unknown,
 }
@@ -59,14 +62,14 @@ pub fn route<'a>(config: &Config, method: &[u8], path: &'a [u8]) -> Route<'a> {
             ([b"healthz"], _, true) => Route::Health,
             ([b"readyz"], _, true) => Route::Ready,
             ([b"healthz" | b"readyz"], ..) => Route::WrongMethod("GET, HEAD"),
-            _ => Route::Unknown,
+            _ => blank(path).map_or(Route::Unknown, Route::Blank),
         };
     }
     if config.passthrough == Passthrough::All {
-        return Route::PassThrough;
+        return meant_for_base(config, path).map_or(Route::PassThrough, Route::Blank);
     }
     match (below_execution(config.testkube.api_prefix.as_bytes(), path), reads) {
-        (None, _) => Route::Unknown,
+        (None, _) => meant_for_base(config, path).map_or(Route::Unknown, Route::Blank),
         (Some(_), false) => Route::WrongMethod("GET, HEAD"),
         (Some(rest), true) if climbs(rest, true) => Route::Traversal,
         (Some(_), true) => Route::Artifact,
@@ -91,6 +94,46 @@ fn tagged(target: &[u8]) -> Option<&[u8]> {
     Some(rest).filter(|rest| !matches!(rest.first(), None | Some(b'/' | b'?')))
 }
 
+/// What a blank becomes on its way here, also one that is not seen: tab, line ends, no-break space, zero-width space, byte
+/// order mark.
+const BLANKS: [&str; 7] = ["%20", "%09", "%0A", "%0D", "%C2%A0", "%E2%80%8B", "%EF%BB%BF"];
+
+/// The first of [`BLANKS`] in a path that lies below the base path without them.
+fn meant_for_base(config: &Config, path: &[u8]) -> Option<&'static str> {
+    blank(path).filter(|_| under(&without_blanks(path), config.base_path.as_bytes()).is_some())
+}
+
+/// The first of [`BLANKS`] that stands in `path`.
+fn blank(path: &[u8]) -> Option<&'static str> {
+    // Few paths have any, and `contains` looks at whole words.
+    if !path.contains(&b'%') {
+        return None;
+    }
+    (0..path.len()).filter(|at| path.get(*at) == Some(&b'%')).find_map(|at| blank_at(path, at))
+}
+
+fn blank_at(path: &[u8], at: usize) -> Option<&'static str> {
+    let is_there = |blank: &&&str| {
+        let piece = path.get(at..at + blank.len());
+        piece.is_some_and(|piece| piece.eq_ignore_ascii_case(blank.as_bytes()))
+    };
+    BLANKS.iter().find(is_there).copied()
+}
+
+fn without_blanks(path: &[u8]) -> Vec<u8> {
+    let (mut out, mut at) = (Vec::with_capacity(path.len()), 0);
+    while let Some(c) = path.get(at) {
+        match blank_at(path, at) {
+            Some(blank) => at += blank.len(),
+            None => {
+                out.push(*c);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
 /// A check's id: 16 hexadecimal digits.
 fn check_id(id: &[u8]) -> Option<&str> {
     let is_id = id.len() == 16 && id.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
@@ -100,8 +143,9 @@ fn check_id(id: &[u8]) -> Option<&str> {
 /// How often a path is decoded before it is judged. Testkube decodes a name twice.
 const DECODINGS: u8 = 3;
 
-/// Whether some reading of `path`, decoded up to [`DECODINGS`] times, has a `.` or `..` segment, also between backslashes, or a
-/// control character. `backslash`: whether a backslash is one of these.
+/// Whether some reading of `path`, decoded up to [`DECODINGS`] times, has a `.` or `..` segment, also between backslashes or
+/// with parameters (`..;x`: some proxies and servers drop what follows the `;`), or a control character. `backslash`: whether
+/// a backslash is one of these.
 ///
 /// It is enough to look at the last reading: what climbs has no `%` and no hexadecimal digit, so decoding leaves it as it is.
 pub(crate) fn climbs(path: &[u8], backslash: bool) -> bool {
@@ -116,6 +160,7 @@ pub(crate) fn climbs(path: &[u8], backslash: bool) -> bool {
                 }
                 dots = 0;
             }
+            b';' if matches!(dots, 1 | 2) => return true,
             b'.' if dots < OTHER => dots += 1,
             0..0x20 | 0x7f => return true,
             _ => dots = OTHER,
@@ -255,6 +300,13 @@ mod tests {
             "x%00",
             ".",
             "a/./b",
+            "..;",
+            "..;/x",
+            "..;%2fx",
+            "a/.;v=1/b",
+            "..%3bx",
+            "%2e%2E%253B%252fx",
+            "a%5c..;b",
         ] {
             assert_eq!(get(&format!("{EXECUTION}/artifacts/{name}")), Route::Traversal, "{name}");
         }
@@ -262,8 +314,23 @@ mod tests {
 
     #[test]
     fn a_name_of_more_than_two_dots_climbs_nowhere() {
-        for name in ["...", "a/.../b", ".hidden", "..b", "a.", "%2E%2E%2E", "100%", "%zz", "%2", "%25252525"]
-        {
+        for name in [
+            "...",
+            "a/.../b",
+            ".hidden",
+            "..b",
+            "a.",
+            "%2E%2E%2E",
+            "100%",
+            "%zz",
+            "%2",
+            "%25252525",
+            "a;..",
+            ";..",
+            "..a;b",
+            "a;b/...;c",
+            ";",
+        ] {
             assert_eq!(get(&format!("{EXECUTION}/artifacts/{name}")), Route::Artifact, "{name}");
         }
         assert!(
@@ -282,12 +349,12 @@ mod tests {
             let mut segments = path.split(|c| matches!(c, b'/' | b'\\'));
             path.contains(&b'\t')
                 || (backslash && path.contains(&b'\\'))
-                || segments.any(|segment| matches!(segment, b"." | b".."))
+                || segments.any(|segment| matches!(segment.split(|c| *c == b';').next(), Some(b"." | b"..")))
         };
         let mut paths = vec![Vec::new()];
         for _ in 0..6 {
             let longer = paths.iter().flat_map(|path: &Vec<u8>| {
-                [&b"%"[..], b"25", b"2e", b"2F", b"5c", b"09", b".", b"/", b"x"]
+                [&b"%"[..], b"25", b"2e", b"2F", b"5c", b"3b", b"09", b".", b"/", b";", b"x"]
                     .map(|more| [path, more].concat())
             });
             paths = longer.collect();
@@ -302,6 +369,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_blank_in_the_connections_url_is_named() {
+        for (path, blank) in [
+            ("/testrelay%20/v1/checks", "%20"),
+            ("/testrelay/v1/checks%20", "%20"),
+            ("/testrelay/%20v1/checks", "%20"),
+            ("/%20testrelay/v1/checks", "%20"),
+            ("/testrelay%c2%a0/v1/checks?x=%20", "%C2%A0"),
+            ("/testrelay%E2%80%8B%20/v1/checks", "%E2%80%8B"),
+        ] {
+            assert_eq!(post(path), Route::Blank(blank), "{path}");
+            assert_eq!(route(&config("all"), b"POST", path.as_bytes()), Route::Blank(blank), "{path}");
+        }
+        for path in ["/other%20/v1/checks", "/testrelay/v1/nothing", "/test%2relay/v1/checks"] {
+            assert_eq!(post(path), Route::Unknown, "{path}");
+        }
+        assert_eq!(get("/testrelay/v1/artifacts/shop-1/a%20b"), Route::Tagged(b"shop-1/a%20b"));
+        let other = b"/v1/test%20s";
+        assert_eq!(route(&config("all"), b"GET", other), Route::PassThrough);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Testkube: what it is asked, and what its answers hold.
 
 mod artifacts;
+mod at_most;
 mod execution;
 mod problem;
 mod query;
 mod steps;
 mod trouble;
 
-pub use artifacts::{Artifact, archive_path, artifact_path, artifacts, list_artifacts, logs_path};
+pub use artifacts::{
+    Artifact, MAX_NAMES, archive_path, artifact_path, artifacts, has_artifact, list_artifacts, logs_path,
+};
 pub use execution::{Actor, Execution, Page, Status, page, single};
 pub(crate) use execution::{NEVER_BEGAN, from_json, to_json};
 pub(crate) use problem::said;

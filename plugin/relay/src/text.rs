@@ -19,6 +19,24 @@ pub(crate) fn number<T: FromStr>(text: &str) -> Option<T> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
+const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+
+/// `64MiB`, `2GiB`: a number of one to four digits, which does not begin with 0, and its unit.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let unit = |name: &str| text.strip_suffix(name);
+    let (count, bits) = unit("MiB").map(|count| (count, 20)).or_else(|| Some((unit("GiB")?, 30)))?;
+    let is_good = (1..=4).contains(&count.len()) && !count.starts_with('0');
+    number::<u64>(count).filter(|_| is_good).map(|count| count << bits)
+}
+
+/// In the largest unit that fits, rounded down.
+pub(crate) fn size_in_words(bytes: u64) -> String {
+    match UNITS.iter().find(|(_, bits)| bytes >> bits > 0) {
+        Some((name, bits)) => format!("{}{name}", bytes >> bits),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// The first items of a list with `, ` between them, and how many more there are.
 pub(crate) fn listed<I: IntoIterator<Item = String>>(items: I, most: usize) -> String {
     let items: Vec<String> = items.into_iter().collect();
@@ -82,6 +100,23 @@ mod tests {
             one_line("##vso[task.setvariable]x\n##[error]no", 80),
             "# #vso[task.setvariable]x·# #[error]no"
         );
+    }
+
+    #[test]
+    fn sizes_are_read_and_said_with_their_unit() {
+        for (text, bytes) in [("64MiB", 64 << 20), ("1MiB", 1 << 20), ("9999GiB", 9_999 << 30)] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for text in [
+            "", "MiB", "64", "64MB", "+64MiB", "1.5GiB", "64 MiB", "064MiB", "0MiB", "10000MiB", "1KiB",
+            "1TiB",
+        ] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+        for (bytes, words) in [(64 << 20, "64MiB"), (1 << 10, "1KiB"), (2 << 30, "2GiB"), (1 << 40, "1TiB")] {
+            assert_eq!(size_in_words(bytes), words);
+        }
+        assert_eq!((size_in_words(0).as_str(), size_in_words((64 << 20) + 1).as_str()), ("0 bytes", "64MiB"));
     }
 
     #[test]

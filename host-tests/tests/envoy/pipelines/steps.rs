@@ -249,7 +249,13 @@ impl Run {
         let known = BTreeMap::from([("agent.tempdirectory", temporary.clone())]);
         let folder = expanded(inputs["searchFolder"].as_str().context("no folder")?, &known);
         let found = files(&PathBuf::from(folder))?.into_iter().filter(|(name, _)| name.ends_with(".xml"));
-        found.map(|(name, bytes)| Ok((decoded(&name)?, bytes))).collect()
+        let mut published = BTreeMap::new();
+        for (name, bytes) in found {
+            let (number, name) = name.split_once('/').context("no folder of its own")?;
+            ensure!(number.parse::<u32>().is_ok(), "{number}/{name}");
+            ensure!(published.insert(name.to_owned(), bytes).is_none(), "{name} twice");
+        }
+        Ok(published)
     }
 
     fn attempt(&mut self, attempt: u32, ends: [Status; 2]) -> Result<Attempt> {
@@ -301,17 +307,6 @@ fn expected(attempt: u32, number: u32) -> BTreeMap<String, Vec<u8>> {
         files.map(move |(name, bytes)| (format!("{workflow}-{number}/{name}"), bytes))
     });
     all.collect()
-}
-
-fn decoded(text: &str) -> Result<String> {
-    let mut bytes = Vec::new();
-    let mut parts = text.split('%');
-    bytes.extend(parts.next().unwrap_or_default().as_bytes());
-    for part in parts {
-        bytes.push(u8::from_str_radix(part.get(..2).context("half a code")?, 16)?);
-        bytes.extend(&part.as_bytes()[2..]);
-    }
-    Ok(String::from_utf8(bytes)?)
 }
 
 /// A job or a stage by its name.
@@ -418,5 +413,93 @@ fn a_report_that_cannot_be_whole_fails_and_says_why() -> Result<()> {
     run.scene.testkube().clear_faults();
     run.agent.environment.insert("TESTS_JUNIT".into(), r"/nothing[^/]*\.xml$".into());
     report(&mut run, &[r"no file of shop-4001 fits /nothing[^/]*\.xml$"])?;
+    run.envoy.stop()
+}
+
+#[test]
+fn files_are_saved_under_the_names_that_the_tests_gave_them_as_far_as_a_file_system_takes_them() -> Result<()>
+{
+    let mut run = Run::new(Trigger::GitOps)?;
+    let cyrillic = "\u{43f}".repeat(54);
+    let long = format!("{}\u{fc}.xml", "\u{20ac}".repeat(98));
+    assert_eq!(long.len(), 300);
+    let kept_of_long = format!("{}\u{fc}.xml", "\u{20ac}".repeat(38));
+    let names = [
+        (format!("{cyrillic}.xml"), format!("{cyrillic}.xml")),
+        ("a%2Fb.xml".into(), "a%2Fb.xml".into()),
+        ("a/b..c.xml".into(), "a/b..c.xml".into()),
+        ("x.xml".into(), "x.xml".into()),
+        ("X.xml".into(), "X.xml".into()),
+        ("x.xml/y.xml".into(), "x.xml/y.xml".into()),
+        (r"\x41\c&$(id)`.xml".into(), "_x41_c&$(id)`.xml".into()),
+        (
+            "##vso[task.complete result=Succeeded;]done.xml".into(),
+            "__vso_task.complete result=Succeeded;_done.xml".into(),
+        ),
+        (format!("r/{long}"), format!("r/{kept_of_long}")),
+    ];
+    let execution = execution("shop-e2e").tag(TAG_KEY, &run.run.tag).at(now_ms(), Status::Passed);
+    let with = |execution: Execution, (name, _): &(String, String)| execution.artifact(name, name.as_bytes());
+    let execution =
+        names.iter().fold(execution, with).artifact("a/../up.xml", "up").artifact("..;/p.xml", "p");
+    run.scene.execution(execution);
+    let other = fakes::execution("shop-api").tag(TAG_KEY, &run.run.tag).at(now_ms(), Status::Passed);
+    run.scene.execution(other.artifact("x.xml", "another"));
+    run.agent.environment.insert("TESTS_JUNIT".into(), r"\.xml$".into());
+    run.since = "2026-01-01T00:00:00Z".into();
+    let ended = run.report()?;
+    ensure!(ended.code == Some(0), "{}", ended.said);
+    let own = names.iter().map(|(name, saved)| (format!("shop-e2e-1/{saved}"), name.clone().into_bytes()));
+    let expected: BTreeMap<_, _> = own.chain([("shop-api-1/x.xml".into(), b"another".to_vec())]).collect();
+    assert_eq!(run.published()?, expected);
+    assert!(!ended.said.contains("##"), "{}", ended.said);
+    for name in ["a/../up.xml", "..;/p.xml"] {
+        assert!(
+            ended.said.contains(&format!("without a link: shop-e2e-1, `{name}`: its name")),
+            "{}",
+            ended.said
+        );
+    }
+    run.envoy.stop()
+}
+
+#[test]
+fn the_secret_goes_nowhere_in_clear_text_and_follows_no_redirect() -> Result<()> {
+    use std::io::{Read, Write};
+    let mut run = Run::new(Trigger::GitOps)?;
+    run.since = "2026-01-01T00:00:00Z".into();
+    for url in
+        ["http://testrelay.example/testrelay", "http://127.0.0.1.example/testrelay", "testrelay.example"]
+    {
+        run.agent.environment.insert("TESTRELAY_URL".into(), url.into());
+        let ended = run.report()?;
+        assert_eq!(ended.code, Some(1));
+        assert!(ended.said.contains("TESTRELAY_URL must begin with https"), "{}", ended.said);
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    run.agent.environment.insert("TESTRELAY_URL".into(), format!("http://{address}/testrelay"));
+    let balancer = std::thread::spawn(move || -> Result<usize> {
+        let mut requests = 0;
+        for stream in listener.incoming() {
+            let mut stream = stream?;
+            let mut head = [0; 4_096];
+            let read = stream.read(&mut head)?;
+            if head[..read].starts_with(b"END") {
+                break;
+            }
+            requests += 1;
+            let answer = format!(
+                "HTTP/1.1 301 Moved\r\nlocation: https://{address}/\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>"
+            );
+            stream.write_all(answer.as_bytes())?;
+        }
+        Ok(requests)
+    });
+    let ended = run.report()?;
+    std::net::TcpStream::connect(address)?.write_all(b"END")?;
+    let requests = balancer.join().map_err(|_| anyhow::anyhow!("the load balancer"))??;
+    assert_eq!((ended.code, requests), (Some(1), 1), "{}", ended.said);
+    assert!(ended.said.contains("HTTP 301") && ended.said.contains("could not be read"), "{}", ended.said);
     run.envoy.stop()
 }

@@ -126,7 +126,7 @@ fn environment(script: &str) -> BTreeSet<&str> {
     let upper = |word: &&str| {
         word.len() > 1 && word.contains('_') && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
     };
-    words.filter(upper).filter(|word| *word != "BASH_SOURCE").collect()
+    words.filter(upper).filter(|word| !matches!(*word, "BASH_SOURCE" | "LC_ALL")).collect()
 }
 
 /// The programs that a script calls, with their arguments, made alike.

@@ -37,6 +37,17 @@ pub(super) const MISTAKES: &[Mistake] = &[
         let stage = |run: &Pipeline| run.fields("shop-e2e").with("Testrelay-Since-Stage", "Tests").request();
         told_in_log(scene, stage, line)
     }),
+    ("The check's method is not POST", |scene, line| {
+        let by_get = |run: &Pipeline| {
+            let request = Request::get("/testrelay/v1/checks").basic(USER, PASSWORD);
+            request.header("PlanId", &run.spec.plan).header("AuthToken", &run.spec.token)
+        };
+        answered(scene, scene.setup()?, by_get, line)
+    }),
+    ("The service connection's URL has a blank", |scene, line| {
+        let blank = |_: &Pipeline| Request::post("/testrelay%20/v1/checks").basic(USER, PASSWORD);
+        answered(scene, scene.setup()?, blank, line)
+    }),
 ];
 
 /// `verify-check` says it of the check that `create-check` creates, changed like this.

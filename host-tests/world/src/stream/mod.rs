@@ -70,6 +70,8 @@ pub(crate) struct Stream {
     upstream: Option<&'static str>,
     /// What the client has of an answer that has begun.
     pub(crate) begun: Option<Answer>,
+    /// The module looks at an answer's headers: a reply that it gives now takes the answer's place.
+    in_answer_headers: bool,
     /// When anything moved last.
     moved_at: u64,
     pub(crate) answer: Option<Answer>,
@@ -112,6 +114,7 @@ impl Streams {
             coming: VecDeque::new(),
             upstream: None,
             begun: None,
+            in_answer_headers: false,
             moved_at: 0,
             answer: None,
         };

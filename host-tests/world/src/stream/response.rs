@@ -118,7 +118,8 @@ impl Process {
         }
     }
 
-    /// The module's own reply; it passes the module's response callbacks too.
+    /// The module's own reply; it passes the module's response callbacks too, unless it is given in these: then Envoy sends it
+    /// as it is (`DownstreamFilterManager::sendDirectLocalReply`).
     pub(crate) fn local_reply(&self, vm: VmId, context: u32, status: u16, headers: Pairs, body: Vec<u8>) {
         let Some(number) = self.streams.borrow().of(vm, context) else { return };
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -131,6 +132,12 @@ impl Process {
             for (_, value) in &headers {
                 state.scan(&place, value.as_bytes());
             }
+        }
+        if self.stream(number, |stream| stream.in_answer_headers) == Some(true) {
+            let at = self.state.borrow().now;
+            let begun = Answer { status, headers, body, by: By::Module, is_complete: false, at };
+            self.stream(number, |stream| stream.begun = Some(begun));
+            return self.ends(number, true);
         }
         self.answer(number, By::Module, status, headers, body);
     }
@@ -188,7 +195,11 @@ impl Process {
         };
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
         self.with(vm, |host| host.stream(context).map(|stream| stream.response_headers = Some(all)));
-        match self.call(vm, Callback::ResponseHeaders { context, headers: count, end }) {
+        self.stream(number, |stream| stream.in_answer_headers = true);
+        let called = self.call(vm, Callback::ResponseHeaders { context, headers: count, end });
+        self.stream(number, |stream| stream.in_answer_headers = false);
+        match called {
+            Some(_) if !self.is_open(number) => return,
             Some(action) => self.never_pauses(action),
             // The reply that Envoy or the module had under way becomes this one.
             None => return self.stream_falls_in_its_answer(number),

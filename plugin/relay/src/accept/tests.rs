@@ -374,3 +374,21 @@ fn only_the_configuration_switches_observing_on_and_a_stricter_delivery_ends_it(
     assert_eq!(deliver_as(&mut store, observe, &[("authtoken", "third")]).0, 200);
     assert!(!is_observed(&mut store));
 }
+
+#[test]
+fn a_check_that_comes_by_get_is_told_to_come_by_post() {
+    let headers = |names: &[&str]| -> Vec<(Vec<u8>, Vec<u8>)> {
+        names.iter().map(|name| (name.as_bytes().to_vec(), b"x".to_vec())).collect()
+    };
+    for sent in [&["planid"][..], &["authtoken"], &["accept", "planid", "authtoken"]] {
+        let reply = wrong_method("GET, HEAD, POST", &headers(sent));
+        assert_eq!(reply.status, 405);
+        assert!(reply.body.contains("choose POST as the method"), "{}", reply.body);
+        assert!(reply.headers.contains(&("allow", "GET, HEAD, POST".into())));
+        assert!(!wrong_method("GET, HEAD", &headers(sent)).body.contains("choose POST"));
+    }
+    assert!(!carries_a_check(&headers(&["accept"])));
+    assert!(wrong_method("POST", &headers(&["accept"])).body.contains("This path answers to POST."));
+    let blank = blank_in_path("%20");
+    assert!(blank.status == 404 && blank.body.contains("has `%20`, which is a blank"), "{}", blank.body);
+}

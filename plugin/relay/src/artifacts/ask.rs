@@ -18,6 +18,8 @@ pub(super) struct Ask {
     is_file: bool,
     /// The `mask` parameters as they came, as a query: empty, or `?mask=…`.
     pub(super) masks: String,
+    /// The regular expressions in them.
+    pub(super) patterns: Vec<String>,
     pub(super) scope: Scope,
     /// An execution that has not ended yet will do.
     pub(super) partial: bool,
@@ -75,6 +77,7 @@ impl Ask {
             path,
             is_file: false,
             masks: String::new(),
+            patterns: Vec::new(),
             scope: Scope::Counted,
             partial: false,
             text: false,
@@ -97,6 +100,7 @@ impl Ask {
                 ("mask", _) => {
                     ask.masks.push(if ask.masks.is_empty() { '?' } else { '&' });
                     ask.masks.push_str(parameter);
+                    ask.patterns.extend(value.split(',').map(str::to_owned));
                 }
                 _ => {
                     return Err(refusal(&format!(

@@ -1,15 +1,25 @@
 //! A file that goes through: where it is at Testkube, and the headers that say what it is and that no browser runs it.
 
 use crate::call::percent_encoded;
+use crate::problem::Reply;
 
 /// Where at Testkube a request goes on to, and what its answer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// Path and query.
     pub path: String,
+    what: What,
     /// Testkube says `text/plain` for everything.
     content_type: &'static str,
     disposition: String,
+}
+
+/// What is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    File,
+    Archive,
+    Log,
 }
 
 /// Tests write these files, so whoever opens one in a browser must not run it: it is a download, in a sandbox, of the type that
@@ -24,27 +34,66 @@ impl Forward {
     /// To an artifact, whose name says what it is.
     pub(super) fn file(path: String, name: &str) -> Forward {
         let name = name.rsplit('/').next().unwrap_or_default();
-        Forward { path, content_type: content_type(name), disposition: disposition(name) }
+        Forward { path, what: What::File, content_type: content_type(name), disposition: disposition(name) }
     }
 
     /// To a tar.gz of an execution's artifacts.
     pub(super) fn archive(path: String, execution: &str) -> Forward {
         let disposition = disposition(&format!("{execution}.tar.gz"));
-        Forward { path, content_type: "application/gzip", disposition }
+        Forward { path, what: What::Archive, content_type: "application/gzip", disposition }
     }
 
     /// To an execution's log.
     pub(super) fn logs(path: String, execution: &str) -> Forward {
         let disposition = disposition(&format!("{execution}.log"));
-        Forward { path, content_type: "text/plain; charset=utf-8", disposition }
+        Forward { path, what: What::Log, content_type: "text/plain; charset=utf-8", disposition }
     }
 
-    /// The headers of Testkube's answer with this status. What it says instead of the file, or of a part of it, keeps the type
-    /// that it gave it.
-    pub fn answer_headers(&self, status: u16) -> impl Iterator<Item = (&'static str, &str)> {
+    /// The headers of Testkube's answer when that is the file, or a part of it.
+    pub fn answer_headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let of_file = [("content-type", self.content_type), ("content-disposition", &self.disposition)];
-        let is_file = matches!(status, 200 | 206);
-        ALWAYS.into_iter().chain(of_file.into_iter().filter(move |_| is_file))
+        ALWAYS.into_iter().chain(of_file)
+    }
+
+    /// What is answered in place of Testkube's answer with this status; `None`: that one, which is the file.
+    ///
+    /// Nothing else of Testkube's goes on: while its object store is away, the text of its 500 has the presigned address of the
+    /// file in it (`X-Amz-Signature`), with which everybody may read it (a real API server with its MinIO stopped).
+    pub fn refusal(&self, status: u16) -> Option<Reply> {
+        let (what, own) = match self.what {
+            What::File => {
+                ("file", "The file is no longer there, or Testkube cannot reach the store of its artifacts.")
+            }
+            What::Archive => (
+                "archive",
+                "A `mask` is no regular expression, or Testkube cannot reach the store of its artifacts.",
+            ),
+            What::Log => (
+                "log",
+                "The execution has no log, because it never ran or the log has expired; Testkube says the same while it cannot reach the store of its logs.",
+            ),
+        };
+        let (to, title, why) = match status {
+            200 | 206 => return None,
+            404 => (404, "Not found", "The execution is no longer there."),
+            416 => (416, "Range not satisfiable", "The file is shorter than the `range` that was asked for."),
+            500 if self.what == What::Log => (404, "No log", own),
+            500 => (502, "Testkube could not give it", own),
+            401 | 403 => (
+                502,
+                "Testkube could not give it",
+                "Testkube does not take the token of this Envoy (`testkube.bearer_env`).",
+            ),
+            429 | 503 => {
+                (503, "Testkube could not give it", "It is busy, or cannot be reached: ask again later.")
+            }
+            504 => (504, "Testkube could not give it", "It did not answer in time: ask again later."),
+            _ => (502, "Testkube could not give it", "Its own log says why."),
+        };
+        let detail = format!("Testkube answered HTTP {status} when it was asked for this {what}. {why}");
+        let mut reply = Reply::problem(to, title, &detail);
+        reply.headers.extend(ALWAYS.map(|(name, value)| (name, value.to_owned())));
+        Some(reply)
     }
 }
 

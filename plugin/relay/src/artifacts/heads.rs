@@ -16,8 +16,9 @@ const USEFUL: [&[u8]; 6] =
     [b"accept", b"accept-encoding", b"range", b"traceparent", b"user-agent", b"x-request-id"];
 const SHORT: usize = 256;
 
-/// What HTTP itself needs.
-const NEEDED: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
+/// What HTTP itself needs, and Envoy: for a request without `x-forwarded-proto` it looks for no route and answers 404
+/// (`VirtualHostImpl::getRouteFromEntries`).
+const NEEDED: [&[u8]; 4] = [b"host", b"content-length", b"transfer-encoding", b"x-forwarded-proto"];
 
 /// The names of the headers to take off: credentials always, and where the head would be too long all that is of no use
 /// to Testkube.
@@ -63,6 +64,7 @@ mod tests {
             ("user-agent", &long),
             ("accept", "*/*"),
             ("x-request-id", "1"),
+            ("x-forwarded-proto", "https"),
         ];
         assert_eq!(taken(&headers), ["x-forwarded-client-cert", "user-agent"]);
         let headers = [(":path", path.as_str()), ("x-a", &long[..1_000]), ("authorization", &long)];

@@ -1,66 +1,141 @@
-//! The list, as JSON and as text.
+//! The list, as JSON and as text. It is written as it goes, without a tree of values, and never more than [`MAX_ANSWER`] of it.
 
-use super::Visit;
 use super::ask::Scope;
+use super::links::{FileLink, NO_LINK};
+use super::{MAX_ANSWER, Visit};
 use crate::accept::Headers;
 use crate::problem::Reply;
 use crate::testkube::{Artifact, Execution};
-use serde_json::{Value, json};
+use crate::text::one_line;
+use serde::{Serialize, Serializer};
+use std::fmt::Write as _;
 
 impl Visit {
-    /// All chosen executions with what they have kept.
-    pub(super) fn list(&self) -> Reply {
-        let all = || self.all_chosen().zip(&self.kept);
-        let reply = match self.ask.text {
-            true => {
-                let links = all().flat_map(|(execution, kept)| {
-                    kept.iter().filter_map(|artifact| self.link_to_file(execution, &artifact.name))
-                });
-                let mut text: String = links.map(|link| link + "\n").collect();
-                // Reply::text ends with a line's end of its own.
-                text.pop();
-                match text.is_empty() {
-                    true => Reply { body: String::new(), ..Reply::text(200, "") },
-                    false => Reply::text(200, &text),
-                }
-            }
+    /// All chosen executions with what they have kept; `None`: that is too much for one answer.
+    pub(super) fn list(&self) -> Option<Reply> {
+        let (content_type, body) = match self.ask.text {
+            true => ("text/plain; charset=utf-8", self.text()?),
             false => {
-                let executions: Vec<Value> =
-                    all().map(|(execution, kept)| self.shown(execution, kept)).collect();
-                let since = (self.ask.scope != Scope::All).then(|| self.since.to_string());
-                let tag = self.ask.tag.to_string();
-                Reply::json(200, &json!({"tag": tag, "since": since, "executions": executions}))
+                let list = List {
+                    tag: self.ask.tag.to_string(),
+                    since: (self.ask.scope != Scope::All).then(|| self.since.to_string()),
+                    executions: Executions(self),
+                };
+                ("application/json", crate::json::within(&list, MAX_ANSWER)?)
             }
         };
-        reply.with("cache-control", "private, no-store").with("x-content-type-options", "nosniff")
+        let reply = Reply { status: 200, headers: vec![("content-type", content_type.into())], body };
+        Some(reply.with("cache-control", "private, no-store").with("x-content-type-options", "nosniff"))
     }
 
-    fn shown(&self, execution: &Execution, kept: &[Artifact]) -> Value {
-        let artifact = |artifact: &Artifact| {
-            let url = self.link_to_file(execution, &artifact.name);
-            json!({"name": artifact.name, "size": artifact.size, "url": url})
-        };
-        json!({
-            "id": execution.id,
-            "name": execution.name,
-            "workflow": execution.workflow,
-            "status": execution.status.to_string(),
-            "ended": execution.ended,
-            "scheduled": execution.scheduled.to_string(),
-            "logs": self.link(execution, "logs", ""),
-            "archive": self.link(execution, "archive", ""),
-            "artifacts": kept.iter().map(artifact).collect::<Vec<_>>(),
-        })
+    /// One link a line; a line that begins with `#` names a file that has none.
+    fn text(&self) -> Option<String> {
+        let mut text = String::new();
+        for (execution, kept) in self.all_chosen().zip(&self.kept) {
+            for artifact in kept.iter() {
+                let written = match self.link_to_file(execution, &artifact.name) {
+                    Some(link) => writeln!(text, "{link}"),
+                    None => {
+                        let (execution, name) =
+                            (one_line(&execution.name, 80), one_line(&artifact.name, 200));
+                        writeln!(text, "# {execution}, `{name}`: {NO_LINK}")
+                    }
+                };
+                if written.is_err() || text.len() > MAX_ANSWER {
+                    return None;
+                }
+            }
+        }
+        Some(text)
     }
 }
 
-/// The scheme and the host of a request, as it gives them; empty where it does not.
+#[derive(Serialize)]
+struct List<'a> {
+    tag: String,
+    since: Option<String>,
+    executions: Executions<'a>,
+}
+
+struct Executions<'a>(&'a Visit);
+
+impl Serialize for Executions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let visit = self.0;
+        serializer.collect_seq(visit.all_chosen().zip(&visit.kept).map(|(execution, kept)| Shown {
+            id: &execution.id,
+            name: &execution.name,
+            workflow: &execution.workflow,
+            status: execution.status.to_string(),
+            ended: execution.ended,
+            scheduled: execution.scheduled.to_string(),
+            logs: visit.link(execution, "logs", ""),
+            archive: visit.link(execution, "archive", ""),
+            artifacts: Artifacts { visit, execution, kept },
+        }))
+    }
+}
+
+/// An execution of the list.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: &'a str,
+    name: &'a str,
+    workflow: &'a str,
+    status: String,
+    ended: bool,
+    scheduled: String,
+    logs: String,
+    archive: String,
+    artifacts: Artifacts<'a>,
+}
+
+struct Artifacts<'a> {
+    visit: &'a Visit,
+    execution: &'a Execution,
+    kept: &'a [Artifact],
+}
+
+impl Serialize for Artifacts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.kept.iter().map(|artifact| {
+            let url = self.visit.link_to_file(self.execution, &artifact.name);
+            let reason = url.is_none().then_some(NO_LINK);
+            File { name: &artifact.name, size: artifact.size, url, reason }
+        }))
+    }
+}
+
+/// A file of the list.
+#[derive(Serialize)]
+struct File<'a> {
+    name: &'a str,
+    size: Option<u64>,
+    url: Option<FileLink<'a>>,
+    /// Why it has no link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl Serialize for FileLink<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The scheme and the host by which a request has reached Envoy, as far as it gives them. Behind a load balancer that ends TLS
+/// the scheme is the one that this one names, where Envoy is told to trust it (`xff_num_trusted_hops`): otherwise Envoy sets
+/// `x-forwarded-proto` itself.
 pub(super) fn asked_at<B: AsRef<[u8]>>(headers: &Headers<B>) -> (Vec<u8>, Vec<u8>) {
     let value = |name: &[u8]| {
         let found = headers.iter().find(|(own, _)| own.as_ref() == name);
-        found.map(|(_, value)| value.as_ref().to_vec()).unwrap_or_default()
+        found.map(|(_, value)| value.as_ref()).unwrap_or_default()
     };
-    (value(b":scheme"), value(b":authority"))
+    let scheme = match value(b"x-forwarded-proto") {
+        forwarded @ (b"http" | b"https") => forwarded,
+        _ => value(b":scheme"),
+    };
+    (scheme.to_vec(), value(b":authority").to_vec())
 }
 
 /// `https://testrelay.example.com`, as the caller has reached it; empty where its host is none, and then links are paths.

@@ -12,6 +12,8 @@ struct Testkube {
     /// The paths that were asked for.
     asked: Vec<String>,
     memory: Memory,
+    /// Whether it answers HEAD.
+    knows_heads: bool,
 }
 
 /// `name` is `workflow-number`; the id is made of the number.
@@ -37,6 +39,7 @@ fn testkube(executions: &[Value], kept: &[(&'static str, Value)]) -> Testkube {
         kept: kept.to_vec(),
         asked: Vec::new(),
         memory: Memory::default(),
+        knows_heads: true,
     }
 }
 
@@ -79,35 +82,44 @@ impl Testkube {
                 Step::Reply(reply) => return End::Reply(reply.status, reply.body),
                 Step::Forward(forward) => return End::Forward(forward.path.clone()),
                 Step::Call(request) => {
-                    let outcome = self.answer(&request.path);
-                    self.asked.push(request.path);
+                    let outcome = self.answer(&request);
+                    self.asked.push(format!("{} {}", request.method, request.path));
                     step = visit.answer(now, &mut self.memory, &outcome);
                 }
             }
         }
     }
 
-    fn answer(&self, path: &str) -> Outcome {
-        let rest = path.strip_prefix("/v1/test-workflow-executions").unwrap();
-        let body = match rest.strip_suffix("/artifacts") {
-            None => {
+    fn answer(&self, request: &Request) -> Outcome {
+        let rest = request.path.strip_prefix("/v1/test-workflow-executions").unwrap();
+        let kept = |id: &str| {
+            let kept = self.kept.iter().find(|(name, _)| id == format!("/id-{name}"));
+            kept.map_or(Value::Null, |(_, names)| names.clone())
+        };
+        let (status, body) = match (rest.split_once("/artifacts"), request.method) {
+            (None, _) => {
                 let size: usize =
                     rest.split("pageSize=").nth(1).unwrap().split('&').next().unwrap().parse().unwrap();
                 let page: Vec<&Value> = self.executions.iter().take(size).collect();
-                json!({"filtered": {"results": self.executions.len()}, "results": page})
+                (200, json!({"filtered": {"results": self.executions.len()}, "results": page}).to_string())
             }
-            Some(id) => {
-                let kept = self.kept.iter().find(|(name, _)| id == format!("/id-{name}"));
-                kept.map_or(Value::Null, |(_, names)| names.clone())
+            (Some((id, "")), _) => (200, kept(id).to_string()),
+            (Some((id, file)), method) => {
+                assert_eq!(method, "HEAD");
+                let name = unescaped(file.strip_prefix('/').unwrap());
+                let kept = kept(id);
+                let is_there =
+                    kept.as_array().is_some_and(|kept| kept.iter().any(|one| one["name"] == name.as_str()));
+                let missing = if self.knows_heads { 500 } else { 405 };
+                (if is_there && self.knows_heads { 200 } else { missing }, String::new())
             }
         };
-        Outcome::Response(Response {
-            status: 200,
-            content_type: "application/json".into(),
-            retry_after: None,
-            from_envoy: false,
-            body: Ok(body.to_string().into_bytes()),
-        })
+        let body = match body.len() > request.most_body {
+            true => Err(body.len()),
+            false => Ok(body.into_bytes()),
+        };
+        let content_type = "application/json".into();
+        Outcome::Response(Response { status, content_type, retry_after: None, from_envoy: false, body })
     }
 
     fn json(&mut self, rest: &str) -> Value {
@@ -199,7 +211,13 @@ fn a_file_goes_on_to_testkube_with_a_name_that_survives_two_unescapings() {
         let segment = path.strip_prefix("/v1/test-workflow-executions/id-shop-e2e-2/artifacts/").unwrap();
         assert_eq!(unescaped(segment), name);
     }
-    assert_eq!(testkube.asked.len(), 2, "the rest was remembered");
+    assert_eq!(testkube.asked.len(), 1 + 10, "the executions were remembered");
+    assert!(testkube.asked[1..].iter().all(|asked| asked.starts_with("HEAD ")), "{:?}", testkube.asked);
+    testkube.json("shop-1");
+    for file in ["results/junit.xml", "a%20b.txt"] {
+        assert!(matches!(testkube.get(&format!("shop-1/{file}")), End::Forward(_)));
+    }
+    assert_eq!(testkube.asked.len(), 1 + 10 + 1, "what a list has said is asked for nowhere else");
 }
 
 #[test]
@@ -215,7 +233,8 @@ fn every_link_leads_to_the_file_that_it_is_listed_for() {
     all.push("archive/x".into());
     all.push("archive".into());
     all.push("logs".into());
-    let refused = |name: &str| name.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."));
+    let is_climber = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    let refused = |name: &str| name.split(['/', '\\']).any(is_climber);
     for executions in [&["shop-e2e-2"][..], &["shop-e2e-2", "shop-api-1"]] {
         let listed: Vec<Value> = executions.iter().map(|name| execution(name, "passed")).collect();
         for some in all.chunks(1_500) {
@@ -393,7 +412,7 @@ fn what_was_learned_is_good_for_ten_seconds_and_only_when_it_has_ended() {
     let open = config(r#""insecure_no_auth":true"#);
     let at = |ms| Now { mono: Mono(NOW.mono.0 + ms), ..NOW };
     let mut ended = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["x"]))]);
-    for (ms, asked) in [(0, 2), (9_999, 2), (10_000, 4)] {
+    for (ms, asked) in [(0, 2), (9_999, 3), (10_000, 5)] {
         assert!(matches!(ended.get_at(at(ms), &open, "shop-1/x"), End::Forward(_)));
         assert_eq!(ended.asked.len(), asked);
     }
@@ -438,12 +457,8 @@ fn testkubes_faults_are_told_and_never_taken_for_nothing() {
 #[test]
 fn a_file_is_a_download_of_its_own_type_that_no_browser_runs() {
     let value = |forward: &Forward, name: &str| {
-        let of = |status| {
-            let mut headers = forward.answer_headers(status);
-            headers.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned()).unwrap()
-        };
-        assert_eq!(of(206), of(200), "a part of a file is none the less of it");
-        of(200)
+        let mut headers = forward.answer_headers();
+        headers.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned()).unwrap()
     };
     let file = |name: &str| Forward::file("/".into(), name);
     for (forward, content_type, name) in [
@@ -466,9 +481,38 @@ fn a_file_is_a_download_of_its_own_type_that_no_browser_runs() {
         value(&file("é\"\r\nx: y.txt"), "content-disposition"),
         "attachment; filename=\"____x_ y.txt\"; filename*=UTF-8''%C3%A9%22%0D%0Ax%3A%20y.txt"
     );
-    let failed = file("x.xml");
-    let mut failed = failed.answer_headers(500);
-    assert!(failed.all(|(name, _)| !matches!(name, "content-type" | "content-disposition")));
+}
+
+#[test]
+fn of_testkubes_answers_only_a_file_or_a_part_of_one_goes_on() {
+    let file = Forward::file("/".into(), "x.xml");
+    let archive = Forward::archive("/".into(), "shop-e2e-2");
+    let log = Forward::logs("/".into(), "shop-e2e-2");
+    for forward in [&file, &archive, &log] {
+        assert_eq!((forward.refusal(200), forward.refusal(206)), (None, None));
+        for status in (0..600).filter(|status| !matches!(status, 200 | 206)) {
+            let reply = forward.refusal(status).unwrap();
+            assert!(reply.status >= 400, "{status}");
+            let body: Value = serde_json::from_str(&reply.body).unwrap();
+            assert_eq!(body["status"], reply.status);
+            assert!(reply.headers.contains(&("content-type", "application/problem+json".into())));
+            assert!(reply.headers.contains(&("cache-control", "private, no-store".into())));
+        }
+    }
+    let detail = |forward: &Forward, status| {
+        let reply = forward.refusal(status).unwrap();
+        (reply.status, reply.body)
+    };
+    let (status, body) = detail(&log, 500);
+    assert!(status == 404 && body.contains("The execution has no log"), "{status} {body}");
+    let (status, body) = detail(&file, 500);
+    assert!(status == 502 && body.contains("HTTP 500 when it was asked for this file"), "{status} {body}");
+    assert!(detail(&archive, 500).1.contains("A `mask` is no regular expression"));
+    for (given, expected) in
+        [(404, 404), (416, 416), (403, 502), (429, 503), (503, 503), (504, 504), (307, 502)]
+    {
+        assert_eq!(detail(&file, given).0, expected);
+    }
 }
 
 #[test]
@@ -501,7 +545,7 @@ fn a_list_that_takes_too_long_or_too_much_names_what_to_do() {
         let mut visit = Visit::new(&open, now, &headers(), b"shop-1").unwrap();
         let mut step = visit.step(now, &mut memory);
         while let Step::Call(request) = step {
-            let mut outcome = testkube.answer(&request.path);
+            let mut outcome = testkube.answer(&request);
             if let (Some(body), Outcome::Response(response)) = (&body, &mut outcome)
                 && request.path.ends_with("/artifacts")
             {
@@ -523,7 +567,7 @@ fn a_list_that_takes_too_long_or_too_much_names_what_to_do() {
     );
     let many: Value = (0..15_000).map(|n| json!({"name": format!("f{n}")})).collect();
     let (status, body) = end(1, Some(many));
-    assert!(status == 409 && body.contains("more than 20000 artifacts"), "{status} {body}");
+    assert!(status == 409 && body.contains("more than 20000, or"), "{status} {body}");
 }
 
 #[test]
@@ -534,9 +578,10 @@ fn where_a_request_goes_is_known_as_long_as_the_answers_are_that_say_so() {
         testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["a.xml", "b.xml"]))]);
     let End::Forward(a) = testkube.get_at(NOW, &open, "shop-1/a.xml") else { panic!() };
     let End::Forward(b) = testkube.get_at(later(9_000), &open, "shop-1/b.xml") else { panic!() };
-    assert_eq!(testkube.asked.len(), 2);
+    assert_eq!(testkube.asked.len(), 3);
     let known = |ms, config: &Config, rest: &str| {
-        known(config, later(ms).mono, &headers(), rest.as_bytes(), &testkube.memory).map(|to| to.path.clone())
+        known(config, later(ms).mono, &headers(), rest.as_bytes(), &testkube.memory)
+            .map(|(_, to)| to.path.clone())
     };
     assert_eq!(known(9_999, &open, "shop-1/a.xml"), Some(a));
     assert_eq!(known(9_999, &open, "shop-1/b.xml"), Some(b));
@@ -562,4 +607,180 @@ fn where_a_request_goes_is_not_known_while_something_runs() {
     let rest = "shop-1/a.xml?partial=true";
     assert!(matches!(testkube.get_at(NOW, &open, rest), End::Forward(_)));
     assert!(known(&open, NOW.mono, &headers(), rest.as_bytes(), &testkube.memory).is_none());
+}
+
+/// The names `f0`, `f1`, … with a thousand bytes of padding each where `is_long`.
+fn many(count: usize, is_long: bool) -> Value {
+    let padding = if is_long { "x".repeat(1_000) } else { String::new() };
+    (0..count).map(|n| json!({"name": format!("{padding}f{n}"), "size": 7})).collect()
+}
+
+#[test]
+fn a_file_needs_no_list_unless_it_is_missing() {
+    let mut testkube = testkube(
+        &[execution("shop-e2e-2", "passed"), execution("shop-api-1", "passed")],
+        &[("shop-e2e-2", names(&["x"])), ("shop-api-1", names(&["y"]))],
+    );
+    assert!(matches!(testkube.get("shop-1/shop-e2e-2/x"), End::Forward(_)));
+    assert_eq!(testkube.asked.len(), 2);
+    assert!(
+        testkube.asked[1].starts_with("HEAD ") && testkube.asked[1].ends_with("/id-shop-e2e-2/artifacts/x")
+    );
+    // Of two executions one is asked for its list as well: what is not there may as well be unreadable.
+    assert!(matches!(testkube.get("shop-1/x"), End::Forward(path) if path.contains("id-shop-e2e-2")));
+    let asked: Vec<&str> =
+        testkube.asked[2..].iter().map(|asked| asked.split("/id-").nth(1).unwrap()).collect();
+    assert_eq!(asked, ["shop-api-1/artifacts/x", "shop-api-1/artifacts", "shop-e2e-2/artifacts/x"]);
+}
+
+#[test]
+fn of_more_files_than_can_be_listed_each_is_still_reached_by_its_name() {
+    for kept in [many(MAX_NAMES + 1, false), many(3_000, true)] {
+        let first = kept[0]["name"].as_str().unwrap().to_owned();
+        let mut testkube = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", kept.clone())]);
+        for rest in ["shop-1", "shop-1?format=text", "shop-1/shop-e2e-2"] {
+            let (status, detail) = testkube.refusal(rest);
+            assert_eq!(status, 409);
+            let way = "https://relay.example:8443/testrelay/v1/artifacts/ado-run=shop-1/shop-e2e-2/NAME";
+            assert!(detail.contains("more than 20000") && detail.contains(way), "{detail}");
+        }
+        assert!(matches!(testkube.get(&format!("shop-1/{first}")), End::Forward(_)));
+        let (status, detail) = testkube.refusal("shop-1/nope");
+        assert!(status == 404 && detail.contains("more than can be listed"), "{detail}");
+        let (status, detail) = testkube.refusal("shop-1/archive");
+        assert!(status == 413 && detail.contains("more files than can be listed"), "{detail}");
+        // Where HEAD is not answered, the way of the only execution is taken; among several one must be named.
+        testkube.knows_heads = false;
+        assert!(matches!(testkube.get("shop-1/nope"), End::Forward(_)));
+        testkube.executions.push(execution("shop-api-1", "passed"));
+        testkube.memory = Memory::default();
+        assert_eq!(testkube.refusal("shop-1/nope").0, 404);
+    }
+}
+
+#[test]
+fn where_testkube_answers_no_head_the_list_says_where_a_file_is() {
+    let mut testkube = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["x"]))]);
+    testkube.knows_heads = false;
+    assert!(matches!(testkube.get("shop-1/x"), End::Forward(_)));
+    assert_eq!(testkube.refusal("shop-1/y").0, 404);
+}
+
+#[test]
+fn a_list_is_never_longer_than_its_bound() {
+    // Four lists that can be read, and that are too much together; and one that is, with its links.
+    let four: Vec<Value> = (1..=4).map(|n| execution(&format!("w-{n}"), "passed")).collect();
+    let kept: Vec<(&'static str, Value)> =
+        ["w-1", "w-2", "w-3", "w-4"].map(|name| (name, many(800, true))).into();
+    let mut together = testkube(&four, &kept);
+    for rest in ["shop-1", "shop-1?format=text"] {
+        let (status, detail) = together.refusal(rest);
+        assert!(status == 409 && detail.contains("Name one execution in the path"), "{status} {detail}");
+    }
+    assert!(together.json("shop-1/w-1")["executions"].is_array());
+    let mut alone = testkube(&four[..1], &[("w-1", many(15_000, false))]);
+    let list = alone.get("shop-1");
+    assert!(matches!(&list, End::Reply(200, body) if body.len() < MAX_ANSWER), "it fits");
+    let encoded: Value =
+        (0..3_000).map(|n| json!({"name": format!("{}{n}", "\u{e9}".repeat(200))})).collect();
+    let mut encoded = testkube(&four[..1], &[("w-1", encoded)]);
+    assert_eq!(encoded.refusal("shop-1").0, 409, "a link is three times as long as such a name");
+}
+
+#[test]
+fn an_archive_that_testkube_would_collect_in_memory_is_refused_by_the_sizes_in_the_list() {
+    let kept = json!([
+        {"name": "video.webm", "size": 60 << 20}, {"name": "trace.zip", "size": 5 << 20},
+        {"name": "results/junit.xml", "size": 1 << 20}, {"name": "empty"},
+    ]);
+    let mut testkube = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", kept)]);
+    for masks in ["", "?mask=.*", "?mask=(xml|zip)", "?mask=%5C.xml%24&mask=(a)", "?mask=webm,zip,x"] {
+        let (status, detail) = testkube.refusal(&format!("shop-1/archive{masks}"));
+        assert_eq!(status, 413, "{masks}");
+        assert!(detail.contains("The files have 66MiB together; an archive may have 64MiB"), "{detail}");
+        assert!(detail.contains("/ado-run=shop-1/shop-e2e-2/NAME"), "{detail}");
+    }
+    for masks in ["?mask=%5C.xml%24", "?mask=webm", "?mask=.zip&mask=%5C.xml"] {
+        assert!(matches!(testkube.get(&format!("shop-1/archive{masks}")), End::Forward(_)), "{masks}");
+    }
+    assert_eq!(testkube.asked.len(), 2, "the list is remembered");
+    let large = config(r#""insecure_no_auth":true,"artifacts":{"max_archive":"66MiB"}"#);
+    assert!(matches!(testkube.get_at(NOW, &large, "shop-1/archive"), End::Forward(_)));
+    testkube.kept[0].1 = json!([{"name": "huge", "size": -2}]);
+    testkube.memory = Memory::default();
+    assert!(testkube.refusal("shop-1/archive").1.contains("a file of 2GiB or more"));
+}
+
+#[test]
+fn a_file_that_no_link_can_lead_to_is_listed_with_the_reason() {
+    let mut testkube = testkube(
+        &[execution("shop-e2e-2", "passed")],
+        &[("shop-e2e-2", names(&["a/..;x/b", "a\n##vso[", "ok"]))],
+    );
+    let list = testkube.json("shop-1");
+    let artifacts = list["executions"][0]["artifacts"].as_array().unwrap();
+    for artifact in &artifacts[..2] {
+        assert!(artifact["url"].is_null());
+        assert!(artifact["reason"].as_str().unwrap().contains("no link can lead to it"), "{artifact}");
+    }
+    assert!(artifacts[2]["url"].is_string() && artifacts[2].get("reason").is_none());
+    let End::Reply(200, text) = testkube.get("shop-1?format=text") else { panic!() };
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].starts_with("# shop-e2e-2, `a/..;x/b`: its name has"), "{text}");
+    assert!(lines[1].starts_with("# shop-e2e-2, `a\u{b7}# #vso[`: "), "{text}");
+    assert!(lines[2].ends_with("/ok"));
+}
+
+#[test]
+fn links_begin_with_the_public_url_else_as_the_caller_has_reached_envoy() {
+    let list = |config: &Rc<Config>, headers: &[(&str, &str)]| {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect();
+        let testkube = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["x"]))]);
+        let mut memory = Memory::default();
+        let mut visit = Visit::new(config, NOW, &headers, b"shop-1?format=text").unwrap();
+        let mut step = visit.step(NOW, &mut memory);
+        while let Step::Call(request) = step {
+            let outcome = testkube.answer(&request);
+            step = visit.answer(NOW, &mut memory, &outcome);
+        }
+        match step {
+            Step::Reply(reply) => reply.body,
+            _ => panic!("no list"),
+        }
+    };
+    let open = config(r#""insecure_no_auth":true"#);
+    let public = config(r#""insecure_no_auth":true,"public_url":"https://relay.example/x""#);
+    let direct = [(":scheme", "http"), (":authority", "10.0.0.7:8080")];
+    let behind = [(":scheme", "http"), (":authority", "relay.example"), ("x-forwarded-proto", "https")];
+    let strange =
+        [(":scheme", "https"), (":authority", "relay.example"), ("x-forwarded-proto", "javascript")];
+    let rest = "/testrelay/v1/artifacts/ado-run=shop-1/x\n";
+    assert_eq!(list(&open, &direct), format!("http://10.0.0.7:8080{rest}"));
+    assert_eq!(list(&open, &behind), format!("https://relay.example{rest}"));
+    assert_eq!(list(&open, &strange), format!("https://relay.example{rest}"));
+    for headers in [&direct[..], &behind, &strange] {
+        assert_eq!(list(&public, headers), format!("https://relay.example/x{rest}"));
+    }
+}
+
+#[test]
+fn what_jobs_ask_goes_through_the_cluster_for_artifacts() {
+    let own = config(r#""insecure_no_auth":true,"artifacts":{"cluster":"downloads"}"#);
+    for (config, cluster) in [(config(r#""insecure_no_auth":true"#), "t"), (own, "downloads")] {
+        let testkube = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["x"]))]);
+        for rest in ["shop-1", "shop-1/x", "shop-1/archive"] {
+            let mut memory = Memory::default();
+            let mut visit = Visit::new(&config, NOW, &headers(), rest.as_bytes()).unwrap();
+            let mut step = visit.step(NOW, &mut memory);
+            while let Step::Call(request) = step {
+                assert_eq!(request.cluster, cluster);
+                let outcome = testkube.answer(&request);
+                step = visit.answer(NOW, &mut memory, &outcome);
+            }
+        }
+    }
 }

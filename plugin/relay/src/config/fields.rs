@@ -1,7 +1,7 @@
 //! Reading one JSON object strictly: every field is asked for by name, and what nobody asked for is an error.
 
 use crate::secret::Secret;
-use crate::text::excerpt;
+use crate::text::{excerpt, parse_size};
 use crate::time::{in_words, parse_duration};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -196,6 +196,21 @@ impl<'a> Fields<'a> {
                     format!("is {}; allowed: a number and a unit, such as \"5s\", \"10m\", \"12h\", from {from} to {to}", shown(value)),
                 );
             }
+        }
+    }
+
+    /// A number of bytes with its unit.
+    pub(super) fn size(&mut self, name: &'static str, into: &mut u64) {
+        let Some(value) = self.take(name) else { return };
+        match value.as_str().and_then(parse_size) {
+            Some(size) => *into = size,
+            None => self.error(
+                name,
+                format!(
+                    "is {}; allowed: a whole number from 1 to 9999 and a unit, as \"64MiB\", \"2GiB\"",
+                    shown(value)
+                ),
+            ),
         }
     }
 

@@ -49,7 +49,9 @@ impl Lead {
             (Delivery::OpenLog, ..) => self.advance(turn, key, Delivery::OpenLog),
             (Delivery::Line, Log::Open(log), _) => {
                 let dashboard = self.config.testkube.dashboard.as_ref();
-                let lines = told.unwrap_or(&Teller::default()).last_lines(decided, pending, dashboard);
+                let tag = pending.ask.as_ref().map(|ask| &ask.tag);
+                let files = tag.and_then(|tag| crate::artifacts::public_link(&self.config, tag));
+                let lines = told.unwrap_or(&Teller::default()).last_lines(decided, pending, dashboard, files);
                 let request = |entry: &Entry, token: &Secret| {
                     azure::append_log(entry, callback, token, log, lines.clone())
                 };

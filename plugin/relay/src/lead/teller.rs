@@ -222,12 +222,13 @@ impl Teller {
         }
     }
 
-    /// The last lines: what has not been said yet, the decision, and a table of the executions.
+    /// The last lines: what has not been said yet, the decision, a table of the executions, and where their files are listed.
     pub(super) fn last_lines(
         &self,
         decided: &Decided,
         pending: &Pending,
         dashboard: Option<&Dashboard>,
+        files: Option<String>,
     ) -> String {
         let observe = pending.observe;
         let mut lines: Vec<(Mark, String)> = self.scene.lines(&self.said, dashboard);
@@ -235,7 +236,10 @@ impl Teller {
             lines.extend(pending.before.map(|before| again(before, pending.callback.hub, decided.at)));
         }
         lines.push(decision(decided, observe));
-        lines.extend(self.scene.table(dashboard).into_iter().map(|row| (Mark::Plain, row)));
+        let table = self.scene.table(dashboard);
+        let files = files.filter(|_| !table.is_empty());
+        lines.extend(table.into_iter().map(|row| (Mark::Plain, row)));
+        lines.extend(files.map(|link| (Mark::Plain, format!("Their files: {link}"))));
         rendered(decided.at, lines)
     }
 

@@ -1,5 +1,6 @@
 //! What an execution has kept: the list of its artifacts, and Testkube's own paths to them.
 
+use super::at_most::AtMost;
 use super::query::get;
 use crate::call::{Fault, Request, Response, percent_encoded};
 use crate::config::Testkube;
@@ -14,24 +15,39 @@ pub struct Artifact {
     pub size: Option<u64>,
 }
 
+/// How many artifacts of one execution are listed, and how many bytes of Testkube's list are read: a name of 80 bytes takes some
+/// 110 of them.
+pub const MAX_NAMES: usize = 20_000;
+const MAX_LIST: usize = 2 << 20;
+
 /// Asks for the artifacts of one execution.
 pub fn list_artifacts(testkube: &Testkube, id: &str) -> Request {
-    get(testkube, format!("{}/artifacts", execution_path(testkube, id)))
+    let path = format!("{}/artifacts", execution_path(testkube, id));
+    Request { most_body: MAX_LIST, ..get(testkube, path) }
+}
+
+/// Asks whether an execution has kept a file of this name: 200, without reading it from its storage; 500 if it is missing, as for
+/// other faults.
+pub fn has_artifact(testkube: &Testkube, id: &str, name: &str) -> Request {
+    Request { method: "HEAD", ..get(testkube, artifact_path(testkube, id, name)) }
 }
 
 /// Reads the answer to [`list_artifacts`], which is `null` where there are none.
 ///
 /// # Errors
-/// Which fault it is; 404 means that the execution is gone.
+/// Which fault it is; 404 means that the execution is gone, [`Fault::TooLarge`] that it has more than is listed.
 pub fn artifacts(response: &Response) -> Result<Vec<Artifact>, Fault> {
     #[derive(Deserialize)]
     struct Wire {
         name: String,
         size: Option<i64>,
     }
-    let list: Option<Vec<Wire>> = response.json()?;
+    let list = response.json::<Option<AtMost<Wire, MAX_NAMES>>>()?.unwrap_or_default();
+    if list.is_cut {
+        return Err(Fault::TooLarge(response.body.as_ref().map_or(0, Vec::len)));
+    }
     let read = |wire: Wire| Artifact { name: wire.name, size: u64::try_from(wire.size.unwrap_or(0)).ok() };
-    Ok(list.unwrap_or_default().into_iter().map(read).collect())
+    Ok(list.items.into_iter().map(read).collect())
 }
 
 /// The path of one artifact. Testkube takes a single segment and unescapes it twice, so what is encoded twice arrives as it
@@ -52,4 +68,28 @@ pub fn logs_path(testkube: &Testkube, id: &str) -> String {
 
 fn execution_path(testkube: &Testkube, id: &str) -> String {
     format!("{}/test-workflow-executions/{}", testkube.api_prefix, percent_encoded(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: String) -> Result<Vec<Artifact>, Fault> {
+        let body = Ok(body.into_bytes());
+        artifacts(&Response {
+            status: 200,
+            content_type: "application/json".into(),
+            retry_after: None,
+            from_envoy: false,
+            body,
+        })
+    }
+
+    #[test]
+    fn no_more_names_are_kept_than_are_listed() {
+        assert_eq!(read("null".into()), Ok(Vec::new()));
+        let names = |count: usize| format!("[{}]", vec![r#"{"name":"f"}"#; count].join(","));
+        assert_eq!(read(names(MAX_NAMES)).map(|list| list.len()), Ok(MAX_NAMES));
+        assert!(matches!(read(names(MAX_NAMES + 1)), Err(Fault::TooLarge(_))));
+    }
 }

@@ -1,5 +1,6 @@
 //! Executions as Testkube lists them, reduced to what a verdict needs.
 
+use super::at_most::AtMost;
 use super::steps::{FailedStep, Steps};
 use crate::call::{Fault, Response};
 use crate::tag::Tag;
@@ -169,6 +170,9 @@ pub struct Page {
     pub filtered: u32,
 }
 
+/// The largest page that is asked for.
+const MAX_ROWS: usize = 1_000;
+
 /// Reads the answer to a list request. Rows that lack an id or a date are a fault: a verdict must not rest on a part.
 ///
 /// # Errors
@@ -178,7 +182,11 @@ pub fn page(response: &Response) -> Result<Page, Fault> {
     let (Some(rows), Some(filtered)) = (list.results, list.filtered.and_then(|f| f.results)) else {
         return Err(Fault::Unexpected("JSON without `results` or `filtered.results`"));
     };
-    let executions: Option<Vec<Execution>> = rows.into_iter().map(wire::Execution::reduce).collect();
+    // A page of more rows than are read is none; that there are more than these on all pages is the caller's to judge.
+    if rows.is_cut && usize::try_from(filtered).is_ok_and(|filtered| filtered <= MAX_ROWS) {
+        return Err(Fault::Unexpected("more executions on a page than were asked for"));
+    }
+    let executions: Option<Vec<Execution>> = rows.items.into_iter().map(wire::Execution::reduce).collect();
     let executions = executions.ok_or(Fault::Unexpected("an execution without id or scheduledAt"))?;
     Ok(Page { executions, filtered })
 }
@@ -226,7 +234,7 @@ pub(super) mod wire {
     #[derive(Deserialize)]
     pub(super) struct List {
         pub(super) filtered: Option<Totals>,
-        pub(super) results: Option<Vec<Execution>>,
+        pub(super) results: Option<AtMost<Execution, MAX_ROWS>>,
     }
 
     #[derive(Deserialize)]

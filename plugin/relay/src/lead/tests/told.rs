@@ -335,3 +335,26 @@ fn the_readme_shows_whole_logs() {
         assert_eq!(shown, said, "the log is:\n{}", log.join("\n"));
     }
 }
+
+#[test]
+fn the_log_ends_with_where_the_files_are_when_the_public_address_is_known() {
+    for (more, link) in [
+        (r#""insecure_no_auth": true"#, None),
+        (
+            r#""insecure_no_auth": true, "public_url":"https://relay.example:8443/t""#,
+            Some("Their files: https://relay.example:8443/t/testrelay/v1/artifacts/ado-run=shop-4001"),
+        ),
+    ] {
+        let mut world = World::configured(more);
+        let run = world.run(1);
+        world.testkube.add(world.tagged(&run, "shop-e2e").at(world.at(20 * SECOND), Status::Passed));
+        world.check(&run, &[("testrelay-expect", "shop-e2e")]);
+        world.pass(2 * MINUTE);
+        let log = world.log(&run);
+        assert_eq!(
+            log.last().filter(|line| line.starts_with("Their files")).map(String::as_str),
+            link,
+            "{log:?}"
+        );
+    }
+}
