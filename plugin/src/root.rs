@@ -265,9 +265,9 @@ impl RootContext for Root {
         if cfg!(feature = "test-hooks") {
             log::warn!("a test build, without redaction: {config:?}");
         }
-        let instance =
-            config.instance.clone().or_else(|| host::property("plugin_name")).filter(|name| !name.is_empty());
-        let prefix = testrelay::key_prefix(instance.as_deref().unwrap_or("testrelay"));
+        let plugin_name = host::property("plugin_name");
+        let prefix =
+            testrelay::key_prefix(testrelay::instance(config.instance.as_deref(), plugin_name.as_deref()));
         self.configured_at = host::mono();
         self.plugin = Some(Rc::new(Plugin {
             config: Rc::new(config),

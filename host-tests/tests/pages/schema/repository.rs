@@ -38,6 +38,7 @@ fn every_configuration_in_the_manifests_fits() -> Result<()> {
             "envoy/envoy.yaml",
             "envoy/gateway/policy.yaml",
             "envoy/istio/envoyfilter.yaml",
+            "envoy/istio/trafficextension.yaml",
             "envoy/istio/wasmplugin.yaml",
             "envoy/kubernetes/sidecar/envoy.yaml",
             "envoy/kubernetes/standalone/envoy.yaml",
