@@ -257,6 +257,14 @@ impl RootContext for Root {
                 credential.name
             );
         }
+        for (entry, cluster) in
+            config.azure_devops.iter().filter_map(|entry| Some((entry, entry.fallback.as_ref()?)))
+        {
+            log::info!(
+                "{}: what is owed to a check whose token was taken before and is refused later goes through the fallback cluster `{cluster}`",
+                entry.url()
+            );
+        }
         if config.passthrough == Passthrough::All && !config.credentials.is_empty() {
             log::info!(
                 "passthrough is `all`: only checks are asked for a credential, everything else is Testkube's own"

@@ -27,14 +27,20 @@ fn shipped() -> Result<Vec<Shipped>> {
         let name = file.strip_prefix(root())?.display().to_string();
         let own = documents(&std::fs::read_to_string(&file)?)?;
         let mut parts = embedded(&own)?;
-        for bootstrap in own.iter().filter(|document| document.get("static_resources").is_some()) {
+        for bootstrap in
+            own.iter().filter(|document| document.pointer("/static_resources/listeners").is_some())
+        {
             parts.push(Embedded { place: name.clone(), form: Form::Bootstrap(bootstrap.clone()) });
         }
         let mut way = Vec::new();
         for neighbour in yaml_files(file.parent().context("no folder")?)? {
             way.extend(documents(&std::fs::read_to_string(neighbour)?)?);
         }
-        all.extend(parts.into_iter().map(|embedded| Shipped { file: name.clone(), embedded, way: way.clone() }));
+        all.extend(parts.into_iter().map(|embedded| Shipped {
+            file: name.clone(),
+            embedded,
+            way: way.clone(),
+        }));
     }
     ensure!(all.len() == 7, "{} configurations", all.len());
     Ok(all)
@@ -113,8 +119,7 @@ fn downloads(shipped: &Shipped) -> Result<Vec<String>> {
         if document["kind"] == "VirtualService" {
             for route in list(&document["spec"], "http").iter().flat_map(|http| list(http, "route")) {
                 let to = &route["destination"];
-                let [host, subset] =
-                    ["host", "subset"].map(|m| to[m].as_str().unwrap_or_default());
+                let [host, subset] = ["host", "subset"].map(|m| to[m].as_str().unwrap_or_default());
                 found.push(format!("outbound|{}|{subset}|{host}", to["port"]["number"]));
             }
         }
