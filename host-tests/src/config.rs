@@ -12,6 +12,9 @@ use std::path::Path;
 /// The file that users copy.
 pub const ENVOY_YAML: &str = include_str!("../../envoy/envoy.yaml");
 
+/// The clusters of [`ENVOY_YAML`] that lead to Testkube: for what the module asks, and for what its callers fetch.
+pub const OF_TESTKUBE: [&str; 2] = ["testkube", "testkube-artifacts"];
+
 /// [`ENVOY_YAML`], parsed.
 pub fn shipped() -> Result<Value> {
     serde_saphyr::from_str(ENVOY_YAML).context("envoy/envoy.yaml")

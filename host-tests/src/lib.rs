@@ -40,6 +40,6 @@ pub use envoy::{Envoy, Validation, validate};
 pub use polls::Polls;
 pub use reload::Reload;
 pub use scene::Scene;
-pub use setup::{BEARER, PASSWORD, Setup};
+pub use setup::{BEARER, PASSWORD, STATUS, Setup};
 pub use wait::{wait_for, wait_until};
 pub use wire::Wire;

@@ -22,7 +22,8 @@ pub enum Form {
     Bootstrap(Value),
     /// The wasm filter's `config`, in an EnvoyFilter.
     Filter(Value),
-    /// The plugin's own configuration and the variables that it may see, in a WasmPlugin or an EnvoyExtensionPolicy.
+    /// The plugin's own configuration and the variables that it may see, in a WasmPlugin, a TrafficExtension or an
+    /// EnvoyExtensionPolicy.
     Plugin {
         /// What else of the wasm filter's `config` Istio or Envoy Gateway makes: its name above all.
         around: Value,
@@ -48,7 +49,8 @@ pub fn embedded(documents: &[Value]) -> Result<Vec<Embedded>> {
         let forms = match kind {
             "ConfigMap" => bootstraps(document),
             "EnvoyFilter" => filters(document),
-            "WasmPlugin" => Ok(vec![wasm_plugin(document)]),
+            "WasmPlugin" => Ok(vec![mesh_plugin(document, &document["spec"])]),
+            "TrafficExtension" => Ok(vec![mesh_plugin(document, &document["spec"]["wasm"])]),
             "EnvoyExtensionPolicy" => Ok(extension_policies(document)),
             _ => Ok(Vec::new()),
         };
@@ -141,20 +143,21 @@ fn filters(document: &Value) -> Result<Vec<Form>> {
     Ok(filters.cloned().map(Form::Filter).collect())
 }
 
-fn wasm_plugin(document: &Value) -> Form {
+/// What istiod makes of a WasmPlugin up to 1.29, and of a TrafficExtension from 1.30 on: the same, but for where it looks.
+fn mesh_plugin(document: &Value, spec: &Value) -> Form {
     let [namespace, name] =
         ["namespace", "name"].map(|m| document["metadata"][m].as_str().unwrap_or_default());
-    let variables = document["spec"]["vmConfig"]["env"].as_array().into_iter().flatten();
+    let variables = spec["vmConfig"]["env"].as_array().into_iter().flatten();
     Form::Plugin {
         // No vm_id: all WasmPlugins of one proxy share their memory.
         around: json!({
             "name": format!("{namespace}.{name}"),
-            "failure_policy": match document["spec"]["failStrategy"].as_str() {
+            "failure_policy": match spec["failStrategy"].as_str() {
                 None | Some("FAIL_CLOSE") => "FAIL_CLOSED",
                 Some(strategy) => strategy,
             },
         }),
-        configuration: document["spec"]["pluginConfig"].clone(),
+        configuration: spec["pluginConfig"].clone(),
         environment: texts(variables.filter(|v| v["valueFrom"] == "HOST").map(|variable| &variable["name"])),
     }
 }
@@ -183,7 +186,7 @@ fn with_addresses_of(other: &mut Value, mut own: Value) -> Result<Value> {
     let module = "/vm_config/code/local/filename";
     let file = config::at(config::wasm(config::listener(other)?)?, module)?.clone();
     *config::at(config::wasm(config::listener(&mut own)?)?, module)? = file;
-    for name in ["testkube", "azure-devops"] {
+    for name in config::OF_TESTKUBE.into_iter().chain(["azure-devops"]) {
         let (theirs, ours) = (config::cluster(other, name)?.clone(), config::cluster(&mut own, name)?);
         for member in ["type", "load_assignment"] {
             ours[member] = theirs[member].clone();
@@ -197,14 +200,12 @@ fn with_addresses_of(other: &mut Value, mut own: Value) -> Result<Value> {
     Ok(own)
 }
 
+/// Downloads keep the cluster of `envoy.yaml`: what a mesh calls theirs, no plugin's configuration says.
 fn rename_clusters(bootstrap: &mut Value, [testkube, azure_devops]: [&str; 2]) -> Result<()> {
     for (from, to) in [("testkube", testkube), ("azure-devops", azure_devops)] {
         let cluster = config::cluster(bootstrap, from)?;
         cluster["name"] = json!(to);
         cluster["load_assignment"]["cluster_name"] = json!(to);
-    }
-    for route in config::routes(config::listener(bootstrap)?)? {
-        *config::at(route, "/route/cluster")? = json!(testkube);
     }
     Ok(())
 }

@@ -16,6 +16,9 @@ pub const PASSWORD: &str = "password-of-azure-pipelines-9c1f04d7";
 /// `TESTRELAY_BEARER` in every Envoy started here, unless a test sets another: for artifacts.
 pub const BEARER: &str = "bearer-of-pipeline-jobs-52ab8e60";
 
+/// `TESTRELAY_STATUS` in every Envoy started here, unless a test sets another: user `people`, for the list of checks.
+pub const STATUS: &str = "status-of-people-4be07a93";
+
 /// Nothing listens at the discard port: a cluster that a test does not set refuses connections.
 const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
@@ -59,7 +62,8 @@ impl Setup {
 
     /// With the wasm filter taken out: Envoy alone, to compare with.
     pub fn without_filter() -> Setup {
-        let environment = [("TESTRELAY_PASSWORD", PASSWORD), ("TESTRELAY_BEARER", BEARER)];
+        let environment =
+            [("TESTRELAY_PASSWORD", PASSWORD), ("TESTRELAY_BEARER", BEARER), ("TESTRELAY_STATUS", STATUS)];
         Setup {
             module: None,
             envoy: None,
@@ -82,7 +86,7 @@ impl Setup {
         self
     }
 
-    /// Where the cluster `testkube` leads. Unset, it refuses connections.
+    /// Where the clusters `testkube` and `testkube-artifacts` lead. Unset, they refuse connections.
     pub fn testkube(mut self, address: SocketAddr) -> Setup {
         self.testkube = address;
         self
@@ -181,7 +185,7 @@ impl Setup {
 
     /// The route that `"passthrough": "all"` needs, as a comment of `envoy.yaml` gives it: everything to Testkube.
     pub fn route_everything(self) -> Setup {
-        let route = json!({ "cluster": "testkube", "timeout": "0s", "idle_timeout": "300s" });
+        let route = json!({ "cluster": "testkube-artifacts", "timeout": "0s", "idle_timeout": "300s" });
         self.route(json!({ "name": "everything", "match": { "prefix": "/" }, "route": route }))
     }
 
@@ -209,8 +213,8 @@ impl Setup {
         self
     }
 
-    /// Sets a variable of Envoy's environment, which is otherwise empty but for [`PASSWORD`] and [`BEARER`], and
-    /// lists it for the module to see.
+    /// Sets a variable of Envoy's environment, which is otherwise empty but for [`PASSWORD`], [`BEARER`] and
+    /// [`STATUS`], and lists it for the module to see.
     pub fn environment(mut self, name: &str, value: &str) -> Setup {
         self.environment.insert(name.to_owned(), value.to_owned());
         if self.module.is_none() {
@@ -263,6 +267,11 @@ impl Setup {
         self
     }
 
+    /// The whole configuration that these wishes make, on any port: to take parts of it.
+    pub fn bootstrap_for_a_look(&self) -> Result<Value> {
+        self.bootstrap(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
     /// The whole configuration that these wishes make, with the listener at `listener`.
     pub(crate) fn bootstrap(&self, listener: SocketAddr) -> Result<Value> {
         let mut bootstrap = config::shipped()?;
@@ -276,7 +285,9 @@ impl Setup {
             }
             None => config::remove_wasm(place)?,
         }
-        config::set_cluster_address(config::cluster(&mut bootstrap, "testkube")?, self.testkube)?;
+        for name in config::OF_TESTKUBE {
+            config::set_cluster_address(config::cluster(&mut bootstrap, name)?, self.testkube)?;
+        }
         let azure_devops = config::cluster(&mut bootstrap, "azure-devops")?;
         config::set_cluster_address(azure_devops, self.azure_devops)?;
         if let Some(file) = &self.trusted_ca {

@@ -259,6 +259,14 @@ impl RootContext for Root {
                 credential.name
             );
         }
+        for (entry, cluster) in
+            config.azure_devops.iter().filter_map(|entry| Some((entry, entry.fallback.as_ref()?)))
+        {
+            log::info!(
+                "{}: what is owed to a check whose token was taken before and is refused later goes through the fallback cluster `{cluster}`",
+                entry.url()
+            );
+        }
         if config.passthrough == Passthrough::All && !config.credentials.is_empty() {
             log::info!(
                 "passthrough is `all`: only checks are asked for a credential, everything else is Testkube's own"
@@ -267,9 +275,9 @@ impl RootContext for Root {
         if cfg!(feature = "test-hooks") {
             log::warn!("a test build, without redaction: {config:?}");
         }
-        let instance =
-            config.instance.clone().or_else(|| host::property("plugin_name")).filter(|name| !name.is_empty());
-        let prefix = testrelay::key_prefix(instance.as_deref().unwrap_or("testrelay"));
+        let plugin_name = host::property("plugin_name");
+        let prefix =
+            testrelay::key_prefix(testrelay::instance(config.instance.as_deref(), plugin_name.as_deref()));
         self.configured_at = host::mono();
         self.plugin = Some(Rc::new(Plugin {
             slots: Slots::new(&config),

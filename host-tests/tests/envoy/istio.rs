@@ -6,7 +6,7 @@ use fakes::{Status, execution};
 use host_tests::client::Request;
 use host_tests::manifests::{Embedded, Form, documents, embedded};
 use host_tests::scene::{Pipeline, Scene, TAG_KEY, USER, now_ms};
-use host_tests::{BEARER, Envoy, PASSWORD, Setup, config, env, wait_until};
+use host_tests::{BEARER, Envoy, PASSWORD, Reload, STATUS, Setup, config, env, wait_until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,8 +14,10 @@ use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(60);
 const WASM_PLUGIN: &str = include_str!("../../../envoy/istio/wasmplugin.yaml");
+const TRAFFIC_EXTENSION: &str = include_str!("../../../envoy/istio/trafficextension.yaml");
 const ENVOY_FILTER: &str = include_str!("../../../envoy/istio/envoyfilter.yaml");
 const TIMEOUTS: &str = include_str!("../../../envoy/istio/timeouts.yaml");
+const TIMEOUTS_SIDECAR: &str = include_str!("../../../envoy/istio/timeouts-sidecar.yaml");
 const EXTENSION_POLICY: &str = include_str!("../../../envoy/gateway/policy.yaml");
 const SIDECAR: &str = include_str!("../../../envoy/kubernetes/sidecar/envoy.yaml");
 
@@ -117,14 +119,17 @@ impl Ecds {
 }
 
 fn write(file: &Path, wasm: &Value) -> Result<()> {
-    let resource = json!({
-        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-        "name": Ecds::NAME,
-        "typed_config": wasm,
-    });
     let new = file.with_extension("new");
-    std::fs::write(&new, json!({ "resources": [resource] }).to_string())?;
+    std::fs::write(&new, discovery(Ecds::NAME, wasm).to_string())?;
     Ok(std::fs::rename(new, file)?)
+}
+
+fn discovery(name: &str, wasm: &Value) -> Value {
+    json!({ "resources": [{
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": name,
+        "typed_config": wasm,
+    }] })
 }
 
 #[test]
@@ -153,6 +158,112 @@ fn a_wasm_plugin_that_arrives_by_ecds_does_the_main_job_and_keeps_checks_when_it
     scene.execution(execution("shop-e2e").tag(TAG_KEY, &waits.tag).at(now_ms(), Status::Passed));
     assert_eq!(scene.decision(&waits, SOON)?.result(), "succeeded");
     assert!(!envoy.log().contains("panicked"), "{}", envoy.log());
+    envoy.stop()
+}
+
+/// A plugin as istiod hands it on: the name of the discovered resource, and the one that the module reads.
+type Sent = (&'static str, &'static str);
+
+/// Of a WasmPlugin up to Istio 1.29, of the same WasmPlugin from 1.30 on, and of a TrafficExtension.
+const SENT: [Sent; 3] = [
+    ("extensions.istio.io/wasmplugin/testrelay.testrelay", "testrelay.testrelay"),
+    (
+        "extensions.istio.io/trafficextension/testrelay.testrelay~istio-translated-wasmplugin",
+        "testrelay.testrelay~istio-translated-wasmplugin",
+    ),
+    ("extensions.istio.io/trafficextension/testrelay.testrelay", "testrelay.testrelay"),
+];
+
+/// A filter that is discovered under this name, and the file in which it is.
+fn discovered(folder: &Path, wasm: &Value, (resource, name): Sent) -> Result<Value> {
+    let mut wasm = wasm.clone();
+    wasm["config"]["name"] = json!(name);
+    let file = folder.join(format!("{name}-{}.json", resource.len()));
+    std::fs::write(&file, discovery(resource, &wasm).to_string())?;
+    let source = json!({ "path_config_source": { "path": file }, "resource_api_version": "V3",
+        "initial_fetch_timeout": "0s" });
+    let types = ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"];
+    Ok(json!({ "name": resource, "config_discovery": { "config_source": source, "type_urls": types } }))
+}
+
+/// Changes `pluginConfig` of a manifest's only plugin.
+fn configured(manifest: &str, edit: fn(&mut Value)) -> Result<Embedded> {
+    let mut embedded = only(manifest)?;
+    let Form::Plugin { configuration, .. } = &mut embedded.form else { anyhow::bail!("no plugin") };
+    edit(configuration);
+    Ok(embedded)
+}
+
+/// A check that was accepted under one name is decided, once, after the plugin has another; and one that is accepted then.
+fn a_pending_check_survives(from: &Embedded, to: &Embedded, names: [Sent; 2]) -> Result<()> {
+    let scene = Scene::new()?;
+    let folder = tempfile::tempdir()?;
+    let place = folder.path().to_owned();
+    let filter_of = |embedded: &Embedded| -> Result<Value> {
+        let mut bootstrap = setup(&scene, embedded)?.bootstrap_for_a_look()?;
+        let manager = config::connection_manager(config::listener(&mut bootstrap)?)?;
+        Ok(config::named(manager, "/http_filters", "envoy.filters.http.wasm")?["typed_config"].clone())
+    };
+    let (first, second) = (filter_of(from)?, filter_of(to)?);
+    let before = discovered(&place, &first, names[0])?;
+    let setup = setup(&scene, from)?
+        .edit(move |bootstrap| {
+            let manager = config::connection_manager(config::listener(bootstrap)?)?;
+            *config::named(manager, "/http_filters", "envoy.filters.http.wasm")? = before.clone();
+            Ok(())
+        })
+        .drain_time(Duration::from_secs(2))
+        .dynamic_listener();
+    let mut envoy = Envoy::start(&setup)?;
+    let waits = scene.pipeline(1);
+    assert_eq!(waits.check("shop-e2e").send(envoy.address())?.status, 200);
+    let after = discovered(&place, &second, names[1])?;
+    let reload = envoy.reload_listener(|listener| {
+        let manager = config::connection_manager(listener)?;
+        *config::named(manager, "/http_filters", names[0].0)? = after;
+        Ok(())
+    })?;
+    ensure!(reload == Reload::Accepted, "{reload:?}");
+    // Only a chain of filters has changed, so Envoy keeps the listener. Until the old chain is gone, its plugin works on.
+    let draining = || envoy.stat("listener_manager.total_filter_chains_draining").unwrap_or_default();
+    ensure!(draining() > 0, "nothing drains");
+    wait_until("the end of the old chain", SOON, || draining() == 0)?;
+    let also = scene.pipeline(2);
+    assert_eq!(also.check("shop-e2e").send(envoy.address())?.status, 200);
+    for run in [&waits, &also] {
+        scene.execution(execution("shop-e2e").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Passed));
+        assert_eq!(scene.decision(run, SOON)?.result(), "succeeded");
+        assert_eq!(scene.azure().events(&run.spec.plan).len(), 1, "one event");
+    }
+    nothing_fell(&envoy)?;
+    envoy.stop()
+}
+
+#[test]
+fn a_pending_check_survives_the_name_that_a_newer_istiod_gives_to_the_plugin() -> Result<()> {
+    let unnamed = configured(WASM_PLUGIN, |plugin| {
+        plugin.as_object_mut().map(|plugin| plugin.remove("instance"));
+    })?;
+    a_pending_check_survives(&unnamed, &unnamed, [SENT[0], SENT[1]])?;
+    let shipped = only(WASM_PLUGIN)?;
+    a_pending_check_survives(&shipped, &shipped, [SENT[0], SENT[1]])?;
+    // Whoever adds the line at the same time loses nothing either.
+    a_pending_check_survives(&unnamed, &shipped, [SENT[0], SENT[1]])
+}
+
+#[test]
+fn a_pending_check_survives_the_move_from_the_wasm_plugin_to_the_traffic_extension() -> Result<()> {
+    let (plugin, extension) = (only(WASM_PLUGIN)?, only(TRAFFIC_EXTENSION)?);
+    a_pending_check_survives(&plugin, &extension, [SENT[0], SENT[2]])?;
+    a_pending_check_survives(&plugin, &extension, [SENT[1], SENT[2]])
+}
+
+#[test]
+fn the_traffic_extension_does_the_main_job() -> Result<()> {
+    let scene = Scene::new()?;
+    let envoy = Envoy::start(&setup(&scene, &only(TRAFFIC_EXTENSION)?)?)?;
+    the_main_job_is_done(&scene, &envoy, 1)?;
+    nothing_fell(&envoy)?;
     envoy.stop()
 }
 
@@ -191,7 +302,8 @@ fn the_sidecar_does_the_main_job_and_hands_on_the_rest() -> Result<()> {
     assert_eq!(get("/health")?.status, 200, "Testkube's own");
     assert_eq!(get("/testrelay/nothing")?.status, 404);
     assert_eq!(get("/testrelay/v1/checks")?.status, 401);
-    assert_eq!(Request::get("/testrelay/v1/checks").bearer(BEARER).send(envoy.address())?.status, 200);
+    let checks = Request::get("/testrelay/v1/checks").basic("people", STATUS);
+    assert_eq!(checks.send(envoy.address())?.status, 200);
     nothing_fell(&envoy)?;
     envoy.stop()
 }
@@ -200,15 +312,34 @@ fn the_sidecar_does_the_main_job_and_hands_on_the_rest() -> Result<()> {
 #[test]
 fn the_timeouts_that_istio_gets_are_those_of_the_plain_form() -> Result<()> {
     let manifest: Value = serde_saphyr::from_str(TIMEOUTS)?;
+    they_say(&manifest, config::shipped()?, "artifacts")
+}
+
+/// The same of the twin for Testkube's own sidecar, and of `sidecar/envoy.yaml`.
+#[test]
+fn the_timeouts_that_testkubes_own_sidecar_gets_are_those_of_the_plain_sidecar() -> Result<()> {
+    let manifest: Value = serde_saphyr::from_str(TIMEOUTS_SIDECAR)?;
+    they_say(&manifest, serde_saphyr::from_str(SIDECAR)?, "everything")?;
+    for patch in manifest["spec"]["configPatches"].as_array().context("no patches")? {
+        ensure!(patch["match"]["context"] == "SIDECAR_INBOUND", "{patch}");
+        // Not 8089: the agents' streams are silent for longer.
+        let listener = &patch["match"]["listener"];
+        let host = &patch["match"]["routeConfiguration"]["vhost"]["name"];
+        ensure!(listener["portNumber"] == 8088 || host == "inbound|http|8088", "{patch}");
+    }
+    Ok(())
+}
+
+/// Each patch, put on what it is for, changes nothing.
+fn they_say(manifest: &Value, mut bootstrap: Value, route: &str) -> Result<()> {
     let patches = manifest["spec"]["configPatches"].as_array().context("no patches")?.clone();
     assert_eq!(
         patches.iter().map(|patch| &patch["applyTo"]).collect::<Vec<_>>(),
         ["NETWORK_FILTER", "HTTP_ROUTE"]
     );
-    let mut shipped = config::shipped()?;
-    let listener = config::listener(&mut shipped)?;
+    let listener = config::listener(&mut bootstrap)?;
     let mut expected =
-        vec![config::connection_manager(listener)?.clone(), config::route(listener, "artifacts")?.clone()];
+        vec![config::connection_manager(listener)?.clone(), config::route(listener, route)?.clone()];
     for (patch, shipped) in patches.iter().zip(&mut expected) {
         let value = patch.pointer("/patch/value").context("no value")?;
         let before = shipped.clone();

@@ -5,4 +5,5 @@ mod links;
 mod repository;
 mod schema;
 mod security;
+mod shipped;
 mod troubleshooting;

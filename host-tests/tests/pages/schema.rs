@@ -30,6 +30,9 @@ const ONLY_THE_PARSER_REFUSES: &[(&str, Change)] = &[
             { "url": "https://dev.azure.com/Fabrikam/", "cluster": "b" },
         ]);
     }),
+    ("a fallback_cluster that is the entry's own cluster", |c| {
+        c["azure_devops"][0]["fallback_cluster"] = c["azure_devops"][0]["cluster"].clone();
+    }),
     ("two credentials with one name", |c| {
         let mut other = c["credentials"][0].clone();
         other["name"] = json!("A");
@@ -270,7 +273,13 @@ fn what_stands_in_its_description_only_the_parser_refuses() -> Result<()> {
 #[test]
 fn fields_that_need_or_exclude_each_other_do_so_for_both() -> Result<()> {
     let judges = Judges::new()?;
-    let changes: [(bool, Change); 10] = [
+    let changes: [(bool, Change); 12] = [
+        (true, |c| c["azure_devops"][0]["fallback_cluster"] = json!("other")),
+        (false, |c| {
+            c["azure_devops"][0]["fallback_cluster"] = json!("other");
+            c["insecure_no_auth"] = json!(true);
+            placed(c, "credentials", None);
+        }),
         (false, |c| c["insecure_no_auth"] = json!(true)),
         (true, |c| c["insecure_no_auth"] = json!(false)),
         (true, |c| {

@@ -180,8 +180,10 @@ fn clusters_are_made(part: &Embedded, documents: &[Value]) -> Result<()> {
         let (istio, gateway): (Vec<&str>, Vec<&str>) =
             (cluster.split('|').collect(), cluster.split('/').collect());
         let is_made = match (&istio[..], &gateway[..]) {
-            (["outbound", port, "", host], _) => {
-                host.ends_with(".svc.cluster.local") || documents.iter().any(|d| is_entry(d, host, port))
+            (["outbound", port, subset, host], _) => {
+                let is_known =
+                    host.ends_with(".svc.cluster.local") || documents.iter().any(|d| is_entry(d, host, port));
+                is_known && (subset.is_empty() || documents.iter().any(|d| is_rule_with(d, host, subset)))
             }
             (_, ["httproute", namespace, name, "rule", rule]) => {
                 documents.iter().any(|d| is_rule(d, namespace, name, rule))
@@ -198,6 +200,13 @@ fn is_entry(document: &Value, host: &str, port: &str) -> bool {
     document["kind"] == "ServiceEntry"
         && list("hosts").contains(&json!(host))
         && list("ports").iter().any(|entry| port.parse() == Ok(entry["number"].as_u64().unwrap_or_default()))
+}
+
+fn is_rule_with(document: &Value, host: &str, subset: &str) -> bool {
+    let subsets = document["spec"]["subsets"].as_array().cloned().unwrap_or_default();
+    document["kind"] == "DestinationRule"
+        && document["spec"]["host"] == host
+        && subsets.iter().any(|own| own["name"] == subset)
 }
 
 fn is_rule(document: &Value, namespace: &str, name: &str, rule: &str) -> bool {
@@ -373,6 +382,12 @@ mod tests {
         for wrong in ["outbound|443||dev.azure.com", "outbound|80||ado.example.com"] {
             let error = format!("WasmPlugin testrelay: nothing makes the cluster `{wrong}`");
             assert_eq!(made(testkube, wrong, entry), Err(error));
+        }
+        let polls = "outbound|8088|polls|testkube-api-server.testkube.svc.cluster.local";
+        let rule = "kind: DestinationRule\nspec: { host: testkube-api-server.testkube.svc.cluster.local, subsets: [{ name: NAME }] }";
+        for (name, is_made) in [("polls", true), ("others", false)] {
+            let both = format!("{entry}\n---\n{}", rule.replace("NAME", name));
+            assert_eq!(made(polls, "outbound|80||dev.azure.com", &both).is_ok(), is_made, "{name}");
         }
         let error = "WasmPlugin testrelay: the cluster `azure-devops` has a name that nobody makes";
         assert_eq!(made(testkube, "azure-devops", entry), Err(error.into()));

@@ -169,6 +169,22 @@ impl Config {
                 "is true although credentials are configured: take one of the two away",
             );
         }
+        for (n, entry) in config.azure_devops.iter().enumerate() {
+            let Some(fallback) = &entry.fallback else { continue };
+            let place = format!("azure_devops[{n}].fallback_cluster");
+            if insecure {
+                errors.push(
+                    &place,
+                    "cannot be together with insecure_no_auth: everybody could have an identity of yours finish checks",
+                );
+            }
+            if config.azure_devops.iter().any(|other| other.cluster == *fallback) {
+                errors.push(
+                    &place,
+                    "is the same as a `cluster`: what Envoy puts on there would be on every call, and prove every token",
+                );
+            }
+        }
         unique(&mut errors, "azure_devops", "url", config.azure_devops.iter().map(Entry::url));
         unique(&mut errors, "credentials", "name", config.credentials.iter().map(|c| c.name.clone()));
         errors.into_result(config)
@@ -227,9 +243,15 @@ fn azure_devops(mut fields: Fields<'_>) -> Option<Entry> {
     let mut token_life = Entry::TOKEN_LIFE;
     let (minute, two_days) = (Duration::from_secs(60), Duration::from_secs(48 * 3600));
     fields.duration("token_life", minute..=two_days, &mut token_life);
+    let fallback = fields.text(
+        "fallback_cluster",
+        "the name of an Envoy cluster that leads to this URL's host and puts an identity on",
+        is_cluster,
+    );
     fields.finish();
     let mut entry = Entry::parse(&url, cluster, scheme)?;
     entry.token_life = token_life;
+    entry.fallback = fallback;
     Some(entry)
 }
 
@@ -516,6 +538,18 @@ mod tests {
                 "azure_devops[0].url: is \"https://dev.azure.com\"; allowed",
             ),
             (with(|v| v["azure_devops"] = json!([])), "azure_devops: is empty"),
+            (
+                with(|v| v["azure_devops"][0]["fallback_cluster"] = json!("azure-devops")),
+                "azure_devops[0].fallback_cluster: is the same as a `cluster`",
+            ),
+            (
+                with(|v| {
+                    v["azure_devops"][0]["fallback_cluster"] = json!("other");
+                    v["insecure_no_auth"] = json!(true);
+                    drop(v.as_object_mut().unwrap().remove("credentials"));
+                }),
+                "azure_devops[0].fallback_cluster: cannot be together with insecure_no_auth",
+            ),
             (
                 with(|v| v["credentials"][0]["allow"] = json!(["deploy"])),
                 "credentials[0].allow[0]: is \"deploy\"; allowed are \"checks\", \"artifacts\", \"status\", \"events\"",

@@ -6,6 +6,7 @@
 mod aborts;
 mod azure_calls;
 mod deliver;
+mod fallback;
 mod hints;
 mod limits;
 mod poll;

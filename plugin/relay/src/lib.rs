@@ -33,6 +33,7 @@ pub mod guid;
 mod hash;
 pub mod health;
 pub mod hint;
+mod instance;
 mod json;
 pub mod lead;
 pub mod leader;
@@ -51,12 +52,8 @@ mod text;
 pub mod time;
 pub mod verdict;
 
+pub use instance::{instance, key_prefix};
 pub use lead::{Counter, Lead, Output};
 
 /// What calls to both clusters name themselves.
 const USER_AGENT: &str = concat!("testrelay/", env!("CARGO_PKG_VERSION"));
-
-/// What the keys of an instance begin with. The number is the layout's version.
-pub fn key_prefix(instance: &str) -> String {
-    format!("testrelay/1/{instance}/")
-}

@@ -24,6 +24,15 @@ pub(super) const MISTAKES: &[Mistake] = &[
         let envoy = Envoy::start(&setup(scene, &only(WASM_PLUGIN)?)?.concurrency(1))?;
         told(&in_body(&next(scene))?, &envoy, line)
     }),
+    ("The plugin asks Testkube through a subset that no DestinationRule has", |scene, line| {
+        let whole = "outbound|8088||testkube-api-server.testkube.svc.cluster.local";
+        let subset = "outbound|8088|polls|testkube-api-server.testkube.svc.cluster.local";
+        let setup = setup(scene, &only(WASM_PLUGIN)?)?.edit_cluster(subset, move |cluster| {
+            cluster["name"] = json!(whole);
+            cluster["load_assignment"]["cluster_name"] = json!(whole);
+        });
+        logged(scene, setup, line)
+    }),
     ("The DestinationRule's authority is not the one that signed the Server's certificate", |scene, line| {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("ca.pem");

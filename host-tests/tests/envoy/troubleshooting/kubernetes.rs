@@ -56,7 +56,21 @@ pub(super) const SIDECAR: &[Mistake] = &[
     }),
     ("The secret is not in Testkube's namespace, and its keys were made optional", |scene, line| {
         let setup = setup(scene, &bootstrap(SIDECAR_YAML)?)?;
-        refused(setup.without_environment("TESTRELAY_PASSWORD").without_environment("TESTRELAY_BEARER"), line)
+        let secrets = ["TESTRELAY_PASSWORD", "TESTRELAY_BEARER", "TESTRELAY_STATUS"];
+        refused(secrets.into_iter().fold(setup, |setup, name| setup.without_environment(name)), line)
+    }),
+    ("The sidecar listens on a port that Testkube has", |scene, line| {
+        let testkube = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let port = testkube.local_addr()?.port();
+        let setup = setup(scene, &bootstrap(SIDECAR_YAML)?)?.edit(move |bootstrap| {
+            let socket = config::at(config::listener(bootstrap)?, "/address/socket_address")?;
+            socket["port_value"] = json!(port);
+            Ok(())
+        });
+        let Err(error) = Envoy::start(&setup) else { anyhow::bail!("both have the port") };
+        let line = line.replace("0.0.0.0:8080", &format!("127.0.0.1:{port}"));
+        ensure!(format!("{error:#}").contains(&line), "{error:#}");
+        Ok(())
     }),
 ];
 

@@ -29,6 +29,25 @@ pub(super) const MISTAKES: &[Mistake] = &[
         ensure!(holds(&envoy.log(), line), "{}", envoy.log());
         envoy.stop()
     }),
+    ("Azure DevOps refuses every token", |scene, line| {
+        let envoy = Envoy::start(&scene.setup()?.concurrency(1))?;
+        let check = next(scene).fields("shop-e2e").with("AuthToken", "another-token");
+        ensure!(check.request().send(envoy.address())?.status == 200);
+        wait_until("the line", SOON, || holds(&envoy.log(), line)).with_context(|| envoy.log())?;
+        envoy.stop()
+    }),
+    ("TLS to Azure DevOps hangs", |scene, line| {
+        // TCP's handshake is made by the kernel, and nobody answers TLS's.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+        logged(scene, scene.setup()?.azure_devops(silent.local_addr()?), line)
+    }),
+    ("No check arrives any more", |scene, line| {
+        let envoy = Envoy::start(&scene.setup()?.concurrency(1))?;
+        let stats = envoy.admin_get("/stats")?;
+        ensure!(stats.lines().any(|stat| stat == line), "{stats}");
+        ensure!(stats.lines().any(|stat| stat == line.replace("accepted", "refused")), "{stats}");
+        envoy.stop()
+    }),
     ("The configuration is not JSON", |scene, line| {
         refused(scene.setup()?.plugin_text("{ \"testkube\": { \"cluster\": \"testkube\", } }"), line)
     }),

@@ -50,6 +50,9 @@ impl Field<'_> {
             ("credentials[].kind", _, Some("bearer")) => {
                 placed(&mut configuration["credentials"][0], "username", None);
             }
+            ("azure_devops[].fallback_cluster", ..) => {
+                placed(&mut configuration["azure_devops"][0], "cluster", Some(&json!("its-own")));
+            }
             _ => {}
         }
         Ok(configuration)

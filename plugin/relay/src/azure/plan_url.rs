@@ -26,6 +26,8 @@ pub struct Entry {
     pub scheme: TokenScheme,
     /// How long a token lives that does not say it.
     pub token_life: Duration,
+    /// The Envoy cluster that leads there with an identity that Envoy puts on.
+    pub fallback: Option<String>,
 }
 
 impl Entry {
@@ -44,6 +46,7 @@ impl Entry {
             cluster,
             scheme,
             token_life,
+            fallback: None,
         })
     }
 

@@ -55,6 +55,11 @@ impl Tokens {
         self.previous.as_ref().filter(|_| self.use_previous).unwrap_or(&self.newest)
     }
 
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        1 + u32::from(self.previous.is_some())
+    }
+
     /// The delivery that brought the [current](Tokens::current) one.
     pub fn current_delivery(&self) -> u32 {
         if self.uses_previous() { self.about_previous.delivery } else { self.about_newest.delivery }

@@ -102,8 +102,9 @@ impl Lead {
         step: Step,
         request: impl Fn(&Entry, &Secret) -> Request,
     ) -> Option<()> {
-        let request = request(&self.reachable(turn, key, pending)?, pending.tokens.current());
-        let token = pending.tokens.current_delivery();
+        let entry = self.reachable(turn, key, pending)?;
+        let request = request(&entry, pending.tokens.current());
+        let (request, token) = self.by_the_way_that_is_due(key, pending, &entry, step, request);
         self.start(turn, request, Purpose::Azure(*key, step, token)).then_some(())
     }
 
@@ -124,6 +125,7 @@ impl Lead {
             log::warn!("check {}: Azure DevOps did not take {step}: {}", key.id(), in_words_of(&answer));
             turn.out.push(Output::Count(Counter::AzureFault));
         }
+        self.note_refusal(key, step, token, &answer);
         self.note_token(turn, key, step, token, &answer);
         match step {
             Step::Prove(proof) => self.proved(turn, key, proof, token, &answer, outcome),
@@ -186,11 +188,14 @@ pub(super) fn claim_time(request: &Request) -> Duration {
     request.timeout.saturating_add(GRACE)
 }
 
+/// A token that is good and presented in the wrong way gets the same answer as one that is not.
+const TOKEN_REFUSED: &str = "the token is not valid (401, or a sign-in page), or is not presented as this server takes it (`azure_devops[].auth`)";
+
 /// An answer as the end of a sentence.
 pub(super) fn in_words_of(answer: &Answer) -> String {
     match answer {
         Answer::Taken => "taken".into(),
-        Answer::TokenRefused => "the token is not valid (401, or a sign-in page)".into(),
+        Answer::TokenRefused => TOKEN_REFUSED.into(),
         Answer::Forbidden => "the token may not do this (HTTP 403)".into(),
         Answer::Over(why) => why.clone(),
         Answer::Refused(fault) | Answer::Later(fault, None) => fault.to_string(),

@@ -186,7 +186,10 @@ impl Lead {
         if is_given_up {
             let was_sent = self.find(key).is_some_and(|pending| matches!(pending.phase, Phase::Decided(_)));
             if was_sent {
-                log::error!("check {}: Azure DevOps never took its token; it is dropped", key.id());
+                log::error!(
+                    "check {}: Azure DevOps never took its token; it is dropped. Is `azure_devops[].auth` as this server takes tokens?",
+                    key.id()
+                );
                 return self.finish(turn, key, false);
             }
             self.give_up_proof(

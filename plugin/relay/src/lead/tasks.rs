@@ -1,6 +1,7 @@
 //! What is remembered of the checks between two turns, bucket by bucket like the ledger: so each is found among a few, and a
 //! tick costs no more for the last of thousands of checks than for the first.
 
+use super::fallback::Refused;
 use super::prove::Proof;
 use super::teller::Teller;
 use super::watch::Confirm;
@@ -23,6 +24,8 @@ pub(super) struct Task {
     pub(super) proof: Option<(u32, Proof)>,
     /// Failures in a row of the step at hand.
     pub(super) tries: u32,
+    /// How often what is owed was refused.
+    pub(super) refused: Refused,
     /// The delivery that `tries` is about.
     pub(super) delivery: u32,
     /// Whether a call is in flight.

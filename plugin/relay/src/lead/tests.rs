@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod fairness;
+mod fallback;
 mod hints;
 mod over;
 mod texts;

@@ -24,6 +24,8 @@ use std::time::Duration;
 
 pub(super) const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
 const START: i64 = 1_769_186_640_000;
+/// What Envoy puts on calls through the fallback cluster.
+pub(super) const IDENTITY: &str = "identity-of-envoy";
 const PREFIX: &str = "testrelay/1/t/";
 
 pub(super) struct World {
@@ -44,6 +46,9 @@ pub(super) struct World {
     listener: Option<usize>,
     /// Who may call, and what else the configuration says.
     more: &'static str,
+    has_fallback: bool,
+    /// Calls through the fallback cluster: method and path.
+    pub(super) by_fallback: Vec<String>,
 }
 
 struct Context {
@@ -111,6 +116,8 @@ impl World {
             generation: 0,
             listener: None,
             more: r#""insecure_no_auth": true"#,
+            has_fallback: false,
+            by_fallback: Vec::new(),
         };
         world.contexts(1);
         world
@@ -119,6 +126,17 @@ impl World {
     /// A world of another configuration.
     pub(super) fn configured(more: &'static str) -> World {
         let mut world = World { more, ..World::new() };
+        world.contexts.clear();
+        world.contexts(1);
+        world
+    }
+
+    /// A world with an identity for what is owed, and a credential for checks.
+    pub(super) fn with_fallback() -> World {
+        const CREDENTIAL: &str =
+            r#""credentials": [{"name": "a", "kind": "bearer", "secret_env": "S", "allow": ["checks"]}]"#;
+        let mut world = World { more: CREDENTIAL, has_fallback: true, ..World::new() };
+        world.azure.know_identity(IDENTITY);
         world.contexts.clear();
         world.contexts(1);
         world
@@ -135,9 +153,11 @@ impl World {
     /// A configuration; each generation has its own fingerprint.
     fn config(&self) -> Rc<Config> {
         let (more, generation) = (self.more, self.generation);
+        let fallback =
+            if self.has_fallback { r#", "fallback_cluster": "azure-devops-fallback""# } else { "" };
         let text = format!(
             r#"{{"testkube": {{"cluster": "testkube"}}, {more}, "instance": "g{generation}",
-                "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}]}}"#
+                "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"{fallback}}}]}}"#
         );
         Rc::new(Config::parse(text.as_bytes(), &|_| Some("s".into())).unwrap())
     }
@@ -344,6 +364,11 @@ impl World {
         let reply = match request.cluster.as_str() {
             "testkube" => self.testkube.handle(now, &wire),
             "azure-devops" => self.azure.handle(now, &wire),
+            "azure-devops-fallback" => {
+                assert!(!request.headers.iter().any(|(name, _)| *name == "authorization"), "a token too");
+                self.by_fallback.push(format!("{} {}", request.method, request.path));
+                self.azure.handle(now, &wire.header("authorization", &format!("Bearer {IDENTITY}")))
+            }
             other => return (0, Outcome::Failed(Fault::UnknownCluster(other.into()))),
         };
         let timeout = crate::time::millis(request.timeout);

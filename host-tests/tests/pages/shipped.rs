@@ -1,0 +1,181 @@
+//! What every configuration in `envoy/` must have, whichever way it brings the module into an Envoy.
+
+use crate::repository::{files, root};
+use anyhow::{Context, Result, ensure};
+use host_tests::config;
+use host_tests::manifests::{Embedded, Form, documents, embedded};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A configuration of the plugin, and all documents of the way that it belongs to.
+struct Shipped {
+    file: String,
+    embedded: Embedded,
+    way: Vec<Value>,
+}
+
+impl Shipped {
+    fn plugin(&self) -> Result<Value> {
+        self.embedded.plugin().with_context(|| self.file.clone())
+    }
+}
+
+/// All of them. A way is the folder that the file lies in.
+fn shipped() -> Result<Vec<Shipped>> {
+    let mut all = Vec::new();
+    for file in yaml_files(&root().join("envoy"))? {
+        let name = file.strip_prefix(root())?.display().to_string();
+        let own = documents(&std::fs::read_to_string(&file)?)?;
+        let mut parts = embedded(&own)?;
+        for bootstrap in
+            own.iter().filter(|document| document.pointer("/static_resources/listeners").is_some())
+        {
+            parts.push(Embedded { place: name.clone(), form: Form::Bootstrap(bootstrap.clone()) });
+        }
+        let mut way = Vec::new();
+        for neighbour in yaml_files(file.parent().context("no folder")?)? {
+            way.extend(documents(&std::fs::read_to_string(neighbour)?)?);
+        }
+        all.extend(parts.into_iter().map(|embedded| Shipped {
+            file: name.clone(),
+            embedded,
+            way: way.clone(),
+        }));
+    }
+    ensure!(all.len() == 7, "{} configurations", all.len());
+    Ok(all)
+}
+
+fn yaml_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    Ok(files(folder)?.into_iter().filter(|file| file.extension().is_some_and(|e| e == "yaml")).collect())
+}
+
+fn bootstraps() -> Result<Vec<(String, Value)>> {
+    let forms = shipped()?.into_iter().filter_map(|shipped| match shipped.embedded.form {
+        Form::Bootstrap(bootstrap) => Some((shipped.file, bootstrap)),
+        _ => None,
+    });
+    Ok(forms.collect())
+}
+
+#[test]
+fn each_names_its_instance_so_that_no_renamed_filter_leaves_checks_behind() -> Result<()> {
+    for shipped in shipped()? {
+        ensure!(shipped.plugin()?["instance"].is_string(), "{}", shipped.file);
+    }
+    let instances = ["wasmplugin.yaml", "trafficextension.yaml"].map(|name| {
+        let all = shipped().unwrap_or_default();
+        let found = all.iter().find(|shipped| shipped.file.ends_with(name));
+        found.and_then(|shipped| Some(shipped.plugin().ok()?["instance"].clone()))
+    });
+    // The name that istiod up to 1.29 gives, and the module's own default: whoever adds the line loses nothing either.
+    assert_eq!(instances, [Some(json!("testrelay.testrelay")), Some(json!("testrelay.testrelay"))]);
+    Ok(())
+}
+
+#[test]
+fn each_has_a_credential_that_may_see_the_checks_and_nothing_else() -> Result<()> {
+    for shipped in shipped()? {
+        let plugin = shipped.plugin()?;
+        let credentials = plugin["credentials"].as_array().context("no credentials")?;
+        let own: Vec<&Value> =
+            credentials.iter().filter(|credential| credential["allow"] == json!(["status"])).collect();
+        let [own] = own[..] else { anyhow::bail!("{}: {} of them", shipped.file, own.len()) };
+        let variable = own["secret_env"].as_str().context("no secret_env")?;
+        let text = std::fs::read_to_string(root().join(&shipped.file))?;
+        // Named in the configuration, and among the variables that the module may see.
+        ensure!(text.matches(variable).count() > 1, "{}: the module is not given {variable}", shipped.file);
+        for other in credentials {
+            let shared = other["name"] != own["name"] && other["secret_env"] == own["secret_env"];
+            ensure!(!shared, "{}: another credential has the same secret", shipped.file);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn each_asks_testkube_through_another_cluster_than_downloads_take() -> Result<()> {
+    for shipped in shipped()? {
+        let [polls, _] = shipped.embedded.clusters()?;
+        let downloads = downloads(&shipped)?;
+        ensure!(!downloads.is_empty(), "{}: no route", shipped.file);
+        ensure!(!downloads.contains(&polls), "{}: both take {polls}", shipped.file);
+    }
+    Ok(())
+}
+
+/// The clusters to which routes lead.
+fn downloads(shipped: &Shipped) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    if let Form::Bootstrap(bootstrap) = &shipped.embedded.form {
+        for route in config::routes(config::listener(&mut bootstrap.clone())?)? {
+            found.extend(route["route"]["cluster"].as_str().map(str::to_owned));
+        }
+    }
+    for document in &shipped.way {
+        let [namespace, name] =
+            ["namespace", "name"].map(|m| document["metadata"][m].as_str().unwrap_or_default());
+        let list = |value: &Value, member: &str| value[member].as_array().cloned().unwrap_or_default();
+        if document["kind"] == "VirtualService" {
+            for route in list(&document["spec"], "http").iter().flat_map(|http| list(http, "route")) {
+                let to = &route["destination"];
+                let [host, subset] = ["host", "subset"].map(|m| to[m].as_str().unwrap_or_default());
+                found.push(format!("outbound|{}|{subset}|{host}", to["port"]["number"]));
+            }
+        }
+        if document["kind"] == "HTTPRoute" && name == "testrelay" {
+            for (n, rule) in list(&document["spec"], "rules").iter().enumerate() {
+                let is_download = rule.to_string().contains("artifact-archive");
+                found.extend(is_download.then(|| format!("httproute/{namespace}/{name}/rule/{n}")));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What Envoy must do before it runs out of memory, in its order. A 503 loses a check, so that comes last.
+#[test]
+fn each_bootstrap_gives_way_before_its_memory_ends_and_turns_checks_away_last() -> Result<()> {
+    const ACTIONS: [&str; 5] = [
+        "shrink_heap",
+        "reduce_timeouts",
+        "reset_high_memory_stream",
+        "stop_accepting_connections",
+        "stop_accepting_requests",
+    ];
+    for (file, bootstrap) in bootstraps()? {
+        let manager = &bootstrap["overload_manager"];
+        let mut full = Vec::new();
+        for (action, expected) in manager["actions"].as_array().context(file.clone())?.iter().zip(ACTIONS) {
+            ensure!(action["name"] == format!("envoy.overload_actions.{expected}"), "{file}: {action}");
+            let trigger = &action["triggers"][0];
+            ensure!(trigger["name"] == "envoy.resource_monitors.fixed_heap", "{file}: {action}");
+            let at = [&trigger["threshold"]["value"], &trigger["scaled"]["saturation_threshold"]];
+            full.push(at.into_iter().find_map(Value::as_f64).context(file.clone())?);
+        }
+        ensure!(full.len() == ACTIONS.len() && full.is_sorted(), "{file}: {full:?}");
+        ensure!(manager["buffer_factory_config"].is_object(), "{file}: no stream is ever counted");
+    }
+    Ok(())
+}
+
+/// Testkube's API server has these ports of its pod: its own two, its controllers' metrics, its message bus.
+#[test]
+fn the_sidecar_takes_no_port_that_testkube_has_in_the_same_pod() -> Result<()> {
+    const OF_TESTKUBE: [u64; 4] = [8088, 8089, 8080, 4222];
+    let folder = root().join("envoy/kubernetes/sidecar");
+    let read = |name: &str| -> Result<Value> {
+        Ok(serde_saphyr::from_str(&std::fs::read_to_string(folder.join(name))?)?)
+    };
+    let mut bootstrap = read("envoy.yaml")?;
+    let admin = bootstrap["admin"]["address"]["socket_address"]["port_value"].as_u64().context("no admin")?;
+    let socket = config::listener(&mut bootstrap)?["address"]["socket_address"].clone();
+    let own = socket["port_value"].as_u64().context("no port")?;
+    for port in [admin, own] {
+        ensure!(!OF_TESTKUBE.contains(&port), "{port}");
+    }
+    let deployment = read("deployment.yaml")?;
+    let ports = &deployment["spec"]["template"]["spec"]["containers"][0]["ports"];
+    ensure!(ports[1] == json!({ "name": "testrelay", "containerPort": own }), "{ports}");
+    Ok(())
+}
