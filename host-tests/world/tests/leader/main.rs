@@ -12,6 +12,7 @@ mod limits;
 mod neighbours;
 mod open_gate;
 mod outages;
+mod settle;
 mod telling;
 mod throttling;
 

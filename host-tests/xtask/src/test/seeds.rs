@@ -2,7 +2,8 @@
 //! is put to ones that none before it was mended for.
 //!
 //! They follow from git's tree of the commit, not from the commit: the same files play the same histories whatever they
-//! are called, so a history that breaks a rule cannot be made to go away by committing once more.
+//! are called, so a history that breaks a rule cannot be made to go away by committing once more. The list of expected
+//! failures is left out of it: whoever lists a seed gets the same seeds again, less that one.
 
 use std::fmt;
 use std::fs;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use super::expected::list::FILE as LIST;
 use crate::program::{Program, output};
 use crate::workspace::Workspace;
 
@@ -33,8 +35,8 @@ pub(crate) struct Derived {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
-    /// Git's tree of the commit that is checked out, and whether files differ from it.
-    Tree { hash: String, differs: bool },
+    /// The sha256 over git's tree of the commit that is checked out, that tree, and whether files differ from it.
+    Tree { hash: String, tree: String, differs: bool },
     /// There is no git: a hash over the files.
     Files { hash: String },
 }
@@ -66,11 +68,16 @@ impl fmt::Display for Derived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}, which follow from ", self.from, self.to)?;
         match &self.of {
-            Source::Tree { hash, differs: false } => write!(f, "git's tree {hash}"),
-            Source::Tree { hash, differs: true } => {
-                write!(f, "git's tree {hash}; files differ from it, and these seeds do not know how")
+            Source::Tree { hash, tree, differs } => {
+                write!(f, "git's tree {tree} without {LIST} (sha256 of its list: {hash})")?;
+                if *differs {
+                    write!(f, "; files differ from it, and these seeds do not know how")?;
+                }
+                Ok(())
             }
-            Source::Files { hash } => write!(f, "the files' sha256 {hash}, because there is no git"),
+            Source::Files { hash } => {
+                write!(f, "the files without {LIST} (sha256: {hash}), because there is no git")
+            }
         }
     }
 }
@@ -80,9 +87,16 @@ fn tree(root: &Path) -> Option<Source> {
     let git = |arguments: &[&str]| output(Program::new("git").args(arguments).current_dir(root)).ok();
     // Unpacked somewhere below another checkout, that one's tree says nothing.
     git(&["rev-parse", "--show-prefix"]).filter(String::is_empty)?;
-    let hash = git(&["rev-parse", "HEAD^{tree}"])?;
+    let tree = git(&["rev-parse", "HEAD^{tree}"])?;
+    let files = git(&["ls-tree", "-r", "--full-tree", &tree])?;
+    let is_list = |line: &&str| line.split_once('\t').is_some_and(|(_, path)| path == LIST);
+    let mut all = Sha256::new();
+    for line in files.lines().filter(|line| !is_list(line)) {
+        all.update(line.as_bytes());
+        all.update(b"\n");
+    }
     let differs = !git(&["status", "--porcelain"])?.is_empty();
-    Some(Source::Tree { hash, differs })
+    Some(Source::Tree { hash: hex(&all.finalize()), tree, differs })
 }
 
 /// The sha256 over all files below `root`, each with its path, but for build folders and what begins with a dot.
@@ -94,11 +108,18 @@ fn hash_of_files(root: &Path, target: &Path) -> Result<String> {
     for path in files {
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        if name == LIST {
+            continue;
+        }
         // A digest of each, so that no file can be taken for the end of the one before.
         all.update(Sha256::digest(name.as_bytes()));
         all.update(Sha256::digest(&bytes));
     }
-    Ok(all.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&all.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn collect(folder: &Path, target: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -154,7 +175,15 @@ mod tests {
         assert_eq!((differs.from, differs.to), (first.from, first.to));
         assert!(differs.to_string().contains("files differ from it"), "{differs}");
         git(folder.path(), &["commit", "-q", "-a", "-m", "two"]);
-        assert_ne!(Derived::of(&workspace).unwrap().from, first.from);
+        let second = Derived::of(&workspace).unwrap();
+        assert_ne!(second.from, first.from);
+
+        fs::create_dir_all(folder.path().join("host-tests")).unwrap();
+        fs::write(folder.path().join(LIST), "history 7  # broken\n").unwrap();
+        git(folder.path(), &["add", LIST]);
+        git(folder.path(), &["commit", "-q", "-m", "a seed is listed"]);
+        let listed = Derived::of(&workspace).unwrap();
+        assert_eq!((listed.from, listed.to), (second.from, second.to));
     }
 
     #[test]
@@ -164,6 +193,9 @@ mod tests {
         let first = Derived::of(&workspace).unwrap();
         assert!(first.to_string().contains("because there is no git"), "{first}");
         fs::write(folder.path().join("target/x"), "built anew").unwrap();
+        assert_eq!(Derived::of(&workspace).unwrap(), first);
+        fs::create_dir_all(folder.path().join("host-tests")).unwrap();
+        fs::write(folder.path().join(LIST), "history 7  # broken\n").unwrap();
         assert_eq!(Derived::of(&workspace).unwrap(), first);
         fs::rename(folder.path().join("a.rs"), folder.path().join("b.rs")).unwrap();
         assert_ne!(Derived::of(&workspace).unwrap(), first);
