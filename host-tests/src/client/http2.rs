@@ -189,7 +189,7 @@ impl Http2 {
 
     /// Reads what has arrived.
     fn read_all(&mut self) -> Result<()> {
-        while self.has_arrived(Duration::from_millis(1))? {
+        while self.has_arrived(None)? {
             self.read_frame()?;
         }
         Ok(())
@@ -197,15 +197,18 @@ impl Http2 {
 
     fn wait(&mut self, first: Duration, longest: Duration) -> Result<()> {
         let began = Instant::now();
-        while !self.has_arrived(first)? {
+        while !self.has_arrived(Some(first))? {
             ensure!(began.elapsed() < longest, "nothing comes");
         }
         self.read_frame()
     }
 
-    fn has_arrived(&self, within: Duration) -> Result<bool> {
-        self.socket.set_read_timeout(Some(within))?;
+    /// Whether anything has arrived, or does within a time.
+    fn has_arrived(&self, within: Option<Duration>) -> Result<bool> {
+        self.socket.set_nonblocking(within.is_none())?;
+        self.socket.set_read_timeout(within)?;
         let arrived = self.socket.peek(&mut [0]);
+        self.socket.set_nonblocking(false)?;
         self.socket.set_read_timeout(Some(super::TIMEOUT))?;
         match arrived {
             Ok(0) => bail!("the connection has ended"),

@@ -62,7 +62,8 @@ fn whatever_ends_by_trailers_is_answered_here_and_never_goes_on_with_its_credent
         ensure!(answer.status == Some(401), "{answer:?}");
         // A body that is reset is nobody's any more.
         let mut client = Http2::open(address)?;
-        let (request, body) = in_body(&passed(&scene, 3), "/testrelay/v1/checks")?;
+        let given_up = passed(&scene, 3);
+        let (request, body) = in_body(&given_up, "/testrelay/v1/checks")?;
         let stream = client.begin(&request, false)?;
         client.data(stream, body.as_bytes(), false)?;
         client.reset(stream)?;
@@ -73,7 +74,7 @@ fn whatever_ends_by_trailers_is_answered_here_and_never_goes_on_with_its_credent
             ensure!(!told("authtoken") && !told("authorization"), "Testkube was told: {:?}", seen.request);
             ensure!(!seen.request.target.contains("testrelay"), "{:?}", seen.request);
         }
-        ensure!(scene.azure().events(&scene.pipeline(3).spec.plan).is_empty());
+        ensure!(scene.azure().events(&given_up.spec.plan).is_empty());
         envoy.stop()?;
     }
     Ok(())
@@ -215,7 +216,7 @@ fn over_http_2_too() -> Result<()> {
     watched.look(&envoy)?;
     let body = vec![b' '; MIB - 1];
     let mut clients: Vec<Http2> = (0..5).map(|_| Http2::open(envoy.address())).collect::<Result<_>>()?;
-    let mut given_up = 0;
+    let mut answers = std::collections::BTreeMap::new();
     for client in &mut clients {
         let streams: Vec<u32> =
             (0..ATTACKERS / 5).map(|_| client.begin(&webhook("")?, false)).collect::<Result<_>>()?;
@@ -223,20 +224,22 @@ fn over_http_2_too() -> Result<()> {
             client.data(*stream, &body, false)?;
         }
         for stream in streams {
-            let answer = client.answered(stream)?;
-            given_up += usize::from(answer.is_some_and(|answer| answer.status == Some(503)));
+            let status = client.answered(stream)?.map(|answer| answer.status);
+            *answers.entry(status).or_insert(0) += 1;
         }
         watched.look(&envoy)?;
     }
     good_check_is_decided(&scene, &envoy, 1)?;
     watched.look(&envoy)?;
     println!(
-        "HTTP/2: {} MiB before, at most {} MiB; {given_up} of {ATTACKERS} given up",
+        "HTTP/2: {} MiB before, at most {} MiB; answers: {answers:?}",
         watched.before / MIB,
         watched.most / MIB
     );
     ensure!(watched.most < 512 * MIB, "{} MiB", watched.most / MIB);
-    ensure!(given_up > ATTACKERS - 2 * 64, "{given_up}");
+    // Two workers hold 16 of them each; on a slow machine some are too late, and answered so.
+    ensure!(answers.remove(&None).unwrap_or(0) <= 32, "too many wait");
+    ensure!(answers.keys().all(|status| matches!(status, Some(Some(503 | 408)))), "{answers:?}");
     good_check_is_decided(&scene, &envoy, 2)?;
     envoy.stop()
 }

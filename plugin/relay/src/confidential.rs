@@ -1,6 +1,7 @@
 //! What a request presents as credential and token, so that nothing of it is repeated in an answer, a log line or a list,
 //! wherever else in the request it was written by mistake.
 
+use crate::route::percent_decoded;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
@@ -52,6 +53,15 @@ impl<'a> Confidential<'a> {
         self.add(token);
     }
 
+    /// Whether a segment of a request's target, or a value in its query, is, holds or is a part of a secret.
+    pub(crate) fn is_in_target(&self, target: &[u8]) -> bool {
+        target.split(|c| b"/?&=".contains(c)).any(|part| {
+            let once = percent_decoded(part);
+            let twice = percent_decoded(&once);
+            [once, twice].iter().any(|part| self.is_part_of(&String::from_utf8_lossy(part)))
+        })
+    }
+
     fn add(&mut self, secret: Cow<'a, [u8]>) {
         if secret.len() >= MIN_PART && !self.secrets.contains(&secret) {
             self.secrets.push(secret);
@@ -61,9 +71,11 @@ impl<'a> Confidential<'a> {
     /// Whether a text is, holds or is a part of a secret. It is compared word by word, so that one of them may be the part, and
     /// without case, which a header's name loses on its way.
     pub(crate) fn is_in(&self, text: &str) -> bool {
-        if text.len() > MAX_REPEATED {
-            return true;
-        }
+        text.len() > MAX_REPEATED || self.is_part_of(text)
+    }
+
+    /// The same of a text of any length, for a bounded number of texts.
+    fn is_part_of(&self, text: &str) -> bool {
         let words = || words(text).filter(|word| word.len() >= MIN_PART);
         if words().any(is_web_token) {
             return true;
@@ -186,6 +198,22 @@ mod tests {
             assert!(!confidential.may_be_in(text), "{text}");
         }
         assert!(confidential.is_in(&"x".repeat(1_025)));
+    }
+
+    #[test]
+    fn a_secret_in_a_target_is_found_in_each_segment_and_encoding() {
+        let confidential = confidential();
+        for target in [
+            format!("shop-4711/{TOKEN}"),
+            format!("{TOKEN}?all=true"),
+            format!("shop-4711/a.txt?mask={}", TOKEN.replace('.', "%2E")),
+            "pass%20word-of-9c1f04d7/a.txt".into(),
+            "pass%2520word-of-9c1f04d7/a.txt".into(),
+        ] {
+            assert!(confidential.is_in_target(target.as_bytes()), "{target}");
+        }
+        assert!(!confidential.is_in_target(b"shop-4711/results%2Fa.xml?all=true"));
+        assert!(!confidential.is_in_target(&b"a-long-name/".repeat(200)));
     }
 
     #[test]
