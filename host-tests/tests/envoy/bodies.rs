@@ -6,6 +6,7 @@ use fakes::{Status, execution};
 use host_tests::client::{Http2, Http2Answer};
 use host_tests::scene::{Pipeline, Scene, TAG_KEY, USER, now_ms};
 use host_tests::{BEARER, Connection, Envoy, PASSWORD, Request, wait_for};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -216,21 +217,24 @@ fn over_http_2_too() -> Result<()> {
     watched.look(&envoy)?;
     let body = vec![b' '; MIB - 1];
     let mut clients: Vec<Http2> = (0..5).map(|_| Http2::open(envoy.address())).collect::<Result<_>>()?;
-    let mut answers = std::collections::BTreeMap::new();
-    for client in &mut clients {
-        let streams: Vec<u32> =
-            (0..ATTACKERS / 5).map(|_| client.begin(&webhook("")?, false)).collect::<Result<_>>()?;
-        for stream in &streams {
-            client.data(*stream, &body, false)?;
+    let mut streams = Vec::new();
+    for (client, connection) in clients.iter_mut().enumerate() {
+        for _ in 0..ATTACKERS / 5 {
+            let stream = connection.begin(&webhook("")?, false)?;
+            streams.push((client, stream));
         }
-        for stream in streams {
-            let status = client.answered(stream)?.map(|answer| answer.status);
-            *answers.entry(status).or_insert(0) += 1;
+        for (_, stream) in streams.iter().filter(|(of, _)| *of == client) {
+            connection.data(*stream, &body, false)?;
         }
         watched.look(&envoy)?;
     }
     good_check_is_decided(&scene, &envoy, 1)?;
     watched.look(&envoy)?;
+    let mut answers = BTreeMap::new();
+    for (client, stream) in streams {
+        let status = clients[client].answered(stream)?.map(|answer| answer.status);
+        *answers.entry(status).or_insert(0) += 1;
+    }
     println!(
         "HTTP/2: {} MiB before, at most {} MiB; answers: {answers:?}",
         watched.before / MIB,
