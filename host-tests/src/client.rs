@@ -3,8 +3,10 @@
 //! Libraries normalise paths, refuse header values that are not UTF-8 and merge duplicates: just what has to be
 //! tested.
 
+mod http2;
 mod receive;
 
+pub use http2::{Http2, Http2Answer};
 pub use receive::{Head, Response, ResponseBody};
 
 use anyhow::{Context, Result};

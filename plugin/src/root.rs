@@ -8,23 +8,18 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
-use testrelay::accept::{self, Counted};
+use testrelay::accept::{CallerId, Counted};
 use testrelay::artifacts::{self, Memory, Slots};
+use testrelay::bodies::{Bodies, Cut, CutOff, FIRST_TICKS, Posted};
 use testrelay::call::{CallId, Fault, Outcome, Request};
 use testrelay::config::{Config, Passthrough};
 use testrelay::evaluate::{self, Answered};
-use testrelay::hint;
 use testrelay::lead::STALE;
-use testrelay::ledger::{Ledger, StoreError};
+use testrelay::ledger::{Ledger, Store, StoreError};
 use testrelay::time::{Mono, Now};
 use testrelay::{Lead, Output};
 
 const TICK: Duration = Duration::from_secs(1);
-
-/// How many ticks a request may wait for the first piece of its body. Where `read_body` is set and the filter's
-/// `allow_on_headers_stop_iteration` is not, none ever comes. Ticks and not time: a thread that has stood still finds what
-/// has arrived meanwhile before so many of them.
-const BODY_TICKS: u32 = 3;
 
 /// How long a request may wait for the answer to a call, and so many ticks as well: longer than the call itself may take. Its
 /// callback may never come.
@@ -48,8 +43,14 @@ pub(crate) struct Plugin {
     /// Where checks are kept, once it was opened.
     ledger: OnceCell<Ledger>,
     pub(crate) metrics: Metrics,
-    /// Streams that wait for something.
+    /// Streams that wait for the answer to a call.
     pub(crate) waiting: RefCell<BTreeMap<u32, Waiting>>,
+    /// Streams that wait for a body or are reading one.
+    bodies: RefCell<Bodies>,
+    /// Whether a piece of a body is known to have come in this process.
+    has_bodies: Cell<bool>,
+    /// How many streams had to give way since the last tick, and whose the last of them was.
+    crowded: Cell<(u32, Option<CallerId>)>,
     /// What Testkube has said to requests by tag.
     pub(crate) memory: RefCell<Memory>,
     /// The downloads that are under way.
@@ -68,22 +69,9 @@ pub(crate) struct Waiting {
 /// Something that may never come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awaited {
-    /// The first piece of a body.
-    Body(Posted),
     /// The answer to a call for artifacts.
     Call,
     /// The answers to an evaluation's calls.
-    Evaluation,
-}
-
-/// What a body is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Posted {
-    /// A check.
-    Check,
-    /// A hint.
-    Hint,
-    /// An evaluation.
     Evaluation,
 }
 
@@ -115,7 +103,52 @@ impl Plugin {
 
     /// A stream waits no longer. False: it did not, or it was answered for want of what it waited for.
     pub(crate) fn waits_no_longer(&self, context: u32) -> bool {
-        self.waiting.borrow_mut().remove(&context).is_some()
+        let waited = self.waiting.borrow_mut().remove(&context).is_some();
+        let read = self.bodies.borrow_mut().end(context);
+        waited || read
+    }
+
+    /// A stream begins to wait for its body.
+    pub(crate) fn awaits_body(&self, context: u32, caller: CallerId, posted: Posted) {
+        let cut = self.bodies.borrow_mut().begin(context, caller, posted);
+        self.gives_way(context, cut);
+    }
+
+    /// So many bytes of a stream's body are there. False: it is answered.
+    pub(crate) fn has_of_body(&self, context: u32, bytes: usize) -> bool {
+        if !self.has_bodies.replace(true) {
+            // Who finds it there already has nothing to add.
+            let _created = SharedData.swap(&self.bodies_key(), None, b"1");
+        }
+        let Some(cut) = self.bodies.borrow_mut().grow(context, bytes) else { return false };
+        self.gives_way(context, cut) != Some(context)
+    }
+
+    /// Answers a stream that has to give way to the stream `own`, which may be the same; which one it was.
+    fn gives_way(&self, own: u32, cut: Option<CutOff>) -> Option<u32> {
+        let cut = cut?;
+        self.crowded.set((self.crowded.get().0.saturating_add(1), Some(cut.caller)));
+        self.cut_off(own, &cut);
+        Some(cut.stream)
+    }
+
+    fn cut_off(&self, own: u32, cut: &CutOff) {
+        if cut.posted != Posted::Hint {
+            self.metrics.count_check(Counted::Refused);
+        }
+        host::reply_to(cut.stream, own, &cut.reply());
+    }
+
+    /// Whether a piece of a body has come in this process, whichever VM it came to.
+    fn is_handed_over(&self) -> bool {
+        let known = self.has_bodies.get() || matches!(SharedData.get(&self.bodies_key()), Ok(Some(_)));
+        self.has_bodies.set(known);
+        known
+    }
+
+    /// Under this key stands something once a body has come: so this Envoy does hand bodies over.
+    fn bodies_key(&self) -> String {
+        format!("{}bodies", self.prefix)
     }
 }
 
@@ -152,7 +185,6 @@ impl Root {
         plugin.waiting.borrow_mut().retain(|context, waiting| {
             waiting.ticks += 1;
             let is_late = match waiting.what {
-                Awaited::Body(_) => waiting.ticks > BODY_TICKS,
                 Awaited::Call => waiting.ticks > CALL_TICKS && now.mono.since(waiting.since) > CALL_WAIT,
                 Awaited::Evaluation => now.mono.since(waiting.since) > evaluate::GIVEN_UP,
             };
@@ -161,18 +193,23 @@ impl Root {
             }
             !is_late
         });
-        for (context, what) in late {
-            if let Awaited::Body(_) = what {
+        let cut = plugin.bodies.borrow_mut().tick(|| plugin.is_handed_over());
+        for cut in cut {
+            if cut.why == Cut::Unread {
                 log::warn!(
-                    "no body came in {BODY_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
+                    "no body came in {FIRST_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
                 );
             }
+            plugin.cut_off(self.context_id, &cut);
+        }
+        if let (given_up @ 1.., Some(caller)) = plugin.crowded.take() {
+            log::warn!(
+                "{given_up} requests were given up in the last second, because too many bodies are on their way; the last one came with the credential `{}`",
+                caller.name(&plugin.config)
+            );
+        }
+        for (context, what) in late {
             let reply = match what {
-                Awaited::Body(Posted::Hint) => hint::body_unread(),
-                Awaited::Body(Posted::Check | Posted::Evaluation) => {
-                    plugin.metrics.count_check(Counted::Refused);
-                    accept::body_unread()
-                }
                 Awaited::Call => artifacts::lost(),
                 Awaited::Evaluation => {
                     plugin.metrics.count_evaluation(Answered::Pending);
@@ -259,6 +296,9 @@ impl RootContext for Root {
                 credential.name
             );
         }
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
         for (entry, cluster) in
             config.azure_devops.iter().filter_map(|entry| Some((entry, entry.fallback.as_ref()?)))
         {
@@ -286,6 +326,9 @@ impl RootContext for Root {
             ledger: OnceCell::new(),
             metrics: Metrics::define(),
             waiting: RefCell::default(),
+            bodies: RefCell::default(),
+            has_bodies: Cell::default(),
+            crowded: Cell::default(),
             memory: RefCell::default(),
             has_served: Cell::new(false),
         }));

@@ -1,20 +1,21 @@
 //! An HTTP stream: takes checks, answers probes, lets artifact requests through, those by tag when Testkube has said where to.
 
 use crate::host::{self, Header, HeaderMap, SharedData};
-use crate::root::{Awaited, Plugin, Posted};
+use crate::root::{Awaited, Plugin};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
-use testrelay::accept::{self, Admission, Counted};
+use testrelay::accept::{self, Admission, CallerId, Counted};
 use testrelay::artifacts::{self, Forward, Slot, Step, Visit};
 use testrelay::auth::Credential;
+use testrelay::bodies::Posted;
 use testrelay::call::Outcome;
 use testrelay::evaluate::{self, Evaluation};
 use testrelay::health;
 use testrelay::hint;
 use testrelay::listing;
 use testrelay::problem::Reply;
-use testrelay::request::MOST_BODY;
+use testrelay::request::{Body, MOST_BODY};
 use testrelay::route::{Route, route};
 
 /// One stream.
@@ -34,8 +35,8 @@ enum State {
     Reading {
         /// Its headers.
         headers: HeaderMap,
-        /// Whether a piece of the body has come: then this Envoy does hand bodies over.
-        begun: bool,
+        /// How many bytes of its body are there.
+        size: usize,
         /// What it is.
         what: Posted,
     },
@@ -75,25 +76,38 @@ impl Stream {
         Action::Pause
     }
 
-    /// Takes a check by its headers. `None`: its body is needed.
-    fn check(&mut self, plugin: &Plugin, headers: &[Header<'_>], end_of_stream: bool) -> Option<Action> {
+    /// Takes a check by its headers, unless its body is needed.
+    fn check(
+        &mut self,
+        plugin: &Plugin,
+        headers: &[Header<'_>],
+        end_of_stream: bool,
+    ) -> Result<Action, CallerId> {
         if cfg!(feature = "test-hooks") {
             log::debug!("a test build, without redaction: {:?}", TextOf(headers));
         }
         match accept::admit(&plugin.config, headers, !end_of_stream) {
             Admission::Reply(reply) => {
                 plugin.metrics.count_check(Counted::Refused);
-                Some(self.answer(&reply))
+                Ok(self.answer(&reply))
             }
-            Admission::Ready => Some(self.accept(plugin, headers, None)),
-            Admission::AwaitBody => None,
+            Admission::Ready => Ok(self.accept(plugin, headers, Body::None)),
+            Admission::Unread => Ok(self.accept(plugin, headers, Body::Unread)),
+            Admission::AwaitBody(caller) => Err(caller),
         }
     }
 
-    /// Refuses an event by its headers. `None`: its body is needed.
-    fn event(&mut self, plugin: &Plugin, headers: &[Header<'_>], end_of_stream: bool) -> Option<Action> {
-        let refusal = hint::admit(&plugin.config, headers, !end_of_stream).err()?;
-        Some(self.answer(&refusal))
+    /// Refuses an event by its headers, unless its body is needed.
+    fn event(
+        &mut self,
+        plugin: &Plugin,
+        headers: &[Header<'_>],
+        end_of_stream: bool,
+    ) -> Result<Action, CallerId> {
+        match hint::admit(&plugin.config, headers, !end_of_stream) {
+            Err(refusal) => Ok(self.answer(&refusal)),
+            Ok(caller) => Err(caller),
+        }
     }
 
     fn take_hint(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: &[u8]) -> Action {
@@ -106,25 +120,76 @@ impl Stream {
         self.answer(&reply)
     }
 
-    fn read_body(&mut self, plugin: &Plugin, headers: HeaderMap, what: Posted) -> Action {
-        plugin.waits(self.context_id, Awaited::Body(what));
-        self.state = State::Reading { headers, begun: false, what };
+    fn read_body(&mut self, plugin: &Plugin, headers: HeaderMap, caller: CallerId, what: Posted) -> Action {
+        plugin.awaits_body(self.context_id, caller, what);
+        self.state = State::Reading { headers, size: 0, what };
         Action::Pause
     }
 
-    /// Begins an evaluation by its headers. `None`: its body is needed.
-    fn evaluation(&mut self, plugin: &Plugin, headers: &[Header<'_>], end_of_stream: bool) -> Option<Action> {
-        match evaluate::admit(&plugin.config, headers, !end_of_stream) {
-            Admission::Reply(reply) => {
-                plugin.metrics.count_check(Counted::Refused);
-                Some(self.answer(&reply))
+    /// So many bytes of a body are there, or as many as before; and perhaps that is the whole.
+    fn body(&mut self, size: Option<usize>, is_whole: bool) -> Action {
+        let Some(plugin) = self.plugin.clone() else { return Action::Continue };
+        let (headers, size, what) = match std::mem::replace(&mut self.state, State::Answered) {
+            State::Reading { headers, size: before, what } => (headers, size.unwrap_or(before), what),
+            other => {
+                let action = match other {
+                    State::Open | State::Forwarded(_) => Action::Continue,
+                    _ => Action::Pause,
+                };
+                self.state = other;
+                return action;
             }
-            Admission::Ready => Some(self.evaluate(plugin, headers, None)),
-            Admission::AwaitBody => None,
+        };
+        let (most, too_large) = match what {
+            Posted::Hint => (hint::MOST_BODY, hint::too_large as fn() -> Reply),
+            Posted::Check | Posted::Evaluation => (MOST_BODY, accept::too_large as fn() -> Reply),
+        };
+        if size > most {
+            // Somebody else may have answered it already.
+            if self.forget() {
+                if what != Posted::Hint {
+                    plugin.metrics.count_check(Counted::Refused);
+                }
+                host::reply(&too_large());
+            }
+            return Action::Pause;
+        }
+        if !plugin.has_of_body(self.context_id, size) {
+            return Action::Pause;
+        }
+        if !is_whole {
+            self.state = State::Reading { headers, size, what };
+            return Action::Pause;
+        }
+        self.forget();
+        let body = host::request_body(size);
+        let headers = headers.pairs();
+        match what {
+            Posted::Check => self.accept(&plugin, &headers, Body::Read(&body)),
+            Posted::Hint => self.take_hint(&plugin, &headers, &body),
+            Posted::Evaluation => self.evaluate(&plugin, &headers, Body::Read(&body)),
         }
     }
 
-    fn evaluate(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: Option<&[u8]>) -> Action {
+    /// Begins an evaluation by its headers, unless its body is needed.
+    fn evaluation(
+        &mut self,
+        plugin: &Plugin,
+        headers: &[Header<'_>],
+        end_of_stream: bool,
+    ) -> Result<Action, CallerId> {
+        match evaluate::admit(&plugin.config, headers, !end_of_stream) {
+            Admission::Reply(reply) => {
+                plugin.metrics.count_check(Counted::Refused);
+                Ok(self.answer(&reply))
+            }
+            Admission::Ready => Ok(self.evaluate(plugin, headers, Body::None)),
+            Admission::Unread => Ok(self.evaluate(plugin, headers, Body::Unread)),
+            Admission::AwaitBody(caller) => Err(caller),
+        }
+    }
+
+    fn evaluate(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: Body<'_>) -> Action {
         let now = host::now();
         match Evaluation::new(&plugin.config, &plugin.prefix, now, headers, body) {
             Ok(mut evaluation) => {
@@ -189,7 +254,7 @@ impl Stream {
         }
     }
 
-    fn accept(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: Option<&[u8]>) -> Action {
+    fn accept(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: Body<'_>) -> Action {
         let (reply, counted) = match plugin.ledger() {
             Ok(ledger) => accept::accept(&plugin.config, ledger, &mut SharedData, host::now(), headers, body),
             Err(status) => accept::unopened(status),
@@ -365,16 +430,16 @@ impl HttpContext for Stream {
         }
         match route(&plugin.config, method, path) {
             Route::Check => match self.check(&plugin, &headers, end_of_stream) {
-                Some(action) => action,
-                None => self.read_body(&plugin, map, Posted::Check),
+                Ok(action) => action,
+                Err(caller) => self.read_body(&plugin, map, caller, Posted::Check),
             },
             Route::Evaluate => match self.evaluation(&plugin, &headers, end_of_stream) {
-                Some(action) => action,
-                None => self.read_body(&plugin, map, Posted::Evaluation),
+                Ok(action) => action,
+                Err(caller) => self.read_body(&plugin, map, caller, Posted::Evaluation),
             },
             Route::Event => match self.event(&plugin, &headers, end_of_stream) {
-                Some(action) => action,
-                None => self.read_body(&plugin, map, Posted::Hint),
+                Ok(action) => action,
+                Err(caller) => self.read_body(&plugin, map, caller, Posted::Hint),
             },
             Route::Artifact => self.artifact(&plugin, &headers),
             Route::Tagged(rest) => self.tagged(&plugin, &headers, rest),
@@ -399,35 +464,13 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
-        let Some(plugin) = self.plugin.clone() else { return Action::Continue };
-        let (headers, begun, what) = match &mut self.state {
-            State::Open | State::Forwarded(_) => return Action::Continue,
-            State::Answered | State::Visiting { .. } | State::Evaluating { .. } => return Action::Pause,
-            State::Reading { headers, begun, what } => (std::mem::take(headers), *begun, *what),
-        };
-        // A root context answers those that wait too long, and takes them off the list.
-        if !self.forget() && !begun {
-            self.state = State::Answered;
-            return Action::Pause;
-        }
-        if what == Posted::Hint && body_size > hint::MOST_BODY {
-            return self.answer(&hint::too_large());
-        }
-        if what != Posted::Hint && body_size > MOST_BODY {
-            plugin.metrics.count_check(Counted::Refused);
-            return self.answer(&accept::too_large());
-        }
-        if !end_of_stream {
-            self.state = State::Reading { headers, begun: true, what };
-            return Action::Pause;
-        }
-        let body = host::request_body(body_size);
-        let headers = headers.pairs();
-        match what {
-            Posted::Check => self.accept(&plugin, &headers, Some(&body)),
-            Posted::Hint => self.take_hint(&plugin, &headers, &body),
-            Posted::Evaluation => self.evaluate(&plugin, &headers, Some(&body)),
-        }
+        self.body(Some(body_size), end_of_stream)
+    }
+
+    /// A body that ends by trailers never shows `end_of_stream`, and where there is nothing but trailers no piece of it comes.
+    /// What is held back must not go on without the module's word: it carries the caller's credentials.
+    fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
+        self.body(None, true)
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {

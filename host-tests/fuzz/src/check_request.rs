@@ -19,7 +19,7 @@ use testrelay::accept::{Admission, Counted, accept, admit};
 use testrelay::check::{CheckKey, Outcome, Phase, Record, State};
 use testrelay::config::Config;
 use testrelay::problem::Reply;
-use testrelay::request::{self, CheckRequest};
+use testrelay::request::{self, Body, CheckRequest};
 
 type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -44,15 +44,16 @@ fn check(input: &[u8]) {
     let sent = Sent::of(&headers, body.as_deref());
     let body = match admit(&config, &headers, body.is_some()) {
         Admission::Reply(reply) => return assert_is_clean(&reply, &sent),
-        Admission::Ready => None,
-        Admission::AwaitBody => body,
+        Admission::Ready => Body::None,
+        Admission::Unread => Body::Unread,
+        Admission::AwaitBody(_) => body.as_deref().into(),
     };
     assert_is_known(&config, &headers);
     let mut store = Memory::default();
-    let (reply, counted) = accept(&config, &ledger(), &mut store, NOW, &headers, body.as_deref());
+    let (reply, counted) = accept(&config, &ledger(), &mut store, NOW, &headers, body);
     assert_is_clean(&reply, &sent);
     assert_key_names_are_clean(&store);
-    let Ok(request) = request::read(&config, &headers, body.as_deref()) else {
+    let Ok(request) = request::read(&config, &headers, body) else {
         assert_eq!((counted, reply.status / 100, &store), (Counted::Refused, 4, &Memory::default()));
         return;
     };
@@ -65,7 +66,7 @@ fn check(input: &[u8]) {
     assert_eq!(reply.status, 200);
     assert_is_stored(&request, counted, &mut store);
     let again = input_with_other_token(input);
-    assert_later_deliveries(&config, &headers, body.as_deref(), &again, &store);
+    assert_later_deliveries(&config, &headers, body, &again, &store);
     let mut leader = Leader::new(config, store);
     leader.tick(Duration::ZERO);
     let (_, call) = leader.next_call().expect("a new check has something to say to Azure DevOps");
@@ -218,12 +219,12 @@ fn input_with_other_token(input: &[u8]) -> (Headers, Option<Vec<u8>>) {
 fn assert_later_deliveries(
     config: &Config,
     headers: &Headers,
-    body: Option<&[u8]>,
+    body: Body<'_>,
     (other_headers, other_body): &(Headers, Option<Vec<u8>>),
     store: &Memory,
 ) {
     let mut later = store.clone();
-    let mut deliver = |headers: &Headers, body: Option<&[u8]>| {
+    let mut deliver = |headers: &Headers, body: Body<'_>| {
         let before = later.clone();
         let (reply, counted) = accept(config, &ledger(), &mut later, NOW, headers, body);
         (reply.status, counted == Counted::Refused, later == before)
@@ -231,12 +232,15 @@ fn assert_later_deliveries(
     assert_eq!(deliver(headers, body), (200, false, false), "the same once more");
     let mut changed = headers.clone();
     changed.push((b"testrelay-settle".to_vec(), b"3599s".to_vec()));
-    if !headers.iter().any(|(name, _)| name == b"testrelay-settle") && body.is_none() {
+    if !headers.iter().any(|(name, _)| name == b"testrelay-settle") && body == Body::None {
         let is_rejected = request::read(config, headers, body).is_ok_and(|request| request.ask.is_err());
         let wanted = if is_rejected { (200, false, false) } else { (409, true, true) };
         assert_eq!(deliver(&changed, body), wanted, "with another policy and the same token");
     }
-    let other_body = body.and(other_body.as_deref());
+    let other_body = match body {
+        Body::Read(_) => other_body.as_deref().into(),
+        none => none,
+    };
     if request::read(config, other_headers, other_body).is_ok() {
         assert_eq!(deliver(other_headers, other_body), (200, false, false), "with another token");
     }

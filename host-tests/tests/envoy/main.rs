@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod bad_input;
+mod bodies;
 mod bounds;
 mod configuration;
 mod crashes;

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use wasmparser::{Parser, Payload};
 
 const HOST: &str = include_str!("../../../plugin/src/host.rs");
+const ROOT: &str = include_str!("../../../plugin/src/root.rs");
+const STREAM: &str = include_str!("../../../plugin/src/stream.rs");
 const ENVOY_FILTER: &str = include_str!("../../../envoy/istio/envoyfilter.yaml");
 
 /// A module travels to every Envoy, through Istio's agent and its limits, and is compiled there on each start.
@@ -54,6 +56,14 @@ fn the_envoy_filters_list_of_capabilities_is_what_the_module_uses() -> Result<()
     let Interface { imports, exports } = interface(&std::fs::read(env::module()?)?)?;
     assert!(calls.iter().all(|call| imports.iter().any(|(_, name)| name == call)), "{imports:?}");
     assert!(callbacks.iter().all(|callback| exports.iter().any(|name| name == callback)), "{exports:?}");
+    let own = [ROOT, STREAM].into_iter().flat_map(str::lines).filter_map(|line| {
+        let name = line.trim().strip_prefix("fn on_")?.split_once('(')?.0;
+        let of_a_stream = name.strip_prefix("http_").filter(|_| name != "http_call_response");
+        Some(format!("proxy_on_{}", of_a_stream.unwrap_or(name)))
+    });
+    let own: BTreeSet<String> =
+        own.chain(["proxy_on_context_create", "proxy_on_delete"].map(Into::into)).collect();
+    assert_eq!(callbacks, own.iter().map(String::as_str).collect());
     Ok(())
 }
 

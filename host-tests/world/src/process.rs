@@ -201,6 +201,7 @@ impl Process {
             }
             Event::StreamBegins { thread, stream } => self.stream_begins(thread, stream),
             Event::StreamBody { stream, chunk, .. } => self.stream_body(stream, chunk),
+            Event::StreamTrailers { stream, .. } => self.stream_trailers(stream),
             Event::StreamUpstream { stream, .. } => self.stream_upstream(stream),
             Event::StreamArrives { stream } => self.stream_arrives(stream),
             Event::StreamPart { stream, .. } => self.stream_part(stream),

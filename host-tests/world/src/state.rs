@@ -89,6 +89,7 @@ pub(crate) enum Event {
     QueueReady { registrant: Registrant, token: u32 },
     StreamBegins { thread: usize, stream: u64 },
     StreamBody { thread: usize, stream: u64, chunk: usize },
+    StreamTrailers { thread: usize, stream: u64 },
     StreamUpstream { thread: usize, stream: u64 },
     StreamIdle { thread: usize, stream: u64 },
     StreamArrives { stream: u64 },
@@ -112,6 +113,7 @@ impl Event {
             | End { thread, .. }
             | StreamBegins { thread, .. }
             | StreamBody { thread, .. }
+            | StreamTrailers { thread, .. }
             | StreamUpstream { thread, .. }
             | StreamIdle { thread, .. }
             | StreamPart { thread, .. }

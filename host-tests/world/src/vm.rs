@@ -23,6 +23,7 @@ pub(crate) enum Callback {
     CallResponse { context: u32, token: u32, headers: u32, body: u32 },
     RequestHeaders { context: u32, headers: u32, end: bool },
     RequestBody { context: u32, size: u32, end: bool },
+    RequestTrailers { context: u32, trailers: u32 },
     ResponseHeaders { context: u32, headers: u32, end: bool },
     ResponseBody { context: u32, size: u32, end: bool },
     QueueReady { context: u32, token: u32 },
@@ -71,6 +72,7 @@ struct Exports {
     call_response: Option<TypedFunc<CallResponse, ()>>,
     request_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
     request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
+    request_trailers: Option<TypedFunc<(u32, u32), u32>>,
     response_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
     response_body: Option<TypedFunc<(u32, u32, u32), u32>>,
     queue_ready: Option<TypedFunc<(u32, u32), ()>>,
@@ -181,6 +183,9 @@ impl Vm {
             RequestBody { context, size, end } => {
                 answer(&exports.request_body, store, (context, size, end.into()), 0)
             }
+            RequestTrailers { context, trailers } => {
+                answer(&exports.request_trailers, store, (context, trailers), 0)
+            }
             ResponseHeaders { context, headers, end } => {
                 answer(&exports.response_headers, store, (context, headers, end.into()), 0)
             }
@@ -206,6 +211,7 @@ impl Callback {
             | CallResponse { context, .. }
             | RequestHeaders { context, .. }
             | RequestBody { context, .. }
+            | RequestTrailers { context, .. }
             | ResponseHeaders { context, .. }
             | ResponseBody { context, .. }
             | QueueReady { context, .. }
@@ -232,6 +238,7 @@ impl Callback {
             CallResponse { .. } => "http_call_response",
             RequestHeaders { .. } => "request_headers",
             RequestBody { .. } => "request_body",
+            RequestTrailers { .. } => "request_trailers",
             ResponseHeaders { .. } => "response_headers",
             ResponseBody { .. } => "response_body",
             QueueReady { .. } => "queue_ready",
@@ -252,6 +259,7 @@ impl Exports {
             call_response: export(instance, store, "proxy_on_http_call_response"),
             request_headers: export(instance, store, "proxy_on_request_headers"),
             request_body: export(instance, store, "proxy_on_request_body"),
+            request_trailers: export(instance, store, "proxy_on_request_trailers"),
             response_headers: export(instance, store, "proxy_on_response_headers"),
             response_body: export(instance, store, "proxy_on_response_body"),
             queue_ready: export(instance, store, "proxy_on_queue_ready"),

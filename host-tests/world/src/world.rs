@@ -102,7 +102,30 @@ impl World {
     /// # Panics
     /// There never was such a connection.
     pub fn send_over(&mut self, connection: u64, request: Request, chunks: Vec<(u64, Vec<u8>)>) -> u64 {
-        let stream = self.process.streams.borrow_mut().add(connection, request, chunks);
+        self.begin_stream(connection, request, chunks, false)
+    }
+
+    /// A request over HTTP/2 whose body, perhaps without a byte, ends by trailers.
+    ///
+    /// # Panics
+    /// There never was such a connection.
+    pub fn send_with_trailers(
+        &mut self,
+        connection: u64,
+        request: Request,
+        chunks: Vec<(u64, Vec<u8>)>,
+    ) -> u64 {
+        self.begin_stream(connection, request, chunks, true)
+    }
+
+    fn begin_stream(
+        &mut self,
+        connection: u64,
+        request: Request,
+        chunks: Vec<(u64, Vec<u8>)>,
+        trailers: bool,
+    ) -> u64 {
+        let stream = self.process.streams.borrow_mut().add(connection, request, chunks, trailers);
         let stream = stream.expect("a connection that was made");
         self.to_stream(stream, |thread| Event::StreamBegins { thread, stream });
         stream

@@ -9,7 +9,7 @@ use crate::check::{CheckKey, Ends};
 use crate::config::Config;
 use crate::ledger::{Ledger, LedgerError, OldHome, Store, StoreError};
 use crate::problem::{FieldError, Reply};
-use crate::request::{self, CheckRequest, MOST_BODY, Unanswerable};
+use crate::request::{self, Body, CheckRequest, MOST_BODY, Unanswerable};
 use crate::shares::{self, Share};
 use crate::time::{Now, in_words};
 use deliver::{Delivered, deliver};
@@ -25,9 +25,30 @@ pub enum Admission {
     /// It can be answered now: send this.
     Reply(Reply),
     /// Everything is there, or it must come with the body: read that, then call [`accept`].
-    AwaitBody,
-    /// No body is needed: call [`accept`].
+    AwaitBody(CallerId),
+    /// There is no body: call [`accept`].
     Ready,
+    /// Everything is there, and a body that this Envoy does not hand over: call [`accept`], which rejects it.
+    Unread,
+}
+
+/// Which credential of its configuration a request came with, as a number; all without one are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerId(u32);
+
+impl CallerId {
+    /// The number of a credential of this configuration.
+    pub(crate) fn of(config: &Config, caller: Option<&Credential>) -> CallerId {
+        let is_own = |own: &Credential| caller.is_some_and(|caller| own.name == caller.name);
+        let place = config.credentials.iter().position(is_own);
+        CallerId(place.and_then(|place| u32::try_from(place).ok()).unwrap_or(u32::MAX))
+    }
+
+    /// The credential's name in this configuration; empty for those without one.
+    pub fn name(self, config: &Config) -> &str {
+        let place = usize::try_from(self.0).ok();
+        place.and_then(|place| config.credentials.get(place)).map_or("", |credential| &credential.name)
+    }
 }
 
 /// What a check that was accepted counts as.
@@ -55,28 +76,32 @@ pub(crate) fn admit_as<B: AsRef<[u8]>>(
     has_body: bool,
     is_complete: fn(&Headers<B>) -> bool,
 ) -> Admission {
-    if let Some(refusal) = unauthorized(config, headers, Allow::Checks) {
-        return Admission::Reply(refusal);
-    }
-    if !has_body {
-        return Admission::Ready;
-    }
+    let sender = match caller(config, headers, Allow::Checks) {
+        Ok(caller) => CallerId::of(config, caller),
+        Err(refusal) => return Admission::Reply(refusal),
+    };
     let length =
         header(headers, b"content-length").and_then(|v| std::str::from_utf8(v).ok()?.parse::<usize>().ok());
+    if !has_body || length == Some(0) {
+        return Admission::Ready;
+    }
     if length.is_some_and(|n| n > MOST_BODY) {
         return Admission::Reply(too_large());
     }
-    let is_json = header(headers, b"content-type").is_some_and(is_json);
     let complete = is_complete(headers);
-    match (config.read_body, is_json, complete) {
-        (true, true, _) => Admission::AwaitBody,
-        (_, _, true) => Admission::Ready,
-        (true, false, false) => Admission::Reply(Reply::problem(
+    match (config.read_body, complete) {
+        // Whatever its type: what stands in it may be a policy.
+        (true, true) => Admission::AwaitBody(sender),
+        (false, true) => Admission::Unread,
+        (true, false) if header(headers, b"content-type").is_some_and(is_json) => {
+            Admission::AwaitBody(sender)
+        }
+        (true, false) => Admission::Reply(Reply::problem(
             415,
             "The body is not JSON",
             "The headers lack fields, and the body that may hold them is not `Content-Type: application/json`. Send everything in headers, or a JSON object.",
         )),
-        (false, ..) => Admission::Reply(body_unread()),
+        (false, false) => Admission::Reply(body_unread()),
     }
 }
 
@@ -170,13 +195,13 @@ fn uncovered(caller: &Credential, request: &CheckRequest) -> Option<Reply> {
 }
 
 /// Stores a check in the instance's ledger and answers it.
-pub fn accept<B: AsRef<[u8]>>(
+pub fn accept<'b, B: AsRef<[u8]>>(
     config: &Config,
     ledger: &Ledger,
     store: &mut dyn Store,
     now: Now,
     headers: &Headers<B>,
-    body: Option<&[u8]>,
+    body: impl Into<Body<'b>>,
 ) -> (Reply, Counted) {
     let request = match request::read(config, headers, body) {
         Ok(request) => request,
@@ -363,7 +388,12 @@ pub(crate) fn header<'a, B: AsRef<[u8]>>(headers: &'a Headers<B>, name: &[u8]) -
 
 fn is_json(content_type: &[u8]) -> bool {
     let media_type = content_type.split(|c| *c == b';').next().unwrap_or_default().trim_ascii();
-    media_type.eq_ignore_ascii_case(b"application/json")
+    let behind = media_type.split_at_checked(b"application/".len());
+    behind.is_some_and(|(kind, name)| {
+        let suffix = name.get(name.len().saturating_sub(5)..).unwrap_or_default();
+        kind.eq_ignore_ascii_case(b"application/")
+            && (name.eq_ignore_ascii_case(b"json") || suffix.eq_ignore_ascii_case(b"+json"))
+    })
 }
 
 #[cfg(test)]

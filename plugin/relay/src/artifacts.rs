@@ -26,6 +26,7 @@ use crate::accept::{Headers, caller};
 use crate::auth::{Allow, Credential};
 use crate::call::{Fault, Outcome, Request, Response};
 use crate::check::Rerun;
+use crate::confidential::Confidential;
 use crate::config::Config;
 use crate::expect::Expect;
 use crate::problem::Reply;
@@ -168,6 +169,15 @@ impl Visit {
         rest: &[u8],
     ) -> Result<Visit, Reply> {
         let caller = caller(config, headers, Allow::Artifacts)?;
+        let mut confidential = Confidential::default();
+        for (_, value) in headers.iter().filter(|(name, _)| name.as_ref() == b"authorization") {
+            confidential.add_authorization(value.as_ref());
+        }
+        if confidential.is_in_target(rest) {
+            return Err(ask::refusal(
+                "The path holds a part of this request's credential, which is not repeated here.",
+            ));
+        }
         let ask = Ask::read(config, rest)?;
         if let Some(caller) = caller.filter(|caller| !caller.covers_tag(&ask.tag)) {
             let detail = format!(

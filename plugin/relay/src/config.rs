@@ -5,6 +5,7 @@
 //! named by environment variables and never stand in the configuration, which Envoy shows in `/config_dump`.
 
 mod dashboard;
+mod doubled;
 mod fields;
 
 use crate::auth::{Allow, Credential, Kind};
@@ -48,6 +49,8 @@ pub struct Config {
     pub artifacts: Artifacts,
     /// A fingerprint of the configuration's text: two root contexts with the same one are interchangeable.
     pub fingerprint: u64,
+    /// What is allowed and should be changed, as sentences for the log.
+    pub warnings: Vec<String>,
 }
 
 /// What happens to a request for a path that is neither Testrelay's nor one of Testkube's artifact paths.
@@ -130,6 +133,12 @@ impl Config {
         let value: Value = serde_json::from_slice(text).map_err(|e| {
             ConfigErrors::one("", format!("the plugin configuration is not JSON: {e} (a StringValue that holds a JSON object is expected)"))
         })?;
+        if let Err(e) = serde_json::from_slice::<doubled::Undoubled>(text) {
+            return Err(ConfigErrors::one(
+                "",
+                format!("{e}: only one of them would count, so take the other away"),
+            ));
+        }
         let mut errors = ConfigErrors::default();
         let mut top = Fields::new("", &value, &mut errors);
         let mut config = Config {
@@ -153,6 +162,7 @@ impl Config {
             checks: checks(top.object("checks")),
             artifacts: artifacts(top.object("artifacts")),
             fingerprint: crate::hash::fnv1a(text),
+            warnings: Vec::new(),
         };
         if config.artifacts.cluster.is_empty() {
             config.artifacts.cluster.clone_from(&config.testkube.cluster);
@@ -187,6 +197,7 @@ impl Config {
         }
         unique(&mut errors, "azure_devops", "url", config.azure_devops.iter().map(Entry::url));
         unique(&mut errors, "credentials", "name", config.credentials.iter().map(|c| c.name.clone()));
+        config.warnings = errors.take_warnings();
         errors.into_result(config)
     }
 }
@@ -440,6 +451,10 @@ mod tests {
         match name {
             "PASSWORD" => Some("canary-password".into()),
             "EMPTY" => Some(String::new()),
+            "BLANK" => Some(" ".repeat(20)),
+            "SEVEN" => Some("canary7".into()),
+            "EIGHT" => Some("canary-8".into()),
+            "SIXTEEN" => Some("canary-of-16-char".into()),
             _ => None,
         }
     }
@@ -621,6 +636,63 @@ mod tests {
             assert!(text != "accepted" && !text.contains("hunter2"), "{text}");
         }
         assert!(with(|v| v["credentials"][0]["secret_env"] = json!("EMPTY")).contains("not set or empty"));
+    }
+
+    #[test]
+    fn a_secret_that_can_be_guessed_is_refused_or_warned_of() {
+        let with_secret = |name: &str| {
+            let mut value = good();
+            value["credentials"][0]["secret_env"] = json!(name);
+            value["credentials"][0]["secret_env_next"] = json!("SIXTEEN");
+            parse(&value).map(|config| config.warnings)
+        };
+        assert!(
+            with_secret("BLANK")
+                .unwrap_err()
+                .contains("credentials[0].secret_env: the environment variable that it names is blank")
+        );
+        let short = with_secret("SEVEN").unwrap_err();
+        assert!(
+            short.contains("credentials[0].secret_env: ")
+                && short.contains("fewer than 8")
+                && !short.contains("canary"),
+            "{short}"
+        );
+        let warnings = with_secret("EIGHT").unwrap();
+        assert!(
+            warnings.len() == 1
+                && warnings[0]
+                    .starts_with("credentials[0].secret_env: the secret has fewer than 16 characters"),
+            "{warnings:?}"
+        );
+        assert_eq!(with_secret("SIXTEEN"), Ok(vec![]));
+        assert!(with(|v| v["testkube"]["bearer_env"] = json!("SEVEN")).contains("testkube.bearer_env: "));
+        assert!(
+            with(|v| v["credentials"][0]["secret_env_next"] = json!("BLANK")).contains("secret_env_next: ")
+        );
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused_with_its_name_and_line() {
+        let text = serde_json::to_string_pretty(&good()).unwrap();
+        let refused = |text: &str| Config::parse(text.as_bytes(), &environment).unwrap_err().to_string();
+        for (from, to, want) in [
+            (
+                "\"testkube\"",
+                "\"read_body\": true, \"read_body\":\nfalse,\n\"testkube\"",
+                "`read_body` stands twice in one object at line 19",
+            ),
+            ("\"kind\"", "\"kind\": \"bearer\",\n\"kind\"", "`kind` stands twice in one object at line 14"),
+            (
+                "\"cluster\": \"testkube\"",
+                "\"cluster\": \"testkube\", \"x\": [[{\"a\": 1, \"\\u0061\": 2}]]",
+                "`a` stands twice in one object at line",
+            ),
+        ] {
+            let told = refused(&text.replacen(from, to, 1));
+            assert!(told.contains(want), "{told}\n  lacks: {want}");
+        }
+        assert!(Config::parse(text.as_bytes(), &environment).is_ok());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::lead::reason;
 use crate::ledger::Store;
 use crate::looks::{self, Look};
 use crate::problem::Reply;
-use crate::request;
+use crate::request::{self, Body};
 use crate::testkube::{self, Execution, Status};
 use crate::text::{listed, one_line};
 use crate::time::{Mono, Now, Wall, in_words};
@@ -104,12 +104,12 @@ impl Evaluation {
     ///
     /// # Errors
     /// The refusal of a request that cannot be evaluated, or of a caller that may not ask this; nobody has been called.
-    pub fn new<B: AsRef<[u8]>>(
+    pub fn new<'b, B: AsRef<[u8]>>(
         config: &Rc<Config>,
         prefix: &str,
         now: Now,
         headers: &Headers<B>,
-        body: Option<&[u8]>,
+        body: impl Into<Body<'b>>,
     ) -> Result<Evaluation, Reply> {
         let caller = caller(config, headers, Allow::Checks)?;
         let asked = request::read_evaluation(config, headers, body).map_err(|errors| {

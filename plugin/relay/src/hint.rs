@@ -3,7 +3,7 @@
 //! The last hints stand under one key in shared data, each with its time. Whoever takes one sees there how many came within
 //! the last second; the leader reads those that it does not know. Of the body only the execution's tags are read.
 
-use crate::accept::{Headers, caller, header};
+use crate::accept::{CallerId, Headers, caller, header};
 use crate::auth::Allow;
 use crate::config::Config;
 use crate::hash::fnv1a;
@@ -28,8 +28,12 @@ const TRIES: u32 = 10;
 ///
 /// # Errors
 /// The answer, where the body is not needed for it.
-pub fn admit<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, has_body: bool) -> Result<(), Reply> {
-    caller(config, headers, Allow::Events)?;
+pub fn admit<B: AsRef<[u8]>>(
+    config: &Config,
+    headers: &Headers<B>,
+    has_body: bool,
+) -> Result<CallerId, Reply> {
+    let sender = CallerId::of(config, caller(config, headers, Allow::Events)?);
     if !has_body {
         return Err(answer(false));
     }
@@ -37,7 +41,7 @@ pub fn admit<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, has_body: bo
     match (length.is_some_and(|n: usize| n > MOST_BODY), config.read_body) {
         (true, _) => Err(too_large()),
         (false, false) => Err(body_unread()),
-        (false, true) => Ok(()),
+        (false, true) => Ok(sender),
     }
 }
 

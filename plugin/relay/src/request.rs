@@ -9,6 +9,7 @@ mod field;
 use crate::accept::Headers;
 use crate::azure::{Callback, Entry, HubName, PlanUrl, Webhook};
 use crate::check::{Ask, Given, Rerun};
+use crate::confidential::HIDDEN;
 use crate::config::{Config, LONGEST_TIMEOUT};
 use crate::expect::Expect;
 use crate::guid::Guid;
@@ -40,6 +41,26 @@ pub struct Unanswerable {
     /// Every field that is wrong.
     pub errors: Vec<FieldError>,
 }
+
+/// A request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// There is none.
+    None,
+    /// There is one, or there may be, and this Envoy does not hand it over: what it says is not known.
+    Unread,
+    /// All of it.
+    Read(&'a [u8]),
+}
+
+impl<'a> From<Option<&'a [u8]>> for Body<'a> {
+    fn from(body: Option<&'a [u8]>) -> Body<'a> {
+        body.map_or(Body::None, Body::Read)
+    }
+}
+
+/// What is wrong with a body that is not read. Whatever stands in it may be a policy.
+const UNREAD: &str = "was sent, and this Envoy does not hand bodies over, so what it says would be lost. Leave the check's body empty and send every value as a header (Testrelay-Expect, Testrelay-Settle and so on), or let Envoy hand bodies over: `allow_on_headers_stop_iteration: true` on the filter and `\"read_body\": true` in the plugin's configuration";
 
 /// The largest body that is read.
 pub const MOST_BODY: usize = 64 << 10;
@@ -75,15 +96,15 @@ pub fn names_tag<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
 ///
 /// # Errors
 /// Every field that is wrong.
-pub fn read_evaluation<B: AsRef<[u8]>>(
+pub fn read_evaluation<'b, B: AsRef<[u8]>>(
     config: &Config,
     headers: &Headers<B>,
-    body: Option<&[u8]>,
+    body: impl Into<Body<'b>>,
 ) -> Result<Evaluation, Vec<FieldError>> {
     let mut values = Values::from_headers(headers);
     let mut reader = Reader { config, errors: Vec::new(), wrong: Vec::new(), not_listed: false };
-    if let Some(Err(detail)) = body.map(|body| values.add_body(body)) {
-        return Err(vec![FieldError { field: "body", detail }]);
+    if let Some(error) = add_body(&mut values, body.into()) {
+        return Err(vec![error]);
     }
     let project = reader.policy(&values, Field::ProjectId, guid);
     let build = reader.build(&values);
@@ -99,20 +120,30 @@ pub fn read_evaluation<B: AsRef<[u8]>>(
     }
 }
 
-/// Reads a check from the header fields and, where there is one, the JSON body.
+/// What is wrong with a body; its members are added.
+fn add_body(values: &mut Values<'_>, body: Body<'_>) -> Option<FieldError> {
+    let detail = match body {
+        Body::None => return None,
+        Body::Unread => UNREAD.into(),
+        Body::Read(body) => values.add_body(body).err()?,
+    };
+    Some(FieldError { field: "body", detail })
+}
+
+/// Reads a check from the header fields and, where there is one, the JSON body. With a body that cannot be read it is rejected,
+/// where the headers hold the way back.
 ///
 /// # Errors
-/// Why nobody could be told the outcome. A body that is not a JSON object is among the reasons.
-pub fn read<B: AsRef<[u8]>>(
+/// Why nobody could be told the outcome.
+pub fn read<'b, B: AsRef<[u8]>>(
     config: &Config,
     headers: &Headers<B>,
-    body: Option<&[u8]>,
+    body: impl Into<Body<'b>>,
 ) -> Result<CheckRequest, Unanswerable> {
     let mut values = Values::from_headers(headers);
     let mut reader = Reader { config, errors: Vec::new(), wrong: Vec::new(), not_listed: false };
-    if let Some(Err(detail)) = body.map(|body| values.add_body(body)) {
-        reader.errors.push(FieldError { field: "body", detail });
-    }
+    let in_body = add_body(&mut values, body.into());
+    reader.wrong.extend(in_body.clone());
     let callback = reader.callback(&values);
     let token = reader.token(&values);
     let ask = reader.ask(&values, callback.as_ref().and_then(|c| c.build));
@@ -121,7 +152,11 @@ pub fn read<B: AsRef<[u8]>>(
             let ask = if reader.wrong.is_empty() { ask.ok_or_else(Vec::new) } else { Err(reader.wrong) };
             Ok(CheckRequest { callback, token, ask })
         }
-        _ => Err(Unanswerable { not_listed: reader.not_listed, errors: reader.errors }),
+        _ => {
+            // The fields that are missing may stand in it.
+            let errors = in_body.into_iter().chain(reader.errors).collect();
+            Err(Unanswerable { not_listed: reader.not_listed, errors })
+        }
     }
 }
 
@@ -143,7 +178,8 @@ impl Reader<'_> {
         let webhook_hub = webhook.as_ref().map(|w| hub_of(&w.hub));
         let hub = match webhook_hub {
             Some(Err(e)) => {
-                self.unusable(Field::Webhook, e);
+                let is_hidden = webhook.as_ref().is_some_and(|w| values.confidential().may_be_in(&w.hub));
+                self.unusable(Field::Webhook, if is_hidden { HIDDEN.into() } else { e });
                 None
             }
             other => self.place(values, Field::HubName, other.and_then(Result::ok), hub_of),
@@ -329,20 +365,25 @@ impl Reader<'_> {
     }
 }
 
-/// A field's value, if it was sent. An unknown variable stays in Azure DevOps's texts as `$(name)`.
+/// A field's value, if it was sent. An unknown variable stays in Azure DevOps's texts as `$(name)`. What is repeated, here or by
+/// who reads the value, is no part of the request's token or credential.
 fn parsed<T>(
     values: &Values,
     field: Field,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
-    match values.get(field)? {
-        None => Ok(None),
-        Some(text) if holds_macro(text) => Err(format!(
+    let Some(text) = values.get(field)? else { return Ok(None) };
+    if field.is_repeated() && values.confidential().is_in(text) {
+        return Err(HIDDEN.into());
+    }
+    let value = match holds_macro(text) {
+        true => Err(format!(
             "`{}` was not replaced by Azure DevOps: this variable does not exist where the check runs",
             excerpt(text)
         )),
-        Some(text) => parse(text).map(Some),
-    }
+        false => parse(text).map(Some),
+    };
+    value.map_err(|what| if values.confidential().may_be_in(text) { HIDDEN.into() } else { what })
 }
 
 /// By hand: each field is looked through, and a search by the library prepares for longer words than this.

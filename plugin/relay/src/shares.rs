@@ -105,7 +105,7 @@ mod tests {
                 "checks": {{"max_pending_per_project": 3}},
                 "credentials": [{{"name": "a", "kind": "bearer", "secret_env": "S", "allow": ["checks"], "max_pending": {limit}}}]}}"#
         );
-        Config::parse(text.as_bytes(), &|_| Some("secret".into())).unwrap()
+        Config::parse(text.as_bytes(), &|_| Some("a-secret-of-tests".into())).unwrap()
     }
 
     #[test]

@@ -140,40 +140,40 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "a body that is not JSON",
         |run| also(run, "PlanId=1&canary-6b1f"),
-        unanswerable("body: is not a JSON object"),
+        Rejected("body: is not a JSON object"),
     ),
     row(
         "a body cut off",
         |run| only(members(run).to_string().split_at(90).0),
         unanswerable("body: is not a JSON object"),
     ),
-    row("a body that is a list", |run| also(run, "[]"), unanswerable("body: is not a JSON object")),
-    row("a body that is null", |run| also(run, "null"), unanswerable("body: is not a JSON object")),
-    row("a body that is a text", |run| also(run, "\"hello\""), unanswerable("body: is not a JSON object")),
+    row("a body that is a list", |run| also(run, "[]"), Rejected("body: is not a JSON object")),
+    row("a body that is null", |run| also(run, "null"), Rejected("body: is not a JSON object")),
+    row("a body that is a text", |run| also(run, "\"hello\""), Rejected("body: is not a JSON object")),
     row(
         "a body that is a secret",
         |run| also(run, format!("\"{CANARY}\"")),
-        unanswerable("body: is not a JSON object"),
+        Rejected("body: is not a JSON object"),
     ),
     row(
         "a body that is not UTF-8",
         |run| also(run, b"{\"tag\": \"\xff\xfe\"}"),
-        unanswerable("body: is not a JSON object"),
+        Rejected("body: is not a JSON object"),
     ),
     row(
         "lists ten thousand deep",
         |run| also(run, "[".repeat(10_000)),
-        unanswerable("body: is not a JSON object"),
+        Rejected("body: is not a JSON object"),
     ),
     row(
         "objects ten thousand deep",
         |run| also(run, r#"{"x":"#.repeat(10_000)),
-        unanswerable("body: is not a JSON object"),
+        Rejected("body: is not a JSON object"),
     ),
     row(
         "a member ten thousand deep",
         |run| also(run, format!(r#"{{"tag":{}"#, "[".repeat(10_000))),
-        unanswerable("body: is not a JSON object"),
+        Rejected("body: is not a JSON object"),
     ),
     row(
         "ids that are not in a JSON body",
@@ -191,9 +191,67 @@ pub(crate) const ROWS: &[Row] = &[
         Refused(415, NOT_JSON, ""),
     ),
     row(
-        "all ids in headers and another body",
+        "all ids in headers and a text",
         |run| good(run).with("Content-Type", "text/plain").request().body("hello"),
+        Rejected("body: is not a JSON object"),
+    ),
+    row(
+        "all ids in headers and a body without a type",
+        |run| good(run).without("Content-Type").request().body("expect: shop-e2e"),
+        Rejected("body: is not a JSON object"),
+    ),
+    row(
+        "a policy in a text",
+        |run| {
+            let body = r#"{"expect": "shop-e2e"}"#;
+            good(run).without("Testrelay-Expect").with("Content-Type", "text/plain").request().body(body)
+        },
         Accepted,
+    ),
+    row(
+        "a wrong policy in a text",
+        |run| good(run).with("Content-Type", "text/plain").request().body(r#"{"expect": "shop-api"}"#),
+        Rejected("Testrelay-Expect: was sent twice with different values"),
+    ),
+    row(
+        "white space as a text",
+        |run| good(run).with("Content-Type", "text/plain").request().body(" \r\n"),
+        Accepted,
+    ),
+    row(
+        "the older task's default body",
+        |run| {
+            let spec = &run.spec;
+            let ids = json!({"JobId": spec.job, "PlanId": spec.plan, "TimelineId": spec.timeline, "ProjectId": spec.project,
+                             "VstsUrl": host_tests::scene::PLAN_URL, "AuthToken": spec.token});
+            also(run, ids.to_string())
+        },
+        Accepted,
+    ),
+    row(
+        "the token as a member's name",
+        |run| also(run, json!({ &run.spec.token: 1 }).to_string()),
+        Rejected("the body's member (it holds a part of this request's token"),
+    ),
+    row(
+        "a part of the token as a member's name",
+        |run| also(run, json!({ &run.spec.token[4..24]: 1 }).to_string()),
+        Rejected("the body's member (it holds a part of this request's token"),
+    ),
+    row(
+        "the token as tag",
+        |run| good(run).with("Testrelay-Tag", &run.spec.token).request(),
+        Rejected("Testrelay-Tag: holds a part of this request's token"),
+    ),
+    row(
+        "the password as expectation",
+        |run| good(run).with("Testrelay-Expect", PASSWORD).request(),
+        Rejected("Testrelay-Expect: holds a part of this request's token"),
+    ),
+    row(
+        "the token as PlanId",
+        |run| good(run).with("PlanId", &run.spec.token).request(),
+        unanswerable("PlanId: holds a part of this request's token"),
     ),
     row("a body over 64 KiB", |run| also(run, " ".repeat(65_537)), Refused(413, TOO_LARGE, "at most 64 KiB")),
     row("a body of just 64 KiB", |run| also(run, " ".repeat(65_536)), Accepted),

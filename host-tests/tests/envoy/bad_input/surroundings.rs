@@ -35,14 +35,20 @@ fn where_bodies_are_not_read_a_check_in_headers_works_and_one_in_a_body_is_answe
     let setup =
         scene.setup()?.concurrency(1).without_headers_stop_iteration().plugin(json!({ "read_body": false }));
     let envoy = Envoy::start(&setup)?;
-    let (body, headers) = (scene.pipeline(1), scene.pipeline(2));
-    scene.execution(execution("shop-e2e").tag(TAG_KEY, &headers.tag).at(now_ms(), Status::Passed));
+    let (body, headers, both) = (scene.pipeline(1), scene.pipeline(2), scene.pipeline(3));
+    for run in [&headers, &both] {
+        scene.execution(execution("shop-e2e").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Passed));
+    }
     assert_unread(&in_body(&body)?.send(envoy.address())?);
     assert!(!envoy.log().contains(AWAITED_IN_VAIN));
-    // Azure DevOps's form may send a body beside the headers.
-    let check = headers.check("shop-e2e").body(r#"{"x": 1}"#);
-    assert_eq!(check.send(envoy.address())?.status, 200);
+    assert_eq!(headers.check("shop-e2e").send(envoy.address())?.status, 200);
     assert_eq!(scene.decision(&headers, SOON)?.result(), "succeeded");
+    // What stands beside the headers may be a policy.
+    let answer = both.check("").body(r#"{"expect": "shop-e2e, shop-api"}"#).send(envoy.address())?;
+    assert!(answer.status == 200 && answer.text().contains("rejected"), "{}", answer.text());
+    let decision = scene.decision(&both, SOON)?;
+    assert_eq!(decision.result(), "failed");
+    assert!(decision.text().contains("Leave the check's body empty"), "{}", decision.text());
     assert!(scene.azure().events(&body.spec.plan).is_empty());
     check_nothing_fell(&envoy)?;
     envoy.stop()

@@ -143,6 +143,8 @@ impl History {
             (By::Module, 400) => kind == Kind::Malformed || self.may_have_ended(index),
             (By::Module, 403) => kind == Kind::Malformed,
             (By::Module, 503) => self.is_full(),
+            // Slower than Azure DevOps waits.
+            (By::Module, 408) => true,
             _ => false,
         };
         if !is_right {

@@ -57,6 +57,8 @@ pub(crate) struct Stream {
     generation: Option<usize>,
     request: Request,
     chunks: Vec<(u64, Vec<u8>)>,
+    /// Whether its body ends by trailers, which come right behind the last piece.
+    trailers: bool,
     context: Option<(VmId, u32)>,
     is_paused: bool,
     paused_at_headers: bool,
@@ -89,12 +91,14 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// A request that has not begun; its body comes in pieces, each so many microseconds after the one before.
+    /// A request that has not begun; its body comes in pieces, each so many microseconds after the one before, and trailers
+    /// perhaps at its end.
     pub(crate) fn add(
         &mut self,
         connection: u64,
         mut request: Request,
         chunks: Vec<(u64, Vec<u8>)>,
+        trailers: bool,
     ) -> Option<u64> {
         let thread = self.connections.get(&connection)?.thread;
         self.last += 1;
@@ -104,8 +108,9 @@ impl Streams {
             connection,
             generation: None,
             request,
-            body_ended: chunks.is_empty(),
+            body_ended: chunks.is_empty() && !trailers,
             chunks,
+            trailers,
             context: None,
             is_paused: false,
             paused_at_headers: false,

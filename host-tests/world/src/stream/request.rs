@@ -22,8 +22,7 @@ impl Process {
         let Some((vm, root)) = self.root_for_request(thread, plugin) else {
             return self.envoy_answers(number, 503, "");
         };
-        let Some((headers, end)) =
-            self.stream(number, |stream| (pairs(&stream.request), stream.chunks.is_empty()))
+        let Some((headers, end)) = self.stream(number, |stream| (pairs(&stream.request), stream.body_ended))
         else {
             return;
         };
@@ -46,14 +45,19 @@ impl Process {
         if action == 0 {
             self.forward(number);
         }
-        let delays: Vec<u64> = self
-            .stream(number, |stream| stream.chunks.iter().map(|(delay, _)| *delay).collect())
+        let (delays, trailers): (Vec<u64>, bool) = self
+            .stream(number, |stream| {
+                (stream.chunks.iter().map(|(delay, _)| *delay).collect(), stream.trailers)
+            })
             .unwrap_or_default();
         let mut at = 0;
         let mut state = self.state.borrow_mut();
         for (chunk, delay) in delays.into_iter().enumerate() {
             at += delay;
             state.after(at, Event::StreamBody { thread, stream: number, chunk });
+        }
+        if trailers {
+            state.after(at, Event::StreamTrailers { thread, stream: number });
         }
         if end && action == 0 {
             state.after(TO_THE_POOL, Event::StreamUpstream { thread, stream: number });
@@ -67,14 +71,10 @@ impl Process {
             return;
         }
         self.moved(number);
-        let Some((generation, paused, at_headers, thread)) =
-            self.stream(number, |s| (s.generation, s.is_paused, s.paused_at_headers, s.thread))
-        else {
-            return;
-        };
+        let Some(paused) = self.stream(number, |stream| stream.is_paused) else { return };
         let (size, end) = self
             .stream(number, |stream| {
-                let end = chunk + 1 == stream.chunks.len();
+                let end = chunk + 1 == stream.chunks.len() && !stream.trailers;
                 let bytes = stream.chunks[chunk].1.clone();
                 if !stream.is_paused {
                     stream.buffered.clear();
@@ -87,6 +87,26 @@ impl Process {
         if paused && size > self.settings.buffer_limit {
             return self.envoy_answers(number, 413, "Payload Too Large");
         }
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        self.stream_callback(number, end, |context| Callback::RequestBody { context, size, end });
+    }
+
+    /// The end of a body by trailers. What goes on takes everything with it that was held back (`commonHandleAfterTrailersCallback`).
+    pub(crate) fn stream_trailers(&self, number: u64) {
+        if !self.is_open(number) {
+            return;
+        }
+        self.moved(number);
+        self.stream(number, |stream| stream.body_ended = true);
+        self.stream_callback(number, true, |context| Callback::RequestTrailers { context, trailers: 1 });
+    }
+
+    fn stream_callback(&self, number: u64, end: bool, callback: impl Fn(u32) -> Callback) {
+        let Some((generation, at_headers, thread)) =
+            self.stream(number, |s| (s.generation, s.paused_at_headers, s.thread))
+        else {
+            return;
+        };
         let allow = generation.is_some_and(|generation| {
             let plugins = self.plugins.borrow();
             plugins.all[plugins.generations[generation].plugin].filter.allow_on_headers_stop_iteration
@@ -98,8 +118,7 @@ impl Process {
         let Some((vm, context)) = self.lives(number) else { return self.fails(number) };
         let body = self.stream(number, |stream| stream.buffered.clone());
         self.with(vm, |host| host.stream(context).map(|stream| stream.request_body = body));
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        match self.call(vm, Callback::RequestBody { context, size, end }) {
+        match self.call(vm, callback(context)) {
             None => self.fails(number),
             Some(action) if self.is_open(number) => {
                 self.stream(number, |stream| {

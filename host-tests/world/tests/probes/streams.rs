@@ -40,6 +40,37 @@ fn body_callbacks_run_while_paused_at_headers_only_where_it_is_allowed_and_see_a
     assert!(said(&world).is_empty());
 }
 
+/// Says 1000 more than the number of trailers, and answers in their callback.
+const ANSWERS_TRAILERS: &str = r#"
+  (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 60000))) (i32.const 1))
+  (func (export "proxy_on_tick") (param i32))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_request_body") (param $c i32) (param $size i32) (param $end i32) (result i32)
+    (call $say (i32.add (local.get $size) (i32.mul (i32.const 100) (local.get $end))))
+    (i32.const 1))
+  (func (export "proxy_on_request_trailers") (param $c i32) (param $count i32) (result i32)
+    (call $say (i32.add (i32.const 1000) (local.get $count)))
+    (drop (call $reply (i32.const 202) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1)))
+    (i32.const 1))"#;
+
+#[test]
+fn a_body_that_ends_by_trailers_never_says_so_and_goes_on_where_nobody_holds_the_trailers_back() {
+    let run = |code: &str, pieces: &[usize]| {
+        let mut world = Setup { code: Some(probe(code)), ..Setup::new(1) }.start().unwrap();
+        let (_, chunks) = post(pieces);
+        let connection = world.connect(LISTENER, 1);
+        let request = fakes::Request::new("POST", "/v1/test-workflow-executions/none/logs");
+        let stream = world.send_with_trailers(connection, request, chunks);
+        let answer = world.wait(stream);
+        (answer.status, answer.by, said(&world))
+    };
+    let said = |numbers: &[&str]| numbers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(run(ANSWERS_TRAILERS, &[10, 20]), (202, By::Module, said(&["10", "30", "1001"])));
+    assert_eq!(run(ANSWERS_TRAILERS, &[]), (202, By::Module, said(&["1001"])));
+    let (_, by, heard) = run(PAUSES, &[10, 20]);
+    assert_eq!((by, heard), (By::Upstream, said(&["10", "30"])));
+}
+
 #[test]
 fn a_body_over_the_buffer_is_envoys_413() {
     for allow in [true, false] {

@@ -29,7 +29,7 @@ fn config(more: &str) -> Config {
         r#"{{"testkube": {{"cluster": "t"}}, "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "a"}}],
             "credentials": [{{"name": "p", "kind": "bearer", "secret_env": "S", "allow": ["checks"]}}]{more}}}"#
     );
-    Config::parse(text.as_bytes(), &|_| Some("s3cret".into())).unwrap()
+    Config::parse(text.as_bytes(), &|_| Some("s3cret-of-tests-1".into())).unwrap()
 }
 
 fn now() -> Now {
@@ -38,7 +38,7 @@ fn now() -> Now {
 
 fn headers(changes: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut fields = vec![
-        ("authorization", "Bearer s3cret"),
+        ("authorization", "Bearer s3cret-of-tests-1"),
         ("planurl", "https://dev.azure.com/fabrikam/"),
         ("projectid", "69f48e94-bdb4-42d7-a560-0f2b54f91cc8"),
         ("hubname", "checks"),
@@ -58,7 +58,7 @@ fn headers(changes: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn deliver(store: &mut Memory, changes: &[(&str, &str)]) -> (u16, String, Counted) {
-    let (reply, counted) = accept(&config(""), &ledger(), store, now(), &headers(changes), None);
+    let (reply, counted) = accept(&config(""), &ledger(), store, now(), &headers(changes), Body::None);
     (reply.status, reply.body, counted)
 }
 
@@ -204,7 +204,7 @@ fn a_credential_takes_no_place_of_another_one() {
         let config = Config::parse(text.as_bytes(), &|name| Some(format!("secret-of-{name}"))).unwrap();
         let secret = format!("Bearer secret-of-{secret}");
         let fields = [("authorization", secret.as_str()), ("authtoken", tag), ("testrelay-tag", tag)];
-        accept(&config, &ledger(), store, now(), &headers(&fields), None).0.status
+        accept(&config, &ledger(), store, now(), &headers(&fields), Body::None).0.status
     };
     let mut store = Memory::default();
     for tag in ["a-4711", "b-4711", "c-4711", "d-4711", "e-4711"] {
@@ -248,7 +248,7 @@ fn the_answer_names_the_deadline_that_really_holds() {
                 "insecure_no_auth": true}}"#
         );
         let config = Config::parse(text.as_bytes(), &|_| None).unwrap();
-        accept(&config, &ledger(), &mut Memory::default(), now(), &headers(changes), None).0.body
+        accept(&config, &ledger(), &mut Memory::default(), now(), &headers(changes), Body::None).0.body
     };
     assert!(said(&[], "").contains("reports back: within 12h, or"));
     let assumed = said(&[], r#", "token_life": "1h""#);
@@ -299,11 +299,25 @@ fn whether_a_body_is_read_depends_on_envoy_and_on_what_the_headers_hold() {
     let no_tag = ("testrelay-tag", "");
     assert_eq!(admission("", &[json], false), "Ready");
     assert_eq!(admission(read, &[json], false), "Ready");
-    assert_eq!(admission(read, &[json], true), "AwaitBody");
-    assert_eq!(admission(read, &[no_tag, json], true), "AwaitBody");
+    assert_eq!(admission(read, &[json], true), "AwaitBody(CallerId(0))");
+    assert_eq!(admission(read, &[no_tag, json], true), "AwaitBody(CallerId(0))");
+    for json in ["application/json", "APPLICATION/JSON ;charset=utf-8", "application/problem+json"] {
+        let admitted = admission(read, &[no_tag, ("content-type", json)], true);
+        assert_eq!(admitted, "AwaitBody(CallerId(0))", "{json}");
+    }
+    for no_json in ["text/json", "application/jsonp", "application/", "application/x+jso", "json", ""] {
+        assert_eq!(admission(read, &[no_tag, ("content-type", no_json)], true), "415", "{no_json}");
+    }
     assert_eq!(admission(read, &[no_tag, ("content-type", "text/plain")], true), "415");
-    assert_eq!(admission(read, &[("content-type", "text/plain")], true), "Ready");
-    assert_eq!(admission("", &[json], true), "Ready");
+    // A policy may stand in a body of any type, and one that is not read may be empty or not.
+    for body in [json, ("content-type", "text/plain"), ("content-type", ""), ("content-length", "1")] {
+        assert_eq!(admission(read, &[body], true), "AwaitBody(CallerId(0))", "{body:?}");
+        assert_eq!(admission("", &[body], true), "Unread", "{body:?}");
+    }
+    for (read, no_tag) in [(read, None), ("", None), (read, Some(no_tag)), ("", Some(no_tag))] {
+        let fields: Vec<_> = no_tag.into_iter().chain([json, ("content-length", "0")]).collect();
+        assert_eq!(admission(read, &fields, true), "Ready", "empty, and said so");
+    }
     assert_eq!(admission("", &[no_tag, json], true), "422");
     assert_eq!(admission(read, &[json, ("content-length", "65537")], true), "413");
 }
@@ -333,8 +347,8 @@ fn deliver_as(store: &mut Memory, credential: &str, changes: &[(&str, &str)]) ->
         r#"{{"testkube": {{"cluster": "t"}}, "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "a"}}],
             "credentials": [{{"name": "p", "kind": "bearer", "secret_env": "S", "allow": ["checks"]{credential}}}]}}"#
     );
-    let config = Config::parse(text.as_bytes(), &|_| Some("s3cret".into())).unwrap();
-    let (reply, _) = accept(&config, &ledger(), store, now(), &headers(changes), None);
+    let config = Config::parse(text.as_bytes(), &|_| Some("s3cret-of-tests-1".into())).unwrap();
+    let (reply, _) = accept(&config, &ledger(), store, now(), &headers(changes), Body::None);
     (reply.status, reply.body)
 }
 
@@ -391,4 +405,29 @@ fn a_check_that_comes_by_get_is_told_to_come_by_post() {
     assert!(wrong_method("POST", &headers(&["accept"])).body.contains("This path answers to POST."));
     let blank = blank_in_path("%20");
     assert!(blank.status == 404 && blank.body.contains("has `%20`, which is a blank"), "{}", blank.body);
+}
+
+#[test]
+fn a_body_that_this_envoy_does_not_hand_over_makes_a_check_rejected() {
+    let mut store = Memory::default();
+    let headers = headers(&[("testrelay-expect", "")]);
+    let (reply, counted) = accept(&config(""), &ledger(), &mut store, now(), &headers, Body::Unread);
+    assert_eq!((reply.status, counted, stored(&store)), (200, Counted::Rejected, 1));
+    assert!(
+        reply.body.contains(r#""status":"rejected""#) && reply.body.contains("read_body"),
+        "{}",
+        reply.body
+    );
+}
+
+#[test]
+fn a_token_as_tag_is_rejected_and_stands_nowhere_but_with_the_tokens() {
+    let token = "vKq3m0ZpT7yXw2RbN9sLd4FhJ6gCeU8aQ1iVoYtG5kMzHxWnBrEj";
+    for tag in [token, &token[4..30], "s3cret-of-tests-1"] {
+        let mut store = Memory::default();
+        let tag = format!("{tag}-4711");
+        let (status, body, counted) = deliver(&mut store, &[("authtoken", token), ("testrelay-tag", &tag)]);
+        assert_eq!((status, counted), (200, Counted::Rejected), "{body}");
+        assert!(!body.contains(&tag[..8]) && body.contains("Testrelay-Tag: holds a part"), "{body}");
+    }
 }

@@ -151,6 +151,7 @@ fn decoded(raw: &[u8]) -> Result<String, Reply> {
     String::from_utf8(percent_decoded(raw)).map_err(|_| refusal("The path or a parameter is not UTF-8."))
 }
 
-fn refusal(detail: &str) -> Reply {
+/// 400, with what to change.
+pub(super) fn refusal(detail: &str) -> Reply {
     Reply::problem(400, "Not a request for artifacts", detail)
 }

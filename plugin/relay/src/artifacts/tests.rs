@@ -284,6 +284,22 @@ fn names_that_climb_are_refused_in_every_encoding() {
 }
 
 #[test]
+fn a_credential_in_the_path_is_refused_and_not_repeated() {
+    let mut testkube = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["x"]))]);
+    for path in [
+        "secret-of-24-characters!",
+        "shop-secret-of-24-characters-1",
+        "shop-1/secret-of-24-characters!",
+        "shop-1?mask=of-24-characters",
+        "shop-1?secret%2Dof%2D24%2Dcharacters%21=1",
+    ] {
+        let (status, detail) = testkube.refusal(path);
+        assert!(status == 400 && detail.contains("not repeated") && !detail.contains("of-24"), "{detail}");
+    }
+    assert!(testkube.asked.is_empty());
+}
+
+#[test]
 fn of_several_executions_the_links_carry_the_name_and_what_fits_two_is_a_choice() {
     let mut testkube = testkube(
         &[execution("shop-e2e-2", "passed"), execution("shop-api-1", "failed")],

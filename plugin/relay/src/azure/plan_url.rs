@@ -149,15 +149,15 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Reads a callback URL; its query may only be an `api-version`.
+    /// Reads a callback URL; its query may only be one `api-version`.
     ///
     /// # Errors
     /// What is wrong, as the end of a sentence that begins with the field's name.
     pub fn parse(url: &str) -> Result<Webhook, &'static str> {
         const FORM: &str = "must have the form {PlanUrl}/{ProjectId}/_apis/distributedtask/hubs/{HubName}/plans/{PlanId}/events";
-        let (url, query) = url.split_once('?').unwrap_or((url, ""));
-        if !query.is_empty() && !query.to_ascii_lowercase().starts_with("api-version=") {
-            return Err("may have no other query than api-version");
+        let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
+        if query.is_some_and(|query| !is_api_version(query)) {
+            return Err("may have no other query than one `api-version`, as `?api-version=2.0-preview.1`");
         }
         let mut plan_url = PlanUrl::parse(url)?;
         let tail = plan_url.path.split_off(plan_url.path.len().checked_sub(8).ok_or(FORM)?);
@@ -177,6 +177,14 @@ impl Webhook {
             _ => Err(FORM),
         }
     }
+}
+
+/// One parameter `api-version` with a version such as `2.0-preview.1`, and nothing behind it.
+fn is_api_version(query: &str) -> bool {
+    let (name, version) = query.split_once('=').unwrap_or((query, ""));
+    name.eq_ignore_ascii_case("api-version")
+        && (1..=32).contains(&version.len())
+        && version.bytes().all(|c| c.is_ascii_alphanumeric() || b"-.".contains(&c))
 }
 
 /// Letters, digits, `-`, `_` and `.`, or a bracketed IPv6 address. Nothing that a resolver could read in two ways.
@@ -303,6 +311,15 @@ mod tests {
             EVENTS.replace("_apis", "_api"),
             EVENTS.replace("69f48e94-bdb4-42d7-a560-0f2b54f91cc8", "project"),
             format!("{EVENTS}?redirect=1"),
+            format!("{EVENTS}?api-version=1&x=2"),
+            format!("{EVENTS}?api-version=1&api-version=2"),
+            format!("{EVENTS}?api-version=1%26x=2"),
+            format!("{EVENTS}?api-version=1;x=2"),
+            format!("{EVENTS}?api-version=1#x"),
+            format!("{EVENTS}?api-version=1?x"),
+            format!("{EVENTS}?api-version="),
+            format!("{EVENTS}?api-version"),
+            format!("{EVENTS}?"),
             format!("{EVENTS}#x"),
             "https://dev.azure.com/fabrikam".into(),
         ] {

@@ -20,26 +20,40 @@ pub struct ConfigError {
 
 /// Everything that is wrong with a configuration; never empty when it is an error.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    warnings: Vec<ConfigError>,
+}
+
+/// A shorter secret is refused: it can be tried out, and what a request may repeat is compared in pieces of this length.
+const MIN_SECRET: usize = 8;
+/// A shorter one is warned of.
+const SAFE_SECRET: usize = 16;
 
 impl ConfigErrors {
     /// A single error.
     pub fn one(path: &str, what: String) -> ConfigErrors {
-        ConfigErrors(vec![ConfigError { path: path.into(), what }])
+        ConfigErrors { errors: vec![ConfigError { path: path.into(), what }], warnings: Vec::new() }
     }
 
     pub(super) fn push(&mut self, path: &str, what: impl Into<String>) {
-        self.0.push(ConfigError { path: path.into(), what: what.into() });
+        self.errors.push(ConfigError { path: path.into(), what: what.into() });
+    }
+
+    /// What is allowed and should be changed, as sentences.
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        let warnings = std::mem::take(&mut self.warnings).into_iter();
+        warnings.map(|ConfigError { path, what }| format!("{path}: {what}")).collect()
     }
 
     pub(super) fn into_result<T>(self, value: T) -> Result<T, ConfigErrors> {
-        if self.0.is_empty() { Ok(value) } else { Err(self) }
+        if self.errors.is_empty() { Ok(value) } else { Err(self) }
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, ConfigError { path, what }) in self.0.iter().enumerate() {
+        for (i, ConfigError { path, what }) in self.errors.iter().enumerate() {
             let separator = if i == 0 { "" } else { " | " };
             let colon = if path.is_empty() { "" } else { ": " };
             write!(f, "{separator}{path}{colon}{what}")?;
@@ -284,7 +298,19 @@ impl<'a> Fields<'a> {
             Some(ref s) if !s.bytes().all(|c| (0x20..0x7f).contains(&c)) => {
                 self.error(name, "the environment variable that it names holds characters that no HTTP header can carry (a line break at its end?)");
             }
-            Some(secret) => return Some(Secret::new(secret)),
+            Some(ref s) if s.trim().is_empty() => {
+                self.error(name, "the environment variable that it names is blank");
+            }
+            Some(ref s) if s.len() < MIN_SECRET => {
+                self.error(name, format!("the environment variable that it names holds fewer than {MIN_SECRET} characters: take at least {SAFE_SECRET} random ones"));
+            }
+            Some(secret) => {
+                if secret.len() < SAFE_SECRET {
+                    let what = format!("the secret has fewer than {SAFE_SECRET} characters, so it can be found by trying: take a longer random one");
+                    self.errors.warnings.push(ConfigError { path: join(&self.path, name), what });
+                }
+                return Some(Secret::new(secret));
+            }
         }
         None
     }

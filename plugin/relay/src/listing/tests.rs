@@ -15,7 +15,7 @@ fn config(more: &str) -> Config {
         r#"{{"testkube": {{"cluster": "t"}}, "azure_devops": [{{"url": "https://dev.azure.com/f", "cluster": "a"}}],
             "credentials": [{{"name": "a", "kind": "bearer", "secret_env": "S", "allow": ["status"]{more}}}]}}"#
     );
-    Config::parse(text.as_bytes(), &|_| Some("secret".into())).unwrap()
+    Config::parse(text.as_bytes(), &|_| Some("a-secret-of-tests".into())).unwrap()
 }
 
 /// A store with a pending check for `shop-1` and one for `shop-2` that was reported.
@@ -68,7 +68,7 @@ fn an_outcome_has_one_word_which_its_people_read_in_the_log_too() {
 
 #[test]
 fn what_is_pending_and_what_was_decided_is_listed_without_a_token() {
-    let (status, body) = listed(&config(""), "Bearer secret");
+    let (status, body) = listed(&config(""), "Bearer a-secret-of-tests");
     assert_eq!(status, 200);
     let checks = body["checks"].as_array().unwrap();
     let seen: Vec<(&str, &str)> =
@@ -84,7 +84,7 @@ fn what_is_pending_and_what_was_decided_is_listed_without_a_token() {
 
 #[test]
 fn one_check_is_found_by_its_id_and_another_is_not() {
-    let headers = [(b"authorization".to_vec(), b"Bearer secret".to_vec())];
+    let headers = [(b"authorization".to_vec(), b"Bearer a-secret-of-tests".to_vec())];
     let one = |id: &str| one(&config(""), "p/", &mut store(), NOW, &headers, id);
     let found = one(&record(1).key.id());
     assert!(found.status == 200 && found.body.contains("shop-1") && !found.body.contains("shop-2"));
@@ -93,10 +93,12 @@ fn one_check_is_found_by_its_id_and_another_is_not() {
 
 #[test]
 fn a_credential_sees_only_what_it_covers() {
-    let (_, body) = listed(&config(r#", "tags": ["shop-2"]"#), "Bearer secret");
+    let (_, body) = listed(&config(r#", "tags": ["shop-2"]"#), "Bearer a-secret-of-tests");
     assert_eq!(body["checks"].as_array().unwrap().len(), 1);
-    let (_, body) =
-        listed(&config(r#", "projects": ["99999999-0000-4000-8000-000000000001"]"#), "Bearer secret");
+    let (_, body) = listed(
+        &config(r#", "projects": ["99999999-0000-4000-8000-000000000001"]"#),
+        "Bearer a-secret-of-tests",
+    );
     assert!(body["checks"].as_array().unwrap().is_empty());
     assert_eq!(listed(&config(""), "Bearer other").0, 401);
 }

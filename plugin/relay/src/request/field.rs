@@ -1,6 +1,7 @@
 //! The fields of a check request, by every name under which they come.
 
 use crate::accept::Headers;
+use crate::confidential::Confidential;
 use crate::text::excerpt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -68,6 +69,11 @@ impl Field {
         FIELDS.iter().find(|(field, ..)| *field == self).and_then(|(.., text)| *text)
     }
 
+    /// Whether what was sent is repeated where nothing is wrong with it: in answers, log lines and lists.
+    pub(super) fn is_repeated(self) -> bool {
+        matches!(self, Field::Tag | Field::Expect | Field::SinceStage)
+    }
+
     fn of_header(name: &str) -> Option<Field> {
         let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
             own.eq_ignore_ascii_case(name) || (!more.is_empty() && more.contains(&name))
@@ -95,7 +101,15 @@ impl Field {
 pub(super) struct Values<'a> {
     /// In the order of [`Field`].
     given: [Option<Result<Cow<'a, str>, String>>; FIELDS.len()],
-    unknown: Vec<String>,
+    unknown: Vec<Unknown<'a>>,
+    confidential: Confidential<'a>,
+}
+
+/// A name that looks as if it was meant for Testrelay.
+#[derive(Debug)]
+enum Unknown<'a> {
+    Header(&'a str),
+    Member(String),
 }
 
 impl<'a> Values<'a> {
@@ -104,19 +118,13 @@ impl<'a> Values<'a> {
         let mut values = Values::default();
         for (name, value) in headers {
             let Ok(name) = std::str::from_utf8(name.as_ref()) else { continue };
+            if name == "authorization" {
+                values.confidential.add_authorization(value.as_ref());
+            }
             match (Field::of_header(name), std::str::from_utf8(value.as_ref())) {
                 (Some(field), Ok(text)) => values.add(field, text.trim().into()),
                 (Some(field), Err(_)) => values.fail(field, "is not UTF-8 text".into()),
-                (None, _) if name.starts_with(PREFIX) => {
-                    let known = FIELDS
-                        .iter()
-                        .map(|(_, name, ..)| *name)
-                        .filter(|name| name.starts_with("Testrelay-"));
-                    let known = known.collect::<Vec<_>>().join(", ");
-                    values
-                        .unknown
-                        .push(format!("the header `{}` is not known; there are {known}", excerpt(name)));
-                }
+                (None, _) if name.starts_with(PREFIX) => values.unknown.push(Unknown::Header(name)),
                 (None, _) => {}
             }
         }
@@ -130,11 +138,12 @@ impl<'a> Values<'a> {
         }
         let Members(members) = serde_json::from_slice(body).map_err(|e| {
             // Where, and not what: the parser's own words repeat what it found, which may be a token.
-            format!("is not a JSON object (line {}, column {})", e.line(), e.column())
+            let (line, column) = (e.line(), e.column());
+            format!("is not a JSON object (line {line}, column {column}): what it says would be lost. Leave it empty, or write the fields as members of an object")
         })?;
         for (name, value) in members {
             let Some(field) = Field::of_member(&name) else {
-                self.unknown.push(format!("the body's member `{}` is not known", excerpt(&name)));
+                self.unknown.push(Unknown::Member(name));
                 continue;
             };
             match text_of(field, &value) {
@@ -161,7 +170,20 @@ impl<'a> Values<'a> {
     /// Names that look as if they were meant for Testrelay, as sentences: the first ones, and how many more there are, so
     /// that a large body is not answered and logged with a larger text.
     pub(super) fn unknown(&self) -> Vec<String> {
-        let mut sentences: Vec<String> = self.unknown.iter().take(MOST_UNKNOWN).cloned().collect();
+        let shown = |name: &str| match self.confidential.may_be_in(name) {
+            true => "(it holds a part of this request's token or credential and is not repeated)".to_string(),
+            false => format!("`{}`", excerpt(name)),
+        };
+        let sentence = |unknown: &Unknown<'_>| match unknown {
+            Unknown::Member(name) => format!("the body's member {} is not known", shown(name)),
+            Unknown::Header(name) => {
+                let known =
+                    FIELDS.iter().map(|(_, name, ..)| *name).filter(|name| name.starts_with("Testrelay-"));
+                let known = known.collect::<Vec<_>>().join(", ");
+                format!("the header {} is not known; there are {known}", shown(name))
+            }
+        };
+        let mut sentences: Vec<String> = self.unknown.iter().take(MOST_UNKNOWN).map(sentence).collect();
         match self.unknown.len().saturating_sub(MOST_UNKNOWN) {
             0 => {}
             more => sentences.push(format!("{more} more names are not known")),
@@ -169,7 +191,18 @@ impl<'a> Values<'a> {
         sentences
     }
 
+    /// What of this request must not be repeated.
+    pub(super) fn confidential(&self) -> &Confidential<'a> {
+        &self.confidential
+    }
+
     fn add(&mut self, field: Field, text: Cow<'a, str>) {
+        if field == Field::AuthToken && !text.is_empty() {
+            self.confidential.add_token(match &text {
+                Cow::Borrowed(token) => Cow::Borrowed(token.as_bytes()),
+                Cow::Owned(token) => Cow::Owned(token.clone().into_bytes()),
+            });
+        }
         let Some(place) = self.given.get_mut(field as usize).filter(|_| !text.is_empty()) else { return };
         match place {
             None => *place = Some(Ok(text)),

@@ -149,7 +149,7 @@ fn a_json_body_gives_the_same_fields_under_many_names() {
         "planId": "67be341f-5310-552f-e0cd-7c580e77b98b", "JobId": "3a7e60dc-c5b0-5009-86eb-0f217c12e2ea", "TimelineId": null,
         "TaskInstanceId": "61153303-347e-5f06-a6a1-ce2102bd68eb", "AuthToken": "t", "BuildId": 4711,
         "tag": "shop-4711", "expect": ["a", "b*2"], "since_stage": "Test", "appear-timeout": "1m", "Testrelay-Settle": "1s"}"#;
-    let request = read::<Vec<u8>>(&config(""), &[], Some(body)).unwrap();
+    let request = read::<Vec<u8>>(&config(""), &[], Some(&body[..])).unwrap();
     assert_eq!(
         (request.callback.entry.as_str(), request.callback.hub),
         ("http://tfs:8080/tfs/DefaultCollection", HubName::Build)
@@ -165,15 +165,18 @@ fn a_json_body_gives_the_same_fields_under_many_names() {
 fn a_body_that_is_no_object_or_says_something_else_is_refused() {
     let detail =
         |body: &[u8]| read(&config(""), &headers(&[]), Some(body)).unwrap_err().errors[0].detail.clone();
-    assert!(detail(b"{").contains("is not a JSON object"));
-    assert!(detail(b"[1]").contains("is not a JSON object"));
-    assert!(detail("[".repeat(10_000).as_bytes()).contains("is not a JSON object"));
-    assert!(detail(&[0xff]).contains("is not a JSON object"));
     assert!(detail(br#"{"PlanId": "11111111-5310-552f-e0cd-7c580e77b98b"}"#).contains("twice"));
     assert!(detail(br#"{"AuthToken": {"x": 1}}"#).contains("must be a text or a number"));
     let rejected = |body: &[u8]| {
         read(&config(""), &headers(&[]), Some(body)).unwrap().ask.unwrap_err()[0].detail.clone()
     };
+    let deep = "[".repeat(10_000);
+    for no_object in [&b"{"[..], b"[1]", deep.as_bytes(), &[0xff], b"null", b"expect=shop-e2e", b"{}{}"] {
+        assert!(rejected(no_object).contains("is not a JSON object"), "{no_object:?}");
+    }
+    let in_body = read(&config(""), &headers(&[("planid", "")]), Some(&b"{"[..])).unwrap_err();
+    let fields: Vec<&str> = in_body.errors.iter().map(|error| error.field).collect();
+    assert_eq!(fields, ["body", "PlanId"], "what is missing may stand in it");
     assert!(rejected(br#"{"expcet": "a"}"#).contains("`expcet` is not known"));
     assert!(rejected(br#"{"tag": "x-4711"}"#).contains("twice"));
     assert!(rejected(br#"{"timeout": "1h", "timeout": "2h"}"#).contains("twice"));
@@ -217,7 +220,10 @@ fn a_request_is_complete_without_a_body_when_nothing_needed_is_missing() {
 fn no_error_repeats_the_token() {
     for body in [r#""canary""#, r#"["canary"]"#, r#"{"AuthToken": {"canary": 1}}"#, r#"{"PlanId": "canary" "#]
     {
-        let text = format!("{:?}", read(&config(""), &headers(&[]), Some(body.as_bytes())).unwrap_err());
+        let text = match read(&config(""), &headers(&[]), Some(body.as_bytes())) {
+            Ok(request) => format!("{:?}", request.ask.unwrap_err()),
+            Err(unanswerable) => format!("{unanswerable:?}"),
+        };
         assert!(!text.contains("canary"), "{text}");
     }
     for value in ["canary token", "canary$(x)", "canary\u{7f}"] {
@@ -229,4 +235,78 @@ fn no_error_repeats_the_token() {
 #[test]
 fn an_entry_keeps_its_scheme_of_token() {
     assert_eq!(config("").azure_devops[1].scheme, TokenScheme::Basic);
+}
+
+#[test]
+fn a_body_that_is_not_handed_over_is_rejected_with_where_its_fields_belong() {
+    let request = read(&config(""), &headers(&[]), Body::Unread).unwrap();
+    let errors = request.ask.unwrap_err();
+    assert_eq!((errors.len(), errors[0].field), (1, "body"));
+    assert!(errors[0].detail.contains("send every value as a header"), "{errors:?}");
+    let evaluation = read_evaluation(&config(""), &headers(&[]), Body::Unread).unwrap_err();
+    assert_eq!(evaluation, errors);
+    assert!(read(&config(""), &headers(&[]), Body::None).unwrap().ask.is_ok());
+}
+
+/// What Azure DevOps sends is opaque; each part of it is in its own place only.
+const OPAQUE: &str = "vKq3m0ZpT7yXw2RbN9sLd4FhJ6gCeU8aQ1iVoYtG5kMzHxWnBrEj";
+
+#[test]
+fn a_token_in_a_wrong_place_is_never_repeated() {
+    let part = &OPAQUE[10..30];
+    let texts = [OPAQUE.to_string(), part.into(), format!("shop-{OPAQUE}-4711"), format!("shop-{part}-4711")];
+    let fields = FIELDS.iter().map(|(name, _)| *name).filter(|name| *name != "authtoken");
+    let own = ["expect", "since-stage", "settle", "timeout", "appear-timeout", "rerun", "webhook"];
+    let own: Vec<String> = own.iter().map(|name| format!("testrelay-{name}")).collect();
+    for name in fields.chain(own.iter().map(String::as_str)) {
+        for text in &texts {
+            for text in [text.clone(), format!("{text}, a"), format!("$({text})"), format!("a*2,{text}*x")] {
+                let sent = [("authtoken", OPAQUE), (name, text.as_str())];
+                let told = match read_with(&sent) {
+                    Ok(request) => format!("{:?}", request.ask),
+                    Err(unanswerable) => format!("{unanswerable:?}"),
+                };
+                assert!(!told.contains(&part[..8]) && !told.contains(&part[6..14]), "{name}: {text}: {told}");
+                assert!(told.contains("field: "), "{name}: {text} is taken: {told}");
+                let body = format!(r#"{{"AuthToken": "{OPAQUE}", "{text}": 1}}"#);
+                let told = read(&config(""), &headers(&[("authtoken", "")]), Some(body.as_bytes())).unwrap();
+                let told = format!("{:?}", told.ask.unwrap_err());
+                assert!(!told.contains(&part[..8]) && told.contains("the body's member (it holds"), "{told}");
+            }
+        }
+    }
+    let webhook = EVENTS.replace("checks", part);
+    let told = read_with(&[("authtoken", OPAQUE), ("hubname", ""), ("webhook", &webhook)]).unwrap_err();
+    assert!(!format!("{told:?}").contains(part), "{told:?}");
+}
+
+#[test]
+fn neither_is_a_credential_nor_a_token_that_is_nowhere_else() {
+    let mut sent =
+        headers(&[("testrelay-tag", "shop-of-9c1f04d7aa55-4711"), ("testrelay-of-9c1f04d7aa55-own", "x")]);
+    sent.push((b"authorization".to_vec(), b"Bearer of-9C1F04D7AA55".to_vec()));
+    let told = format!("{:?}", read(&config(""), &sent, None).unwrap().ask.unwrap_err());
+    assert!(
+        !told.contains("9c1f04d7") && told.contains("Testrelay-Tag") && told.contains("the header (it"),
+        "{told}"
+    );
+    let told = format!("{:?}", read_with(&[("authtoken", ""), ("planid", OPAQUE)]).unwrap_err());
+    assert!(!told.contains("vKq3m0Zp") && told.contains("PlanId") && told.contains("AuthToken"), "{told}");
+    let told = read_evaluation(&config(""), &headers(&[("authtoken", ""), ("testrelay-tag", OPAQUE)]), None);
+    assert!(!format!("{:?}", told.unwrap_err()).contains("vKq3m0Zp"));
+}
+
+#[test]
+fn the_same_field_twice_in_one_body_is_obeyed_or_refused_but_never_dropped() {
+    let ask = |body: &str| read(&config(""), &headers(&[]), Some(body.as_bytes())).unwrap().ask;
+    for body in [r#"{"expect": "a", "expect": "b"}"#, r#"{"Expect": "b", "testrelay-expect": "a"}"#] {
+        assert!(ask(body).unwrap_err()[0].detail.contains("twice"), "{body}");
+    }
+    for body in [
+        r#"{"expect": "a", "expect": "a"}"#,
+        r#"{"expect": "a", "EXPECT": ""}"#,
+        r#"{"expect": null, "expect": "a"}"#,
+    ] {
+        assert_eq!(ask(body).unwrap().expect.to_string(), "a", "{body}");
+    }
 }

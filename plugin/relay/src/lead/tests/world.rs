@@ -159,7 +159,7 @@ impl World {
             r#"{{"testkube": {{"cluster": "testkube"}}, {more}, "instance": "g{generation}",
                 "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"{fallback}}}]}}"#
         );
-        Rc::new(Config::parse(text.as_bytes(), &|_| Some("s".into())).unwrap())
+        Rc::new(Config::parse(text.as_bytes(), &|_| Some("a-secret-of-tests".into())).unwrap())
     }
 
     fn context(&mut self) -> Context {
@@ -245,7 +245,7 @@ impl World {
             ("authtoken", &run.token),
             ("buildid", &build),
             ("testrelay-tag", &run.tag),
-            ("authorization", "Bearer s"),
+            ("authorization", "Bearer a-secret-of-tests"),
         ]);
         fields.extend(more.iter().copied());
         let headers: Vec<(Vec<u8>, Vec<u8>)> = fields

@@ -1,0 +1,290 @@
+//! Request bodies that the streams of one VM wait for or are reading: bounded in number and in bytes, for each credential and
+//! in all, so that requests that never end take neither the memory of the Envoy nor the others' place.
+//!
+//! The bytes are in Envoy's buffers, the headers in the VM. A VM that falls takes its streams and this list with it.
+
+use crate::accept::CallerId;
+use crate::problem::Reply;
+use crate::{accept, hint};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// How many may be on their way in one VM.
+pub const MAX_BODIES: usize = 256;
+/// How many of one credential.
+pub const MAX_BODIES_OF_ONE: usize = 64;
+/// How many bytes of them may be held for one VM.
+pub const MAX_BYTES: usize = 32 << 20;
+/// How many for one credential.
+pub const MAX_BYTES_OF_ONE: usize = 16 << 20;
+
+/// How many ticks, one each second, a request may wait for the first piece of its body where none has ever come. Where
+/// `read_body` is set and the filter's `allow_on_headers_stop_iteration` is not, none ever does. Ticks and not time: a thread
+/// that has stood still finds what has arrived meanwhile before so many of them.
+pub const FIRST_TICKS: u32 = 10;
+/// How many ticks the whole body may take: Azure DevOps waits 20 s for an answer.
+pub const ALL_TICKS: u32 = 18;
+
+/// What a body is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// A check.
+    Check,
+    /// A hint.
+    Hint,
+    /// An evaluation.
+    Evaluation,
+}
+
+/// Why a request is answered before its body is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Too many bodies, or too many bytes, are on their way.
+    Crowded,
+    /// It took too long.
+    Late,
+    /// None came, as none ever has: this Envoy seems not to hand bodies over.
+    Unread,
+}
+
+/// A stream whose request is to be answered now; it is not in the list any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutOff {
+    /// The stream's context.
+    pub stream: u32,
+    /// What its body is for.
+    pub posted: Posted,
+    /// Whose it is.
+    pub caller: CallerId,
+    /// Why.
+    pub why: Cut,
+}
+
+/// One body on its way.
+#[derive(Debug)]
+struct Body {
+    posted: Posted,
+    caller: CallerId,
+    /// Its place in the order of arrival.
+    number: u64,
+    bytes: usize,
+    has_begun: bool,
+    ticks: u32,
+}
+
+/// Those of one VM, by the contexts of their streams.
+#[derive(Debug, Default)]
+pub struct Bodies {
+    all: BTreeMap<u32, Body>,
+    last: u64,
+}
+
+impl Bodies {
+    /// A stream begins to wait for its body. Who has to give way is answered: the oldest of its own credential, or of the one
+    /// that has the most.
+    pub fn begin(&mut self, stream: u32, caller: CallerId, posted: Posted) -> Option<CutOff> {
+        self.last += 1;
+        let body = Body { posted, caller, number: self.last, bytes: 0, has_begun: false, ticks: 0 };
+        self.all.insert(stream, body);
+        let one = |_: &Body| 1;
+        let crowd = self.crowd(caller, one, MAX_BODIES_OF_ONE, MAX_BODIES)?;
+        self.cut(crowd, |body| Reverse(body.number))
+    }
+
+    /// So many bytes of a stream's body are there. Who has to give way is answered: the largest, which may be itself. `None`:
+    /// the stream has been answered already.
+    pub fn grow(&mut self, stream: u32, bytes: usize) -> Option<Option<CutOff>> {
+        let body = self.all.get_mut(&stream)?;
+        (body.bytes, body.has_begun) = (bytes, true);
+        let caller = body.caller;
+        let crowd = self.crowd(caller, |body| body.bytes, MAX_BYTES_OF_ONE, MAX_BYTES);
+        Some(crowd.and_then(|crowd| self.cut(crowd, |body| (body.bytes, Reverse(body.number)))))
+    }
+
+    /// A stream waits no longer. False: it did not, or it has been answered already.
+    pub fn end(&mut self, stream: u32) -> bool {
+        self.all.remove(&stream).is_some()
+    }
+
+    /// A tick: who has waited too long. `is_handed_over` says whether a piece of any body has ever come in this process; it is
+    /// asked only where that matters.
+    pub fn tick(&mut self, is_handed_over: impl Fn() -> bool) -> Vec<CutOff> {
+        let mut late = Vec::new();
+        for (stream, body) in &mut self.all {
+            body.ticks += 1;
+            let why = match body {
+                Body { ticks, .. } if *ticks > ALL_TICKS => Cut::Late,
+                Body { has_begun: false, ticks, .. } if *ticks > FIRST_TICKS && !is_handed_over() => {
+                    Cut::Unread
+                }
+                _ => continue,
+            };
+            late.push(CutOff { stream: *stream, posted: body.posted, caller: body.caller, why });
+        }
+        for cut in &late {
+            self.all.remove(&cut.stream);
+        }
+        late
+    }
+
+    /// The credential that has too much, if so.
+    fn crowd(
+        &self,
+        caller: CallerId,
+        size: impl Fn(&Body) -> usize,
+        most_of_one: usize,
+        most: usize,
+    ) -> Option<CallerId> {
+        let sum_of = |caller: CallerId| -> usize {
+            self.all.values().filter(|body| body.caller == caller).map(&size).sum()
+        };
+        if sum_of(caller) > most_of_one {
+            return Some(caller);
+        }
+        if self.all.values().map(&size).sum::<usize>() <= most {
+            return None;
+        }
+        self.all.values().map(|body| body.caller).max_by_key(|caller| sum_of(*caller))
+    }
+
+    /// Takes out the body of a credential that ranks highest.
+    fn cut<R: Ord>(&mut self, of: CallerId, rank: impl Fn(&Body) -> R) -> Option<CutOff> {
+        let own = self.all.iter().filter(|(_, body)| body.caller == of);
+        let stream = *own.max_by_key(|(_, body)| rank(body))?.0;
+        let Body { posted, caller, .. } = self.all.remove(&stream)?;
+        Some(CutOff { stream, posted, caller, why: Cut::Crowded })
+    }
+}
+
+impl CutOff {
+    /// What its client is answered.
+    pub fn reply(&self) -> Reply {
+        let (status, title, what) = match (self.why, self.posted) {
+            (Cut::Unread, Posted::Hint) => return hint::body_unread(),
+            (Cut::Unread, Posted::Check | Posted::Evaluation) => return accept::body_unread(),
+            (Cut::Crowded, _) => (
+                503,
+                "Too many bodies are on their way",
+                "More requests than there is room for send bodies that do not come to their end, so this one was given up".to_string(),
+            ),
+            (Cut::Late, _) => {
+                let what = format!("It was not complete within {ALL_TICKS} s. If that is so for each request: is `allow_on_headers_stop_iteration` set on the filter?");
+                (408, "The body did not come in time", what)
+            }
+        };
+        let what = what.trim_end_matches('.');
+        let then = match self.posted {
+            Posted::Check => {
+                "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage; a check whose fields are all in headers needs no body."
+            }
+            Posted::Evaluation => "Azure DevOps asks again after the check's time between evaluations.",
+            Posted::Hint => "The event is lost; checks are decided without it too, only later.",
+        };
+        Reply::problem(status, title, &format!("{what}. {then}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn callers() -> [CallerId; 5] {
+        let text = r#"{"testkube": {"cluster": "t"}, "azure_devops": [{"url": "https://dev.azure.com/f", "cluster": "a"}],
+            "credentials": [CREDENTIALS]}"#;
+        let one = |n: u32| {
+            format!(r#"{{"name": "c{n}", "kind": "bearer", "secret_env": "S", "allow": ["checks"]}}"#)
+        };
+        let text = text.replace("CREDENTIALS", &(0..5).map(one).collect::<Vec<_>>().join(","));
+        let config = Config::parse(text.as_bytes(), &|_| Some("a-secret-of-tests".into())).unwrap();
+        [0, 1, 2, 3, 4].map(|n| CallerId::of(&config, config.credentials.get(n)))
+    }
+
+    /// Begins so many bodies; the contexts that had to give way.
+    fn begin(bodies: &mut Bodies, from: u32, count: u32, caller: CallerId) -> Vec<u32> {
+        let cut = |stream| bodies.begin(stream, caller, Posted::Check).map(|cut| cut.stream);
+        (from..from + count).filter_map(cut).collect()
+    }
+
+    #[test]
+    fn one_credential_has_a_bound_of_its_own_and_its_oldest_gives_way() {
+        let (mut bodies, [a, b, ..]) = (Bodies::default(), callers());
+        assert!(begin(&mut bodies, 0, 64, a).is_empty());
+        assert!(begin(&mut bodies, 100, 1, b).is_empty());
+        assert_eq!(begin(&mut bodies, 200, 3, a), [0, 1, 2]);
+        assert!(!bodies.end(0) && bodies.end(100) && bodies.end(202));
+        assert!(begin(&mut bodies, 300, 1, a).is_empty());
+    }
+
+    #[test]
+    fn at_the_bound_of_all_whoever_has_the_most_gives_way() {
+        let (mut bodies, [a, b, c, d, e]) = (Bodies::default(), callers());
+        for (from, caller) in [(0, a), (100, b), (200, c), (300, d)] {
+            assert!(begin(&mut bodies, from, 64, caller).is_empty());
+        }
+        assert!(bodies.end(0) && bodies.end(100) && bodies.end(200));
+        assert!(begin(&mut bodies, 900, 3, e).is_empty());
+        assert_eq!(begin(&mut bodies, 910, 1, e), [300], "the oldest of the one that has 64");
+        assert!(bodies.end(910));
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_the_largest_gives_way() {
+        let (mut bodies, [a, b, ..]) = (Bodies::default(), callers());
+        begin(&mut bodies, 0, 17, a);
+        begin(&mut bodies, 100, 1, b);
+        for stream in 0..16 {
+            assert_eq!(bodies.grow(stream, 1 << 20), Some(None));
+        }
+        assert_eq!(bodies.grow(100, 1 << 16), Some(None));
+        let cut = bodies.grow(16, 1).flatten().unwrap();
+        assert_eq!((cut.stream, cut.why), (0, Cut::Crowded));
+        assert_eq!(bodies.grow(0, 2 << 20), None, "it has been answered");
+        assert_eq!(bodies.grow(16, 17 << 20).flatten().unwrap().stream, 16, "itself");
+        assert_eq!(bodies.grow(100, 1 << 17), Some(None));
+    }
+
+    #[test]
+    fn bytes_of_all_are_bounded_where_many_credentials_send() {
+        let (mut bodies, [a, b, c, ..]) = (Bodies::default(), callers());
+        for (n, caller) in (0_u32..).zip([a, b]) {
+            begin(&mut bodies, 100 * n, 16, caller);
+            for stream in 100 * n..100 * n + 16 {
+                assert_eq!(bodies.grow(stream, (1 << 20) - 10), Some(None));
+            }
+        }
+        begin(&mut bodies, 500, 1, c);
+        assert_eq!(bodies.grow(500, 320), Some(None));
+        let cut = bodies.grow(500, 321).flatten().unwrap();
+        assert!(cut.stream < 200, "{cut:?}");
+    }
+
+    #[test]
+    fn nobody_is_told_that_bodies_are_not_read_once_one_has_come() {
+        let (mut bodies, [a, ..]) = (Bodies::default(), callers());
+        begin(&mut bodies, 1, 2, a);
+        assert_eq!(bodies.grow(1, 1), Some(None));
+        for _ in 0..FIRST_TICKS {
+            assert_eq!(bodies.tick(|| false), []);
+        }
+        assert_eq!(bodies.tick(|| true), []);
+        let unread = CutOff { stream: 2, posted: Posted::Check, caller: a, why: Cut::Unread };
+        assert_eq!(bodies.tick(|| false), [unread]);
+        let late: Vec<CutOff> = (0..20).flat_map(|_| bodies.tick(|| false)).collect();
+        assert_eq!(late, [CutOff { stream: 1, why: Cut::Late, ..unread }]);
+    }
+
+    #[test]
+    fn each_answer_says_what_becomes_of_the_request() {
+        let body = |posted, why| {
+            let reply = CutOff { stream: 1, posted, caller: callers()[0], why }.reply();
+            (reply.status, reply.body)
+        };
+        let (status, text) = body(Posted::Check, Cut::Crowded);
+        assert!(status == 503 && text.contains("given up. This check was not taken"), "{text}");
+        let (status, text) = body(Posted::Evaluation, Cut::Late);
+        assert!(status == 408 && text.contains("within 18 s") && text.contains("asks again"), "{text}");
+        assert_eq!(body(Posted::Hint, Cut::Unread).0, 422);
+        assert_eq!(body(Posted::Check, Cut::Unread).0, 422);
+    }
+}
