@@ -88,7 +88,7 @@ fn a_download_reaches_testkube_byte_for_byte_and_the_log_holds_no_query() -> Res
     assert_eq!(line["path"], DOWNLOAD);
     assert_eq!((&line["status"], &line["route"]), (&json!(200), &json!("artifacts")));
     assert!(!lines.contains("secret") && !lines.contains("never-logged"), "{lines}");
-    assert_eq!(envoy.stat("cluster.testkube.upstream_rq_200")?, 2);
+    assert_eq!(envoy.stat("cluster.testkube-artifacts.upstream_rq_200")?, 2);
     envoy.stop()
 }
 

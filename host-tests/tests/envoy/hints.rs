@@ -25,7 +25,8 @@ pub(crate) fn credentials() -> Value {
 pub(crate) fn webhook(body: impl AsRef<[u8]>) -> Result<Request> {
     let resource: Value = serde_saphyr::from_str(WEBHOOK)?;
     let spec = &resource["spec"];
-    let path = spec["uri"].as_str().and_then(|uri| uri.split_once(":8080")).context("no port in the uri")?.1;
+    let path =
+        spec["uri"].as_str().and_then(|uri| uri.split_once(".svc.cluster.local")).context("no Service")?.1;
     ensure!(spec["config"]["token"]["secret"]["key"] == "token", "no secret");
     let header = spec["headers"]["Authorization"].as_str().context("no Authorization")?;
     let header = header.replace(r#"{{ index .Config "token" }}"#, BEARER);
