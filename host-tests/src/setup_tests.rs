@@ -94,7 +94,7 @@ fn one_asked_for_change_is_the_only_further_one() {
     let wasm = format!("{manager}/http_filters/0/typed_config/config");
     assert_eq!(
         further(&base.clone().plain_azure_devops()),
-        ["/static_resources/clusters/1/transport_socket"]
+        ["/static_resources/clusters/2/transport_socket"]
     );
     assert_eq!(
         further(&base.clone().without_headers_stop_iteration()),

@@ -181,7 +181,7 @@ fn a_changed_password_counts_with_the_vms_that_see_it() {
         let setup = Setup { environment_in_key, drain: 10 * SECOND, ..Setup::new(7) };
         let mut environment = setup.environment.clone();
         let mut world = setup.start().unwrap();
-        environment.insert("TESTRELAY_PASSWORD".into(), format!("another-{MARK}"));
+        environment.insert("TESTRELAY_PASSWORD".into(), format!("another-password-{MARK}"));
         assert!(world.change_environment(environment).unwrap());
         world.pass(5 * SECOND);
         for (n, status) in (1..).zip(statuses) {
@@ -189,7 +189,7 @@ fn a_changed_password_counts_with_the_vms_that_see_it() {
             world.note_delivery(&pipeline);
             let request = match n {
                 1 => pipeline.check(&EXPECT),
-                _ => check_by(&pipeline, "testrelay", &format!("another-{MARK}")),
+                _ => check_by(&pipeline, "testrelay", &format!("another-password-{MARK}")),
             };
             assert_eq!(world.ask(request).status, status, "environment in the key: {environment_in_key}");
             if status == 200 {
@@ -211,7 +211,7 @@ fn check_by(pipeline: &Pipeline, user: &str, password: &str) -> Request {
 fn each_of_several_credentials_opens_what_it_is_for_with_its_present_or_next_secret() {
     let mut setup = Setup::new(7);
     for (name, value) in [("SECOND", "second"), ("SECOND_NEXT", "second-next")] {
-        setup.environment.insert(name.into(), format!("{value}-{MARK}"));
+        setup.environment.insert(name.into(), format!("{value}-of-tests-{MARK}"));
     }
     setup.configuration = changed(&setup.configuration, |configuration| {
         let second = serde_json::json!({
@@ -229,14 +229,14 @@ fn each_of_several_credentials_opens_what_it_is_for_with_its_present_or_next_sec
     ]) {
         let pipeline = passing(&mut world, n, 5_000);
         world.note_delivery(&pipeline);
-        let request = check_by(&pipeline, user, &format!("{password}-{MARK}"));
+        let request = check_by(&pipeline, user, &format!("{password}-of-tests-{MARK}"));
         assert_eq!(world.ask(request).status, status, "{user} with {password}");
         if status == 200 {
             succeeds_within(&mut world, &pipeline, MINUTE);
         }
     }
     // It opens the checks and nothing else.
-    let header = check_by(&world.pipeline(9), "second", &format!("second-{MARK}")).value("authorization");
+    let header = check_by(&world.pipeline(9), "second", &format!("second-of-tests-{MARK}")).value("authorization");
     let mut artifact = slow_artifact(&world);
     artifact.headers.retain(|(name, _)| name != "authorization");
     let answer = world.ask(artifact.header("authorization", &header.unwrap()));
