@@ -73,33 +73,34 @@ impl Embedded {
         }
     }
 
-    /// The clusters that the plugin's configuration names: Testkube's, and Azure DevOps's.
-    pub fn clusters(&self) -> Result<[String; 2]> {
+    /// The clusters that the plugin's configuration names: Testkube's for checks, Azure DevOps's, and Testkube's for downloads.
+    pub fn clusters(&self) -> Result<[String; 3]> {
         let plugin = self.plugin()?;
         let name = |pointer| Some(plugin.pointer(pointer)?.as_str()?.to_owned());
         let names = [name("/testkube/cluster"), name("/azure_devops/0/cluster")];
         let [Some(testkube), Some(azure_devops)] = names else {
             bail!("{}: a cluster is missing", self.place)
         };
-        Ok([testkube, azure_devops])
+        let downloads = name("/artifacts/cluster").unwrap_or_else(|| testkube.clone());
+        Ok([testkube, azure_devops, downloads])
     }
 
     /// An Envoy with it. What Istio or Envoy Gateway makes around a plugin (listener, routes, clusters of these names) is
     /// taken from `envoy.yaml`; a test's addresses and files are put in either way.
     pub fn setup(&self, module: &Path) -> Result<Setup> {
         let form = self.form.clone();
-        let [testkube, azure_devops] = self.clusters()?;
+        let clusters = self.clusters()?;
         Ok(Setup::with_module(module).edit(move |bootstrap| match &form {
             Form::Bootstrap(own) => {
                 *bootstrap = with_addresses_of(bootstrap, own.clone())?;
                 Ok(())
             }
             Form::Filter(filter) => {
-                rename_clusters(bootstrap, [&testkube, &azure_devops])?;
+                rename_clusters(bootstrap, &clusters)?;
                 put_filter(bootstrap, filter.clone())
             }
             Form::Plugin { around, configuration, environment } => {
-                rename_clusters(bootstrap, [&testkube, &azure_devops])?;
+                rename_clusters(bootstrap, &clusters)?;
                 put_filter(bootstrap, sent_by_the_mesh(around, configuration, environment))
             }
         }))
@@ -200,14 +201,33 @@ fn with_addresses_of(other: &mut Value, mut own: Value) -> Result<Value> {
     Ok(own)
 }
 
-/// Downloads keep the cluster of `envoy.yaml`: what a mesh calls theirs, no plugin's configuration says.
-fn rename_clusters(bootstrap: &mut Value, [testkube, azure_devops]: [&str; 2]) -> Result<()> {
-    for (from, to) in [("testkube", testkube), ("azure-devops", azure_devops)] {
+/// Gives the clusters of `envoy.yaml` these names, and its routes with them.
+fn rename_clusters(bootstrap: &mut Value, names: &[String; 3]) -> Result<()> {
+    let [checks, _, downloads] = names;
+    let all = ["testkube", "azure-devops", "testkube-artifacts"].into_iter().zip(names);
+    for (from, to) in all.take(if downloads == checks { 2 } else { 3 }) {
         let cluster = config::cluster(bootstrap, from)?;
         cluster["name"] = json!(to);
         cluster["load_assignment"]["cluster_name"] = json!(to);
+        let listener = config::listener(bootstrap)?;
+        rename_route(listener, from, to);
     }
     Ok(())
+}
+
+fn rename_route(value: &mut Value, from: &str, to: &str) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member.as_str() == Some(from) && name == "cluster" {
+                    true => *member = json!(to),
+                    false => rename_route(member, from, to),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| rename_route(item, from, to)),
+        _ => {}
+    }
 }
 
 /// Puts a filter's `config` into the place of the one in `envoy.yaml`, with the module that stands there.

@@ -206,8 +206,10 @@ fn requests_that_stop_one_byte_short_leave_memory_and_place_for_a_good_check() -
 fn over_http_2_too() -> Result<()> {
     let scene = Scene::new()?;
     let setup = scene.setup()?.concurrency(2).plugin(credentials()).edit(|bootstrap| {
-        let manager = host_tests::config::connection_manager(host_tests::config::listener(bootstrap)?)?;
-        // So that the module's bound is met and not the stream's window.
+        // So that the module's bound is met, and neither the listener's nor the stream's window.
+        let listener = host_tests::config::listener(bootstrap)?;
+        listener["per_connection_buffer_limit_bytes"] = serde_json::json!(2 * MIB);
+        let manager = host_tests::config::connection_manager(listener)?;
         manager["http2_protocol_options"]["initial_stream_window_size"] = serde_json::json!(2 * MIB);
         manager["http2_protocol_options"]["initial_connection_window_size"] = serde_json::json!(64 * MIB);
         Ok(())

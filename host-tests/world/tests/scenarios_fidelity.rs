@@ -236,7 +236,8 @@ fn each_of_several_credentials_opens_what_it_is_for_with_its_present_or_next_sec
         }
     }
     // It opens the checks and nothing else.
-    let header = check_by(&world.pipeline(9), "second", &format!("second-of-tests-{MARK}")).value("authorization");
+    let header =
+        check_by(&world.pipeline(9), "second", &format!("second-of-tests-{MARK}")).value("authorization");
     let mut artifact = slow_artifact(&world);
     artifact.headers.retain(|(name, _)| name != "authorization");
     let answer = world.ask(artifact.header("authorization", &header.unwrap()));

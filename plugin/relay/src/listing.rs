@@ -127,8 +127,20 @@ fn pending_shown(pending: &Pending, now: Now) -> Value {
     if let Some(decided) = decision {
         history.push(json!({"at": decided.at.to_string(), "what": "decided"}));
     }
+    let deadline = pending.deadline();
+    let decided_by = match now.mono <= deadline.at {
+        true => now.wall.plus(deadline.at.since(now.mono)),
+        false => now.wall.minus(now.mono.since(deadline.at)),
+    };
+    let is_assumed = pending.tokens.ends().is_some_and(|ends| ends.assumed);
     json!({
         "state": state,
+        "decided_by": decided_by.to_string(),
+        "deadline": match (deadline.by_token, is_assumed) {
+            (false, _) => "timeout",
+            (true, false) => "token",
+            (true, true) => "token_life",
+        },
         "azure_devops": pending.callback.entry,
         "project": pending.callback.project,
         "build": pending.callback.build,

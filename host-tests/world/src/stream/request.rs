@@ -186,8 +186,12 @@ impl Process {
                 self.envoy_answers(number, 503, "");
             }
             (Some(_), true) => {
-                // Whose thread stood still has had no chance to give up what it waits for.
-                let stood_still = self.state.borrow().own.rules.has_stalled_since(thread, moved_at);
+                // Whose thread stood still, or was in a callback when the time was over, has had no chance to give up what it
+                // waits for.
+                let state = self.state.borrow();
+                let was_busy = state.now > moved_at + timeout;
+                let stood_still = was_busy || state.own.rules.has_stalled_since(thread, moved_at);
+                drop(state);
                 if !waits && !stood_still {
                     let text = format!("request {number} was complete and nobody answered it");
                     self.state.borrow_mut().violation("7", text);

@@ -15,7 +15,6 @@ fn half_settled() -> (World, Pipeline) {
 }
 
 #[test]
-#[ignore = "expected failure: an outage of Testkube counts as time in which nothing changed"]
 fn an_outage_of_testkube_settles_nothing() {
     let (mut world, pipeline) = half_settled();
     let (from, back) = (world.wall(), world.wall() + 100_000);
@@ -28,7 +27,6 @@ fn an_outage_of_testkube_settles_nothing() {
 }
 
 #[test]
-#[ignore = "expected failure: the time without a leader counts as time in which nothing changed"]
 fn the_time_without_a_leader_settles_nothing() {
     let (mut world, pipeline) = half_settled();
     let fallen = world.wall();

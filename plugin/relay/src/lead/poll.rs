@@ -113,6 +113,11 @@ fn interval(age: Duration) -> Duration {
     (age / 15).clamp(Duration::from_secs(2), Duration::from_secs(20))
 }
 
+/// Two complete readings of a check of this age that are no further apart have watched the time between them.
+pub(super) fn longest_gap(age: Duration) -> Duration {
+    (interval(age) * 2).max(Duration::from_secs(30))
+}
+
 impl Lead {
     /// Starts readings for the checks that are due, as many as may be under way.
     pub(super) fn poll(&mut self, turn: &mut Turn<'_>) {

@@ -1,5 +1,6 @@
 //! Watching one check: complete readings only, every decision confirmed, three deadlines.
 
+use super::poll::longest_gap;
 use super::{Counter, Lead, MOST_CONFIRMS, Output, Purpose, Turn, reason};
 use crate::call::{Fault, Outcome as CallOutcome};
 use crate::check::{CheckKey, Outcome, Pending, Phase, Seen, Watch};
@@ -75,7 +76,9 @@ impl Lead {
         }
         let task = self.tasks.entry(*key).or_default();
         task.incomplete = None;
-        let elapsed = task.good_reading.replace(now.mono).map_or(Duration::ZERO, |last| now.mono.since(last));
+        let gap = task.good_reading.replace(now.mono).map(|last| now.mono.since(last));
+        let elapsed = gap.unwrap_or_default();
+        let was_watched = gap.is_some_and(|gap| gap <= longest_gap(now.mono.since(pending.accepted.mono)));
         let last = task.last_reading.is_some();
         self.teller_of(key, &pending).read(&read, pending.told.as_ref(), now.wall);
         let task = self.tasks.entry(*key).or_default();
@@ -92,7 +95,8 @@ impl Lead {
             return;
         }
         task.vanished = 0;
-        let since = self.note_seen(turn, key, watch, &read);
+        // Time that nobody watched settles nothing, whatever its cause: an outage, or a leader that fell.
+        let since = self.note_seen(turn, key, watch, &read, was_watched || ask.settle.is_zero());
         let standing = read.standing();
         self.teller_of(key, &pending).is_absent(Duration::ZERO);
         if standing == Standing::Incomplete {
@@ -140,16 +144,19 @@ impl Lead {
         }
     }
 
-    /// Remembers the counted set when it has changed; answers since when it is as it is.
+    /// Remembers the counted set when it has changed, or may have changed and back while nobody watched; answers since when it
+    /// is as it is.
     fn note_seen(
         &mut self,
         turn: &mut Turn<'_>,
         key: &CheckKey,
         watch: &Watch,
         read: &Assessment<'_>,
+        was_watched: bool,
     ) -> Mono {
         let print = read.print();
-        let same = watch.seen.as_ref().filter(|seen| seen.print == print).map(|seen| seen.since);
+        let same = watch.seen.as_ref().filter(|seen| was_watched && seen.print == print);
+        let same = same.map(|seen| seen.since);
         if read.counted.is_empty() && watch.seen.is_none() {
             return turn.now.mono;
         }

@@ -34,6 +34,8 @@ fn store() -> Memory {
             rerun: Rerun::Latest,
             given: None,
         });
+        pending.accepted = NOW;
+        pending.decide_by = NOW.mono.plus(Duration::from_secs(3600));
         if n == 2 {
             pending.decide(Outcome::Failed, "e2e-17 failed".into(), NOW.wall);
             record.state = State::Done(pending.done(true, NOW));
@@ -79,6 +81,8 @@ fn what_is_pending_and_what_was_decided_is_listed_without_a_token() {
         (Some("failed"), Some(true))
     );
     assert_eq!(checks[1]["reason"], "e2e-17 failed");
+    assert_eq!(checks[0]["deadline"], "timeout");
+    assert_eq!(checks[0]["decided_by"], NOW.wall.plus(Duration::from_secs(60)).to_string());
     assert_eq!(checks[1]["history"].as_array().unwrap().len(), 3);
 }
 
