@@ -108,10 +108,10 @@ impl Plugin {
         waited || read
     }
 
-    /// A stream begins to wait for its body.
-    pub(crate) fn awaits_body(&self, context: u32, caller: CallerId, posted: Posted) {
+    /// A stream begins to wait for its body. False: there is no room for it, and it is answered.
+    pub(crate) fn awaits_body(&self, context: u32, caller: CallerId, posted: Posted) -> bool {
         let cut = self.bodies.borrow_mut().begin(context, caller, posted);
-        self.gives_way(context, cut);
+        self.goes_on(cut)
     }
 
     /// So many bytes of a stream's body are there. False: it is answered.
@@ -120,23 +120,25 @@ impl Plugin {
             // Who finds it there already has nothing to add.
             let _created = SharedData.swap(&self.bodies_key(), None, b"1");
         }
-        let Some(cut) = self.bodies.borrow_mut().grow(context, bytes) else { return false };
-        self.gives_way(context, cut) != Some(context)
+        let grown = self.bodies.borrow_mut().grow(context, bytes);
+        grown.is_some_and(|cut| self.goes_on(cut))
     }
 
-    /// Answers a stream that has to give way to the stream `own`, which may be the same; which one it was.
-    fn gives_way(&self, own: u32, cut: Option<CutOff>) -> Option<u32> {
-        let cut = cut?;
-        self.crowded.set((self.crowded.get().0.saturating_add(1), Some(cut.caller)));
-        self.cut_off(own, &cut);
-        Some(cut.stream)
+    /// Answers the stream of the running callback, if it is cut off. False: it is.
+    fn goes_on(&self, cut: Option<CutOff>) -> bool {
+        let Some(cut) = cut else { return true };
+        self.count(&cut);
+        host::reply(&cut.reply());
+        false
     }
 
-    fn cut_off(&self, own: u32, cut: &CutOff) {
+    fn count(&self, cut: &CutOff) {
+        if cut.why == Cut::Crowded {
+            self.crowded.set((self.crowded.get().0.saturating_add(1), Some(cut.caller)));
+        }
         if cut.posted != Posted::Hint {
             self.metrics.count_check(Counted::Refused);
         }
-        host::reply_to(cut.stream, own, &cut.reply());
     }
 
     /// Whether a piece of a body has come in this process, whichever VM it came to.
@@ -200,7 +202,8 @@ impl Root {
                     "no body came in {FIRST_TICKS} s: is `allow_on_headers_stop_iteration` set on the filter?"
                 );
             }
-            plugin.cut_off(self.context_id, &cut);
+            plugin.count(&cut);
+            host::reply_to(cut.stream, self.context_id, &cut.reply());
         }
         if let (given_up @ 1.., Some(caller)) = plugin.crowded.take() {
             log::warn!(

@@ -121,8 +121,10 @@ impl Stream {
     }
 
     fn read_body(&mut self, plugin: &Plugin, headers: HeaderMap, caller: CallerId, what: Posted) -> Action {
-        plugin.awaits_body(self.context_id, caller, what);
-        self.state = State::Reading { headers, size: 0, what };
+        self.state = match plugin.awaits_body(self.context_id, caller, what) {
+            true => State::Reading { headers, size: 0, what },
+            false => State::Answered,
+        };
         Action::Pause
     }
 

@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 use fakes::{Status, execution};
 use host_tests::client::{Http2, Http2Answer};
 use host_tests::scene::{Pipeline, Scene, TAG_KEY, USER, now_ms};
-use host_tests::{BEARER, Connection, Envoy, PASSWORD, Request, wait_for};
+use host_tests::{BEARER, Connection, Envoy, PASSWORD, Request, Setup, config, wait_for};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -177,10 +178,23 @@ fn endless_requests(address: SocketAddr, request: &Request) -> Vec<TcpStream> {
     })
 }
 
+/// Two workers that take bodies of 1 MiB by either protocol, and no overload manager: what is bounded, the module bounds.
+fn module_alone(setup: Setup) -> Setup {
+    setup.concurrency(2).plugin(credentials()).edit(|bootstrap| {
+        bootstrap.as_object_mut().and_then(|bootstrap| bootstrap.remove("overload_manager"));
+        let listener = config::listener(bootstrap)?;
+        listener["per_connection_buffer_limit_bytes"] = json!(2 * MIB);
+        let http2 = &mut config::connection_manager(listener)?["http2_protocol_options"];
+        http2["initial_stream_window_size"] = json!(2 * MIB);
+        http2["initial_connection_window_size"] = json!(64 * MIB);
+        Ok(())
+    })
+}
+
 #[test]
 fn requests_that_stop_one_byte_short_leave_memory_and_place_for_a_good_check() -> Result<()> {
     let scene = Scene::new()?;
-    let envoy = Envoy::start(&scene.setup()?.concurrency(2).plugin(credentials()))?;
+    let envoy = Envoy::start(&module_alone(scene.setup()?))?;
     let mut watched = Watched::default();
     watched.look(&envoy)?;
     let held = endless_requests(envoy.address(), &webhook("")?);
@@ -205,15 +219,7 @@ fn requests_that_stop_one_byte_short_leave_memory_and_place_for_a_good_check() -
 #[test]
 fn over_http_2_too() -> Result<()> {
     let scene = Scene::new()?;
-    let setup = scene.setup()?.concurrency(2).plugin(credentials()).edit(|bootstrap| {
-        // So that the module's bound is met, and neither the listener's nor the stream's window.
-        let listener = host_tests::config::listener(bootstrap)?;
-        listener["per_connection_buffer_limit_bytes"] = serde_json::json!(2 * MIB);
-        let manager = host_tests::config::connection_manager(listener)?;
-        manager["http2_protocol_options"]["initial_stream_window_size"] = serde_json::json!(2 * MIB);
-        manager["http2_protocol_options"]["initial_connection_window_size"] = serde_json::json!(64 * MIB);
-        Ok(())
-    });
+    let setup = module_alone(scene.setup()?);
     let envoy = Envoy::start(&setup)?;
     let mut watched = Watched::default();
     watched.look(&envoy)?;

@@ -18,7 +18,10 @@ type Mistake = (fn(&mut Value), &'static [&'static str]);
 
 const MISTAKES: &[Mistake] = &[
     (|p| p["tag"]["kye"] = json!("run"), &["tag.kye: unknown field; allowed are bind_to_build, key"]),
-    (|p| p["paswords"] = json!(CANARY), &["paswords: unknown field; allowed are azure_devops, base_path"]),
+    (
+        |p| p["paswords"] = json!(CANARY),
+        &["paswords: unknown field; allowed are artifacts, azure_devops, base_path"],
+    ),
     (
         |p| p["passthrough"] = json!("everything"),
         &["passthrough: is \"everything\"; allowed are \"artifacts\", \"all\""],

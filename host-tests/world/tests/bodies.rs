@@ -164,11 +164,19 @@ fn bodies_that_do_not_end_take_no_others_place_and_a_good_check_is_decided_meanw
             world.send_in_pieces(LISTENER, endless.clone(), vec![(0, half.clone()), (MINUTE, half.clone())])
         })
         .collect();
+    let given_up = |world: &World| -> Vec<Answer> {
+        streams.iter().filter_map(|stream| world.answer(*stream)).collect()
+    };
+    world.pass(500 * MILLISECOND);
+    // 32 of half a mebibyte are as much as one credential may hold; half of that is free again soon.
+    assert_eq!(given_up(&world).len(), 70 - 32);
+    let request = pipeline.check_in_body(&[("Testrelay-Expect", "a")]);
+    let chunks = pieces(&request, SECOND);
+    let stream = world.send_in_pieces(LISTENER, request, chunks);
+    assert_eq!(world.wait(stream).status, 200);
     world.pass(2 * SECOND);
-    let given_up: Vec<Answer> = streams.iter().filter_map(|stream| world.answer(*stream)).collect();
-    // 32 of half a mebibyte are as much as one credential may hold.
-    assert_eq!(given_up.len(), 70 - 32);
-    for answer in given_up {
+    assert_eq!(given_up(&world).len(), 70 - 16);
+    for answer in given_up(&world) {
         assert_eq!((answer.status, answer.by), (503, By::Module));
         assert!(answer.text().contains("Too many bodies are on their way"), "{}", answer.text());
     }
@@ -177,10 +185,6 @@ fn bodies_that_do_not_end_take_no_others_place_and_a_good_check_is_decided_meanw
         log.contains("requests were given up") && log.contains("with the credential `testkube`"),
         "{log}"
     );
-    let request = pipeline.check_in_body(&[("Testrelay-Expect", "a")]);
-    let chunks = pieces(&request, SECOND);
-    let stream = world.send_in_pieces(LISTENER, request, chunks);
-    assert_eq!(world.wait(stream).status, 200);
     assert_eq!(decided_within(&mut world, &pipeline, MINUTE), "succeeded");
     healthy(&world);
 }
@@ -188,20 +192,27 @@ fn bodies_that_do_not_end_take_no_others_place_and_a_good_check_is_decided_meanw
 #[test]
 fn slow_checks_of_one_credential_give_way_to_its_newest() {
     let mut world = Setup::new(1).start().unwrap();
-    let pipelines: Vec<Pipeline> = (1..=66).map(|n| passing(&mut world, n)).collect();
-    let streams: Vec<u64> = pipelines
-        .iter()
-        .map(|pipeline| {
-            let request = pipeline.check_in_body(&[("Testrelay-Expect", "a")]);
-            let chunks = pieces(&request, 3 * SECOND);
-            let stream = world.send_in_pieces(LISTENER, request, chunks);
+    let endless = passing(&mut world, 1).check_in_body(&[]);
+    let streams: Vec<u64> = (0..70)
+        .map(|_| {
+            let chunks = vec![(0, endless.body[..20].to_vec()), (MINUTE, endless.body[20..].to_vec())];
+            let stream = world.send_in_pieces(LISTENER, endless.clone(), chunks);
             world.pass(MILLISECOND);
             stream
         })
         .collect();
-    let statuses: Vec<u16> = streams.iter().map(|stream| world.wait(*stream).status).collect();
-    assert_eq!(statuses[..2], [503, 503], "the two oldest");
-    assert!(statuses[2..].iter().all(|status| *status == 200), "{statuses:?}");
+    let answered = |world: &World| -> Vec<u16> {
+        streams.iter().map(|stream| world.answer(*stream).map_or(0, |answer| answer.status)).collect()
+    };
+    assert_eq!(answered(&world), [vec![0; 64], vec![503; 6]].concat());
+    world.pass(4 * SECOND);
+    assert_eq!(answered(&world), [vec![503; 32], vec![0; 32], vec![503; 6]].concat());
+    let pipeline = passing(&mut world, 2);
+    let request = pipeline.check_in_body(&[("Testrelay-Expect", "a")]);
+    let chunks = pieces(&request, 4 * SECOND);
+    let stream = world.send_in_pieces(LISTENER, request, chunks);
+    assert_eq!(world.wait(stream).status, 200);
+    assert_eq!(decided_within(&mut world, &pipeline, MINUTE), "succeeded");
     healthy(&world);
 }
 

@@ -25,6 +25,9 @@ pub const FIRST_TICKS: u32 = 10;
 /// How many ticks the whole body may take: Azure DevOps waits 20 s for an answer.
 pub const ALL_TICKS: u32 = 18;
 
+/// How many ticks a body is new, and does not give way to others.
+const NEW_TICKS: u32 = 2;
+
 /// What a body is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Posted {
@@ -80,25 +83,29 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    /// A stream begins to wait for its body. Who has to give way is answered: the oldest of its own credential, or of the one
-    /// that has the most.
+    /// A stream begins to wait for its body; or there is no room for it, and it is to be answered itself. Nobody else is
+    /// answered here: a local reply stops the iteration of whichever stream's callback is running (proxy-wasm-cpp-host,
+    /// `stopNextIteration`), so that its own body would never be handed over.
     pub fn begin(&mut self, stream: u32, caller: CallerId, posted: Posted) -> Option<CutOff> {
+        if !self.has_room(caller, |_| 1, MAX_BODIES_OF_ONE - 1, MAX_BODIES - 1) {
+            return Some(CutOff { stream, posted, caller, why: Cut::Crowded });
+        }
         self.last += 1;
         let body = Body { posted, caller, number: self.last, bytes: 0, has_begun: false, ticks: 0 };
         self.all.insert(stream, body);
-        let one = |_: &Body| 1;
-        let crowd = self.crowd(caller, one, MAX_BODIES_OF_ONE, MAX_BODIES)?;
-        self.cut(crowd, |body| Reverse(body.number))
+        None
     }
 
-    /// So many bytes of a stream's body are there. Who has to give way is answered: the largest, which may be itself. `None`:
-    /// the stream has been answered already.
+    /// So many bytes of a stream's body are there. Where that is too many it is to be answered itself. `None`: it has been
+    /// answered already.
     pub fn grow(&mut self, stream: u32, bytes: usize) -> Option<Option<CutOff>> {
         let body = self.all.get_mut(&stream)?;
         (body.bytes, body.has_begun) = (bytes, true);
         let caller = body.caller;
-        let crowd = self.crowd(caller, |body| body.bytes, MAX_BYTES_OF_ONE, MAX_BYTES);
-        Some(crowd.and_then(|crowd| self.cut(crowd, |body| (body.bytes, Reverse(body.number)))))
+        match self.has_room(caller, |body| body.bytes, MAX_BYTES_OF_ONE, MAX_BYTES) {
+            true => Some(None),
+            false => Some(self.cut(stream, Cut::Crowded)),
+        }
     }
 
     /// A stream waits no longer. False: it did not, or it has been answered already.
@@ -106,53 +113,66 @@ impl Bodies {
         self.all.remove(&stream).is_some()
     }
 
-    /// A tick: who has waited too long. `is_handed_over` says whether a piece of any body has ever come in this process; it is
-    /// asked only where that matters.
+    /// A tick: who has waited too long, and who has to give way: while more than half the room is taken, the oldest, or the
+    /// largest, of those that are no longer new. So room for a good request comes back in seconds. `is_handed_over` says
+    /// whether a piece of any body has ever come in this process; it is asked only where that matters.
     pub fn tick(&mut self, is_handed_over: impl Fn() -> bool) -> Vec<CutOff> {
+        if self.all.is_empty() {
+            return Vec::new();
+        }
         let mut late = Vec::new();
         for (stream, body) in &mut self.all {
             body.ticks += 1;
-            let why = match body {
-                Body { ticks, .. } if *ticks > ALL_TICKS => Cut::Late,
+            match body {
+                Body { ticks, .. } if *ticks > ALL_TICKS => late.push((*stream, Cut::Late)),
                 Body { has_begun: false, ticks, .. } if *ticks > FIRST_TICKS && !is_handed_over() => {
-                    Cut::Unread
+                    late.push((*stream, Cut::Unread));
                 }
-                _ => continue,
-            };
-            late.push(CutOff { stream: *stream, posted: body.posted, caller: body.caller, why });
+                _ => {}
+            }
         }
-        for cut in &late {
-            self.all.remove(&cut.stream);
+        let mut gone: Vec<CutOff> =
+            late.into_iter().filter_map(|(stream, why)| self.cut(stream, why)).collect();
+        while let Some(stream) = self
+            .gives_way(|_| 1, MAX_BODIES_OF_ONE / 2, MAX_BODIES / 2)
+            .or_else(|| self.gives_way(|body| body.bytes, MAX_BYTES_OF_ONE / 2, MAX_BYTES / 2))
+        {
+            gone.extend(self.cut(stream, Cut::Crowded));
         }
-        late
+        gone
     }
 
-    /// The credential that has too much, if so.
-    fn crowd(
+    /// Whether no more than so much is taken, of one credential and of all.
+    fn has_room(
         &self,
         caller: CallerId,
         size: impl Fn(&Body) -> usize,
-        most_of_one: usize,
-        most: usize,
-    ) -> Option<CallerId> {
+        of_one: usize,
+        of_all: usize,
+    ) -> bool {
+        let own = self.all.values().filter(|body| body.caller == caller);
+        own.map(&size).sum::<usize>() <= of_one && self.all.values().map(&size).sum::<usize>() <= of_all
+    }
+
+    /// The stream that has to give way, if more is taken than so much: of the credential that has too much, or has the most.
+    fn gives_way(&self, size: impl Fn(&Body) -> usize, of_one: usize, of_all: usize) -> Option<u32> {
         let sum_of = |caller: CallerId| -> usize {
             self.all.values().filter(|body| body.caller == caller).map(&size).sum()
         };
-        if sum_of(caller) > most_of_one {
-            return Some(caller);
-        }
-        if self.all.values().map(&size).sum::<usize>() <= most {
+        let all: usize = self.all.values().map(&size).sum();
+        if all <= of_one {
             return None;
         }
-        self.all.values().map(|body| body.caller).max_by_key(|caller| sum_of(*caller))
+        let most = self.all.values().map(|body| body.caller).max_by_key(|caller| sum_of(*caller));
+        let has_too_much = |caller| sum_of(caller) > of_one || (all > of_all && most == Some(caller));
+        let old = self.all.iter().filter(|(_, body)| body.ticks > NEW_TICKS && size(body) > 0);
+        let crowd = old.filter(|(_, body)| has_too_much(body.caller));
+        crowd.max_by_key(|(_, body)| (size(body), Reverse(body.number))).map(|(stream, _)| *stream)
     }
 
-    /// Takes out the body of a credential that ranks highest.
-    fn cut<R: Ord>(&mut self, of: CallerId, rank: impl Fn(&Body) -> R) -> Option<CutOff> {
-        let own = self.all.iter().filter(|(_, body)| body.caller == of);
-        let stream = *own.max_by_key(|(_, body)| rank(body))?.0;
+    fn cut(&mut self, stream: u32, why: Cut) -> Option<CutOff> {
         let Body { posted, caller, .. } = self.all.remove(&stream)?;
-        Some(CutOff { stream, posted, caller, why: Cut::Crowded })
+        Some(CutOff { stream, posted, caller, why })
     }
 }
 
@@ -200,20 +220,39 @@ mod tests {
         [0, 1, 2, 3, 4].map(|n| CallerId::of(&config, config.credentials.get(n)))
     }
 
-    /// Begins so many bodies; the contexts that had to give way.
+    /// Begins so many bodies; those for which there was no room.
     fn begin(bodies: &mut Bodies, from: u32, count: u32, caller: CallerId) -> Vec<u32> {
         let cut = |stream| bodies.begin(stream, caller, Posted::Check).map(|cut| cut.stream);
         (from..from + count).filter_map(cut).collect()
     }
 
+    /// So many ticks; who had to give way, in their order.
+    fn ticks(bodies: &mut Bodies, count: u32) -> Vec<u32> {
+        let cut = (0..count).flat_map(|_| bodies.tick(|| true)).collect::<Vec<_>>();
+        assert!(cut.iter().all(|cut| cut.why == Cut::Crowded), "{cut:?}");
+        cut.iter().map(|cut| cut.stream).collect()
+    }
+
     #[test]
-    fn one_credential_has_a_bound_of_its_own_and_its_oldest_gives_way() {
+    fn one_credential_has_a_bound_of_its_own_and_its_oldest_give_way_until_half_is_free() {
         let (mut bodies, [a, b, ..]) = (Bodies::default(), callers());
-        assert!(begin(&mut bodies, 0, 64, a).is_empty());
+        assert_eq!(begin(&mut bodies, 0, 66, a), [64, 65]);
         assert!(begin(&mut bodies, 100, 1, b).is_empty());
-        assert_eq!(begin(&mut bodies, 200, 3, a), [0, 1, 2]);
-        assert!(!bodies.end(0) && bodies.end(100) && bodies.end(202));
-        assert!(begin(&mut bodies, 300, 1, a).is_empty());
+        assert!(ticks(&mut bodies, 2).is_empty(), "they are new");
+        assert!(begin(&mut bodies, 200, 0, a).is_empty() && begin(&mut bodies, 200, 1, a) == [200]);
+        assert_eq!(ticks(&mut bodies, 1), (0..32).collect::<Vec<u32>>());
+        assert!(begin(&mut bodies, 300, 32, a).is_empty(), "there is room again");
+        assert!(!bodies.end(0) && bodies.end(100) && bodies.end(63) && bodies.end(300));
+    }
+
+    #[test]
+    fn what_is_new_does_not_give_way_however_many_there_are() {
+        let (mut bodies, [a, ..]) = (Bodies::default(), callers());
+        for round in 0..20 {
+            assert!(begin(&mut bodies, 100 * round, 60, a).is_empty());
+            assert!(ticks(&mut bodies, 1).is_empty());
+            (100 * round..100 * round + 60).for_each(|stream| assert!(bodies.end(stream)));
+        }
     }
 
     #[test]
@@ -222,25 +261,26 @@ mod tests {
         for (from, caller) in [(0, a), (100, b), (200, c), (300, d)] {
             assert!(begin(&mut bodies, from, 64, caller).is_empty());
         }
-        assert!(bodies.end(0) && bodies.end(100) && bodies.end(200));
-        assert!(begin(&mut bodies, 900, 3, e).is_empty());
-        assert_eq!(begin(&mut bodies, 910, 1, e), [300], "the oldest of the one that has 64");
-        assert!(bodies.end(910));
+        assert_eq!(begin(&mut bodies, 900, 1, e), [900]);
+        let cut = ticks(&mut bodies, 3);
+        assert_eq!(cut.len(), 128, "half of all, and half of each");
+        assert!(begin(&mut bodies, 900, 1, e).is_empty());
     }
 
     #[test]
-    fn bytes_are_bounded_and_the_largest_gives_way() {
+    fn bytes_are_bounded_and_the_largest_give_way_until_half_is_free() {
         let (mut bodies, [a, b, ..]) = (Bodies::default(), callers());
-        begin(&mut bodies, 0, 17, a);
+        begin(&mut bodies, 0, 18, a);
         begin(&mut bodies, 100, 1, b);
         for stream in 0..16 {
             assert_eq!(bodies.grow(stream, 1 << 20), Some(None));
         }
         assert_eq!(bodies.grow(100, 1 << 16), Some(None));
         let cut = bodies.grow(16, 1).flatten().unwrap();
-        assert_eq!((cut.stream, cut.why), (0, Cut::Crowded));
-        assert_eq!(bodies.grow(0, 2 << 20), None, "it has been answered");
-        assert_eq!(bodies.grow(16, 17 << 20).flatten().unwrap().stream, 16, "itself");
+        assert_eq!((cut.stream, cut.why), (16, Cut::Crowded), "the one that is too much");
+        assert_eq!(bodies.grow(16, 2), None, "it has been answered");
+        assert_eq!(ticks(&mut bodies, 3), (0..8).collect::<Vec<u32>>());
+        assert_eq!(bodies.grow(17, 1 << 20), Some(None));
         assert_eq!(bodies.grow(100, 1 << 17), Some(None));
     }
 
@@ -253,10 +293,12 @@ mod tests {
                 assert_eq!(bodies.grow(stream, (1 << 20) - 10), Some(None));
             }
         }
-        begin(&mut bodies, 500, 1, c);
+        begin(&mut bodies, 500, 2, c);
         assert_eq!(bodies.grow(500, 320), Some(None));
-        let cut = bodies.grow(500, 321).flatten().unwrap();
-        assert!(cut.stream < 200, "{cut:?}");
+        assert_eq!(bodies.grow(500, 321).flatten().unwrap().stream, 500);
+        let cut = ticks(&mut bodies, 3);
+        assert!(cut.len() >= 16 && cut.iter().all(|stream| *stream < 200), "{cut:?}");
+        assert_eq!(bodies.grow(501, 1 << 16), Some(None));
     }
 
     #[test]

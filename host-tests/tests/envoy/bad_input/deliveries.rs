@@ -22,11 +22,6 @@ fn tests_pass(scene: &Scene, run: &Pipeline) {
     scene.execution(execution("shop-e2e").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Passed));
 }
 
-/// How many decisions Azure DevOps has taken for a pipeline.
-fn decisions(scene: &Scene, run: &Pipeline) -> usize {
-    scene.azure().events(&run.spec.plan).iter().filter(|event| event.accepted).count()
-}
-
 #[test]
 fn a_pending_check_cannot_be_changed_and_a_later_delivery_is_evaluated_anew() -> Result<()> {
     let scene = Scene::new()?;
@@ -66,8 +61,8 @@ fn a_pending_check_cannot_be_changed_and_a_later_delivery_is_evaluated_anew() ->
             "Testrelay has just reported `succeeded` for this check, and reports the same decision once more."
         )
     );
-    let before = decisions(&scene, &run);
-    wait_until("the decision once more", SOON, || decisions(&scene, &run) > before.min(1))?;
+    // Azure DevOps waits no more, and says so: that is the answer to the one before.
+    wait_until("the decision once more", SOON, || scene.azure().events(&run.spec.plan).len() > 1)?;
 
     // A later one is a new evaluation, as where "time between evaluations" is set.
     let mut second = run.clone();

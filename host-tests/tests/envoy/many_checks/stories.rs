@@ -173,7 +173,7 @@ impl Check {
         let Some(line) = decisions.first() else { return Ok(()) };
         ensure!(decisions.iter().all(|other| other == line), "two decisions: {lines:?}");
         let words = match (self.story, expected) {
-            (Story::NeverAppears, _) => "(could not be determined). No execution tagged",
+            (Story::NeverAppears, _) => "could not be determined). No execution tagged",
             (_, "succeeded") => "passed. ",
             _ => "did not pass",
         };

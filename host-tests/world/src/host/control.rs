@@ -42,6 +42,13 @@ fn send_local_response(
     let context = host.effective;
     // On a root context there is nobody to answer: Envoy says OK and does nothing.
     if host.stream(context).is_some() {
+        let running = host.current;
+        if running != context && host.stream(running).is_some() {
+            // `stopNextIteration`: in Envoy, the running callback's own stream is stopped for good, and a piece of its body lost.
+            let text =
+                format!("stream {running} answers stream {context} in its own callback, which stops itself");
+            host.state.borrow_mut().violation("host", text);
+        }
         host.deferred.push((context, Deferred::Reply { status, headers, body }));
     }
     Ok(OK)
