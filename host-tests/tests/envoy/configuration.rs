@@ -36,7 +36,7 @@ const MISTAKES: &[Mistake] = &[
     (
         |p| p["credentials"][0]["secret"] = json!(CANARY),
         &[
-            "credentials[0].secret: unknown field; allowed are abort_on_cancel, allow, kind, max_pending, mode, name",
+            "credentials[0].secret: unknown field; allowed are abort_on_cancel, allow, kind, max_downloads, max_pending",
         ],
     ),
     (|p| p["credentials"][0]["secret_env"] = json!(CANARY), &["credentials[0].secret_env"]),

@@ -13,7 +13,7 @@ const STREAM: &str = include_str!("../../../plugin/src/stream.rs");
 const ENVOY_FILTER: &str = include_str!("../../../envoy/istio/envoyfilter.yaml");
 
 /// A module travels to every Envoy, through Istio's agent and its limits, and is compiled there on each start.
-const MOST_BYTES: usize = 1 << 20;
+const MOST_BYTES: usize = (1 << 20) + (32 << 10);
 
 /// What Envoy's WASI offers and the module may use. A module that imports anything else does not load.
 const WASI: [&str; 6] =
