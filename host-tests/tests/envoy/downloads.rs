@@ -99,8 +99,10 @@ fn by_tag_nothing_but_the_file_of_testkubes_answers_goes_on() -> Result<()> {
         (Fault::Status(429), 503),
         (Fault::Reset, 503),
     ] {
-        scene.testkube().fault(Route::Artifact, Span::Next(1), fault);
+        // Whether its way is still remembered or is looked for anew.
+        scene.testkube().fault(Route::Artifact, Span::UntilCleared, fault);
         let answer = get(&envoy, &by_tag("/x.xml"))?;
+        scene.testkube().clear_faults();
         assert_eq!(answer.status, status, "{}", answer.text());
         refused(&answer)?;
     }

@@ -25,11 +25,11 @@ pub(super) const MISTAKES: &[Mistake] = &[
         told(&in_body(&next(scene))?, &envoy, line)
     }),
     ("The plugin asks Testkube through a subset that no DestinationRule has", |scene, line| {
-        let whole = "outbound|8088||testkube-api-server.testkube.svc.cluster.local";
+        let other = "outbound|8088|others|testkube-api-server.testkube.svc.cluster.local";
         let subset = "outbound|8088|polls|testkube-api-server.testkube.svc.cluster.local";
         let setup = setup(scene, &only(WASM_PLUGIN)?)?.edit_cluster(subset, move |cluster| {
-            cluster["name"] = json!(whole);
-            cluster["load_assignment"]["cluster_name"] = json!(whole);
+            cluster["name"] = json!(other);
+            cluster["load_assignment"]["cluster_name"] = json!(other);
         });
         logged(scene, setup, line)
     }),
