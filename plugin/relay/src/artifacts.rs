@@ -313,9 +313,16 @@ impl Visit {
     fn read_names(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
         let path = self.path.clone();
         let want = self.ask.want(&path);
+        let asked = self.at(self.kept.len().max(self.found.len()));
         let kept = match (testkube::artifacts(response), want) {
-            (Ok(kept), _) => Rc::new(kept),
-            // Deleted since it was listed.
+            (Ok(kept), _) => {
+                let kept = Rc::new(kept);
+                if let Some(execution) = asked.filter(|execution| execution.ended) {
+                    memory.keep_artifacts(now, &execution.id, &kept);
+                }
+                kept
+            }
+            // Deleted since it was listed, or lost for a moment: Testkube is asked again the next time.
             (Err(Fault::Status(404)), _) => Rc::default(),
             (Err(Fault::TooLarge(_)), Want::File(_)) => {
                 self.read_for_file(None);
@@ -329,10 +336,6 @@ impl Visit {
             (Err(Fault::TooLarge(_)), _) => return Some(Step::Reply(self.too_many())),
             (Err(fault), _) => return Some(Step::Reply(not_read(&fault))),
         };
-        let asked = self.at(self.kept.len().max(self.found.len()));
-        if let Some(execution) = asked.filter(|execution| execution.ended) {
-            memory.keep_artifacts(now, &execution.id, &kept);
-        }
         match want {
             Want::File(_) => self.read_for_file(Some(&kept)),
             _ => self.keep(kept),

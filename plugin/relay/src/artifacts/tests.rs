@@ -14,6 +14,8 @@ struct Testkube {
     memory: Memory,
     /// Whether it answers HEAD.
     knows_heads: bool,
+    /// Whether it, or what stands before it, knows no execution's artifacts for now.
+    is_lost: bool,
 }
 
 /// `name` is `workflow-number`; the id is made of the number.
@@ -40,6 +42,7 @@ fn testkube(executions: &[Value], kept: &[(&'static str, Value)]) -> Testkube {
         asked: Vec::new(),
         memory: Memory::default(),
         knows_heads: true,
+        is_lost: false,
     }
 }
 
@@ -103,6 +106,7 @@ impl Testkube {
                 let page: Vec<&Value> = self.executions.iter().take(size).collect();
                 (200, json!({"filtered": {"results": self.executions.len()}, "results": page}).to_string())
             }
+            (Some(_), _) if self.is_lost => (404, String::new()),
             (Some((id, "")), _) => (200, kept(id).to_string()),
             (Some((id, file)), method) => {
                 assert_eq!(method, "HEAD");
@@ -386,6 +390,18 @@ fn what_is_not_there_or_has_not_ended_says_so() {
         (404, "shop-e2e-2 kept no artifacts, or Testkube no longer has them.")
     );
     assert_eq!(deleted.get("shop-1?format=text"), End::Reply(200, String::new()));
+}
+
+#[test]
+fn a_404_is_not_remembered() {
+    let mut testkube = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["x"]))]);
+    for rest in ["shop-1/x", "shop-1/archive", "shop-1?format=text"] {
+        testkube.is_lost = true;
+        testkube.get(rest);
+        testkube.is_lost = false;
+    }
+    assert!(matches!(testkube.get("shop-1/x"), End::Forward(_)));
+    assert_eq!(testkube.json("shop-1")["executions"][0]["artifacts"][0]["name"], "x");
 }
 
 #[test]
