@@ -264,7 +264,13 @@ fn stored(
     let delivered = ledger
         .bucket(key)
         .update(store, key, |found| deliver(found.or(old.as_ref()), request, sender, ends, now, no_room))?;
-    if old.is_some() && !matches!(delivered, Delivered::Different | Delivered::NoRoom(_)) {
+    if matches!(delivered, Delivered::Different | Delivered::NoRoom(_)) {
+        return Ok(delivered);
+    }
+    if let Err(status) = ledger.note(store, key) {
+        log::error!("shared data failed with status {}: the leader finds a check within a minute", status.0);
+    }
+    if old.is_some() {
         OldHome::remove(store, prefix, key)?;
     }
     Ok(delivered)

@@ -6,7 +6,7 @@ mod plan_url;
 mod run;
 mod stage;
 
-pub use answer::{Answer, classify};
+pub use answer::{Answer, LONGEST_RETRY_AFTER, classify};
 pub use call::{
     Callback, HubName, LogId, RecordChange, append_log, build, build_start, cancel_build, change_record,
     complete_task, create_log, read_records, timeline,

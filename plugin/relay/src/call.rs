@@ -7,6 +7,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
+/// How long after its timeout a call is given up: a callback may never come.
+pub const GRACE: Duration = Duration::from_secs(5);
+
 /// An HTTP request through one of Envoy's clusters. It may hold a credential, hence no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {

@@ -12,10 +12,10 @@
 use crate::accept::{self, Admission, Headers, caller};
 use crate::auth::{Allow, Credential};
 use crate::call::{Fault, Outcome, Request};
+use crate::check::reason;
 use crate::check::{Ask, Watch};
 use crate::config::Config;
 use crate::expect::MOST;
-use crate::lead::reason;
 use crate::ledger::Store;
 use crate::looks::{self, Look};
 use crate::problem::Reply;

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 /// A GUID, printed in lower case as `8-4-4-4-12`.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guid([u8; 16]);
 
 /// Some order: that of two numbers which WebAssembly loads as they stand. The leader looks up thousands of these in a tick.

@@ -1,58 +1,74 @@
-//! Leading: what one context of the process does on its ticks for all pending checks.
+//! Leading: what one context of the process does for all pending checks. It schedules, stores and calls, and knows nothing of
+//! a check's phases: those are [`check`](crate::check)'s.
 //!
-//! The ledger is the only truth. What is kept here are calls in flight and a cache that may be lost at any moment: another
-//! context then reads the ledger and goes on.
+//! The ledger is the only truth. What is kept here are calls under way and what may be lost at any moment: another context
+//! then reads the ledger and goes on.
 
 mod aborts;
-mod azure_calls;
-mod deliver;
-mod fallback;
-mod hints;
-mod limits;
-mod poll;
-mod prove;
-pub(crate) mod reason;
-mod run;
-mod tasks;
-mod tell;
-mod teller;
-mod turn;
-mod watch;
+mod calls;
+mod poller;
+mod shelf;
+mod slots;
 
+use crate::azure::Callback;
 use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
-use crate::check::{CheckKey, DONE_STAYS, Delivery, Done, Falls, Outcome, Pending, Phase, Record, State};
+use crate::check::{
+    Check, CheckKey, Counter, Cx, DONE_STAYS, Done, Effects, Event, LogCx, Pending, Reading, Record,
+    Reporting, Room, Space, State, Unread,
+};
 use crate::config::Config;
-use crate::hint::Inbox;
+use crate::hint::{self, Inbox};
 use crate::leader::{Candidate, Role};
-use crate::ledger::{Bucket, Change, Ledger, OldHome, Store};
+use crate::ledger::{Ledger, OldHome, Store};
+use crate::looks;
 use crate::shares::Full;
-use crate::testkube::Trouble;
-use crate::time::{Mono, Now};
-use aborts::Abort;
-use deliver::decided_mut;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::tag::Tag;
+use crate::testkube;
+use crate::time::{Mono, Now, in_words};
+use aborts::Aborts;
+use calls::{Calls, Purpose};
+use poller::{Batch, Paged, Poller};
+use shelf::{Shelf, Stored};
+use slots::Slots;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
-use tasks::{Task, Tasks};
-pub use turn::{Counter, Output, STALE};
-use turn::{GRACE, InFlight, Purpose, Turn};
-
-const MOST_AZURE_CALLS: usize = 64;
-const MOST_LISTS: usize = 2;
-const MOST_CONFIRMS: usize = 8;
-
-/// Falls further apart than this have nothing to do with each other.
-const FALLS_TOGETHER: Duration = Duration::from_secs(1_800);
 
 /// How long a check waits after shared data has refused a change of it: its next call would be the one that it has just made.
 const REFUSED_CHANGE: Duration = Duration::from_secs(10);
+
+/// So often a step is made again because another context was faster.
+const MAX_RACES: u32 = 100;
 
 /// An older module drains within this time after an update (Envoy's `--drain-time-s`, 600 s by default), and its checks are
 /// looked for so often meanwhile, and afterwards.
 const UPDATE: Duration = Duration::from_secs(900);
 const MOVES_IN_UPDATE: Duration = Duration::from_secs(5);
 const MOVES: Duration = Duration::from_secs(60);
+
+/// Testkube is silent for so long before the people at the pipelines are told.
+const LONG_TROUBLE: Duration = Duration::from_secs(60);
+
+/// A call that has not been started so long after its turn must not be: what the turn knew is old.
+pub const STALE: Duration = crate::call::GRACE;
+
+/// What a turn asks of the host.
+pub enum Output {
+    /// Start this call; its outcome goes to [`Lead::answer`].
+    Call(CallId, Request),
+    /// Raise this counter by one.
+    Count(Counter),
+    /// Let hints wake this context from now on: [`Lead::wake`].
+    Listen,
+}
+
+/// One entry from the host: the time, the store, and what is asked of the host in return.
+struct Turn<'a> {
+    now: Now,
+    store: &'a mut dyn Store,
+    out: Vec<Output>,
+}
 
 /// One root context's leading, while it leads.
 pub struct Lead {
@@ -61,31 +77,22 @@ pub struct Lead {
     random: Random,
     leading: bool,
     brake_until: Mono,
-    buckets: Vec<Bucket>,
-    /// Which half of them is read at the next tick: those with an even number, or the others.
-    half: usize,
-    /// How many checks were pending at the last tick.
-    count: u32,
-    tasks: Tasks,
-    ledger: Ledger,
+    shelf: Shelf,
+    slots: Slots,
+    calls: Calls,
+    poller: Poller,
+    aborts: Aborts,
+    /// Hints that have been seen.
+    hints: Inbox,
+    /// Who was last published to be at the limit, and whether that may have changed.
+    full: Full,
+    may_be_full: bool,
+    /// When checks that have ended are forgotten.
+    ends: BTreeSet<(Mono, CheckKey)>,
     old_home: OldHome,
     /// When that is looked into again.
     next_move: Mono,
     configured_at: Mono,
-    /// Who was last published to be at the limit.
-    full: Full,
-    /// The check for which there was no room to tell it.
-    tell_from: Option<CheckKey>,
-    /// Hints that have been seen.
-    hints: Inbox,
-    /// Executions that are to be aborted.
-    aborts: Vec<Abort>,
-    calls: BTreeMap<CallId, InFlight>,
-    last_call: u64,
-    trouble: Trouble,
-    page_size: u32,
-    /// Until when an Azure DevOps entry has asked to be left alone.
-    quiet: BTreeMap<String, Mono>,
 }
 
 impl Lead {
@@ -100,23 +107,18 @@ impl Lead {
             random,
             leading: false,
             brake_until: Mono(0),
-            buckets: ledger.buckets(),
-            half: 0,
-            count: 0,
-            tasks: Tasks::none(ledger.clone()),
+            slots: Slots::none(ledger.clone()),
+            calls: Calls::default(),
+            poller: Poller::default(),
+            aborts: Aborts::default(),
+            hints: Inbox::new(prefix),
+            full: Full::default(),
+            may_be_full: true,
+            ends: BTreeSet::new(),
             old_home: OldHome::of(prefix),
             next_move: Mono(0),
             configured_at,
-            full: Full::default(),
-            tell_from: None,
-            hints: Inbox::new(prefix),
-            aborts: Vec::new(),
-            calls: BTreeMap::new(),
-            last_call: 0,
-            trouble: Trouble::default(),
-            page_size: poll::PAGE_SIZE,
-            quiet: BTreeMap::new(),
-            ledger,
+            shelf: Shelf::new(ledger),
         }
     }
 
@@ -128,7 +130,7 @@ impl Lead {
     /// One tick, a second after the last.
     pub fn tick(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
         let mut turn = Turn { now, store, out: Vec::new() };
-        let pending = self.leading.then_some(self.count);
+        let pending = self.leading.then_some(self.shelf.count());
         match self.candidate.tick(turn.store, now, pending) {
             Ok(Role::Leader { brake_until, suspects, new }) => {
                 self.brake_until = brake_until;
@@ -141,7 +143,7 @@ impl Lead {
                 if std::mem::replace(&mut self.leading, false) {
                     log::info!("another context leads now");
                 }
-                self.calls.retain(|_, call| now.mono < call.deadline);
+                self.give_up_silent_calls(&mut turn);
             }
             Err(status) => {
                 log::error!("shared data failed with status {}: nobody can lead here", status.0);
@@ -160,21 +162,28 @@ impl Lead {
         outcome: &CallOutcome,
     ) -> Vec<Output> {
         let mut turn = Turn { now, store, out: Vec::new() };
-        if let Some(call) = self.calls.remove(&id) {
-            self.settle(&mut turn, call.purpose, outcome);
+        self.settle(&mut turn, id, outcome);
+        turn.out
+    }
+
+    /// Somebody has hinted: looks at once. Nothing depends on it, because the next tick sees the hint as well.
+    pub fn wake(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
+        let mut turn = Turn { now, store, out: Vec::new() };
+        if self.leading && now.mono >= self.brake_until && self.hear(&mut turn) {
+            self.poll(&mut turn);
         }
         turn.out
     }
 
     /// Whether the outcome of this call is still waited for.
     pub fn waits_for(&self, id: CallId) -> bool {
-        self.calls.contains_key(&id)
+        self.calls.is_under_way(id)
     }
 
     /// The context ends: frees the lease and says what is left to others. Calls nobody.
     pub fn end(&mut self, now: Now, store: &mut dyn Store) {
         if self.leading {
-            log::info!("gives up the lead; pending checks: {}", self.pending().count());
+            log::info!("gives up the lead; pending checks: {}", self.shelf.count());
         }
         self.leading = false;
         if let Err(status) = self.candidate.release(store, now) {
@@ -184,195 +193,446 @@ impl Lead {
 
     fn take_over(&mut self, turn: &mut Turn<'_>, suspects: &[CheckKey]) {
         self.leading = true;
-        self.tasks.clear();
-        self.trouble = Trouble::default();
-        self.full = crate::shares::full(turn.store, self.ledger.prefix());
-        self.move_old(turn);
-        // Both halves, the second of them in this tick's turn to lead.
-        self.refresh(turn);
-        self.hints = Inbox::new(self.ledger.prefix());
-        self.aborts.clear();
+        self.slots.clear();
+        self.ends.clear();
+        self.poller = Poller::default();
+        self.aborts = Aborts::default();
+        self.full = crate::shares::full(turn.store, self.shelf.ledger().prefix());
+        self.hints = Inbox::new(self.shelf.ledger().prefix());
         turn.out.push(Output::Listen);
         log::info!("leads");
         if turn.now.mono < self.brake_until {
-            let wait = crate::time::in_words(self.brake_until.since(turn.now.mono));
+            let wait = in_words(self.brake_until.since(turn.now.mono));
             log::warn!("the leader before was lost without a word; waits {wait} before the first call");
             turn.out.push(Output::Count(Counter::Fall));
         }
-        let now = turn.now.mono;
+        self.move_old(turn);
+        self.shelf.refresh_all(turn.store);
+        for bucket in 0..usize::from(crate::ledger::BUCKETS) {
+            self.changed(turn, bucket);
+        }
         for key in suspects {
-            self.change(turn, key, |pending| {
-                let count =
-                    if now.since(pending.falls.last) < FALLS_TOGETHER { pending.falls.count } else { 0 };
-                pending.falls = Falls { count: count.saturating_add(1), last: now };
-                Some(())
-            });
+            self.step(turn, key, Event::Fell);
         }
     }
 
     fn lead(&mut self, turn: &mut Turn<'_>) {
-        if turn.now.mono >= self.next_move {
+        let now = turn.now.mono;
+        if now >= self.next_move {
             self.move_old(turn);
         }
-        self.refresh(turn);
-        self.give_up_silent_calls(turn);
-        self.forget_done(turn);
-        self.hear(turn);
-        let (mut count, mut is_due, mut tells) = (0, false, false);
-        let turns = self.in_turn(usize::MAX, |pending, task| {
-            count += 1;
-            is_due |= self.is_due(turn.now, pending, task);
-            tells |= self.may_tell(turn.now.mono, pending, task);
-            may_step(turn.now, pending, task)
-        });
-        if std::mem::replace(&mut self.count, count) != count {
-            self.publish_full(turn);
+        for bucket in self.shelf.refresh(turn.store) {
+            self.changed(turn, bucket);
         }
-        if turn.now.mono < self.brake_until {
+        self.give_up_silent_calls(turn);
+        self.forget_ended(turn);
+        self.hear(turn);
+        self.publish_full(turn);
+        if now < self.brake_until {
             return;
         }
-        for (_, key) in &turns {
-            self.step(turn, key);
+        for key in self.slots.due(now) {
+            self.step(turn, &key, Event::Due);
         }
-        if is_due || !turns.is_empty() {
-            self.poll(turn);
+        self.fill_room(turn);
+        self.poll(turn);
+        if self.poller.turns(now, LONG_TROUBLE) {
+            self.slots.tell_all(now);
         }
-        if tells {
-            self.tell_all(turn);
+        for key in self.slots.to_tell(now) {
+            self.tell(turn, &key);
         }
         self.send_aborts(turn);
     }
 
-    /// These of the pending checks, at most so many, and of those the ones that could have made their next step the longest,
-    /// in this order: where there are more of them than calls may be under way, each has its turn.
-    fn in_turn(
-        &self,
-        most: usize,
-        mut these: impl FnMut(&Pending, Option<&Task>) -> bool,
-    ) -> BTreeSet<(Mono, CheckKey)> {
-        // Kept in order from the first to the last: sorting a list would make the module larger by 30 KB.
-        let mut turns = BTreeSet::new();
-        for (bucket, tasks) in self.buckets.iter().zip(self.tasks.by_bucket()) {
-            for (key, pending) in bucket.pending() {
-                let task = tasks.get(key);
-                if !these(pending, task) {
-                    continue;
-                }
-                // A step that was never tried could have been made since the check came.
-                let next = task.map_or(Mono(0), |task| task.next);
-                let turn = (next.max(pending.accepted.mono), *key);
-                if turns.len() < most || turns.last().is_some_and(|last| turn < *last) {
-                    turns.insert(turn);
-                }
-                if turns.len() > most {
-                    turns.pop_last();
-                }
+    /// Others have written this bucket: what is new in it is due, what is gone is forgotten.
+    fn changed(&mut self, turn: &mut Turn<'_>, bucket: usize) {
+        let now = turn.now.mono;
+        let mut pending = Vec::new();
+        for record in self.shelf.records(bucket) {
+            match &record.state {
+                State::Pending(_) => pending.push(record.key),
+                State::Done(done) => _ = self.ends.insert((done.at.mono.plus(DONE_STAYS), record.key)),
             }
         }
-        turns
-    }
-
-    /// Does what is next for one check, if anything is due.
-    fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
-        let now = turn.now;
-        let Some(pending) = self.find(key).filter(|pending| may_step(now, pending, self.tasks.get(key)))
-        else {
-            return;
-        };
-        let pending = pending.clone();
-        let task = self.tasks.entry(*key).or_default();
-        if std::mem::replace(&mut task.delivery, pending.delivery) != pending.delivery {
-            (task.tries, task.next) = (0, Mono(0));
-        }
-        if task.calling {
-            return;
-        }
-        if now.mono >= pending.token_end {
-            if self.drop_candidate(turn, key, pending.tokens.current_delivery()) {
-                return;
+        self.may_be_full = true;
+        for key in self.slots.keys_of(bucket) {
+            if self.shelf.find(&key).is_none() {
+                self.slots.remove(&key);
             }
-            log::error!("check {}: its token has ended and the decision was not delivered", key.id());
-            self.finish(turn, key, false);
-            return;
         }
-        let decided = matches!(pending.phase, Phase::Decided(_));
-        if !decided && pending.falls.count >= 2 {
-            let reason = "Testrelay failed twice while it read an answer for this check.";
-            self.decide(turn, key, Outcome::Inconclusive, reason.into());
-            return;
-        }
-        match &pending.phase {
-            Phase::Watching(_) => self.watch(turn, key, &pending),
-            _ if now.mono < task.next => {}
-            Phase::Accepted if pending.is_past_deadline(now) => self.give_up_proof(turn, key, NO_ANSWER),
-            Phase::Proven if pending.is_past_deadline(now) => {
-                self.decide(turn, key, Outcome::Inconclusive, NO_ANSWER.into());
+        for key in pending {
+            if now < self.brake_until {
+                self.index(now, &key);
+            } else {
+                self.step(turn, &key, Event::Due);
             }
-            Phase::Accepted => self.prove(turn, key, &pending),
-            Phase::Proven => self.find_bound(turn, key, &pending),
-            Phase::Decided(decided) => self.deliver(turn, key, &pending, decided),
         }
     }
 
-    /// Deals with an outcome.
-    fn settle(&mut self, turn: &mut Turn<'_>, purpose: Purpose, outcome: &CallOutcome) {
+    /// Makes a step of a check: what it changes is stored, then what it asks for is done.
+    fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey, event: Event<'_>) {
+        for _ in 0..MAX_RACES {
+            let Some(seen) = self.shelf.find(key).cloned() else { return self.slots.remove(key) };
+            let Lead { config, candidate, random, brake_until, slots, calls, poller, .. } = self;
+            let Some(slot) = slots.of(key, &seen) else { return };
+            let mut check = Check::new(*key, Box::new(seen.clone()), slot.volatile.clone());
+            let space = |room, callback: &Callback| space(calls, turn.now.mono, *brake_until, room, callback);
+            let mut cx = Cx {
+                now: turn.now,
+                config,
+                holder: candidate.holder(),
+                random,
+                call: calls.name(),
+                space: &space,
+                trouble: &poller.trouble,
+                log: &mut slot.log,
+            };
+            let effects = check.step(&mut cx, event);
+            let stored = match &effects.done {
+                Some(done) => self.shelf.commit(turn.store, key, &seen, &State::Done(done.clone())),
+                None if *check.durable == seen => Stored::Won,
+                None => self.shelf.commit(turn.store, key, &seen, &State::Pending(check.durable.clone())),
+            };
+            match stored {
+                Stored::Won => return self.perform(turn, check, effects),
+                Stored::Raced => {}
+                Stored::Gone => return self.slots.remove(key),
+                Stored::Refused(error) => return self.hold(turn.now.mono, key, &error.to_string()),
+            }
+        }
+        self.hold(turn.now.mono, key, "others wrote it all the time");
+    }
+
+    /// Shared data has refused a change: nothing is done for the check for a while.
+    fn hold(&mut self, now: Mono, key: &CheckKey, why: &str) {
+        let wait = in_words(REFUSED_CHANGE);
+        log::error!("check {}: its record could not be changed: {why}; waits {wait}", key.id());
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.volatile.hold(now.plus(REFUSED_CHANGE));
+        }
+        self.index(now, key);
+    }
+
+    /// Does what a step asks for.
+    fn perform(&mut self, turn: &mut Turn<'_>, check: Check, effects: Effects) {
+        let Check { key, durable, volatile } = check;
+        for (level, line) in effects.says {
+            log::log!(level, "{line}");
+        }
+        turn.out.extend(effects.counts.into_iter().map(Output::Count));
+        self.aborts.add(turn.now.mono, effects.aborts);
+        if let Some(done) = effects.done {
+            return self.ended(&key, &done);
+        }
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.volatile = volatile;
+        }
+        if let Some(room) = effects.queue {
+            self.calls.enqueue(room, &durable.callback, key);
+        }
+        if let Some(call) = effects.call {
+            let id = self.calls.take_name();
+            let room = Some((call.room, &durable.callback));
+            if !self.start(turn, id, call.request, Purpose::Check(key, call.report), room) {
+                return self.step(turn, &key, Event::NotStarted(id));
+            }
+        }
+        self.index(turn.now.mono, &key);
+    }
+
+    /// A check has ended: what was remembered of it is forgotten, and its record in a while.
+    fn ended(&mut self, key: &CheckKey, done: &Done) {
+        self.slots.remove(key);
+        self.ends.insert((done.at.mono.plus(DONE_STAYS), *key));
+        self.may_be_full = true;
+    }
+
+    /// Notes when a check is to be looked at next.
+    fn index(&mut self, now: Mono, key: &CheckKey) {
+        let Some(seen) = self.shelf.find(key) else { return };
+        let Some(slot) = self.slots.of(key, seen) else { return };
+        let check = Check::new(*key, Box::new(seen.clone()), slot.volatile.clone());
+        let tells = slot.log.wakes(now).map(|at| at.max(slot.volatile.held_until()));
+        self.slots.set_times(key, check.times(now), tells);
+    }
+
+    /// Starts a call, unless somebody else has taken the lead. False: not started.
+    fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: CallId,
+        request: Request,
+        purpose: Purpose,
+        room: Option<(Room, &Callback)>,
+    ) -> bool {
+        self.leading = self.leading && self.candidate.leads(turn.store, turn.now).unwrap_or(false);
+        if self.leading {
+            self.calls.begin(turn.now, id, &request, purpose, room);
+            turn.out.push(Output::Call(id, request));
+        }
+        self.leading
+    }
+
+    /// Deals with an outcome, and then with what waits for the room that it leaves.
+    fn settle(&mut self, turn: &mut Turn<'_>, id: CallId, outcome: &CallOutcome) {
+        let Some(purpose) = self.calls.end(turn.now.mono, id, outcome) else { return };
         let checks = purpose.checks();
-        for key in checks.iter().filter(|_| purpose.is_step()) {
-            if let Some(task) = self.tasks.get_mut(key) {
-                task.calling = false;
-            }
-        }
         if self.leading && self.candidate.note_busy(turn.store, &checks).is_err() {
             log::error!("shared data failed: an answer is read without a note of it");
         }
         match purpose {
-            Purpose::List(reading) if self.leading => self.listed(turn, reading, outcome),
-            Purpose::Confirm(key) if self.leading => self.confirmed(turn, &key, outcome),
-            Purpose::Look(key) if self.leading => self.looked(turn, &key, outcome),
-            Purpose::Azure(key, step, token) | Purpose::Tell(key, step, token) => {
-                self.azure_answered(turn, &key, step, token, outcome);
+            Purpose::Check(key, Some(reporting)) => self.reported(turn, &key, id, reporting, outcome),
+            Purpose::Check(key, None) => self.step(turn, &key, Event::Answered(id, outcome)),
+            Purpose::LiveLog(key) => self.told(turn, &key, id, outcome),
+            Purpose::Page(batch) if self.leading => self.paged(turn, *batch, outcome),
+            Purpose::Abort(abort) if self.leading => {
+                let now = turn.now.mono;
+                match self.aborts.answered(now, &mut self.random, abort, outcome) {
+                    Ok(true) => turn.out.push(Output::Count(Counter::Aborted)),
+                    Ok(false) => {}
+                    Err(_) => turn.out.push(Output::Count(Counter::TestkubeFault)),
+                }
+                self.send_aborts(turn);
             }
-            Purpose::Abort(abort) if self.leading => self.aborted(turn, abort, outcome),
-            Purpose::List(_) | Purpose::Confirm(_) | Purpose::Look(_) | Purpose::Abort(_) => {}
+            Purpose::Page(_) | Purpose::Abort(_) => {}
         }
         if self.leading && self.candidate.note_busy(turn.store, &[]).is_err() {
             log::error!("shared data failed: the note of an answer that was read stays");
         }
-        if self.leading && turn.now.mono >= self.brake_until {
+        self.fill_room(turn);
+    }
+
+    /// The event of a check was answered, to this context, whoever leads: the record may be another's by now.
+    fn reported(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        id: CallId,
+        reporting: Reporting,
+        outcome: &CallOutcome,
+    ) {
+        if !self.leading {
+            self.shelf.refresh_of(turn.store, key);
+        }
+        self.step(turn, key, Event::Reported(id, reporting, outcome));
+    }
+
+    /// Steps the checks that have waited for room.
+    fn fill_room(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        while self.leading
+            && now >= self.brake_until
+            && let Some(key) = self.calls.next_queued(now)
+        {
+            self.step(turn, &key, Event::Due);
+        }
+    }
+
+    fn give_up_silent_calls(&mut self, turn: &mut Turn<'_>) {
+        for id in self.calls.silent(turn.now.mono) {
+            self.settle(turn, id, &CallOutcome::Failed(Fault::Lost));
+        }
+    }
+
+    /// Begins readings for the checks that are due, as many as may be under way.
+    fn poll(&mut self, turn: &mut Turn<'_>) {
+        let under_way = self.calls.count(|purpose| matches!(purpose, Purpose::Page(_)));
+        let now = turn.now.mono;
+        if now < self.brake_until {
+            return;
+        }
+        for mut batch in self.poller.due(now, &mut self.slots, &self.shelf, &self.config, under_way) {
+            batch.id = self.calls.take_name();
+            for key in &batch.checks {
+                if let Some(slot) = self.slots.get_mut(key) {
+                    slot.volatile.begin_reading(now, batch.id);
+                }
+                self.index(now, key);
+            }
+            self.read_page(turn, batch);
+        }
+    }
+
+    fn read_page(&mut self, turn: &mut Turn<'_>, batch: Batch) {
+        let request = batch.request(&self.config);
+        let id = self.calls.take_name();
+        let (reading, checks) = (batch.id, batch.checks.clone());
+        if !self.start(turn, id, request, Purpose::Page(Box::new(batch)), None) {
             for key in &checks {
-                self.step(turn, key);
+                self.step(turn, key, Event::NotStarted(reading));
             }
         }
     }
 
-    /// Starts a call, unless somebody else has taken the lead. False: not started.
-    fn start(&mut self, turn: &mut Turn<'_>, request: Request, purpose: Purpose) -> bool {
-        if !self.candidate.leads(turn.store, turn.now).unwrap_or(false) {
-            self.leading = false;
+    /// A page of a reading came, or did not.
+    fn paged(&mut self, turn: &mut Turn<'_>, mut batch: Batch, outcome: &CallOutcome) {
+        let page = match outcome {
+            CallOutcome::Failed(fault) => Err(fault.clone()),
+            CallOutcome::Response(response) => {
+                testkube::page(response).map_err(|fault| testkube::said(fault, response))
+            }
+        };
+        let paged = match page {
+            Ok(page) => batch.take(page),
+            Err(fault) => Paged::Unread(Unread::Fault(fault)),
+        };
+        match paged {
+            Paged::More => return self.read_page(turn, batch),
+            Paged::Complete => {
+                self.poller.succeeded(&mut self.slots, &batch);
+                self.share(turn, &batch);
+                let reading = Reading { by_value: &batch.executions };
+                for key in &batch.checks {
+                    self.step(turn, key, Event::Read(batch.id, &reading));
+                }
+            }
+            Paged::Unread(unread) => {
+                turn.out.push(Output::Count(Counter::TestkubeFault));
+                self.poller.failed(turn.now, &mut self.random, &mut self.slots, &batch, &unread);
+                for key in &batch.checks {
+                    self.step(turn, key, Event::Unread(batch.id, &unread));
+                }
+            }
+        }
+        self.poll(turn);
+    }
+
+    /// Lets evaluations of the same tags by the same credentials have what was read, while there are any.
+    fn share(&self, turn: &mut Turn<'_>, batch: &Batch) {
+        let prefix = self.shelf.ledger().prefix();
+        if !looks::are_wanted(turn.store, prefix, turn.now) {
+            return;
+        }
+        let pending = batch.checks.iter().filter_map(|key| self.shelf.find(key));
+        let read: BTreeSet<(&str, &Tag)> =
+            pending.filter_map(|p| Some((p.credential.as_str(), &p.ask.as_ref()?.tag))).collect();
+        for (credential, tag) in read {
+            let executions = batch.executions.get(&tag.value).map_or(&[][..], Vec::as_slice);
+            looks::keep(turn.store, prefix, credential, turn.now, tag, batch.since, executions);
+        }
+    }
+
+    /// Tells what has changed of one check, if it is time.
+    fn tell(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
+        let Some(seen) = self.shelf.find(key).cloned() else { return };
+        let now = turn.now;
+        let Lead { config, random, brake_until, slots, calls, poller, .. } = self;
+        let Some(slot) = slots.of(key, &seen) else { return };
+        if now.mono < slot.volatile.held_until() {
+            return self.index(now.mono, key);
+        }
+        let check = Check::new(*key, Box::new(seen), slot.volatile.clone());
+        let mut names = Vec::new();
+        let acted = {
+            let first = calls.name().0;
+            let space = |room, callback: &Callback| space(calls, now.mono, *brake_until, room, callback);
+            let mut name = || {
+                let id = CallId(first.wrapping_add(u64::try_from(names.len()).unwrap_or_default()));
+                names.push(id);
+                id
+            };
+            let trouble = check.long_trouble(now, &poller.trouble);
+            let mut cx = LogCx { now, config, random, name: &mut name, space: &space, trouble };
+            slot.log.act(&mut cx, key, &check.durable)
+        };
+        let (told, counts) = acted;
+        turn.out.extend(counts.into_iter().map(Output::Count));
+        names.iter().for_each(|_| _ = self.calls.take_name());
+        for call in told {
+            let room = Some((call.room, &check.durable.callback));
+            if !self.start(turn, call.id, call.request, Purpose::LiveLog(*key), room)
+                && let Some(slot) = self.slots.get_mut(key)
+            {
+                slot.log.not_started(call.id);
+            }
+        }
+        self.index(now.mono, key);
+    }
+
+    /// What became of a call that tells something, or looks at what runs.
+    fn told(&mut self, turn: &mut Turn<'_>, key: &CheckKey, id: CallId, outcome: &CallOutcome) {
+        let Some(seen) = self.shelf.find(key).cloned() else { return };
+        let Lead { config, random, slots, .. } = self;
+        let Some(slot) = slots.of(key, &seen) else { return };
+        let mut cx = LogCx {
+            now: turn.now,
+            config,
+            random,
+            name: &mut || id,
+            space: &|_, _| Space::Full,
+            trouble: None,
+        };
+        if let Some(heard) = slot.log.answered(&mut cx, &seen, id, outcome) {
+            let others_wait = heard.ends_run() && self.others_wait(turn, key, &seen);
+            self.step(turn, key, Event::Heard(&heard, others_wait));
+        }
+        if self.leading && turn.now.mono >= self.brake_until {
+            self.tell(turn, key);
+        }
+    }
+
+    /// Whether another check waits for the executions of the same tag. One may have come since the last tick.
+    fn others_wait(&mut self, turn: &mut Turn<'_>, key: &CheckKey, pending: &Pending) -> bool {
+        let Some(ask) = &pending.ask else { return false };
+        for bucket in self.shelf.refresh_all(turn.store) {
+            self.changed(turn, bucket);
+        }
+        self.shelf.pending().any(|(other, pending)| other != key && pending.waits_for(&ask.tag))
+    }
+
+    /// Brings the next look at those checks forward for which Testkube has hinted, and says whether there are any.
+    fn hear(&mut self, turn: &mut Turn<'_>) -> bool {
+        let tags = self.hints.news(turn.store);
+        if tags.is_empty() {
             return false;
         }
-        for key in purpose.checks().into_iter().filter(|_| purpose.is_step()) {
-            self.tasks.entry(key).or_default().calling = true;
-        }
-        self.last_call = self.last_call.wrapping_add(1);
-        let id = CallId(self.last_call);
-        let deadline = turn.now.mono.plus(request.timeout).plus(GRACE);
-        self.calls.insert(id, InFlight { purpose, deadline });
-        turn.out.push(Output::Call(id, request));
-        true
-    }
-
-    fn in_flight(&self, is: impl Fn(&Purpose) -> bool) -> usize {
-        self.calls.values().filter(|call| is(&call.purpose)).count()
-    }
-
-    fn give_up_silent_calls(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
-        let silent: Vec<CallId> =
-            self.calls.iter().filter(|(_, call)| now >= call.deadline).map(|(id, _)| *id).collect();
-        for id in silent {
-            if let Some(call) = self.calls.remove(&id) {
-                self.settle(turn, call.purpose, &CallOutcome::Failed(Fault::Lost));
+        let lookback = self.config.checks.lookback;
+        let is_hinted = |pending: &Pending| {
+            pending.wanted(now, lookback).is_some_and(|w| tags.contains(&hint::print(&w.tag.value)))
+        };
+        let hinted = self.shelf.pending().filter(|(_, pending)| is_hinted(pending));
+        let keys: Vec<CheckKey> = hinted.map(|(key, _)| *key).collect();
+        for key in &keys {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.volatile.hint(now);
+            }
+            self.index(now, key);
+        }
+        !keys.is_empty()
+    }
+
+    /// Starts the aborts that are due.
+    fn send_aborts(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        while self.calls.count(|purpose| matches!(purpose, Purpose::Abort(_))) < aborts::MAX_CALLS {
+            let Some(abort) = self.aborts.take_due(now) else { return };
+            let request = testkube::abort_execution(&self.config.testkube, &abort.id);
+            let id = self.calls.take_name();
+            if !self.start(turn, id, request, Purpose::Abort(abort), None) {
+                return;
+            }
+        }
+    }
+
+    /// Says whether there are as many pending checks as there may be, and which credentials and projects have as many as they may.
+    fn publish_full(&mut self, turn: &mut Turn<'_>) {
+        if !std::mem::take(&mut self.may_be_full) {
+            return;
+        }
+        let full = Full::count(
+            &self.config,
+            self.shelf.pending().map(|(_, p)| p).filter(|p| p.reported().is_none()),
+        );
+        if full == self.full {
+            return;
+        }
+        match crate::shares::publish(turn.store, self.shelf.ledger().prefix(), &full) {
+            Ok(true) => self.full = full,
+            Ok(false) => self.may_be_full = true,
+            Err(status) => {
+                log::error!("shared data failed with status {}: limits are not published", status.0);
             }
         }
     }
@@ -383,155 +643,30 @@ impl Lead {
         let now = turn.now.mono;
         let pause = if now.since(self.configured_at) < UPDATE { MOVES_IN_UPDATE } else { MOVES };
         self.next_move = now.plus(pause);
-        match self.old_home.move_to(turn.store, &self.ledger) {
+        match self.old_home.move_to(turn.store, self.shelf.ledger()) {
             Ok(0) => {}
             Ok(moved) => log::info!("took over {moved} checks of an older module"),
             Err(e) => log::error!("checks of an older module could not be taken over: {e}"),
         }
     }
 
-    /// Reads what others have written: half of the buckets, so that each is read in every second tick.
-    fn refresh(&mut self, turn: &mut Turn<'_>) {
-        self.half = 1 - self.half;
-        for (number, bucket) in self.buckets.iter_mut().enumerate().skip(self.half).step_by(2) {
-            match bucket.read(turn.store) {
-                Ok(true) => self.tasks.retain(number, |key| bucket.find_pending(key).is_some()),
-                Ok(false) => {}
-                Err(status) => {
-                    log::error!("shared data failed with status {}: bucket {number} was not read", status.0);
-                }
-            }
-        }
-    }
-
-    /// Changes a check's record.
-    fn update<R>(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: &CheckKey,
-        change: impl FnMut(Option<&Record>) -> Change<Option<R>>,
-    ) -> Option<R> {
-        let bucket = self.buckets.get_mut(usize::from(self.ledger.bucket_of(key)))?;
-        bucket.update(turn.store, key, change).unwrap_or_else(|e| {
-            let wait = crate::time::in_words(REFUSED_CHANGE);
-            log::error!("check {}: its record could not be changed: {e}; waits {wait}", key.id());
-            self.tasks.entry(*key).or_default().held_until = turn.now.mono.plus(REFUSED_CHANGE);
-            None
-        })
-    }
-
-    fn pending(&self) -> impl Iterator<Item = (&CheckKey, &Pending)> {
-        self.buckets.iter().flat_map(Bucket::pending)
-    }
-
-    fn find(&self, key: &CheckKey) -> Option<&Pending> {
-        self.buckets.get(usize::from(self.ledger.bucket_of(key)))?.find_pending(key)
-    }
-
-    /// Changes a pending check in the ledger. `change` sees what stands there now, may run more than once, and answers
-    /// `None` to leave it. `None` also if the check is not pending any more or the ledger failed.
-    fn change<R>(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: &CheckKey,
-        mut change: impl FnMut(&mut Pending) -> Option<R>,
-    ) -> Option<R> {
-        self.change_state(turn, key, |pending| {
-            let mut pending = Box::new(pending.clone());
-            change(&mut pending).map(|result| (State::Pending(pending), result))
-        })
-    }
-
-    fn change_state<R>(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: &CheckKey,
-        mut change: impl FnMut(&Pending) -> Option<(State, R)>,
-    ) -> Option<R> {
-        self.update(turn, key, |found| match found.map(|record| &record.state) {
-            Some(State::Pending(pending)) => match change(pending) {
-                Some((state, result)) => Change::Put(Box::new(Record { key: *key, state }), Some(result)),
-                None => Change::Keep(None),
-            },
-            _ => Change::Keep(None),
-        })
-    }
-
-    /// Makes the decision. Only the first one counts.
-    fn decide(&mut self, turn: &mut Turn<'_>, key: &CheckKey, outcome: Outcome, reason: String) {
-        let at = turn.now.wall;
-        let cancels = outcome == Outcome::OpenGate && self.config.checks.cancels_open_gate;
-        let made = self.change(turn, key, |pending| {
-            let open = !matches!(pending.phase, Phase::Decided(_));
-            open.then(|| pending.decide(outcome, reason.clone(), at))?;
-            if cancels && pending.callback.build.is_some() {
-                decided_mut(pending)?.next = Delivery::CancelBuild;
-            }
-            Some(())
-        });
-        if made.is_some() {
-            log::info!("check {}: {outcome}: {reason}", key.id());
-            if outcome == Outcome::OpenGate {
-                turn.out.push(Output::Count(Counter::OpenGate));
-            }
-            let teller = self.tasks.get_mut(key).and_then(|task| task.teller.take());
-            self.tasks.insert(*key, Task { teller, ..Task::default() });
-            self.step(turn, key);
-        }
-    }
-
-    /// Ends a check: its token leaves the ledger.
-    fn finish(&mut self, turn: &mut Turn<'_>, key: &CheckKey, reported: bool) {
-        let now = turn.now;
-        let done = self.change_state(turn, key, |pending| {
-            let done = pending.done(reported, now);
-            Some((State::Done(done.clone()), done))
-        });
-        if let Some(done) = done {
-            self.ended(turn, key, &done);
-        }
-    }
-
-    /// Counts a check that has just ended, and forgets what was to do for it.
-    fn ended(&mut self, turn: &mut Turn<'_>, key: &CheckKey, done: &Done) {
-        self.tasks.remove(key);
-        turn.out.push(Output::Count(match done.outcome {
-            Some(_) if done.reported && done.observe => Counter::Observed,
-            Some(outcome) if done.reported => Counter::Delivered(outcome),
-            _ => Counter::Undelivered,
-        }));
-    }
-
-    fn forget_done(&mut self, turn: &mut Turn<'_>) {
+    fn forget_ended(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
-        let is_old = |record: &&Record| matches!(&record.state, State::Done(done) if now.since(done.at.mono) >= DONE_STAYS);
-        let half = self.buckets.iter().skip(self.half).step_by(2);
-        let old: Vec<CheckKey> =
-            half.flat_map(Bucket::records).filter(is_old).map(|record| record.key).collect();
-        for key in old {
-            self.update(turn, &key, |found| match found {
-                Some(record) if is_old(&record) => Change::Remove(Some(())),
-                _ => Change::Keep(None),
-            });
+        while let Some((at, key)) = self.ends.first().copied().filter(|(at, _)| *at <= now) {
+            self.ends.remove(&(at, key));
+            let is_old = |record: &Record| matches!(&record.state, State::Done(done) if now.since(done.at.mono) >= DONE_STAYS);
+            self.shelf.remove(turn.store, &key, is_old);
         }
     }
 }
 
-/// Whether anything can be due for a check. Most of them wait most of the time, and are not even copied then.
-fn may_step(now: Now, pending: &Pending, task: Option<&Task>) -> bool {
-    let Some(task) = task.filter(|task| task.delivery == pending.delivery) else { return true };
-    let is_next = match &pending.phase {
-        Phase::Watching(_) => {
-            task.confirm.is_some() || task.last_reading.is_some() || pending.is_past_deadline(now)
-        }
-        Phase::Accepted | Phase::Proven | Phase::Decided(_) => now.mono >= task.next,
-    };
-    let waits = task.calling || task.is_held(now.mono);
-    !waits && (is_next || now.mono >= pending.token_end || pending.falls.count >= 2)
+/// Whether a call may be started: none while the leader brakes.
+fn space(calls: &Calls, now: Mono, brake_until: Mono, room: Room, callback: &Callback) -> Space {
+    match now < brake_until {
+        true => Space::Quiet(brake_until),
+        false => calls.space(now, room, callback),
+    }
 }
-
-const NO_ANSWER: &str =
-    "Azure DevOps did not answer before this check's deadline, so nothing was asked of Testkube.";
 
 #[cfg(test)]
 mod tests;

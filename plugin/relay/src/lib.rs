@@ -54,8 +54,9 @@ mod text;
 pub mod time;
 pub mod verdict;
 
+pub use check::Counter;
 pub use instance::{instance, key_prefix};
-pub use lead::{Counter, Lead, Output};
+pub use lead::{Lead, Output};
 
 /// What calls to both clusters name themselves.
 const USER_AGENT: &str = concat!("testrelay/", env!("CARGO_PKG_VERSION"));

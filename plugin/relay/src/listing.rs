@@ -97,7 +97,10 @@ fn covers(caller: &Credential, record: &Record) -> bool {
 
 fn shown(record: &Record, now: Now) -> Value {
     let mut shown = match &record.state {
-        State::Pending(pending) => pending_shown(pending, now),
+        State::Pending(pending) => match pending.reported() {
+            Some(done) => done_shown(&done),
+            None => pending_shown(pending, now),
+        },
         State::Done(done) => done_shown(done),
     };
     if let Some(members) = shown.as_object_mut() {
@@ -114,6 +117,7 @@ fn pending_shown(pending: &Pending, now: Now) -> Value {
         Phase::Watching(watch) if watch.seen.is_none() => ("waiting", None),
         Phase::Watching(_) => ("running", None),
         Phase::Decided(decided) => ("decided", Some(decided)),
+        Phase::Owing(owing) => ("done", Some(&owing.decided)),
     };
     let mut history = vec![json!({"at": pending.accepted.wall.to_string(), "what": "accepted"})];
     if let Phase::Watching(watch) = &pending.phase {

@@ -228,7 +228,7 @@ impl Scene {
         let mut table = vec![format!("  {:width$}  {:10}  duration", "execution", "status")];
         let left_out = rows.len().saturating_sub(MOST_ROWS);
         for (id, e) in rows.into_iter().take(MOST_ROWS) {
-            let took = e.took.map(in_words).unwrap_or_default();
+            let took = e.took.filter(|_| e.began).map(in_words).unwrap_or_default();
             let link = dashboard.map(|d| d.link(&e.workflow, id)).unwrap_or_default();
             let row = format!("  {:width$}  {:10}  {took:8}  {link}", one_line(&e.name, 60), e.status);
             table.push(row.trim_end().to_string());

@@ -69,7 +69,10 @@ pub(super) fn deliver(
                 let mut pending = Box::new(first_delivery(request, sender, ends, now));
                 let delivered = match other {
                     Some(State::Done(done)) => follow(&mut pending, done, request, now),
-                    _ => None,
+                    Some(State::Pending(before)) => {
+                        before.reported().and_then(|done| follow(&mut pending, &done, request, now))
+                    }
+                    None => None,
                 };
                 let deadline = (pending.deadline(), ends);
                 put(pending, delivered.unwrap_or(Delivered::New(deadline)))
@@ -153,6 +156,7 @@ fn first_delivery(request: &CheckRequest, sender: &Sender<'_>, ends: Ends, now: 
         rivals: Vec::new(),
         tries: 0,
         is_refused: false,
+        began: now.mono,
         delivery: 1,
         delivered: now.mono,
         accepted: now,
@@ -161,6 +165,7 @@ fn first_delivery(request: &CheckRequest, sender: &Sender<'_>, ends: Ends, now: 
         log: Log::Unopened,
         claim: None,
         taken: false,
+        is_reported: false,
         falls: Falls { count: 0, last: Mono(0) },
         credential: first.credential,
         observe: first.observe,

@@ -71,7 +71,7 @@ fn stored(store: &Memory) -> usize {
 fn a_check_is_in_the_ledger_when_it_is_answered() {
     let mut store = Memory::default();
     let (status, body, counted) = deliver(&mut store, &[]);
-    assert_eq!((status, counted, stored(&store)), (200, Counted::Accepted, 1));
+    assert_eq!((status, counted, stored(&store)), (200, Counted::Accepted, 2));
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["status"], "accepted");
     assert_eq!(
@@ -94,7 +94,7 @@ fn a_check_that_cannot_be_answered_leaves_no_trace() {
 fn a_check_that_cannot_be_evaluated_is_stored_and_says_why() {
     let mut store = Memory::default();
     let (status, body, counted) = deliver(&mut store, &[("testrelay-tag", "shop")]);
-    assert_eq!((status, counted, stored(&store)), (200, Counted::Rejected, 1));
+    assert_eq!((status, counted, stored(&store)), (200, Counted::Rejected, 2));
     assert!(
         body.contains(r#""status":"rejected""#) && body.contains("does not hold the BuildId 4711"),
         "{body}"
@@ -412,7 +412,7 @@ fn a_body_that_this_envoy_does_not_hand_over_makes_a_check_rejected() {
     let mut store = Memory::default();
     let headers = headers(&[("testrelay-expect", "")]);
     let (reply, counted) = accept(&config(""), &ledger(), &mut store, now(), &headers, Body::Unread);
-    assert_eq!((reply.status, counted, stored(&store)), (200, Counted::Rejected, 1));
+    assert_eq!((reply.status, counted, stored(&store)), (200, Counted::Rejected, 2));
     assert!(
         reply.body.contains(r#""status":"rejected""#) && reply.body.contains("read_body"),
         "{}",

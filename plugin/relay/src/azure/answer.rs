@@ -25,7 +25,7 @@ pub enum Answer {
 }
 
 /// The longest `Retry-After` that is followed. Longer ones would be a mistake or an attack, and a check has a deadline.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// Types of exception that end a plan (github.com/actions/runner, `Sdk/DTWebApi`, and azure-pipelines-tasks #15470).
 const OVER: [&str; 4] = [

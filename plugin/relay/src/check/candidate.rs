@@ -89,6 +89,7 @@ impl Pending {
             Phase::Accepted => false,
             Phase::Proven | Phase::Watching(_) => true,
             // Modules that did not note it decided nothing without a proof that a token could have changed.
+            Phase::Owing(_) => true,
             Phase::Decided(_) => self.tokens.are_proven() || self.tokens.are_of_old_record(),
         }
     }

@@ -13,6 +13,9 @@ pub struct Ledger {
 
 const HASH_KEY: usize = 16;
 
+/// One bit for each bucket.
+const NOTES: usize = BUCKETS as usize / 8;
+
 impl Ledger {
     /// Opens the ledger of the instance whose keys begin with `prefix`. The first to open it in a process draws the hash's
     /// key and leaves it in shared data for the others.
@@ -67,6 +70,58 @@ impl Ledger {
         Bucket::unread(bucket_key(&self.prefix, self.bucket_of(key)), Some(*key))
     }
 
+    /// Notes that a check's bucket has changed, for the leader's next tick. A note that is lost, with its writer or because
+    /// shared data fails, is made up for by the leader's sweep.
+    ///
+    /// # Errors
+    /// The host's status.
+    pub fn note(&self, store: &mut dyn Store, key: &CheckKey) -> Result<(), StoreError> {
+        let number = usize::from(self.bucket_of(key));
+        self.change_notes(store, |notes| {
+            let byte = notes.get_mut(number / 8)?;
+            let noted = *byte | 1 << (number % 8);
+            (std::mem::replace(byte, noted) != noted).then_some(())
+        })?;
+        Ok(())
+    }
+
+    /// Takes the numbers of the buckets that were noted as changed.
+    ///
+    /// # Errors
+    /// The host's status.
+    pub fn take_notes(&self, store: &mut dyn Store) -> Result<Vec<u16>, StoreError> {
+        let taken = self.change_notes(store, |notes| {
+            let is_noted = |number: &u16| {
+                let number = usize::from(*number);
+                notes.get(number / 8).is_some_and(|byte| byte & (1 << (number % 8)) != 0)
+            };
+            let numbers: Vec<u16> = (0..BUCKETS).filter(is_noted).collect();
+            *notes = [0; NOTES];
+            (!numbers.is_empty()).then_some(numbers)
+        })?;
+        Ok(taken.unwrap_or_default())
+    }
+
+    /// Changes the notes, again and again until nobody was faster; `None` of `change` leaves them.
+    fn change_notes<R>(
+        &self,
+        store: &mut dyn Store,
+        mut change: impl FnMut(&mut [u8; NOTES]) -> Option<R>,
+    ) -> Result<Option<R>, StoreError> {
+        let name = format!("{}changed", self.prefix);
+        for _ in 0..TRIES {
+            let entry = store.get(&name)?;
+            let seen = entry.as_ref().map(|entry| entry.cas);
+            let found = entry.and_then(|entry| <[u8; NOTES]>::try_from(entry.value).ok());
+            let mut notes = found.unwrap_or([0; NOTES]);
+            let Some(result) = change(&mut notes) else { return Ok(None) };
+            if store.swap(&name, seen, &notes)? {
+                return Ok(Some(result));
+            }
+        }
+        Ok(None)
+    }
+
     /// All buckets, unread, in the order of their numbers.
     pub fn buckets(&self) -> Vec<Bucket> {
         Ledger::buckets_of(&self.prefix)
@@ -111,6 +166,30 @@ mod tests {
         let opened = Ledger::open(&mut store, "t/", || [7; 16]).unwrap();
         let key = record(1).key;
         assert_eq!(opened.bucket_of(&key), Ledger::with_key("t/", &[9; 16]).bucket_of(&key));
+    }
+
+    #[test]
+    fn a_noted_bucket_is_taken_once_and_a_rival_loses_no_note() {
+        let rival = |keys: &mut BTreeMap<String, Entry>, write| {
+            if let Some(entry) = keys.get_mut("t/changed").filter(|entry| entry.value[31] & 0x80 == 0) {
+                entry.value[31] |= 0x80;
+                entry.cas = Cas(0x8000_0000 | write);
+            }
+        };
+        let mut store = Memory::default();
+        let ledger = Ledger::with_key("t/", &[7; 16]);
+        assert_eq!(ledger.take_notes(&mut store), Ok(vec![]));
+        let key = record(1).key;
+        for _ in 0..2 {
+            ledger.note(&mut store, &key).unwrap();
+        }
+        store.rival = Some(rival);
+        ledger.note(&mut store, &record(2).key).unwrap();
+        let mut noted = vec![ledger.bucket_of(&key), ledger.bucket_of(&record(2).key), 255];
+        noted.sort_unstable();
+        store.rival = None;
+        assert_eq!(ledger.take_notes(&mut store), Ok(noted));
+        assert_eq!(ledger.take_notes(&mut store), Ok(vec![]));
     }
 
     #[test]

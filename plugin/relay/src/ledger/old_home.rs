@@ -60,6 +60,7 @@ impl OldHome {
                     Some(_) => Change::Keep(false),
                     None => Change::Put(Box::new(record.clone()), true),
                 })?;
+                ledger.note(store, &key).map_err(LedgerError::Store)?;
                 old.update(store, &key, |_| Change::Remove(()))?;
                 moved += u32::from(is_new);
             }

@@ -53,13 +53,18 @@ impl Trouble {
 
     /// `Testkube could not be asked since 14:02 UTC (HTTP 503 × 31)`; `None` while all is well.
     pub fn in_words(&self, now: Wall) -> Option<String> {
+        self.in_words_of("Testkube could not be asked", now)
+    }
+
+    /// The same with another beginning.
+    pub fn in_words_of(&self, what: &str, now: Wall) -> Option<String> {
         let since = self.since?.wall.clock(now);
         let mut faults: Vec<(&Fault, &u32)> = self.faults.iter().collect();
         faults.sort_by(|a, b| b.1.cmp(a.1));
         let faults = faults
             .iter()
             .map(|(fault, n)| if **n == 1 { fault.to_string() } else { format!("{fault} × {n}") });
-        Some(format!("Testkube could not be asked since {since} ({})", crate::text::listed(faults, 4)))
+        Some(format!("{what} since {since} ({})", crate::text::listed(faults, 4)))
     }
 }
 

@@ -3,10 +3,11 @@
 use crate::accept;
 use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome, Request, Response};
+use crate::check::Counter;
 use crate::check::{self, State};
 use crate::config::Config;
 use crate::hint;
-use crate::lead::{Counter, Lead, Output};
+use crate::lead::{Lead, Output};
 use crate::ledger::memory::Memory;
 use crate::ledger::{Bucket, Cas, Change, Ledger};
 use crate::time::{Mono, Now, Wall};
@@ -300,8 +301,8 @@ impl World {
             if deadly {
                 // What a context that falls over an answer leaves behind: the note of whose answer it is.
                 let lead = &mut self.contexts[i].lead;
-                if let (Some(call), true) = (lead.calls.get(&id), lead.leading) {
-                    lead.candidate.note_busy(&mut self.store, &call.purpose.checks()).unwrap();
+                if let (Some(checks), true) = (lead.calls.checks_of(id), lead.leading) {
+                    lead.candidate.note_busy(&mut self.store, &checks).unwrap();
                 }
                 self.fall(i);
                 continue;

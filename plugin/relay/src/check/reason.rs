@@ -1,11 +1,11 @@
 //! Why a check was decided as it was, for the people at the pipeline.
 
-use crate::check::{Ask, Pending, Watch};
+use super::{Ask, Pending, Watch};
 use crate::expect::Expect;
 use crate::testkube::Status;
 use crate::text::listed;
 use crate::time::{Now, Wall, in_words};
-use crate::verdict::Assessment;
+use crate::verdict::{Assessment, Standing};
 use std::time::Duration;
 
 /// All had ended.
@@ -69,6 +69,23 @@ pub(super) fn only_older(ask: &Ask, watch: &Watch, newest: Wall) -> String {
         "All executions tagged {} are older than what counts: the newest was scheduled at {newest} by Testkube's clock, and what counts begins at {} ({}). If this run has started them, compare the clocks of Testkube and Azure DevOps, and see checks.clock_skew.",
         ask.tag, watch.bound, watch.bound_from
     )
+}
+
+/// How things stood in the last reading before a deadline.
+pub(super) fn unfinished(standing: Standing, ask: &Ask, read: &Assessment<'_>, now: Wall) -> String {
+    let what = match standing {
+        Standing::Incomplete => {
+            format!("Still missing: {}. There: {}.", missing(read), or_none(read.statuses()))
+        }
+        Standing::Running => {
+            let stuck = read.stuck_in_words(now);
+            format!("Not everything had ended: {}.{stuck}", read.statuses())
+        }
+        Standing::Ended { .. } => {
+            format!("All had ended, but not yet for {}: {}.", in_words(ask.settle), read.statuses())
+        }
+    };
+    format!("{what}{}", read.ignored_in_words())
 }
 
 /// A deadline has passed; `what` says how things stood.

@@ -1,0 +1,98 @@
+//! What a check asks.
+
+use super::is_default;
+use crate::expect::Expect;
+use crate::tag::Tag;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What a check asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// The tag of its executions.
+    pub tag: Tag,
+    /// What must be there.
+    pub expect: Expect,
+    /// How long the counted set must have been the same.
+    pub settle: Duration,
+    /// The total deadline, counted from its acceptance.
+    pub timeout: Duration,
+    /// How long the expected may take to appear, counted while Testkube answers.
+    pub appear_timeout: Duration,
+    /// The stage whose newest start is the lower bound.
+    pub since_stage: Option<String>,
+    /// What a re-run means.
+    #[serde(default)]
+    pub rerun: Rerun,
+    /// Which of these the request gave itself; the others are the configuration's. `None` in records of modules that did not
+    /// note it.
+    #[serde(default)]
+    pub given: Option<Given>,
+}
+
+/// The policies that a request gave itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Given {
+    /// `expect`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expect: bool,
+    /// `settle`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub settle: bool,
+    /// `timeout`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub timeout: bool,
+    /// `appear_timeout`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub appear_timeout: bool,
+    /// `rerun`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rerun: bool,
+}
+
+impl Given {
+    const ALL: Given = Given { expect: true, settle: true, timeout: true, appear_timeout: true, rerun: true };
+}
+
+impl Ask {
+    /// Whether another request asks the same. What neither of them gave does not count: it may be another configuration's.
+    pub fn is_same(&self, other: &Ask) -> bool {
+        let given = match (self.given, other.given) {
+            (Some(own), Some(others)) if own != others => return false,
+            (own, others) => own.or(others).unwrap_or(Given::ALL),
+        };
+        self.tag == other.tag
+            && self.since_stage == other.since_stage
+            && (!given.expect || self.expect == other.expect)
+            && (!given.settle || self.settle == other.settle)
+            && (!given.timeout || self.timeout == other.timeout)
+            && (!given.appear_timeout || self.appear_timeout == other.appear_timeout)
+            && (!given.rerun || self.rerun == other.rerun)
+    }
+}
+
+/// What it means that an execution provably repeats another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rerun {
+    /// The newest of a chain counts, in place of those that it repeats.
+    #[default]
+    Latest,
+    /// Every one counts: what has failed once stays failed.
+    All,
+    /// The first of a chain counts: repeating changes nothing.
+    None,
+}
+
+impl Rerun {
+    /// Reads a policy's name.
+    pub fn parse(text: &str) -> Option<Rerun> {
+        match text {
+            "latest" => Some(Rerun::Latest),
+            "all" => Some(Rerun::All),
+            "none" => Some(Rerun::None),
+            _ => None,
+        }
+    }
+}

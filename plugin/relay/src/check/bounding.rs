@@ -1,0 +1,115 @@
+//! Since when executions count: the lower bound, from the best source that the request names.
+
+use super::answers::{AzureCall, LONGEST_RETRY, in_words_of};
+use super::{Check, Cx, Effects, Outcome, Phase, Watch};
+use crate::azure::{self, Answer, Entry};
+use crate::call::Outcome as CallOutcome;
+use crate::secret::Secret;
+use crate::text::one_line;
+use crate::time::{Mono, Wall, in_words};
+use std::time::Duration;
+
+const MAX_TRIES: u32 = 8;
+
+impl Check {
+    /// Finds the lower bound; whether it is found already.
+    pub(super) fn find_bound(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
+        let callback = self.durable.callback.clone();
+        let wants_stage = self.durable.ask.as_ref().is_some_and(|ask| ask.since_stage.is_some());
+        match callback.build {
+            Some(build) if wants_stage => {
+                let request = |entry: &Entry, token: &Secret| azure::timeline(entry, &callback, token, build);
+                self.call_azure(cx, fx, AzureCall::ReadTimeline, request);
+                false
+            }
+            Some(build) => {
+                let request = |entry: &Entry, token: &Secret| azure::build(entry, &callback, token, build);
+                self.call_azure(cx, fx, AzureCall::ReadBuild, request);
+                false
+            }
+            None => {
+                self.bound_by_arrival(cx, "no BuildId was sent");
+                true
+            }
+        }
+    }
+
+    pub(super) fn timeline_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fx: &mut Effects,
+        answer: &Answer,
+        outcome: &CallOutcome,
+    ) {
+        let stage = self.durable.ask.as_ref().and_then(|ask| ask.since_stage.clone());
+        let Some(stage) = stage.filter(|_| !self.retries_bound(cx, answer)) else { return };
+        let shown = one_line(&stage, 64);
+        let unreadable = match (answer, outcome) {
+            (Answer::Taken, CallOutcome::Response(response)) => {
+                let body = response.body.as_deref().map_err(|_| "the build's timeline is too large");
+                match body.and_then(|body| azure::stage_start(body, &stage)) {
+                    Ok((start, attempt)) => {
+                        let from = format!("start of stage `{shown}`, attempt {attempt}");
+                        return self.watch_since(cx, start, from);
+                    }
+                    Err(why) => why.to_string(),
+                }
+            }
+            (Answer::Over(_), _) => return self.finish(fx, cx.now, false),
+            _ => format!("the build's timeline could not be read ({})", in_words_of(answer)),
+        };
+        let reason =
+            format!("The check asks for executions since the start of stage `{shown}`, but {unreadable}.");
+        self.decide(cx, fx, Outcome::Inconclusive, reason);
+    }
+
+    pub(super) fn build_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fx: &mut Effects,
+        answer: &Answer,
+        outcome: &CallOutcome,
+    ) {
+        if self.retries_bound(cx, answer) {
+            return;
+        }
+        let start = match (answer, outcome) {
+            (Answer::Taken, CallOutcome::Response(response)) => {
+                response.body.as_deref().ok().and_then(azure::build_start)
+            }
+            (Answer::Over(_), _) => return self.finish(fx, cx.now, false),
+            _ => None,
+        };
+        match start {
+            Some(start) => self.watch_since(cx, start, "start of the build".into()),
+            None => self.bound_by_arrival(cx, "the build's start could not be read"),
+        }
+    }
+
+    /// Whether the bound is worth another try, which is then due.
+    fn retries_bound(&mut self, cx: &mut Cx<'_>, answer: &Answer) -> bool {
+        let after = match answer {
+            Answer::Later(_, after) => *after,
+            Answer::TokenRefused => None,
+            _ => return false,
+        };
+        self.retry(cx, after, LONGEST_RETRY) < MAX_TRIES
+    }
+
+    fn bound_by_arrival(&mut self, cx: &Cx<'_>, why: &str) {
+        let lookback = cx.config.checks.lookback;
+        let from = format!("{} before the check came, because {why}", in_words(lookback));
+        self.watch_since(cx, self.durable.accepted.wall.minus(lookback), from);
+    }
+
+    /// Fixes the lower bound and begins to ask Testkube.
+    fn watch_since(&mut self, cx: &Cx<'_>, start: Wall, bound_from: String) {
+        if self.durable.phase == Phase::Proven {
+            let bound = start.minus(cx.config.checks.clock_skew);
+            self.durable.phase =
+                Phase::Watching(Watch { bound, bound_from, seen: None, absent: Duration::ZERO });
+            self.volatile.poll = Mono(0);
+        }
+        self.restart();
+    }
+}

@@ -1,0 +1,465 @@
+//! The live log: what the people at one check have been told, and what is to be told next.
+//!
+//! Beside the check and not of it: no decision waits for it, it may be lost with the leader, and it outlives the decision,
+//! whose last lines are made of what it has seen. What cannot be told is told with the next call. Calls are few, because
+//! Azure DevOps counts them: changes are gathered, and the older a check is the longer.
+
+use super::run::{Look, RunWatch, Shown};
+use super::telling::{opening, rendered};
+use super::{Call, CheckKey, Counter, Log, Outcome, Pending, Phase, Room, Space, Told};
+use crate::azure::{self, Answer, Callback, RecordChange, classify};
+use crate::backoff::{Random, delay};
+use crate::call::{CallId, Outcome as CallOutcome};
+use crate::config::{Config, Dashboard};
+use crate::status::{Scene, advice};
+use crate::testkube::{self, Execution};
+use crate::time::{Mono, Now, Wall};
+use crate::verdict::Assessment;
+use std::time::Duration;
+
+/// News is told after this; the rest waits longer.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(150);
+
+/// A decision waits for lines that are on their way, so that its own stands below them, but no longer than this.
+const LINES_FIRST: Duration = Duration::from_secs(3);
+
+/// Between two looks at the steps of a check's executions, whichever of them has its turn.
+const LOOK: Duration = Duration::from_secs(15);
+
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+/// Where there is no room for a call, it is tried again after this.
+const NO_ROOM: Duration = Duration::from_secs(1);
+
+/// What the people at one check have been told, and what they have not.
+#[derive(Default)]
+pub(crate) struct LiveLog {
+    /// The evaluation that this is about, and its acceptance.
+    began: Mono,
+    accepted: Mono,
+    pub(super) scene: Scene,
+    pub(super) said: Scene,
+    /// Whether another context has told the beginning, and this one has not read since.
+    is_adopted: bool,
+    /// Whether another context has told the beginning.
+    has_taken_over: bool,
+    /// Something has changed since it was last seen to.
+    is_stirred: bool,
+    /// Whether an execution is worth a look.
+    may_look: bool,
+    /// What to say once in place of the changes that nobody here has seen.
+    pub(super) digest: Option<String>,
+    pub(super) advice: u8,
+    pub(super) absent: Duration,
+    /// What the record shows.
+    pub(super) shown: Option<(u8, String)>,
+    /// No TimelineId was sent, which has been counted.
+    is_unshown: bool,
+    /// Azure DevOps does not let this token change the record.
+    is_record_closed: bool,
+    /// The call in flight.
+    sending: Option<Sending>,
+    /// Lines have been sent: the record is brought up to date as well.
+    shows_next: bool,
+    /// When lines were last sent.
+    sent: Mono,
+    /// What is not news waits until then.
+    due: Mono,
+    failures: u32,
+    /// No call before this, after a failure or for want of room.
+    held_until: Mono,
+    /// The look at an execution's steps that is under way.
+    looking: Option<CallId>,
+    next_look: Mono,
+    last_look: String,
+    run: RunWatch,
+}
+
+/// A call in flight: known to have been said when its answer has come.
+struct Sending {
+    id: CallId,
+    since: Mono,
+    /// The delivery that brought its token.
+    token: u32,
+    what: Said,
+}
+
+enum Said {
+    Lines(Box<Scene>, Told),
+    Record(RecordChange),
+    /// Nothing: it asks whether the run goes on, for this delivery.
+    Run(Look, u32),
+}
+
+/// What to do next for one check.
+enum Next {
+    Lines(String, Told),
+    Record(RecordChange),
+    Run(Look),
+}
+
+/// What an answer to the live log says of its check.
+pub(crate) struct Heard {
+    /// The evaluation that was asked for.
+    pub(super) began: Mono,
+    /// The delivery that brought the token that was presented.
+    pub(super) token: u32,
+    /// What was asked.
+    pub(super) what: &'static str,
+    pub(super) answer: Answer,
+    pub(super) news: Option<News>,
+}
+
+/// What changes for the check.
+pub(super) enum News {
+    Told(Told),
+    LogLost(String),
+    RecordLost(String),
+    /// Azure DevOps takes nothing for it any more.
+    RunOver(String),
+    RunEnded {
+        outcome: Outcome,
+        reason: String,
+        by_build: bool,
+    },
+}
+
+/// What the live log acts with.
+pub(crate) struct LogCx<'a> {
+    /// The time.
+    pub(crate) now: Now,
+    /// The leader's configuration.
+    pub(crate) config: &'a Config,
+    /// Draws jitter.
+    pub(crate) random: &'a mut Random,
+    /// Names calls.
+    pub(crate) name: &'a mut dyn FnMut() -> CallId,
+    /// Whether a call of this kind may be started.
+    pub(crate) space: &'a dyn Fn(Room, &Callback) -> Space,
+    /// Why nothing has been known of the executions for so long that people should hear of it.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Heard {
+    /// Whether the run is over, so that it matters who else waits for its executions.
+    pub(crate) fn ends_run(&self) -> bool {
+        matches!(self.news, Some(News::RunEnded { .. }))
+    }
+}
+
+impl LiveLog {
+    /// Of a check that nobody here has told anything of.
+    pub(crate) fn of(pending: &Pending) -> LiveLog {
+        LiveLog {
+            began: pending.began,
+            accepted: pending.accepted.mono,
+            is_adopted: pending.told.is_some(),
+            has_taken_over: pending.told.is_some(),
+            advice: pending.told.as_ref().map_or(0, |told| told.advice),
+            run: RunWatch::of(&pending.callback),
+            is_stirred: true,
+            ..LiveLog::default()
+        }
+    }
+
+    /// Whether this is about the evaluation at hand, and not about an earlier one of the same check.
+    pub(crate) fn is_about(&self, pending: &Pending) -> bool {
+        self.began == pending.began && self.accepted == pending.accepted.mono
+    }
+
+    /// What a complete reading shows.
+    pub(super) fn read(&mut self, read: &Assessment<'_>, told: Option<&Told>, now: Wall) {
+        let before = (self.scene.print(), self.scene.missing());
+        self.scene.read(read, now);
+        self.is_stirred |= before != (self.scene.print(), self.scene.missing());
+        if std::mem::take(&mut self.is_adopted) {
+            let same = told.is_some_and(|told| told.print == self.scene.print());
+            let now = read.statuses();
+            self.digest = (!same && !now.is_empty()).then(|| format!("now: {now}"));
+            self.said = self.scene.clone();
+        }
+    }
+
+    /// For how long the expected has been absent.
+    pub(super) fn is_absent(&mut self, absent: Duration) {
+        self.absent = absent;
+        self.is_stirred |= advice(absent, self.advice).is_some();
+    }
+
+    /// What the answer for a single execution shows.
+    pub(super) fn looked_at(&mut self, execution: &Execution) {
+        self.scene.look(execution);
+        self.is_stirred = true;
+        // The steps that an earlier context has told are not told again.
+        if self.has_taken_over && !self.said.knows_steps_of(&execution.id) {
+            self.said.look(execution);
+        }
+    }
+
+    /// The executions that still run, by id and name.
+    pub(super) fn under_way(&self) -> Vec<(String, String)> {
+        self.scene.under_way()
+    }
+
+    /// Until when a decision that is made now waits for lines that are on their way.
+    pub(super) fn holds_decision(&self, now: Mono) -> Option<Mono> {
+        let until = self.sending.as_ref().map(|sending| sending.since.plus(LINES_FIRST));
+        until.filter(|until| now < *until)
+    }
+
+    /// When there may be something to do here, if nothing else happens.
+    pub(crate) fn wakes(&self, now: Mono) -> Option<Mono> {
+        let look = (self.may_look && self.looking.is_none()).then_some(self.next_look);
+        let news = self.sent.plus(SHORTEST_PAUSE);
+        let times =
+            [Some(self.due).filter(|at| *at > now), Some(news).filter(|at| *at > now), self.run.next()];
+        let tell = match &self.sending {
+            Some(_) => None,
+            None if self.is_stirred => Some(now),
+            None => times.into_iter().flatten().min(),
+        };
+        let tell = tell.map(|at| at.max(self.held_until));
+        look.into_iter().chain(tell).min().map(|at| at.max(now.plus(Duration::from_millis(1))))
+    }
+
+    /// Tells what has changed, if it is time, and looks at an execution's steps. Only of a check that is watched.
+    pub(crate) fn act(
+        &mut self,
+        cx: &mut LogCx<'_>,
+        key: &CheckKey,
+        pending: &Pending,
+    ) -> (Vec<Call>, Vec<Counter>) {
+        let (mut calls, mut counts) = (Vec::new(), Vec::new());
+        if !matches!(pending.phase, Phase::Watching(_)) {
+            return (calls, counts);
+        }
+        self.is_stirred = false;
+        self.scene.trouble = cx.trouble.take();
+        if pending.callback.timeline.is_none()
+            && !self.has_taken_over
+            && !std::mem::replace(&mut self.is_unshown, true)
+        {
+            log::warn!(
+                "check {}: its record cannot be written (no TimelineId was sent); the decision comes without it",
+                key.id()
+            );
+            counts.push(Counter::LogLost);
+        }
+        calls.extend(self.look(cx, pending));
+        match self.next(cx.now, pending, cx.config.testkube.dashboard.as_ref()) {
+            Some(next) => calls.extend(self.send(cx, pending, next)),
+            None => self.may_look = self.scene.next_look("").is_some(),
+        }
+        (calls, counts)
+    }
+
+    fn next(&self, now: Now, pending: &Pending, dashboard: Option<&Dashboard>) -> Option<Next> {
+        let (Phase::Watching(watch), Some(ask)) = (&pending.phase, pending.ask.as_ref()) else { return None };
+        if self.sending.is_some() || now.mono < self.held_until {
+            return None;
+        }
+        let is_open = matches!(pending.log, Log::Open(_));
+        if is_open && pending.told.is_none() {
+            let told = Told { print: self.scene.print(), advice: self.advice };
+            return Some(Next::Lines(rendered(now.wall, opening(pending, ask, watch, now)), told));
+        }
+        if let Some(look) = self.run.due(now.mono, &pending.callback) {
+            return Some(Next::Run(look));
+        }
+        let is_due = now.mono >= self.due;
+        let is_news = self.scene.is_news(&self.said) && now.mono.since(self.sent) >= SHORTEST_PAUSE;
+        if is_open && (is_due || is_news) {
+            let (lines, advice) = self.lines(ask, watch, dashboard);
+            if !lines.is_empty() {
+                let told = Told { print: self.scene.print(), advice };
+                return Some(Next::Lines(rendered(now.wall, lines), told));
+            }
+        }
+        self.next_change(pending, is_due).map(Next::Record)
+    }
+
+    fn next_change(&self, pending: &Pending, is_due: bool) -> Option<RecordChange> {
+        let can_show = pending.callback.timeline.is_some() && !self.is_record_closed;
+        let (percent, operation) = (self.scene.percent(), self.scene.operation());
+        let differs = self.shown.as_ref().is_none_or(|shown| *shown != (percent, operation.clone()));
+        if !can_show || !differs || !(is_due || self.shows_next) {
+            return None;
+        }
+        let log = match (pending.log, &self.shown) {
+            (Log::Open(log), None) => Some(log),
+            _ => None,
+        };
+        Some(RecordChange {
+            begin: self.shown.is_none(),
+            log,
+            percent: Some(percent),
+            operation: Some(operation),
+            errors: Vec::new(),
+        })
+    }
+
+    fn send(&mut self, cx: &mut LogCx<'_>, pending: &Pending, next: Next) -> Option<Call> {
+        let callback = &pending.callback;
+        let entry = cx.config.azure_devops.iter().find(|entry| entry.url() == callback.entry)?;
+        match (cx.space)(Room::Telling, callback) {
+            Space::Free => {}
+            Space::Full => {
+                self.held_until = cx.now.mono.plus(NO_ROOM).plus(cx.random.jitter(NO_ROOM));
+                return None;
+            }
+            Space::Quiet(until) => {
+                self.held_until = until;
+                return None;
+            }
+        }
+        let token = pending.tokens.current();
+        let (request, what) = match (next, pending.log, callback.timeline) {
+            (Next::Lines(lines, told), Log::Open(log), _) => {
+                let request = azure::append_log(entry, callback, token, log, lines);
+                (request, Said::Lines(Box::new(self.scene.clone()), told))
+            }
+            (Next::Record(change), _, Some(timeline)) => {
+                (azure::change_record(entry, callback, token, timeline, &change), Said::Record(change))
+            }
+            (Next::Run(look), ..) => {
+                (look.request(entry, callback, token), Said::Run(look, pending.delivery))
+            }
+            (Next::Lines(..) | Next::Record(_), ..) => return None,
+        };
+        let id = (cx.name)();
+        let token = pending.tokens.current_delivery();
+        self.sending = Some(Sending { id, since: cx.now.mono, token, what });
+        Some(Call { id, room: Room::Telling, request, report: None })
+    }
+
+    /// Looks at the steps of one of a check's executions: of one that has just failed, else of the next that runs.
+    fn look(&mut self, cx: &mut LogCx<'_>, pending: &Pending) -> Option<Call> {
+        let now = cx.now.mono;
+        if self.looking.is_some() || now < self.next_look {
+            return None;
+        }
+        let id = self.scene.next_look(&self.last_look)?;
+        self.next_look = now.plus(NO_ROOM);
+        if (cx.space)(Room::Steps, &pending.callback) != Space::Free {
+            return None;
+        }
+        let request = testkube::get_execution(&cx.config.testkube, &id);
+        let name = (cx.name)();
+        self.looking = Some(name);
+        self.next_look = now.plus(cx.random.jitter(LOOK));
+        self.last_look = id;
+        Some(Call { id: name, room: Room::Steps, request, report: None })
+    }
+
+    /// A call was answered, or was not even started.
+    pub(crate) fn answered(
+        &mut self,
+        cx: &mut LogCx<'_>,
+        pending: &Pending,
+        id: CallId,
+        outcome: &CallOutcome,
+    ) -> Option<Heard> {
+        if self.looking.take_if(|looking| *looking == id).is_some() {
+            self.looked(pending, outcome);
+            return None;
+        }
+        let Sending { since, token, what, .. } = self.sending.take_if(|sending| sending.id == id)?;
+        let answer = classify(outcome);
+        self.is_stirred = true;
+        self.failures = if answer == Answer::Taken { 0 } else { self.failures.saturating_add(1) };
+        let asked = match what {
+            Said::Lines(..) => "lines of the log",
+            Said::Record(_) => "the record's progress",
+            Said::Run(..) => "the question whether the run goes on",
+        };
+        let news = self.news(cx, pending, since, what, &answer, outcome);
+        Some(Heard { began: self.began, token, what: asked, answer, news })
+    }
+
+    /// A call was not started, because somebody else leads by now.
+    pub(crate) fn not_started(&mut self, id: CallId) {
+        self.looking.take_if(|looking| *looking == id);
+        self.sending.take_if(|sending| sending.id == id);
+    }
+
+    fn news(
+        &mut self,
+        cx: &mut LogCx<'_>,
+        pending: &Pending,
+        since: Mono,
+        what: Said,
+        answer: &Answer,
+        outcome: &CallOutcome,
+    ) -> Option<News> {
+        let now = cx.now.mono;
+        match (answer, what) {
+            (Answer::Taken, Said::Lines(scene, told)) => {
+                self.have_said(*scene, &told, now, since);
+                Some(News::Told(told))
+            }
+            (Answer::Taken, Said::Record(change)) => {
+                self.has_shown(&change, now, since);
+                None
+            }
+            (Answer::Taken, Said::Run(look, delivery)) => {
+                let shown = look.shows(pending, delivery, outcome, cx.now.wall);
+                let may_abort = super::run::may_abort(cx.config, pending);
+                self.run.is_seen(look, shown, now, may_abort, &pending.callback).map(ended)
+            }
+            (Answer::Over(why), _) => Some(News::RunOver(why.clone())),
+            (Answer::Forbidden | Answer::Refused(_), Said::Lines(..)) => {
+                Some(News::LogLost(super::answers::in_words_of(answer)))
+            }
+            (Answer::Forbidden | Answer::Refused(_), Said::Record(_)) => {
+                self.is_record_closed = true;
+                Some(News::RecordLost(super::answers::in_words_of(answer)))
+            }
+            (Answer::Forbidden | Answer::Refused(_), Said::Run(look, _)) => {
+                self.run.is_seen(look, Shown::Nothing, now, false, &pending.callback).map(ended)
+            }
+            (Answer::Later(..) | Answer::TokenRefused, _) => {
+                let wait = delay(self.failures, FIRST_RETRY, LONGEST_RETRY);
+                self.held_until = now.plus(cx.random.jitter(wait));
+                None
+            }
+        }
+    }
+
+    /// The answer to a look. It is not judged: what it cannot tell is not told.
+    fn looked(&mut self, pending: &Pending, outcome: &CallOutcome) {
+        let Some(ask) = &pending.ask else { return };
+        if let CallOutcome::Response(response) = outcome
+            && let Ok(execution) = testkube::single(response)
+            && execution.carries(&ask.tag)
+        {
+            self.looked_at(&execution);
+        }
+    }
+
+    /// Lines were taken, sent at `since`.
+    fn have_said(&mut self, scene: Scene, told: &Told, now: Mono, since: Mono) {
+        (self.said, self.advice, self.digest) = (scene, told.advice, None);
+        (self.sent, self.shows_next) = (since, true);
+        self.due = now.plus(self.pause(now, now.since(since)));
+    }
+
+    /// A change of the record was taken, sent at `since`.
+    fn has_shown(&mut self, change: &RecordChange, now: Mono, since: Mono) {
+        self.shown = Some((change.percent.unwrap_or_default(), change.operation.clone().unwrap_or_default()));
+        self.shows_next = false;
+        self.due = now.plus(self.pause(now, now.since(since)));
+    }
+
+    /// How long changes are gathered after an answer that took so long.
+    fn pause(&self, now: Mono, took: Duration) -> Duration {
+        let by_age = (now.since(self.accepted) / 3).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        // Azure DevOps answers late before it refuses: a slow answer asks for fewer calls.
+        by_age.max(took.saturating_mul(30).min(LONGEST_PAUSE * 2))
+    }
+}
+
+fn ended((outcome, reason, by_build): (Outcome, String, bool)) -> News {
+    News::RunEnded { outcome, reason, by_build }
+}

@@ -1,0 +1,56 @@
+//! What a check is decided to be.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A decision. Only [`Outcome::Passed`] is posted as `succeeded`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every counted execution passed.
+    Passed,
+    /// All ended, and one did not pass.
+    Failed,
+    /// It could not be determined.
+    Inconclusive,
+    /// The request could not be evaluated.
+    Rejected,
+    /// The run ended before a decision: nothing is posted.
+    Over,
+    /// Azure DevOps did not wait for the check at all: nothing is posted, because nobody waits.
+    OpenGate,
+}
+
+impl Outcome {
+    /// Whether no TaskCompleted is owed for it.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Outcome::Over | Outcome::OpenGate)
+    }
+}
+
+impl Outcome {
+    /// Its one word, in lists and metrics; the log explains it ([`Outcome`]'s `Display`).
+    pub fn code(self) -> &'static str {
+        match self {
+            Outcome::Passed => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::Inconclusive => "inconclusive",
+            Outcome::Rejected => "rejected",
+            Outcome::Over => "over",
+            Outcome::OpenGate => "open_gate",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Passed => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::Inconclusive => "failed (inconclusive: could not be determined)",
+            Outcome::Rejected => "failed (rejected)",
+            Outcome::Over => "not reported (the run is over)",
+            Outcome::OpenGate => "not reported (the gate is open)",
+        })
+    }
+}

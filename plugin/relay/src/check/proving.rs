@@ -1,0 +1,198 @@
+//! Before Testkube is asked: that Azure DevOps takes the check's token.
+
+use super::answers::{AzureCall, LONGEST_RETRY};
+use super::{Check, Cx, Effects, Log, Outcome, Phase, Room, Space};
+use crate::azure::{self, Answer, Callback, Entry, LogId};
+use crate::call::{Outcome as CallOutcome, Request};
+use crate::secret::Secret;
+use log::Level;
+use std::time::Duration;
+
+/// A token that Azure DevOps has never taken is tried for so long after its check was last delivered: its sign-in can be
+/// broken for a while, or a proxy's, and a check that is dropped is one that its stage waits for in vain.
+const UNPROVEN: Duration = Duration::from_secs(30 * 60);
+
+const NEVER_TAKEN: &str = "Azure DevOps took no call with this check's token for half an hour, so it is not certain where it comes from, and nothing was asked of Testkube.";
+
+/// What shows that Azure DevOps takes a token, in the order in which it is asked. Only a 2xx proves one: who is known and
+/// may not do something can be anybody whom this Azure DevOps knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The check's log is created, which is needed anyway.
+    Log,
+    /// Where that is forbidden: the check's own timeline can be read.
+    Record,
+    /// Where that is forbidden too: the build can.
+    Build,
+}
+
+impl Proof {
+    /// What is asked next where this was forbidden.
+    fn next(self, callback: &Callback) -> Option<Proof> {
+        match self {
+            Proof::Log => Some(Proof::Record),
+            Proof::Record => callback.build.map(|_| Proof::Build),
+            Proof::Build => None,
+        }
+    }
+
+    fn request(self, entry: &Entry, callback: &Callback, token: &Secret) -> Request {
+        match (self, callback.build) {
+            (Proof::Build, Some(build)) => azure::build(entry, callback, token, build),
+            // A check's timeline has its plan's id in all recorded exchanges.
+            (Proof::Record, _) => {
+                azure::read_records(entry, callback, token, callback.timeline.unwrap_or(callback.plan))
+            }
+            (Proof::Log | Proof::Build, _) => azure::create_log(entry, callback, token),
+        }
+    }
+}
+
+impl Check {
+    /// Asks something that only who has a good token is answered.
+    pub(super) fn prove(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
+        if !self.durable.rivals.is_empty() {
+            // Others need not wait until this one's Azure DevOps may be asked.
+            let is_listed = |callback: &Callback| {
+                cx.config.azure_devops.iter().any(|entry| entry.url() == callback.entry)
+            };
+            let is_open = |callback: &Callback| {
+                is_listed(callback) && !matches!((cx.space)(Room::Azure, callback), Space::Quiet(_))
+            };
+            if !is_open(&self.durable.callback) {
+                self.durable.bring_forward(|one| is_open(&one.callback));
+            }
+        }
+        let token = self.durable.tokens.current_delivery();
+        let begun = self.volatile.proof.filter(|(of, _)| *of == token);
+        let proof = begun.map_or(Proof::Log, |(_, proof)| proof);
+        let callback = self.durable.callback.clone();
+        self.call_azure(cx, fx, AzureCall::Prove(proof), |entry, token| {
+            proof.request(entry, &callback, token)
+        });
+        false
+    }
+
+    /// The answer to a proof with the token that delivery number `token` brought.
+    pub(super) fn proved(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fx: &mut Effects,
+        proof: Proof,
+        token: u32,
+        answer: &Answer,
+        outcome: &CallOutcome,
+    ) {
+        let is_here = self.durable.tokens.came_with(token);
+        let next = proof.next(&self.durable.callback).filter(|_| is_here);
+        match (answer, next) {
+            (Answer::Taken, _) => {
+                let log = if proof == Proof::Log { log_of(outcome) } else { Log::Off };
+                if self.proven(cx, fx, token, log) && proof != Proof::Log {
+                    self.lose_log(fx, "the token may not do this");
+                }
+            }
+            (Answer::Forbidden | Answer::Refused(_), Some(next)) => {
+                self.volatile.proof = Some((token, next));
+                self.restart();
+            }
+            (Answer::Forbidden | Answer::Refused(_) | Answer::TokenRefused, _) => {
+                self.pass_turn(cx, fx, token, true, None);
+            }
+            (Answer::Later(_, after), _) => self.pass_turn(cx, fx, token, false, *after),
+            (Answer::Over(why), _) => {
+                if !self.drop_candidate(token) {
+                    fx.say(Level::Info, format!("check {}: the run is over ({why})", self.key.id()));
+                    self.finish(fx, cx.now, false);
+                }
+            }
+        }
+    }
+
+    /// The values that the token came with are the check's; false where it was proven before.
+    fn proven(&mut self, cx: &Cx<'_>, fx: &mut Effects, token: u32, log: Log) -> bool {
+        let is_open = self.durable.phase == Phase::Accepted;
+        self.restart();
+        if !is_open || !self.durable.prove(token) {
+            return false;
+        }
+        self.durable.log = log;
+        self.durable.phase = Phase::Proven;
+        if let Some(known) = self.durable.known.take() {
+            self.decide(cx, fx, known.outcome, known.reason);
+        }
+        true
+    }
+
+    /// A call for a check that is not proven has failed: the next of its deliveries has its turn, after a pause where all had
+    /// theirs. Where all were refused for half an hour, what could not be determined is reported, and then it is over.
+    pub(super) fn pass_turn(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fx: &mut Effects,
+        token: u32,
+        is_refused: bool,
+        after: Option<Duration>,
+    ) {
+        if self.durable.is_proven() {
+            return;
+        }
+        // An outage changes nothing of a check that stands alone.
+        let changes = is_refused || !self.durable.rivals.is_empty();
+        let all_had_turn = !changes || self.durable.pass_turn(token, is_refused);
+        self.volatile.proof = None;
+        match all_had_turn {
+            true => _ = self.retry(cx, after, LONGEST_RETRY),
+            false => self.restart(),
+        }
+        let is_given_up = cx.now.mono.since(self.durable.delivered) >= UNPROVEN
+            && self.durable.all_candidates(|one| one.is_refused);
+        if is_given_up && self.durable.decided().is_some() {
+            fx.say(
+                Level::Error,
+                format!(
+                    "check {}: Azure DevOps never took its token; it is dropped. Is `azure_devops[].auth` as this server takes tokens?",
+                    self.key.id()
+                ),
+            );
+            self.finish(fx, cx.now, false);
+        } else if is_given_up {
+            self.give_up_proof(cx, fx, NEVER_TAKEN);
+        }
+    }
+
+    /// What could not be proven is decided, so that its event is tried with each of its tokens: an event may be allowed where
+    /// everything else is not.
+    pub(super) fn give_up_proof(&mut self, cx: &Cx<'_>, fx: &mut Effects, reason: &str) {
+        let rejected = self
+            .durable
+            .known
+            .clone()
+            .filter(|known| self.durable.rivals.is_empty() && known.outcome == Outcome::Rejected);
+        let (outcome, reason) = match rejected {
+            Some(known) => (known.outcome, known.reason),
+            None => (Outcome::Inconclusive, reason.to_string()),
+        };
+        if self.durable.phase == Phase::Accepted {
+            self.durable.forget_refusals();
+            self.durable.log = Log::Off;
+        }
+        self.decide(cx, fx, outcome, reason);
+    }
+
+    /// Takes the delivery that brought a token off those that are not proven; false where it is the last, or one is proven.
+    pub(super) fn drop_candidate(&mut self, token: u32) -> bool {
+        let is_dropped = !self.durable.is_proven() && self.durable.drop_candidate(token);
+        if is_dropped {
+            self.restart();
+        }
+        is_dropped
+    }
+}
+
+/// The log that the answer to [`azure::create_log`] names.
+pub(super) fn log_of(outcome: &CallOutcome) -> Log {
+    let CallOutcome::Response(response) = outcome else { return Log::Off };
+    let log = response.body.as_deref().ok().and_then(|body| serde_json::from_slice::<LogId>(body).ok());
+    log.filter(|log| log.id > 0).map_or(Log::Off, Log::Open)
+}

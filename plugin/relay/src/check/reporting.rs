@@ -1,0 +1,318 @@
+//! Reporting a decision: the last lines, the record, then the event; and what could not be written before it, after it.
+//!
+//! Lines and record are tried three times before the event, because the stage waits for that. The event is owed: it is sent
+//! until Azure DevOps took it, or says that the run is over, or the token has ended.
+
+use super::answers::{AzureCall, LONGEST_RETRY, claim_time, in_words_of};
+use super::proving::log_of;
+use super::step::count_end;
+use super::{Check, Claim, Counter, Cx, Decided, Effects, Log, Outcome, Owing, Part, Phase, Reporting};
+use crate::azure::{self, Answer, Entry};
+use crate::call::Outcome as CallOutcome;
+use crate::secret::Secret;
+use log::Level;
+use std::time::Duration;
+
+/// So often lines and record are tried before the event, with pauses of at most this.
+const MAX_TRIES: u32 = 3;
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// For so long after the event what is still owed is tried.
+const OWING: Duration = Duration::from_secs(15 * 60);
+
+impl Check {
+    /// Starts the next part of the report; whether another may follow at once.
+    pub(super) fn report(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
+        let Phase::Decided(decided) = &self.durable.phase else { return false };
+        let decided = decided.clone();
+        match decided.next {
+            Part::CancelBuild => self.cancel_build(cx, fx),
+            Part::OpenLog | Part::Line | Part::Link => self.write(cx, fx, &decided),
+            Part::Event if decided.outcome.is_silent() => {
+                self.finish(fx, cx.now, false);
+                false
+            }
+            Part::Event => self.send_event(cx, fx, decided.outcome),
+        }
+    }
+
+    fn cancel_build(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
+        let callback = self.durable.callback.clone();
+        let Some(build) = callback.build else { return self.pass_part(Part::CancelBuild) };
+        let request = |entry: &Entry, token: &Secret| azure::cancel_build(entry, &callback, token, build);
+        self.call_azure(cx, fx, AzureCall::CancelBuild, request);
+        false
+    }
+
+    /// Writes what can be: the log, its last lines, the record. What cannot be is passed by.
+    fn write(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, decided: &Decided) -> bool {
+        let now = cx.now.mono;
+        let told = cx.log.is_about(&self.durable);
+        if let Some(until) = cx.log.holds_decision(now).filter(|_| told && decided.next != Part::OpenLog) {
+            self.volatile.next = until;
+            return false;
+        }
+        let callback = self.durable.callback.clone();
+        match (decided.next, self.durable.log, callback.timeline) {
+            (Part::OpenLog, Log::Unopened, _) => {
+                let request = |entry: &Entry, token: &Secret| azure::create_log(entry, &callback, token);
+                self.call_azure(cx, fx, AzureCall::OpenLog, request);
+            }
+            (Part::Line, Log::Open(log), _) => {
+                let tag = self.durable.ask.as_ref().map(|ask| &ask.tag);
+                let files = tag.and_then(|tag| crate::artifacts::public_link(cx.config, tag));
+                let dashboard = cx.config.testkube.dashboard.as_ref();
+                let lines = cx.log.last_lines(decided, &self.durable, dashboard, files);
+                let request = |entry: &Entry, token: &Secret| {
+                    azure::append_log(entry, &callback, token, log, lines.clone())
+                };
+                self.call_azure(cx, fx, AzureCall::Lines, request);
+            }
+            (Part::Link, Log::Open(log), Some(timeline)) => {
+                let change = cx.log.last_change(decided, self.durable.observe, Some(log));
+                let request = |entry: &Entry, token: &Secret| {
+                    azure::change_record(entry, &callback, token, timeline, &change)
+                };
+                self.call_azure(cx, fx, AzureCall::Link, request);
+            }
+            (part, ..) => return self.pass_part(part),
+        }
+        false
+    }
+
+    /// What is still owed of a decision that was reported.
+    pub(super) fn write_owed(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
+        let Phase::Owing(owing) = &self.durable.phase else { return false };
+        if cx.now.mono >= owing.until || owing.decided.owed.is_empty() {
+            self.end_owing(fx);
+            return false;
+        }
+        let decided = owing.decided.clone();
+        self.write(cx, fx, &decided)
+    }
+
+    /// A check that was reported is over, whatever is still owed.
+    pub(super) fn end_owing(&mut self, fx: &mut Effects) {
+        fx.done = self.durable.reported();
+    }
+
+    /// The build whose gate is open was cancelled, or cannot be: the log says which.
+    pub(super) fn build_cancelled(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, answer: &Answer) {
+        if let Answer::Later(_, after) = answer
+            && self.retry(cx, after.map(|after| after.min(LONGEST_PAUSE)), LONGEST_PAUSE) < MAX_TRIES
+        {
+            return;
+        }
+        let Some(build) = self.durable.callback.build else { return };
+        let note = match answer {
+            Answer::Taken => format!(" Build {build} is being cancelled (checks.on_open_gate)."),
+            Answer::Forbidden | Answer::TokenRefused => format!(
+                " Build {build} could not be cancelled ({}): the build service's identity needs the permission `Stop builds`.",
+                in_words_of(answer)
+            ),
+            _ => format!(" Build {build} could not be cancelled ({}).", in_words_of(answer)),
+        };
+        fx.say(Level::Warn, format!("check {}: the gate is open.{note}", self.key.id()));
+        if let Phase::Decided(decided) = &mut self.durable.phase
+            && decided.next == Part::CancelBuild
+        {
+            decided.reason.push_str(&note);
+            self.pass_part(Part::CancelBuild);
+        }
+    }
+
+    /// A log call was answered: goes on after a success; after some failures without it, and it is owed.
+    pub(super) fn part_answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fx: &mut Effects,
+        ask: AzureCall,
+        answer: &Answer,
+        outcome: &CallOutcome,
+    ) {
+        let part = match ask {
+            AzureCall::OpenLog => Part::OpenLog,
+            AzureCall::Lines => Part::Line,
+            _ => Part::Link,
+        };
+        let after = match answer {
+            Answer::Taken | Answer::Forbidden if part == Part::OpenLog => {
+                self.durable.log = if *answer == Answer::Taken { log_of(outcome) } else { Log::Off };
+                self.was_written(part);
+                return;
+            }
+            Answer::Taken | Answer::Forbidden | Answer::Refused(_) => return self.was_written(part),
+            Answer::Over(_) => return self.skip_to_event(fx),
+            Answer::Later(_, after) => *after,
+            Answer::TokenRefused => None,
+        };
+        if matches!(self.durable.phase, Phase::Owing(_)) {
+            self.retry(cx, after, LONGEST_RETRY);
+        } else if self.retry(cx, after.map(|after| after.min(LONGEST_PAUSE)), LONGEST_PAUSE) >= MAX_TRIES {
+            self.owe(part);
+            self.pass_part(part);
+        }
+    }
+
+    /// A part was written, or never can be.
+    fn was_written(&mut self, part: Part) {
+        if let Phase::Owing(owing) = &mut self.durable.phase {
+            match part {
+                Part::Line => owing.decided.owed.lines = false,
+                Part::Link => owing.decided.owed.record = false,
+                _ => {}
+            }
+        }
+        self.pass_part(part);
+    }
+
+    /// What follows the part in its place; true.
+    fn pass_part(&mut self, part: Part) -> bool {
+        let log = self.durable.log;
+        self.restart();
+        match &mut self.durable.phase {
+            Phase::Decided(decided) if decided.next == part => {
+                decided.next = match (part, log) {
+                    (Part::CancelBuild, _) => log.first_part(),
+                    (Part::OpenLog, Log::Open(_)) => Part::Line,
+                    (Part::Line, _) => Part::Link,
+                    _ => Part::Event,
+                };
+            }
+            Phase::Owing(owing) if owing.decided.next == part => {
+                let owed = &mut owing.decided.owed;
+                owing.decided.next = match (part, log) {
+                    (Part::OpenLog, Log::Open(_)) if owed.lines => Part::Line,
+                    (Part::OpenLog | Part::Line, Log::Open(_)) if owed.record => Part::Link,
+                    _ => {
+                        *owed = super::Owed::default();
+                        Part::Event
+                    }
+                };
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// The part is owed after the event. Without a log its lines and its link are.
+    fn owe(&mut self, part: Part) {
+        let has_record = self.durable.callback.timeline.is_some();
+        if let Phase::Decided(decided) = &mut self.durable.phase {
+            decided.owed.lines |= part != Part::Link;
+            decided.owed.record |= part == Part::Link || (part == Part::OpenLog && has_record);
+        }
+    }
+
+    fn skip_to_event(&mut self, fx: &mut Effects) {
+        self.restart();
+        match &mut self.durable.phase {
+            Phase::Decided(decided) => decided.next = Part::Event,
+            Phase::Owing(_) => self.end_owing(fx),
+            _ => {}
+        }
+    }
+
+    /// Claims the event, then sends it.
+    fn send_event(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, outcome: Outcome) -> bool {
+        let now = cx.now.mono;
+        if let Some(claim) = self.durable.claim.filter(|claim| now < claim.until) {
+            self.volatile.next = claim.until;
+            return false;
+        }
+        let Some(entry) = self.reach(cx, fx) else { return false };
+        let callback = self.durable.callback.clone();
+        let passes = outcome == Outcome::Passed || self.durable.observe;
+        let request = |entry: &Entry, token: &Secret| azure::complete_task(entry, &callback, token, passes);
+        let until = now.plus(claim_time(&request(&entry, self.durable.tokens.current())));
+        // A claim that has run out was for an event that may have been taken: nobody read its answer.
+        self.durable.taken |= self.durable.claim.is_some();
+        let delivery = self.durable.delivery;
+        self.durable.claim = Some(Claim { holder: cx.holder, send: cx.random.draw(), delivery, until });
+        if !self.call_azure(cx, fx, AzureCall::Event, request) {
+            self.durable.claim = None;
+        }
+        false
+    }
+
+    /// The answer to a TaskCompleted.
+    pub(super) fn event_answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fx: &mut Effects,
+        reporting: Reporting,
+        answer: &Answer,
+    ) {
+        if reporting.began != self.durable.began {
+            return;
+        }
+        let token = reporting.token;
+        let (is_refused, after) = match answer {
+            // It is the run of another delivery's values that is over.
+            Answer::Over(_) if self.drop_candidate(token) => return self.unclaim(reporting.send),
+            Answer::Taken | Answer::Over(_) => return self.conclude(cx, fx, reporting, answer),
+            Answer::Later(fault, after) => {
+                // It may have been taken although its answer was lost: "the run is over" is then the answer to that one.
+                self.durable.taken |= !fault.was_refused();
+                (false, *after)
+            }
+            Answer::TokenRefused | Answer::Forbidden | Answer::Refused(_) => (true, None),
+        };
+        self.unclaim(reporting.send);
+        match self.durable.is_proven() {
+            true => _ = self.retry(cx, after, LONGEST_RETRY),
+            false => self.pass_turn(cx, fx, token, is_refused, after),
+        }
+    }
+
+    /// Azure DevOps took the event for a delivery, or does not want it any more. That ends the check, unless a newer
+    /// delivery has come meanwhile: an answer belongs to the delivery that it was sent for, and the newer one is told too.
+    fn conclude(&mut self, cx: &Cx<'_>, fx: &mut Effects, reporting: Reporting, answer: &Answer) {
+        let is_taken = *answer == Answer::Taken;
+        let Phase::Decided(decided) = &self.durable.phase else { return };
+        if self.durable.delivery > reporting.delivery {
+            self.durable.taken |= is_taken;
+            self.durable.is_reported |= is_taken;
+            self.durable.claim = None;
+            if is_taken {
+                self.durable.token_was_taken(reporting.token);
+            }
+            return self.restart();
+        }
+        if let Answer::Over(why) = answer
+            && !self.durable.taken
+        {
+            let id = self.key.id();
+            fx.say(Level::Info, format!("check {id}: Azure DevOps does not wait for it any more ({why})"));
+        }
+        if !is_taken || decided.owed.is_empty() {
+            return self.finish(fx, cx.now, is_taken || self.durable.taken);
+        }
+        let next = match (self.durable.log, decided.owed.lines) {
+            (Log::Unopened, _) => Part::OpenLog,
+            (_, true) => Part::Line,
+            (_, false) => Part::Link,
+        };
+        let decided = Decided { next, ..decided.clone() };
+        count_end(fx, &self.durable.done(true, cx.now));
+        self.durable.claim = None;
+        self.durable.token_was_taken(reporting.token);
+        let until = cx.now.mono.plus(OWING);
+        self.durable.phase = Phase::Owing(Owing { decided, reported: cx.now, until });
+        self.restart();
+    }
+
+    /// An event that was claimed is not under way any more.
+    pub(super) fn unclaim(&mut self, send: u64) {
+        self.durable.claim.take_if(|claim| claim.send == send);
+    }
+
+    /// The log cannot be written: the decision comes without it.
+    pub(super) fn lose_log(&mut self, fx: &mut Effects, why: &str) {
+        self.durable.log = Log::Off;
+        let id = self.key.id();
+        let line = format!("check {id}: its log cannot be written ({why}); the decision comes without it");
+        fx.say(Level::Warn, line);
+        fx.count(Counter::LogLost);
+    }
+}

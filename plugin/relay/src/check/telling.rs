@@ -1,0 +1,215 @@
+//! What is told at Azure DevOps: the lines of the log and the changes of the record, and what is learnt by telling.
+
+use super::live_log::News;
+use super::run::may_abort;
+use super::{
+    Ask, Check, Counter, Cx, Decided, Effects, Heard, LiveLog, Outcome, Pending, Phase, Reported, Watch,
+    reason,
+};
+use crate::azure::{HubName, LogId, RecordChange};
+use crate::config::Dashboard;
+use crate::expect::Expect;
+use crate::status::{Line, Mark, advice};
+use crate::text::listed;
+use crate::time::{Mono, Now, Wall, in_words};
+use log::Level;
+
+impl Check {
+    /// The live log has heard something of Azure DevOps. `others_wait`: another check waits for the same tag.
+    pub(super) fn heard(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, heard: &Heard, others_wait: bool) {
+        if heard.began != self.durable.began {
+            return;
+        }
+        self.note_fault(fx, heard.what, &heard.answer);
+        self.note_token(false, heard.token, &heard.answer);
+        let is_watching = matches!(self.durable.phase, Phase::Watching(_));
+        if self.volatile.tries == 0 {
+            // A decision that waited for this.
+            self.volatile.next = Mono(0);
+        }
+        let id = self.key.id();
+        match &heard.news {
+            Some(News::Told(told)) => self.durable.told = Some(told.clone()),
+            Some(News::LogLost(why)) if is_watching => self.lose_log(fx, why),
+            Some(News::RecordLost(why)) => {
+                fx.say(
+                    Level::Warn,
+                    format!(
+                        "check {id}: its record cannot be written ({why}); the decision comes without it"
+                    ),
+                );
+                fx.count(Counter::LogLost);
+            }
+            Some(News::RunOver(why)) if is_watching => {
+                fx.say(Level::Info, format!("check {id}: the run is over ({why})"));
+                self.finish(fx, cx.now, false);
+            }
+            Some(News::RunEnded { outcome, reason, by_build }) if is_watching => {
+                let aborts = match *by_build && may_abort(cx.config, &self.durable) {
+                    true => abort(cx, fx, others_wait),
+                    false => String::new(),
+                };
+                self.decide(cx, fx, *outcome, format!("{reason}{aborts}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Azure DevOps has said that the run is over: what of the counted set still runs is aborted, unless another check waits
+/// for it. The answer continues the reason.
+fn abort(cx: &Cx<'_>, fx: &mut Effects, others_wait: bool) -> String {
+    let running = cx.log.under_way();
+    if running.is_empty() {
+        return String::new();
+    }
+    if others_wait {
+        return " Its executions go on, because another check waits for them.".into();
+    }
+    let names = listed(running.iter().map(|(_, name)| name.clone()), 10);
+    fx.aborts = running;
+    format!(" What still runs of it is aborted: {names}.")
+}
+
+impl LiveLog {
+    /// What is to be said now, and how much advice has been given then.
+    pub(super) fn lines(
+        &self,
+        ask: &Ask,
+        watch: &Watch,
+        dashboard: Option<&Dashboard>,
+    ) -> (Vec<(Mark, String)>, u8) {
+        let mut lines: Vec<(Mark, String)> =
+            self.digest.iter().map(|digest| (Mark::Plain, digest.clone())).collect();
+        lines.extend(self.scene.lines(&self.said, dashboard));
+        let advice = advice(self.absent, self.advice);
+        if let Some((_, text)) = advice {
+            let absent = in_words(self.absent);
+            let words = match (self.scene.only_older(), self.scene.is_empty()) {
+                (Some(newest), _) => format!("after {absent}: {}", reason::only_older(ask, watch, newest)),
+                (None, true) => format!("no execution tagged {}, after {absent}. {text}", ask.tag),
+                (None, false) => format!("still missing: {}, after {absent}. {text}", self.scene.missing()),
+            };
+            lines.push((Mark::Warning, words));
+        }
+        (lines, advice.map_or(self.advice, |(given, _)| given))
+    }
+
+    /// The last lines: what has not been said yet, the decision, a table of the executions, and where their files are listed.
+    pub(super) fn last_lines(
+        &self,
+        decided: &Decided,
+        pending: &Pending,
+        dashboard: Option<&Dashboard>,
+        files: Option<String>,
+    ) -> String {
+        let observe = pending.observe;
+        let mut lines: Vec<(Mark, String)> = self.scene.lines(&self.said, dashboard);
+        if pending.told.is_none() {
+            lines.extend(pending.before.map(|before| again(before, pending.callback.hub, decided.at)));
+        }
+        lines.push(decision(decided, observe));
+        let table = self.scene.table(dashboard);
+        let files = files.filter(|_| !table.is_empty());
+        lines.extend(table.into_iter().map(|row| (Mark::Plain, row)));
+        lines.extend(files.map(|link| (Mark::Plain, format!("Their files: {link}"))));
+        rendered(decided.at, lines)
+    }
+
+    /// The record as the decision leaves it.
+    pub(super) fn last_change(&self, decided: &Decided, observe: bool, log: Option<LogId>) -> RecordChange {
+        let is_over = decided.outcome.is_silent();
+        let mut errors = self.scene.failures();
+        if matches!(decided.outcome, Outcome::OpenGate)
+            || (errors.is_empty() && decided.outcome != Outcome::Passed)
+        {
+            errors = vec![format!("Testrelay: {}", crate::text::clip(decided.reason.clone(), 500))];
+        }
+        if decided.outcome == Outcome::Over || decided.outcome == Outcome::Passed {
+            errors.clear();
+        }
+        RecordChange {
+            begin: self.shown.is_none() && !is_over,
+            log: log.filter(|_| self.shown.is_none()),
+            percent: (!is_over).then_some(100),
+            operation: (!is_over).then(|| in_words_of(decided.outcome, observe)),
+            errors,
+        }
+    }
+}
+
+/// The decision as a line.
+fn decision(decided: &Decided, observe: bool) -> (Mark, String) {
+    let mark = match decided.outcome {
+        Outcome::Passed => Mark::Section,
+        _ if observe => Mark::Warning,
+        Outcome::Over => Mark::Warning,
+        _ => Mark::Error,
+    };
+    (mark, format!("Testrelay: {}. {}", in_words_of(decided.outcome, observe), decided.reason))
+}
+
+/// An outcome as its people read it.
+fn in_words_of(outcome: Outcome, observe: bool) -> String {
+    match observe && !outcome.is_silent() {
+        true => format!("OBSERVE ONLY, would have been: {outcome}"),
+        false => outcome.to_string(),
+    }
+}
+
+/// Says that a check which was answered is evaluated anew, and how that is mended if nobody wants it.
+fn again(before: Reported, hub: HubName, now: Wall) -> (Mark, String) {
+    let why = match hub {
+        HubName::Checks => {
+            "If nobody has re-run it, its `Time between evaluations` is not 0, and a negative result does not end it: set it to 0 in the check's settings (REST: retryInterval 0)"
+        }
+        // A server task of an agentless job: all its attempts have the same ids.
+        HubName::Build | HubName::Release => {
+            "If nobody has re-run the job, its task is retried: a negative result does not end it while `retryCountOnTaskFailure` is more than 0"
+        }
+    };
+    let text = format!(
+        "Azure DevOps has sent this check again, although `{}` was reported at {}: it is evaluated anew. {why}",
+        before.outcome,
+        before.at.clock(now)
+    );
+    (Mark::Warning, text)
+}
+
+/// What the log begins with.
+pub(super) fn opening(pending: &Pending, ask: &Ask, watch: &Watch, now: Now) -> Vec<(Mark, String)> {
+    let mut lines = vec![(
+        Mark::Plain,
+        format!(
+            "Testrelay {} waits for the Testkube executions tagged {}",
+            env!("CARGO_PKG_VERSION"),
+            ask.tag
+        ),
+    )];
+    lines.push(match &ask.expect {
+        Expect::Any => (
+            Mark::Warning,
+            format!(
+                "No expectation was given (Testrelay-Expect): one execution is enough, once nothing has changed for {}",
+                in_words(ask.settle)
+            ),
+        ),
+        expect => (Mark::Plain, format!("Expected: {expect}. Every execution with the tag must pass")),
+    });
+    lines.push((
+        Mark::Plain,
+        format!(
+            "Counted since {} ({}). Decided when all have ended, at the latest after {}; what is expected must appear within {}",
+            watch.bound.clock(now.wall),
+            watch.bound_from,
+            pending.deadline().in_words(pending.tokens.ends().unwrap_or_default()),
+            in_words(ask.appear_timeout)
+        ),
+    ));
+    lines.extend(pending.before.map(|before| again(before, pending.callback.hub, now.wall)));
+    lines
+}
+
+pub(super) fn rendered(at: Wall, lines: Vec<(Mark, String)>) -> String {
+    lines.into_iter().map(|(mark, text)| Line { at, mark, text }.render()).collect()
+}

@@ -1,0 +1,464 @@
+//! Watching the executions of one check: complete readings only, every decision confirmed, three deadlines.
+
+use super::answers::{Asked, Waiting};
+use super::{
+    Ask, Call, Check, Counter, Cx, Effects, Outcome, Pending, Phase, Room, Seen, Space, Volatile, Watch,
+    reason,
+};
+use crate::call::{CallId, Fault, Outcome as CallOutcome};
+use crate::expect::MOST;
+use crate::tag::Tag;
+use crate::testkube::{self, Execution, Status, Trouble};
+use crate::text::{listed, one_line};
+use crate::time::{Mono, Now, Wall};
+use crate::verdict::{Assessment, Standing, assess};
+use log::Level;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// After its deadline a check waits this long for one last reading.
+const LAST_READING: Duration = Duration::from_secs(60);
+
+/// Absence is written to the ledger in steps of this, so that a lost leader loses little and nobody writes at each poll.
+const ABSENCE_STEP: Duration = Duration::from_secs(10);
+
+/// Falls further apart than this have nothing to do with each other.
+pub(crate) const FALLS_TOGETHER: Duration = Duration::from_secs(1_800);
+
+/// Between two looks at one check that hints have brought forward.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
+
+/// Testkube is silent, or tells a part, for so long before the people at the pipeline are told.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What a failed reading of a check waits for first, and at most: a check is told within 15 s after Testkube is back.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// A complete reading: the executions that carry tags of one key, by the tags' values.
+pub(crate) struct Reading<'a> {
+    /// By value; who is not there has none.
+    pub(crate) by_value: &'a BTreeMap<String, Vec<Execution>>,
+}
+
+/// Why a reading decides nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// A page could not be read.
+    Fault(Fault),
+    /// Pages were read, and are not the whole.
+    Incomplete {
+        /// How many executions Testkube has counted.
+        counted: u32,
+        /// How many different ones it has listed.
+        listed: usize,
+    },
+}
+
+/// A decision that rests on a reading, while each execution is looked at once more.
+#[derive(Clone)]
+pub(super) struct Confirm {
+    todo: Rc<Vec<Listed>>,
+    at: usize,
+    outcome: Outcome,
+    reason: String,
+    notes: Vec<String>,
+}
+
+/// An execution as the reading had it.
+struct Listed {
+    id: String,
+    name: String,
+    status: Status,
+}
+
+/// Readings in a row that were not complete: they decide nothing.
+#[derive(Clone)]
+pub(super) struct Incomplete {
+    since: Now,
+    counted: u32,
+    listed: usize,
+}
+
+impl Incomplete {
+    /// `Testkube's lists have not been complete since 14:02 UTC (the last: 3 of 4 executions)`.
+    fn in_words(&self, now: Wall) -> String {
+        format!(
+            "Testkube's lists have not been complete since {} (the last: {} of {} executions)",
+            self.since.wall.clock(now),
+            self.listed,
+            self.counted
+        )
+    }
+}
+
+/// How often a check is looked up: a look adds at most a fifteenth to what people have waited already. Half an hour costs
+/// some 140 lists.
+fn interval(age: Duration) -> Duration {
+    (age / 15).clamp(Duration::from_secs(2), Duration::from_secs(20))
+}
+
+/// Two complete readings of a check of this age that are no further apart have watched the time between them.
+fn longest_gap(age: Duration) -> Duration {
+    (interval(age) * 2).max(Duration::from_secs(30))
+}
+
+/// Until when a last reading that was begun then is waited for.
+pub(super) fn ends_at(last_reading: Mono) -> Mono {
+    last_reading.plus(LAST_READING)
+}
+
+impl Volatile {
+    /// A reading of this name begins, for this check among others: what was hinted before is in it.
+    pub(crate) fn begin_reading(&mut self, now: Mono, id: CallId) {
+        self.waiting = Some(Waiting { id, asked: Asked::Reading });
+        if std::mem::take(&mut self.is_hinted) {
+            self.hint_look = now;
+        }
+    }
+
+    /// Testkube says that an execution of the check has changed.
+    pub(crate) fn hint(&mut self, now: Mono) {
+        self.is_hinted = true;
+        self.bring_forward(now);
+    }
+
+    /// The next look is made at once, or as soon as another one may be brought forward.
+    fn bring_forward(&mut self, now: Mono) {
+        let earliest = self.hint_look.plus(BETWEEN_LOOKS).max(now);
+        self.poll = self.poll.min(earliest);
+    }
+}
+
+/// What a reading asks for on behalf of a check.
+pub(crate) struct Wanted<'a> {
+    /// The tag of its executions.
+    pub(crate) tag: &'a Tag,
+    /// Executions scheduled before this are not asked for.
+    pub(crate) since: Wall,
+    /// A VM fell over it: it is read alone, so that the next fall names the right one.
+    pub(crate) is_suspect: bool,
+}
+
+impl Pending {
+    /// What of Testkube it waits for; `None`: nothing now.
+    pub(crate) fn wanted(&self, now: Mono, lookback: Duration) -> Option<Wanted<'_>> {
+        let (Phase::Watching(watch), Some(ask)) = (&self.phase, &self.ask) else { return None };
+        // Older executions are asked for as well, so that the decision can say that they were seen and not counted.
+        let since = watch.bound.min(self.accepted.wall.minus(lookback));
+        let is_suspect = self.falls.count > 0 && now.since(self.falls.last) < FALLS_TOGETHER;
+        Some(Wanted { tag: &ask.tag, since, is_suspect })
+    }
+
+    /// Whether it is undecided and waits for the executions of this tag.
+    pub(crate) fn waits_for(&self, tag: &Tag) -> bool {
+        self.decided().is_none() && self.ask.as_ref().is_some_and(|ask| ask.tag == *tag)
+    }
+}
+
+impl Check {
+    /// What a watching check does by itself: deadlines and confirmations. Readings are made for many checks together. Whether
+    /// something else may follow at once.
+    pub(super) fn watch(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
+        let now = cx.now.mono;
+        let volatile = &mut self.volatile;
+        if volatile.last_reading.is_none() && self.durable.is_past_deadline(cx.now) {
+            volatile.last_reading = Some(now);
+            volatile.poll = now;
+        }
+        if volatile.last_reading.is_some_and(|since| now >= ends_at(since)) {
+            let why = self.trouble_in_words(cx.now.wall, cx.trouble);
+            let why = why.unwrap_or_else(|| "No last reading of Testkube was complete".into());
+            let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
+            self.decide(cx, fx, Outcome::Inconclusive, reason);
+            return true;
+        }
+        self.confirm_next(cx, fx);
+        false
+    }
+
+    fn confirm_next(&mut self, cx: &Cx<'_>, fx: &mut Effects) {
+        let next = self.volatile.confirm.as_ref().and_then(|confirm| confirm.todo.get(confirm.at));
+        let Some(next) = next else { return };
+        let request = testkube::get_execution(&cx.config.testkube, &next.id);
+        match (cx.space)(Room::Confirm, &self.durable.callback) {
+            Space::Free => {
+                self.volatile.waiting = Some(Waiting { id: cx.call, asked: Asked::Confirm });
+                fx.call = Some(Call { id: cx.call, room: Room::Confirm, request, report: None });
+            }
+            Space::Full => self.queue(fx, Room::Confirm),
+            Space::Quiet(until) => self.volatile.held_until = until,
+        }
+    }
+
+    /// One complete reading against the check.
+    pub(super) fn read(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, id: CallId, reading: &Reading<'_>) {
+        if self.volatile.waiting.take_if(|waiting| waiting.id == id).is_none() {
+            return;
+        }
+        self.poll_later(cx);
+        let (Phase::Watching(watch), Some(ask)) = (&self.durable.phase, &self.durable.ask) else { return };
+        let (watch, ask) = (watch.clone(), ask.clone());
+        let executions = reading.by_value.get(&ask.tag.value).map_or(&[][..], Vec::as_slice);
+        let read = assess(executions, &ask.tag, watch.bound, &ask.expect, ask.rerun);
+        // First of all: what follows keeps, and says, something of each of them.
+        if read.counted.len() > usize::try_from(MOST).unwrap_or(usize::MAX) {
+            let reason = format!("More than {MOST} executions carry the tag {}.", ask.tag);
+            return self.decide(cx, fx, Outcome::Inconclusive, reason);
+        }
+        let volatile = &mut self.volatile;
+        volatile.incomplete = None;
+        volatile.trouble.end();
+        let now = cx.now.mono;
+        let gap = volatile.good_reading.replace(now).map(|last| now.since(last));
+        let age = now.since(self.durable.accepted.mono);
+        let was_watched = gap.is_some_and(|gap| gap <= longest_gap(age));
+        cx.log.read(&read, self.durable.told.as_ref(), cx.now.wall);
+        if self.is_vanished(cx, fx, &watch, &ask, &read) {
+            return;
+        }
+        // Time that nobody watched settles nothing, whatever its cause: an outage, or a leader that fell.
+        let since = self.note_seen(now, &watch, &read, was_watched || ask.settle.is_zero());
+        let elapsed = gap.unwrap_or_default();
+        if !self.is_absent_for_too_long(cx, fx, &watch, &ask, &read, elapsed) {
+            self.judge(cx, fx, &watch, &ask, &read, since);
+        }
+    }
+
+    /// What a reading comes to that shows nothing missing for too long; the counted set is as it is since `since`.
+    fn judge(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fx: &mut Effects,
+        watch: &Watch,
+        ask: &Ask,
+        read: &Assessment<'_>,
+        since: Mono,
+    ) {
+        match read.standing() {
+            Standing::Ended { passed } if cx.now.mono.since(since) >= ask.settle => {
+                let listed = read.counted.iter().map(|e| Listed {
+                    id: e.id.clone(),
+                    name: one_line(&e.name, 80),
+                    status: e.status.clone(),
+                });
+                self.volatile.confirm = Some(Rc::new(Confirm {
+                    todo: Rc::new(listed.collect()),
+                    at: 0,
+                    outcome: if passed { Outcome::Passed } else { Outcome::Failed },
+                    reason: reason::ended(ask, watch, read, cx.now),
+                    notes: Vec::new(),
+                }));
+            }
+            standing if self.volatile.last_reading.is_some() => {
+                let what = reason::unfinished(standing, ask, read, cx.now.wall);
+                let reason = reason::deadline(&self.durable, cx.now, &what);
+                self.decide(cx, fx, Outcome::Inconclusive, reason);
+            }
+            Standing::Ended { .. } => {
+                self.volatile.poll = self.volatile.poll.min(since.plus(ask.settle));
+            }
+            Standing::Incomplete | Standing::Running => {}
+        }
+    }
+
+    /// Whether an execution that was counted is in no complete reading any more, counted or not. Twice in a row, it decides.
+    fn is_vanished(
+        &mut self,
+        cx: &Cx<'_>,
+        fx: &mut Effects,
+        watch: &Watch,
+        ask: &Ask,
+        read: &Assessment<'_>,
+    ) -> bool {
+        let present: BTreeSet<u32> = read.present().into_iter().collect();
+        let members = watch.seen.iter().flat_map(|seen| &seen.members);
+        if members.into_iter().all(|member| present.contains(member)) {
+            self.volatile.vanished = 0;
+            return false;
+        }
+        self.volatile.vanished = self.volatile.vanished.saturating_add(1);
+        if self.volatile.vanished >= 2 || self.volatile.last_reading.is_some() {
+            let reason = format!(
+                "An execution tagged {} that had been counted is gone from Testkube, or has lost the tag, so its result is not known. There are now: {}.",
+                ask.tag,
+                reason::or_none(read.statuses())
+            );
+            self.decide(cx, fx, Outcome::Inconclusive, reason);
+        }
+        true
+    }
+
+    /// Adds to the time for which the expected was absent while Testkube answered; whether that was too long.
+    fn is_absent_for_too_long(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fx: &mut Effects,
+        watch: &Watch,
+        ask: &Ask,
+        read: &Assessment<'_>,
+        elapsed: Duration,
+    ) -> bool {
+        if read.standing() != Standing::Incomplete {
+            cx.log.is_absent(Duration::ZERO);
+            return false;
+        }
+        let unwritten = self.volatile.absent.saturating_add(elapsed);
+        let absent = watch.absent.saturating_add(unwritten);
+        self.volatile.absent = unwritten;
+        if let Phase::Watching(watch) = &mut self.durable.phase
+            && unwritten >= ABSENCE_STEP
+        {
+            self.volatile.absent = Duration::ZERO;
+            watch.absent = absent;
+        }
+        cx.log.is_absent(absent);
+        if absent >= ask.appear_timeout {
+            self.decide(cx, fx, Outcome::Inconclusive, reason::absent(ask, watch, read, cx.now));
+        }
+        absent >= ask.appear_timeout
+    }
+
+    /// Remembers the counted set when it has changed, or may have changed and back while nobody watched; answers since when it
+    /// is as it is.
+    fn note_seen(&mut self, now: Mono, watch: &Watch, read: &Assessment<'_>, was_watched: bool) -> Mono {
+        let print = read.print();
+        let same = watch.seen.as_ref().filter(|seen| was_watched && seen.print == print);
+        if let Some(same) = same {
+            return same.since;
+        }
+        if let Phase::Watching(watch) = &mut self.durable.phase
+            && (watch.seen.is_some() || !read.counted.is_empty())
+        {
+            watch.seen = Some(Seen { print, since: now, members: read.members() });
+        }
+        now
+    }
+
+    /// A reading decided nothing.
+    pub(super) fn unread(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, id: CallId, unread: &Unread) {
+        if self.volatile.waiting.take_if(|waiting| waiting.id == id).is_none() {
+            return;
+        }
+        self.poll_later(cx);
+        let volatile = &mut self.volatile;
+        volatile.good_reading = None;
+        match unread {
+            Unread::Incomplete { counted, listed } => {
+                volatile.trouble.end();
+                let since = volatile.incomplete.as_ref().map_or(cx.now, |incomplete| incomplete.since);
+                volatile.incomplete = Some(Incomplete { since, counted: *counted, listed: *listed });
+            }
+            Unread::Fault(fault) => {
+                let failures = volatile.trouble.failures.saturating_add(1);
+                let wait = crate::backoff::delay(failures, FIRST_RETRY, LONGEST_RETRY);
+                volatile.poll = cx.now.mono.plus(cx.random.jitter(wait));
+                volatile.trouble.add(fault.clone(), cx.now, volatile.poll);
+                if volatile.last_reading.is_some()
+                    && let Some(why) = self.trouble_in_words(cx.now.wall, cx.trouble)
+                {
+                    let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
+                    self.decide(cx, fx, Outcome::Inconclusive, reason);
+                }
+            }
+        }
+    }
+
+    /// When the check is looked up again.
+    fn poll_later(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let wait = interval(now.since(self.durable.accepted.mono));
+        self.volatile.poll = now.plus(cx.random.jitter(wait));
+        if self.volatile.is_hinted {
+            self.volatile.bring_forward(now);
+        }
+    }
+
+    /// One execution was looked at again: it must be as the reading had it.
+    pub(super) fn confirmed(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, outcome: &CallOutcome) {
+        let execution = match outcome {
+            CallOutcome::Failed(fault) => Err(fault.clone()),
+            CallOutcome::Response(response) => {
+                testkube::single(response).map_err(|fault| testkube::said(fault, response))
+            }
+        };
+        if let Ok(execution) = &execution {
+            cx.log.looked_at(execution);
+        }
+        let Some(confirm) = self.volatile.confirm.take() else { return };
+        let (Some(listed), Some(ask)) = (confirm.todo.get(confirm.at), &self.durable.ask) else { return };
+        match execution {
+            Ok(found) if found.is_still(&listed.id, &listed.status, &ask.tag) => {
+                self.volatile.unconfirmed = None;
+                self.confirm_more(cx, fx, &confirm, &found);
+            }
+            Ok(_) | Err(Fault::Status(404)) => {
+                let (id, execution) = (self.key.id(), one_line(&listed.id, 64));
+                let line = format!("check {id}: execution {execution} is not as it was listed; reads again");
+                fx.say(Level::Warn, line);
+                self.poll_later(cx);
+            }
+            Err(fault) => {
+                fx.count(Counter::TestkubeFault);
+                self.poll_later(cx);
+                let (_, mut trouble) = self.volatile.unconfirmed.take().unwrap_or_default();
+                trouble.add(fault, cx.now, Mono(0));
+                self.volatile.unconfirmed = Some((listed.name.clone(), trouble));
+            }
+        }
+    }
+
+    /// One more execution is as it was listed: the next is looked at, or the decision is made.
+    fn confirm_more(&mut self, cx: &Cx<'_>, fx: &mut Effects, before: &Confirm, found: &Execution) {
+        let mut confirm = Confirm { at: before.at + 1, ..before.clone() };
+        if let Some(why) = found.why_not_passed() {
+            confirm.notes.push(format!("{}: {why}", one_line(&found.name, 80)));
+        }
+        if confirm.at < confirm.todo.len() {
+            self.volatile.confirm = Some(Rc::new(confirm));
+            return;
+        }
+        let notes = listed(confirm.notes, 3);
+        let reason = if notes.is_empty() { confirm.reason } else { format!("{} {notes}.", confirm.reason) };
+        self.decide(cx, fx, confirm.outcome, reason);
+    }
+
+    /// Why nothing is known of its executions, if something stands in the way: of all checks, or of this one alone.
+    fn trouble_in_words(&self, now: Wall, of_all: &Trouble) -> Option<String> {
+        let volatile = &self.volatile;
+        let unconfirmed = volatile.unconfirmed.as_ref();
+        of_all
+            .in_words(now)
+            .or_else(|| volatile.trouble.in_words(now))
+            .or_else(|| volatile.incomplete.as_ref().map(|incomplete| incomplete.in_words(now)))
+            .or_else(|| {
+                let (name, trouble) = unconfirmed?;
+                trouble.in_words_of(&format!("Testkube's answer for {name} could not be read"), now)
+            })
+    }
+
+    /// The same, once it has lasted for so long that the people at the pipeline should hear of it.
+    pub(crate) fn long_trouble(&self, now: Now, of_all: &Trouble) -> Option<String> {
+        let volatile = &self.volatile;
+        let lasts = [
+            of_all.lasts(now.mono),
+            volatile.trouble.lasts(now.mono),
+            volatile.incomplete.as_ref().map(|one| now.mono.since(one.since.mono)).unwrap_or_default(),
+            volatile.unconfirmed.as_ref().map(|(_, one)| one.lasts(now.mono)).unwrap_or_default(),
+        ];
+        let is_long = lasts.into_iter().any(|lasts| lasts >= LONG);
+        if is_long { self.trouble_in_words(now.wall, of_all) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_stretches_with_the_checks_age() {
+        let at = |seconds| interval(Duration::from_secs(seconds)).as_secs();
+        assert_eq!([at(0), at(30), at(120), at(300), at(86_400)], [2, 2, 8, 20, 20]);
+    }
+}

@@ -1,0 +1,196 @@
+//! Calls that are under way, and who waits for room: bounded for each entry of Azure DevOps and each project of it, and fair
+//! between projects, so that what is slow or refused holds up only its own.
+
+use super::aborts::Abort;
+use super::poller::Batch;
+use crate::azure::Callback;
+use crate::call::{CallId, GRACE, Outcome, Request};
+use crate::check::{CheckKey, Reporting, Room, Space};
+use crate::guid::Guid;
+use crate::time::{Mono, Now};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What a call is for.
+pub(super) enum Purpose {
+    /// A check's own next step; what it reports, where it is the event.
+    Check(CheckKey, Option<Reporting>),
+    /// What is told of a check that waits, and what it shows of its executions.
+    LiveLog(CheckKey),
+    /// A page of a reading for several checks.
+    Page(Box<Batch>),
+    /// An execution of a run that is over.
+    Abort(Abort),
+}
+
+impl Purpose {
+    /// The checks whose answer it is.
+    pub(super) fn checks(&self) -> Vec<CheckKey> {
+        match self {
+            Purpose::Check(key, _) | Purpose::LiveLog(key) => vec![*key],
+            Purpose::Page(batch) => batch.checks.clone(),
+            // The check ends by itself.
+            Purpose::Abort(_) => Vec::new(),
+        }
+    }
+}
+
+/// A call whose outcome is waited for.
+pub(super) struct Flight {
+    pub(super) purpose: Purpose,
+    lane: Option<(Room, Lane)>,
+    deadline: Mono,
+}
+
+/// An entry of Azure DevOps and a project of it.
+type Lane = (String, Guid);
+
+/// How many calls of a room may be under way: for each entry, and for each project of it.
+fn most(room: Room) -> (usize, usize) {
+    match room {
+        Room::Azure => (32, 16),
+        Room::Telling => (16, 8),
+        Room::Confirm => (16, 8),
+        Room::Steps => (2, 2),
+    }
+}
+
+/// The calls of one context.
+#[derive(Default)]
+pub(super) struct Calls {
+    flights: BTreeMap<CallId, Flight>,
+    last: u64,
+    by_entry: BTreeMap<(Room, String), usize>,
+    by_lane: BTreeMap<(Room, Lane), usize>,
+    queues: BTreeMap<(Room, Lane), VecDeque<CheckKey>>,
+    /// Whose turn was last in each room.
+    turns: BTreeMap<Room, Lane>,
+    /// Until when a project of an entry is to be left alone.
+    quiet: BTreeMap<Lane, Mono>,
+}
+
+fn lane(callback: &Callback) -> Lane {
+    (callback.entry.clone(), callback.project)
+}
+
+impl Calls {
+    /// The name of the next call.
+    pub(super) fn name(&self) -> CallId {
+        CallId(self.last.wrapping_add(1))
+    }
+
+    /// Takes that name.
+    pub(super) fn take_name(&mut self) -> CallId {
+        self.last = self.last.wrapping_add(1);
+        CallId(self.last)
+    }
+
+    /// Whether a call of this kind may be started for a check that is answered there.
+    pub(super) fn space(&self, now: Mono, room: Room, callback: &Callback) -> Space {
+        self.space_in(now, room, &lane(callback))
+    }
+
+    fn space_in(&self, now: Mono, room: Room, lane: &Lane) -> Space {
+        if let (Room::Azure | Room::Telling, Some(until)) = (room, self.quiet.get(lane))
+            && now < *until
+        {
+            return Space::Quiet(*until);
+        }
+        let (of_entry, of_lane) = most(room);
+        let used = |n: Option<&usize>| n.copied().unwrap_or_default();
+        let is_full = used(self.by_entry.get(&(room, lane.0.clone()))) >= of_entry
+            || used(self.by_lane.get(&(room, lane.clone()))) >= of_lane;
+        if is_full { Space::Full } else { Space::Free }
+    }
+
+    /// A call for a check is under way.
+    pub(super) fn begin(
+        &mut self,
+        now: Now,
+        id: CallId,
+        request: &Request,
+        purpose: Purpose,
+        room: Option<(Room, &Callback)>,
+    ) {
+        let lane = room.map(|(room, callback)| (room, lane(callback)));
+        if let Some((room, lane)) = &lane {
+            *self.by_entry.entry((*room, lane.0.clone())).or_default() += 1;
+            *self.by_lane.entry((*room, lane.clone())).or_default() += 1;
+        }
+        let deadline = now.mono.plus(request.timeout).plus(GRACE);
+        self.flights.insert(id, Flight { purpose, lane, deadline });
+    }
+
+    /// A call was answered, or is given up. `None`: nobody waits for it.
+    pub(super) fn end(&mut self, now: Mono, id: CallId, outcome: &Outcome) -> Option<Purpose> {
+        let flight = self.flights.remove(&id)?;
+        if let Some((room, lane)) = flight.lane {
+            lower(&mut self.by_entry, (room, lane.0.clone()));
+            lower(&mut self.by_lane, (room, lane.clone()));
+            if let (Room::Azure | Room::Telling, Outcome::Response(response)) = (room, outcome)
+                && let Some(pause) = response.retry_after
+            {
+                self.quiet.retain(|_, until| now < *until);
+                self.quiet.insert(lane, now.plus(pause.min(crate::azure::LONGEST_RETRY_AFTER)));
+            }
+        }
+        Some(flight.purpose)
+    }
+
+    /// A check waits for room.
+    pub(super) fn enqueue(&mut self, room: Room, callback: &Callback, key: CheckKey) {
+        self.queues.entry((room, lane(callback))).or_default().push_back(key);
+    }
+
+    /// The next check for which there is room now: projects take turns.
+    pub(super) fn next_queued(&mut self, now: Mono) -> Option<CheckKey> {
+        if self.queues.is_empty() {
+            return None;
+        }
+        [Room::Azure, Room::Confirm].into_iter().find_map(|room| self.next_in(now, room))
+    }
+
+    fn next_in(&mut self, now: Mono, room: Room) -> Option<CheckKey> {
+        let last = self.turns.get(&room);
+        let lanes = || self.queues.keys().filter(|(of, _)| *of == room);
+        let is_after = |place: &&(Room, Lane)| last.is_none_or(|last| place.1 > *last);
+        let is_before = |place: &&(Room, Lane)| !is_after(place);
+        let mut lanes = lanes().filter(is_after).chain(lanes().filter(is_before));
+        let place = lanes.find(|(_, lane)| self.space_in(now, room, lane) == Space::Free)?.clone();
+        let queue = self.queues.get_mut(&place)?;
+        let key = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&place);
+        }
+        self.turns.insert(room, place.1);
+        key
+    }
+
+    /// Calls that should have been answered by now.
+    pub(super) fn silent(&self, now: Mono) -> Vec<CallId> {
+        self.flights.iter().filter(|(_, flight)| now >= flight.deadline).map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn is_under_way(&self, id: CallId) -> bool {
+        self.flights.contains_key(&id)
+    }
+
+    /// How many calls there are of a kind.
+    pub(super) fn count(&self, is: impl Fn(&Purpose) -> bool) -> usize {
+        self.flights.values().filter(|flight| is(&flight.purpose)).count()
+    }
+
+    /// The checks whose answer a call is.
+    #[cfg(test)]
+    pub(super) fn checks_of(&self, id: CallId) -> Option<Vec<CheckKey>> {
+        self.flights.get(&id).map(|flight| flight.purpose.checks())
+    }
+}
+
+fn lower<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}

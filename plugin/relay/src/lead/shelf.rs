@@ -1,0 +1,146 @@
+//! The shelf: what this context knows of the ledger, and the one place where checks are stored.
+
+use crate::check::{CheckKey, Pending, Record, State};
+use crate::ledger::{Bucket, Change, Ledger, LedgerError, Store, StoreError};
+use std::collections::BTreeSet;
+
+/// What became of a change.
+pub(super) enum Stored {
+    /// It stands there.
+    Won,
+    /// Another context was faster; what it wrote is on the shelf now.
+    Raced,
+    /// The check is not pending any more.
+    Gone,
+    /// Shared data did not take it.
+    Refused(LedgerError),
+}
+
+/// So many buckets are read at each tick whether or not somebody has noted a change: all of them within a minute.
+const SWEEP: usize = 5;
+
+pub(super) struct Shelf {
+    ledger: Ledger,
+    buckets: Vec<Bucket>,
+    /// How many checks are pending in each.
+    counts: Vec<u32>,
+    /// The bucket that the sweep comes to next.
+    next: usize,
+}
+
+impl Shelf {
+    /// Knows nothing yet.
+    pub(super) fn new(ledger: Ledger) -> Shelf {
+        let buckets = ledger.buckets();
+        Shelf { counts: vec![0; buckets.len()], buckets, ledger, next: 0 }
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// How many checks are pending.
+    pub(super) fn count(&self) -> u32 {
+        self.counts.iter().sum()
+    }
+
+    /// Reads what others have noted as changed, and some buckets that nobody did. Answers which buckets have changed.
+    pub(super) fn refresh(&mut self, store: &mut dyn Store) -> Vec<usize> {
+        let total = self.buckets.len().max(1);
+        let swept = (0..SWEEP).map(|n| (self.next + n) % total);
+        let mut numbers: BTreeSet<usize> = swept.collect();
+        self.next = (self.next + SWEEP) % total;
+        match self.ledger.take_notes(store) {
+            Ok(noted) => numbers.extend(noted.into_iter().map(usize::from)),
+            Err(status) => {
+                log::error!("shared data failed with status {}: changes are found within a minute", status.0);
+            }
+        }
+        numbers.into_iter().filter(|number| self.read(store, *number)).collect()
+    }
+
+    /// Reads everything.
+    pub(super) fn refresh_all(&mut self, store: &mut dyn Store) -> Vec<usize> {
+        (0..self.buckets.len()).filter(|number| self.read(store, *number)).collect()
+    }
+
+    /// Reads the bucket of one check.
+    pub(super) fn refresh_of(&mut self, store: &mut dyn Store, key: &CheckKey) {
+        self.read(store, usize::from(self.ledger.bucket_of(key)));
+    }
+
+    fn read(&mut self, store: &mut dyn Store, number: usize) -> bool {
+        let Some(bucket) = self.buckets.get_mut(number) else { return false };
+        match bucket.read(store) {
+            Ok(is_changed) => {
+                self.recount(number);
+                is_changed
+            }
+            Err(StoreError(status)) => {
+                log::error!("shared data failed with status {status}: bucket {number} was not read");
+                false
+            }
+        }
+    }
+
+    fn recount(&mut self, number: usize) {
+        let pending = self
+            .buckets
+            .get(number)
+            .map(|bucket| bucket.pending().filter(|(_, pending)| pending.reported().is_none()).count());
+        if let (Some(count), Some(pending)) = (self.counts.get_mut(number), pending) {
+            *count = u32::try_from(pending).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The records of one bucket.
+    pub(super) fn records(&self, number: usize) -> impl Iterator<Item = &Record> {
+        self.buckets.get(number).into_iter().flat_map(Bucket::records)
+    }
+
+    pub(super) fn pending(&self) -> impl Iterator<Item = (&CheckKey, &Pending)> {
+        self.buckets.iter().flat_map(Bucket::pending)
+    }
+
+    pub(super) fn find(&self, key: &CheckKey) -> Option<&Pending> {
+        self.buckets.get(usize::from(self.ledger.bucket_of(key)))?.find_pending(key)
+    }
+
+    /// Puts `state` in the place of the check that was seen.
+    pub(super) fn commit(
+        &mut self,
+        store: &mut dyn Store,
+        key: &CheckKey,
+        seen: &Pending,
+        state: &State,
+    ) -> Stored {
+        self.change(store, key, |found| match found.map(|record| &record.state) {
+            Some(State::Pending(pending)) if **pending == *seen => {
+                Change::Put(Box::new(Record { key: *key, state: state.clone() }), Stored::Won)
+            }
+            Some(State::Pending(_)) => Change::Keep(Stored::Raced),
+            _ => Change::Keep(Stored::Gone),
+        })
+    }
+
+    /// Takes a record out, if it still is as asked.
+    pub(super) fn remove(&mut self, store: &mut dyn Store, key: &CheckKey, is: impl Fn(&Record) -> bool) {
+        self.change(store, key, |found| match found {
+            Some(record) if is(record) => Change::Remove(Stored::Won),
+            _ => Change::Keep(Stored::Gone),
+        });
+    }
+
+    fn change(
+        &mut self,
+        store: &mut dyn Store,
+        key: &CheckKey,
+        change: impl FnMut(Option<&Record>) -> Change<Stored>,
+    ) -> Stored {
+        let number = usize::from(self.ledger.bucket_of(key));
+        let Some(bucket) = self.buckets.get_mut(number) else { return Stored::Gone };
+        let stored = bucket.update(store, key, change).unwrap_or_else(Stored::Refused);
+        self.recount(number);
+        stored
+    }
+}

@@ -1,0 +1,137 @@
+//! What is remembered of each check between two entries, and when each is to be looked at: a tick costs what is due, not what
+//! is pending.
+
+use crate::check::{CheckKey, LiveLog, Pending, Times, Volatile};
+use crate::ledger::{BUCKETS, Ledger};
+use crate::time::Mono;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is remembered of one check.
+pub(super) struct Slot {
+    pub(super) volatile: Volatile,
+    pub(super) log: LiveLog,
+    pub(super) reading: Narrow,
+    times: Times,
+    tells: Option<Mono>,
+}
+
+/// How many checks a reading with this one may have, and how large its pages may be: less after answers that could not be
+/// read, until one check is alone with what cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Narrow {
+    pub(super) crowd: usize,
+    pub(super) page: u32,
+    /// Readings in a row that were complete.
+    pub(super) calm: u32,
+}
+
+/// The slots of all checks, bucket by bucket like the ledger, so that each is found among a few.
+pub(super) struct Slots {
+    ledger: Ledger,
+    by_bucket: Vec<BTreeMap<CheckKey, Slot>>,
+    wakes: BTreeSet<(Mono, CheckKey)>,
+    polls: BTreeSet<(Mono, CheckKey)>,
+    tells: BTreeSet<(Mono, CheckKey)>,
+}
+
+impl Slots {
+    /// Nothing is remembered.
+    pub(super) fn none(ledger: Ledger) -> Slots {
+        Slots {
+            ledger,
+            by_bucket: (0..BUCKETS).map(|_| BTreeMap::new()).collect(),
+            wakes: BTreeSet::new(),
+            polls: BTreeSet::new(),
+            tells: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Slots::none(self.ledger.clone());
+    }
+
+    fn place(&self, key: &CheckKey) -> usize {
+        usize::from(self.ledger.bucket_of(key))
+    }
+
+    pub(super) fn get_mut(&mut self, key: &CheckKey) -> Option<&mut Slot> {
+        let place = self.place(key);
+        self.by_bucket.get_mut(place)?.get_mut(key)
+    }
+
+    /// The slot of a check, new if there is none; its live log is about the evaluation at hand.
+    pub(super) fn of(&mut self, key: &CheckKey, pending: &Pending) -> Option<&mut Slot> {
+        let place = self.place(key);
+        let slot = self.by_bucket.get_mut(place)?.entry(*key).or_insert_with(|| Slot {
+            volatile: Volatile::default(),
+            log: LiveLog::of(pending),
+            reading: Narrow::WIDE,
+            times: Times::default(),
+            tells: None,
+        });
+        if !slot.log.is_about(pending) {
+            slot.log = LiveLog::of(pending);
+        }
+        Some(slot)
+    }
+
+    pub(super) fn remove(&mut self, key: &CheckKey) {
+        self.set_times(key, Times::default(), None);
+        let place = self.place(key);
+        if let Some(slots) = self.by_bucket.get_mut(place) {
+            slots.remove(key);
+        }
+    }
+
+    /// The checks of a bucket that are remembered.
+    pub(super) fn keys_of(&self, bucket: usize) -> Vec<CheckKey> {
+        self.by_bucket.get(bucket).into_iter().flat_map(BTreeMap::keys).copied().collect()
+    }
+
+    /// When a check is to be stepped, read, and told.
+    pub(super) fn set_times(&mut self, key: &CheckKey, times: Times, tells: Option<Mono>) {
+        let place = self.place(key);
+        let Some(slot) = self.by_bucket.get_mut(place).and_then(|slots| slots.get_mut(key)) else { return };
+        let old = std::mem::replace(&mut slot.times, times);
+        let old_tells = std::mem::replace(&mut slot.tells, tells);
+        for (queue, old, new) in [
+            (&mut self.wakes, old.wake, times.wake),
+            (&mut self.polls, old.poll, times.poll),
+            (&mut self.tells, old_tells, tells),
+        ] {
+            if old != new {
+                old.map(|at| queue.remove(&(at, *key)));
+                new.map(|at| queue.insert((at, *key)));
+            }
+        }
+    }
+
+    /// The checks that are to be stepped by now, those first that have waited the longest.
+    pub(super) fn due(&self, now: Mono) -> Vec<CheckKey> {
+        until(&self.wakes, now).collect()
+    }
+
+    /// The checks that are to be told by now.
+    pub(super) fn to_tell(&self, now: Mono) -> Vec<CheckKey> {
+        until(&self.tells, now).collect()
+    }
+
+    /// The checks that are to be read by now.
+    pub(super) fn to_read(&self, now: Mono) -> impl Iterator<Item = CheckKey> {
+        until(&self.polls, now)
+    }
+
+    /// All checks are to be told now: something has changed for each of them.
+    pub(super) fn tell_all(&mut self, now: Mono) {
+        for (key, slot) in self.by_bucket.iter_mut().flatten() {
+            if let Some(old) = slot.tells.replace(now) {
+                self.tells.remove(&(old, *key));
+            }
+            self.tells.insert((now, *key));
+        }
+    }
+}
+
+fn until(queue: &BTreeSet<(Mono, CheckKey)>, now: Mono) -> impl Iterator<Item = CheckKey> {
+    queue.iter().take_while(move |(at, _)| *at <= now).map(|(_, key)| *key)
+}
