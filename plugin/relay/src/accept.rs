@@ -5,7 +5,7 @@ mod ends;
 
 use crate::auth::{Allow, Credential, Denied, authorize};
 use crate::azure::Entry;
-use crate::check::{CheckKey, Ends};
+use crate::check::{CheckKey, Ends, MAX_OF_CREDENTIAL};
 use crate::config::Config;
 use crate::ledger::{Ledger, LedgerError, OldHome, Store, StoreError};
 use crate::problem::{FieldError, Reply};
@@ -264,7 +264,7 @@ fn stored(
     let delivered = ledger
         .bucket(key)
         .update(store, key, |found| deliver(found.or(old.as_ref()), request, sender, ends, now, no_room))?;
-    if matches!(delivered, Delivered::Different | Delivered::NoRoom(_)) {
+    if matches!(delivered, Delivered::Different | Delivered::Crowded | Delivered::NoRoom(_)) {
         return Ok(delivered);
     }
     if let Err(status) = ledger.note(store, key) {
@@ -298,6 +298,13 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
         }
         (Delivered::NoRoom(share), _) => (full(share), Counted::Refused),
+        (Delivered::Crowded, _) => {
+            let detail = format!(
+                "{MAX_OF_CREDENTIAL} deliveries of this check by this credential wait until Azure DevOps has taken one of their tokens. Send it again in a minute."
+            );
+            let refusal = Reply::problem(503, "Too many deliveries of one check", &detail);
+            (refusal.with("retry-after", "60"), Counted::Refused)
+        }
         (Delivered::Repeated(outcome), _) => {
             let message = format!(
                 "Testrelay has just reported `{outcome}` for this check, and reports the same decision once more."

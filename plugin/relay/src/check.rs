@@ -30,7 +30,7 @@ use crate::azure::Callback;
 use crate::guid::Guid;
 use crate::hash::fnv1a;
 pub use ask::{Ask, Given, Rerun};
-pub use candidate::{Candidate, Known, MAX_CANDIDATES, Stands, is_same_ask};
+pub use candidate::{Candidate, Known, MAX_CANDIDATES, MAX_OF_CREDENTIAL, Stands, is_same_ask};
 pub use deadline::Deadline;
 pub use effects::Counter;
 pub(crate) use effects::{Call, Effects, Room, Space};
@@ -129,6 +129,7 @@ pub(crate) mod tests {
             tokens: Tokens::new(Secret::new("token".into()), 1, Ends::default()),
             rivals: Vec::new(),
             tries: 0,
+            turn: Mono(0),
             is_refused: false,
             began: Mono(0),
             delivery: 1,

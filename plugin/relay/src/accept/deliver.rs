@@ -26,8 +26,10 @@ pub(super) enum Delivered {
     Beside(Deadline),
     /// What was decided a moment ago: it is reported once more.
     Repeated(Outcome),
-    /// One with other values is fixed.
+    /// One with other values is fixed, or the same token came with other values before.
     Different,
+    /// As many deliveries of it as there may be wait to be proven.
+    Crowded,
     /// There is no room.
     NoRoom(Share),
 }
@@ -59,7 +61,7 @@ pub(super) fn deliver(
                 stand_beside(&mut pending, request, sender, ends, now)
             };
             match delivered {
-                Delivered::Different => Change::Keep(Delivered::Different),
+                kept @ (Delivered::Different | Delivered::Crowded) => Change::Keep(kept),
                 delivered => put(pending, delivered),
             }
         }
@@ -104,10 +106,15 @@ fn stand_beside(
     now: Now,
 ) -> Delivered {
     let delivery = pending.delivery;
-    match pending.stand_beside(candidate(request, sender, ends, now, delivery), delivery) {
+    match pending.stand_beside(candidate(request, sender, ends, now, delivery)) {
         Stands::Again => Delivered::Again,
-        Stands::Beside => Delivered::Beside((pending.deadline(), ends)),
-        Stands::Nowhere => Delivered::Different,
+        Stands::Beside => {
+            let timeout = request.ask.as_ref().ok().map(|ask| ask.timeout);
+            let deadline = crate::check::Deadline::of(now.mono, timeout, ends.decide_by);
+            Delivered::Beside((deadline, ends))
+        }
+        Stands::Otherwise => Delivered::Different,
+        Stands::Nowhere => Delivered::Crowded,
     }
 }
 
@@ -119,7 +126,9 @@ fn follow(pending: &mut Pending, done: &Done, request: &CheckRequest, now: Now) 
         values.callback == request.callback && is_same_ask(values.ask.as_ref(), request.ask.as_ref().ok())
     });
     if is_same && now.mono.since(done.at.mono) < SAME_DECISION {
-        pending.known = Some(Known { outcome: reported.outcome, reason: done.reason.clone() });
+        let repeats_until = Some(done.at.mono.plus(SAME_DECISION));
+        pending.known = Some(Known { outcome: reported.outcome, reason: done.reason.clone(), repeats_until });
+        pending.before = Some(reported);
         // That Azure DevOps waits no more is then an answer to the report before.
         pending.taken = true;
         pending.observe &= done.observe;
@@ -136,12 +145,14 @@ fn candidate(request: &CheckRequest, sender: &Sender<'_>, ends: Ends, now: Now, 
         known: request.ask.as_ref().err().map(|wrong| Known {
             outcome: Outcome::Rejected,
             reason: format!("This check cannot be evaluated: {}", super::in_one(wrong)),
+            repeats_until: None,
         }),
         tokens: Tokens::new(request.token.clone(), delivery, ends),
         credential: sender.credential.into(),
         observe: sender.observe,
         accepted: now,
         tries: 0,
+        turn: now.mono,
         is_refused: false,
     }
 }
@@ -155,6 +166,7 @@ fn first_delivery(request: &CheckRequest, sender: &Sender<'_>, ends: Ends, now: 
         tokens: first.tokens,
         rivals: Vec::new(),
         tries: 0,
+        turn: now.mono,
         is_refused: false,
         began: now.mono,
         delivery: 1,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::check::tests::record;
-use crate::check::{self, CheckKey, MAX_CANDIDATES, Pending, State};
+use crate::check::{self, CheckKey, MAX_OF_CREDENTIAL, Pending, State};
 use crate::ledger::memory::Memory;
 use crate::time::{Mono, Wall};
 use std::time::Duration;
@@ -101,13 +101,13 @@ fn a_check_that_cannot_be_evaluated_is_stored_and_says_why() {
     );
 }
 
-/// Azure DevOps takes the token of the delivery in front.
-fn prove(store: &mut Memory) {
+/// Azure DevOps takes the token that this delivery brought, at the check's plan.
+fn prove(store: &mut Memory, delivery: u32) {
     let key = CheckKey::of(&pending(store).callback);
     let proven = ledger().bucket(&key).update(store, &key, |found| {
         let mut record = found.cloned().unwrap();
         let State::Pending(pending) = &mut record.state else { panic!("a pending record") };
-        assert!(pending.prove(pending.tokens.current_delivery()));
+        assert!(pending.prove(delivery, true));
         pending.phase = check::Phase::Proven;
         crate::ledger::Change::Put(Box::new(record), ())
     });
@@ -118,7 +118,7 @@ fn prove(store: &mut Memory) {
 fn a_later_delivery_of_a_proven_check_must_ask_the_same() {
     let mut store = Memory::default();
     assert_eq!(deliver(&mut store, &[]).0, 200);
-    prove(&mut store);
+    prove(&mut store, 1);
     assert_eq!(deliver(&mut store, &[("authtoken", "newer")]).2, Counted::Repeated);
     for change in [
         ("testrelay-tag", "other-4711"),
@@ -144,25 +144,60 @@ fn deliveries_with_other_values_stand_side_by_side_until_a_token_is_taken() {
     assert_eq!((status, counted), (200, Counted::Repeated));
     assert!(body.contains("shop-4711"), "{body}");
     let both = pending(&mut store);
-    assert_eq!((both.rivals.len(), both.delivery, both.tokens.current().reveal()), (1, 2, "token"));
-    assert_eq!(both.rivals[0].ask.as_ref().unwrap().tag.value, "evil-4711");
-    prove(&mut store);
+    assert_eq!((both.rivals.len(), both.delivery, both.tokens.current().reveal()), (1, 2, "forged"));
+    assert_eq!(both.rivals[0].ask.as_ref().unwrap().tag.value, "shop-4711");
+    prove(&mut store, 2);
     let fixed = pending(&mut store);
     assert_eq!((fixed.rivals.len(), fixed.ask.unwrap().tag.value.as_str()), (0, "shop-4711"));
 }
 
 #[test]
-fn a_token_proves_the_values_that_it_came_with_and_no_others() {
+fn a_token_proves_the_values_that_it_came_with_and_none_that_may_be_true_gives_way() {
     let mut store = Memory::default();
     assert_eq!(deliver(&mut store, &[]).0, 200);
-    for forged in ["a-4711", "b-4711", "c-4711", "d-4711", "e-4711", "f-4711"] {
-        assert_eq!(deliver(&mut store, &[("authtoken", forged), ("testrelay-tag", forged)]).0, 200);
+    for (n, forged) in ["a-4711", "b-4711", "c-4711", "d-4711", "e-4711"].into_iter().enumerate() {
+        let status = deliver(&mut store, &[("authtoken", forged), ("testrelay-tag", forged)]).0;
+        assert_eq!(status, if n < 3 { 200 } else { 503 }, "{forged}");
     }
     let mut all = pending(&mut store);
-    assert_eq!(all.rivals.len() + 1, MAX_CANDIDATES);
-    assert!(all.prove(1), "what came first is not driven out");
+    assert_eq!(all.rivals.len() + 1, MAX_OF_CREDENTIAL);
+    assert!(all.prove(1, true), "what came first is not driven out");
     assert_eq!(all.ask.unwrap().tag.value, "shop-4711");
     assert_eq!(all.tokens.current().reveal(), "token");
+}
+
+#[test]
+fn tokens_of_equal_values_keep_a_place_each_and_the_newest_stays_beside_the_taken_one() {
+    let mut store = Memory::default();
+    for token in ["forged-1", "true", "forged-2", "true", "forged-3"] {
+        assert_eq!(deliver(&mut store, &[("authtoken", token)]).0, 200, "{token}");
+    }
+    let mut all = pending(&mut store);
+    assert_eq!((all.rivals.len(), all.delivery), (3, 5));
+    assert!(all.prove(2, true));
+    assert_eq!((all.rivals.len(), all.tokens.current().reveal()), (0, "true"));
+    assert_eq!(all.tokens.trial().map(|(token, _)| token.reveal()), Some("forged-3"));
+}
+
+#[test]
+fn what_may_read_the_build_alone_fixes_nothing() {
+    let mut store = Memory::default();
+    deliver(&mut store, &[("authtoken", "reader"), ("testrelay-tag", "evil-4711")]);
+    let key = CheckKey::of(&pending(&mut store).callback);
+    let read = ledger().bucket(&key).update(&mut store, &key, |found| {
+        let mut record = found.cloned().unwrap();
+        let State::Pending(pending) = &mut record.state else { panic!("a pending record") };
+        assert!(pending.prove(1, false));
+        pending.phase = check::Phase::Proven;
+        crate::ledger::Change::Put(Box::new(record), ())
+    });
+    read.unwrap();
+    assert!(!pending(&mut store).is_proven());
+    assert_eq!(deliver(&mut store, &[]).0, 200);
+    let mut both = pending(&mut store);
+    assert_eq!((both.phase.clone(), both.rivals.len()), (check::Phase::Accepted, 1));
+    assert!(both.prove(2, true) && both.is_proven() == (both.phase != check::Phase::Accepted));
+    assert_eq!(both.ask.unwrap().tag.value, "shop-4711");
 }
 
 #[test]
@@ -183,16 +218,16 @@ fn a_delivery_whose_token_was_refused_gives_way_to_a_new_one() {
     let refused = ledger().bucket(&key).update(&mut store, &key, |found| {
         let mut record = found.cloned().unwrap();
         let State::Pending(pending) = &mut record.state else { panic!("a pending record") };
-        for delivery in [4, 3] {
-            assert!(!pending.pass_turn(delivery, true));
+        for delivery in [1, 2] {
+            assert!(!pending.pass_turn(delivery, true, now().mono));
         }
         crate::ledger::Change::Put(Box::new(record), ())
     });
     refused.unwrap();
     assert_eq!(deliver(&mut store, &[]).0, 200);
     let mut all = pending(&mut store);
-    assert!(all.all_candidates(|one| !one.tokens.came_with(4) || !one.tokens.came_with(3)));
-    assert!(all.prove(5) && all.ask.unwrap().tag.value == "shop-4711");
+    assert!(all.all_candidates(|one| !one.tokens.came_with(1)));
+    assert!(all.prove(5, true) && all.ask.unwrap().tag.value == "shop-4711");
 }
 
 #[test]
@@ -206,17 +241,20 @@ fn a_credential_takes_no_place_of_another_one() {
         let fields = [("authorization", secret.as_str()), ("authtoken", tag), ("testrelay-tag", tag)];
         accept(&config, &ledger(), store, now(), &headers(&fields), Body::None).0.status
     };
-    let mut store = Memory::default();
-    for tag in ["a-4711", "b-4711", "c-4711", "d-4711", "e-4711"] {
-        assert_eq!(both(&mut store, "P", tag), 200);
+    for is_first in [true, false] {
+        let mut store = Memory::default();
+        if is_first {
+            assert_eq!(both(&mut store, "Q", "q-4711"), 200);
+        }
+        for (n, tag) in ["a-4711", "b-4711", "c-4711", "d-4711", "e-4711"].into_iter().enumerate() {
+            assert_eq!(both(&mut store, "P", tag), if n < 4 { 200 } else { 503 });
+        }
+        if !is_first {
+            assert_eq!(both(&mut store, "Q", "q-4711"), 200, "each has places of its own");
+        }
+        let own = if is_first { 1 } else { 5 };
+        assert!(pending(&mut store).prove(own, true), "the other credential's is still there");
     }
-    assert_eq!(both(&mut store, "Q", "q-4711"), 409, "no place, and none of its own to take");
-    let mut store = Memory::default();
-    assert_eq!(both(&mut store, "Q", "q-4711"), 200);
-    for tag in ["a-4711", "b-4711", "c-4711", "d-4711", "e-4711"] {
-        assert_eq!(both(&mut store, "P", tag), 200);
-    }
-    assert!(pending(&mut store).prove(1), "the other credential's is still there");
 }
 
 #[test]
@@ -234,6 +272,7 @@ fn every_delivery_counts_also_with_a_known_token_and_an_older_one_shortens_nothi
         assert_eq!(deliver(&mut store, &[("authtoken", token)]).0, 200);
         assert_eq!(pending(&mut store).delivery, delivery);
     }
+    prove(&mut store, 2);
     let check = pending(&mut store);
     assert_eq!(check.tokens.current().reveal(), long);
     let end = now().mono.plus(Duration::from_secs(20 * 3_600 + 30));
@@ -269,7 +308,7 @@ fn a_token_of_8_kib_is_taken_and_a_second_one_stands_beside_it() {
         let (status, body, _) = deliver(&mut store, &[("authtoken", token)]);
         assert_eq!(status, 200, "{delivery}: {body}");
     }
-    prove(&mut store);
+    prove(&mut store, 2);
     let longer = "x".repeat((8 << 10) + 1);
     assert_eq!(deliver(&mut store, &[("authtoken", &longer)]).0, 400);
 }
@@ -384,6 +423,7 @@ fn only_the_configuration_switches_observing_on_and_a_stricter_delivery_ends_it(
     assert_eq!(deliver_as(&mut store, observe, &[]).0, 200);
     assert!(is_observed(&mut store));
     assert_eq!(deliver_as(&mut store, "", &[("authtoken", "second")]).0, 200);
+    prove(&mut store, 1);
     assert!(!is_observed(&mut store));
     assert_eq!(deliver_as(&mut store, observe, &[("authtoken", "third")]).0, 200);
     assert!(!is_observed(&mut store));

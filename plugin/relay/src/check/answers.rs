@@ -49,6 +49,13 @@ pub(super) enum AzureCall {
     Event,
 }
 
+impl AzureCall {
+    /// Whether it is made at the check's own plan, where nobody else's token is taken.
+    fn is_at_plan(self) -> bool {
+        !matches!(self, AzureCall::ReadTimeline | AzureCall::ReadBuild | AzureCall::CancelBuild)
+    }
+}
+
 impl fmt::Display for AzureCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -176,7 +183,7 @@ impl Check {
             (AzureCall::ReadBuild, Phase::Proven) => self.build_read(cx, fx, answer, outcome),
             (AzureCall::CancelBuild, _) => self.build_cancelled(cx, fx, answer),
             (AzureCall::OpenLog | AzureCall::Lines | AzureCall::Link, _) => {
-                self.part_answered(cx, fx, ask, answer, outcome);
+                self.part_answered(cx, fx, ask, token, answer, outcome);
             }
             // The event's answer comes as an event of its own; a bound that was found meanwhile stays.
             (AzureCall::Event | AzureCall::ReadTimeline | AzureCall::ReadBuild, _) => {}
@@ -186,7 +193,10 @@ impl Check {
     fn note_answer(&mut self, fx: &mut Effects, ask: AzureCall, token: u32, answer: &Answer) {
         self.note_fault(fx, &ask.to_string(), answer);
         self.note_refusal(ask, token, answer);
-        self.note_token(ask == AzureCall::Event, token, answer);
+        // The event has its own note.
+        if ask != AzureCall::Event {
+            self.note_token(ask.is_at_plan(), token, answer);
+        }
     }
 
     pub(super) fn note_fault(&mut self, fx: &mut Effects, what: &str, answer: &Answer) {
@@ -199,18 +209,28 @@ impl Check {
     }
 
     /// Notes what an answer says about the token that was presented. Of a check that is not proven its proof notes it.
-    pub(super) fn note_token(&mut self, is_event: bool, token: u32, answer: &Answer) {
+    pub(super) fn note_token(&mut self, is_at_plan: bool, token: u32, answer: &Answer) {
         if !self.durable.is_proven() {
             return;
         }
         match answer {
             Answer::TokenRefused => self.durable.tokens.refused(token),
-            // Most answers are for a token that was taken before, and events have their own note.
-            Answer::Taken if !is_event && self.durable.tokens.can_take(token) => {
+            // Who may do less here than the token that was taken is somebody else.
+            Answer::Forbidden | Answer::Refused(_) if is_at_plan && self.is_foreign(token) => {
+                self.durable.tokens.refused(token);
+            }
+            // Most answers are for a token that was taken before.
+            Answer::Taken if is_at_plan && self.durable.tokens.can_take(token) => {
                 self.durable.token_was_taken(token);
             }
             _ => {}
         }
+    }
+
+    /// Whether another token was taken at the plan, and the one that this delivery brought never.
+    pub(super) fn is_foreign(&self, token: u32) -> bool {
+        let tokens = &self.durable.tokens;
+        tokens.came_with(token) && tokens.are_proven() && !tokens.was_taken_with(token)
     }
 }
 

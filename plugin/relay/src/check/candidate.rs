@@ -6,11 +6,13 @@
 
 use super::{Ask, Log, Outcome, Pending, Phase, Tokens};
 use crate::azure::Callback;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use serde::{Deserialize, Serialize};
 
-/// How many deliveries with different values stand side by side.
-pub const MAX_CANDIDATES: usize = 4;
+/// How many deliveries stand side by side.
+pub const MAX_CANDIDATES: usize = 8;
+/// How many of them one credential may have sent.
+pub const MAX_OF_CREDENTIAL: usize = 4;
 
 /// A delivery whose token has not been taken yet, with the values that it came with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +23,7 @@ pub struct Candidate {
     pub ask: Option<Ask>,
     /// What is decided as soon as its token is taken.
     pub known: Option<Known>,
-    /// Its tokens.
+    /// Its token.
     pub tokens: Tokens,
     /// The credential that sent it.
     pub credential: String,
@@ -31,6 +33,9 @@ pub struct Candidate {
     pub accepted: Now,
     /// How often its proof was tried.
     pub tries: u32,
+    /// When it had its last turn, or came: who has waited the longest is next.
+    #[serde(default)]
+    pub turn: Mono,
     /// Whether Azure DevOps refused its token at the last try.
     pub is_refused: bool,
 }
@@ -42,34 +47,28 @@ pub struct Known {
     pub outcome: Outcome,
     /// Why, for the people at the pipeline.
     pub reason: String,
+    /// It was reported a moment ago, and so long a delivery of the same values is the same one again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats_until: Option<Mono>,
 }
 
 /// What became of a delivery that stands beside others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stands {
-    /// One with the same values was there: its token stands beside that one's.
+    /// It was there.
     Again,
     /// It has a place of its own.
     Beside,
-    /// There is no place for it, and none of its credential's that it could take; or its token came with other values before.
+    /// Its token came with other values before.
+    Otherwise,
+    /// There is no place for it.
     Nowhere,
 }
 
 impl Candidate {
     /// Whether another delivery came with the same values, by value.
     pub fn is_same(&self, other: &Candidate) -> bool {
-        self.credential == other.credential
-            && self.callback == other.callback
-            && is_same_ask(self.ask.as_ref(), other.ask.as_ref())
-            && (self.ask.is_some() || self.known == other.known)
-    }
-
-    fn take(&mut self, other: Candidate, delivery: u32) {
-        if let Some(ends) = other.tokens.ends() {
-            self.tokens.add(other.tokens.current().clone(), delivery, ends);
-        }
-        self.observe &= other.observe;
-        (self.tries, self.is_refused) = (0, false);
+        self.callback == other.callback && is_same_ask(self.ask.as_ref(), other.ask.as_ref())
     }
 }
 
@@ -83,46 +82,64 @@ pub fn is_same_ask(one: Option<&Ask>, other: Option<&Ask>) -> bool {
 }
 
 impl Pending {
-    /// Whether Azure DevOps has taken a call with one of its tokens: then its values are fixed.
+    /// Whether Azure DevOps has taken a call at its plan with one of its tokens: then its values are fixed. Where the token may
+    /// read the build alone, it goes on, and its values give way to those of a token that is taken at the plan.
     pub fn is_proven(&self) -> bool {
         match self.phase {
             Phase::Accepted => false,
-            Phase::Proven | Phase::Watching(_) => true,
-            // Modules that did not note it decided nothing without a proof that a token could have changed.
             Phase::Owing(_) => true,
-            Phase::Decided(_) => self.tokens.are_proven() || self.tokens.are_of_old_record(),
+            // Modules that did not note it decided nothing without a proof that a token could have changed.
+            Phase::Proven | Phase::Watching(_) | Phase::Decided(_) => {
+                self.tokens.are_proven() || self.tokens.are_of_old_record()
+            }
         }
     }
 
-    /// Adds a delivery to those that have not been proven. A credential takes the place of its own only: of one that was
-    /// refused, else of the one that came last, so that what came first is not driven out.
-    pub fn stand_beside(&mut self, new: Candidate, delivery: u32) -> Stands {
+    /// Adds a delivery to those that have not been proven. None gives way to it that may still be proven: only one whose token
+    /// was refused, of its own credential first, or one of a credential that has the most places where its own has none.
+    pub fn stand_beside(&mut self, mut new: Candidate) -> Stands {
         let mut all = self.candidates();
-        let stands = if let Some(at) = all.iter().position(|one| one.is_same(&new)) {
-            let mut one = all.remove(at);
-            one.take(new, delivery);
-            all.insert(0, one);
-            Stands::Again
-        } else if all.iter().any(|one| one.tokens.hold(new.tokens.current())) {
-            // It would prove both. What came first with it counts.
-            return Stands::Nowhere;
-        } else if all.len() < MAX_CANDIDATES {
-            all.insert(0, new);
-            Stands::Beside
-        } else {
-            let own = |one: &&Candidate| one.credential == new.credential;
-            let refused = all.iter().filter(own).find(|one| one.is_refused);
-            let last = || all.iter().filter(own).max_by_key(|one| one.tokens.current_delivery());
-            let Some(displaced) = refused.or_else(last).map(|one| one.tokens.clone()) else {
-                return Stands::Nowhere;
-            };
-            all.retain(|one| one.tokens != displaced);
-            all.insert(0, new);
-            Stands::Beside
-        };
+        let token = new.tokens.current();
+        if let Some(at) = all.iter().position(|one| one.tokens.hold(token)) {
+            let Some(one) = all.get_mut(at).filter(|one| one.is_same(&new)) else { return Stands::Otherwise };
+            one.observe &= new.observe;
+            self.set_candidates(all);
+            return Stands::Again;
+        }
+        let repeated = all.iter().filter(|one| one.is_same(&new)).filter_map(|one| one.known.as_ref());
+        let is_repeated = |known: &&Known| known.repeats_until.is_some_and(|until| new.accepted.mono < until);
+        if let Some(known) = repeated.filter(is_repeated).next() {
+            new.known = Some(known.clone());
+        }
+        let of = |credential: &str| all.iter().filter(|one| one.credential == *credential).count();
+        let own = of(&new.credential);
+        let is_full = own >= MAX_OF_CREDENTIAL || all.len() >= MAX_CANDIDATES;
+        if is_full {
+            let may_go = |one: &Candidate| own < MAX_OF_CREDENTIAL || one.credential == new.credential;
+            let refused = all.iter().position(|one| one.is_refused && may_go(one));
+            let most = all.iter().map(|one| of(&one.credential)).max().unwrap_or_default();
+            let crowding = || all.iter().rposition(|one| own == 0 && most > 1 && of(&one.credential) == most);
+            let Some(at) = refused.or_else(crowding) else { return Stands::Nowhere };
+            all.remove(at);
+        }
+        all.push(new);
         self.set_candidates(all);
-        (self.phase, self.log) = (Phase::Accepted, Log::Unopened);
-        stands
+        if self.phase != Phase::Accepted {
+            (self.phase, self.log) = (Phase::Accepted, Log::Unopened);
+        }
+        self.next_turn();
+        Stands::Beside
+    }
+
+    /// The turn goes to the one that has waited for it the longest.
+    fn next_turn(&mut self) {
+        let mut all = self.candidates();
+        let waited = |one: &Candidate| (one.turn, one.tries, one.tokens.current_delivery());
+        let next = all.iter().enumerate().min_by_key(|(_, one)| waited(one)).map(|(at, _)| at);
+        if let Some(next @ 1..) = next {
+            all.rotate_left(next);
+            self.set_candidates(all);
+        }
     }
 
     /// All deliveries that have not been proven, the one whose turn it is first.
@@ -136,6 +153,7 @@ impl Pending {
             observe: self.observe,
             accepted: self.accepted,
             tries: self.tries,
+            turn: self.turn,
             is_refused: self.is_refused,
         };
         std::iter::once(front).chain(self.rivals.iter().cloned()).collect()
@@ -154,59 +172,80 @@ impl Pending {
         self.observe = front.observe;
         self.accepted = front.accepted;
         self.tries = front.tries;
+        self.turn = front.turn;
         self.is_refused = front.is_refused;
         self.rivals = all;
         self.note_ends();
     }
 
-    /// Azure DevOps took the token that this delivery brought: its values are the check's, the others are dropped. False: it
-    /// is not among those that have not been proven.
-    pub fn prove(&mut self, delivery: u32) -> bool {
+    /// Azure DevOps took the token that this delivery brought: its values are the check's. At its plan that is final: the
+    /// others are dropped, but for the newest token that came with the same values. False: it is not among those that have not
+    /// been proven.
+    pub fn prove(&mut self, delivery: u32, is_at_plan: bool) -> bool {
         if self.is_proven() || !self.bring_forward(|one| one.tokens.came_with(delivery)) {
             return false;
         }
-        self.rivals.clear();
-        self.tokens.was_taken(delivery);
         (self.tries, self.is_refused) = (0, false);
+        if is_at_plan {
+            let mut all = self.candidates();
+            let own = all.remove(0);
+            all.retain(|one| one.is_same(&own));
+            self.rivals.clear();
+            self.tokens.was_taken(delivery);
+            self.observe &= all.iter().all(|one| one.observe);
+            if let Some(newest) = all.iter().max_by_key(|one| one.tokens.current_delivery()) {
+                let (token, brought) = (newest.tokens.current(), newest.tokens.current_delivery());
+                self.tokens.add(token.clone(), brought, newest.tokens.ends().unwrap_or_default());
+            }
+        }
         self.note_ends();
         true
     }
 
-    /// A proof with the token that this delivery brought has failed: the turn goes to the one that was tried least. Answers
-    /// whether all have had theirs.
-    pub fn pass_turn(&mut self, delivery: u32, is_refused: bool) -> bool {
+    /// A proof with the token that this delivery brought has failed: the turn goes to the one that has waited the longest.
+    /// Answers whether all have had theirs as often.
+    pub fn pass_turn(&mut self, delivery: u32, is_refused: bool, now: Mono) -> bool {
         let mut all = self.candidates();
-        let Some(at) = all.iter().position(|one| one.tokens.came_with(delivery)) else { return false };
-        let Some(one) = all.get_mut(at) else { return false };
+        let Some(one) = all.iter_mut().find(|one| one.tokens.came_with(delivery)) else { return false };
         if one.tokens.current_delivery() != delivery {
             return false;
         }
         if is_refused {
             one.tokens.refused(delivery);
         }
-        // Its other token has its turn first.
+        // Records of earlier modules have two tokens in one place: the other has its turn first.
         let has_other = one.tokens.current_delivery() < delivery;
         if !has_other {
             one.tries = one.tries.saturating_add(1);
             one.is_refused = is_refused;
+            one.turn = now;
         }
-        let rounds = one.tries;
-        let least = all.iter().map(|one| one.tries).min().unwrap_or_default();
-        if let Some(next) = all.iter().position(|one| one.tries == least) {
-            all.rotate_left(next);
-        }
+        let tries = one.tries;
         self.set_candidates(all);
-        !has_other && least >= rounds
+        self.next_turn();
+        !has_other && self.tries >= tries
     }
 
-    /// One of those that have not been proven is dropped: its run is over, or its token has ended. False: no other is left,
-    /// and nothing was changed.
+    /// One of those that have not been proven is dropped: its run is over, its token has ended, or its decision was not taken.
+    /// False: no other is left, and nothing was changed.
     pub fn drop_candidate(&mut self, delivery: u32) -> bool {
         let mut all = self.candidates();
+        let before = all.len();
         all.retain(|one| !one.tokens.came_with(delivery));
-        let is_left = !all.is_empty();
+        if all.is_empty() || all.len() == before {
+            return false;
+        }
         self.set_candidates(all);
-        is_left
+        if self.phase != Phase::Accepted {
+            (self.phase, self.log, self.claim) = (Phase::Accepted, Log::Unopened, None);
+        }
+        self.next_turn();
+        true
+    }
+
+    /// Whether no other delivery can be proven at the plan, as far as is known.
+    pub fn are_others_refused(&self) -> bool {
+        self.rivals.iter().all(|one| one.is_refused)
     }
 
     /// Gives the turn to the first of those that have not been proven that is as asked; false if none is.

@@ -108,6 +108,8 @@ pub(crate) struct Heard {
     pub(super) token: u32,
     /// What was asked.
     pub(super) what: &'static str,
+    /// Whether that was at the check's own plan.
+    pub(super) is_at_plan: bool,
     pub(super) answer: Answer,
     pub(super) news: Option<News>,
 }
@@ -314,7 +316,8 @@ impl LiveLog {
                 return None;
             }
         }
-        let token = pending.tokens.current();
+        let (token, delivery) =
+            pending.tokens.trial().unwrap_or((pending.tokens.current(), pending.tokens.current_delivery()));
         let (request, what) = match (next, pending.log, callback.timeline) {
             (Next::Lines(lines, told), Log::Open(log), _) => {
                 let request = azure::append_log(entry, callback, token, log, lines);
@@ -329,8 +332,7 @@ impl LiveLog {
             (Next::Lines(..) | Next::Record(_), ..) => return None,
         };
         let id = (cx.name)();
-        let token = pending.tokens.current_delivery();
-        self.sending = Some(Sending { id, since: cx.now.mono, token, what });
+        self.sending = Some(Sending { id, since: cx.now.mono, token: delivery, what });
         Some(Call { id, room: Room::Telling, request, report: None })
     }
 
@@ -374,8 +376,15 @@ impl LiveLog {
             Said::Record(_) => "the record's progress",
             Said::Run(..) => "the question whether the run goes on",
         };
-        let news = self.news(cx, pending, since, what, &answer, outcome);
-        Some(Heard { began: self.began, token, what: asked, answer, news })
+        let is_at_plan = !matches!(what, Said::Run(Look::Build(_), _));
+        let is_trial = pending.tokens.trial().is_some_and(|(_, delivery)| delivery == token);
+        let is_refused = matches!(answer, Answer::TokenRefused | Answer::Forbidden | Answer::Refused(_));
+        // A token that is refused where it was tried beside another says nothing of what was to be told.
+        let news = match is_trial && is_refused {
+            true => None,
+            false => self.news(cx, pending, since, what, &answer, outcome),
+        };
+        Some(Heard { began: self.began, token, what: asked, is_at_plan, answer, news })
     }
 
     /// A call was not started, because somebody else leads by now.

@@ -84,15 +84,17 @@ impl Check {
         outcome: &CallOutcome,
     ) {
         let is_here = self.durable.tokens.came_with(token);
-        let next = proof.next(&self.durable.callback).filter(|_| is_here);
+        // That a build may be read says nothing of the check's plan: who has shown that for another delivery comes first.
+        let may_be = |next: &Proof| *next != Proof::Build || self.durable.are_others_refused();
+        let next = proof.next(&self.durable.callback).filter(|next| is_here && may_be(next));
         match (answer, next) {
             (Answer::Taken, _) => {
                 let log = if proof == Proof::Log { log_of(outcome) } else { Log::Off };
-                if self.proven(cx, fx, token, log) && proof != Proof::Log {
+                if self.proven(cx, fx, token, proof, log) && proof != Proof::Log {
                     self.lose_log(fx, "the token may not do this");
                 }
             }
-            (Answer::Forbidden | Answer::Refused(_), Some(next)) => {
+            (Answer::Forbidden, Some(next)) => {
                 self.volatile.proof = Some((token, next));
                 self.restart();
             }
@@ -110,15 +112,17 @@ impl Check {
     }
 
     /// The values that the token came with are the check's; false where it was proven before.
-    fn proven(&mut self, cx: &Cx<'_>, fx: &mut Effects, token: u32, log: Log) -> bool {
+    fn proven(&mut self, cx: &Cx<'_>, fx: &mut Effects, token: u32, proof: Proof, log: Log) -> bool {
         let is_open = self.durable.phase == Phase::Accepted;
         self.restart();
-        if !is_open || !self.durable.prove(token) {
+        if !is_open || !self.durable.prove(token, proof != Proof::Build) {
             return false;
         }
         self.durable.log = log;
         self.durable.phase = Phase::Proven;
-        if let Some(known) = self.durable.known.take() {
+        // What was reported before is known only to the check that is told again.
+        if let Some(known) = self.durable.known.clone() {
+            self.durable.before = self.durable.before.filter(|_| known.repeats_until.is_none());
             self.decide(cx, fx, known.outcome, known.reason);
         }
         true
@@ -139,7 +143,7 @@ impl Check {
         }
         // An outage changes nothing of a check that stands alone.
         let changes = is_refused || !self.durable.rivals.is_empty();
-        let all_had_turn = !changes || self.durable.pass_turn(token, is_refused);
+        let all_had_turn = !changes || self.durable.pass_turn(token, is_refused, cx.now.mono);
         self.volatile.proof = None;
         match all_had_turn {
             true => _ = self.retry(cx, after, LONGEST_RETRY),

@@ -48,6 +48,9 @@ pub struct Pending {
     /// How often its proof was tried since its last delivery.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tries: u32,
+    /// When its proof had its last turn.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub turn: Mono,
     /// Whether its token was refused at the last try of its proof.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_refused: bool,

@@ -127,6 +127,7 @@ impl Check {
         cx: &mut Cx<'_>,
         fx: &mut Effects,
         ask: AzureCall,
+        token: u32,
         answer: &Answer,
         outcome: &CallOutcome,
     ) {
@@ -136,6 +137,8 @@ impl Check {
             _ => Part::Link,
         };
         let after = match answer {
+            // Somebody else's token may do less, and the other has its turn.
+            Answer::Forbidden | Answer::Refused(_) if self.is_foreign(token) => None,
             Answer::Taken | Answer::Forbidden if part == Part::OpenLog => {
                 self.durable.log = if *answer == Answer::Taken { log_of(outcome) } else { Log::Off };
                 self.was_written(part);
@@ -259,10 +262,28 @@ impl Check {
             Answer::TokenRefused | Answer::Forbidden | Answer::Refused(_) => (true, None),
         };
         self.unclaim(reporting.send);
-        match self.durable.is_proven() {
-            true => _ = self.retry(cx, after, LONGEST_RETRY),
-            false => self.pass_turn(cx, fx, token, is_refused, after),
+        if self.durable.is_proven() {
+            if is_refused {
+                let is_foreign = self.is_foreign(token);
+                if is_foreign || *answer == Answer::TokenRefused {
+                    self.durable.tokens.refused(token);
+                }
+            }
+            self.retry(cx, after, LONGEST_RETRY);
+        } else if self.rests_on_reading() {
+            // The verdict is that of this delivery's values: no other token sends it.
+            if !is_refused || !self.drop_candidate(token) {
+                self.retry(cx, after, LONGEST_RETRY);
+            }
+        } else {
+            self.pass_turn(cx, fx, token, is_refused, after);
         }
+    }
+
+    /// Whether its decision is what was read of the executions.
+    fn rests_on_reading(&self) -> bool {
+        let outcome = self.durable.decided().map(|decided| decided.outcome);
+        matches!(outcome, Some(Outcome::Passed | Outcome::Failed)) && self.durable.known.is_none()
     }
 
     /// Azure DevOps took the event for a delivery, or does not want it any more. That ends the check, unless a newer

@@ -21,7 +21,7 @@ impl Check {
             return;
         }
         self.note_fault(fx, heard.what, &heard.answer);
-        self.note_token(false, heard.token, &heard.answer);
+        self.note_token(heard.is_at_plan, heard.token, &heard.answer);
         let is_watching = matches!(self.durable.phase, Phase::Watching(_));
         if self.volatile.tries == 0 {
             // A decision that waited for this.

@@ -4,8 +4,9 @@ use crate::secret::Secret;
 use crate::time::Mono;
 use serde::{Deserialize, Serialize};
 
-/// The newest token and the one before it. On a refusal the other one is tried. A token that Azure DevOps has taken gives
-/// way only to another one that it has taken: whoever knows a check's ids can deliver it with a token that is none.
+/// The newest token and the one before it. On a refusal the other one is tried. A token that Azure DevOps has taken at the
+/// check's own plan stays the one that is presented, and gives way only to another that it has taken there: whoever knows a
+/// check's ids can deliver it with a token of his own, and what that may do elsewhere says nothing of this plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     newest: Secret,
@@ -23,8 +24,11 @@ struct About {
     /// The delivery that brought it: its name in the calls that present it. 0 in records of modules that did not note it.
     delivery: u32,
     ends: Ends,
-    /// Whether Azure DevOps has taken a call with it.
+    /// Whether Azure DevOps has taken a call with it at the check's plan.
     taken: bool,
+    /// Whether it was refused when it was tried beside a taken one.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    tried: bool,
 }
 
 /// When a token ends.
@@ -45,7 +49,7 @@ impl Tokens {
             newest: token,
             previous: None,
             use_previous: false,
-            about_newest: About { delivery, ends, taken: false },
+            about_newest: About { delivery, ends, ..About::default() },
             about_previous: About::default(),
         }
     }
@@ -71,11 +75,20 @@ impl Tokens {
             return;
         }
         let old = std::mem::replace(&mut self.newest, token);
-        let about_old = std::mem::replace(&mut self.about_newest, About { delivery, ends, taken: false });
+        let about_new = About { delivery, ends, ..About::default() };
+        let about_old = std::mem::replace(&mut self.about_newest, about_new);
         if about_old.taken || !self.about_previous.taken {
             (self.previous, self.about_previous) = (Some(old), about_old);
         }
-        self.use_previous = false;
+        self.use_previous = self.previous.is_some() && self.about_previous.taken;
+    }
+
+    /// A token that is to be tried beside the one that is presented, because it may live longer, and the delivery that brought
+    /// it: where it is refused, nothing is lost.
+    pub fn trial(&self) -> Option<(&Secret, u32)> {
+        let about = self.about_newest;
+        let is_untried = self.uses_previous() && self.about_previous.taken && !about.taken && !about.tried;
+        is_untried.then_some((&self.newest, about.delivery))
     }
 
     /// Whether this is one of them.
@@ -86,14 +99,20 @@ impl Tokens {
 
     /// Azure DevOps refused the token that this delivery brought.
     pub fn refused(&mut self, delivery: u32) {
-        if self.current_delivery() == delivery {
+        if self.about_newest.delivery == delivery && self.uses_previous() {
+            self.about_newest.tried = true;
+        } else if self.current_delivery() == delivery {
             self.use_previous = self.previous.is_some() && !self.use_previous;
         }
     }
 
-    /// Azure DevOps took a call with the token that this delivery brought. False: that was known, or it is gone.
+    /// Azure DevOps took a call at the check's plan with the token that this delivery brought. False: that was known, or it is
+    /// gone.
     pub fn was_taken(&mut self, delivery: u32) -> bool {
         let has_previous = self.previous.is_some();
+        if self.about_newest.delivery == delivery && !self.about_newest.taken {
+            self.use_previous = false;
+        }
         let about = match (self.about_newest.delivery == delivery, has_previous) {
             (true, _) => &mut self.about_newest,
             (false, true) if self.about_previous.delivery == delivery => &mut self.about_previous,
@@ -115,7 +134,14 @@ impl Tokens {
             || (self.previous.is_some() && self.about_previous.delivery == delivery)
     }
 
-    /// Whether Azure DevOps has taken a call with one of them.
+    /// Whether the token that this delivery brought has been taken at the check's plan.
+    pub fn was_taken_with(&self, delivery: u32) -> bool {
+        let newest = self.about_newest.delivery == delivery && self.about_newest.taken;
+        let previous = self.about_previous.delivery == delivery && self.about_previous.taken;
+        newest || (self.previous.is_some() && previous)
+    }
+
+    /// Whether Azure DevOps has taken a call at the check's plan with one of them.
     pub fn are_proven(&self) -> bool {
         self.about_newest.taken || (self.previous.is_some() && self.about_previous.taken)
     }
