@@ -145,7 +145,6 @@ fn no_name_of_a_step_is_a_command_in_the_log() {
 }
 
 #[test]
-#[ignore = "expected failure: the list says of the lower bound that it was fixed when the check was accepted"]
 fn the_list_says_when_the_lower_bound_was_fixed() {
     let mut world = configured(|configuration| {
         configuration["credentials"][0]["allow"] = json!(["checks", "status"]);

@@ -305,12 +305,13 @@ impl Lead {
     /// Fixes the lower bound and begins to ask Testkube.
     fn watch_since(&mut self, turn: &mut Turn<'_>, key: &CheckKey, start: Wall, bound_from: String) {
         let bound = start.minus(self.config.checks.clock_skew);
+        let fixed = Some(turn.now.wall);
         self.change(turn, key, |pending| {
             let open = pending.phase == Phase::Proven;
             open.then(|| {
                 let bound_from = bound_from.clone();
                 pending.phase =
-                    Phase::Watching(Watch { bound, bound_from, seen: None, absent: Duration::ZERO });
+                    Phase::Watching(Watch { bound, bound_from, fixed, seen: None, absent: Duration::ZERO });
             })
         });
         self.restart(key);
