@@ -19,6 +19,7 @@ mod teller;
 mod turn;
 mod watch;
 
+use crate::azure::Paces;
 use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
 use crate::check::{CheckKey, DONE_STAYS, Delivery, Done, Falls, Outcome, Pending, Phase, Record, State};
@@ -84,8 +85,8 @@ pub struct Lead {
     last_call: u64,
     trouble: Trouble,
     page_size: u32,
-    /// Until when an Azure DevOps entry has asked to be left alone.
-    quiet: BTreeMap<String, Mono>,
+    /// Which projects Azure DevOps has asked to be left alone.
+    paces: Paces,
 }
 
 impl Lead {
@@ -115,7 +116,7 @@ impl Lead {
             last_call: 0,
             trouble: Trouble::default(),
             page_size: poll::PAGE_SIZE,
-            quiet: BTreeMap::new(),
+            paces: Paces::default(),
             ledger,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::prove::Proof;
 use super::{Counter, GRACE, Lead, MOST_AZURE_CALLS, Output, Purpose, Turn};
-use crate::azure::{Answer, Entry, classify};
+use crate::azure::{Answer, Callback, Entry, Urgency, classify};
 use crate::backoff::delay;
 use crate::call::{Outcome as CallOutcome, Request};
 use crate::check::{CheckKey, Pending};
@@ -80,7 +80,7 @@ impl Lead {
             return None;
         };
         let busy = self.in_flight(|purpose| matches!(purpose, Purpose::Azure(..))) >= MOST_AZURE_CALLS;
-        (!busy && !self.is_quiet(turn.now.mono, pending)).then_some(entry)
+        (!busy && self.may_call(turn.now.mono, &pending.callback, Urgency::Owed)).then_some(entry)
     }
 
     /// The configured entry where a check is answered.
@@ -88,9 +88,9 @@ impl Lead {
         self.config.azure_devops.iter().find(|entry| entry.url() == pending.callback.entry).cloned()
     }
 
-    /// Whether that entry has asked to be left alone.
-    pub(super) fn is_quiet(&self, now: Mono, pending: &Pending) -> bool {
-        self.quiet.get(&pending.callback.entry).is_some_and(|until| now < *until)
+    /// Whether its Azure DevOps has not asked to be left alone by such calls.
+    pub(super) fn may_call(&self, now: Mono, callback: &Callback, urgency: Urgency) -> bool {
+        self.paces.may_call(now, &callback.entry, callback.project, urgency)
     }
 
     /// Starts a call to Azure DevOps for a check, if there is room for one. `None`: not now.
@@ -118,8 +118,9 @@ impl Lead {
         outcome: &CallOutcome,
     ) {
         let answer = classify(outcome);
-        if let (Answer::Later(_, Some(after)), Some(pending)) = (&answer, self.find(key)) {
-            self.quiet.insert(pending.callback.entry.clone(), turn.now.mono.plus(*after));
+        if let Some(Callback { entry, project, .. }) = self.find(key).map(|pending| pending.callback.clone())
+        {
+            self.paces.answered(turn.now.mono, &entry, project, outcome);
         }
         if !matches!(answer, Answer::Taken | Answer::Over(_)) {
             log::warn!("check {}: Azure DevOps did not take {step}: {}", key.id(), in_words_of(&answer));

@@ -2,7 +2,7 @@
 
 use super::azure_calls::{LONGEST_RETRY, Step, in_words_of};
 use super::{Lead, Turn};
-use crate::azure::{self, Answer, Callback, Entry, LogId};
+use crate::azure::{self, Answer, Callback, Entry, LogId, Urgency};
 use crate::call::{Outcome as CallOutcome, Request};
 use crate::check::{CheckKey, Log, Outcome, Pending, Phase, Watch};
 use crate::secret::Secret;
@@ -55,11 +55,12 @@ impl Lead {
             // Others need not wait until this one's Azure DevOps may be asked.
             let open: Vec<String> = self.config.azure_devops.iter().map(Entry::url).collect();
             let now = turn.now.mono;
-            let quiet = self.quiet.clone();
-            let is_open =
-                |entry: &String| open.contains(entry) && quiet.get(entry).is_none_or(|until| now >= *until);
+            let paces = self.paces.clone();
+            let is_open = |Callback { entry, project, .. }: &Callback| {
+                open.contains(entry) && paces.may_call(now, entry, *project, Urgency::Owed)
+            };
             self.change(turn, key, |pending| {
-                pending.bring_forward(|one| is_open(&one.callback.entry)).then_some(())
+                pending.bring_forward(|one| is_open(&one.callback)).then_some(())
             });
         }
         let Some(pending) = self.find(key).cloned() else { return };
@@ -74,7 +75,7 @@ impl Lead {
 
     fn is_open(&self, turn: &Turn<'_>, callback: &Callback) -> bool {
         let is_listed = self.config.azure_devops.iter().any(|entry| entry.url() == callback.entry);
-        is_listed && self.quiet.get(&callback.entry).is_none_or(|until| turn.now.mono >= *until)
+        is_listed && self.may_call(turn.now.mono, callback, Urgency::Owed)
     }
 
     /// Proven: finds the lower bound, from the best source that the request names.

@@ -7,7 +7,7 @@ use super::azure_calls::{Step, in_words_of};
 use super::tasks::Task;
 use super::teller::{Next, Sending, Teller};
 use super::{Counter, Lead, Output, Purpose, Turn};
-use crate::azure::{self, Answer};
+use crate::azure::{self, Answer, Urgency};
 use crate::backoff::delay;
 use crate::call::Outcome as CallOutcome;
 use crate::check::{CheckKey, Log, Pending, Phase};
@@ -130,9 +130,8 @@ impl Lead {
         next: Next,
         pending: &Pending,
     ) {
-        let Some(entry) = self.entry_of(pending).filter(|_| !self.is_quiet(turn.now.mono, pending)) else {
-            return;
-        };
+        let may_call = self.may_call(turn.now.mono, &pending.callback, Urgency::CanWait);
+        let Some(entry) = self.entry_of(pending).filter(|_| may_call) else { return };
         let (callback, token) = (&pending.callback, pending.tokens.current());
         let (request, step, sending) = match (next, pending.log, callback.timeline) {
             (Next::Lines(lines, told), Log::Open(log), _) => {
