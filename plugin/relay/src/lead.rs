@@ -19,6 +19,7 @@ mod teller;
 mod turn;
 mod watch;
 
+use crate::aborts::Aborts;
 use crate::azure::Paces;
 use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
@@ -30,7 +31,6 @@ use crate::ledger::{Bucket, Change, Ledger, OldHome, Store};
 use crate::shares::Full;
 use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
-use aborts::Abort;
 use deliver::decided_mut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -80,7 +80,7 @@ pub struct Lead {
     /// Hints that have been seen.
     hints: Inbox,
     /// Executions that are to be aborted.
-    aborts: Vec<Abort>,
+    aborts: Aborts,
     calls: BTreeMap<CallId, InFlight>,
     last_call: u64,
     trouble: Trouble,
@@ -111,7 +111,7 @@ impl Lead {
             full: Full::default(),
             tell_from: None,
             hints: Inbox::new(prefix),
-            aborts: Vec::new(),
+            aborts: Aborts::default(),
             calls: BTreeMap::new(),
             last_call: 0,
             trouble: Trouble::default(),
@@ -333,7 +333,7 @@ impl Lead {
             Purpose::Azure(key, step, token) | Purpose::Tell(key, step, token) => {
                 self.azure_answered(turn, &key, step, token, outcome);
             }
-            Purpose::Abort(abort) if self.leading => self.aborted(turn, abort, outcome),
+            Purpose::Abort(token) if self.leading => self.aborted(turn, token, outcome),
             Purpose::List(_) | Purpose::Confirm(_) | Purpose::Look(_) | Purpose::Abort(_) => {}
         }
         if self.leading && self.candidate.note_busy(turn.store, &[]).is_err() {

@@ -1,8 +1,8 @@
 //! One turn of a leader: what comes in from the host, what is asked of it, and what its calls are for.
 
-use super::aborts::Abort;
 use super::azure_calls::Step;
 use super::poll::Reading;
+use crate::aborts::Token;
 use crate::call::{CallId, Request};
 use crate::check::{CheckKey, Outcome};
 use crate::ledger::Store;
@@ -38,7 +38,7 @@ pub enum Counter {
     OpenGate,
     /// A verdict of observe mode was delivered as `succeeded`.
     Observed,
-    /// An execution of a run that is over was aborted.
+    /// An execution of a run that is over has ended because it was asked to abort.
     Aborted,
 }
 
@@ -66,8 +66,8 @@ pub(super) enum Purpose {
     Look(CheckKey),
     /// Tell Azure DevOps what happens, or look whether the run goes on. No decision waits for it.
     Tell(CheckKey, Step, u32),
-    /// Abort an execution of a run that is over.
-    Abort(Abort),
+    /// Abort an execution of a run that is over, or look whether it has ended.
+    Abort(Token),
 }
 
 impl Purpose {
