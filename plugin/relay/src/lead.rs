@@ -9,6 +9,7 @@ mod deliver;
 mod fallback;
 mod hints;
 mod limits;
+mod parting;
 mod poll;
 mod prove;
 pub(crate) mod reason;
@@ -176,6 +177,7 @@ impl Lead {
     pub fn end(&mut self, now: Now, store: &mut dyn Store) {
         if self.leading {
             log::info!("gives up the lead; pending checks: {}", self.pending().count());
+            self.pending().for_each(|(key, pending)| log::warn!("{}", parting::lost(key, pending)));
         }
         self.leading = false;
         if let Err(status) = self.candidate.release(store, now) {

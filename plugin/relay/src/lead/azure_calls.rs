@@ -72,11 +72,14 @@ pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 impl Lead {
     /// Where a check is answered, if a call may be started there now.
-    pub(super) fn reachable(&mut self, turn: &Turn<'_>, key: &CheckKey, pending: &Pending) -> Option<Entry> {
+    pub(super) fn reachable(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &CheckKey,
+        pending: &Pending,
+    ) -> Option<Entry> {
         let Some(entry) = self.entry_of(pending) else {
-            let url = &pending.callback.entry;
-            log::error!("check {} waits: {url} is no longer among `azure_devops`", key.id());
-            self.tasks.entry(*key).or_default().next = turn.now.mono.plus(LONGEST_RETRY);
+            self.has_no_entry(turn, key, pending);
             return None;
         };
         let busy = self.in_flight(|purpose| matches!(purpose, Purpose::Azure(..))) >= MOST_AZURE_CALLS;

@@ -20,6 +20,8 @@ pub(super) struct Task {
     pub(super) next: Mono,
     /// Nor is anything before this: shared data has refused a change of the check.
     pub(super) held_until: Mono,
+    /// Since when the entry where it is answered is not configured here.
+    pub(super) without_entry: Option<Mono>,
     /// What is asked next to prove the token that this delivery brought.
     pub(super) proof: Option<(u32, Proof)>,
     /// Failures in a row of the step at hand.
