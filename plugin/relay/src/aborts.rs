@@ -11,7 +11,6 @@ use crate::config::Testkube;
 use crate::tag::Tag;
 use crate::testkube::{self, Execution, Status};
 use crate::time::Mono;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// So many calls are under way at the same time.
@@ -27,11 +26,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 #[derive(Default)]
 pub(crate) struct Aborts {
     last: u64,
-    executions: BTreeMap<Token, Abort>,
+    executions: Vec<Abort>,
 }
 
 /// Which execution a call is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token(u64);
 
 /// What is to be counted.
@@ -44,6 +43,7 @@ pub(crate) enum Effect {
 }
 
 struct Abort {
+    token: Token,
     tag: Tag,
     id: String,
     name: String,
@@ -90,7 +90,7 @@ impl Aborts {
     pub(crate) fn ask(&mut self, now: Mono, tag: &Tag, executions: Vec<(String, String)>) -> usize {
         let mut left_out = 0;
         for (id, name) in executions {
-            if self.executions.values().any(|abort| abort.id == id) {
+            if self.executions.iter().any(|abort| abort.id == id) {
                 continue;
             }
             if self.executions.len() >= MAX_EXECUTIONS {
@@ -98,9 +98,17 @@ impl Aborts {
                 continue;
             }
             self.last += 1;
-            let (step, is_calling, rounds, is_asked) = (Step::Ask, false, 0, false);
-            let abort = Abort { tag: tag.clone(), id, name, step, is_calling, next: now, rounds, is_asked };
-            self.executions.insert(Token(self.last), abort);
+            self.executions.push(Abort {
+                token: Token(self.last),
+                tag: tag.clone(),
+                id,
+                name,
+                step: Step::Ask,
+                is_calling: false,
+                next: now,
+                rounds: 0,
+                is_asked: false,
+            });
         }
         left_out
     }
@@ -119,22 +127,22 @@ impl Aborts {
         is_awaited: impl Fn(&Tag) -> bool,
     ) -> Option<(Token, Request)> {
         while self.calls() < MAX_CALLS {
-            let due = self.executions.iter_mut().filter(|(_, abort)| abort.is_due(now));
-            let (token, abort) = due.min_by_key(|(_, abort)| abort.next)?;
+            let due = self.executions.iter_mut().filter(|abort| abort.is_due(now));
+            let abort = due.min_by_key(|abort| abort.next)?;
             if !is_awaited(&abort.tag) {
                 abort.is_calling = true;
-                return Some((*token, abort.request(testkube)));
+                return Some((abort.token, abort.request(testkube)));
             }
             let tag = abort.tag.clone();
             log::info!("executions tagged {tag} are not asked to abort any more: a check waits for them");
-            self.executions.retain(|_, abort| abort.tag != tag);
+            self.executions.retain(|abort| abort.tag != tag);
         }
         None
     }
 
     /// A call of [`Aborts::due`] could not be started.
     pub(crate) fn not_started(&mut self, token: Token) {
-        if let Some(abort) = self.executions.get_mut(&token) {
+        if let Some(abort) = self.find(token) {
             abort.is_calling = false;
         }
     }
@@ -147,13 +155,13 @@ impl Aborts {
         token: Token,
         outcome: &Outcome,
     ) -> Option<Effect> {
-        let abort = self.executions.get_mut(&token)?;
+        let abort = self.find(token)?;
         abort.is_calling = false;
         let seen = abort.seen(outcome);
         let (next, effect) = abort.next_of(seen);
         abort.next = match next {
             Next::Nothing => {
-                self.executions.remove(&token);
+                self.executions.retain(|abort| abort.token != token);
                 return effect;
             }
             Next::Ask => now,
@@ -165,8 +173,12 @@ impl Aborts {
         effect
     }
 
+    fn find(&mut self, token: Token) -> Option<&mut Abort> {
+        self.executions.iter_mut().find(|abort| abort.token == token)
+    }
+
     fn calls(&self) -> usize {
-        self.executions.values().filter(|abort| abort.is_calling).count()
+        self.executions.iter().filter(|abort| abort.is_calling).count()
     }
 }
 
