@@ -11,7 +11,7 @@ use std::ptr::{null, null_mut};
 use std::time::Duration;
 use testrelay::Counter;
 use testrelay::accept::Counted;
-use testrelay::call::{Fault, Outcome, Request, Response};
+use testrelay::call::{Asks, Fault, Outcome, Request, Response};
 use testrelay::check;
 use testrelay::evaluate::Answered;
 use testrelay::ledger::{Cas, Entry, Store, StoreError};
@@ -293,7 +293,7 @@ pub(crate) fn call(request: &Request) -> Result<u32, Fault> {
 }
 
 /// The outcome of a call, inside its callback. With no headers there is no answer, and Envoy has no map to ask for one.
-pub(crate) fn call_outcome(num_headers: usize, body_size: usize, most_body: usize) -> Outcome {
+pub(crate) fn call_outcome(now: Now, num_headers: usize, body_size: usize, most_body: usize) -> Outcome {
     if num_headers == 0 {
         return Outcome::Failed(Fault::Reset);
     }
@@ -310,9 +310,7 @@ pub(crate) fn call_outcome(num_headers: usize, body_size: usize, most_body: usiz
     Outcome::Response(Response {
         status,
         content_type: text("content-type").unwrap_or_default(),
-        retry_after: text("retry-after")
-            .and_then(|seconds| seconds.trim().parse().ok())
-            .map(Duration::from_secs),
+        asks: Asks::of(text, now.wall),
         from_envoy: !from_upstream && matches!(status, 503 | 504),
         body: if body_size > most_body {
             Err(body_size)

@@ -249,8 +249,8 @@ impl Context for Root {
         _num_trailers: usize,
     ) {
         let Some((id, most_body)) = self.calls.remove(&token) else { return };
-        let outcome = host::call_outcome(num_headers, body_size, most_body);
         let now = host::now();
+        let outcome = host::call_outcome(now, num_headers, body_size, most_body);
         let outputs = self.lead.as_mut().map(|lead| lead.answer(now, &mut SharedData, id, &outcome));
         self.perform(now, outputs.unwrap_or_default());
     }

@@ -249,8 +249,9 @@ impl Stream {
         let State::Evaluating { evaluation, calls } = &mut self.state else { return };
         let Some(place) = calls.iter().position(|call| call.token == token) else { return };
         let call = calls.swap_remove(place);
-        let outcome = host::call_outcome(num_headers, body_size, call.most_body);
-        let step = evaluation.answer(host::now(), &mut SharedData, call.number, &outcome);
+        let now = host::now();
+        let outcome = host::call_outcome(now, num_headers, body_size, call.most_body);
+        let step = evaluation.answer(now, &mut SharedData, call.number, &outcome);
         if let State::Evaluating { evaluation, calls } = std::mem::replace(&mut self.state, State::Answered) {
             self.go_on(plugin, evaluation, calls, step);
         }
@@ -396,8 +397,9 @@ impl Context for Stream {
         if !self.forget() {
             return;
         }
-        let outcome = host::call_outcome(num_headers, body_size, most_body);
-        let step = visit.answer(host::now(), &mut plugin.memory.borrow_mut(), &outcome);
+        let now = host::now();
+        let outcome = host::call_outcome(now, num_headers, body_size, most_body);
+        let step = visit.answer(now, &mut plugin.memory.borrow_mut(), &outcome);
         if self.follow(&plugin, visit, step, None) == Action::Continue {
             host::continue_request();
         }

@@ -5,7 +5,7 @@
 //! `refused`, `lost`, `no-connection`, `no-answer`. The rest is the body.
 
 use std::time::Duration;
-use testrelay::call::{Fault, Outcome, Response};
+use testrelay::call::{Asks, Fault, Outcome, Response};
 
 /// The most answers that are read from one input.
 const MOST: usize = 24;
@@ -46,13 +46,13 @@ fn answer(block: &[u8]) -> Outcome {
     let mut response = Response {
         status,
         content_type: String::new(),
-        retry_after: None,
+        asks: Asks::default(),
         from_envoy: false,
         body: Ok(body.to_vec()),
     };
     for word in words {
         match (word, word.strip_prefix("retry=").and_then(|n| n.parse().ok())) {
-            (_, Some(seconds)) => response.retry_after = Some(Duration::from_secs(seconds)),
+            (_, Some(seconds)) => response.asks.retry_after = Some(Duration::from_secs(seconds)),
             ("envoy", _) => response.from_envoy = true,
             ("huge", _) => response.body = Err(body.len() << 20),
             (media_type, None) => response.content_type = media_type.into(),

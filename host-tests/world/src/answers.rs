@@ -41,7 +41,7 @@ impl Process {
             };
             state.counts.add(kind);
             if poison {
-                // Effective context, headers, body, two clocks, and the note of who is being read: then it falls.
+                // Effective context, two clocks, headers, body, and the note of who is being read: then it falls.
                 state.own.threads[call.outgoing.thread].trap_at = Some(TrapAt::HostCall(7));
             }
         }

@@ -2,15 +2,17 @@
 
 mod answer;
 mod call;
+mod pace;
 mod plan_url;
 mod run;
 mod stage;
 
-pub use answer::{Answer, LONGEST_RETRY_AFTER, classify};
+pub use answer::{Answer, classify};
 pub use call::{
     Callback, HubName, LogId, RecordChange, append_log, build, build_start, cancel_build, change_record,
     complete_task, create_log, read_records, timeline,
 };
+pub use pace::{Pace, Paces, Urgency};
 pub use plan_url::{Entry, PlanUrl, TokenScheme, Webhook};
 pub use run::{OwnRecord, build_over, own_record};
 pub use stage::stage_start;

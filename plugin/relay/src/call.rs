@@ -1,5 +1,6 @@
 //! Calls to the two clusters: what goes out, and the five kinds of what becomes of it.
 
+use crate::time::Wall;
 use std::fmt;
 use std::time::Duration;
 
@@ -49,13 +50,51 @@ pub struct Response {
     pub status: u16,
     /// `content-type`; empty if there was none.
     pub content_type: String,
-    /// `retry-after`, if it was a number of seconds.
-    pub retry_after: Option<Duration>,
+    /// What it asks of the calls after it.
+    pub asks: Asks,
     /// A 503 or 504 that Envoy made itself: no `x-envoy-upstream-service-time`, which its router adds to every answer
     /// of an upstream.
     pub from_envoy: bool,
     /// The body, or its size where that was over the request's `most_body`.
     pub body: Result<Vec<u8>, usize>,
+}
+
+/// What an answer's headers ask of the calls after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// `Retry-After`: no call before this time is over.
+    pub retry_after: Option<Duration>,
+    /// `X-RateLimit-Delay`: for how long Azure DevOps has held the call back because of its rate limits.
+    pub delayed: Option<Duration>,
+}
+
+impl Asks {
+    /// Reads them from the headers that `value` finds by their names in lower case. `Retry-After` is a number of seconds or a
+    /// date (RFC 9110 section 10.2.3), which is compared with the answer's own `Date`, so that it does not matter how far the
+    /// two clocks are apart; where there is none, with `now`. What cannot be read asks nothing.
+    pub fn of(value: impl Fn(&str) -> Option<String>, now: Wall) -> Asks {
+        let date = |text: String| Wall::parse_http(text.trim());
+        let wait = |text: String| match crate::text::number::<u64>(text.trim()) {
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+            None => {
+                let until = date(text)?;
+                let sent = value("date").and_then(date).unwrap_or(now);
+                Some(Duration::from_millis(u64::try_from(until.0.saturating_sub(sent.0)).unwrap_or_default()))
+            }
+        };
+        Asks {
+            retry_after: value("retry-after").and_then(wait),
+            delayed: value("x-ratelimit-delay").and_then(|text| seconds(text.trim())),
+        }
+    }
+}
+
+/// Seconds with or without a fraction: `30`, `0.125`. Zero is none.
+fn seconds(text: &str) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let millis = format!("{:0<3}", fraction.get(..fraction.len().min(3))?);
+    let (whole, millis) = (crate::text::number::<u64>(whole)?, crate::text::number::<u64>(&millis)?);
+    Some(Duration::from_secs(whole).saturating_add(Duration::from_millis(millis))).filter(|d| !d.is_zero())
 }
 
 /// Why a call has no usable answer.
@@ -188,12 +227,51 @@ mod tests {
         }
     }
 
+    fn asks(headers: &[(&str, &str)]) -> Asks {
+        let value = |name: &str| Some(headers.iter().find(|(n, _)| *n == name)?.1.to_string());
+        Asks::of(value, Wall::parse("2026-01-23T16:44:00Z").unwrap())
+    }
+
+    #[test]
+    fn retry_after_is_a_number_of_seconds_or_a_date() {
+        let wait = |text| asks(&[("retry-after", text)]).retry_after;
+        assert_eq!(wait("60"), Some(Duration::from_secs(60)));
+        assert_eq!(wait(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Fri, 23 Jan 2026 16:45:30 GMT"), Some(Duration::from_secs(90)));
+        assert_eq!(wait("Fri, 23 Jan 2026 16:43:00 GMT"), Some(Duration::ZERO));
+        for text in ["", "soon", "-1", "+1", "1.5", "99999999999999999999"] {
+            assert_eq!(wait(text), None, "{text}");
+        }
+        assert_eq!(asks(&[]), Asks::default());
+    }
+
+    #[test]
+    fn a_date_is_compared_with_the_answers_own_clock() {
+        let date =
+            |date| asks(&[("retry-after", "Fri, 23 Jan 2026 16:45:30 GMT"), ("date", date)]).retry_after;
+        assert_eq!(date("Fri, 23 Jan 2026 16:45:00 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(date("yesterday"), Some(Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn a_delay_is_seconds_with_a_fraction() {
+        let delay = |text| asks(&[("x-ratelimit-delay", text)]).delayed.map(|d| d.as_millis());
+        for (text, millis) in
+            [("30", 30_000), ("0.125", 125), ("1.5", 1_500), (" 2.0009 ", 2_000), ("0.05", 50)]
+        {
+            assert_eq!(delay(text), Some(millis), "{text}");
+        }
+        for text in ["", "0", "0.000", ".", ".5", "1.é", "-1", "1e3", "long"] {
+            assert_eq!(delay(text), None, "{text}");
+        }
+    }
+
     #[test]
     fn a_fault_in_a_body_is_named() {
         let response = |body: &str, content_type: &str| Response {
             status: 200,
             content_type: content_type.into(),
-            retry_after: None,
+            asks: Asks::default(),
             from_envoy: false,
             body: Ok(body.as_bytes().to_vec()),
         };

@@ -15,6 +15,7 @@ mod deadline;
 mod effects;
 mod fallback;
 mod live_log;
+mod naming;
 mod outcome;
 mod proving;
 pub(crate) mod reason;

@@ -260,6 +260,7 @@ impl Evaluation {
         let watch = Watch {
             bound: self.bound,
             bound_from: format!("{} before this evaluation", in_words(self.config.checks.lookback)),
+            fixed: None,
             seen: None,
             absent: Duration::ZERO,
         };

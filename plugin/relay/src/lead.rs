@@ -4,12 +4,12 @@
 //! The ledger is the only truth. What is kept here are calls under way and what may be lost at any moment: another context
 //! then reads the ledger and goes on.
 
-mod aborts;
 mod calls;
 mod poller;
 mod shelf;
 mod slots;
 
+use crate::aborts::{self, Aborts};
 use crate::azure::Callback;
 use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
@@ -26,7 +26,6 @@ use crate::shares::Full;
 use crate::tag::Tag;
 use crate::testkube;
 use crate::time::{Mono, Now, in_words};
-use aborts::Aborts;
 use calls::{Calls, Purpose};
 use poller::{Batch, Paged, Poller};
 use shelf::{Shelf, Stored};
@@ -184,6 +183,7 @@ impl Lead {
     pub fn end(&mut self, now: Now, store: &mut dyn Store) {
         if self.leading {
             log::info!("gives up the lead; pending checks: {}", self.shelf.count());
+            self.shelf.pending().for_each(|(key, pending)| log::warn!("{}", pending.parting(key)));
         }
         self.leading = false;
         if let Err(status) = self.candidate.release(store, now) {
@@ -196,7 +196,7 @@ impl Lead {
         self.slots.clear();
         self.ends.clear();
         self.poller = Poller::default();
-        self.aborts = Aborts::default();
+        self.aborts.clear();
         self.full = crate::shares::full(turn.store, self.shelf.ledger().prefix());
         self.hints = Inbox::new(self.shelf.ledger().prefix());
         turn.out.push(Output::Listen);
@@ -321,7 +321,17 @@ impl Lead {
             log::log!(level, "{line}");
         }
         turn.out.extend(effects.counts.into_iter().map(Output::Count));
-        self.aborts.add(turn.now.mono, effects.aborts);
+        if let Some(ask) = &durable.ask
+            && !effects.aborts.is_empty()
+        {
+            let left_out = self.aborts.ask(turn.now.mono, &ask.tag, effects.aborts);
+            if left_out > 0 {
+                log::warn!(
+                    "{left_out} executions tagged {} are not asked to abort: there are too many",
+                    ask.tag
+                );
+            }
+        }
         if let Some(done) = effects.done {
             return self.ended(&key, &done);
         }
@@ -386,13 +396,12 @@ impl Lead {
             Purpose::Check(key, None) => self.step(turn, &key, Event::Answered(id, outcome)),
             Purpose::LiveLog(key) => self.told(turn, &key, id, outcome),
             Purpose::Page(batch) if self.leading => self.paged(turn, *batch, outcome),
-            Purpose::Abort(abort) if self.leading => {
-                let now = turn.now.mono;
-                match self.aborts.answered(now, &mut self.random, abort, outcome) {
-                    Ok(true) => turn.out.push(Output::Count(Counter::Aborted)),
-                    Ok(false) => {}
-                    Err(_) => turn.out.push(Output::Count(Counter::TestkubeFault)),
-                }
+            Purpose::Abort(token) if self.leading => {
+                let effect = self.aborts.answered(turn.now.mono, &mut self.random, token, outcome);
+                turn.out.extend(effect.map(|effect| match effect {
+                    aborts::Effect::Aborted => Output::Count(Counter::Aborted),
+                    aborts::Effect::Fault => Output::Count(Counter::TestkubeFault),
+                }));
                 self.send_aborts(turn);
             }
             Purpose::Page(_) | Purpose::Abort(_) => {}
@@ -606,12 +615,15 @@ impl Lead {
     /// Starts the aborts that are due.
     fn send_aborts(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
-        while self.calls.count(|purpose| matches!(purpose, Purpose::Abort(_))) < aborts::MAX_CALLS {
-            let Some(abort) = self.aborts.take_due(now) else { return };
-            let request = testkube::abort_execution(&self.config.testkube, &abort.id);
-            let id = self.calls.take_name();
-            if !self.start(turn, id, request, Purpose::Abort(abort), None) {
+        loop {
+            let shelf = &self.shelf;
+            let is_awaited = |tag: &Tag| shelf.pending().any(|(_, pending)| pending.waits_for(tag));
+            let Some((token, request)) = self.aborts.due(now, &self.config.testkube, is_awaited) else {
                 return;
+            };
+            let id = self.calls.take_name();
+            if !self.start(turn, id, request, Purpose::Abort(token), None) {
+                return self.aborts.not_started(token);
             }
         }
     }

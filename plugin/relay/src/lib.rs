@@ -19,6 +19,7 @@
     )
 )]
 
+mod aborts;
 pub mod accept;
 pub mod artifacts;
 pub mod auth;

@@ -122,7 +122,8 @@ fn pending_shown(pending: &Pending, now: Now) -> Value {
     let mut history = vec![json!({"at": pending.accepted.wall.to_string(), "what": "accepted"})];
     if let Phase::Watching(watch) = &pending.phase {
         let bound = format!("counts executions since {} ({})", watch.bound, watch.bound_from);
-        history.push(json!({"at": pending.accepted.wall.to_string(), "what": bound}));
+        let fixed = watch.fixed.unwrap_or(pending.accepted.wall);
+        history.push(json!({"at": fixed.to_string(), "what": bound}));
         if let Some(seen) = &watch.seen {
             let at = now.wall.minus(now.mono.since(seen.since)).to_string();
             history.push(json!({"at": at, "what": "the counted executions last changed"}));

@@ -8,10 +8,15 @@ pub(crate) fn excerpt(given: &str) -> String {
     one_line(given, 64)
 }
 
-/// `given` on one line of at most `most` characters, and without anything that a log view could take for a
-/// command (`##[error]`, `##vso[…]`): names come from whoever may write a TestWorkflow.
+/// `given` on one line of at most `most` characters and an ellipsis where it was cut, and without anything that an agent or a
+/// log view could take for a command: Azure DevOps's begin with `##`, `##vso[…]` and `##[…]`, so no two `#` stay together,
+/// however many there are and wherever they stand. Names come from whoever may write a TestWorkflow.
 pub(crate) fn one_line(given: &str, most: usize) -> String {
-    cut(given, most).replace("##", "# #")
+    let apart = given.chars().scan(false, |follows, c| {
+        let was = std::mem::replace(follows, c == '#');
+        Some((was && c == '#').then_some(' ').into_iter().chain([c]))
+    });
+    cut(apart.flatten(), most)
 }
 
 /// A number in decimal digits and nothing else: [`str::parse`] takes a `+` before them as well.
@@ -69,9 +74,9 @@ pub(crate) fn plain(message: &str) -> String {
     out.replace('\n', " ")
 }
 
-fn cut(given: &str, most: usize) -> String {
-    let mut out: String = given.chars().take(most).map(|c| if is_plain(c) { c } else { '·' }).collect();
-    if given.chars().nth(most).is_some() {
+fn cut(mut given: impl Iterator<Item = char>, most: usize) -> String {
+    let mut out: String = given.by_ref().take(most).map(|c| if is_plain(c) { c } else { '·' }).collect();
+    if given.next().is_some() {
         out.push('…');
     }
     out
@@ -100,6 +105,23 @@ mod tests {
             one_line("##vso[task.setvariable]x\n##[error]no", 80),
             "# #vso[task.setvariable]x·# #[error]no"
         );
+        for hashes in 2..9 {
+            for command in
+                ["vso[task.complete result=Succeeded;]", "[error]", "[group]", "[debug]", "[command]"]
+            {
+                let given = format!("before{}{command}after", "#".repeat(hashes));
+                let line = one_line(&given, 200);
+                assert!(!line.contains("##"), "{line}");
+                assert_eq!(line.replace(' ', ""), given.replace(' ', ""));
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_is_no_longer_for_what_was_set_apart() {
+        assert_eq!(one_line(&"#".repeat(1_000), 5), "# # #…");
+        assert_eq!(one_line("###", 5), "# # #");
+        assert_eq!(one_line("####", 5), "# # #…");
     }
 
     #[test]

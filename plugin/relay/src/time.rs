@@ -1,5 +1,7 @@
 //! The two clocks, and the texts that times are read from and written as.
 
+mod http_date;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;

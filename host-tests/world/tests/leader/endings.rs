@@ -38,7 +38,6 @@ fn a_check_whose_event_was_taken_for_an_earlier_delivery_is_not_counted_as_undel
 }
 
 #[test]
-#[ignore = "expected failure: a check of an entry that the leader does not have waits until its token ends"]
 fn a_check_of_an_entry_that_the_leader_does_not_have_is_named_ended_and_counted() {
     let of_entry = |url: &str, cluster: &str| {
         changed(&configuration(0), |configuration| {
@@ -113,7 +112,6 @@ fn are_named(world: &World, since: usize, pending: &[(String, Pipeline)]) {
 }
 
 #[test]
-#[ignore = "expected failure: a process that ends says how many checks are pending, and names none"]
 fn a_process_that_ends_names_each_pending_check() {
     let mut world = start(Setup { workers: 2, ..Setup::new(7) });
     let pending = three_pending(&mut world);
@@ -124,7 +122,6 @@ fn a_process_that_ends_names_each_pending_check() {
 }
 
 #[test]
-#[ignore = "expected failure: a filter that is taken out says how many checks are pending, and names none"]
 fn a_filter_that_is_taken_out_names_each_pending_check() {
     let mut world = start(Setup { workers: 2, drain: 10 * SECOND, ..Setup::new(7) });
     let pending = three_pending(&mut world);

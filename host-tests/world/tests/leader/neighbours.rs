@@ -174,7 +174,6 @@ fn another_projects_check(world: &mut World, n: u32) -> i64 {
 }
 
 #[test]
-#[ignore = "expected failure: a 429 of one project silences the whole entry for as long as it says"]
 fn a_429_of_one_project_silences_no_other_project() {
     let mut world = start(Setup::new(7));
     let throttled = Fault::Status { status: 429, retry_after: Some(300) };

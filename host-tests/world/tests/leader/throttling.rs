@@ -27,7 +27,6 @@ fn calls(fault: impl FnOnce(i64) -> Option<(Span, Fault)>, minutes: u64) -> Vec<
 }
 
 #[test]
-#[ignore = "expected failure: a `Retry-After` that is a date is ignored"]
 fn a_retry_after_that_is_a_date_is_waited_for() {
     let calls =
         calls(|now| Some((Span::Next(1), Fault::StatusUntil { status: 429, until: now + 60_000 })), 3);
@@ -40,7 +39,6 @@ fn a_retry_after_that_is_a_date_is_waited_for() {
 }
 
 #[test]
-#[ignore = "expected failure: a `Retry-After` on a 200 is ignored"]
 fn a_retry_after_on_an_answer_that_is_given_is_waited_for() {
     let throttled = Fault::Throttled { header: "retry-after", seconds: 60 };
     let calls = calls(|_| Some((Span::Next(1), throttled)), 3);
@@ -49,7 +47,6 @@ fn a_retry_after_on_an_answer_that_is_given_is_waited_for() {
 }
 
 #[test]
-#[ignore = "expected failure: `X-RateLimit-Delay` is ignored"]
 fn answers_that_were_delayed_by_the_rate_limit_make_calls_rarer() {
     let usual = calls(|_| None, 3).len();
     let delayed = Fault::Throttled { header: "x-ratelimit-delay", seconds: 30 };

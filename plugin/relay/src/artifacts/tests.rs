@@ -123,7 +123,13 @@ impl Testkube {
             false => Ok(body.into_bytes()),
         };
         let content_type = "application/json".into();
-        Outcome::Response(Response { status, content_type, retry_after: None, from_envoy: false, body })
+        Outcome::Response(Response {
+            status,
+            content_type,
+            asks: Default::default(),
+            from_envoy: false,
+            body,
+        })
     }
 
     fn json(&mut self, rest: &str) -> Value {

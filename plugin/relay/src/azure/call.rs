@@ -7,6 +7,7 @@ use super::{Entry, TokenScheme};
 use crate::call::Request;
 use crate::guid::Guid;
 use crate::secret::Secret;
+use crate::text::one_line;
 use crate::time::Wall;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -107,6 +108,9 @@ pub struct RecordChange {
     pub errors: Vec<String>,
 }
 
+/// The longest text on a record, in characters.
+const MAX_TEXT: usize = 1_024;
+
 /// Changes the check's record. PATCH is a merge: what is not named stays.
 pub fn change_record(
     entry: &Entry,
@@ -127,10 +131,11 @@ pub fn change_record(
         record.insert("percentComplete".into(), json!(percent));
     }
     if let Some(operation) = &change.operation {
-        record.insert("currentOperation".into(), json!(operation));
+        record.insert("currentOperation".into(), json!(one_line(operation, MAX_TEXT)));
     }
     if !change.errors.is_empty() {
-        let issue = |text: &String| json!({"type": "error", "category": "General", "message": text});
+        let message = |text: &String| one_line(text, MAX_TEXT);
+        let issue = |text| json!({"type": "error", "category": "General", "message": message(text)});
         let issues: Vec<serde_json::Value> = change.errors.iter().map(issue).collect();
         record.insert("errorCount".into(), json!(issues.len()));
         record.insert("issues".into(), json!(issues));
@@ -261,6 +266,18 @@ mod tests {
 
     fn header<'a>(request: &'a Request, name: &str) -> &'a str {
         request.headers.iter().find(|(n, _)| *n == name).map_or("", |(_, value)| value)
+    }
+
+    #[test]
+    fn no_text_on_a_record_is_a_command() {
+        let entry = entry("https://dev.azure.com/fabrikam", TokenScheme::Bearer);
+        let command = || "a####vso[task.complete]\n###[error]b".to_string();
+        let change =
+            RecordChange { operation: Some(command()), errors: vec![command()], ..Default::default() };
+        let timeline = callback().timeline.unwrap();
+        let request = change_record(&entry, &callback(), &Secret::new("t".into()), timeline, &change);
+        let body = String::from_utf8(request.body).unwrap();
+        assert_eq!(body.matches("a# # # #vso[task.complete]·# # #[error]b").count(), 2, "{body}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::guid::Guid;
 use crate::time::Wall;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// A check's own timeline record.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,8 +12,23 @@ pub struct OwnRecord {
     pub completed: bool,
     /// `result`, as Azure DevOps names it; empty if there is none.
     pub result: String,
+    /// `startTime`, by Azure DevOps's clock like the other.
+    pub started: Option<Wall>,
     /// `finishTime`.
     pub finished: Option<Wall>,
+}
+
+/// How long Azure DevOps waits for the answer that accepts a check (Microsoft Learn, `invoke-rest-api-v1`; it cannot be set).
+const ANSWERED: Duration = Duration::from_secs(20);
+
+impl OwnRecord {
+    /// Whether the answer that accepted the check has completed it, which is what completion event ApiResponse means: its
+    /// record has ended with `succeeded` before Azure DevOps would have given up that answer. A later end was somebody's who
+    /// has bypassed it. A time that the record does not have is replaced by this process's: when the check came, and now.
+    pub fn is_open_gate(&self, came: Wall, now: Wall) -> bool {
+        let (started, finished) = (self.started.unwrap_or(came), self.finished.unwrap_or(now));
+        self.completed && self.result == "succeeded" && finished < started.plus(ANSWERED)
+    }
 }
 
 /// Finds the record `task` in the answer to [`read_records`](super::read_records).
@@ -27,6 +43,7 @@ pub fn own_record(body: &[u8], task: &Guid) -> Option<OwnRecord> {
         id: String,
         state: Option<String>,
         result: Option<String>,
+        start_time: Option<String>,
         finish_time: Option<String>,
     }
     let records: Records = serde_json::from_slice(body).ok()?;
@@ -35,6 +52,7 @@ pub fn own_record(body: &[u8], task: &Guid) -> Option<OwnRecord> {
     Some(OwnRecord {
         completed: own.state.is_some_and(|state| state.eq_ignore_ascii_case("completed")),
         result: crate::text::one_line(&own.result.unwrap_or_default(), 32),
+        started: own.start_time.as_deref().and_then(Wall::parse),
         finished: own.finish_time.as_deref().and_then(Wall::parse),
     })
 }
@@ -62,11 +80,41 @@ mod tests {
     #[test]
     fn the_own_record_is_found_by_its_id_in_any_case() {
         let body = r#"{"count":2,"value":[{"id":"11111111-1111-1111-1111-111111111111","state":"completed"},
-            {"id":"61153303-347E-5F06-A6A1-CE2102BD68EB","state":"completed","result":"succeeded","finishTime":"2026-01-23T16:44:01.5Z"}]}"#;
+            {"id":"61153303-347E-5F06-A6A1-CE2102BD68EB","state":"completed","result":"succeeded","startTime":"2026-01-23T16:44:00.25Z","finishTime":"2026-01-23T16:44:01.5Z"}]}"#;
         let own = own_record(body.as_bytes(), &Guid::parse(TASK).unwrap()).unwrap();
-        assert!(own.completed && own.result == "succeeded" && own.finished.is_some());
+        assert!(own.completed && own.result == "succeeded");
+        assert_eq!(own.started, Wall::parse("2026-01-23T16:44:00.25Z"));
+        assert_eq!(own.finished, Wall::parse("2026-01-23T16:44:01.5Z"));
         assert_eq!(own_record(b"{\"value\":[]}", &Guid::parse(TASK).unwrap()), None);
         assert_eq!(own_record(b"<html>", &Guid::parse(TASK).unwrap()), None);
+    }
+
+    #[test]
+    fn an_open_gate_is_told_from_a_bypass_by_how_long_the_record_took() {
+        let at = |seconds: i64| Wall(1_769_186_640_000 + seconds * 1_000);
+        let record = |result: &str, started: Option<i64>, finished: Option<i64>| OwnRecord {
+            completed: true,
+            result: result.into(),
+            started: started.map(at),
+            finished: finished.map(at),
+        };
+        let is_open = |record: OwnRecord| record.is_open_gate(at(100), at(130));
+        // Azure DevOps's clock is behind by 100 s, and ahead.
+        for start in [0, 100, 200] {
+            assert!(is_open(record("succeeded", Some(start), Some(start))));
+            assert!(is_open(record("succeeded", Some(start), Some(start + 19))));
+            assert!(!is_open(record("succeeded", Some(start), Some(start + 20))));
+        }
+        assert!(!is_open(record("failed", Some(0), Some(0))));
+        assert!(
+            !OwnRecord { completed: false, ..record("succeeded", Some(0), Some(0)) }
+                .is_open_gate(at(0), at(0))
+        );
+        // A server that leaves a time out.
+        assert!(is_open(record("succeeded", None, Some(101))));
+        assert!(!is_open(record("succeeded", None, Some(121))));
+        assert!(!is_open(record("succeeded", Some(100), None)));
+        assert!(record("succeeded", Some(100), None).is_open_gate(at(100), at(102)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The calls of a check: which one it waits for, and what an answer says.
 
+use super::naming::{AGAIN, named};
 use super::proving::Proof;
 use super::{Call, Check, Claim, Counter, Cx, Effects, Phase, Reporting, Room, Space};
 use crate::azure::{Answer, Entry, classify};
@@ -123,19 +124,17 @@ impl Check {
 
     fn entry_is_missing(&mut self, cx: &Cx<'_>, fx: &mut Effects) {
         let now = cx.now.mono;
-        let (id, url) = (self.key.id(), &self.durable.callback.entry);
+        let (check, url) = (named(&self.key, &self.durable), &self.durable.callback.entry);
         let since = *self.volatile.entry_missing.get_or_insert(now);
         if now.since(since) >= ENTRY_MISSING {
-            fx.say(Level::Error, format!("check {id} is given up: {url} is not among `azure_devops`"));
+            let ended = format!(
+                "{check} ends unreported: {url} has not been among `azure_devops` for {}. {AGAIN}",
+                in_words(now.since(since))
+            );
+            fx.say(Level::Error, ended);
             return self.finish(fx, cx.now, false);
         }
-        fx.say(
-            Level::Error,
-            format!(
-                "check {id} waits: {url} is not among `azure_devops`; it is given up after {}",
-                in_words(ENTRY_MISSING)
-            ),
-        );
+        fx.say(Level::Error, format!("{check} waits: {url} is not among `azure_devops`"));
         self.volatile.next = now.plus(LONGEST_RETRY);
     }
 

@@ -106,8 +106,9 @@ impl Check {
     fn watch_since(&mut self, cx: &Cx<'_>, start: Wall, bound_from: String) {
         if self.durable.phase == Phase::Proven {
             let bound = start.minus(cx.config.checks.clock_skew);
+            let fixed = Some(cx.now.wall);
             self.durable.phase =
-                Phase::Watching(Watch { bound, bound_from, seen: None, absent: Duration::ZERO });
+                Phase::Watching(Watch { bound, bound_from, fixed, seen: None, absent: Duration::ZERO });
             self.volatile.poll = Mono(0);
         }
         self.restart();

@@ -182,6 +182,9 @@ pub struct Watch {
     pub bound: Wall,
     /// Where the bound comes from, in words.
     pub bound_from: String,
+    /// When it was fixed. `None` in records of modules that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<Wall>,
     /// The counted set when it was last seen to change.
     pub seen: Option<Seen>,
     /// For how long the expected was absent while Testkube answered.

@@ -12,9 +12,6 @@ use std::time::Duration;
 
 const EACH: Duration = Duration::from_secs(60);
 
-/// A record that was completed so soon after the check came was completed by the answer that accepted it.
-const AT_ONCE: Duration = Duration::from_secs(60);
-
 /// When the run is looked at next, and where.
 #[derive(Default)]
 pub(super) struct RunWatch {
@@ -138,11 +135,10 @@ pub(super) fn may_abort(config: &Config, pending: &Pending) -> bool {
 
 fn own_record(body: &[u8], pending: &Pending, now: Wall) -> Shown {
     let Some(own) = azure::own_record(body, &pending.callback.task) else { return Shown::Nothing };
-    let finished = own.finished.unwrap_or(now);
-    let at_once = finished < pending.accepted.wall.plus(AT_ONCE);
+    let is_open_gate = own.is_open_gate(pending.accepted.wall, now);
     match (own.completed, own.result.as_str()) {
         (false, _) => Shown::GoesOn,
-        (true, "succeeded") if at_once => Shown::Over(Outcome::OpenGate, OPEN_GATE.into()),
+        (true, _) if is_open_gate => Shown::Over(Outcome::OpenGate, OPEN_GATE.into()),
         (true, result) => {
             let result = if result.is_empty() { "no result" } else { result };
             let reason = format!(

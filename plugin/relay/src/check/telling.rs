@@ -68,7 +68,7 @@ fn abort(cx: &Cx<'_>, fx: &mut Effects, others_wait: bool) -> String {
     }
     let names = listed(running.iter().map(|(_, name)| name.clone()), 10);
     fx.aborts = running;
-    format!(" What still runs of it is aborted: {names}.")
+    format!(" What still runs of it is asked to abort: {names}.")
 }
 
 impl LiveLog {

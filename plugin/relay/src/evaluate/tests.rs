@@ -55,7 +55,7 @@ fn answered(body: &Value) -> Outcome {
     Outcome::Response(Response {
         status: 200,
         content_type: "application/json".into(),
-        retry_after: None,
+        asks: Default::default(),
         from_envoy: false,
         body: Ok(body.to_string().into_bytes()),
     })

@@ -1,9 +1,9 @@
 //! Calls that are under way, and who waits for room: bounded for each entry of Azure DevOps and each project of it, and fair
 //! between projects, so that what is slow or refused holds up only its own.
 
-use super::aborts::Abort;
 use super::poller::Batch;
-use crate::azure::Callback;
+use crate::aborts;
+use crate::azure::{Callback, Paces, Urgency};
 use crate::call::{CallId, GRACE, Outcome, Request};
 use crate::check::{CheckKey, Reporting, Room, Space};
 use crate::guid::Guid;
@@ -19,7 +19,7 @@ pub(super) enum Purpose {
     /// A page of a reading for several checks.
     Page(Box<Batch>),
     /// An execution of a run that is over.
-    Abort(Abort),
+    Abort(aborts::Token),
 }
 
 impl Purpose {
@@ -64,8 +64,8 @@ pub(super) struct Calls {
     queues: BTreeMap<(Room, Lane), VecDeque<CheckKey>>,
     /// Whose turn was last in each room.
     turns: BTreeMap<Room, Lane>,
-    /// Until when a project of an entry is to be left alone.
-    quiet: BTreeMap<Lane, Mono>,
+    /// How often Azure DevOps may be called, as its answers ask.
+    paces: Paces,
 }
 
 fn lane(callback: &Callback) -> Lane {
@@ -90,10 +90,14 @@ impl Calls {
     }
 
     fn space_in(&self, now: Mono, room: Room, lane: &Lane) -> Space {
-        if let (Room::Azure | Room::Telling, Some(until)) = (room, self.quiet.get(lane))
-            && now < *until
-        {
-            return Space::Quiet(*until);
+        let urgency = match room {
+            Room::Azure => Some(Urgency::Owed),
+            Room::Telling => Some(Urgency::CanWait),
+            Room::Confirm | Room::Steps => None,
+        };
+        let quiet = urgency.and_then(|urgency| self.paces.quiet_until(now, &lane.0, lane.1, urgency));
+        if let Some(until) = quiet {
+            return Space::Quiet(until);
         }
         let (of_entry, of_lane) = most(room);
         let used = |n: Option<&usize>| n.copied().unwrap_or_default();
@@ -126,11 +130,8 @@ impl Calls {
         if let Some((room, lane)) = flight.lane {
             lower(&mut self.by_entry, (room, lane.0.clone()));
             lower(&mut self.by_lane, (room, lane.clone()));
-            if let (Room::Azure | Room::Telling, Outcome::Response(response)) = (room, outcome)
-                && let Some(pause) = response.retry_after
-            {
-                self.quiet.retain(|_, until| now < *until);
-                self.quiet.insert(lane, now.plus(pause.min(crate::azure::LONGEST_RETRY_AFTER)));
+            if matches!(room, Room::Azure | Room::Telling) {
+                self.paces.answered(now, &lane.0, lane.1, outcome);
             }
         }
         Some(flight.purpose)

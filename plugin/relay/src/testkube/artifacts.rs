@@ -79,7 +79,7 @@ mod tests {
         artifacts(&Response {
             status: 200,
             content_type: "application/json".into(),
-            retry_after: None,
+            asks: Default::default(),
             from_envoy: false,
             body,
         })

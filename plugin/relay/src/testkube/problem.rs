@@ -60,7 +60,7 @@ mod tests {
         let response = Response {
             status,
             content_type: "application/json".into(),
-            retry_after: None,
+            asks: Default::default(),
             from_envoy: false,
             body: Ok(body.as_bytes().to_vec()),
         };

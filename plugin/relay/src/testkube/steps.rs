@@ -114,7 +114,7 @@ mod tests {
         let response = Response {
             status: 200,
             content_type: "application/json".into(),
-            retry_after: None,
+            asks: Default::default(),
             from_envoy: false,
             body: Ok(body.as_bytes().to_vec()),
         };

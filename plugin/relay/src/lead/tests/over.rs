@@ -134,7 +134,7 @@ fn what_still_runs_for_a_cancelled_run_is_aborted_where_both_sides_allow_it() {
     world.azure.end_plan(&run.spec().plan, world.wall(), "canceled");
     world.pass(3 * MINUTE);
     let log = log(&world, &run);
-    assert!(log.contains("Build 4001 is cancelling. What still runs of it is aborted: a-1."), "{log}");
+    assert!(log.contains("Build 4001 is cancelling. What still runs of it is asked to abort: a-1."), "{log}");
     assert_eq!(aborts(&world).len(), 1, "{:?}", aborts(&world));
     let ended = world.testkube.truth("ado-run", &run.tag, world.wall());
     assert!(ended.iter().all(|execution| execution.finished), "{ended:?}");
@@ -195,12 +195,36 @@ fn nothing_is_aborted_for_which_another_check_waits() {
 }
 
 #[test]
-fn an_abort_that_testkube_does_not_take_is_tried_three_times() {
+fn an_abort_that_testkube_does_not_take_is_tried_again_for_a_quarter_of_an_hour() {
     let mut world = World::configured(ABORTS);
     let run = running(&mut world, 1);
     world.testkube.fault(Route::Abort, Span::UntilCleared, Fault::Status(502));
     cancel(&mut world, &run);
-    world.pass(5 * MINUTE);
-    assert_eq!(aborts(&world).len(), 3);
+    world.pass(20 * MINUTE);
+    assert_eq!(aborts(&world).len(), 13);
     assert!(world.nothing_pending() && world.counted(crate::Counter::Aborted) == 0);
+}
+
+#[test]
+fn a_check_that_comes_for_the_same_tag_ends_the_aborts() {
+    let mut world = World::configured(ABORTS);
+    let run = world.run(1);
+    // Testkube takes its abort, and it stays queued.
+    world.testkube.add(world.tagged(&run, "a").at(world.at(0), Status::Queued));
+    assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
+    world.pass(30 * SECOND);
+    cancel(&mut world, &run);
+    world.pass(2 * MINUTE);
+    let asked = aborts(&world).len();
+    assert!(asked >= 2 && world.nothing_pending(), "{asked}");
+    // Its stage is run again.
+    let spec = run.spec();
+    world.azure.add_build(fakes::Build::new(&spec.project, 4001).started_at(world.at(-10 * MINUTE)));
+    let mut again = world.run(2);
+    again.tag.clone_from(&run.tag);
+    assert_eq!(world.check(&again, &[("testrelay-expect", "a"), ("buildid", "4001")]), 200);
+    world.pass(3 * SECOND);
+    let asked = aborts(&world).len();
+    world.pass(10 * MINUTE);
+    assert_eq!(aborts(&world).len(), asked);
 }

@@ -2,7 +2,7 @@
 
 use crate::accept;
 use crate::backoff::Random;
-use crate::call::{CallId, Fault, Outcome, Request, Response};
+use crate::call::{Asks, CallId, Fault, Outcome, Request, Response};
 use crate::check::Counter;
 use crate::check::{self, State};
 use crate::config::Config;
@@ -522,7 +522,7 @@ fn answer(response: &fakes::Response, most_body: usize) -> Outcome {
     Outcome::Response(Response {
         status: response.status,
         content_type: response.value("content-type").unwrap_or_default().to_string(),
-        retry_after: response.value("retry-after").and_then(|s| s.parse().ok()).map(Duration::from_secs),
+        asks: Asks::of(|name| response.value(name), Wall::default()),
         from_envoy: false,
         body: if response.body.len() > most_body {
             Err(response.body.len())
@@ -536,7 +536,7 @@ fn own_answer(status: u16) -> Response {
     Response {
         status,
         content_type: "text/plain".into(),
-        retry_after: None,
+        asks: Asks::default(),
         from_envoy: true,
         body: Ok(b"upstream".to_vec()),
     }

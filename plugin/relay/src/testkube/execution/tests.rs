@@ -4,7 +4,7 @@ fn answer(body: &str) -> Response {
     Response {
         status: 200,
         content_type: "application/json".into(),
-        retry_after: None,
+        asks: Default::default(),
         from_envoy: false,
         body: Ok(body.as_bytes().to_vec()),
     }

@@ -1,0 +1,29 @@
+//! How a check is named to those who have to find its stage.
+
+use super::{CheckKey, Pending, Phase};
+
+/// What people do about a check that is not reported.
+pub(super) const AGAIN: &str = "Its stage waits until its own time is over: run it again.";
+
+/// With what people need to find the stage that waits: `check 0f…, project …, build 4711, tag ado-run=shop-4711`.
+pub(super) fn named(key: &CheckKey, pending: &Pending) -> String {
+    let build = pending.callback.build.map(|build| format!(", build {build}")).unwrap_or_default();
+    let tag = pending.ask.as_ref().map(|ask| format!(", tag {}", ask.tag)).unwrap_or_default();
+    format!("check {}, project {}{build}{tag}", key.id(), pending.callback.project)
+}
+
+impl Pending {
+    /// What is said of it when the process, or the filter, ends.
+    pub(crate) fn parting(&self, key: &CheckKey) -> String {
+        let state = match &self.phase {
+            Phase::Accepted | Phase::Proven => "accepted".to_string(),
+            Phase::Watching(_) => "waiting".to_string(),
+            Phase::Decided(decided) => format!("decided ({}), not reported", decided.outcome.code()),
+            Phase::Owing(_) => "reported, and lines of its log are owed".to_string(),
+        };
+        format!(
+            "{} is pending: {state}. If no other Testrelay of this process goes on with it, it is lost. {AGAIN}",
+            named(key, self)
+        )
+    }
+}
