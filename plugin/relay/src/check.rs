@@ -6,6 +6,7 @@
 
 mod candidate;
 mod deadline;
+mod place;
 mod tokens;
 
 use crate::azure::{Callback, LogId};
@@ -16,6 +17,7 @@ use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
 pub use candidate::{Candidate, Known, MAX_CANDIDATES, Stands, is_same_ask};
 pub use deadline::Deadline;
+pub use place::{Place, Placed};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -139,6 +141,9 @@ pub struct Pending {
     /// The credential that sent it.
     #[serde(default)]
     pub credential: String,
+    /// Whose limits it is counted against.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub place: Placed,
     /// Whether its verdict is only told, and `succeeded` posted whatever it is. Never what a request says.
     #[serde(default)]
     pub observe: bool,
@@ -551,6 +556,7 @@ pub(crate) mod tests {
             taken: false,
             falls: Falls::default(),
             credential: String::new(),
+            place: Placed::default(),
             observe: false,
             before: None,
             told: None,

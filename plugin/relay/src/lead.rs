@@ -21,12 +21,14 @@ mod watch;
 
 use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
-use crate::check::{CheckKey, DONE_STAYS, Delivery, Done, Falls, Outcome, Pending, Phase, Record, State};
+use crate::check::{
+    CheckKey, DONE_STAYS, Delivery, Done, Falls, Outcome, Pending, Phase, Place, Record, State,
+};
 use crate::config::Config;
 use crate::hint::Inbox;
 use crate::leader::{Candidate, Role};
 use crate::ledger::{Bucket, Change, Ledger, OldHome, Store};
-use crate::shares::Full;
+use crate::places::Correction;
 use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
 use aborts::Abort;
@@ -72,8 +74,8 @@ pub struct Lead {
     /// When that is looked into again.
     next_move: Mono,
     configured_at: Mono,
-    /// Who was last published to be at the limit.
-    full: Full,
+    /// What its looks for lost places have seen.
+    correction: Correction,
     /// The check for which there was no room to tell it.
     tell_from: Option<CheckKey>,
     /// Hints that have been seen.
@@ -107,7 +109,7 @@ impl Lead {
             old_home: OldHome::of(prefix),
             next_move: Mono(0),
             configured_at,
-            full: Full::default(),
+            correction: Correction::default(),
             tell_from: None,
             hints: Inbox::new(prefix),
             aborts: Vec::new(),
@@ -186,7 +188,7 @@ impl Lead {
         self.leading = true;
         self.tasks.clear();
         self.trouble = Trouble::default();
-        self.full = crate::shares::full(turn.store, self.ledger.prefix());
+        self.correction = Correction::default();
         self.move_old(turn);
         // Both halves, the second of them in this tick's turn to lead.
         self.refresh(turn);
@@ -225,9 +227,8 @@ impl Lead {
             tells |= self.may_tell(turn.now.mono, pending, task);
             may_step(turn.now, pending, task)
         });
-        if std::mem::replace(&mut self.count, count) != count {
-            self.publish_full(turn);
-        }
+        self.count = count;
+        self.keep_places(turn);
         if turn.now.mono < self.brake_until {
             return;
         }
@@ -485,15 +486,16 @@ impl Lead {
         let now = turn.now;
         let done = self.change_state(turn, key, |pending| {
             let done = pending.done(reported, now);
-            Some((State::Done(done.clone()), done))
+            Some((State::Done(done.clone()), (done, pending.held().cloned())))
         });
-        if let Some(done) = done {
-            self.ended(turn, key, &done);
+        if let Some((done, place)) = done {
+            self.ended(turn, key, &done, place.as_ref());
         }
     }
 
-    /// Counts a check that has just ended, and forgets what was to do for it.
-    fn ended(&mut self, turn: &mut Turn<'_>, key: &CheckKey, done: &Done) {
+    /// Counts a check that has just ended, gives its place back, and forgets what was to do for it.
+    fn ended(&mut self, turn: &mut Turn<'_>, key: &CheckKey, done: &Done, place: Option<&Place>) {
+        self.give_back(turn, place);
         self.tasks.remove(key);
         turn.out.push(Output::Count(match done.outcome {
             Some(_) if done.reported && done.observe => Counter::Observed,

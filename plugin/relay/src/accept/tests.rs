@@ -1,5 +1,7 @@
+mod limits;
+
 use super::*;
-use crate::check::tests::record;
+use crate::check::tests::guid;
 use crate::check::{self, CheckKey, MAX_CANDIDATES, Pending, State};
 use crate::ledger::memory::Memory;
 use crate::time::{Mono, Wall};
@@ -62,9 +64,17 @@ fn deliver(store: &mut Memory, changes: &[(&str, &str)]) -> (u16, String, Counte
     (reply.status, reply.body, counted)
 }
 
-/// How many values the store holds.
+/// How many buckets of checks the store holds.
 fn stored(store: &Memory) -> usize {
-    store.keys.len()
+    store.keys.keys().filter(|key| key.contains("/checks/")).count()
+}
+
+/// Others take so many places.
+fn taken(store: &mut Memory, credential: &str, project: u32, places: u32) {
+    let place = check::Place { credential: credential.into(), project: guid(project) };
+    for _ in 0..places {
+        places::take_beyond(store, &ledger(), &place).unwrap();
+    }
 }
 
 #[test]
@@ -278,10 +288,9 @@ fn a_token_of_8_kib_is_taken_and_a_second_one_stands_beside_it() {
 fn a_full_ledger_takes_no_more_and_says_what_to_do() {
     let mut store = Memory::default();
     let small = config(r#", "checks": {"max_pending": 1}"#);
-    let State::Pending(pending) = record(1).state else { panic!("a pending record") };
-    shares::publish(&mut store, PREFIX, &shares::Full::count(&small, [&*pending].into_iter())).unwrap();
+    taken(&mut store, "another", 9, 1);
     let (reply, counted) = accept(&small, &ledger(), &mut store, now(), &headers(&[]), None);
-    assert_eq!((reply.status, counted, stored(&store)), (503, Counted::Refused, 1));
+    assert_eq!((reply.status, counted, stored(&store)), (503, Counted::Refused, 0));
     assert!(reply.body.contains("Re-run the stage"));
 }
 
@@ -367,8 +376,7 @@ fn a_credential_speaks_only_for_its_projects_and_tags() {
 #[test]
 fn who_is_at_the_limit_gets_no_further_check_and_is_told_which_limit() {
     let mut store = Memory::default();
-    let full: shares::Full = serde_json::from_str(r#"{"credentials": ["p"], "projects": []}"#).unwrap();
-    assert!(shares::publish(&mut store, PREFIX, &full).unwrap());
+    taken(&mut store, "p", 9, 256);
     let (status, body, _) = deliver(&mut store, &[]);
     assert!(status == 503 && body.contains("the credential's `max_pending`"), "{body}");
 }

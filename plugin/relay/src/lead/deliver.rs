@@ -251,7 +251,7 @@ impl Lead {
             let taken = is_taken || pending.taken;
             if pending.delivery <= delivery {
                 let done = pending.done(taken, now);
-                return Some((State::Done(done.clone()), Some(done)));
+                return Some((State::Done(done.clone()), Some((done, pending.held().cloned()))));
             }
             let mut pending = Box::new(Pending { taken, claim: None, ..pending.clone() });
             if is_taken {
@@ -260,11 +260,11 @@ impl Lead {
             Some((State::Pending(pending), None))
         });
         match (ended, answer) {
-            (Some(Some(done)), Answer::Over(why)) if !done.reported => {
+            (Some(Some((done, place))), Answer::Over(why)) if !done.reported => {
                 log::info!("check {}: Azure DevOps does not wait for it any more ({why})", key.id());
-                self.ended(turn, key, &done);
+                self.ended(turn, key, &done, place.as_ref());
             }
-            (Some(Some(done)), _) => self.ended(turn, key, &done),
+            (Some(Some((done, place))), _) => self.ended(turn, key, &done, place.as_ref()),
             _ => self.restart(key),
         }
     }

@@ -1,21 +1,59 @@
-//! Whether there are, and who has, as many pending checks as they may: counted by the leader, read by whoever accepts a check.
+//! Places: those of checks that have ended are given back, and those that nobody holds any more.
 
 use super::{Lead, Turn};
-use crate::shares::Full;
+use crate::check::{CheckKey, Pending, Place, Placed, Record, State};
+use crate::ledger::Change;
+use crate::places;
+
+/// How many records of modules that noted no place get one at a time.
+const MAX_NOTED: usize = 512;
 
 impl Lead {
-    /// Says whether there are as many pending checks as there may be, and which credentials and projects have as many as they may.
-    pub(super) fn publish_full(&mut self, turn: &mut Turn<'_>) {
-        let full = Full::count(&self.config, self.pending().map(|(_, pending)| pending));
-        if full == self.full {
+    /// Keeps the counters of places in step with the records, every few seconds.
+    pub(super) fn keep_places(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        if !self.correction.is_due(now) {
             return;
         }
-        match crate::shares::publish(turn.store, self.ledger.prefix(), &full) {
-            Ok(true) => self.full = full,
-            Ok(false) => {}
+        let unnoted = self.pending().filter_map(|(key, pending)| Some((*key, pending.unnoted()?)));
+        let unnoted: Vec<(CheckKey, Place)> = unnoted.take(MAX_NOTED).collect();
+        for (key, place) in unnoted {
+            self.note_place(turn, &key, place);
+        }
+        let held = self.pending().filter(|(_, pending)| pending.held().is_some()).count();
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        match self.correction.look(turn.store, &self.ledger, now, held) {
+            Ok(0) => {}
+            Ok(lost) => log::warn!("{lost} places of checks that are not there were given back"),
             Err(status) => {
-                log::error!("shared data failed with status {}: limits are not published", status.0);
+                log::error!("shared data failed with status {}: places were not counted", status.0)
             }
+        }
+    }
+
+    /// Takes a place for a check that was accepted by a module that noted none.
+    fn note_place(&mut self, turn: &mut Turn<'_>, key: &CheckKey, place: Place) {
+        if let Err(e) = places::take_beyond(turn.store, &self.ledger, &place) {
+            log::error!("check {}: it is counted against no limit: {e}", key.id());
+            return;
+        }
+        let noted = self.update(turn, key, |found| match found.map(|record| &record.state) {
+            Some(State::Pending(pending)) if pending.unnoted().as_ref() == Some(&place) => {
+                let place = Placed::Holds(place.clone());
+                let state = State::Pending(Box::new(Pending { place, ..pending.as_ref().clone() }));
+                Change::Put(Box::new(Record { key: *key, state }), Some(()))
+            }
+            _ => Change::Keep(None),
+        });
+        if noted.is_none() {
+            places::give_back(turn.store, &self.ledger, &place);
+        }
+    }
+
+    /// A check has ended, and this context's write of its record says so.
+    pub(super) fn give_back(&mut self, turn: &mut Turn<'_>, place: Option<&Place>) {
+        if let Some(place) = place {
+            places::give_back(turn.store, &self.ledger, place);
         }
     }
 }
