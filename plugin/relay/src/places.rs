@@ -14,11 +14,11 @@ mod counts;
 
 use crate::check::Place;
 use crate::ledger::{Ledger, LedgerError, Store, TRIES};
-pub use correction::Correction;
+pub use correction::{Corrected, Correction};
 use counts::Counts;
 
 /// How many keys the projects are spread over: a constant, so that every version finds every counter.
-const SPREAD: u64 = 16;
+const SPREAD: usize = 16;
 
 /// How many checks may be pending where one more is to be accepted. Modules of different configurations count together, and
 /// each keeps to its own limits.
@@ -146,10 +146,14 @@ fn credentials_key(prefix: &str) -> String {
 }
 
 fn projects_key(ledger: &Ledger, place: &Place) -> String {
-    key_of_projects(ledger.prefix(), ledger.hash(place.project.bytes()) % SPREAD)
+    key_of_projects(ledger.prefix(), number_of(ledger, place))
 }
 
-fn key_of_projects(prefix: &str, number: u64) -> String {
+fn number_of(ledger: &Ledger, place: &Place) -> usize {
+    usize::try_from(ledger.hash(place.project.bytes()) % SPREAD as u64).unwrap_or_default()
+}
+
+fn key_of_projects(prefix: &str, number: usize) -> String {
     format!("{prefix}places/projects/{number:02}")
 }
 

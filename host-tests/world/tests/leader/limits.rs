@@ -145,3 +145,32 @@ fn a_project_whose_check_has_ended_has_room_though_another_projects_check_came_a
     let statuses = [0, 1].map(a_check_ends_and_another_projects_comes);
     assert_eq!(statuses, [200, 200], "1 of 2 places is free, and an hour later the project is still full");
 }
+
+#[test]
+fn a_place_that_a_fallen_vm_has_taken_is_free_again_unless_its_check_was_stored() {
+    let mut found = 0;
+    // From the first host call of the request on, beyond the last one before the answer.
+    for call in 0..32 {
+        let mut world = busy(|configuration| configuration["credentials"][0]["max_pending"] = json!(2));
+        let falls = runs(&mut world, 1..2).remove(0);
+        let connection = world.connect(LISTENER, 1);
+        world.trap(1, TrapAt::HostCall(call));
+        let accepted = world.send_over(connection, falls.check(&[("Testrelay-Expect", "a")]), Vec::new());
+        world.pass(SECOND);
+        let is_answered = world.answer(accepted).is_some_and(|answer| answer.status == 200);
+        world.pass(30 * SECOND);
+        let stored = usize::from(pending(&mut world).contains("pending checks: 1"));
+        assert!(stored == 1 || !is_answered, "host call {call}: what was answered is there");
+        let more = runs(&mut world, 2..6);
+        let statuses = burst(&mut world, more);
+        let expected = BTreeMap::from([(200, 2 - stored), (503, 2 + stored)]);
+        assert_eq!(statuses, expected, "a VM fell at host call {call}; of its check {stored} is stored");
+        found += usize::from(
+            world
+                .log()
+                .iter()
+                .any(|line| line.contains("1 places of checks were counted as taken, and 0 are")),
+        );
+    }
+    assert!(found > 0, "no VM has fallen with a place and without a record");
+}

@@ -1,9 +1,9 @@
-//! Places: those of checks that have ended are given back, and those that nobody holds any more.
+//! Places: those of checks that have ended are given back, and the counters are kept as the records are.
 
 use super::{Lead, Turn};
 use crate::check::{CheckKey, Pending, Place, Placed, Record, State};
 use crate::ledger::Change;
-use crate::places;
+use crate::places::{self, Corrected};
 
 /// How many records of modules that noted no place get one at a time.
 const MAX_NOTED: usize = 512;
@@ -23,8 +23,10 @@ impl Lead {
         let held = self.pending().filter(|(_, pending)| pending.held().is_some()).count();
         let held = u32::try_from(held).unwrap_or(u32::MAX);
         match self.correction.look(turn.store, &self.ledger, now, held) {
-            Ok(0) => {}
-            Ok(lost) => log::warn!("{lost} places of checks that are not there were given back"),
+            Ok(None) => {}
+            Ok(Some(Corrected { before, now })) => {
+                log::warn!("{before} places of checks were counted as taken, and {now} are: set right");
+            }
             Err(status) => {
                 log::error!("shared data failed with status {}: places were not counted", status.0)
             }

@@ -1,7 +1,7 @@
-//! Giving back places whose check is in no record: a VM has fallen between a counter and its record.
+//! Setting counters right where they are not what the records say: a VM has fallen between a counter and its record.
 
 use super::counts::Counts;
-use super::{SPREAD, credentials_key, key_of_projects};
+use super::{SPREAD, credentials_key, key_of_projects, number_of};
 use crate::ledger::{Cas, Ledger, Store, StoreError};
 use crate::time::Mono;
 use std::collections::BTreeMap;
@@ -12,24 +12,30 @@ const EACH: Duration = Duration::from_secs(5);
 
 /// The leader's looks for places without a check.
 ///
-/// Counters are only ever lowered, and only to what two complete counts of the records have found, [`EACH`] apart, where no
-/// counter was written from before the first of them until after the second. So a place that somebody is just taking, or
-/// giving back, is not taken from them.
+/// Counters are set only to what two complete counts of the records have found, [`EACH`] apart, where no counter was written
+/// from before the first of them until after the second. So a place that somebody is just taking, or giving back, is not taken
+/// from them. A thread that stalls for longer than that in the midst of an acceptance is: its record makes the counters too low,
+/// and the next looks raise them again.
 #[derive(Debug, Default)]
 pub struct Correction {
     next: Mono,
-    /// The version of the credentials' counters that held more places than there are checks.
+    /// The version of the credentials' counters that did not hold as many places as there are checks.
     suspected: Option<Cas>,
     /// The versions of all counters at the first count.
     counted: Option<Vec<Option<Cas>>>,
 }
 
-/// How many places the records hold.
-#[derive(Default)]
-struct Tally {
-    credentials: BTreeMap<Vec<u8>, u32>,
-    projects: BTreeMap<Vec<u8>, u32>,
+/// How many places were counted, and are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrected {
+    /// What the counters said.
+    pub before: u32,
+    /// What the records say.
+    pub now: u32,
 }
+
+/// How many places the records hold: for each key in the order of [`all_counts`].
+struct Tally(Vec<BTreeMap<Vec<u8>, u32>>);
 
 impl Correction {
     /// Whether it is time for [`Correction::look`].
@@ -37,8 +43,8 @@ impl Correction {
         now >= self.next
     }
 
-    /// Looks whether more places are counted than `held`, which is how many the leader knows a record of, and corrects the
-    /// counters where that is sure. Answers how many places were given back. It costs one reading of a key where none is lost.
+    /// Looks whether as many places are counted as the leader knows records with one, `held`, and sets the counters right where
+    /// that is sure. It costs one reading of a key where they are as many.
     ///
     /// # Errors
     /// The host's status; nothing is corrected then, or not all.
@@ -48,27 +54,27 @@ impl Correction {
         ledger: &Ledger,
         now: Mono,
         held: u32,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<Option<Corrected>, StoreError> {
         self.next = now.plus(EACH);
         let counted_before = self.counted.take();
         let credentials = Counts::read(store, credentials_key(ledger.prefix()))?;
-        let suspected = credentials.cas().filter(|_| credentials.sum() > held);
+        let suspected = credentials.cas().filter(|_| credentials.sum() != held);
         let was_suspected = std::mem::replace(&mut self.suspected, suspected);
         // While checks come and go the leader always lags behind.
         if suspected.is_none() || suspected != was_suspected {
-            return Ok(0);
+            return Ok(None);
         }
         let before = all_counts(store, ledger)?;
-        let Some(tally) = Tally::of(store, ledger)? else { return Ok(0) };
+        let Some(tally) = Tally::of(store, ledger)? else { return Ok(None) };
         let versions = cas_of(&before);
         if cas_of(&all_counts(store, ledger)?) != versions {
-            return Ok(0);
+            return Ok(None);
         }
         if counted_before.as_ref() != Some(&versions) {
             self.counted = Some(versions);
-            return Ok(0);
+            return Ok(None);
         }
-        correct(store, before, &tally)
+        correct(store, before, tally)
     }
 }
 
@@ -83,49 +89,47 @@ fn cas_of(all: &[Counts]) -> Vec<Option<Cas>> {
     all.iter().map(Counts::cas).collect()
 }
 
-/// Lowers what is above the tally; stops where somebody else was faster.
-fn correct(store: &mut dyn Store, all: Vec<Counts>, tally: &Tally) -> Result<u32, StoreError> {
-    let mut given_back = 0;
-    let last = all.len().saturating_sub(1);
-    for (number, mut counts) in all.into_iter().enumerate() {
-        let of = if number == last { &tally.credentials } else { &tally.projects };
-        let there = |name: &[u8]| of.get(name).copied().unwrap_or_default();
-        let above: Vec<(Vec<u8>, u32)> = counts
-            .entries()
-            .filter(|(name, count)| *count > there(name))
-            .map(|(name, _)| (name.to_vec(), there(name)))
-            .collect();
-        if above.is_empty() {
-            continue;
+/// Sets each counter to its tally; stops where somebody else was faster.
+fn correct(store: &mut dyn Store, all: Vec<Counts>, tally: Tally) -> Result<Option<Corrected>, StoreError> {
+    let mut corrected = None;
+    for (mut counts, tally) in all.into_iter().zip(tally.0) {
+        let gone = counts.entries().filter(|(name, _)| !tally.contains_key(*name));
+        let gone: Vec<(Vec<u8>, u32)> = gone.map(|(name, _)| (name.to_vec(), 0)).collect();
+        let before = counts.sum();
+        let mut is_changed = false;
+        for (name, count) in gone.into_iter().chain(tally) {
+            if counts.of(&name) != count {
+                counts.set(&name, count);
+                is_changed = true;
+            }
         }
-        let sum = counts.sum();
-        for (name, count) in above {
-            counts.set(&name, count);
+        if is_changed && !counts.write(store)? {
+            return Ok(None);
         }
-        if !counts.write(store)? {
-            break;
-        }
-        if number == last {
-            given_back = sum.saturating_sub(counts.sum());
-        }
+        // The last ones are the credentials', whose sum is that of all.
+        corrected = is_changed.then(|| Corrected { before, now: counts.sum() });
     }
-    Ok(given_back)
+    Ok(corrected)
 }
 
 impl Tally {
     /// Reads every record; `None` where one is not readable here, because a newer module's may hold a place too.
     fn of(store: &mut dyn Store, ledger: &Ledger) -> Result<Option<Tally>, StoreError> {
-        let mut tally = Tally::default();
+        let mut projects = vec![BTreeMap::new(); SPREAD];
+        let mut credentials = BTreeMap::new();
         for mut bucket in ledger.buckets() {
             bucket.read(store)?;
             if !bucket.is_understood() {
                 return Ok(None);
             }
             for place in bucket.records().filter_map(|record| record.state.held()) {
-                *tally.credentials.entry(place.credential.clone().into_bytes()).or_default() += 1;
-                *tally.projects.entry(place.project.bytes().to_vec()).or_default() += 1;
+                *credentials.entry(place.credential.clone().into_bytes()).or_default() += 1;
+                if let Some(projects) = projects.get_mut(number_of(ledger, place)) {
+                    *projects.entry(place.project.bytes().to_vec()).or_default() += 1;
+                }
             }
         }
-        Ok(Some(tally))
+        projects.push(credentials);
+        Ok(Some(Tally(projects)))
     }
 }

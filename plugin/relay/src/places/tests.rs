@@ -68,6 +68,20 @@ fn each_limit_is_reached_with_its_last_place_and_a_place_that_was_given_back_is_
 }
 
 #[test]
+fn configurations_beside_each_other_count_together_and_keep_each_to_its_own_limits() {
+    let mut store = Memory::default();
+    let a = place("a", 1);
+    let larger = Limits { all: 6, credential: 6, project: 6 };
+    for _ in 0..3 {
+        assert_eq!(taken(&mut store, &a), Room::Taken);
+    }
+    assert_eq!(take(&mut store, &ledger(), &a, larger), Ok(Room::Taken));
+    assert_eq!(taken(&mut store, &a), Room::Full(Share::Credential));
+    give_back(&mut store, &ledger(), &a);
+    assert_eq!(taken(&mut store, &a), Room::Full(Share::Project));
+}
+
+#[test]
 fn a_check_that_was_accepted_without_a_place_gets_one_whatever_the_limits_say() {
     let mut store = Memory::default();
     for _ in 0..9 {
@@ -122,31 +136,35 @@ fn with_lost_places() -> Memory {
     store
 }
 
-/// Looks each second from `from` to `until`; when places were given back, and how many.
-fn looks(correction: &mut Correction, store: &mut Memory, seconds: std::ops::Range<u64>) -> Vec<(u64, u32)> {
-    let mut given_back = Vec::new();
+/// Looks each second while two checks are known; when the counters were set right, what they had said, and say.
+fn looks(
+    correction: &mut Correction,
+    store: &mut Memory,
+    seconds: std::ops::Range<u64>,
+) -> Vec<(u64, u32, u32)> {
+    let mut corrected = Vec::new();
     for second in seconds {
         let now = Mono(second * 1_000);
         if correction.is_due(now) {
-            let places = correction.look(store, &ledger(), now, 2).unwrap();
-            given_back.extend((places > 0).then_some((second, places)));
+            let result = correction.look(store, &ledger(), now, 2).unwrap();
+            corrected.extend(result.map(|Corrected { before, now }| (second, before, now)));
         }
     }
-    given_back
+    corrected
 }
 
 #[test]
 fn places_that_no_record_holds_are_given_back_after_two_counts() {
     let mut store = with_lost_places();
     let mut correction = Correction::default();
-    assert_eq!(looks(&mut correction, &mut store, 0..60), [(10, 2)]);
+    assert_eq!(looks(&mut correction, &mut store, 0..60), [(10, 4, 2)]);
     assert_eq!(counted(&mut store, &place("a", 1)), [2, 1, 2]);
     assert_eq!(counted(&mut store, &place("b", 3)), [0, 0, 2]);
     // Where a VM fell between the two counters.
     let mut credentials = Counts::read(&mut store, credentials_key("t/")).unwrap();
     credentials.raise(b"a");
     assert!(credentials.write(&mut store).unwrap());
-    assert_eq!(looks(&mut correction, &mut store, 60..120), [(70, 1)]);
+    assert_eq!(looks(&mut correction, &mut store, 60..120), [(70, 3, 2)]);
     assert_eq!(counted(&mut store, &place("a", 1)), [2, 1, 2]);
 }
 
@@ -162,6 +180,21 @@ fn a_counter_that_is_written_meanwhile_is_not_corrected() {
         assert_eq!(given_back, [], "after a write in second {second}");
         assert_eq!(counted(&mut store, &place("c", 4)), [1, 1, 5]);
     }
+}
+
+#[test]
+fn counters_that_are_below_the_records_are_raised() {
+    let mut store = with_lost_places();
+    for n in 1..3 {
+        give_back(&mut store, &ledger(), &place("a", n));
+        give_back(&mut store, &ledger(), &place("a", n));
+    }
+    assert_eq!(counted(&mut store, &place("a", 1)), [0, 0, 1]);
+    assert_eq!(looks(&mut Correction::default(), &mut store, 0..60), [(10, 1, 2)]);
+    for n in 1..3 {
+        assert_eq!(counted(&mut store, &place("a", n)), [2, 1, 2]);
+    }
+    assert_eq!(counted(&mut store, &place("b", 3)), [0, 0, 2]);
 }
 
 #[test]
