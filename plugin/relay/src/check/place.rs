@@ -2,11 +2,11 @@
 
 use super::{Pending, State};
 use crate::guid::Guid;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Whom a check is counted under: the credential and the project of its first delivery, until it ends. A later delivery with
 /// others takes no place and moves none, whichever of them is proven: a change of an accepted check is never refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The credential's name; empty without one.
     pub credential: String,
@@ -14,17 +14,48 @@ pub struct Place {
     pub project: Guid,
 }
 
-/// What a pending check's record says of its place.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// What a pending check's record says of its place. In JSON one text, because it is written and read at each change of a check:
+/// the project's GUID and the credential's name, with nothing between; or [`GAVE_BACK`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Placed {
-    /// Nothing: a module wrote it that does not note places. The leader takes one for it, limit or not.
+    /// Nothing that is understood: a module wrote it that does not note places. The leader takes one for it, limit or not.
     #[default]
     Unnoted,
     /// It is counted here.
     Holds(Place),
     /// It was counted, and is no more.
     GaveBack,
+}
+
+const GAVE_BACK: &str = "gave_back";
+
+/// How long a GUID is as text.
+const GUID: usize = 36;
+
+impl Serialize for Placed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Placed::Holds(place) => {
+                serializer.serialize_str(&(place.project.to_string() + &place.credential))
+            }
+            Placed::GaveBack => serializer.serialize_str(GAVE_BACK),
+            Placed::Unnoted => serializer.serialize_str(""),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Placed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == GAVE_BACK {
+            return Ok(Placed::GaveBack);
+        }
+        // What cannot be read is no reason to lose a check.
+        let place = text.split_at_checked(GUID).and_then(|(project, credential)| {
+            Some(Place { credential: credential.into(), project: Guid::parse(project)? })
+        });
+        Ok(place.map_or(Placed::Unnoted, Placed::Holds))
+    }
 }
 
 impl Pending {
@@ -83,15 +114,28 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_module_that_noted_no_place_says_so() {
-        let mut written = serde_json::to_value(State::Pending(Box::new(pending()))).unwrap();
-        assert_eq!(written["pending"]["place"], serde_json::Value::Null);
-        for (noted, is_unnoted) in [(None, true), (Some(serde_json::json!("gave_back")), false)] {
-            noted.into_iter().for_each(|noted| written["pending"]["place"] = noted);
-            let State::Pending(read) = serde_json::from_value(written.clone()).unwrap() else {
-                panic!("pending")
-            };
-            assert_eq!(read.unnoted().is_some(), is_unnoted);
+    fn what_is_noted_comes_back_and_a_record_that_notes_no_place_says_so() {
+        let place =
+            |credential: &str| Placed::Holds(Place { credential: credential.into(), project: guid(7) });
+        let of = |placed: &Placed| {
+            let pending = Pending { place: placed.clone(), ..pending() };
+            serde_json::to_value(State::Pending(Box::new(pending))).unwrap()
+        };
+        let read = |state: serde_json::Value| match serde_json::from_value(state) {
+            Ok(State::Pending(pending)) => pending.place,
+            other => panic!("no pending check: {other:?}"),
+        };
+        for placed in
+            [place(""), place("azure-pipelines"), place("\"\u{e9}\\"), Placed::GaveBack, Placed::Unnoted]
+        {
+            assert_eq!(read(of(&placed)), placed);
+        }
+        assert_eq!(of(&Placed::Unnoted)["pending"].get("place"), None);
+        let guid = "00000007-0000-4000-8000-00000000000";
+        for unknown in ["", "later", guid, &format!("{guid}g"), &format!("{guid}\u{e9}a")] {
+            let mut state = of(&Placed::GaveBack);
+            state["pending"]["place"] = unknown.into();
+            assert_eq!(read(state), Placed::Unnoted, "{unknown}");
         }
     }
 }

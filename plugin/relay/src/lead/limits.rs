@@ -15,13 +15,17 @@ impl Lead {
         if !self.correction.is_due(now) {
             return;
         }
-        let unnoted = self.pending().filter_map(|(key, pending)| Some((*key, pending.unnoted()?)));
-        let unnoted: Vec<(CheckKey, Place)> = unnoted.take(MAX_NOTED).collect();
+        let mut unnoted: Vec<(CheckKey, Place)> = Vec::new();
+        let mut held: u32 = 0;
+        for (key, pending) in self.pending() {
+            held = held.saturating_add(u32::from(pending.held().is_some()));
+            if let Some(place) = pending.unnoted().filter(|_| unnoted.len() < MAX_NOTED) {
+                unnoted.push((*key, place));
+            }
+        }
         for (key, place) in unnoted {
             self.note_place(turn, &key, place);
         }
-        let held = self.pending().filter(|(_, pending)| pending.held().is_some()).count();
-        let held = u32::try_from(held).unwrap_or(u32::MAX);
         match self.correction.look(turn.store, &self.ledger, now, held) {
             Ok(None) => {}
             Ok(Some(Corrected { before, now })) => {
