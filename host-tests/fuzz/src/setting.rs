@@ -4,7 +4,7 @@ use crate::store::Memory;
 use crate::texts::assert_no_secret;
 use std::time::Duration;
 use testrelay::azure::{Callback, HubName};
-use testrelay::check::{Ask, CheckKey, Ends, Falls, Log, Pending, Phase, Record, State, Tokens};
+use testrelay::check::{Ask, CheckKey, Ends, Falls, Log, Pending, Phase, Placed, Record, State, Tokens};
 use testrelay::config::Config;
 use testrelay::guid::Guid;
 use testrelay::ledger::{Change, Ledger};
@@ -121,6 +121,7 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         taken: false,
         is_reported: false,
         credential: String::new(),
+        place: Placed::default(),
         observe: false,
         before: None,
         told: None,

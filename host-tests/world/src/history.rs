@@ -313,6 +313,7 @@ impl History {
             lists_tell_all: !self.has_crowd && !self.clock_was_set && !stalled,
         };
         let judged = judge(&mut self.world, &self.checks, &end);
+        self.each_check_has_its_place();
         if self.random.once_in(16) {
             self.forgets();
         }
@@ -349,5 +350,43 @@ impl History {
         if bytes > EMPTY {
             self.world.violation("6", format!("shared data still has {bytes} bytes when all is done"));
         }
+        self.each_check_has_its_place();
     }
+
+    /// Each pending check has one place, and nothing else has one, whatever fell while it took or gave back one.
+    fn each_check_has_its_place(&mut self) {
+        const PENDING: &[u8] = br#"{"pending":"#;
+        let in_bucket =
+            |bucket: &Vec<u8>| bucket.windows(PENDING.len()).filter(|bytes| *bytes == PENDING).count();
+        let pending: usize = self.world.shared_like("/checks/").iter().map(in_bucket).sum();
+        let [of_credentials, of_projects] = ["/places/credentials", "/places/projects/"]
+            .map(|keys| self.world.shared_like(keys).iter().map(|counts| places(counts)).sum::<usize>());
+        self.count(coverage::PLACES);
+        if pending > 0 {
+            self.count(coverage::PLACES_HELD);
+        }
+        if (of_credentials, of_projects) != (pending, pending) {
+            let text = format!(
+                "{pending} checks are pending, and {of_credentials} places of credentials and {of_projects} of projects are taken"
+            );
+            self.world.violation("limits", text);
+        }
+    }
+}
+
+/// How many places a value of the module's counters says are taken: a byte, then for each name its length, the name and how
+/// many places it has (both numbers of four bytes, little-endian).
+fn places(counts: &[u8]) -> usize {
+    let mut rest = counts.get(1..).unwrap_or_default();
+    let mut places = 0;
+    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+        let Some((count, behind)) =
+            behind.get(u32::from_le_bytes(*length) as usize..).and_then(<[u8]>::split_first_chunk)
+        else {
+            break;
+        };
+        places += u32::from_le_bytes(*count) as usize;
+        rest = behind;
+    }
+    places
 }

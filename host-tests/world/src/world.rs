@@ -489,6 +489,14 @@ impl World {
         found.next().map(|(value, _)| value.to_vec())
     }
 
+    /// The values of all keys of shared data whose names hold this, in every vm_id.
+    pub fn shared_like(&self, part: &str) -> Vec<Vec<u8>> {
+        let state = self.process.state.borrow();
+        let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
+        let found = all.filter(|(key, _)| String::from_utf8_lossy(key).contains(part));
+        found.map(|(_, value)| value.to_vec()).collect()
+    }
+
     /// What the process has drawn to spread checks over its buckets; `None` where nothing was kept yet.
     pub fn hash_key(&self) -> Option<[u8; 16]> {
         let state = self.process.state.borrow();

@@ -5,14 +5,14 @@ mod ends;
 
 use crate::auth::{Allow, Credential, Denied, authorize};
 use crate::azure::Entry;
-use crate::check::{CheckKey, Ends, MAX_OF_CREDENTIAL};
+use crate::check::{CheckKey, Ends, MAX_OF_CREDENTIAL, Record};
 use crate::config::Config;
-use crate::ledger::{Ledger, LedgerError, OldHome, Store, StoreError};
+use crate::ledger::{Change, Ledger, LedgerError, OldHome, Store, StoreError};
+use crate::places::{self, Limits, Room, Share};
 use crate::problem::{FieldError, Reply};
 use crate::request::{self, Body, CheckRequest, MOST_BODY, Unanswerable};
-use crate::shares::{self, Share};
 use crate::time::{Now, in_words};
-use deliver::{Delivered, deliver};
+use deliver::{Delivered, deliver, place_of};
 use ends::ends_of;
 use serde::Serialize;
 
@@ -229,6 +229,11 @@ pub fn accept<'b, B: AsRef<[u8]>>(
     let sender = Sender {
         credential: caller.map_or("", |caller| &caller.name),
         observe: caller.is_some_and(|caller| caller.observe),
+        limits: Limits {
+            all: config.checks.max_pending,
+            credential: caller.map_or(u32::MAX, |caller| caller.max_pending),
+            project: config.checks.max_pending_per_project,
+        },
     };
     let key = CheckKey::of(&request.callback);
     let id = key.id();
@@ -248,7 +253,8 @@ pub fn unopened(status: StoreError) -> (Reply, Counted) {
     (unstored(&error), Counted::Refused)
 }
 
-/// Puts a delivery into the ledger, together with what an older module has kept of the same check.
+/// Puts a delivery into the ledger, together with what an older module has kept of the same check. A place is asked for only
+/// where the check is new.
 fn stored(
     ledger: &Ledger,
     store: &mut dyn Store,
@@ -259,11 +265,41 @@ fn stored(
     now: Now,
 ) -> Result<Delivered, LedgerError> {
     let prefix = ledger.prefix();
-    let no_room = shares::full(store, prefix).share_of(sender.credential, &request.callback.project);
     let old = OldHome::find(store, prefix, key).map_err(LedgerError::Store)?;
-    let delivered = ledger
-        .bucket(key)
-        .update(store, key, |found| deliver(found.or(old.as_ref()), request, sender, ends, now, no_room))?;
+    let place = place_of(request, sender);
+    let mut bucket = ledger.bucket(key);
+    let mut room = None;
+    // Whether a new record notes the place that was taken, and the place of one that it replaces: as of the last try.
+    let (mut is_noted, mut left) = (false, None);
+    let mut change = |found: Option<&Record>, room: Option<Room>| {
+        let found = found.or(old.as_ref());
+        let before = found.and_then(|record| record.state.held());
+        let inherits = before == Some(&place);
+        // One that nobody waits for leaves its place to the one that replaces it.
+        let room = if inherits { Some(Room::Taken) } else { room };
+        let change = deliver(found, request, sender, ends, now, room);
+        let is_new =
+            matches!(change, Change::Put(_, Delivered::New(_) | Delivered::Repeated(_))) && !inherits;
+        (is_noted, left) = (is_new, before.filter(|_| is_new).cloned());
+        change
+    };
+    let mut delivered = bucket.update(store, key, |found| change(found, None));
+    if matches!(delivered, Ok(Delivered::Unplaced)) {
+        let taken = places::take(store, ledger, &place, sender.limits)?;
+        room = Some(taken);
+        delivered = match taken {
+            Room::Taken => bucket.update_read(store, key, |found| change(found, room)),
+            // The same check may have come twice at once, and taken the last place: that is no new one any more.
+            Room::Full(_) => bucket.update(store, key, |found| change(found, room)),
+        };
+    }
+    if room == Some(Room::Taken) && !(is_noted && delivered.is_ok()) {
+        places::give_back(store, ledger, &place);
+    }
+    if let Some(left) = left.filter(|_| delivered.is_ok()) {
+        places::give_back(store, ledger, &left);
+    }
+    let delivered = delivered?;
     if matches!(delivered, Delivered::Different | Delivered::Crowded | Delivered::NoRoom(_)) {
         return Ok(delivered);
     }
@@ -280,6 +316,7 @@ fn stored(
 struct Sender<'a> {
     credential: &'a str,
     observe: bool,
+    limits: Limits,
 }
 
 /// What a check that was taken is answered.
@@ -305,6 +342,7 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             let refusal = Reply::problem(503, "Too many deliveries of one check", &detail);
             (refusal.with("retry-after", "60"), Counted::Refused)
         }
+        (Delivered::Unplaced, _) => (unstored(&LedgerError::Busy), Counted::Refused),
         (Delivered::Repeated(outcome), _) => {
             let message = format!(
                 "Testrelay has just reported `{outcome}` for this check, and reports the same decision once more."

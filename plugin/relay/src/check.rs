@@ -17,6 +17,7 @@ mod fallback;
 mod live_log;
 mod naming;
 mod outcome;
+mod place;
 mod proving;
 pub(crate) mod reason;
 mod record;
@@ -37,6 +38,7 @@ pub use effects::Counter;
 pub(crate) use effects::{Call, Effects, Room, Space};
 pub(crate) use live_log::{Heard, LiveLog, LogCx};
 pub use outcome::Outcome;
+pub use place::{Place, Placed};
 pub use record::{
     Claim, DONE_STAYS, Decided, Done, Falls, Log, Owed, Owing, Part, Pending, Phase, Record, Reported, Seen,
     State, Told, Values, Watch,
@@ -144,6 +146,7 @@ pub(crate) mod tests {
             is_reported: false,
             falls: Falls::default(),
             credential: String::new(),
+            place: Placed::default(),
             observe: false,
             before: None,
             told: None,

@@ -22,7 +22,7 @@ use crate::hint::{self, Inbox};
 use crate::leader::{Candidate, Role};
 use crate::ledger::{Ledger, OldHome, Store};
 use crate::looks;
-use crate::shares::Full;
+use crate::places::{self, Corrected, Correction};
 use crate::tag::Tag;
 use crate::testkube;
 use crate::time::{Mono, Now, in_words};
@@ -45,6 +45,9 @@ const MAX_RACES: u32 = 100;
 const UPDATE: Duration = Duration::from_secs(900);
 const MOVES_IN_UPDATE: Duration = Duration::from_secs(5);
 const MOVES: Duration = Duration::from_secs(60);
+
+/// So many records of modules that noted no place get one at a time.
+const MAX_NOTED: usize = 512;
 
 /// Testkube is silent for so long before the people at the pipelines are told.
 const LONG_TROUBLE: Duration = Duration::from_secs(60);
@@ -83,9 +86,8 @@ pub struct Lead {
     aborts: Aborts,
     /// Hints that have been seen.
     hints: Inbox,
-    /// Who was last published to be at the limit, and whether that may have changed.
-    full: Full,
-    may_be_full: bool,
+    /// What its looks for lost places have seen.
+    correction: Correction,
     /// When checks that have ended are forgotten.
     ends: BTreeSet<(Mono, CheckKey)>,
     old_home: OldHome,
@@ -111,8 +113,7 @@ impl Lead {
             poller: Poller::default(),
             aborts: Aborts::default(),
             hints: Inbox::new(prefix),
-            full: Full::default(),
-            may_be_full: true,
+            correction: Correction::default(),
             ends: BTreeSet::new(),
             old_home: OldHome::of(prefix),
             next_move: Mono(0),
@@ -197,7 +198,7 @@ impl Lead {
         self.ends.clear();
         self.poller = Poller::default();
         self.aborts.clear();
-        self.full = crate::shares::full(turn.store, self.shelf.ledger().prefix());
+        self.correction = Correction::default();
         self.hints = Inbox::new(self.shelf.ledger().prefix());
         turn.out.push(Output::Listen);
         log::info!("leads");
@@ -227,7 +228,7 @@ impl Lead {
         self.give_up_silent_calls(turn);
         self.forget_ended(turn);
         self.hear(turn);
-        self.publish_full(turn);
+        self.keep_places(turn);
         if now < self.brake_until {
             return;
         }
@@ -255,7 +256,6 @@ impl Lead {
                 State::Done(done) => _ = self.ends.insert((done.at.mono.plus(DONE_STAYS), record.key)),
             }
         }
-        self.may_be_full = true;
         for key in self.slots.keys_of(bucket) {
             if self.shelf.find(&key).is_none() {
                 self.slots.remove(&key);
@@ -289,13 +289,22 @@ impl Lead {
                 log: &mut slot.log,
             };
             let effects = check.step(&mut cx, event);
-            let stored = match &effects.done {
-                Some(done) => self.shelf.commit(turn.store, key, &seen, &State::Done(done.clone())),
-                None if *check.durable == seen => Stored::Won,
-                None => self.shelf.commit(turn.store, key, &seen, &State::Pending(check.durable.clone())),
+            let next = match &effects.done {
+                Some(done) => Some(State::Done(done.clone())),
+                None => (*check.durable != seen).then(|| State::Pending(check.durable.clone())),
             };
+            let stored =
+                next.as_ref().map_or(Stored::Won, |next| self.shelf.commit(turn.store, key, &seen, next));
             match stored {
-                Stored::Won => return self.perform(turn, check, effects),
+                Stored::Won => {
+                    // Whoever's write says that it has a place no more gives the place back.
+                    if let Some(place) = seen.held()
+                        && next.is_some_and(|next| next.held().is_none())
+                    {
+                        places::give_back(turn.store, self.shelf.ledger(), place);
+                    }
+                    return self.perform(turn, check, effects);
+                }
                 Stored::Raced => {}
                 Stored::Gone => return self.slots.remove(key),
                 Stored::Refused(error) => return self.hold(turn.now.mono, key, &error.to_string()),
@@ -355,7 +364,6 @@ impl Lead {
     fn ended(&mut self, key: &CheckKey, done: &Done) {
         self.slots.remove(key);
         self.ends.insert((done.at.mono.plus(DONE_STAYS), *key));
-        self.may_be_full = true;
     }
 
     /// Notes when a check is to be looked at next.
@@ -628,23 +636,32 @@ impl Lead {
         }
     }
 
-    /// Says whether there are as many pending checks as there may be, and which credentials and projects have as many as they may.
-    fn publish_full(&mut self, turn: &mut Turn<'_>) {
-        if !std::mem::take(&mut self.may_be_full) {
+    /// Keeps the counters of places in step with the records, every few seconds.
+    fn keep_places(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        if !self.correction.is_due(now) {
             return;
         }
-        let full = Full::count(
-            &self.config,
-            self.shelf.pending().map(|(_, p)| p).filter(|p| p.reported().is_none()),
-        );
-        if full == self.full {
-            return;
+        let held = self.shelf.pending().filter(|(_, pending)| pending.held().is_some()).count();
+        let unnoted = self.shelf.pending().filter_map(|(key, pending)| Some((*key, pending.unnoted()?)));
+        for (key, place) in unnoted.take(MAX_NOTED).collect::<Vec<_>>() {
+            if let Err(e) = places::take_beyond(turn.store, self.shelf.ledger(), &place) {
+                log::error!("check {}: it is counted against no limit: {e}", key.id());
+                continue;
+            }
+            self.step(turn, &key, Event::Placed(&place));
+            if self.shelf.find(&key).and_then(Pending::held) != Some(&place) {
+                places::give_back(turn.store, self.shelf.ledger(), &place);
+            }
         }
-        match crate::shares::publish(turn.store, self.shelf.ledger().prefix(), &full) {
-            Ok(true) => self.full = full,
-            Ok(false) => self.may_be_full = true,
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        match self.correction.look(turn.store, self.shelf.ledger(), now, held) {
+            Ok(None) => {}
+            Ok(Some(Corrected { before, now })) => {
+                log::warn!("{before} places of checks were counted as taken, and {now} are: set right");
+            }
             Err(status) => {
-                log::error!("shared data failed with status {}: limits are not published", status.0);
+                log::error!("shared data failed with status {}: places were not counted", status.0);
             }
         }
     }

@@ -69,7 +69,8 @@ const MAX_GROWN: usize = 8 * MAX_RECORD;
 const MAX_RECORDS: usize = 64;
 /// How many checks may be pending in a bucket. The limits of checks are lower by far, so only what overshoots them ends here.
 const MAX_PENDING: usize = 256;
-const TRIES: u32 = 100;
+/// How often a change is tried where others are faster.
+pub(crate) const TRIES: u32 = 100;
 
 /// The format of slots that this code writes: JSON of [`State`](crate::check::State).
 const FORMAT: u8 = 1;

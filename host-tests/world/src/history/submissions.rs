@@ -161,8 +161,8 @@ impl History {
         ends.is_some_and(|end| self.clock_was_set || self.world.wall() >= end)
     }
 
-    /// Whether there can have been too many. The leader publishes how many are pending at each of its turns: what was decided
-    /// lately may still be counted.
+    /// Whether there can have been too many. Which of them still have their places is not known here: what was decided lately may,
+    /// and so may what a fallen VM was accepting.
     fn is_full(&self) -> bool {
         let delivered = self.checks.iter().filter(|check| check.kind != Kind::Malformed).count();
         delivered + self.forged >= self.room as usize

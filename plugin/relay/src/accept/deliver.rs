@@ -2,12 +2,12 @@
 
 use super::Sender;
 use crate::check::{
-    Candidate, CheckKey, Done, Ends, Falls, Known, Log, Outcome, Pending, Phase, Record, Stands, State,
-    Tokens, is_same_ask,
+    Candidate, CheckKey, Done, Ends, Falls, Known, Log, Outcome, Pending, Phase, Place, Placed, Record,
+    Stands, State, Tokens, is_same_ask,
 };
 use crate::ledger::Change;
+use crate::places::{Room, Share};
 use crate::request::CheckRequest;
-use crate::shares::Share;
 use crate::time::{Mono, Now};
 use std::time::Duration;
 
@@ -32,19 +32,22 @@ pub(super) enum Delivered {
     Crowded,
     /// There is no room.
     NoRoom(Share),
+    /// A check that was not there, and whether there is room for it was not asked yet.
+    Unplaced,
 }
 
 /// By when a check that was taken is decided, and the end of its token.
 pub(super) type Deadline = (crate::check::Deadline, Ends);
 
-/// What becomes of a check's record when a delivery comes. Runs in the stream, on any worker.
+/// What becomes of a check's record when a delivery comes; `room`: what is known of a place for a new check. Runs in the
+/// stream, on any worker.
 pub(super) fn deliver(
     found: Option<&Record>,
     request: &CheckRequest,
     sender: &Sender<'_>,
     ends: Ends,
     now: Now,
-    no_room: Option<Share>,
+    room: Option<Room>,
 ) -> Change<Delivered> {
     let key = CheckKey::of(&request.callback);
     let put = |pending: Box<Pending>, delivered| {
@@ -65,9 +68,10 @@ pub(super) fn deliver(
                 delivered => put(pending, delivered),
             }
         }
-        other => match no_room {
-            Some(share) => Change::Keep(Delivered::NoRoom(share)),
-            None => {
+        other => match room {
+            None => Change::Keep(Delivered::Unplaced),
+            Some(Room::Full(share)) => Change::Keep(Delivered::NoRoom(share)),
+            Some(Room::Taken) => {
                 let mut pending = Box::new(first_delivery(request, sender, ends, now));
                 let delivered = match other {
                     Some(State::Done(done)) => follow(&mut pending, done, request, now),
@@ -138,6 +142,11 @@ fn follow(pending: &mut Pending, done: &Done, request: &CheckRequest, now: Now) 
     None
 }
 
+/// Whom a check is counted under if this is its first delivery.
+pub(super) fn place_of(request: &CheckRequest, sender: &Sender<'_>) -> Place {
+    Place { credential: sender.credential.into(), project: request.callback.project }
+}
+
 fn candidate(request: &CheckRequest, sender: &Sender<'_>, ends: Ends, now: Now, delivery: u32) -> Candidate {
     Candidate {
         callback: request.callback.clone(),
@@ -179,6 +188,7 @@ fn first_delivery(request: &CheckRequest, sender: &Sender<'_>, ends: Ends, now: 
         taken: false,
         is_reported: false,
         falls: Falls { count: 0, last: Mono(0) },
+        place: Placed::Holds(place_of(request, sender)),
         credential: first.credential,
         observe: first.observe,
         before: None,

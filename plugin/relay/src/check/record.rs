@@ -1,6 +1,6 @@
 //! What the ledger keeps of a check.
 
-use super::{Ask, Candidate, CheckKey, Known, Outcome, Tokens, is_default};
+use super::{Ask, Candidate, CheckKey, Known, Outcome, Placed, Tokens, is_default};
 use crate::azure::{Callback, LogId};
 use crate::guid::Guid;
 use crate::tag::Tag;
@@ -83,6 +83,9 @@ pub struct Pending {
     /// The credential that sent it.
     #[serde(default)]
     pub credential: String,
+    /// Whose limits it is counted against.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub place: Placed,
     /// Whether its verdict is only told, and `succeeded` posted whatever it is. Never what a request says.
     #[serde(default)]
     pub observe: bool,

@@ -319,6 +319,8 @@ impl Check {
         self.durable.claim = None;
         self.durable.token_was_taken(reporting.token);
         let until = cx.now.mono.plus(OWING);
+        // It counts against no limit any more.
+        self.durable.leave_place();
         self.durable.phase = Phase::Owing(Owing { decided, reported: cx.now, until });
         self.restart();
     }

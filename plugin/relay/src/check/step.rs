@@ -5,8 +5,8 @@ use super::fallback::Refused;
 use super::proving::Proof;
 use super::watching::{Confirm, Incomplete};
 use super::{
-    CheckKey, Counter, Done, Effects, Heard, LiveLog, Outcome, Part, Pending, Phase, Reading, Room, Space,
-    Unread,
+    CheckKey, Counter, Done, Effects, Heard, LiveLog, Outcome, Part, Pending, Phase, Place, Placed, Reading,
+    Room, Space, Unread,
 };
 use crate::azure::{Callback, Entry};
 use crate::backoff::{Random, delay};
@@ -124,6 +124,8 @@ pub(crate) enum Event<'a> {
     Unread(CallId, &'a Unread),
     /// A VM fell while it read an answer for it.
     Fell,
+    /// A place was taken for it, because its record notes none.
+    Placed(&'a Place),
     /// Its live log has heard something of Azure DevOps. Whether another check waits for the same tag.
     Heard(&'a Heard, bool),
 }
@@ -192,6 +194,10 @@ impl Check {
             Event::Read(id, reading) => self.read(cx, &mut fx, id, reading),
             Event::Unread(id, unread) => self.unread(cx, &mut fx, id, unread),
             Event::Fell => self.fell(cx.now.mono),
+            Event::Placed(place) if self.durable.unnoted().as_ref() == Some(place) => {
+                self.durable.place = Placed::Holds(place.clone());
+            }
+            Event::Placed(_) => {}
             Event::Heard(heard, others_wait) => self.heard(cx, &mut fx, heard, others_wait),
         }
         // Each round moves the check on, or is the last.

@@ -5,6 +5,7 @@ mod fairness;
 mod fallback;
 mod hints;
 mod over;
+mod places;
 mod texts;
 mod told;
 mod world;
@@ -529,7 +530,7 @@ fn there_is_one_poller() {
 
 #[test]
 fn many_checks_share_a_few_requests() {
-    let mut world = World::new();
+    let mut world = World::roomy();
     let runs: Vec<_> = (1..=500).map(|n| world.passing(n)).collect();
     for run in &runs {
         assert_eq!(world.check(run, &[("testrelay-expect", "a")]), 200);

@@ -82,10 +82,23 @@ impl Bucket {
         &mut self,
         store: &mut dyn Store,
         key: &CheckKey,
+        change: impl FnMut(Option<&Record>) -> Change<R>,
+    ) -> Result<R, LedgerError> {
+        self.read(store).map_err(LedgerError::Store)?;
+        self.update_read(store, key, change)
+    }
+
+    /// The same for a bucket that was just read: it is read again only where somebody was faster.
+    ///
+    /// # Errors
+    /// Why not; then nothing was written.
+    pub fn update_read<R>(
+        &mut self,
+        store: &mut dyn Store,
+        key: &CheckKey,
         mut change: impl FnMut(Option<&Record>) -> Change<R>,
     ) -> Result<R, LedgerError> {
         for _ in 0..TRIES {
-            self.read(store).map_err(LedgerError::Store)?;
             let (record, result) = match change(self.find(key)) {
                 Change::Keep(result) => return Ok(result),
                 Change::Remove(result) => (None, result),
@@ -94,6 +107,7 @@ impl Bucket {
             if self.write(store, key, record)? {
                 return Ok(result);
             }
+            self.read(store).map_err(LedgerError::Store)?;
         }
         Err(LedgerError::Busy)
     }
@@ -164,6 +178,11 @@ impl Bucket {
     /// The records.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.slots.iter().filter_map(|slot| slot.record.as_ref())
+    }
+
+    /// Whether every record is one that this version understands; for a reader of all.
+    pub fn is_understood(&self) -> bool {
+        self.slots.iter().all(|slot| slot.record.is_some())
     }
 
     /// The record of a check.

@@ -62,7 +62,12 @@ impl Ledger {
 
     /// The number of the bucket that a check lives in.
     pub fn bucket_of(&self, key: &CheckKey) -> u16 {
-        u16::try_from(self.hasher.hash(&key.bytes()) % u64::from(BUCKETS)).unwrap_or_default()
+        u16::try_from(self.hash(&key.bytes()) % u64::from(BUCKETS)).unwrap_or_default()
+    }
+
+    /// The process's keyed hash: what callers choose is spread by it, and they cannot know how.
+    pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
+        self.hasher.hash(bytes)
     }
 
     /// The bucket that a check lives in, unread and for this check alone.

@@ -21,7 +21,7 @@ fn longest_gap<'a>(world: &World, tags: impl Iterator<Item = &'a String>, from: 
 
 #[test]
 fn each_of_a_thousand_checks_is_read_in_its_turn_while_testkube_is_slow() {
-    let mut world = World::new();
+    let mut world = World::roomy();
     let tags: Vec<String> = (1..=1_000)
         .map(|n| {
             let run = world.run(n);
@@ -43,7 +43,7 @@ fn each_of_a_thousand_checks_is_read_in_its_turn_while_testkube_is_slow() {
 
 #[test]
 fn a_silent_azure_devops_is_asked_for_each_check_before_it_is_asked_again_for_one() {
-    let mut world = World::new();
+    let mut world = World::roomy();
     let silence = AzureFault::Slow { millis: 60_000 };
     world.azure.fault(AzureRoute::LogCreate, Span::UntilCleared, silence);
     for n in 1..=160 {

@@ -132,6 +132,11 @@ impl World {
         world
     }
 
+    /// A world in which as many checks of one project may be pending as can be.
+    pub(super) fn roomy() -> World {
+        World::configured(r#""insecure_no_auth": true, "checks": {"max_pending_per_project": 8192}"#)
+    }
+
     /// A world with an identity for what is owed, and a credential for checks.
     pub(super) fn with_fallback() -> World {
         const CREDENTIAL: &str =
@@ -487,6 +492,34 @@ impl World {
     pub(super) fn nothing_pending(&mut self) -> bool {
         let buckets = self.buckets();
         buckets.iter().flat_map(Bucket::records).all(|record| matches!(record.state, State::Done(_)))
+    }
+
+    /// How many places are counted: of all credentials together, and of all projects.
+    pub(super) fn places(&mut self) -> [u32; 2] {
+        crate::places::counted(&mut self.store, &ledger()).map(|counts| counts.into_values().sum())
+    }
+
+    /// An older module, which knows of no places, has written every record and changed no counter.
+    pub(super) fn forget_places(&mut self) {
+        for bucket in &mut self.buckets() {
+            let keys: Vec<_> = bucket.records().map(|record| record.key).collect();
+            for key in keys {
+                let forgotten = bucket.update(&mut self.store, &key, |found| match found.cloned() {
+                    Some(check::Record { key, state: State::Pending(mut pending) }) => {
+                        pending.place = check::Placed::Unnoted;
+                        let state = State::Pending(pending);
+                        Change::Put(Box::new(check::Record { key, state }), ())
+                    }
+                    _ => Change::Keep(()),
+                });
+                forgotten.unwrap();
+            }
+        }
+    }
+
+    /// The values of these keys have never been written.
+    pub(super) fn forget_keys(&mut self, of: &str) {
+        self.store.keys.retain(|key, _| !key.contains(of));
     }
 
     fn buckets(&mut self) -> Vec<Bucket> {
