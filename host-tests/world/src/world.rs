@@ -474,6 +474,13 @@ impl World {
         sizes.fold((0, 0), |(keys, bytes), (more_keys, more_bytes)| (keys + more_keys, bytes + more_bytes))
     }
 
+    /// How many keys hold this text.
+    pub fn shared_keys(&self, part: &str) -> usize {
+        let state = self.process.state.borrow();
+        let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
+        all.filter(|(key, _)| String::from_utf8_lossy(key).contains(part)).count()
+    }
+
     /// How many bytes the values have whose keys do not hold this text.
     pub(crate) fn shared_bytes_without(&self, part: &str) -> usize {
         let state = self.process.state.borrow();

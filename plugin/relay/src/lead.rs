@@ -134,6 +134,8 @@ impl Lead {
         match self.candidate.tick(turn.store, now, pending) {
             Ok(Role::Leader { brake_until, suspects, new }) => {
                 self.brake_until = brake_until;
+                // A thread that stood still may have thought that it had lost a lease which nobody has taken.
+                self.leading = true;
                 if new {
                     self.take_over(&mut turn, &suspects);
                 }
@@ -193,7 +195,6 @@ impl Lead {
     }
 
     fn take_over(&mut self, turn: &mut Turn<'_>, suspects: &[CheckKey]) {
-        self.leading = true;
         self.slots.clear();
         self.ends.clear();
         self.poller = Poller::default();
@@ -384,7 +385,7 @@ impl Lead {
         purpose: Purpose,
         room: Option<(Room, &Callback)>,
     ) -> bool {
-        self.leading = self.leading && self.candidate.leads(turn.store, turn.now).unwrap_or(false);
+        self.leading = self.candidate.leads(turn.store, turn.now).unwrap_or(false);
         if self.leading {
             self.calls.begin(turn.now, id, &request, purpose, room);
             turn.out.push(Output::Call(id, request));

@@ -158,7 +158,8 @@ fn a_place_that_a_fallen_vm_has_taken_is_free_again_unless_its_check_was_stored(
         let accepted = world.send_over(connection, falls.check(&[("Testrelay-Expect", "a")]), Vec::new());
         world.pass(SECOND);
         let is_answered = world.answer(accepted).is_some_and(|answer| answer.status == 200);
-        world.pass(30 * SECOND);
+        // Who falls before he has noted a change is found by the sweep, within a minute.
+        world.pass(75 * SECOND);
         let stored = usize::from(pending(&mut world).contains("pending checks: 1"));
         assert!(stored == 1 || !is_answered, "host call {call}: what was answered is there");
         let more = runs(&mut world, 2..6);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// How many deliveries stand side by side.
 pub const MAX_CANDIDATES: usize = 8;
 /// How many of them one credential may have sent.
-pub const MAX_OF_CREDENTIAL: usize = 4;
+pub const MAX_OF_CREDENTIAL: usize = 6;
 
 /// A delivery whose token has not been taken yet, with the values that it came with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -95,7 +95,8 @@ enum Said {
 
 /// What to do next for one check.
 enum Next {
-    Lines(String, Told),
+    /// Lines, what the ledger knows once they are taken, and what has been said then.
+    Lines(String, Told, Box<Scene>),
     Record(RecordChange),
     Run(Look),
 }
@@ -264,8 +265,10 @@ impl LiveLog {
         }
         let is_open = matches!(pending.log, Log::Open(_));
         if is_open && pending.told.is_none() {
-            let told = Told { print: self.scene.print(), advice: self.advice };
-            return Some(Next::Lines(rendered(now.wall, opening(pending, ask, watch, now)), told));
+            // It says nothing of the executions.
+            let told = Told { print: self.said.print(), advice: self.advice };
+            let lines = rendered(now.wall, opening(pending, ask, watch, now));
+            return Some(Next::Lines(lines, told, Box::new(self.said.clone())));
         }
         if let Some(look) = self.run.due(now.mono, &pending.callback) {
             return Some(Next::Run(look));
@@ -276,7 +279,7 @@ impl LiveLog {
             let (lines, advice) = self.lines(ask, watch, dashboard);
             if !lines.is_empty() {
                 let told = Told { print: self.scene.print(), advice };
-                return Some(Next::Lines(rendered(now.wall, lines), told));
+                return Some(Next::Lines(rendered(now.wall, lines), told, Box::new(self.scene.clone())));
             }
         }
         self.next_change(pending, is_due).map(Next::Record)
@@ -319,9 +322,8 @@ impl LiveLog {
         let (token, delivery) =
             pending.tokens.trial().unwrap_or((pending.tokens.current(), pending.tokens.current_delivery()));
         let (request, what) = match (next, pending.log, callback.timeline) {
-            (Next::Lines(lines, told), Log::Open(log), _) => {
-                let request = azure::append_log(entry, callback, token, log, lines);
-                (request, Said::Lines(Box::new(self.scene.clone()), told))
+            (Next::Lines(lines, told, scene), Log::Open(log), _) => {
+                (azure::append_log(entry, callback, token, log, lines), Said::Lines(scene, told))
             }
             (Next::Record(change), _, Some(timeline)) => {
                 (azure::change_record(entry, callback, token, timeline, &change), Said::Record(change))

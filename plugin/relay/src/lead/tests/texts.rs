@@ -11,7 +11,7 @@ const SOON: [(&str, &str); 3] =
 
 impl World {
     /// The lines of the check's log.
-    fn told(&self, run: &Run) -> Vec<String> {
+    pub(super) fn told(&self, run: &Run) -> Vec<String> {
         self.azure.log_lines(&run.spec().plan)
     }
 
@@ -27,7 +27,7 @@ impl World {
         }
     }
 
-    fn says(&self, run: &Run, text: &str) -> usize {
+    pub(super) fn says(&self, run: &Run, text: &str) -> usize {
         self.told(run).iter().filter(|line| line.contains(text)).count()
     }
 }

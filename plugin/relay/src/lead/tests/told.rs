@@ -358,3 +358,22 @@ fn the_log_ends_with_where_the_files_are_when_the_public_address_is_known() {
         );
     }
 }
+
+#[test]
+fn what_was_there_before_the_log_began_is_told_with_its_workflow() {
+    for pause in [0, 300, 700, 900, 1_300] {
+        let mut world = World::new();
+        let run = world.run(1);
+        world.testkube.add(
+            world
+                .tagged(&run, "a")
+                .at(world.at(0), Status::Queued)
+                .at(world.at(6 * SECOND), Status::Running)
+                .at(world.at(40 * SECOND), Status::Passed),
+        );
+        world.pass(pause);
+        world.check(&run, &[("testrelay-expect", "a")]);
+        world.pass(MINUTE);
+        assert_eq!(world.says(&run, "a-1 (workflow a): "), 1, "{pause}: {:#?}", world.told(&run));
+    }
+}
