@@ -26,7 +26,7 @@ use crate::places::{self, Corrected, Correction};
 use crate::tag::Tag;
 use crate::testkube;
 use crate::time::{Mono, Now, in_words};
-use calls::{Calls, Purpose};
+use calls::{Calls, Lane, Purpose};
 use poller::{Batch, Paged, Poller};
 use shelf::{Shelf, Stored};
 use slots::Slots;
@@ -45,6 +45,11 @@ const MAX_RACES: u32 = 100;
 const UPDATE: Duration = Duration::from_secs(900);
 const MOVES_IN_UPDATE: Duration = Duration::from_secs(5);
 const MOVES: Duration = Duration::from_secs(60);
+
+/// So many steps are made in one tick beside what answers bring, and so many after an answer: the rest has its turn with the
+/// next ones.
+const MAX_STEPS: usize = 200;
+const MAX_STEPS_AFTER_ANSWER: usize = 8;
 
 /// So many records of modules that noted no place get one at a time.
 const MAX_NOTED: usize = 512;
@@ -233,10 +238,7 @@ impl Lead {
         if now < self.brake_until {
             return;
         }
-        for key in self.slots.due(now) {
-            self.step(turn, &key, Event::Due);
-        }
-        self.fill_room(turn);
+        self.step_due(turn, MAX_STEPS);
         self.poll(turn);
         if self.poller.turns(now, LONG_TROUBLE) {
             self.slots.tell_all(now);
@@ -263,20 +265,16 @@ impl Lead {
             }
         }
         for key in pending {
-            if now < self.brake_until {
-                self.index(now, &key);
-            } else {
-                self.step(turn, &key, Event::Due);
-            }
+            self.index(now, &key);
         }
     }
 
     /// Makes a step of a check: what it changes is stored, then what it asks for is done.
     fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey, event: Event<'_>) {
         for _ in 0..MAX_RACES {
-            let Some(seen) = self.shelf.find(key).cloned() else { return self.slots.remove(key) };
-            let Lead { config, candidate, random, brake_until, slots, calls, poller, .. } = self;
-            let Some(slot) = slots.of(key, &seen) else { return };
+            let Lead { config, candidate, random, brake_until, shelf, slots, calls, poller, .. } = self;
+            let Some((seen, version)) = shelf.find_version(key) else { return slots.remove(key) };
+            let Some(slot) = slots.of(key, seen) else { return };
             let mut check = Check::new(*key, Box::new(seen.clone()), slot.volatile.clone());
             let space = |room, callback: &Callback| space(calls, turn.now.mono, *brake_until, room, callback);
             let mut cx = Cx {
@@ -290,24 +288,25 @@ impl Lead {
                 log: &mut slot.log,
             };
             let effects = check.step(&mut cx, event);
+            let Check { durable, volatile, .. } = check;
             let next = match &effects.done {
                 Some(done) => Some(State::Done(done.clone())),
-                None => (*check.durable != seen).then(|| State::Pending(check.durable.clone())),
+                None => (*durable != *seen).then_some(State::Pending(durable)),
             };
-            let stored =
-                next.as_ref().map_or(Stored::Won, |next| self.shelf.commit(turn.store, key, &seen, next));
-            match stored {
+            // Whoever's write says that it has a place no more gives the place back.
+            let left =
+                seen.held().filter(|_| next.as_ref().is_some_and(|next| next.held().is_none())).cloned();
+            let lane = calls::lane(&seen.callback);
+            match next.map_or(Stored::Won, |next| shelf.commit(turn.store, key, version, next)) {
                 Stored::Won => {
-                    // Whoever's write says that it has a place no more gives the place back.
-                    if let Some(place) = seen.held()
-                        && next.is_some_and(|next| next.held().is_none())
-                    {
-                        places::give_back(turn.store, self.shelf.ledger(), place);
+                    if let Some(place) = left {
+                        places::give_back(turn.store, shelf.ledger(), &place);
                     }
-                    return self.perform(turn, check, effects);
+                    slot.volatile = volatile;
+                    return self.perform(turn, key, lane, effects);
                 }
                 Stored::Raced => {}
-                Stored::Gone => return self.slots.remove(key),
+                Stored::Gone => return slots.remove(key),
                 Stored::Refused(error) => return self.hold(turn.now.mono, key, &error.to_string()),
             }
         }
@@ -325,40 +324,33 @@ impl Lead {
     }
 
     /// Does what a step asks for.
-    fn perform(&mut self, turn: &mut Turn<'_>, check: Check, effects: Effects) {
-        let Check { key, durable, volatile } = check;
+    fn perform(&mut self, turn: &mut Turn<'_>, key: &CheckKey, lane: Lane, effects: Effects) {
         for (level, line) in effects.says {
             log::log!(level, "{line}");
         }
         turn.out.extend(effects.counts.into_iter().map(Output::Count));
-        if let Some(ask) = &durable.ask
-            && !effects.aborts.is_empty()
-        {
-            let left_out = self.aborts.ask(turn.now.mono, &ask.tag, effects.aborts);
+        if let Some((tag, executions)) = effects.aborts {
+            let left_out = self.aborts.ask(turn.now.mono, &tag, executions);
             if left_out > 0 {
-                log::warn!(
-                    "{left_out} executions tagged {} are not asked to abort: there are too many",
-                    ask.tag
-                );
+                log::warn!("{left_out} executions tagged {tag} are not asked to abort: there are too many");
             }
         }
         if let Some(done) = effects.done {
-            return self.ended(&key, &done);
-        }
-        if let Some(slot) = self.slots.get_mut(&key) {
-            slot.volatile = volatile;
+            return self.ended(key, &done);
         }
         if let Some(room) = effects.queue {
-            self.calls.enqueue(room, &durable.callback, key);
+            self.calls.enqueue(room, lane.clone(), *key);
         }
         if let Some(call) = effects.call {
             let id = self.calls.take_name();
-            let room = Some((call.room, &durable.callback));
-            if !self.start(turn, id, call.request, Purpose::Check(key, call.report), room) {
-                return self.step(turn, &key, Event::NotStarted(id));
+            let purpose = Purpose::Check(*key, call.report);
+            if !self.start(turn, id, call.request, purpose, Some((call.room, lane))) {
+                return self.step(turn, key, Event::NotStarted(id));
             }
         }
-        self.index(turn.now.mono, &key);
+        self.index(turn.now.mono, key);
+        // What has just had its turn has no other one at once.
+        self.slots.delay_wake(key, turn.now.mono);
     }
 
     /// A check has ended: what was remembered of it is forgotten, and its record in a while.
@@ -369,11 +361,13 @@ impl Lead {
 
     /// Notes when a check is to be looked at next.
     fn index(&mut self, now: Mono, key: &CheckKey) {
-        let Some(seen) = self.shelf.find(key) else { return };
-        let Some(slot) = self.slots.of(key, seen) else { return };
-        let check = Check::new(*key, Box::new(seen.clone()), slot.volatile.clone());
+        let Lead { shelf, slots, .. } = self;
+        let Some(seen) = shelf.find(key) else { return };
+        let Some(slot) = slots.of(key, seen) else { return };
+        slot.volatile.renew(seen);
+        let times = slot.volatile.times(seen, now);
         let tells = slot.log.wakes(now).map(|at| at.max(slot.volatile.held_until()));
-        self.slots.set_times(key, check.times(now), tells);
+        slots.set_times(key, times, tells);
     }
 
     /// Starts a call, unless somebody else has taken the lead. False: not started.
@@ -383,11 +377,11 @@ impl Lead {
         id: CallId,
         request: Request,
         purpose: Purpose,
-        room: Option<(Room, &Callback)>,
+        lane: Option<(Room, Lane)>,
     ) -> bool {
         self.leading = self.candidate.leads(turn.store, turn.now).unwrap_or(false);
         if self.leading {
-            self.calls.begin(turn.now, id, &request, purpose, room);
+            self.calls.begin(turn.now, id, &request, purpose, lane);
             turn.out.push(Output::Call(id, request));
         }
         self.leading
@@ -418,7 +412,7 @@ impl Lead {
         if self.leading && self.candidate.note_busy(turn.store, &[]).is_err() {
             log::error!("shared data failed: the note of an answer that was read stays");
         }
-        self.fill_room(turn);
+        self.step_due(turn, MAX_STEPS_AFTER_ANSWER);
     }
 
     /// The event of a check was answered, to this context, whoever leads: the record may be another's by now.
@@ -436,13 +430,16 @@ impl Lead {
         self.step(turn, key, Event::Reported(id, reporting, outcome));
     }
 
-    /// Steps the checks that have waited for room.
-    fn fill_room(&mut self, turn: &mut Turn<'_>) {
+    /// Steps the checks that have waited for room, and then those whose time has come, at most so many: a callback keeps its
+    /// thread for a few milliseconds at the most.
+    fn step_due(&mut self, turn: &mut Turn<'_>, most: usize) {
         let now = turn.now.mono;
-        while self.leading
-            && now >= self.brake_until
-            && let Some(key) = self.calls.next_queued(now)
-        {
+        for _ in 0..most {
+            if !self.leading || now < self.brake_until {
+                return;
+            }
+            let next = self.calls.next_queued(now).or_else(|| self.slots.first_due(now));
+            let Some(key) = next else { return };
             self.step(turn, &key, Event::Due);
         }
     }
@@ -533,14 +530,14 @@ impl Lead {
 
     /// Tells what has changed of one check, if it is time.
     fn tell(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
-        let Some(seen) = self.shelf.find(key).cloned() else { return };
         let now = turn.now;
-        let Lead { config, random, brake_until, slots, calls, poller, .. } = self;
-        let Some(slot) = slots.of(key, &seen) else { return };
+        let Lead { config, random, brake_until, shelf, slots, calls, poller, .. } = self;
+        let Some(seen) = shelf.find(key) else { return };
+        let Some(slot) = slots.of(key, seen) else { return };
         if now.mono < slot.volatile.held_until() {
             return self.index(now.mono, key);
         }
-        let check = Check::new(*key, Box::new(seen), slot.volatile.clone());
+        let lane = calls::lane(&seen.callback);
         let mut names = Vec::new();
         let acted = {
             let first = calls.name().0;
@@ -550,16 +547,16 @@ impl Lead {
                 names.push(id);
                 id
             };
-            let trouble = check.long_trouble(now, &poller.trouble);
+            let trouble = slot.volatile.long_trouble(now, &poller.trouble);
             let mut cx = LogCx { now, config, random, name: &mut name, space: &space, trouble };
-            slot.log.act(&mut cx, key, &check.durable)
+            slot.log.act(&mut cx, key, seen)
         };
         let (told, counts) = acted;
         turn.out.extend(counts.into_iter().map(Output::Count));
         names.iter().for_each(|_| _ = self.calls.take_name());
         for call in told {
-            let room = Some((call.room, &check.durable.callback));
-            if !self.start(turn, call.id, call.request, Purpose::LiveLog(*key), room)
+            let lane = Some((call.room, lane.clone()));
+            if !self.start(turn, call.id, call.request, Purpose::LiveLog(*key), lane)
                 && let Some(slot) = self.slots.get_mut(key)
             {
                 slot.log.not_started(call.id);

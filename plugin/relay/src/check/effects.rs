@@ -2,6 +2,7 @@
 
 use super::{Done, Outcome};
 use crate::call::{CallId, Request};
+use crate::tag::Tag;
 use crate::time::Mono;
 use log::Level;
 
@@ -15,8 +16,8 @@ pub(crate) struct Effects {
     pub(crate) done: Option<Done>,
     /// Its next call waits until there is room of this kind.
     pub(crate) queue: Option<Room>,
-    /// Executions that still run for a run that is over, by id and name.
-    pub(crate) aborts: Vec<(String, String)>,
+    /// Executions of this tag that still run for a run that is over, by id and name.
+    pub(crate) aborts: Option<(Tag, Vec<(String, String)>)>,
     /// Counters to raise.
     pub(crate) counts: Vec<Counter>,
     /// Lines for Envoy's log.

@@ -81,6 +81,42 @@ impl Volatile {
         (self.waiting, self.held_until) = (None, until);
     }
 
+    /// What is remembered of an earlier evaluation is forgotten, and a new delivery is tried at once.
+    pub(crate) fn renew(&mut self, durable: &Pending) {
+        if self.began != durable.began {
+            *self = Volatile { began: durable.began, delivery: durable.delivery, ..Volatile::default() };
+        }
+        if std::mem::replace(&mut self.delivery, durable.delivery) != durable.delivery {
+            (self.tries, self.next) = (0, Mono(0));
+        }
+    }
+
+    /// When it is to be looked at next, if nothing else happens to it. Nothing is due while it waits for a call: its answer
+    /// comes, or its loss.
+    pub(crate) fn times(&self, durable: &Pending, now: Mono) -> Times {
+        let volatile = self;
+        if volatile.waiting.is_some() {
+            return Times::default();
+        }
+        let ahead = |at: Mono| Some(at).filter(|at| *at > now);
+        let own = (!volatile.is_queued).then(|| volatile.next.max(volatile.held_until));
+        let deadline = ahead(durable.deadline().at);
+        let end = Some(durable.token_end);
+        let (times, poll) = match &durable.phase {
+            Phase::Watching(_) => {
+                let last = volatile.last_reading.map(super::watching::ends_at);
+                let confirms = volatile.confirm.as_ref().and_then(|_| own);
+                let poll = volatile.confirm.is_none().then(|| volatile.poll.max(volatile.held_until));
+                ([deadline, last, confirms], poll)
+            }
+            Phase::Accepted | Phase::Proven => ([own, deadline, None], None),
+            Phase::Decided(_) => ([own, None, None], None),
+            Phase::Owing(owing) => ([own, Some(owing.until), None], None),
+        };
+        let wake = times.into_iter().chain([end]).flatten().min();
+        Times { wake: wake.map(|wake| wake.max(volatile.held_until)), poll }
+    }
+
     /// Until when nothing is done for the check.
     pub(crate) fn held_until(&self) -> Mono {
         self.held_until
@@ -164,19 +200,8 @@ impl Check {
     /// A check as the ledger has it, and as its leader remembers it.
     pub(crate) fn new(key: CheckKey, durable: Box<Pending>, volatile: Volatile) -> Check {
         let mut check = Check { key, durable, volatile };
-        check.renew();
+        check.volatile.renew(&check.durable);
         check
-    }
-
-    /// What is remembered of an earlier evaluation is forgotten, and a new delivery is tried at once.
-    fn renew(&mut self) {
-        let (volatile, durable) = (&mut self.volatile, &self.durable);
-        if volatile.began != durable.began {
-            *volatile = Volatile { began: durable.began, delivery: durable.delivery, ..Volatile::default() };
-        }
-        if std::mem::replace(&mut volatile.delivery, durable.delivery) != durable.delivery {
-            (volatile.tries, volatile.next) = (0, Mono(0));
-        }
     }
 
     /// What becomes of the check.
@@ -251,32 +276,6 @@ impl Check {
         fx.say(Level::Error, format!("check {id}: its token has ended and the decision was not delivered"));
         self.finish(fx, now, false);
         false
-    }
-
-    /// When it is to be looked at next, if nothing else happens to it. Nothing is due while it waits for a call: its answer
-    /// comes, or its loss.
-    pub(crate) fn times(&self, now: Mono) -> Times {
-        let (volatile, durable) = (&self.volatile, &self.durable);
-        if volatile.waiting.is_some() {
-            return Times::default();
-        }
-        let ahead = |at: Mono| Some(at).filter(|at| *at > now);
-        let own = (!volatile.is_queued).then(|| volatile.next.max(volatile.held_until));
-        let deadline = ahead(durable.deadline().at);
-        let end = Some(durable.token_end);
-        let (times, poll) = match &durable.phase {
-            Phase::Watching(_) => {
-                let last = volatile.last_reading.map(super::watching::ends_at);
-                let confirms = volatile.confirm.as_ref().and_then(|_| own);
-                let poll = volatile.confirm.is_none().then(|| volatile.poll.max(volatile.held_until));
-                ([deadline, last, confirms], poll)
-            }
-            Phase::Accepted | Phase::Proven => ([own, deadline, None], None),
-            Phase::Decided(_) => ([own, None, None], None),
-            Phase::Owing(owing) => ([own, Some(owing.until), None], None),
-        };
-        let wake = times.into_iter().chain([end]).flatten().min();
-        Times { wake: wake.map(|wake| wake.max(volatile.held_until)), poll }
     }
 
     fn not_started(&mut self, id: CallId) {

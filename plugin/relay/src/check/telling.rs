@@ -46,7 +46,7 @@ impl Check {
             }
             Some(News::RunEnded { outcome, reason, by_build }) if is_watching => {
                 let aborts = match *by_build && may_abort(cx.config, &self.durable) {
-                    true => abort(cx, fx, others_wait),
+                    true => abort(cx, fx, &self.durable, others_wait),
                     false => String::new(),
                 };
                 self.decide(cx, fx, *outcome, format!("{reason}{aborts}"));
@@ -58,7 +58,7 @@ impl Check {
 
 /// Azure DevOps has said that the run is over: what of the counted set still runs is aborted, unless another check waits
 /// for it. The answer continues the reason.
-fn abort(cx: &Cx<'_>, fx: &mut Effects, others_wait: bool) -> String {
+fn abort(cx: &Cx<'_>, fx: &mut Effects, pending: &Pending, others_wait: bool) -> String {
     let running = cx.log.under_way();
     if running.is_empty() {
         return String::new();
@@ -67,7 +67,7 @@ fn abort(cx: &Cx<'_>, fx: &mut Effects, others_wait: bool) -> String {
         return " Its executions go on, because another check waits for them.".into();
     }
     let names = listed(running.iter().map(|(_, name)| name.clone()), 10);
-    fx.aborts = running;
+    fx.aborts = pending.ask.as_ref().map(|ask| (ask.tag.clone(), running));
     format!(" What still runs of it is asked to abort: {names}.")
 }
 

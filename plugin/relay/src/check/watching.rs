@@ -124,6 +124,33 @@ impl Volatile {
         self.bring_forward(now);
     }
 
+    /// Why nothing is known of its executions, if something stands in the way: of all checks, or of this one alone.
+    fn trouble_in_words(&self, now: Wall, of_all: &Trouble) -> Option<String> {
+        let volatile = self;
+        let unconfirmed = volatile.unconfirmed.as_ref();
+        of_all
+            .in_words(now)
+            .or_else(|| volatile.trouble.in_words(now))
+            .or_else(|| volatile.incomplete.as_ref().map(|incomplete| incomplete.in_words(now)))
+            .or_else(|| {
+                let (name, trouble) = unconfirmed?;
+                trouble.in_words_of(&format!("Testkube's answer for {name} could not be read"), now)
+            })
+    }
+
+    /// The same, once it has lasted for so long that the people at the pipeline should hear of it.
+    pub(crate) fn long_trouble(&self, now: Now, of_all: &Trouble) -> Option<String> {
+        let volatile = self;
+        let lasts = [
+            of_all.lasts(now.mono),
+            volatile.trouble.lasts(now.mono),
+            volatile.incomplete.as_ref().map(|one| now.mono.since(one.since.mono)).unwrap_or_default(),
+            volatile.unconfirmed.as_ref().map(|(_, one)| one.lasts(now.mono)).unwrap_or_default(),
+        ];
+        let is_long = lasts.into_iter().any(|lasts| lasts >= LONG);
+        if is_long { self.trouble_in_words(now.wall, of_all) } else { None }
+    }
+
     /// The next look is made at once, or as soon as another one may be brought forward.
     fn bring_forward(&mut self, now: Mono) {
         let earliest = self.hint_look.plus(BETWEEN_LOOKS).max(now);
@@ -168,7 +195,7 @@ impl Check {
             volatile.poll = now;
         }
         if volatile.last_reading.is_some_and(|since| now >= ends_at(since)) {
-            let why = self.trouble_in_words(cx.now.wall, cx.trouble);
+            let why = self.volatile.trouble_in_words(cx.now.wall, cx.trouble);
             let why = why.unwrap_or_else(|| "No last reading of Testkube was complete".into());
             let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
             self.decide(cx, fx, Outcome::Inconclusive, reason);
@@ -356,7 +383,7 @@ impl Check {
                 volatile.poll = cx.now.mono.plus(cx.random.jitter(wait));
                 volatile.trouble.add(fault.clone(), cx.now, volatile.poll);
                 if volatile.last_reading.is_some()
-                    && let Some(why) = self.trouble_in_words(cx.now.wall, cx.trouble)
+                    && let Some(why) = self.volatile.trouble_in_words(cx.now.wall, cx.trouble)
                 {
                     let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
                     self.decide(cx, fx, Outcome::Inconclusive, reason);
@@ -422,33 +449,6 @@ impl Check {
         let notes = listed(confirm.notes, 3);
         let reason = if notes.is_empty() { confirm.reason } else { format!("{} {notes}.", confirm.reason) };
         self.decide(cx, fx, confirm.outcome, reason);
-    }
-
-    /// Why nothing is known of its executions, if something stands in the way: of all checks, or of this one alone.
-    fn trouble_in_words(&self, now: Wall, of_all: &Trouble) -> Option<String> {
-        let volatile = &self.volatile;
-        let unconfirmed = volatile.unconfirmed.as_ref();
-        of_all
-            .in_words(now)
-            .or_else(|| volatile.trouble.in_words(now))
-            .or_else(|| volatile.incomplete.as_ref().map(|incomplete| incomplete.in_words(now)))
-            .or_else(|| {
-                let (name, trouble) = unconfirmed?;
-                trouble.in_words_of(&format!("Testkube's answer for {name} could not be read"), now)
-            })
-    }
-
-    /// The same, once it has lasted for so long that the people at the pipeline should hear of it.
-    pub(crate) fn long_trouble(&self, now: Now, of_all: &Trouble) -> Option<String> {
-        let volatile = &self.volatile;
-        let lasts = [
-            of_all.lasts(now.mono),
-            volatile.trouble.lasts(now.mono),
-            volatile.incomplete.as_ref().map(|one| now.mono.since(one.since.mono)).unwrap_or_default(),
-            volatile.unconfirmed.as_ref().map(|(_, one)| one.lasts(now.mono)).unwrap_or_default(),
-        ];
-        let is_long = lasts.into_iter().any(|lasts| lasts >= LONG);
-        if is_long { self.trouble_in_words(now.wall, of_all) } else { None }
     }
 }
 

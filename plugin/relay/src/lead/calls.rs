@@ -42,7 +42,7 @@ pub(super) struct Flight {
 }
 
 /// An entry of Azure DevOps and a project of it.
-type Lane = (String, Guid);
+pub(super) type Lane = (String, Guid);
 
 /// How many calls of a room may be under way: for each entry, and for each project of it.
 fn most(room: Room) -> (usize, usize) {
@@ -68,7 +68,8 @@ pub(super) struct Calls {
     paces: Paces,
 }
 
-fn lane(callback: &Callback) -> Lane {
+/// Where a check is answered.
+pub(super) fn lane(callback: &Callback) -> Lane {
     (callback.entry.clone(), callback.project)
 }
 
@@ -113,9 +114,8 @@ impl Calls {
         id: CallId,
         request: &Request,
         purpose: Purpose,
-        room: Option<(Room, &Callback)>,
+        lane: Option<(Room, Lane)>,
     ) {
-        let lane = room.map(|(room, callback)| (room, lane(callback)));
         if let Some((room, lane)) = &lane {
             *self.by_entry.entry((*room, lane.0.clone())).or_default() += 1;
             *self.by_lane.entry((*room, lane.clone())).or_default() += 1;
@@ -138,8 +138,8 @@ impl Calls {
     }
 
     /// A check waits for room.
-    pub(super) fn enqueue(&mut self, room: Room, callback: &Callback, key: CheckKey) {
-        self.queues.entry((room, lane(callback))).or_default().push_back(key);
+    pub(super) fn enqueue(&mut self, room: Room, lane: Lane, key: CheckKey) {
+        self.queues.entry((room, lane)).or_default().push_back(key);
     }
 
     /// The next check for which there is room now: projects take turns.

@@ -106,41 +106,51 @@ impl Shelf {
         self.buckets.get(usize::from(self.ledger.bucket_of(key)))?.find_pending(key)
     }
 
-    /// Puts `state` in the place of the check that was seen.
+    /// A pending check, and the version of its record.
+    pub(super) fn find_version(&self, key: &CheckKey) -> Option<(&Pending, u64)> {
+        self.buckets.get(usize::from(self.ledger.bucket_of(key)))?.find_version(key)
+    }
+
+    /// Puts `state` in the place of the check that was seen in this version.
     pub(super) fn commit(
         &mut self,
         store: &mut dyn Store,
         key: &CheckKey,
-        seen: &Pending,
-        state: &State,
+        version: u64,
+        state: State,
     ) -> Stored {
-        self.change(store, key, |found| match found.map(|record| &record.state) {
-            Some(State::Pending(pending)) if **pending == *seen => {
-                Change::Put(Box::new(Record { key: *key, state: state.clone() }), Stored::Won)
-            }
-            Some(State::Pending(_)) => Change::Keep(Stored::Raced),
-            _ => Change::Keep(Stored::Gone),
-        })
+        let number = usize::from(self.ledger.bucket_of(key));
+        let Some(bucket) = self.buckets.get_mut(number) else { return Stored::Gone };
+        if let Err(error) = bucket.read(store) {
+            return Stored::Refused(LedgerError::Store(error));
+        }
+        let mut record = Some(Box::new(Record { key: *key, state }));
+        let stored = match bucket.find_version(key) {
+            None => Stored::Gone,
+            Some((_, found)) if found != version => Stored::Raced,
+            // Where somebody is faster it is the step that is made again, and not the write.
+            Some(_) => bucket
+                .update_read(store, key, |_| match record.take() {
+                    Some(record) => Change::Put(record, Stored::Won),
+                    None => Change::Keep(Stored::Raced),
+                })
+                .unwrap_or_else(Stored::Refused),
+        };
+        self.recount(number);
+        stored
     }
 
     /// Takes a record out, if it still is as asked.
     pub(super) fn remove(&mut self, store: &mut dyn Store, key: &CheckKey, is: impl Fn(&Record) -> bool) {
-        self.change(store, key, |found| match found {
-            Some(record) if is(record) => Change::Remove(Stored::Won),
-            _ => Change::Keep(Stored::Gone),
-        });
-    }
-
-    fn change(
-        &mut self,
-        store: &mut dyn Store,
-        key: &CheckKey,
-        change: impl FnMut(Option<&Record>) -> Change<Stored>,
-    ) -> Stored {
         let number = usize::from(self.ledger.bucket_of(key));
-        let Some(bucket) = self.buckets.get_mut(number) else { return Stored::Gone };
-        let stored = bucket.update(store, key, change).unwrap_or_else(Stored::Refused);
+        let Some(bucket) = self.buckets.get_mut(number) else { return };
+        let removed = bucket.update(store, key, |found| match found {
+            Some(record) if is(record) => Change::Remove(()),
+            _ => Change::Keep(()),
+        });
+        if let Err(error) = removed {
+            log::error!("check {}: its record could not be removed: {error}", key.id());
+        }
         self.recount(number);
-        stored
     }
 }

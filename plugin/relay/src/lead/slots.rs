@@ -5,6 +5,7 @@ use crate::check::{CheckKey, LiveLog, Pending, Times, Volatile};
 use crate::ledger::{BUCKETS, Ledger};
 use crate::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// What is remembered of one check.
 pub(super) struct Slot {
@@ -106,9 +107,20 @@ impl Slots {
         }
     }
 
-    /// The checks that are to be stepped by now, those first that have waited the longest.
-    pub(super) fn due(&self, now: Mono) -> Vec<CheckKey> {
-        until(&self.wakes, now).collect()
+    /// A check is not to be stepped again at this same instant.
+    pub(super) fn delay_wake(&mut self, key: &CheckKey, now: Mono) {
+        let place = self.place(key);
+        let Some(slot) = self.by_bucket.get(place).and_then(|slots| slots.get(key)) else { return };
+        let (times, tells) = (slot.times, slot.tells);
+        if times.wake.is_some_and(|wake| wake <= now) {
+            let wake = Some(now.plus(Duration::from_millis(1)));
+            self.set_times(key, Times { wake, ..times }, tells);
+        }
+    }
+
+    /// The check that was to be stepped the longest ago, if one is by now.
+    pub(super) fn first_due(&self, now: Mono) -> Option<CheckKey> {
+        self.wakes.first().filter(|(at, _)| *at <= now).map(|(_, key)| *key)
     }
 
     /// The checks that are to be told by now.

@@ -25,6 +25,7 @@ pub struct Bucket {
     /// What stood there then, or was written since.
     value: Vec<u8>,
     slots: Vec<Slot>,
+    versions: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -33,12 +34,14 @@ struct Slot {
     place: Range<usize>,
     /// What it says, as far as this version understands it and its reader wants to know.
     record: Option<Record>,
+    /// Another number for each reading of other bytes, and for each write.
+    version: u64,
 }
 
 impl Bucket {
     /// The bucket under this name in shared data, unread; `only` where its reader looks for one check.
     pub(super) fn unread(key: String, only: Option<CheckKey>) -> Bucket {
-        Bucket { key, only, cas: None, value: Vec::new(), slots: Vec::new() }
+        Bucket { key, only, cas: None, value: Vec::new(), slots: Vec::new(), versions: 0 }
     }
 
     /// Reads what stands there now. False: nobody has written it since it was last read.
@@ -63,12 +66,18 @@ impl Bucket {
         for place in slots(&self.value) {
             let bytes = self.value.get(place.clone()).unwrap_or_default();
             let known = before.iter().position(|slot| old.get(slot.place.clone()) == Some(bytes));
-            let record = match known {
-                Some(at) => before.swap_remove(at).record,
-                None if only.is_none_or(|key| is_of(bytes, &key)) => decoded(bytes),
-                None => None,
+            let (record, version) = match known {
+                Some(at) => {
+                    let slot = before.swap_remove(at);
+                    (slot.record, slot.version)
+                }
+                None => {
+                    self.versions = self.versions.wrapping_add(1);
+                    let is_wanted = only.is_none_or(|key| is_of(bytes, &key));
+                    (if is_wanted { decoded(bytes) } else { None }, self.versions)
+                }
             };
-            self.slots.push(Slot { place, record });
+            self.slots.push(Slot { place, record, version });
         }
         Ok(true)
     }
@@ -146,12 +155,15 @@ impl Bucket {
         let mut before = std::mem::take(&mut self.slots);
         before.retain(|slot| stays(self.bytes(slot)));
         let mut end = new.end;
-        self.slots =
-            record.into_iter().map(|record| Slot { place: new.clone(), record: Some(*record) }).collect();
+        self.versions = self.versions.wrapping_add(1);
+        let version = self.versions;
+        let new =
+            record.into_iter().map(|record| Slot { place: new.clone(), record: Some(*record), version });
+        self.slots = new.collect();
         for slot in before {
             let start = end;
             end += slot.place.len();
-            self.slots.push(Slot { place: start..end, record: slot.record });
+            self.slots.push(Slot { place: start..end, ..slot });
         }
         self.value = value;
         Ok(true)
@@ -196,6 +208,16 @@ impl Bucket {
             State::Pending(pending) => Some((&record.key, pending.as_ref())),
             State::Done(_) => None,
         })
+    }
+
+    /// A check, if it is pending, and the version of its record: another one after each change.
+    pub(crate) fn find_version(&self, key: &CheckKey) -> Option<(&Pending, u64)> {
+        let of = |slot: &&Slot| slot.record.as_ref().is_some_and(|record| record.key == *key);
+        let slot = self.slots.iter().find(of)?;
+        match &slot.record.as_ref()?.state {
+            State::Pending(pending) => Some((pending, slot.version)),
+            State::Done(_) => None,
+        }
     }
 
     /// A check, if it is pending.
