@@ -36,7 +36,7 @@ pub use candidate::{Candidate, Known, MAX_CANDIDATES, MAX_OF_CREDENTIAL, Stands,
 pub use deadline::Deadline;
 pub use effects::Counter;
 pub(crate) use effects::{Call, Effects, Room, Space};
-pub(crate) use live_log::{Heard, LiveLog, LogCx};
+pub(crate) use live_log::{Acted, Heard, LiveLog, LogCx};
 pub use outcome::Outcome;
 pub use place::{Place, Placed};
 pub use record::{

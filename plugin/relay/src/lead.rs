@@ -14,7 +14,7 @@ use crate::azure::Callback;
 use crate::backoff::Random;
 use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
 use crate::check::{
-    Check, CheckKey, Counter, Cx, DONE_STAYS, Done, Effects, Event, LogCx, Pending, Reading, Record,
+    Acted, Check, CheckKey, Counter, Cx, DONE_STAYS, Done, Effects, Event, LogCx, Pending, Reading, Record,
     Reporting, Room, Space, State, Unread,
 };
 use crate::config::Config;
@@ -135,7 +135,7 @@ impl Lead {
     /// One tick, a second after the last.
     pub fn tick(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
         let mut turn = Turn { now, store, out: Vec::new() };
-        let pending = self.leading.then_some(self.shelf.count());
+        let pending = self.leading.then(|| self.shelf.count());
         match self.candidate.tick(turn.store, now, pending) {
             Ok(Role::Leader { brake_until, suspects, new }) => {
                 self.brake_until = brake_until;
@@ -343,10 +343,10 @@ impl Lead {
         }
         if let Some(call) = effects.call {
             let id = self.calls.take_name();
-            let purpose = Purpose::Check(*key, call.report);
-            if !self.start(turn, id, call.request, purpose, Some((call.room, lane))) {
+            if !self.leads(turn) {
                 return self.step(turn, key, Event::NotStarted(id));
             }
+            self.start(turn, id, call.request, Purpose::Check(*key, call.report), Some((call.room, lane)));
         }
         self.index(turn.now.mono, key);
         // What has just had its turn has no other one at once.
@@ -370,7 +370,12 @@ impl Lead {
         slots.set_times(key, times, tells);
     }
 
-    /// Starts a call, unless somebody else has taken the lead. False: not started.
+    /// Whether this context leads at this very moment. It reads the lease before each call.
+    fn leads(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.leading = self.candidate.leads(turn.store, turn.now).unwrap_or(false);
+        self.leading
+    }
+
     fn start(
         &mut self,
         turn: &mut Turn<'_>,
@@ -378,13 +383,9 @@ impl Lead {
         request: Request,
         purpose: Purpose,
         lane: Option<(Room, Lane)>,
-    ) -> bool {
-        self.leading = self.candidate.leads(turn.store, turn.now).unwrap_or(false);
-        if self.leading {
-            self.calls.begin(turn.now, id, &request, purpose, lane);
-            turn.out.push(Output::Call(id, request));
-        }
-        self.leading
+    ) {
+        self.calls.begin(turn.now, id, &request, purpose, lane);
+        turn.out.push(Output::Call(id, request));
     }
 
     /// Deals with an outcome, and then with what waits for the room that it leaves.
@@ -407,7 +408,9 @@ impl Lead {
                 }));
                 self.send_aborts(turn);
             }
-            Purpose::Page(_) | Purpose::Abort(_) => {}
+            // Whoever leads by now has asked for itself.
+            Purpose::Page(batch) => self.not_asked(turn, &batch),
+            Purpose::Abort(token) => self.aborts.not_started(token),
         }
         if self.leading && self.candidate.note_busy(turn.store, &[]).is_err() {
             log::error!("shared data failed: the note of an answer that was read stays");
@@ -438,9 +441,19 @@ impl Lead {
             if !self.leading || now < self.brake_until {
                 return;
             }
-            let next = self.calls.next_queued(now).or_else(|| self.slots.first_due(now));
-            let Some(key) = next else { return };
-            self.step(turn, &key, Event::Due);
+            match self.calls.next_queued(now) {
+                Some((Room::Telling, key)) => {
+                    if let Some(slot) = self.slots.get_mut(&key) {
+                        slot.log.has_room();
+                    }
+                    self.tell(turn, &key);
+                }
+                Some((_, key)) => self.step(turn, &key, Event::Due),
+                None => match self.slots.first_due(now) {
+                    Some(key) => self.step(turn, &key, Event::Due),
+                    None => return,
+                },
+            }
         }
     }
 
@@ -472,11 +485,17 @@ impl Lead {
     fn read_page(&mut self, turn: &mut Turn<'_>, batch: Batch) {
         let request = batch.request(&self.config);
         let id = self.calls.take_name();
-        let (reading, checks) = (batch.id, batch.checks.clone());
-        if !self.start(turn, id, request, Purpose::Page(Box::new(batch)), None) {
-            for key in &checks {
-                self.step(turn, key, Event::NotStarted(reading));
-            }
+        if self.leads(turn) {
+            self.start(turn, id, request, Purpose::Page(Box::new(batch)), None);
+        } else {
+            self.not_asked(turn, &batch);
+        }
+    }
+
+    /// A reading was not begun, or its answer is not this context's to judge any more.
+    fn not_asked(&mut self, turn: &mut Turn<'_>, batch: &Batch) {
+        for key in &batch.checks {
+            self.step(turn, key, Event::NotStarted(batch.id));
         }
     }
 
@@ -551,14 +570,17 @@ impl Lead {
             let mut cx = LogCx { now, config, random, name: &mut name, space: &space, trouble };
             slot.log.act(&mut cx, key, seen)
         };
-        let (told, counts) = acted;
+        let Acted { calls: told, counts, is_queued } = acted;
         turn.out.extend(counts.into_iter().map(Output::Count));
         names.iter().for_each(|_| _ = self.calls.take_name());
+        if is_queued {
+            self.calls.enqueue(Room::Telling, lane.clone(), *key);
+        }
         for call in told {
-            let lane = Some((call.room, lane.clone()));
-            if !self.start(turn, call.id, call.request, Purpose::LiveLog(*key), lane)
-                && let Some(slot) = self.slots.get_mut(key)
-            {
+            if self.leads(turn) {
+                let lane = Some((call.room, lane.clone()));
+                self.start(turn, call.id, call.request, Purpose::LiveLog(*key), lane);
+            } else if let Some(slot) = self.slots.get_mut(key) {
                 slot.log.not_started(call.id);
             }
         }
@@ -628,9 +650,10 @@ impl Lead {
                 return;
             };
             let id = self.calls.take_name();
-            if !self.start(turn, id, request, Purpose::Abort(token), None) {
+            if !self.leads(turn) {
                 return self.aborts.not_started(token);
             }
+            self.start(turn, id, request, Purpose::Abort(token), None);
         }
     }
 

@@ -70,6 +70,8 @@ pub(crate) struct LiveLog {
     failures: u32,
     /// No call before this, after a failure or for want of room.
     held_until: Mono,
+    /// Its next call waits for room.
+    is_queued: bool,
     /// The look at an execution's steps that is under way.
     looking: Option<CallId>,
     next_look: Mono,
@@ -143,6 +145,16 @@ pub(crate) struct LogCx<'a> {
     pub(crate) space: &'a dyn Fn(Room, &Callback) -> Space,
     /// Why nothing has been known of the executions for so long that people should hear of it.
     pub(crate) trouble: Option<String>,
+}
+
+/// What the live log does in one turn.
+pub(crate) struct Acted {
+    /// Calls to start.
+    pub(crate) calls: Vec<Call>,
+    /// Counters to raise.
+    pub(crate) counts: Vec<Counter>,
+    /// Its next call waits for room from now on.
+    pub(crate) is_queued: bool,
 }
 
 impl Heard {
@@ -220,6 +232,7 @@ impl LiveLog {
             [Some(self.due).filter(|at| *at > now), Some(news).filter(|at| *at > now), self.run.next()];
         let tell = match &self.sending {
             Some(_) => None,
+            None if self.is_queued => None,
             None if self.is_stirred => Some(now),
             None => times.into_iter().flatten().min(),
         };
@@ -228,15 +241,10 @@ impl LiveLog {
     }
 
     /// Tells what has changed, if it is time, and looks at an execution's steps. Only of a check that is watched.
-    pub(crate) fn act(
-        &mut self,
-        cx: &mut LogCx<'_>,
-        key: &CheckKey,
-        pending: &Pending,
-    ) -> (Vec<Call>, Vec<Counter>) {
+    pub(crate) fn act(&mut self, cx: &mut LogCx<'_>, key: &CheckKey, pending: &Pending) -> Acted {
         let (mut calls, mut counts) = (Vec::new(), Vec::new());
-        if !matches!(pending.phase, Phase::Watching(_)) {
-            return (calls, counts);
+        if !matches!(pending.phase, Phase::Watching(_)) || self.is_queued {
+            return Acted { calls, counts, is_queued: false };
         }
         self.is_stirred = false;
         self.scene.trouble = cx.trouble.take();
@@ -255,7 +263,12 @@ impl LiveLog {
             Some(next) => calls.extend(self.send(cx, pending, next)),
             None => self.may_look = self.scene.next_look("").is_some(),
         }
-        (calls, counts)
+        Acted { calls, counts, is_queued: self.is_queued }
+    }
+
+    /// There is room for the call that waited for it.
+    pub(crate) fn has_room(&mut self) {
+        self.is_queued = false;
     }
 
     fn next(&self, now: Now, pending: &Pending, dashboard: Option<&Dashboard>) -> Option<Next> {
@@ -311,7 +324,7 @@ impl LiveLog {
         match (cx.space)(Room::Telling, callback) {
             Space::Free => {}
             Space::Full => {
-                self.held_until = cx.now.mono.plus(NO_ROOM).plus(cx.random.jitter(NO_ROOM));
+                self.is_queued = true;
                 return None;
             }
             Space::Quiet(until) => {

@@ -142,12 +142,13 @@ impl Calls {
         self.queues.entry((room, lane)).or_default().push_back(key);
     }
 
-    /// The next check for which there is room now: projects take turns.
-    pub(super) fn next_queued(&mut self, now: Mono) -> Option<CheckKey> {
+    /// The next check for which there is room now, and of which kind: projects take turns.
+    pub(super) fn next_queued(&mut self, now: Mono) -> Option<(Room, CheckKey)> {
         if self.queues.is_empty() {
             return None;
         }
-        [Room::Azure, Room::Confirm].into_iter().find_map(|room| self.next_in(now, room))
+        let rooms = [Room::Azure, Room::Confirm, Room::Telling];
+        rooms.into_iter().find_map(|room| Some((room, self.next_in(now, room)?)))
     }
 
     fn next_in(&mut self, now: Mono, room: Room) -> Option<CheckKey> {

@@ -19,11 +19,16 @@ pub(super) enum Stored {
 /// So many buckets are read at each tick whether or not somebody has noted a change: all of them within a minute.
 const SWEEP: usize = 5;
 
+/// So many new records are read in one tick.
+const MAX_NEW: u64 = 600;
+
 pub(super) struct Shelf {
     ledger: Ledger,
     buckets: Vec<Bucket>,
     /// How many checks are pending in each.
     counts: Vec<u32>,
+    /// Buckets that are to be read.
+    noted: BTreeSet<usize>,
     /// The bucket that the sweep comes to next.
     next: usize,
 }
@@ -32,7 +37,7 @@ impl Shelf {
     /// Knows nothing yet.
     pub(super) fn new(ledger: Ledger) -> Shelf {
         let buckets = ledger.buckets();
-        Shelf { counts: vec![0; buckets.len()], buckets, ledger, next: 0 }
+        Shelf { counts: vec![0; buckets.len()], buckets, ledger, noted: BTreeSet::new(), next: 0 }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -44,19 +49,30 @@ impl Shelf {
         self.counts.iter().sum()
     }
 
-    /// Reads what others have noted as changed, and some buckets that nobody did. Answers which buckets have changed.
+    /// Reads what others have noted as changed, and some buckets that nobody did. Answers which buckets have changed. After many
+    /// new records the rest is read at the next tick: a callback keeps its thread for a few milliseconds at the most.
     pub(super) fn refresh(&mut self, store: &mut dyn Store) -> Vec<usize> {
         let total = self.buckets.len().max(1);
-        let swept = (0..SWEEP).map(|n| (self.next + n) % total);
-        let mut numbers: BTreeSet<usize> = swept.collect();
+        self.noted.extend((0..SWEEP).map(|n| (self.next + n) % total));
         self.next = (self.next + SWEEP) % total;
         match self.ledger.take_notes(store) {
-            Ok(noted) => numbers.extend(noted.into_iter().map(usize::from)),
+            Ok(noted) => self.noted.extend(noted.into_iter().map(usize::from)),
             Err(status) => {
                 log::error!("shared data failed with status {}: changes are found within a minute", status.0);
             }
         }
-        numbers.into_iter().filter(|number| self.read(store, *number)).collect()
+        let mut changed = Vec::new();
+        let mut new = 0;
+        while new < MAX_NEW
+            && let Some(number) = self.noted.pop_first()
+        {
+            let before = self.buckets.get(number).map_or(0, Bucket::versions);
+            if self.read(store, number) {
+                changed.push(number);
+            }
+            new += self.buckets.get(number).map_or(0, Bucket::versions).wrapping_sub(before);
+        }
+        changed
     }
 
     /// Reads everything.

@@ -210,6 +210,11 @@ impl Bucket {
         })
     }
 
+    /// How many slots were new to it so far.
+    pub(crate) fn versions(&self) -> u64 {
+        self.versions
+    }
+
     /// A check, if it is pending, and the version of its record: another one after each change.
     pub(crate) fn find_version(&self, key: &CheckKey) -> Option<(&Pending, u64)> {
         let of = |slot: &&Slot| slot.record.as_ref().is_some_and(|record| record.key == *key);
