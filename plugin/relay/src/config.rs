@@ -453,6 +453,9 @@ mod tests {
             "EMPTY" => Some(String::new()),
             "BLANK" => Some(" ".repeat(20)),
             "SEVEN" => Some("canary7".into()),
+            "SHORT_AND_BLANKS" => Some("x       ".into()),
+            "BLANK_BEFORE" => Some(" canary-of-16-char".into()),
+            "BLANK_AFTER" => Some("canary-of-16-char ".into()),
             "EIGHT" => Some("canary-8".into()),
             "SIXTEEN" => Some("canary-of-16-char".into()),
             _ => None,
@@ -658,6 +661,14 @@ mod tests {
                 && !short.contains("canary"),
             "{short}"
         );
+        // A blank at either end is no character more, and is lost on its way in a header.
+        for name in ["SHORT_AND_BLANKS", "BLANK_BEFORE", "BLANK_AFTER"] {
+            let blank = with_secret(name).unwrap_err();
+            assert!(
+                blank.contains("credentials[0].secret_env: ") && blank.contains("begins or ends with a blank"),
+                "{blank}"
+            );
+        }
         let warnings = with_secret("EIGHT").unwrap();
         assert!(
             warnings.len() == 1
