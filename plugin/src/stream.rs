@@ -121,7 +121,7 @@ impl Stream {
     }
 
     fn read_body(&mut self, plugin: &Plugin, headers: HeaderMap, caller: CallerId, what: Posted) -> Action {
-        self.state = match plugin.awaits_body(self.context_id, caller, what) {
+        self.state = match plugin.awaits_body(self.context_id, caller, what, headers.bytes()) {
             true => State::Reading { headers, size: 0, what },
             false => State::Answered,
         };

@@ -207,8 +207,7 @@ mod tests {
     #[test]
     fn what_has_little_in_common_with_a_secret_is_not_hidden() {
         let confidential = confidential();
-        for text in ["", "shop-4711", "eyJ0eXA", "word-of-x", "testrelay", "xx-word-of-9c1f-xx", "pass wo"]
-        {
+        for text in ["", "shop-4711", "eyJ0eXA", "word-of-x", "testrelay", "xx-word-of-9c1f-xx", "pass wo"] {
             assert!(!confidential.may_be_in(text), "{text}");
         }
         assert!(confidential.is_in(&"x".repeat(1_025)));
@@ -216,7 +215,13 @@ mod tests {
 
     #[test]
     fn a_password_of_many_signs_is_found_as_a_whole_inside_of_a_text_and_in_parts() {
-        for password in ["aB3!dE5@gH7#jK9$mN2%pQ4^", "kX7w!Qm2z#Lp9v$Rt4y", "correct horse battery", "p!a,s?s w/o", "!#$%,&*()"] {
+        for password in [
+            "aB3!dE5@gH7#jK9$mN2%pQ4^",
+            "kX7w!Qm2z#Lp9v$Rt4y",
+            "correct horse battery",
+            "p!a,s?s w/o",
+            "!#$%,&*()",
+        ] {
             let mut confidential = Confidential::default();
             let basic = format!("Basic {}", STANDARD.encode(format!("testrelay:{password}")));
             confidential.add_authorization(basic.as_bytes());

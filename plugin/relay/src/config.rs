@@ -665,7 +665,8 @@ mod tests {
         for name in ["SHORT_AND_BLANKS", "BLANK_BEFORE", "BLANK_AFTER"] {
             let blank = with_secret(name).unwrap_err();
             assert!(
-                blank.contains("credentials[0].secret_env: ") && blank.contains("begins or ends with a blank"),
+                blank.contains("credentials[0].secret_env: ")
+                    && blank.contains("begins or ends with a blank"),
                 "{blank}"
             );
         }
