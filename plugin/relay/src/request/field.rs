@@ -2,6 +2,7 @@
 
 use crate::accept::Headers;
 use crate::confidential::Confidential;
+use crate::route::percent_decoded;
 use crate::text::excerpt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -53,7 +54,12 @@ const FIELDS: [(Field, &str, &[&str], Option<&str>); 17] = [
     (Field::Rerun, "Testrelay-Rerun", &[], None),
 ];
 
-const PREFIX: &str = "testrelay-";
+/// What the names of Testrelay's own fields begin with, without the `-`.
+const PREFIX: &str = "testrelay";
+
+/// The header that HTTP has for something else than what a check expects (RFC 9110, 10.1.1), and its only value there.
+const HTTPS_OWN: &str = "expect";
+const CONTINUE: &[u8] = b"100-continue";
 
 /// How many unknown names are told.
 const MOST_UNKNOWN: usize = 8;
@@ -78,14 +84,30 @@ impl Field {
         let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
             own.eq_ignore_ascii_case(name) || (!more.is_empty() && more.contains(&name))
         };
+        FIELDS.iter().find(names).map(|(field, ..)| *field).or_else(|| Field::nearly_of_header(name))
+    }
+
+    /// The field that may be absent and whose name a header nearly has: compared without `-`, `_` and a leading `x-`, a policy's
+    /// also without the prefix, as a body member may be called. A field without which there is no check is missed aloud.
+    ///
+    /// Not taken are names that are HTTP's own (`expect`), and those with `x-` that a proxy on the way may well add.
+    fn nearly_of_header(name: &str) -> Option<Field> {
+        const ADDED_BY_OTHERS: [&[u8]; 4] = [b"timeout", b"buildid", b"tag", b"webhook"];
+        let without_x = name.strip_prefix("x-").or_else(|| name.strip_prefix("x_"));
+        let bare = without_x.unwrap_or(name);
+        let names = |(field, own, ..): &&(Field, &str, &[&str], Option<&str>)| match own.strip_prefix("Testrelay") {
+            Some(policy) => {
+                let is_taken = without_x.is_none() || !ADDED_BY_OTHERS.iter().any(|one| is_plain(policy, one));
+                plain(own).eq(plain(bare))
+                    || (is_taken && name != HTTPS_OWN && plain(policy).eq(plain(bare)))
+            }
+            None => *field == Field::BuildId && without_x.is_none() && plain(own).eq(plain(name)),
+        };
         FIELDS.iter().find(names).map(|(field, ..)| *field)
     }
 
     /// Body members are compared without case, `-` and `_`, and without the prefix.
     fn of_member(name: &str) -> Option<Field> {
-        fn plain(text: &str) -> impl Iterator<Item = u8> {
-            text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
-        }
         let name: Vec<u8> = plain(name).collect();
         let wanted = name.strip_prefix(b"testrelay").unwrap_or(&name);
         let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
@@ -94,6 +116,21 @@ impl Field {
         };
         FIELDS.iter().find(names).map(|(field, ..)| *field)
     }
+}
+
+/// A name without case, `-` and `_`.
+fn plain(text: &str) -> impl Iterator<Item = u8> {
+    text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
+}
+
+fn is_plain(text: &str, name: &[u8]) -> bool {
+    plain(text).eq(name.iter().copied())
+}
+
+/// Whether a header that is no field's was meant for Testrelay all the same.
+fn is_meant(name: &str) -> bool {
+    let bare = name.strip_prefix("x-").or_else(|| name.strip_prefix("x_")).unwrap_or(name);
+    plain(bare).take(PREFIX.len()).eq(PREFIX.bytes())
 }
 
 /// The values that a request gives, with their mistakes.
@@ -110,6 +147,10 @@ pub(super) struct Values<'a> {
 enum Unknown<'a> {
     Header(&'a str),
     Member(String),
+    /// The header `expect` with a value that HTTP does not know.
+    Expect,
+    /// The URL's query.
+    Query(&'a [u8]),
 }
 
 impl<'a> Values<'a> {
@@ -121,10 +162,21 @@ impl<'a> Values<'a> {
             if name == "authorization" {
                 values.confidential.add_authorization(value.as_ref());
             }
+            match name {
+                ":path" => {
+                    values.unknown.extend(query(value.as_ref()).map(Unknown::Query));
+                    continue;
+                }
+                HTTPS_OWN if !value.as_ref().trim_ascii().eq_ignore_ascii_case(CONTINUE) => {
+                    values.unknown.push(Unknown::Expect);
+                    continue;
+                }
+                _ => {}
+            }
             match (Field::of_header(name), std::str::from_utf8(value.as_ref())) {
                 (Some(field), Ok(text)) => values.add(field, text.trim().into()),
                 (Some(field), Err(_)) => values.fail(field, "is not UTF-8 text".into()),
-                (None, _) if name.starts_with(PREFIX) => values.unknown.push(Unknown::Header(name)),
+                (None, _) if is_meant(name) => values.unknown.push(Unknown::Header(name)),
                 (None, _) => {}
             }
         }
@@ -182,6 +234,22 @@ impl<'a> Values<'a> {
                 let known = known.collect::<Vec<_>>().join(", ");
                 format!("the header {} is not known; there are {known}", shown(name))
             }
+            Unknown::Expect => "the header `expect` is HTTP's own, and proxies on the way act on it: write what is expected as Testrelay-Expect".into(),
+            Unknown::Query(query) => {
+                let parameters = || query.split(|c| *c == b'&').filter(|parameter| !parameter.is_empty());
+                let names = parameters().take(MOST_UNKNOWN).map(|parameter| {
+                    let name = parameter.split(|c| *c == b'=').next().unwrap_or_default();
+                    shown(&String::from_utf8_lossy(&percent_decoded(name)))
+                });
+                let names = names.collect::<Vec<_>>().join(", ");
+                let more = match parameters().count().saturating_sub(MOST_UNKNOWN) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!(
+                    "the URL has a query ({names}{more}), and nothing is read from it, so what it says would be lost: send each value as a header (Testrelay-Expect, Testrelay-Settle and so on) and take the query out of the check's `URL suffix and parameters`, or of the URL of its service connection"
+                )
+            }
         };
         let mut sentences: Vec<String> = self.unknown.iter().take(MOST_UNKNOWN).map(sentence).collect();
         match self.unknown.len().saturating_sub(MOST_UNKNOWN) {
@@ -218,6 +286,12 @@ impl<'a> Values<'a> {
             *place = Some(Err(what));
         }
     }
+}
+
+/// What follows the `?` of a request's target, if it has a parameter.
+fn query(target: &[u8]) -> Option<&[u8]> {
+    let at = target.iter().position(|c| *c == b'?')?;
+    target.get(at + 1..).filter(|query| query.iter().any(|c| *c != b'&'))
 }
 
 /// The members of an object in their order, a name that stands twice included: a map would keep one in silence.
