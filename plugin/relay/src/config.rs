@@ -117,7 +117,7 @@ pub struct Artifacts {
 }
 
 /// How many downloads a caller may have under way where its credential does not say, in one VM.
-pub(crate) const DEFAULT_MAX_DOWNLOADS: u32 = 100;
+pub(crate) const DEFAULT_MAX_DOWNLOADS: u32 = 32;
 
 /// The longest deadline a check may have: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn,
 /// "Invoke Azure Function / REST API checks"), and half an hour is kept for the callback.
@@ -492,7 +492,7 @@ mod tests {
         assert_eq!(config.checks.max_pending, 2048);
         assert_eq!(config.public_url, None);
         assert_eq!((config.artifacts.cluster.as_str(), config.artifacts.max_archive), ("testkube", 64 << 20));
-        assert_eq!(config.credentials[0].max_downloads, 100);
+        assert_eq!(config.credentials[0].max_downloads, 32);
     }
 
     #[test]

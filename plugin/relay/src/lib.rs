@@ -21,6 +21,7 @@
 
 pub mod accept;
 pub mod artifacts;
+mod at_most;
 pub mod auth;
 pub mod azure;
 mod backoff;

@@ -236,7 +236,7 @@ impl Lead {
             pending.filter_map(|p| Some((p.credential.as_str(), &p.ask.as_ref()?.tag))).collect();
         for (credential, tag) in read {
             let (since, executions) = (reading.since, reading.of(&tag.value));
-            looks::keep(turn.store, self.ledger.prefix(), credential, turn.now, tag, since, executions);
+            looks::keep(turn.store, &self.ledger, credential, turn.now, tag, since, executions);
         }
     }
 

@@ -95,11 +95,13 @@ impl Field {
         const ADDED_BY_OTHERS: [&[u8]; 4] = [b"timeout", b"buildid", b"tag", b"webhook"];
         let without_x = name.strip_prefix("x-").or_else(|| name.strip_prefix("x_"));
         let bare = without_x.unwrap_or(name);
-        let names = |(field, own, ..): &&(Field, &str, &[&str], Option<&str>)| match own.strip_prefix("Testrelay") {
+        let names = |(field, own, ..): &&(Field, &str, &[&str], Option<&str>)| match own
+            .strip_prefix("Testrelay")
+        {
             Some(policy) => {
-                let is_taken = without_x.is_none() || !ADDED_BY_OTHERS.iter().any(|one| is_plain(policy, one));
-                plain(own).eq(plain(bare))
-                    || (is_taken && name != HTTPS_OWN && plain(policy).eq(plain(bare)))
+                let is_taken =
+                    without_x.is_none() || !ADDED_BY_OTHERS.iter().any(|one| is_plain(policy, one));
+                plain(own).eq(plain(bare)) || (is_taken && name != HTTPS_OWN && plain(policy).eq(plain(bare)))
             }
             None => *field == Field::BuildId && without_x.is_none() && plain(own).eq(plain(name)),
         };
@@ -226,7 +228,8 @@ impl<'a> Values<'a> {
             true => "(it holds a part of this request's token or credential and is not repeated)".to_string(),
             false => format!("`{}`", excerpt(name)),
         };
-        let sentence = |unknown: &Unknown<'_>| match unknown {
+        let sentence = |unknown: &Unknown<'_>| {
+            match unknown {
             Unknown::Member(name) => format!("the body's member {} is not known", shown(name)),
             Unknown::Header(name) => {
                 let known =
@@ -250,6 +253,7 @@ impl<'a> Values<'a> {
                     "the URL has a query ({names}{more}), and nothing is read from it, so what it says would be lost: send each value as a header (Testrelay-Expect, Testrelay-Settle and so on) and take the query out of the check's `URL suffix and parameters`, or of the URL of its service connection"
                 )
             }
+        }
         };
         let mut sentences: Vec<String> = self.unknown.iter().take(MOST_UNKNOWN).map(sentence).collect();
         match self.unknown.len().saturating_sub(MOST_UNKNOWN) {

@@ -313,12 +313,15 @@ fn the_same_field_twice_in_one_body_is_obeyed_or_refused_but_never_dropped() {
 
 #[test]
 fn a_policy_in_the_query_rejects_the_check_and_says_where_it_belongs() {
-    for query in ["expect=shop-e2e,shop-api&require_expect=true", "expect", "a=b", "Testrelay-Expect=a", "%65xpect=a"] {
+    for query in
+        ["expect=shop-e2e,shop-api&require_expect=true", "expect", "a=b", "Testrelay-Expect=a", "%65xpect=a"]
+    {
         let told = wrong(&[(":path", &format!("/testrelay/v1/checks?{query}"))]);
         assert!(told.starts_with("request: the URL has a query"), "{told}");
         assert!(told.contains("Testrelay-Expect") && told.contains("`URL suffix and parameters`"), "{told}");
     }
-    let told = wrong(&[(":path", "/testrelay/v1/checks?expect=shop-e2e&%73ettle=5m&code=s3cret-of-a-gateway")]);
+    let told =
+        wrong(&[(":path", "/testrelay/v1/checks?expect=shop-e2e&%73ettle=5m&code=s3cret-of-a-gateway")]);
     assert!(told.contains("(`expect`, `settle`, `code`)") && !told.contains("shop-e2e"), "{told}");
     assert!(!told.contains("s3cret"), "values are not repeated: {told}");
     let told = wrong(&[(":path", "/testrelay/v1/checks?canary-token=1&canary-token")]);
@@ -329,18 +332,20 @@ fn a_policy_in_the_query_rejects_the_check_and_says_where_it_belongs() {
     for path in ["/testrelay/v1/checks", "/testrelay/v1/checks?", "/testrelay/v1/checks?&"] {
         assert!(read_with(&[(":path", path)]).unwrap().ask.is_ok(), "{path}");
     }
-    let evaluated = read_evaluation(
-        &config(""),
-        &headers(&[(":path", "/testrelay/v1/checks/evaluate?expect=a")]),
-        None,
-    );
+    let evaluated =
+        read_evaluation(&config(""), &headers(&[(":path", "/testrelay/v1/checks/evaluate?expect=a")]), None);
     assert!(evaluated.unwrap_err()[0].detail.contains("(`expect`)"));
 }
 
 #[test]
 fn a_policy_under_a_name_that_is_nearly_its_own_is_obeyed() {
-    for name in ["testrelay_expect", "x-testrelay-expect", "x_testrelay_expect", "test-relay-expect", "testrelayexpect"]
-    {
+    for name in [
+        "testrelay_expect",
+        "x-testrelay-expect",
+        "x_testrelay_expect",
+        "test-relay-expect",
+        "testrelayexpect",
+    ] {
         let ask = read_with(&[(name, "shop-e2e, shop-api")]).unwrap().ask.unwrap();
         assert_eq!(ask.expect.to_string(), "shop-api, shop-e2e", "{name}");
         assert!(wrong(&[(name, "a"), ("testrelay-expect", "b")]).contains("sent twice"), "{name}");
@@ -349,9 +354,8 @@ fn a_policy_under_a_name_that_is_nearly_its_own_is_obeyed() {
         assert_eq!(read_with(&[(name, "all")]).unwrap().ask.unwrap().rerun, Rerun::All, "{name}");
         assert!(wrong(&[(name, "some")]).starts_with("Testrelay-Rerun: "), "{name}");
     }
-    let seconds = |name: &str, of: fn(Ask) -> Duration| {
-        of(read_with(&[(name, "7s")]).unwrap().ask.unwrap()).as_secs()
-    };
+    let seconds =
+        |name: &str, of: fn(Ask) -> Duration| of(read_with(&[(name, "7s")]).unwrap().ask.unwrap()).as_secs();
     for name in ["settle", "x-settle", "x-testrelay-settle"] {
         assert_eq!(seconds(name, |ask| ask.settle), 7, "{name}");
     }
@@ -381,7 +385,10 @@ fn the_header_expect_is_https_own_and_holds_no_policy() {
     }
     for value in ["shop-e2e, shop-api", "3"] {
         let told = wrong(&[("expect", value)]);
-        assert!(told.contains("the header `expect` is HTTP's own") && told.contains("Testrelay-Expect"), "{told}");
+        assert!(
+            told.contains("the header `expect` is HTTP's own") && told.contains("Testrelay-Expect"),
+            "{told}"
+        );
     }
 }
 
