@@ -83,12 +83,17 @@ impl<'a> Confidential<'a> {
             return true;
         }
         let whole = text.as_bytes().trim_ascii();
-        let items = items(whole).filter(|item| item.len() < whole.len());
-        // A word that is an item, or a text of one word, is looked at once.
-        let is_more = |word: &&[u8]| word.len() < whole.len() && !items.clone().any(|item| item == *word);
-        let words = words(text).filter(is_more);
-        let all = std::iter::once(whole).chain(items.clone()).chain(words);
-        let blocks: Vec<Block<'_>> = all.filter(|word| word.len() >= MIN_PART).flat_map(blocks).collect();
+        let mut all: Vec<&[u8]> = vec![whole];
+        // Most texts are one word.
+        if !whole.iter().all(|c| is_of_token(*c)) {
+            // Whole words are looked at once.
+            all.extend(items(whole).filter(|item| item.len() >= MIN_PART));
+            all.extend(
+                words(text).filter(|word| word.len() >= MIN_PART && !items(whole).any(|item| item == *word)),
+            );
+        }
+        let long = all.into_iter().filter(|word| word.len() >= MIN_PART);
+        let blocks: Vec<Block<'_>> = long.flat_map(blocks).collect();
         self.secrets.iter().any(|secret| {
             let is_short = secret.len() < MIN_COMMON;
             (is_short && contains(text.as_bytes(), secret)) || has_part_in(&blocks, secret)
@@ -103,7 +108,11 @@ impl<'a> Confidential<'a> {
 
 /// The longest pieces of a text that consist of characters of tokens: those of Base64 in both alphabets, and `.` and `~`.
 fn words(text: &str) -> impl Iterator<Item = &[u8]> {
-    text.as_bytes().split(|c| !(c.is_ascii_alphanumeric() || b"-._~+/=".contains(c)))
+    text.as_bytes().split(|c| !is_of_token(*c))
+}
+
+fn is_of_token(c: u8) -> bool {
+    c.is_ascii_alphanumeric() || b"-._~+/=".contains(&c)
 }
 
 /// What of a text stands between blanks and the signs of `expect`'s list.

@@ -57,6 +57,19 @@ const FIELDS: [(Field, &str, &[&str], Option<&str>); 17] = [
 /// What the names of Testrelay's own fields begin with, without the `-`.
 const PREFIX: &str = "testrelay";
 
+/// The fields whose names a header may nearly have, the names in plain form, and whether they are taken with `x-` as well.
+const NEARLY: [(Field, &[u8], bool); 9] = [
+    (Field::Tag, b"tag", false),
+    (Field::Timeout, b"timeout", false),
+    (Field::Expect, b"expect", true),
+    (Field::SinceStage, b"sincestage", true),
+    (Field::Settle, b"settle", true),
+    (Field::AppearTimeout, b"appeartimeout", true),
+    (Field::Rerun, b"rerun", true),
+    (Field::Webhook, b"webhook", false),
+    (Field::BuildId, b"buildid", false),
+];
+
 /// The header that HTTP has for something else than what a check expects (RFC 9110, 10.1.1), and its only value there.
 const HTTPS_OWN: &str = "expect";
 const CONTINUE: &[u8] = b"100-continue";
@@ -84,7 +97,11 @@ impl Field {
         let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
             own.eq_ignore_ascii_case(name) || (!more.is_empty() && more.contains(&name))
         };
-        FIELDS.iter().find(names).map(|(field, ..)| *field).or_else(|| Field::nearly_of_header(name))
+        FIELDS.iter().find(names).map(|(field, ..)| *field).or_else(|| {
+            // Few headers begin so.
+            let is_other = !matches!(name.as_bytes(), [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
+            if is_other || name == HTTPS_OWN { None } else { Field::nearly_of_header(name) }
+        })
     }
 
     /// The field that may be absent and whose name a header nearly has: compared without `-`, `_` and a leading `x-`, a policy's
@@ -92,20 +109,20 @@ impl Field {
     ///
     /// Not taken are names that are HTTP's own (`expect`), and those with `x-` that a proxy on the way may well add.
     fn nearly_of_header(name: &str) -> Option<Field> {
-        const ADDED_BY_OTHERS: [&[u8]; 4] = [b"timeout", b"buildid", b"tag", b"webhook"];
-        let without_x = name.strip_prefix("x-").or_else(|| name.strip_prefix("x_"));
-        let bare = without_x.unwrap_or(name);
-        let names = |(field, own, ..): &&(Field, &str, &[&str], Option<&str>)| match own
-            .strip_prefix("Testrelay")
-        {
-            Some(policy) => {
-                let is_taken =
-                    without_x.is_none() || !ADDED_BY_OTHERS.iter().any(|one| is_plain(policy, one));
-                plain(own).eq(plain(bare)) || (is_taken && name != HTTPS_OWN && plain(policy).eq(plain(bare)))
-            }
-            None => *field == Field::BuildId && without_x.is_none() && plain(own).eq(plain(name)),
+        let behind = behind_prefix(bare(name));
+        let wanted = behind.unwrap_or(bare(name));
+        let has_x = wanted.len() < name.len() && behind.is_none();
+        let is_taken = |field: Field, with_x: bool| match behind {
+            Some(_) => field != Field::BuildId,
+            None => with_x || !has_x,
         };
-        FIELDS.iter().find(names).map(|(field, ..)| *field)
+        let first = wanted.bytes().next();
+        let names = |(field, plain, with_x): &&(Field, &[u8], bool)| {
+            plain.first().copied() == first
+                && is_taken(*field, *with_x)
+                && self::plain(wanted).eq(plain.iter().copied())
+        };
+        NEARLY.iter().find(names).map(|(field, ..)| *field)
     }
 
     /// Body members are compared without case, `-` and `_`, and without the prefix.
@@ -125,14 +142,26 @@ fn plain(text: &str) -> impl Iterator<Item = u8> {
     text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
 }
 
-fn is_plain(text: &str, name: &[u8]) -> bool {
-    plain(text).eq(name.iter().copied())
+/// A header's name without a leading `x-`.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("x-").or_else(|| name.strip_prefix("x_")).unwrap_or(name)
 }
 
-/// Whether a header that is no field's was meant for Testrelay all the same.
-fn is_meant(name: &str) -> bool {
-    let bare = name.strip_prefix("x-").or_else(|| name.strip_prefix("x_")).unwrap_or(name);
-    plain(bare).take(PREFIX.len()).eq(PREFIX.bytes())
+/// What follows [`PREFIX`] in a header's name, whatever signs stand in it.
+fn behind_prefix(name: &str) -> Option<&str> {
+    let mut wanted = PREFIX.bytes();
+    let mut next = wanted.next();
+    for (at, c) in name.bytes().enumerate() {
+        match c {
+            b'-' | b'_' => {}
+            c if next == Some(c) => next = wanted.next(),
+            _ => return None,
+        }
+        if next.is_none() {
+            return name.get(at + 1..).map(|rest| rest.trim_start_matches(['-', '_']));
+        }
+    }
+    None
 }
 
 /// The values that a request gives, with their mistakes.
@@ -178,7 +207,9 @@ impl<'a> Values<'a> {
             match (Field::of_header(name), std::str::from_utf8(value.as_ref())) {
                 (Some(field), Ok(text)) => values.add(field, text.trim().into()),
                 (Some(field), Err(_)) => values.fail(field, "is not UTF-8 text".into()),
-                (None, _) if is_meant(name) => values.unknown.push(Unknown::Header(name)),
+                (None, _) if name.starts_with(['t', 'x']) && behind_prefix(bare(name)).is_some() => {
+                    values.unknown.push(Unknown::Header(name))
+                }
                 (None, _) => {}
             }
         }
@@ -346,6 +377,11 @@ mod tests {
         for (place, (field, name, ..)) in FIELDS.iter().enumerate() {
             assert_eq!((*field as usize, Field::of_member(name)), (place, Some(*field)));
         }
+        for (field, name, _) in NEARLY {
+            assert_eq!(Field::of_member(std::str::from_utf8(name).unwrap()), Some(field));
+        }
+        let policies = FIELDS.iter().filter(|(_, name, ..)| name.starts_with("Testrelay-"));
+        assert!(policies.clone().all(|(field, ..)| NEARLY.iter().any(|(near, ..)| near == field)));
         for name in ["expect", "Testrelay-Expect", "TESTRELAY_EXPECT", "testrelayexpect"] {
             assert_eq!(Field::of_member(name), Some(Field::Expect), "{name}");
         }
