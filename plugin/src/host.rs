@@ -122,6 +122,11 @@ impl HeaderMap {
     pub(crate) fn pairs(&self) -> Vec<Header<'_>> {
         deserialized(&self.0).unwrap_or_default()
     }
+
+    /// How many bytes they take here.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// Sends the `log` crate's lines to Envoy's log, and a panic's text as well.

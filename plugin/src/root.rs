@@ -108,9 +108,10 @@ impl Plugin {
         waited || read
     }
 
-    /// A stream begins to wait for its body. False: there is no room for it, and it is answered.
-    pub(crate) fn awaits_body(&self, context: u32, caller: CallerId, posted: Posted) -> bool {
-        let cut = self.bodies.borrow_mut().begin(context, caller, posted);
+    /// A stream begins to wait for its body, and holds so many bytes of headers. False: there is no room for it, and it is
+    /// answered.
+    pub(crate) fn awaits_body(&self, context: u32, caller: CallerId, posted: Posted, head: usize) -> bool {
+        let cut = self.bodies.borrow_mut().begin(context, caller, posted, head);
         self.goes_on(cut)
     }
 

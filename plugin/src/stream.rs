@@ -121,7 +121,7 @@ impl Stream {
     }
 
     fn read_body(&mut self, plugin: &Plugin, headers: HeaderMap, caller: CallerId, what: Posted) -> Action {
-        self.state = match plugin.awaits_body(self.context_id, caller, what) {
+        self.state = match plugin.awaits_body(self.context_id, caller, what, headers.bytes()) {
             true => State::Reading { headers, size: 0, what },
             false => State::Answered,
         };
@@ -193,7 +193,14 @@ impl Stream {
 
     fn evaluate(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: Body<'_>) -> Action {
         let now = host::now();
-        match Evaluation::new(&plugin.config, &plugin.prefix, now, headers, body) {
+        let ledger = match plugin.ledger() {
+            Ok(ledger) => ledger,
+            Err(status) => {
+                plugin.metrics.count_evaluation(evaluate::Answered::Pending);
+                return self.answer(&evaluate::unopened(status));
+            }
+        };
+        match Evaluation::new(&plugin.config, ledger, now, headers, body) {
             Ok(mut evaluation) => {
                 let step = evaluation.begin(now, &mut SharedData);
                 plugin.waits(self.context_id, Awaited::Evaluation);

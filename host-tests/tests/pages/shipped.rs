@@ -105,6 +105,34 @@ fn each_asks_testkube_through_another_cluster_than_downloads_take() -> Result<()
     Ok(())
 }
 
+/// Circuit breakers count for all workers together, `max_downloads` in each.
+#[test]
+fn the_downloads_of_one_credential_leave_half_of_the_connections_to_others() -> Result<()> {
+    const WORKERS: u64 = 2;
+    let schema = std::fs::read_to_string(root().join("envoy/testrelay.schema.json"))?;
+    let schema: Value = serde_json::from_str(&schema)?;
+    let default = "/properties/credentials/items/properties/max_downloads/default";
+    let default = schema.pointer(default).and_then(Value::as_u64).context("no default")?;
+    for (file, bootstrap) in bootstraps()? {
+        let clusters = bootstrap.pointer("/static_resources/clusters").and_then(Value::as_array);
+        let downloads =
+            clusters.context("no clusters")?.iter().find(|cluster| cluster["name"] == "testkube-artifacts");
+        let Some(downloads) = downloads else { continue };
+        let threshold = &downloads["circuit_breakers"]["thresholds"][0];
+        for bound in ["max_connections", "max_requests"] {
+            let bound = threshold[bound].as_u64().context(file.clone())?;
+            ensure!(WORKERS * default <= bound / 2, "{file}: {default} in each worker, of {bound}");
+        }
+    }
+    for file in ["envoy/README.md", "envoy/kubernetes/container/container.yaml"] {
+        let text = std::fs::read_to_string(root().join(file))?;
+        let workers = text.split("--concurrency").nth(if file.ends_with("md") { 1 } else { 2 });
+        let workers = workers.context(file)?.trim_start_matches(|c: char| !c.is_ascii_digit());
+        ensure!(workers.starts_with(&WORKERS.to_string()), "{file}: {}", &workers[..20.min(workers.len())]);
+    }
+    Ok(())
+}
+
 /// The clusters to which routes lead.
 fn downloads(shipped: &Shipped) -> Result<Vec<String>> {
     let mut found = Vec::new();

@@ -1,5 +1,7 @@
 //! One check from its request to its decision, and what can come in between.
 
+mod common;
+
 use fakes::Status;
 use world::*;
 
@@ -26,4 +28,23 @@ fn a_check_is_answered_at_once_and_decided_when_its_execution_has_passed() {
     world.pass(MINUTE);
     assert_eq!(world.violations(), []);
     assert_eq!(world.azure(|azure| azure.events(&pipeline.spec().plan).len()), 1);
+}
+
+#[test]
+fn a_policy_in_the_query_is_refused_aloud_and_one_under_a_near_name_is_obeyed() {
+    let mut world = Setup::new(1).start().unwrap();
+    let pipeline = common::passing(&mut world, 1);
+    world.note_delivery(&pipeline);
+    let mut check = pipeline.check(&[]);
+    check.target = "/testrelay/v1/checks?expect=a,b".into();
+    let answer = world.ask(check);
+    assert!(answer.status == 200 && answer.text().contains("rejected"), "{}", answer.text());
+    assert_eq!(common::decided_within(&mut world, &pipeline, MINUTE), "failed");
+    let pipeline = common::passing(&mut world, 2);
+    world.note_delivery(&pipeline);
+    // `b` never comes.
+    let answer = world.ask(pipeline.check(&[("testrelay_expect", "a, b"), ("appear-timeout", "30s")]));
+    assert!(answer.text().contains("accepted"), "{}", answer.text());
+    assert_eq!(common::decided_within(&mut world, &pipeline, 2 * MINUTE), "failed");
+    common::healthy(&world);
 }

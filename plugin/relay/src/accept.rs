@@ -33,7 +33,7 @@ pub enum Admission {
 }
 
 /// Which credential of its configuration a request came with, as a number; all without one are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallerId(u32);
 
 impl CallerId {

@@ -16,3 +16,7 @@ pub use pace::{Pace, Paces, Urgency};
 pub use plan_url::{Entry, PlanUrl, TokenScheme, Webhook};
 pub use run::{OwnRecord, build_over, own_record};
 pub use stage::stage_start;
+
+/// The most records of a timeline that are read. One of Azure DevOps's own takes some 500 bytes, and no more than 8 MiB of an
+/// answer are read.
+const MAX_RECORDS: usize = 20_000;

@@ -1,7 +1,12 @@
 //! Request bodies that the streams of one VM wait for or are reading: bounded in number and in bytes, for each credential and
 //! in all, so that requests that never end take neither the memory of the Envoy nor the others' place.
 //!
-//! The bytes are in Envoy's buffers, the headers in the VM. A VM that falls takes its streams and this list with it.
+//! A body that comes at once takes its place for milliseconds. So the bounds between two ticks are wide, and what they let in
+//! beyond the narrow ones is sorted out at the next tick, where the oldest give way: whoever sends slow bodies has to begin
+//! [`MAX_BODIES_OF_ONE`] less [`MAX_LEFT_OF_ONE`] of them in each second before a good request of the same credential is turned
+//! away.
+//!
+//! The bytes of bodies are in Envoy's buffers, the headers in the VM; both are counted. A VM that falls takes its streams and this list with it.
 
 use crate::accept::CallerId;
 use crate::problem::Reply;
@@ -10,10 +15,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// How many may be on their way in one VM.
-pub const MAX_BODIES: usize = 256;
+pub const MAX_BODIES: usize = 1_024;
 /// How many of one credential.
-pub const MAX_BODIES_OF_ONE: usize = 64;
-/// How many bytes of them may be held for one VM.
+pub const MAX_BODIES_OF_ONE: usize = 256;
+/// How many a tick leaves, however new they are.
+pub const MAX_LEFT: usize = 256;
+/// How many of one credential.
+pub const MAX_LEFT_OF_ONE: usize = 64;
+/// How many bytes of them, their requests' headers included, may be held for one VM.
 pub const MAX_BYTES: usize = 32 << 20;
 /// How many for one credential.
 pub const MAX_BYTES_OF_ONE: usize = 16 << 20;
@@ -25,7 +34,7 @@ pub const FIRST_TICKS: u32 = 10;
 /// How many ticks the whole body may take: Azure DevOps waits 20 s for an answer.
 pub const ALL_TICKS: u32 = 18;
 
-/// How many ticks a body is new, and does not give way to others.
+/// How many ticks a body is new, and does not give way to fewer others than [`MAX_LEFT_OF_ONE`] or [`MAX_LEFT`].
 const NEW_TICKS: u32 = 2;
 
 /// What a body is for.
@@ -70,9 +79,18 @@ struct Body {
     caller: CallerId,
     /// Its place in the order of arrival.
     number: u64,
+    /// Of its request's headers.
+    head: usize,
+    /// Of what has come of it.
     bytes: usize,
     has_begun: bool,
     ticks: u32,
+}
+
+impl Body {
+    fn held(&self) -> usize {
+        self.head + self.bytes
+    }
 }
 
 /// Those of one VM, by the contexts of their streams.
@@ -83,15 +101,17 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    /// A stream begins to wait for its body; or there is no room for it, and it is to be answered itself. Nobody else is
+    /// A stream begins to wait for its body, and holds its request's headers of so many bytes; or there is no room for it, and it is to be answered itself. Nobody else is
     /// answered here: a local reply stops the iteration of whichever stream's callback is running (proxy-wasm-cpp-host,
     /// `stopNextIteration`), so that its own body would never be handed over.
-    pub fn begin(&mut self, stream: u32, caller: CallerId, posted: Posted) -> Option<CutOff> {
-        if !self.has_room(caller, |_| 1, MAX_BODIES_OF_ONE - 1, MAX_BODIES - 1) {
+    pub fn begin(&mut self, stream: u32, caller: CallerId, posted: Posted, head: usize) -> Option<CutOff> {
+        let is_one_more = self.has_room(caller, |_| 1, MAX_BODIES_OF_ONE - 1, MAX_BODIES - 1);
+        let left = |most: usize| most.saturating_sub(head);
+        if !is_one_more || !self.has_room(caller, Body::held, left(MAX_BYTES_OF_ONE), left(MAX_BYTES)) {
             return Some(CutOff { stream, posted, caller, why: Cut::Crowded });
         }
         self.last += 1;
-        let body = Body { posted, caller, number: self.last, bytes: 0, has_begun: false, ticks: 0 };
+        let body = Body { posted, caller, number: self.last, head, bytes: 0, has_begun: false, ticks: 0 };
         self.all.insert(stream, body);
         None
     }
@@ -102,7 +122,7 @@ impl Bodies {
         let body = self.all.get_mut(&stream)?;
         (body.bytes, body.has_begun) = (bytes, true);
         let caller = body.caller;
-        match self.has_room(caller, |body| body.bytes, MAX_BYTES_OF_ONE, MAX_BYTES) {
+        match self.has_room(caller, Body::held, MAX_BYTES_OF_ONE, MAX_BYTES) {
             true => Some(None),
             false => Some(self.cut(stream, Cut::Crowded)),
         }
@@ -113,8 +133,8 @@ impl Bodies {
         self.all.remove(&stream).is_some()
     }
 
-    /// A tick: who has waited too long, and who has to give way: while more than half the room is taken, the oldest, or the
-    /// largest, of those that are no longer new. So room for a good request comes back in seconds. `is_handed_over` says
+    /// A tick: who has waited too long, and who has to give way: the oldest of more than [`MAX_LEFT_OF_ONE`] or [`MAX_LEFT`];
+    /// and while more than half of that is taken, the oldest, or the largest, of those that are no longer new. So room for a good request comes back in seconds. `is_handed_over` says
     /// whether a piece of any body has ever come in this process; it is asked only where that matters.
     pub fn tick(&mut self, is_handed_over: impl Fn() -> bool) -> Vec<CutOff> {
         if self.all.is_empty() {
@@ -134,8 +154,9 @@ impl Bodies {
         let mut gone: Vec<CutOff> =
             late.into_iter().filter_map(|(stream, why)| self.cut(stream, why)).collect();
         while let Some(stream) = self
-            .gives_way(|_| 1, MAX_BODIES_OF_ONE / 2, MAX_BODIES / 2)
-            .or_else(|| self.gives_way(|body| body.bytes, MAX_BYTES_OF_ONE / 2, MAX_BYTES / 2))
+            .gives_way(0, |_| 1, MAX_LEFT_OF_ONE, MAX_LEFT)
+            .or_else(|| self.gives_way(NEW_TICKS, |_| 1, MAX_LEFT_OF_ONE / 2, MAX_LEFT / 2))
+            .or_else(|| self.gives_way(NEW_TICKS, Body::held, MAX_BYTES_OF_ONE / 2, MAX_BYTES / 2))
         {
             gone.extend(self.cut(stream, Cut::Crowded));
         }
@@ -154,18 +175,28 @@ impl Bodies {
         own.map(&size).sum::<usize>() <= of_one && self.all.values().map(&size).sum::<usize>() <= of_all
     }
 
-    /// The stream that has to give way, if more is taken than so much: of the credential that has too much, or has the most.
-    fn gives_way(&self, size: impl Fn(&Body) -> usize, of_one: usize, of_all: usize) -> Option<u32> {
-        let sum_of = |caller: CallerId| -> usize {
-            self.all.values().filter(|body| body.caller == caller).map(&size).sum()
-        };
+    /// The stream that has to give way, if more is taken than so much: of the credential that has too much, or has the most; and
+    /// of those that have been there for more than `new` ticks.
+    fn gives_way(
+        &self,
+        new: u32,
+        size: impl Fn(&Body) -> usize,
+        of_one: usize,
+        of_all: usize,
+    ) -> Option<u32> {
         let all: usize = self.all.values().map(&size).sum();
         if all <= of_one {
             return None;
         }
-        let most = self.all.values().map(|body| body.caller).max_by_key(|caller| sum_of(*caller));
-        let has_too_much = |caller| sum_of(caller) > of_one || (all > of_all && most == Some(caller));
-        let old = self.all.iter().filter(|(_, body)| body.ticks > NEW_TICKS && size(body) > 0);
+        let mut sums: BTreeMap<CallerId, usize> = BTreeMap::new();
+        for body in self.all.values() {
+            *sums.entry(body.caller).or_default() += size(body);
+        }
+        let most = sums.iter().max_by_key(|(_, sum)| **sum).map(|(caller, _)| *caller);
+        let has_too_much = |caller: CallerId| {
+            sums.get(&caller).is_some_and(|sum| *sum > of_one) || (all > of_all && most == Some(caller))
+        };
+        let old = self.all.iter().filter(|(_, body)| body.ticks > new && size(body) > 0);
         let crowd = old.filter(|(_, body)| has_too_much(body.caller));
         crowd.max_by_key(|(_, body)| (size(body), Reverse(body.number))).map(|(stream, _)| *stream)
     }
@@ -222,7 +253,7 @@ mod tests {
 
     /// Begins so many bodies; those for which there was no room.
     fn begin(bodies: &mut Bodies, from: u32, count: u32, caller: CallerId) -> Vec<u32> {
-        let cut = |stream| bodies.begin(stream, caller, Posted::Check).map(|cut| cut.stream);
+        let cut = |stream| bodies.begin(stream, caller, Posted::Check, 0).map(|cut| cut.stream);
         (from..from + count).filter_map(cut).collect()
     }
 
@@ -236,13 +267,13 @@ mod tests {
     #[test]
     fn one_credential_has_a_bound_of_its_own_and_its_oldest_give_way_until_half_is_free() {
         let (mut bodies, [a, b, ..]) = (Bodies::default(), callers());
-        assert_eq!(begin(&mut bodies, 0, 66, a), [64, 65]);
-        assert!(begin(&mut bodies, 100, 1, b).is_empty());
-        assert!(ticks(&mut bodies, 2).is_empty(), "they are new");
-        assert!(begin(&mut bodies, 200, 0, a).is_empty() && begin(&mut bodies, 200, 1, a) == [200]);
-        assert_eq!(ticks(&mut bodies, 1), (0..32).collect::<Vec<u32>>());
-        assert!(begin(&mut bodies, 300, 32, a).is_empty(), "there is room again");
-        assert!(!bodies.end(0) && bodies.end(100) && bodies.end(63) && bodies.end(300));
+        assert_eq!(begin(&mut bodies, 0, 258, a), [256, 257]);
+        assert!(begin(&mut bodies, 500, 1, b).is_empty());
+        assert_eq!(ticks(&mut bodies, 1), (0..192).collect::<Vec<u32>>(), "however new they are");
+        assert!(ticks(&mut bodies, 1).is_empty(), "they are new");
+        assert_eq!(ticks(&mut bodies, 1), (192..224).collect::<Vec<u32>>());
+        assert!(begin(&mut bodies, 600, 32, a).is_empty(), "there is room again");
+        assert!(!bodies.end(0) && bodies.end(500) && bodies.end(255) && bodies.end(600));
     }
 
     #[test]
@@ -256,15 +287,48 @@ mod tests {
     }
 
     #[test]
+    fn slow_bodies_of_a_credential_turn_no_good_check_of_it_away() {
+        const SLOW: u32 = 180;
+        let (mut bodies, [a, ..]) = (Bodies::default(), callers());
+        for second in 0..60 {
+            assert!(begin(&mut bodies, 1_000 * second, SLOW, a).is_empty());
+            // A good one comes with its body, at once or in pieces that lie between two ticks.
+            for good in [900, 901] {
+                assert!(begin(&mut bodies, 1_000 * second + good, 1, a).is_empty(), "second {second}");
+            }
+            assert!(bodies.end(1_000 * second + 900));
+            bodies.tick(|| true);
+            assert_eq!(bodies.grow(1_000 * second + 901, 800), Some(None), "second {second}");
+            assert!(bodies.end(1_000 * second + 901));
+        }
+    }
+
+    #[test]
+    fn headers_count_among_the_bytes() {
+        let (mut bodies, [a, b, ..]) = (Bodies::default(), callers());
+        let mut begin = |stream, caller, head| bodies.begin(stream, caller, Posted::Hint, head).is_none();
+        assert!(begin(0, a, MAX_BYTES_OF_ONE - 10) && !begin(1, a, 11) && begin(1, a, 10));
+        assert!(begin(2, b, 11));
+        assert_eq!(bodies.grow(1, 1).flatten().unwrap().why, Cut::Crowded);
+    }
+
+    #[test]
     fn at_the_bound_of_all_whoever_has_the_most_gives_way() {
         let (mut bodies, [a, b, c, d, e]) = (Bodies::default(), callers());
-        for (from, caller) in [(0, a), (100, b), (200, c), (300, d)] {
-            assert!(begin(&mut bodies, from, 64, caller).is_empty());
+        for (from, caller) in [(0, a), (1_000, b), (2_000, c), (3_000, d)] {
+            assert!(begin(&mut bodies, from, 256, caller).is_empty());
         }
-        assert_eq!(begin(&mut bodies, 900, 1, e), [900]);
-        let cut = ticks(&mut bodies, 3);
-        assert_eq!(cut.len(), 128, "half of all, and half of each");
-        assert!(begin(&mut bodies, 900, 1, e).is_empty());
+        assert_eq!(begin(&mut bodies, 9_000, 1, e), [9_000]);
+        assert_eq!(ticks(&mut bodies, 1).len(), 768, "64 of each are left");
+        assert!(begin(&mut bodies, 9_000, 60, e).is_empty());
+        let cut = ticks(&mut bodies, 1);
+        let of_the_smallest = cut.iter().filter(|stream| **stream >= 9_000).count();
+        assert!(
+            cut.len() == 60 && of_the_smallest < 10,
+            "each as far as it has more than the others: {cut:?}"
+        );
+        ticks(&mut bodies, 2);
+        assert_eq!(bodies.all.len(), 128, "half of all");
     }
 
     #[test]

@@ -55,7 +55,9 @@ impl<'a> Confidential<'a> {
 
     /// Whether a segment of a request's target, or a value in its query, is, holds or is a part of a secret.
     pub(crate) fn is_in_target(&self, target: &[u8]) -> bool {
-        target.split(|c| b"/?&=".contains(c)).any(|part| {
+        let parts = target.split(|c| b"/?&=".contains(c));
+        // A password may hold these characters itself.
+        std::iter::once(target).chain(parts).any(|part| {
             let once = percent_decoded(part);
             let twice = percent_decoded(&once);
             [once, twice].iter().any(|part| self.is_part_of(&String::from_utf8_lossy(part)))
@@ -68,19 +70,30 @@ impl<'a> Confidential<'a> {
         }
     }
 
-    /// Whether a text is, holds or is a part of a secret. It is compared word by word, so that one of them may be the part, and
-    /// without case, which a header's name loses on its way.
+    /// Whether a text is, holds or is a part of a secret. It is compared as a whole and word by word, so that one of them may be
+    /// the part, and without case, which a header's name loses on its way. A password may have any character: what is taken for
+    /// a word is what stands between characters that tokens do not have, and what stands between those that part a list's items.
     pub(crate) fn is_in(&self, text: &str) -> bool {
         text.len() > MAX_REPEATED || self.is_part_of(text)
     }
 
     /// The same of a text of any length, for a bounded number of texts.
     fn is_part_of(&self, text: &str) -> bool {
-        let words = || words(text).filter(|word| word.len() >= MIN_PART);
-        if words().any(is_web_token) {
+        if words(text).any(is_web_token) {
             return true;
         }
-        let blocks: Vec<Block<'_>> = words().flat_map(blocks).collect();
+        let whole = text.as_bytes().trim_ascii();
+        let mut all: Vec<&[u8]> = vec![whole];
+        // Most texts are one word.
+        if !whole.iter().all(|c| is_of_token(*c)) {
+            // Whole words are looked at once.
+            all.extend(items(whole).filter(|item| item.len() >= MIN_PART));
+            all.extend(
+                words(text).filter(|word| word.len() >= MIN_PART && !items(whole).any(|item| item == *word)),
+            );
+        }
+        let long = all.into_iter().filter(|word| word.len() >= MIN_PART);
+        let blocks: Vec<Block<'_>> = long.flat_map(blocks).collect();
         self.secrets.iter().any(|secret| {
             let is_short = secret.len() < MIN_COMMON;
             (is_short && contains(text.as_bytes(), secret)) || has_part_in(&blocks, secret)
@@ -95,7 +108,16 @@ impl<'a> Confidential<'a> {
 
 /// The longest pieces of a text that consist of characters of tokens: those of Base64 in both alphabets, and `.` and `~`.
 fn words(text: &str) -> impl Iterator<Item = &[u8]> {
-    text.as_bytes().split(|c| !(c.is_ascii_alphanumeric() || b"-._~+/=".contains(c)))
+    text.as_bytes().split(|c| !is_of_token(*c))
+}
+
+fn is_of_token(c: u8) -> bool {
+    c.is_ascii_alphanumeric() || b"-._~+/=".contains(&c)
+}
+
+/// What of a text stands between blanks and the signs of `expect`'s list.
+fn items(text: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    text.split(|c| c.is_ascii_whitespace() || matches!(c, b',' | b'*'))
 }
 
 /// A JSON Web Token begins with `{"` in Base64.
@@ -176,6 +198,7 @@ mod tests {
             "dGVzdHJlbGF5OnBhc3Mgd29yZC1vZi05YzFmMDRkNw==".into(),
             format!("shop-{TOKEN}-4711"),
             format!("my {PASSWORD}!"),
+            "pass word".into(),
             TOKEN.to_lowercase(),
         ] {
             assert!(confidential.is_in(&text), "{text}");
@@ -193,11 +216,47 @@ mod tests {
     #[test]
     fn what_has_little_in_common_with_a_secret_is_not_hidden() {
         let confidential = confidential();
-        for text in ["", "shop-4711", "eyJ0eXA", "word-of-x", "testrelay", "xx-word-of-9c1f-xx", "pass word"]
-        {
+        for text in ["", "shop-4711", "eyJ0eXA", "word-of-x", "testrelay", "xx-word-of-9c1f-xx", "pass wo"] {
             assert!(!confidential.may_be_in(text), "{text}");
         }
         assert!(confidential.is_in(&"x".repeat(1_025)));
+    }
+
+    #[test]
+    fn a_password_of_many_signs_is_found_as_a_whole_inside_of_a_text_and_in_parts() {
+        for password in [
+            "aB3!dE5@gH7#jK9$mN2%pQ4^",
+            "kX7w!Qm2z#Lp9v$Rt4y",
+            "correct horse battery",
+            "p!a,s?s w/o",
+            "!#$%,&*()",
+        ] {
+            let mut confidential = Confidential::default();
+            let basic = format!("Basic {}", STANDARD.encode(format!("testrelay:{password}")));
+            confidential.add_authorization(basic.as_bytes());
+            for text in [
+                password.to_string(),
+                password.to_uppercase(),
+                format!("testrelay:{password}"),
+                format!("shop-e2e, x{password}x*2"),
+                format!(" {password} "),
+            ] {
+                assert!(confidential.is_in(&text), "{text}");
+            }
+            for length in [8, 9, 12, password.len()].into_iter().filter(|length| *length <= password.len()) {
+                for from in 0..=password.len() - length {
+                    let part = &password[from..from + length];
+                    assert!(confidential.is_in(part) || part.trim().len() < MIN_PART, "{part}");
+                    let is_one_item = !part.contains([' ', ',', '*']);
+                    assert!(!is_one_item || confidential.is_in(&format!("shop-e2e, {part}*2")), "{part}");
+                }
+            }
+            assert!(!confidential.is_in("shop-e2e, shop-api*2, battery"), "{password}");
+            let target = crate::call::percent_encoded(password);
+            for target in [format!("shop-4711/{target}"), format!("shop-4711/archive?mask={password}")] {
+                assert!(confidential.is_in_target(target.as_bytes()), "{target}");
+            }
+        }
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub struct Artifacts {
 }
 
 /// How many downloads a caller may have under way where its credential does not say, in one VM.
-pub(crate) const DEFAULT_MAX_DOWNLOADS: u32 = 100;
+pub(crate) const DEFAULT_MAX_DOWNLOADS: u32 = 32;
 
 /// The longest deadline a check may have: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn,
 /// "Invoke Azure Function / REST API checks"), and half an hour is kept for the callback.
@@ -453,6 +453,9 @@ mod tests {
             "EMPTY" => Some(String::new()),
             "BLANK" => Some(" ".repeat(20)),
             "SEVEN" => Some("canary7".into()),
+            "SHORT_AND_BLANKS" => Some("x       ".into()),
+            "BLANK_BEFORE" => Some(" canary-of-16-char".into()),
+            "BLANK_AFTER" => Some("canary-of-16-char ".into()),
             "EIGHT" => Some("canary-8".into()),
             "SIXTEEN" => Some("canary-of-16-char".into()),
             _ => None,
@@ -489,7 +492,7 @@ mod tests {
         assert_eq!(config.checks.max_pending, 2048);
         assert_eq!(config.public_url, None);
         assert_eq!((config.artifacts.cluster.as_str(), config.artifacts.max_archive), ("testkube", 64 << 20));
-        assert_eq!(config.credentials[0].max_downloads, 100);
+        assert_eq!(config.credentials[0].max_downloads, 32);
     }
 
     #[test]
@@ -658,6 +661,15 @@ mod tests {
                 && !short.contains("canary"),
             "{short}"
         );
+        // A blank at either end is no character more, and is lost on its way in a header.
+        for name in ["SHORT_AND_BLANKS", "BLANK_BEFORE", "BLANK_AFTER"] {
+            let blank = with_secret(name).unwrap_err();
+            assert!(
+                blank.contains("credentials[0].secret_env: ")
+                    && blank.contains("begins or ends with a blank"),
+                "{blank}"
+            );
+        }
         let warnings = with_secret("EIGHT").unwrap();
         assert!(
             warnings.len() == 1

@@ -7,7 +7,7 @@
 //!
 //! The rules are those of the asynchronous check: the counted set, what is expected of it, one complete list, each execution
 //! confirmed by its id. `settle` is judged by Testkube's own times, which may be off by the configured `clock_skew`. That an
-//! execution has been deleted is known only as long as an earlier look at its tag is remembered ([`looks`]).
+//! execution has been deleted is known only as long as an earlier look has seen that it had not passed ([`looks`]).
 
 use crate::accept::{self, Admission, Headers, caller};
 use crate::auth::{Allow, Credential};
@@ -16,8 +16,8 @@ use crate::check::reason;
 use crate::check::{Ask, Watch};
 use crate::config::Config;
 use crate::expect::MOST;
-use crate::ledger::Store;
-use crate::looks::{self, Look};
+use crate::ledger::{Ledger, Store, StoreError};
+use crate::looks;
 use crate::problem::Reply;
 use crate::request::{self, Body};
 use crate::testkube::{self, Execution, Status};
@@ -44,6 +44,9 @@ const LARGEST_PAGE: u32 = 1_000;
 /// How many executions are confirmed at the same time.
 const CONFIRMS: usize = 8;
 
+/// Why an evaluation whose executions have all passed is not answered so.
+const FORGOTTEN: &str = "All have passed, but more executions that had not passed were seen with this credential's tags in the last day than can be remembered: whether one of this tag's was deleted is not known. Use the asynchronous check, or a credential of its own for each project.";
+
 /// What an evaluation came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
@@ -68,7 +71,7 @@ pub enum Step {
 /// One evaluation.
 pub struct Evaluation {
     config: Rc<Config>,
-    prefix: String,
+    ledger: Ledger,
     /// The caller's name in the configuration; empty where everybody may.
     credential: String,
     ask: Ask,
@@ -99,14 +102,20 @@ pub fn lost() -> Reply {
     shown(Answered::Pending, "Testkube has not answered in time.", None)
 }
 
+/// The answer to an evaluation where the ledger could not be opened.
+pub fn unopened(status: StoreError) -> Reply {
+    log::error!("an evaluation was not begun: shared data failed with status {}", status.0);
+    shown(Answered::Pending, "Envoy's shared data failed: see its log.", None)
+}
+
 impl Evaluation {
-    /// Begins with a whole request. `prefix` is what the instance's keys begin with.
+    /// Begins with a whole request, in the instance that has this ledger.
     ///
     /// # Errors
     /// The refusal of a request that cannot be evaluated, or of a caller that may not ask this; nobody has been called.
     pub fn new<'b, B: AsRef<[u8]>>(
         config: &Rc<Config>,
-        prefix: &str,
+        ledger: &Ledger,
         now: Now,
         headers: &Headers<B>,
         body: impl Into<Body<'b>>,
@@ -121,7 +130,7 @@ impl Evaluation {
         }
         Ok(Evaluation {
             config: config.clone(),
-            prefix: prefix.into(),
+            ledger: ledger.clone(),
             credential: caller.map(|caller| caller.name.clone()).unwrap_or_default(),
             observe: caller.is_some_and(|caller| caller.observe),
             bound: now.wall.minus(config.checks.lookback),
@@ -134,8 +143,8 @@ impl Evaluation {
 
     /// What to do first. A look of the last seconds is enough to say that it is not over yet.
     pub fn begin(&mut self, now: Now, store: &mut dyn Store) -> Step {
-        looks::want(store, &self.prefix, now);
-        let look = looks::recall(store, &self.prefix, &self.credential, &self.ask.tag);
+        looks::want(store, self.ledger.prefix(), now);
+        let look = looks::recall(store, &self.ledger, &self.credential, &self.ask.tag);
         let pending = look.and_then(|look| {
             let age = look.age(now, self.bound)?;
             let why = self.why_pending(now, &look.executions)?;
@@ -194,9 +203,9 @@ impl Evaluation {
         if ids.len() < usize::try_from(page.filtered).unwrap_or(usize::MAX) {
             return self.reply(Answered::Pending, "Testkube's list was not complete.");
         }
-        let look = looks::keep(
+        let (look, memory) = looks::keep(
             store,
-            &self.prefix,
+            &self.ledger,
             &self.credential,
             now,
             &self.ask.tag,
@@ -206,8 +215,12 @@ impl Evaluation {
         if let Some(why) = self.why_pending(now, &look.executions) {
             return self.reply(Answered::Pending, &why);
         }
-        if let Some(why) = self.vanished(&look) {
-            return self.reply(Answered::Failed, &why);
+        let gone = listed(memory.lost(self.ask.rerun).map(|name| one_line(name, 80)), 5);
+        if !gone.is_empty() {
+            return self.reply(Answered::Failed, &self.vanished(&gone, &look.executions));
+        }
+        if !memory.is_whole && self.has_passed(&look.executions) {
+            return self.reply(Answered::Pending, FORGOTTEN);
         }
         self.begin_to_confirm(now, &page.executions)
     }
@@ -236,19 +249,19 @@ impl Evaluation {
         Some(format!("{why}{}", read.ignored_in_words()))
     }
 
-    /// Why the result cannot be known: an execution that would count was there lately and is gone.
-    fn vanished(&self, look: &Look) -> Option<String> {
+    /// Why the result cannot be known: executions that would count were there lately, had not passed, and are gone.
+    fn vanished(&self, gone: &str, executions: &[Execution]) -> String {
         let ask = &self.ask;
-        let all: Vec<Execution> = look.executions.iter().chain(&look.lost).cloned().collect();
-        let read = assess(&all, &ask.tag, self.bound, &ask.expect, ask.rerun);
-        let gone = read.counted.iter().filter(|e| !look.executions.iter().any(|other| other.id == e.id));
-        let gone = listed(gone.map(|execution| one_line(&execution.name, 80)), 5);
-        (!gone.is_empty()).then(|| {
-            format!(
-                "Gone from Testkube, or without the tag now, so that the result is not known: {gone}. There are now: {}.",
-                assess(&look.executions, &ask.tag, self.bound, &ask.expect, ask.rerun).statuses()
-            )
-        })
+        let there = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun).statuses();
+        format!(
+            "Gone from Testkube, or without the tag now, so that the result is not known: {gone}. There are now: {there}."
+        )
+    }
+
+    fn has_passed(&self, executions: &[Execution]) -> bool {
+        let ask = &self.ask;
+        let read = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun);
+        read.standing() == Standing::Ended { passed: true }
     }
 
     fn begin_to_confirm(&mut self, now: Now, executions: &[Execution]) -> Step {

@@ -543,7 +543,7 @@ impl Lead {
             pending.filter_map(|p| Some((p.credential.as_str(), &p.ask.as_ref()?.tag))).collect();
         for (credential, tag) in read {
             let executions = batch.executions.get(&tag.value).map_or(&[][..], Vec::as_slice);
-            looks::keep(turn.store, prefix, credential, turn.now, tag, batch.since, executions);
+            looks::keep(turn.store, self.shelf.ledger(), credential, turn.now, tag, batch.since, executions);
         }
     }
 

@@ -22,6 +22,7 @@
 mod aborts;
 pub mod accept;
 pub mod artifacts;
+mod at_most;
 pub mod auth;
 pub mod azure;
 mod backoff;

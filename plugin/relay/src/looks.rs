@@ -1,13 +1,15 @@
 //! What Testkube last said about a tag, for whoever asks about it soon after: evaluations share the look-ups of pending
-//! checks, and each other's. What an earlier look has seen and a later one has not is remembered with it: who deletes an
-//! execution that has failed does not open a gate by that.
+//! checks, and each other's. What had not passed is remembered beside them, and longer ([`unpassed`]).
 //!
-//! The looks stand in shared data under a fixed number of keys for each credential, of which the tag's hash names one: two
-//! tags with one key put each other out. Nobody puts out what another credential rests on, however many tags he names. The
-//! leader keeps its own only while somebody evaluates, for the credentials of the checks that wait.
+//! The looks stand in shared data under a fixed number of keys for each credential, of which the tag's keyed hash names one: two
+//! tags with one key put each other out, which costs a call. Nobody puts out what another credential rests on, however many tags
+//! he names. The leader keeps its own only while somebody evaluates, for the credentials of the checks that wait.
 
-use crate::hash::fnv1a;
-use crate::ledger::{Store, StoreError};
+mod unpassed;
+
+pub(crate) use unpassed::Memory;
+
+use crate::ledger::{Ledger, Store, StoreError};
 use crate::tag::Tag;
 use crate::testkube::{self, Execution};
 use crate::time::{Mono, Now, Wall};
@@ -27,10 +29,7 @@ const SLOTS: u64 = 16;
 /// The longest look that is kept, in bytes.
 const MOST: usize = 16 << 10;
 
-/// How many executions are remembered that are gone.
-const MOST_LOST: usize = 20;
-
-/// What stands on the first line of a look; on the second the executions, on the third those that are gone.
+/// What stands on the first line of a look; on the second the executions.
 #[derive(Serialize, Deserialize)]
 struct Head {
     tag: Tag,
@@ -43,8 +42,6 @@ struct Head {
 pub(crate) struct Look {
     head: Head,
     pub(crate) executions: Vec<Execution>,
-    /// Executions that earlier looks have seen, and this one has not.
-    pub(crate) lost: Vec<Execution>,
 }
 
 impl Look {
@@ -53,15 +50,14 @@ impl Look {
         Some(Look {
             head: serde_json::from_slice(lines.next()?).ok()?,
             executions: testkube::from_json(lines.next()?)?,
-            lost: testkube::from_json(lines.next()?)?,
         })
     }
 
     fn to_bytes(&self) -> Vec<u8> {
         let key = &self.head.tag.key;
         let head = serde_json::to_string(&self.head).unwrap_or_default();
-        let [executions, lost] = [&self.executions, &self.lost].map(|all| testkube::to_json(all, key));
-        format!("{head}\n{executions}\n{lost}").into_bytes()
+        let executions = testkube::to_json(&self.executions, key);
+        format!("{head}\n{executions}").into_bytes()
     }
 
     /// How old it is; `None` where it is too old, or has not asked as far back as `since`, for an answer to rest on it.
@@ -72,36 +68,31 @@ impl Look {
 }
 
 /// The last look at this tag that was kept for this credential.
-pub(crate) fn recall(store: &mut dyn Store, prefix: &str, credential: &str, tag: &Tag) -> Option<Look> {
-    let entry = store.get(&key_of(prefix, credential, tag)).ok()??;
+pub(crate) fn recall(store: &mut dyn Store, ledger: &Ledger, credential: &str, tag: &Tag) -> Option<Look> {
+    let entry = store.get(&key_of(ledger, credential, tag)).ok()??;
     Look::from_bytes(&entry.value).filter(|look| look.head.tag == *tag)
 }
 
-/// Keeps what a complete look has found of this tag since `since`, and remembers what is gone since the last one. A look that
-/// is too long is not kept, and asked for again.
+/// Keeps what a complete look has found of this tag since `since`, and remembers what of it has not passed. A look that is too
+/// long is not kept, and asked for again.
 pub(crate) fn keep(
     store: &mut dyn Store,
-    prefix: &str,
+    ledger: &Ledger,
     credential: &str,
     now: Now,
     tag: &Tag,
     since: Wall,
     executions: &[Execution],
-) -> Look {
+) -> (Look, Memory) {
     let found: Vec<Execution> =
         executions.iter().filter(|execution| execution.carries(tag)).cloned().collect();
-    let is_lost = |execution: &Execution| {
-        execution.scheduled >= since && !found.iter().any(|other| other.id == execution.id)
-    };
-    let before = recall(store, prefix, credential, tag);
-    let seen = before.into_iter().flat_map(|look| look.lost.into_iter().chain(look.executions));
-    let lost = seen.filter(is_lost).take(MOST_LOST).collect();
-    let look = Look { head: Head { tag: tag.clone(), at: now.mono, since }, executions: found, lost };
+    let memory = unpassed::remember(store, ledger, credential, now, tag, since, &found);
+    let look = Look { head: Head { tag: tag.clone(), at: now.mono, since }, executions: found };
     let value = look.to_bytes();
     if value.len() <= MOST {
-        write(store, &key_of(prefix, credential, tag), &value);
+        write(store, &key_of(ledger, credential, tag), &value);
     }
-    look
+    (look, memory)
 }
 
 /// Somebody evaluates: for some time the leader's looks are wanted.
@@ -137,14 +128,17 @@ fn asked_key(prefix: &str) -> String {
     format!("{prefix}evaluated")
 }
 
-fn key_of(prefix: &str, credential: &str, tag: &Tag) -> String {
-    format!("{prefix}look/{credential}/{:02}", fnv1a(tag.to_string().as_bytes()) % SLOTS)
+fn key_of(ledger: &Ledger, credential: &str, tag: &Tag) -> String {
+    let slot = ledger.keyed("look", &[&tag.key, &tag.value]) % SLOTS;
+    format!("{}look/{credential}/{slot:02}", ledger.prefix())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::memory::Memory;
+    use crate::check::Rerun;
+    use crate::ledger::{Cas, Entry, memory};
+    use std::collections::BTreeMap;
 
     const LIST: &str = include_str!("testkube/fixtures/list-4-done-totals-wrong.json");
 
@@ -157,16 +151,20 @@ mod tests {
         testkube::from_json(list["results"].to_string().as_bytes()).unwrap()
     }
 
+    fn ledger() -> Ledger {
+        Ledger::with_key("p/", b"a-key-of-16-byte")
+    }
+
     fn at(seconds: u64) -> Now {
         Now { mono: Mono(1_000 * seconds), wall: Wall(0) }
     }
 
     #[test]
     fn a_look_comes_back_with_all_that_a_verdict_needs() {
-        let mut store = Memory::default();
+        let mut store = memory::Memory::default();
         let (tag, all) = (tag("20260123.4"), listed());
-        keep(&mut store, "p/", "ado", at(10), &tag, Wall(5), &all);
-        let look = recall(&mut store, "p/", "ado", &tag).unwrap();
+        keep(&mut store, &ledger(), "ado", at(10), &tag, Wall(5), &all);
+        let look = recall(&mut store, &ledger(), "ado", &tag).unwrap();
         assert_eq!(look.age(at(14), Wall(5)), Some(Duration::from_secs(4)));
         let reduced: Vec<Execution> = all
             .into_iter()
@@ -177,64 +175,177 @@ mod tests {
 
     #[test]
     fn a_look_that_is_old_or_at_something_else_is_none() {
-        let mut store = Memory::default();
-        keep(&mut store, "p/", "ado", at(10), &tag("20260123.4"), Wall(5), &listed());
-        let look = recall(&mut store, "p/", "ado", &tag("20260123.4")).unwrap();
+        let mut store = memory::Memory::default();
+        keep(&mut store, &ledger(), "ado", at(10), &tag("20260123.4"), Wall(5), &listed());
+        let look = recall(&mut store, &ledger(), "ado", &tag("20260123.4")).unwrap();
         let is_good = |seconds, since| look.age(at(seconds), Wall(since)).is_some();
         assert!(is_good(29, 9));
         assert!(!is_good(30, 9));
         assert!(!is_good(10, 4), "what came before was not asked for");
         for other in 0..100 {
-            assert!(recall(&mut store, "p/", "ado", &tag(&format!("shop-{other}"))).is_none());
+            assert!(recall(&mut store, &ledger(), "ado", &tag(&format!("shop-{other}"))).is_none());
+        }
+    }
+
+    /// So many executions of one tag, of which the first has failed and the others have passed.
+    fn one_failed(count: usize) -> Vec<Execution> {
+        let first = listed().remove(0);
+        let one = |n: usize| Execution {
+            id: format!("{n:024x}"),
+            name: format!("shop-e2e-{n}"),
+            status: if n == 0 { testkube::Status::Failed } else { testkube::Status::Passed },
+            ended: true,
+            actor: testkube::Actor { kind: "user".into(), ..testkube::Actor::default() },
+            ..first.clone()
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn lost(memory: &Memory) -> Vec<&str> {
+        memory.lost(Rerun::Latest).collect()
+    }
+
+    #[test]
+    fn what_has_not_passed_and_is_gone_is_remembered_until_it_is_back_or_not_asked_for() {
+        let mut store = memory::Memory::default();
+        let (tag, all) = (tag("20260123.4"), one_failed(3));
+        let mut look = |seconds, since, executions: &[Execution]| {
+            let (_, memory) = keep(&mut store, &ledger(), "ado", at(seconds), &tag, since, executions);
+            assert!(memory.is_whole);
+            memory.lost(Rerun::Latest).map(str::to_owned).collect::<Vec<String>>()
+        };
+        assert!(look(10, Wall(5), &all).is_empty());
+        for seconds in [11, 1_000, 86_000] {
+            assert_eq!(look(seconds, Wall(5), &all[1..]), ["shop-e2e-0"]);
+        }
+        assert!(look(86_001, all[0].scheduled.plus(Duration::from_millis(1)), &all[1..]).is_empty());
+        assert_eq!(look(86_002, Wall(5), &all[1..]), ["shop-e2e-0"], "another asker asks for less");
+        assert!(look(86_410, Wall(5), &all[1..]).is_empty(), "a day after it was seen");
+        assert!(look(90_000, Wall(5), &all).is_empty());
+        assert_eq!(look(90_001, Wall(5), &all[1..]), ["shop-e2e-0"]);
+        let passed: Vec<Execution> =
+            all.iter().cloned().map(|e| Execution { status: testkube::Status::Passed, ..e }).collect();
+        assert!(look(90_002, Wall(5), &passed).is_empty(), "it is there, and has passed now");
+        assert!(look(90_003, Wall(5), &passed[1..]).is_empty());
+    }
+
+    #[test]
+    fn one_failed_execution_among_many_is_not_forgotten_for_the_length_of_the_list() {
+        for count in [2, 120, 199, 400] {
+            let mut store = memory::Memory::default();
+            let (tag, all) = (tag("20260123.4"), one_failed(count));
+            let running: Vec<Execution> = all
+                .iter()
+                .cloned()
+                .map(|e| Execution { ended: false, status: testkube::Status::NotYet("running".into()), ..e })
+                .collect();
+            let mut look = |executions: &[Execution]| {
+                keep(&mut store, &ledger(), "ado", at(10), &tag, Wall(5), executions).1
+            };
+            look(&all);
+            assert_eq!(lost(&look(&all[1..])), ["shop-e2e-0"], "{count}");
+            look(&running);
+            let memory = look(&all[1..]);
+            // More than are remembered are not known to be all.
+            assert!(lost(&memory) == ["shop-e2e-0"] && memory.is_whole == (count < 200), "{count}");
         }
     }
 
     #[test]
-    fn what_is_gone_is_remembered_until_it_is_back_or_not_asked_for() {
-        let mut store = Memory::default();
-        let (tag, all) = (tag("20260123.4"), listed());
-        let mut look = |since, executions: &[Execution]| -> Vec<String> {
-            let look = keep(&mut store, "p/", "ado", at(10), &tag, since, executions);
-            look.lost.into_iter().map(|execution| execution.name).collect()
-        };
-        assert!(look(Wall(5), &all).is_empty());
-        for _ in 0..3 {
-            assert_eq!(look(Wall(5), &all[1..]), [all[0].name.clone()]);
+    fn no_chosen_tag_and_no_number_of_tags_puts_out_what_has_failed() {
+        let mut store = memory::Memory::default();
+        let (of_run, all) = (tag("20260123.4"), one_failed(3));
+        keep(&mut store, &ledger(), "ado", at(10), &of_run, Wall(5), &all);
+        // Also by who knows the key, of the tags that share its place.
+        let slot = |t: &Tag| key_of(&ledger(), "ado", t);
+        let chosen = (0..).map(|n| tag(&format!("x-{n}"))).filter(|t| slot(t) == slot(&of_run)).take(20);
+        for (n, chosen) in (11..).zip(chosen) {
+            let others = one_failed(120);
+            let others: Vec<Execution> = others.into_iter().map(|e| carrying(e, &chosen)).collect();
+            keep(&mut store, &ledger(), "ado", at(n), &chosen, Wall(5), &others);
         }
-        assert!(look(Wall(5), &all).is_empty());
-        assert!(look(all[0].scheduled.plus(Duration::from_millis(1)), &all[1..]).is_empty());
+        let memory = keep(&mut store, &ledger(), "ado", at(40), &of_run, Wall(5), &all[1..]).1;
+        assert!(lost(&memory) == ["shop-e2e-0"] && memory.is_whole);
+        // However many they are, the place is bounded, what is fresh stays, and what found no room is not known.
+        let many: Vec<Execution> = one_failed(200)
+            .into_iter()
+            .map(|e| Execution { status: testkube::Status::Failed, ..e })
+            .collect();
+        let mut unknown = 0;
+        for n in 0..200 {
+            let tag = tag(&format!("y-{n}"));
+            let many: Vec<Execution> = many.iter().cloned().map(|e| carrying(e, &tag)).collect();
+            keep(&mut store, &ledger(), "ado", at(50), &tag, Wall(5), &many);
+            let memory = keep(&mut store, &ledger(), "ado", at(51), &tag, Wall(5), &many[1..]).1;
+            assert!(!memory.is_whole || lost(&memory) == ["shop-e2e-0"], "{n}");
+            unknown += u32::from(!memory.is_whole);
+        }
+        assert!((1..200).contains(&unknown), "{unknown}");
+        let memory = keep(&mut store, &ledger(), "ado", at(52), &of_run, Wall(5), &all[1..]).1;
+        assert_eq!(lost(&memory), ["shop-e2e-0"]);
+        let bytes: usize = store.keys.values().map(|entry| entry.value.len()).sum();
+        assert!(bytes <= 16 * (64 << 10) + 16 * MOST && store.keys.len() <= 32, "{bytes}");
+        // A day later there is room again.
+        let memory = keep(&mut store, &ledger(), "ado", at(86_460), &tag("z-1"), Wall(5), &[]).1;
+        assert!(memory.is_whole);
+    }
+
+    #[test]
+    fn who_is_faster_is_not_overwritten_and_a_store_that_fails_knows_nothing() {
+        fn rival(keys: &mut BTreeMap<String, Entry>, write: u32) {
+            for (_, entry) in keys.iter_mut().filter(|(key, _)| write < 3 && key.contains("unpassed")) {
+                entry.cas = Cas(1_000 + write);
+            }
+        }
+        let mut store = memory::Memory::default();
+        let (tag, all) = (tag("20260123.4"), one_failed(3));
+        keep(&mut store, &ledger(), "ado", at(10), &tag, Wall(5), &all);
+        store.writes = 0;
+        store.rival = Some(rival);
+        let memory = keep(&mut store, &ledger(), "ado", at(100), &tag, Wall(5), &all).1;
+        assert!(memory.is_whole);
+        store.rival = None;
+        for key in store.keys.keys().cloned().collect::<Vec<String>>() {
+            store.put(&key, b"something else");
+        }
+        let memory = keep(&mut store, &ledger(), "ado", at(101), &tag, Wall(5), &all[1..]).1;
+        assert!(!memory.is_whole && lost(&memory).is_empty());
+    }
+
+    fn carrying(execution: Execution, tag: &Tag) -> Execution {
+        Execution { tags: [(tag.key.clone(), tag.value.clone())].into(), ..execution }
     }
 
     #[test]
     fn a_long_list_is_not_kept_and_the_keys_are_few() {
-        let mut store = Memory::default();
+        let mut store = memory::Memory::default();
         let many: Vec<Execution> = listed().into_iter().cycle().take(400).collect();
-        keep(&mut store, "p/", "ado", at(10), &tag("20260123.4"), Wall(5), &many);
-        assert!(recall(&mut store, "p/", "ado", &tag("20260123.4")).is_none());
+        keep(&mut store, &ledger(), "ado", at(10), &tag("20260123.4"), Wall(5), &many);
+        assert!(recall(&mut store, &ledger(), "ado", &tag("20260123.4")).is_none());
         for n in 0..1_000 {
-            keep(&mut store, "p/", "ado", at(10), &tag(&n.to_string()), Wall(5), &[]);
+            keep(&mut store, &ledger(), "ado", at(10), &tag(&n.to_string()), Wall(5), &[]);
         }
-        assert!(store.keys.len() <= 16, "{}", store.keys.len());
+        assert!(store.keys.len() <= 32, "{}", store.keys.len());
     }
 
     #[test]
     fn another_credential_puts_out_nothing_however_many_tags_it_names() {
-        let mut store = Memory::default();
-        let (tag_of_run, all) = (tag("20260123.4"), listed());
-        keep(&mut store, "p/", "ado", at(10), &tag_of_run, Wall(5), &all);
+        let mut store = memory::Memory::default();
+        let (tag_of_run, all) = (tag("20260123.4"), one_failed(3));
+        keep(&mut store, &ledger(), "ado", at(10), &tag_of_run, Wall(5), &all);
         for n in 0..500 {
-            keep(&mut store, "p/", "other", at(10), &tag(&n.to_string()), Wall(5), &all);
+            keep(&mut store, &ledger(), "other", at(10), &tag(&n.to_string()), Wall(5), &all);
         }
         // Nor by the same tag, of which it has seen something else.
-        keep(&mut store, "p/", "other", at(11), &tag_of_run, Wall(5), &[]);
-        assert_eq!(recall(&mut store, "p/", "ado", &tag_of_run).unwrap().executions.len(), all.len());
-        let look = keep(&mut store, "p/", "ado", at(12), &tag_of_run, Wall(5), &all[1..]);
-        assert_eq!(look.lost.len(), 1);
+        keep(&mut store, &ledger(), "other", at(11), &tag_of_run, Wall(5), &[]);
+        assert_eq!(recall(&mut store, &ledger(), "ado", &tag_of_run).unwrap().executions.len(), all.len());
+        let memory = keep(&mut store, &ledger(), "ado", at(12), &tag_of_run, Wall(5), &all[1..]).1;
+        assert_eq!(lost(&memory).len(), 1);
     }
 
     #[test]
     fn looks_are_wanted_for_ten_minutes_after_an_evaluation() {
-        let mut store = Memory::default();
+        let mut store = memory::Memory::default();
         assert!(!are_wanted(&mut store, "p/", at(10)));
         want(&mut store, "p/", at(10));
         assert!(are_wanted(&mut store, "p/", at(609)) && !are_wanted(&mut store, "p/", at(610)));

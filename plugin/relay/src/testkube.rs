@@ -1,10 +1,10 @@
 //! Testkube: what it is asked, and what its answers hold.
 
 mod artifacts;
-mod at_most;
 mod execution;
 mod problem;
 mod query;
+mod signature;
 mod steps;
 mod trouble;
 

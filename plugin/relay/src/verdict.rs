@@ -81,19 +81,18 @@ pub fn assess<'a>(
     let mut tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
     tagged.sort_by_key(|e| order(e));
     let is_older = |e: &Execution| e.scheduled < bound;
-    let parts = children::parts(&tagged, is_older);
-    let (older, candidates): (Vec<_>, Vec<_>) = tagged.into_iter().zip(parts).partition(|(e, _)| is_older(e));
-    let own: Vec<&Execution> = candidates.iter().map(|(e, _)| *e).collect();
+    let (older, own) = tagged.split_at(tagged.partition_point(|e| is_older(e)));
     let other = match rerun {
-        Rerun::Latest => reruns::replaced(&own),
+        Rerun::Latest => reruns::replaced(own),
         Rerun::All => Vec::new(),
-        Rerun::None => reruns::repeated(&own),
+        Rerun::None => reruns::repeated(own),
     };
+    let parts = children::parts(&tagged, older.len(), &other);
     let other_of = |n: usize| Some(own.get(other.get(n).copied().flatten()?)?.name.as_str());
-    let mut ignored: Vec<_> = older.into_iter().map(|(e, _)| (e, Ignored::Older)).collect();
+    let mut ignored: Vec<_> = older.iter().map(|e| (*e, Ignored::Older)).collect();
     let mut counted = Vec::new();
     let mut have: BTreeMap<&str, u32> = BTreeMap::new();
-    for (n, (execution, part)) in candidates.iter().enumerate() {
+    for (n, (execution, part)) in own.iter().zip(parts.iter().skip(older.len())).enumerate() {
         match (other_of(n), part) {
             (Some(by), _) if rerun == Rerun::Latest => ignored.push((*execution, Ignored::Replaced(by))),
             (Some(first), _) => ignored.push((*execution, Ignored::Repeats(first))),

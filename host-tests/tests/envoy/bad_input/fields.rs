@@ -397,6 +397,16 @@ pub(crate) const ROWS: &[Row] = &[
         |run| with(run, "Testrelay-Wait", "1m"),
         Rejected("the header `testrelay-wait` is not known; there are Testrelay-Webhook"),
     ),
+    row(
+        "an unknown own header with x- and an underscore",
+        |run| with(run, "X-Testrelay_Wait", "1m"),
+        Rejected("the header `x-testrelay_wait` is not known"),
+    ),
+    row(
+        "a policy in HTTP's own header",
+        |run| with(run, "Expect", "shop-e2e"),
+        Rejected("the header `expect` is HTTP's own"),
+    ),
     row("nothing to expect", |run| with(run, "Testrelay-Expect", "0"), Rejected("allowed are 1 to 200")),
     row("too much to expect", |run| with(run, "Testrelay-Expect", "201"), Rejected("allowed are 1 to 200")),
     row(

@@ -58,7 +58,11 @@ pub(crate) const ROWS: &[Row] = &[
     row("a method of one's own", |_| basic("APPROVE", "/testrelay/v1/checks"), ByEnvoy(400)),
     row("POST to healthz", |_| Request::post("/testrelay/healthz"), Refused(405, WRONG_METHOD, "GET, HEAD")),
     row("a connection URL with a last slash", |run| check_at(run, "/testrelay//v1/checks"), Accepted),
-    row("a check with a query", |run| check_at(run, "/testrelay/v1/checks?a=b"), Accepted),
+    row(
+        "a policy in the query",
+        |run| check_at(run, "/testrelay/v1/checks?expect=shop-e2e"),
+        Rejected("the URL has a query (`expect`)"),
+    ),
     row("a query that is not UTF-8", |run| check_at(run, b"/testrelay/v1/checks?\xff\xfe"), ByEnvoy(400)),
     row("a path that is not UTF-8", |run| check_at(run, b"/testrelay/v1/checks\xff"), ByEnvoy(400)),
     row("the base path", |run| check_at(run, "/testrelay"), NOT_FOUND),

@@ -16,7 +16,8 @@ pub(super) struct Ask {
     pub(super) path: String,
     /// The path is a file's, even if it is named `archive` or `logs`.
     is_file: bool,
-    /// The `mask` parameters as they came, as a query: empty, or `?mask=…`.
+    /// The `mask` parameters as they were understood, as a query: empty, or `?mask=…`. Encoded anew: a `+` is itself here, and a
+    /// blank to Go, so that another mask would be applied than the one by which the archive's size was reckoned.
     pub(super) masks: String,
     /// The regular expressions in them.
     pub(super) patterns: Vec<String>,
@@ -99,7 +100,8 @@ impl Ask {
                 ("format", "text") => ask.text = true,
                 ("mask", _) => {
                     ask.masks.push(if ask.masks.is_empty() { '?' } else { '&' });
-                    ask.masks.push_str(parameter);
+                    ask.masks.push_str("mask=");
+                    ask.masks.push_str(&percent_encoded(&value));
                     ask.patterns.extend(value.split(',').map(str::to_owned));
                 }
                 _ => {

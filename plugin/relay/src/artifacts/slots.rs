@@ -78,6 +78,6 @@ mod tests {
         for _ in 0..DEFAULT_MAX_DOWNLOADS {
             slots.take(&config, None).unwrap();
         }
-        assert!(slots.take(&config, None).unwrap_err().body.contains("This caller has 100 downloads"));
+        assert!(slots.take(&config, None).unwrap_err().body.contains("This caller has 32 downloads"));
     }
 }

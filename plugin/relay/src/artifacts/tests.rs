@@ -333,12 +333,17 @@ fn of_several_executions_the_links_carry_the_name_and_what_fits_two_is_a_choice(
 
     let End::Reply(409, body) = testkube.get("shop-1/archive?mask=.*%5C.xml") else { panic!() };
     let body: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(body["links"][1], format!("{base}/shop-e2e-2/archive?mask=.*%5C.xml"));
+    assert_eq!(body["links"][1], format!("{base}/shop-e2e-2/archive?mask=.%2A%5C.xml"));
     let one = "/v1/test-workflow-executions/id-shop-api-1";
     assert_eq!(testkube.get("shop-1/shop-api-1/logs"), End::Forward(format!("{one}/logs")));
     assert_eq!(
         testkube.get("shop-1/shop-api-1/archive?mask=a&mask=%5Eb"),
         End::Forward(format!("{one}/artifact-archive?mask=a&mask=%5Eb"))
+    );
+    // Testkube is asked for what was understood here: to Go, a `+` that stands by itself is a blank.
+    assert_eq!(
+        testkube.get("shop-1/shop-api-1/archive?mask=big+file,^[+-z]*%24"),
+        End::Forward(format!("{one}/artifact-archive?mask=big%2Bfile%2C%5E%5B%2B-z%5D%2A%24"))
     );
 }
 

@@ -1,5 +1,7 @@
 //! Whether a run still waits for its check, as Azure DevOps's answers say it.
 
+use super::MAX_RECORDS;
+use crate::at_most::AtMost;
 use crate::guid::Guid;
 use crate::time::Wall;
 use serde::Deserialize;
@@ -35,7 +37,7 @@ impl OwnRecord {
 pub fn own_record(body: &[u8], task: &Guid) -> Option<OwnRecord> {
     #[derive(Deserialize)]
     struct Records {
-        value: Vec<Record>,
+        value: AtMost<Record, MAX_RECORDS>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -47,8 +49,11 @@ pub fn own_record(body: &[u8], task: &Guid) -> Option<OwnRecord> {
         finish_time: Option<String>,
     }
     let records: Records = serde_json::from_slice(body).ok()?;
-    let own =
-        records.value.into_iter().find(|record| Guid::parse(&record.id).is_some_and(|id| id == *task))?;
+    let own = records
+        .value
+        .items
+        .into_iter()
+        .find(|record| Guid::parse(&record.id).is_some_and(|id| id == *task))?;
     Some(OwnRecord {
         completed: own.state.is_some_and(|state| state.eq_ignore_ascii_case("completed")),
         result: crate::text::one_line(&own.result.unwrap_or_default(), 32),
@@ -115,6 +120,16 @@ mod tests {
         assert!(!is_open(record("succeeded", None, Some(121))));
         assert!(!is_open(record("succeeded", Some(100), None)));
         assert!(record("succeeded", Some(100), None).is_open_gate(at(100), at(102)));
+    }
+
+    #[test]
+    fn of_a_timeline_that_is_too_long_the_first_records_are_read() {
+        let other = r#"{"id":""}"#;
+        let own = format!(r#"{{"id":"{TASK}","state":"completed"}}"#);
+        let body = |count: usize| format!(r#"{{"value":[{},{own}]}}"#, vec![other; count].join(","));
+        let task = Guid::parse(TASK).unwrap();
+        assert!(own_record(body(MAX_RECORDS - 1).as_bytes(), &task).is_some());
+        assert_eq!(own_record(body(MAX_RECORDS).as_bytes(), &task), None);
     }
 
     #[test]

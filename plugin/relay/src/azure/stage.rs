@@ -1,12 +1,14 @@
 //! When a stage of a build started, as the build's timeline says it.
 
+use super::MAX_RECORDS;
+use crate::at_most::AtMost;
 use crate::time::Wall;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
 #[derive(Deserialize)]
 struct Timeline {
-    records: Vec<Record>,
+    records: AtMost<Record, MAX_RECORDS>,
 }
 
 /// A record of any type; a stage has `Stage`.
@@ -45,7 +47,11 @@ impl Record {
 pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str> {
     let timeline: Timeline =
         serde_json::from_slice(body).map_err(|_| "the build's timeline could not be read")?;
-    let all = timeline.records.iter().filter(|record| record.kind.as_deref() == Some("Stage"));
+    // Among those that are not read may be a newer attempt, or another stage of the name.
+    if timeline.records.is_cut {
+        return Err("the build's timeline has more records than are read");
+    }
+    let all = timeline.records.items.iter().filter(|record| record.kind.as_deref() == Some("Stage"));
     let (identified, others): (Vec<&Record>, Vec<&Record>) =
         all.partition(|record| record.identifier.as_deref() == Some(stage));
     let found = if identified.is_empty() { displayed(&others, stage)? } else { identified };
@@ -107,6 +113,15 @@ mod tests {
         assert_eq!(start(&records, "Deploy"), Err("that stage has not started"));
         assert_eq!(start(&records, "Nope"), Err("the build has no stage of this name"));
         assert_eq!(stage_start(b"<html>", "Test"), Err("the build's timeline could not be read"));
+    }
+
+    #[test]
+    fn a_timeline_that_is_too_long_names_no_stage() {
+        let mut records = vec![record(Some("test"), "Test", 1, Some(EARLIER))];
+        records.resize(MAX_RECORDS, json!({}));
+        assert_eq!(start(&records, "test"), at(EARLIER, 1));
+        records.push(json!({}));
+        assert_eq!(start(&records, "test"), Err("the build's timeline has more records than are read"));
     }
 
     #[test]

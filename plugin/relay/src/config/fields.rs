@@ -301,6 +301,9 @@ impl<'a> Fields<'a> {
             Some(ref s) if s.trim().is_empty() => {
                 self.error(name, "the environment variable that it names is blank");
             }
+            Some(ref s) if s.trim() != s => {
+                self.error(name, "the environment variable that it names begins or ends with a blank, which counts for nothing in a header: take it away");
+            }
             Some(ref s) if s.len() < MIN_SECRET => {
                 self.error(name, format!("the environment variable that it names holds fewer than {MIN_SECRET} characters: take at least {SAFE_SECRET} random ones"));
             }

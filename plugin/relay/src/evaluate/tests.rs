@@ -26,6 +26,10 @@ fn config(checks: Value) -> Rc<Config> {
     )
 }
 
+fn ledger() -> Ledger {
+    Ledger::with_key("p/", b"a-key-of-16-byte")
+}
+
 fn at(ms: u64) -> Now {
     Now { mono: Mono(1_000_000 + ms), wall: Wall(NOW + i64::try_from(ms).unwrap()) }
 }
@@ -92,7 +96,7 @@ impl Testkube<'_> {
 
     fn evaluate(&self, store: &mut Memory, ms: u64, headers: &Headers) -> Seen {
         let config = config(json!({}));
-        let mut evaluation = Evaluation::new(&config, "p/", at(ms), headers, None).ok().unwrap();
+        let mut evaluation = Evaluation::new(&config, &ledger(), at(ms), headers, None).ok().unwrap();
         let mut step = evaluation.begin(at(ms), store);
         let (mut under_way, mut asked, mut most, mut passed) = (Vec::new(), Vec::new(), 0, ms);
         loop {
@@ -121,7 +125,7 @@ fn evaluate(executions: &[Value], more: &[(&str, &str)]) -> Seen {
 }
 
 fn refusal(secret: &str, more: &[(&str, &str)]) -> (u16, String) {
-    match Evaluation::new(&config(json!({})), "p/", at(0), &headers(secret, more), None) {
+    match Evaluation::new(&config(json!({})), &ledger(), at(0), &headers(secret, more), None) {
         Err(reply) => (reply.status, reply.body),
         Ok(_) => panic!("not refused"),
     }
@@ -242,7 +246,8 @@ fn faults_are_pending_and_say_which() {
         (body("<html>"), "Testkube could not be asked: an answer that is not JSON"),
         (body(r#"{"results": [], "filtered": {"results": 3}}"#), "Testkube's list was not complete."),
     ] {
-        let mut evaluation = Evaluation::new(&config, "p/", at(0), &headers("all", &[]), None).ok().unwrap();
+        let mut evaluation =
+            Evaluation::new(&config, &ledger(), at(0), &headers("all", &[]), None).ok().unwrap();
         let store = &mut Memory::default();
         assert!(matches!(evaluation.begin(at(0), store), Step::Calls(_)));
         let Step::Reply(reply, Answered::Pending) = evaluation.answer(at(1), store, 0, &outcome) else {
@@ -349,6 +354,55 @@ fn what_was_deleted_is_not_forgotten_over_another_credentials_evaluations() {
 }
 
 #[test]
+fn one_of_many_that_failed_and_was_deleted_is_no_pass() {
+    let mut store = Memory::default();
+    let mut all: Vec<Value> = (0..120).map(|n| execution(&format!("shop-e2e-{n}"), "passed", 500)).collect();
+    all[0] = execution("shop-e2e-0", "failed", 500);
+    let mut evaluate = |ms, listed: &[Value]| {
+        let testkube = Testkube { listed, single: listed, takes: 1 };
+        testkube.evaluate(&mut store, ms, &headers("all", &[("testrelay-expect", "shop-e2e")]))
+    };
+    assert_eq!(evaluate(0, &all).status, "failed");
+    for n in 0..96 {
+        assert_eq!(evaluate(1_000 + n, &all[1..]).status, "failed");
+    }
+    // Whoever counts the first alone does not miss the re-run of one that is there.
+    assert_eq!(evaluate(2_000, &all[..1]).status, "failed");
+}
+
+#[test]
+fn where_too_much_had_not_passed_to_be_remembered_nothing_passes() {
+    let mut store = Memory::default();
+    let failed: Vec<Value> = (0..180).map(|n| execution(&format!("shop-e2e-{n}"), "failed", 500)).collect();
+    let of = |tag: &str, all: &[Value]| -> Vec<Value> {
+        let tagged = all.iter().cloned().map(|mut one| {
+            one["tags"]["ado-run"] = tag.into();
+            one
+        });
+        tagged.collect()
+    };
+    let mut evaluate = |tag: &str, listed: &[Value]| {
+        let testkube = Testkube { listed, single: listed, takes: 1 };
+        let more = [("testrelay-expect", "shop-e2e"), ("testrelay-tag", tag)];
+        testkube.evaluate(&mut store, 0, &headers("all", &more))
+    };
+    for n in 0..100 {
+        let tag = format!("shop-4711-{n}");
+        assert_eq!(evaluate(&tag, &of(&tag, &failed)).status, "failed");
+    }
+    let passed = [execution("shop-e2e-200", "passed", 500)];
+    let mut reasons = Vec::new();
+    for n in 0..100 {
+        let tag = format!("shop-4711-{n}");
+        let seen = evaluate(&tag, &of(&tag, &passed));
+        assert_ne!(seen.status, "succeeded", "{n}");
+        reasons.push((seen.status, seen.reason));
+    }
+    let is_forgotten = |(status, reason): &&(String, String)| status == "pending" && reason == FORGOTTEN;
+    assert!((1..100).contains(&reasons.iter().filter(is_forgotten).count()), "{reasons:?}");
+}
+
+#[test]
 fn a_request_that_cannot_be_evaluated_is_refused_with_what_to_change() {
     for (more, says) in [
         (&[("testrelay-tag", "")][..], "Testrelay-Tag: missing"),
@@ -366,7 +420,7 @@ fn a_request_that_cannot_be_evaluated_is_refused_with_what_to_change() {
         assert!(body.contains(says), "{says}: {body}");
     }
     let body = Some(&b"{\"tag\": 1, \"tag\": 2}"[..]);
-    assert!(Evaluation::new(&config(json!({})), "p/", at(0), &headers("all", &[]), body).is_err());
+    assert!(Evaluation::new(&config(json!({})), &ledger(), at(0), &headers("all", &[]), body).is_err());
 }
 
 #[test]
@@ -385,7 +439,7 @@ fn a_body_can_hold_the_fields() {
     assert!(matches!(admit(&config, &bare, true), Admission::AwaitBody(_)));
     assert!(matches!(admit(&config, &headers("all", &[]), false), Admission::Ready));
     let body = br#"{"tag": "shop-4711", "BuildId": 4711, "expect": ["shop-e2e"]}"#;
-    let evaluation = Evaluation::new(&config, "p/", at(0), &bare, Some(&body[..])).ok().unwrap();
+    let evaluation = Evaluation::new(&config, &ledger(), at(0), &bare, Some(&body[..])).ok().unwrap();
     assert_eq!(evaluation.ask.expect.to_string(), "shop-e2e");
 }
 
@@ -400,7 +454,7 @@ fn a_credential_asks_for_its_own_tags_and_projects_only() {
     let other = ("projectid", "00000002-0000-4000-8000-000000000001");
     assert!(refusal("few", &[other]).1.contains("does not cover this ProjectId"));
     let own = headers("few", &[project]);
-    assert!(Evaluation::new(&config(json!({})), "p/", at(0), &own, None).is_ok());
+    assert!(Evaluation::new(&config(json!({})), &ledger(), at(0), &own, None).is_ok());
 }
 
 #[test]

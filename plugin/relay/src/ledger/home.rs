@@ -60,6 +60,17 @@ impl Ledger {
         &self.prefix
     }
 
+    /// A hash of these parts, with the process's own key; another one for each `what`.
+    pub(crate) fn keyed(&self, what: &str, parts: &[&str]) -> u64 {
+        let mut bytes = what.as_bytes().to_vec();
+        for part in parts {
+            bytes.push(0);
+            bytes.extend_from_slice(&part.len().to_le_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        self.hasher.hash(&bytes)
+    }
+
     /// The number of the bucket that a check lives in.
     pub fn bucket_of(&self, key: &CheckKey) -> u16 {
         u16::try_from(self.hash(&key.bytes()) % u64::from(BUCKETS)).unwrap_or_default()

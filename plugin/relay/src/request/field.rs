@@ -2,6 +2,7 @@
 
 use crate::accept::Headers;
 use crate::confidential::Confidential;
+use crate::route::percent_decoded;
 use crate::text::excerpt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -53,7 +54,25 @@ const FIELDS: [(Field, &str, &[&str], Option<&str>); 17] = [
     (Field::Rerun, "Testrelay-Rerun", &[], None),
 ];
 
-const PREFIX: &str = "testrelay-";
+/// What the names of Testrelay's own fields begin with, without the `-`.
+const PREFIX: &str = "testrelay";
+
+/// The fields whose names a header may nearly have, the names in plain form, and whether they are taken with `x-` as well.
+const NEARLY: [(Field, &[u8], bool); 9] = [
+    (Field::Tag, b"tag", false),
+    (Field::Timeout, b"timeout", false),
+    (Field::Expect, b"expect", true),
+    (Field::SinceStage, b"sincestage", true),
+    (Field::Settle, b"settle", true),
+    (Field::AppearTimeout, b"appeartimeout", true),
+    (Field::Rerun, b"rerun", true),
+    (Field::Webhook, b"webhook", false),
+    (Field::BuildId, b"buildid", false),
+];
+
+/// The header that HTTP has for something else than what a check expects (RFC 9110, 10.1.1), and its only value there.
+const HTTPS_OWN: &str = "expect";
+const CONTINUE: &[u8] = b"100-continue";
 
 /// How many unknown names are told.
 const MOST_UNKNOWN: usize = 8;
@@ -78,14 +97,36 @@ impl Field {
         let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
             own.eq_ignore_ascii_case(name) || (!more.is_empty() && more.contains(&name))
         };
-        FIELDS.iter().find(names).map(|(field, ..)| *field)
+        FIELDS.iter().find(names).map(|(field, ..)| *field).or_else(|| {
+            // Few headers begin so.
+            let is_other = !matches!(name.as_bytes(), [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
+            if is_other || name == HTTPS_OWN { None } else { Field::nearly_of_header(name) }
+        })
+    }
+
+    /// The field that may be absent and whose name a header nearly has: compared without `-`, `_` and a leading `x-`, a policy's
+    /// also without the prefix, as a body member may be called. A field without which there is no check is missed aloud.
+    ///
+    /// Not taken are names that are HTTP's own (`expect`), and those with `x-` that a proxy on the way may well add.
+    fn nearly_of_header(name: &str) -> Option<Field> {
+        let behind = behind_prefix(bare(name));
+        let wanted = behind.unwrap_or(bare(name));
+        let has_x = wanted.len() < name.len() && behind.is_none();
+        let is_taken = |field: Field, with_x: bool| match behind {
+            Some(_) => field != Field::BuildId,
+            None => with_x || !has_x,
+        };
+        let first = wanted.bytes().next();
+        let names = |(field, plain, with_x): &&(Field, &[u8], bool)| {
+            plain.first().copied() == first
+                && is_taken(*field, *with_x)
+                && self::plain(wanted).eq(plain.iter().copied())
+        };
+        NEARLY.iter().find(names).map(|(field, ..)| *field)
     }
 
     /// Body members are compared without case, `-` and `_`, and without the prefix.
     fn of_member(name: &str) -> Option<Field> {
-        fn plain(text: &str) -> impl Iterator<Item = u8> {
-            text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
-        }
         let name: Vec<u8> = plain(name).collect();
         let wanted = name.strip_prefix(b"testrelay").unwrap_or(&name);
         let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
@@ -94,6 +135,33 @@ impl Field {
         };
         FIELDS.iter().find(names).map(|(field, ..)| *field)
     }
+}
+
+/// A name without case, `-` and `_`.
+fn plain(text: &str) -> impl Iterator<Item = u8> {
+    text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
+}
+
+/// A header's name without a leading `x-`.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("x-").or_else(|| name.strip_prefix("x_")).unwrap_or(name)
+}
+
+/// What follows [`PREFIX`] in a header's name, whatever signs stand in it.
+fn behind_prefix(name: &str) -> Option<&str> {
+    let mut wanted = PREFIX.bytes();
+    let mut next = wanted.next();
+    for (at, c) in name.bytes().enumerate() {
+        match c {
+            b'-' | b'_' => {}
+            c if next == Some(c) => next = wanted.next(),
+            _ => return None,
+        }
+        if next.is_none() {
+            return name.get(at + 1..).map(|rest| rest.trim_start_matches(['-', '_']));
+        }
+    }
+    None
 }
 
 /// The values that a request gives, with their mistakes.
@@ -110,6 +178,10 @@ pub(super) struct Values<'a> {
 enum Unknown<'a> {
     Header(&'a str),
     Member(String),
+    /// The header `expect` with a value that HTTP does not know.
+    Expect,
+    /// The URL's query.
+    Query(&'a [u8]),
 }
 
 impl<'a> Values<'a> {
@@ -121,10 +193,23 @@ impl<'a> Values<'a> {
             if name == "authorization" {
                 values.confidential.add_authorization(value.as_ref());
             }
+            match name {
+                ":path" => {
+                    values.unknown.extend(query(value.as_ref()).map(Unknown::Query));
+                    continue;
+                }
+                HTTPS_OWN if !value.as_ref().trim_ascii().eq_ignore_ascii_case(CONTINUE) => {
+                    values.unknown.push(Unknown::Expect);
+                    continue;
+                }
+                _ => {}
+            }
             match (Field::of_header(name), std::str::from_utf8(value.as_ref())) {
                 (Some(field), Ok(text)) => values.add(field, text.trim().into()),
                 (Some(field), Err(_)) => values.fail(field, "is not UTF-8 text".into()),
-                (None, _) if name.starts_with(PREFIX) => values.unknown.push(Unknown::Header(name)),
+                (None, _) if name.starts_with(['t', 'x']) && behind_prefix(bare(name)).is_some() => {
+                    values.unknown.push(Unknown::Header(name))
+                }
                 (None, _) => {}
             }
         }
@@ -174,7 +259,8 @@ impl<'a> Values<'a> {
             true => "(it holds a part of this request's token or credential and is not repeated)".to_string(),
             false => format!("`{}`", excerpt(name)),
         };
-        let sentence = |unknown: &Unknown<'_>| match unknown {
+        let sentence = |unknown: &Unknown<'_>| {
+            match unknown {
             Unknown::Member(name) => format!("the body's member {} is not known", shown(name)),
             Unknown::Header(name) => {
                 let known =
@@ -182,6 +268,23 @@ impl<'a> Values<'a> {
                 let known = known.collect::<Vec<_>>().join(", ");
                 format!("the header {} is not known; there are {known}", shown(name))
             }
+            Unknown::Expect => "the header `expect` is HTTP's own, and proxies on the way act on it: write what is expected as Testrelay-Expect".into(),
+            Unknown::Query(query) => {
+                let parameters = || query.split(|c| *c == b'&').filter(|parameter| !parameter.is_empty());
+                let names = parameters().take(MOST_UNKNOWN).map(|parameter| {
+                    let name = parameter.split(|c| *c == b'=').next().unwrap_or_default();
+                    shown(&String::from_utf8_lossy(&percent_decoded(name)))
+                });
+                let names = names.collect::<Vec<_>>().join(", ");
+                let more = match parameters().count().saturating_sub(MOST_UNKNOWN) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!(
+                    "the URL has a query ({names}{more}), and nothing is read from it, so what it says would be lost: send each value as a header (Testrelay-Expect, Testrelay-Settle and so on) and take the query out of the check's `URL suffix and parameters`, or of the URL of its service connection"
+                )
+            }
+        }
         };
         let mut sentences: Vec<String> = self.unknown.iter().take(MOST_UNKNOWN).map(sentence).collect();
         match self.unknown.len().saturating_sub(MOST_UNKNOWN) {
@@ -218,6 +321,12 @@ impl<'a> Values<'a> {
             *place = Some(Err(what));
         }
     }
+}
+
+/// What follows the `?` of a request's target, if it has a parameter.
+fn query(target: &[u8]) -> Option<&[u8]> {
+    let at = target.iter().position(|c| *c == b'?')?;
+    target.get(at + 1..).filter(|query| query.iter().any(|c| *c != b'&'))
 }
 
 /// The members of an object in their order, a name that stands twice included: a map would keep one in silence.
@@ -268,6 +377,11 @@ mod tests {
         for (place, (field, name, ..)) in FIELDS.iter().enumerate() {
             assert_eq!((*field as usize, Field::of_member(name)), (place, Some(*field)));
         }
+        for (field, name, _) in NEARLY {
+            assert_eq!(Field::of_member(std::str::from_utf8(name).unwrap()), Some(field));
+        }
+        let policies = FIELDS.iter().filter(|(_, name, ..)| name.starts_with("Testrelay-"));
+        assert!(policies.clone().all(|(field, ..)| NEARLY.iter().any(|(near, ..)| near == field)));
         for name in ["expect", "Testrelay-Expect", "TESTRELAY_EXPECT", "testrelayexpect"] {
             assert_eq!(Field::of_member(name), Some(Field::Expect), "{name}");
         }

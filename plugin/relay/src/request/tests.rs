@@ -310,3 +310,130 @@ fn the_same_field_twice_in_one_body_is_obeyed_or_refused_but_never_dropped() {
         assert_eq!(ask(body).unwrap().expect.to_string(), "a", "{body}");
     }
 }
+
+#[test]
+fn a_policy_in_the_query_rejects_the_check_and_says_where_it_belongs() {
+    for query in
+        ["expect=shop-e2e,shop-api&require_expect=true", "expect", "a=b", "Testrelay-Expect=a", "%65xpect=a"]
+    {
+        let told = wrong(&[(":path", &format!("/testrelay/v1/checks?{query}"))]);
+        assert!(told.starts_with("request: the URL has a query"), "{told}");
+        assert!(told.contains("Testrelay-Expect") && told.contains("`URL suffix and parameters`"), "{told}");
+    }
+    let told =
+        wrong(&[(":path", "/testrelay/v1/checks?expect=shop-e2e&%73ettle=5m&code=s3cret-of-a-gateway")]);
+    assert!(told.contains("(`expect`, `settle`, `code`)") && !told.contains("shop-e2e"), "{told}");
+    assert!(!told.contains("s3cret"), "values are not repeated: {told}");
+    let told = wrong(&[(":path", "/testrelay/v1/checks?canary-token=1&canary-token")]);
+    assert!(!told.contains("canary"), "{told}");
+    let many: Vec<String> = (0..100).map(|n| format!("parameter-{n}={n}")).collect();
+    let told = wrong(&[(":path", &format!("/testrelay/v1/checks?{}", many.join("&")))]);
+    assert!(told.contains("`parameter-7` and 92 more)") && told.len() < 1_000, "{told}");
+    for path in ["/testrelay/v1/checks", "/testrelay/v1/checks?", "/testrelay/v1/checks?&"] {
+        assert!(read_with(&[(":path", path)]).unwrap().ask.is_ok(), "{path}");
+    }
+    let evaluated =
+        read_evaluation(&config(""), &headers(&[(":path", "/testrelay/v1/checks/evaluate?expect=a")]), None);
+    assert!(evaluated.unwrap_err()[0].detail.contains("(`expect`)"));
+}
+
+#[test]
+fn a_policy_under_a_name_that_is_nearly_its_own_is_obeyed() {
+    for name in [
+        "testrelay_expect",
+        "x-testrelay-expect",
+        "x_testrelay_expect",
+        "test-relay-expect",
+        "testrelayexpect",
+    ] {
+        let ask = read_with(&[(name, "shop-e2e, shop-api")]).unwrap().ask.unwrap();
+        assert_eq!(ask.expect.to_string(), "shop-api, shop-e2e", "{name}");
+        assert!(wrong(&[(name, "a"), ("testrelay-expect", "b")]).contains("sent twice"), "{name}");
+    }
+    for name in ["rerun", "x-rerun", "testrelay_rerun"] {
+        assert_eq!(read_with(&[(name, "all")]).unwrap().ask.unwrap().rerun, Rerun::All, "{name}");
+        assert!(wrong(&[(name, "some")]).starts_with("Testrelay-Rerun: "), "{name}");
+    }
+    let seconds =
+        |name: &str, of: fn(Ask) -> Duration| of(read_with(&[(name, "7s")]).unwrap().ask.unwrap()).as_secs();
+    for name in ["settle", "x-settle", "x-testrelay-settle"] {
+        assert_eq!(seconds(name, |ask| ask.settle), 7, "{name}");
+    }
+    for name in ["timeout", "testrelay_timeout"] {
+        assert_eq!(seconds(name, |ask| ask.timeout), 7, "{name}");
+    }
+    for name in ["appear-timeout", "appear_timeout", "appeartimeout", "x-appear-timeout"] {
+        assert_eq!(seconds(name, |ask| ask.appear_timeout), 7, "{name}");
+    }
+    for name in ["since-stage", "sincestage", "since_stage"] {
+        let ask = read_with(&[(name, "test")]).unwrap().ask.unwrap();
+        assert_eq!(ask.since_stage.as_deref(), Some("test"), "{name}");
+    }
+    for name in ["build-id", "build_id"] {
+        let request = read_with(&[("buildid", ""), (name, "4711")]).unwrap();
+        assert_eq!(request.callback.build, Some(4711), "{name}");
+    }
+    for name in ["testrelay_expcet", "x-testrelay-expcet", "test-relay-wait"] {
+        assert!(wrong(&[(name, "a")]).contains(&format!("the header `{name}` is not known")), "{name}");
+    }
+}
+
+#[test]
+fn the_header_expect_is_https_own_and_holds_no_policy() {
+    for value in ["100-continue", "100-Continue"] {
+        assert_eq!(read_with(&[("expect", value)]).unwrap().ask.unwrap().expect, Expect::Any);
+    }
+    for value in ["shop-e2e, shop-api", "3"] {
+        let told = wrong(&[("expect", value)]);
+        assert!(
+            told.contains("the header `expect` is HTTP's own") && told.contains("Testrelay-Expect"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn headers_that_proxies_and_clients_add_say_nothing_to_the_check() {
+    let plain = format!("{:?}", read_with(&[]).unwrap().ask);
+    for (name, value) in [
+        (":scheme", "https"),
+        (":authority", "testrelay.example"),
+        (":method", "POST"),
+        ("accept", "application/json"),
+        ("accept-encoding", "gzip"),
+        ("cache-control", "max-age=0"),
+        ("connection", "keep-alive"),
+        ("content-length", "0"),
+        ("date", "Fri, 23 Jan 2026 16:44:00 GMT"),
+        ("forwarded", "for=192.0.2.1"),
+        ("grpc-timeout", "10S"),
+        ("keep-alive", "timeout=5"),
+        ("max-forwards", "10"),
+        ("retry-after", "3"),
+        ("te", "trailers"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("user-agent", "VSTS_41a72a83-2c57-4e5f-a2b5-a3ae6f2e3f7a"),
+        ("via", "1.1 proxy"),
+        ("x-build-id", "of-a-gateway"),
+        ("x-correlation-id", "1"),
+        ("x-envoy-attempt-count", "1"),
+        ("x-envoy-expected-rq-timeout-ms", "15000"),
+        ("x-envoy-max-retries", "1"),
+        ("x-envoy-original-path", "/checks?expect=a"),
+        ("x-envoy-upstream-rq-timeout-ms", "15000"),
+        ("x-forwarded-client-cert", "By=spiffe://cluster.local/ns/a/sa/b"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-host", "testrelay.example"),
+        ("x-forwarded-proto", "https"),
+        ("x-original-url", "/checks?expect=a"),
+        ("x-real-ip", "192.0.2.1"),
+        ("x-request-id", "6c0b4f4e-6f4f-4f0e-8a5d-0e0e6d3e9f1f"),
+        ("x-request-timeout", "15"),
+        ("x-timeout", "15"),
+        ("x-tag", "edge"),
+        ("x-webhook", "1"),
+        ("x-vss-e2eid", "6c0b4f4e-6f4f-4f0e-8a5d-0e0e6d3e9f1f"),
+    ] {
+        assert_eq!(format!("{:?}", read_with(&[(name, value)]).unwrap().ask), plain, "{name}");
+    }
+}

@@ -1,7 +1,7 @@
 //! What an execution has kept: the list of its artifacts, and Testkube's own paths to them.
 
-use super::at_most::AtMost;
 use super::query::get;
+use crate::at_most::AtMost;
 use crate::call::{Fault, Request, Response, percent_encoded};
 use crate::config::Testkube;
 use serde::Deserialize;

@@ -1,7 +1,7 @@
 //! Executions as Testkube lists them, reduced to what a verdict needs.
 
-use super::at_most::AtMost;
 use super::steps::{FailedStep, Steps};
+use crate::at_most::{AtMost, MapOfAtMost};
 use crate::call::{Fault, Response};
 use crate::tag::Tag;
 use crate::text::{one_line, plain};
@@ -173,6 +173,14 @@ pub struct Page {
 /// The largest page that is asked for.
 const MAX_ROWS: usize = 1_000;
 
+/// The most steps and groups of steps of one execution that are read. What follows them is not shown, and nothing else: no
+/// verdict rests on a step.
+pub(super) const MAX_STEPS: usize = 2_000;
+
+/// What a row is that is not read.
+const NO_EXECUTION: Fault =
+    Fault::Unexpected("an execution without id or scheduledAt, or with more than 256 tags");
+
 /// Reads the answer to a list request. Rows that lack an id or a date are a fault: a verdict must not rest on a part.
 ///
 /// # Errors
@@ -187,7 +195,7 @@ pub fn page(response: &Response) -> Result<Page, Fault> {
         return Err(Fault::Unexpected("more executions on a page than were asked for"));
     }
     let executions: Option<Vec<Execution>> = rows.items.into_iter().map(wire::Execution::reduce).collect();
-    let executions = executions.ok_or(Fault::Unexpected("an execution without id or scheduledAt"))?;
+    let executions = executions.ok_or(NO_EXECUTION)?;
     Ok(Page { executions, filtered })
 }
 
@@ -197,7 +205,7 @@ pub fn page(response: &Response) -> Result<Page, Fault> {
 /// Which fault it is; 404 means that it is gone.
 pub fn single(response: &Response) -> Result<Execution, Fault> {
     let execution: wire::Execution = response.json()?;
-    execution.reduce().ok_or(Fault::Unexpected("an execution without id or scheduledAt"))
+    execution.reduce().ok_or(NO_EXECUTION)
 }
 
 /// Executions in the form of Testkube's lists, with what a verdict needs of them and one of their tags.
@@ -229,6 +237,7 @@ pub(crate) fn from_json(rows: &[u8]) -> Option<Vec<Execution>> {
 
 /// The members that are read, each of which may be absent or null.
 pub(super) mod wire {
+    use super::super::signature::Signature;
     use super::*;
 
     #[derive(Deserialize)]
@@ -254,7 +263,7 @@ pub(super) mod wire {
         workflow: Option<Workflow>,
         tags: Option<BTreeMap<String, String>>,
         running_context: Option<RunningContext>,
-        signature: Option<Vec<Node>>,
+        signature: Option<Signature>,
     }
 
     #[derive(Deserialize)]
@@ -265,18 +274,17 @@ pub(super) mod wire {
         finished_at: Option<String>,
         duration_ms: Option<i64>,
         initialization: Option<Initialization>,
-        steps: Option<BTreeMap<String, Step>>,
+        steps: Option<MapOfAtMost<Step, MAX_STEPS>>,
     }
 
     /// A step or a group of steps.
-    #[derive(Deserialize)]
+    #[derive(Default)]
     pub(in super::super) struct Node {
-        #[serde(rename = "ref")]
         pub(in super::super) reference: Option<String>,
-        name: Option<String>,
-        category: Option<String>,
+        pub(in super::super) name: Option<String>,
+        pub(in super::super) category: Option<String>,
         pub(in super::super) optional: Option<bool>,
-        pub(in super::super) children: Option<Vec<Node>>,
+        pub(in super::super) children: Vec<Node>,
     }
 
     /// What became of a step.
@@ -347,8 +355,10 @@ pub(super) mod wire {
             let started_at = result.as_ref().and_then(|r| r.started_at.as_deref());
             let is_stopping = matches!(&status, Status::NotYet(status) if status == STOPPING);
             let actor = self.running_context.and_then(|c| c.actor);
+            let none = BTreeMap::new();
             let steps = result.as_ref().and_then(|r| r.steps.as_ref());
-            let steps = Steps::of(&self.signature.unwrap_or_default(), steps.unwrap_or(&BTreeMap::new()));
+            let signature = self.signature.unwrap_or_default();
+            let steps = Steps::of(&signature.0, steps.map_or(&none, |steps| &steps.items));
             let took = result.as_ref().and_then(|r| u64::try_from(r.duration_ms?).ok());
             let took = took.filter(|_| finished.is_some());
             Some(super::Execution {

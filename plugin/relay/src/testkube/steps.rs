@@ -54,8 +54,8 @@ impl Steps {
         for node in nodes {
             let optional = optional || node.optional.unwrap_or_default();
             path.push(node.label());
-            match node.children.as_deref() {
-                Some(children) if !children.is_empty() => self.visit(children, steps, path, optional),
+            match node.children.as_slice() {
+                children if !children.is_empty() => self.visit(children, steps, path, optional),
                 _ => self.leaf(path, steps.get(node.reference.as_deref().unwrap_or_default()), optional),
             }
             path.pop();
@@ -142,6 +142,25 @@ mod tests {
     #[test]
     fn an_execution_that_never_began_has_none() {
         assert_eq!(steps(include_str!("fixtures/execution-aborted-init.json")).total, 0);
+    }
+
+    #[test]
+    fn no_more_steps_are_kept_than_a_workflow_has() {
+        let body = |signature: &str, steps: &str| {
+            format!(
+                r#"{{"id":"x","scheduledAt":"2026-01-23T16:44:00Z","signature":{signature},"result":{{"steps":{steps}}}}}"#
+            )
+        };
+        let many = |one: &str, count: usize| vec![one; count].join(",");
+        let total = |signature: &str| steps(&body(signature, "{}")).total;
+        assert_eq!(total(&format!("[{}]", many("{}", 2_000))), 2_000);
+        assert_eq!(total(&format!("[{}]", many("{}", 300_000))), 2_000);
+        let group = format!(r#"{{"children":[{}]}}"#, many("{}", 99));
+        assert_eq!(total(&format!("[{}]", many(&group, 1_000))), 20 * 99, "groups count too");
+        assert_eq!(total("null"), 0);
+        assert_eq!(total(r#"[{"children":null,"ref":null,"optional":null,"x":[1]}]"#), 1);
+        let members = (0..300_000).map(|n| format!(r#""s{n}":{{}}"#)).collect::<Vec<_>>().join(",");
+        assert_eq!(steps(&body(r#"[{"ref":"s1"}]"#, &format!("{{{members}}}"))).total, 1);
     }
 
     #[test]

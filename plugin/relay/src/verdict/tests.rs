@@ -162,6 +162,36 @@ fn the_children_of_what_a_rerun_replaced_are_replaced_with_it() {
 }
 
 #[test]
+fn the_children_of_what_is_judged_through_another_are_not_waited_for() {
+    let first = execution("a-1", "failed", 200);
+    let part = child(execution("c-1", "running", 250), "testworkflow", &["a-1"]);
+    let mut again = execution("a-2", "passed", 300);
+    again.actor.name = first.actor.name.clone();
+    let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
+    let standing = |all: &[Execution], rerun| assess(all, &tag, Wall(100), &Expect::Any, rerun).standing();
+    let all = [first, part, again];
+    assert_eq!([Rerun::Latest, Rerun::All].map(|rerun| standing(&all, rerun)), [PASSED, FAILED]);
+    // Where re-runs do not count, nothing of them does.
+    let [first, part, again] = all;
+    let first = Execution { status: Status::Passed, ..first };
+    let part = Execution { actor: Actor { ancestors: vec![again.id.clone()], ..part.actor.clone() }, ..part };
+    assert_eq!(standing(&[first, part, again], Rerun::None), PASSED);
+}
+
+#[test]
+fn a_child_whose_parent_repeats_it_is_judged_itself() {
+    // Neither would count: one as a child of the other, and that one as its repetition.
+    let failed = child(execution("a-1", "failed", 200), "testworkflow", &["a-2"]);
+    let mut parent = execution("a-2", "passed", 300);
+    parent.actor = Actor { kind: "user".into(), reference: failed.id.clone(), ..Actor::default() };
+    let passed = execution("b-1", "passed", 200);
+    let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
+    let all = [failed, parent, passed];
+    let standing = |rerun| assess(&all, &tag, Wall(100), &Expect::Any, rerun).standing();
+    assert_eq!([Rerun::Latest, Rerun::All, Rerun::None].map(standing), [PASSED, PASSED, FAILED]);
+}
+
+#[test]
 fn a_child_repeats_nothing() {
     // Two children of one parent have the same actor, and one may claim to repeat what counts.
     let parent = execution("a-1", "passed", 200);
@@ -184,7 +214,7 @@ fn a_person_may_repeat_a_child_that_counts() {
 }
 
 /// What the rules say, written as they are said: each execution is compared with each other.
-fn said(all: &[Execution], bound: Wall) -> Vec<&str> {
+fn said(all: &[Execution], bound: Wall, rerun: Rerun) -> Vec<&str> {
     let mut own: Vec<&Execution> = all.iter().filter(|e| e.scheduled >= bound).collect();
     own.sort_by_key(|e| order(e));
     let repeats = |later: &Execution, earlier: &Execution| {
@@ -198,23 +228,43 @@ fn said(all: &[Execution], bound: Wall) -> Vec<&str> {
             && later.workflow == earlier.workflow
             && is_proved
     };
+    let other = |e: &Execution| -> Option<&Execution> {
+        match rerun {
+            Rerun::Latest => own.iter().rev().find(|later| repeats(later, e)).copied(),
+            Rerun::All => None,
+            Rerun::None => {
+                own.iter().find(|earlier| repeats(e, earlier)).copied().filter(|_| e.scheduled >= bound)
+            }
+        }
+    };
+    let parent = |e: &Execution| -> Option<&Execution> {
+        let names_itself = e.actor.ancestors.contains(&e.id);
+        let mut ancestors = e.actor.ancestors.iter().filter(|_| !names_itself);
+        ancestors.find_map(|id| all.iter().find(|other| other.id == *id))
+    };
+    let judged_through = |e: &Execution| other(e).or_else(|| parent(e));
     let is_part = |e: &&Execution| {
-        let parent = |e: &Execution| -> Option<&Execution> {
-            let names_itself = e.actor.ancestors.contains(&e.id);
-            let mut ancestors = e.actor.ancestors.iter().filter(|_| !names_itself);
-            ancestors.find_map(|id| all.iter().find(|other| other.id == *id))
-        };
-        let mut above = parent(e);
+        let mut above = judged_through(e);
         for _ in all {
             if above.is_some_and(|above| above.id == e.id) {
                 return false;
             }
-            above = above.and_then(parent);
+            above = above.and_then(judged_through);
         }
         parent(e).is_some_and(|parent| parent.scheduled >= bound)
     };
-    let replaced = |e: &&Execution| own.iter().any(|later| repeats(later, e));
-    own.iter().filter(|e| !replaced(e) && !is_part(e)).map(|e| e.id.as_str()).collect()
+    let counted: Vec<&Execution> =
+        own.iter().filter(|e| other(e).is_none() && !is_part(e)).copied().collect();
+    for e in &own {
+        let mut at = *e;
+        for _ in all {
+            if !counted.iter().any(|one| one.id == at.id) {
+                at = judged_through(at).unwrap_or(at);
+            }
+        }
+        assert!(counted.iter().any(|one| one.id == at.id), "nobody is judged in the place of {}", e.id);
+    }
+    counted.into_iter().map(|e| e.id.as_str()).collect()
 }
 
 #[test]
@@ -241,9 +291,12 @@ fn the_counted_set_is_the_one_that_the_rules_say() {
                 execution
             })
             .collect();
-        let read = read(&all, "");
-        let counted: Vec<&str> = read.counted.iter().map(|e| e.id.as_str()).collect();
-        assert_eq!(counted, said(&all, Wall(100)), "round {round}: {all:#?}");
+        let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
+        for rerun in [Rerun::Latest, Rerun::All, Rerun::None] {
+            let read = assess(&all, &tag, Wall(100), &Expect::Any, rerun);
+            let counted: Vec<&str> = read.counted.iter().map(|e| e.id.as_str()).collect();
+            assert_eq!(counted, said(&all, Wall(100), rerun), "round {round}, {rerun:?}: {all:#?}");
+        }
     }
 }
 
