@@ -109,6 +109,7 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         tokens: Tokens::new(Secret::new(TOKEN.into()), 1, ends),
         rivals: Vec::new(),
         tries: 0,
+        turn: NOW.mono,
         is_refused: false,
         began: NOW.mono,
         delivery: 1,

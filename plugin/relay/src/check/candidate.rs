@@ -106,9 +106,9 @@ impl Pending {
             self.set_candidates(all);
             return Stands::Again;
         }
-        let repeated = all.iter().filter(|one| one.is_same(&new)).filter_map(|one| one.known.as_ref());
+        let mut repeated = all.iter().filter(|one| one.is_same(&new)).filter_map(|one| one.known.as_ref());
         let is_repeated = |known: &&Known| known.repeats_until.is_some_and(|until| new.accepted.mono < until);
-        if let Some(known) = repeated.filter(is_repeated).next() {
+        if let Some(known) = repeated.find(is_repeated) {
             new.known = Some(known.clone());
         }
         let of = |credential: &str| all.iter().filter(|one| one.credential == *credential).count();

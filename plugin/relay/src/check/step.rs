@@ -105,7 +105,7 @@ impl Volatile {
         let (times, poll) = match &durable.phase {
             Phase::Watching(_) => {
                 let last = volatile.last_reading.map(super::watching::ends_at);
-                let confirms = volatile.confirm.as_ref().and_then(|_| own);
+                let confirms = volatile.confirm.as_ref().and(own);
                 let poll = volatile.confirm.is_none().then(|| volatile.poll.max(volatile.held_until));
                 ([deadline, last, confirms], poll)
             }
