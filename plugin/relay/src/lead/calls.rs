@@ -54,16 +54,25 @@ fn most(room: Room) -> (usize, usize) {
     }
 }
 
+/// What goes on in one lane.
+#[derive(Default)]
+struct Traffic {
+    calls: usize,
+    queue: VecDeque<CheckKey>,
+}
+
 /// The calls of one context.
 #[derive(Default)]
 pub(super) struct Calls {
     flights: BTreeMap<CallId, Flight>,
     last: u64,
-    by_entry: BTreeMap<(Room, String), usize>,
-    by_lane: BTreeMap<(Room, Lane), usize>,
-    queues: BTreeMap<(Room, Lane), VecDeque<CheckKey>>,
+    /// How many calls of a room are under way for each entry: there are few of them.
+    by_entry: Vec<(Room, String, usize)>,
+    lanes: BTreeMap<(Room, Lane), Traffic>,
+    /// How many checks wait for room.
+    waiting: usize,
     /// Whose turn was last in each room.
-    turns: BTreeMap<Room, Lane>,
+    turns: Vec<(Room, Lane)>,
     /// How often Azure DevOps may be called, as its answers ask.
     paces: Paces,
 }
@@ -101,9 +110,9 @@ impl Calls {
             return Space::Quiet(until);
         }
         let (of_entry, of_lane) = most(room);
-        let used = |n: Option<&usize>| n.copied().unwrap_or_default();
-        let is_full = used(self.by_entry.get(&(room, lane.0.clone()))) >= of_entry
-            || used(self.by_lane.get(&(room, lane.clone()))) >= of_lane;
+        let by_entry = self.by_entry.iter().find(|(of, entry, _)| *of == room && *entry == lane.0);
+        let calls = self.lanes.get(&(room, lane.clone())).map_or(0, |traffic| traffic.calls);
+        let is_full = by_entry.is_some_and(|(.., calls)| *calls >= of_entry) || calls >= of_lane;
         if is_full { Space::Full } else { Space::Free }
     }
 
@@ -117,8 +126,11 @@ impl Calls {
         lane: Option<(Room, Lane)>,
     ) {
         if let Some((room, lane)) = &lane {
-            *self.by_entry.entry((*room, lane.0.clone())).or_default() += 1;
-            *self.by_lane.entry((*room, lane.clone())).or_default() += 1;
+            match self.by_entry.iter_mut().find(|(of, entry, _)| of == room && *entry == lane.0) {
+                Some((.., calls)) => *calls += 1,
+                None => self.by_entry.push((*room, lane.0.clone(), 1)),
+            }
+            self.lanes.entry((*room, lane.clone())).or_default().calls += 1;
         }
         let deadline = now.mono.plus(request.timeout).plus(GRACE);
         self.flights.insert(id, Flight { purpose, lane, deadline });
@@ -128,8 +140,17 @@ impl Calls {
     pub(super) fn end(&mut self, now: Mono, id: CallId, outcome: &Outcome) -> Option<Purpose> {
         let flight = self.flights.remove(&id)?;
         if let Some((room, lane)) = flight.lane {
-            lower(&mut self.by_entry, (room, lane.0.clone()));
-            lower(&mut self.by_lane, (room, lane.clone()));
+            let by_entry = self.by_entry.iter_mut().find(|(of, entry, _)| *of == room && *entry == lane.0);
+            if let Some((.., calls)) = by_entry {
+                *calls = calls.saturating_sub(1);
+            }
+            let place = (room, lane.clone());
+            if let Some(traffic) = self.lanes.get_mut(&place) {
+                traffic.calls = traffic.calls.saturating_sub(1);
+                if traffic.calls == 0 && traffic.queue.is_empty() {
+                    self.lanes.remove(&place);
+                }
+            }
             if matches!(room, Room::Azure | Room::Telling) {
                 self.paces.answered(now, &lane.0, lane.1, outcome);
             }
@@ -139,12 +160,13 @@ impl Calls {
 
     /// A check waits for room.
     pub(super) fn enqueue(&mut self, room: Room, lane: Lane, key: CheckKey) {
-        self.queues.entry((room, lane)).or_default().push_back(key);
+        self.waiting += 1;
+        self.lanes.entry((room, lane)).or_default().queue.push_back(key);
     }
 
     /// The next check for which there is room now, and of which kind: projects take turns.
     pub(super) fn next_queued(&mut self, now: Mono) -> Option<(Room, CheckKey)> {
-        if self.queues.is_empty() {
+        if self.waiting == 0 {
             return None;
         }
         let rooms = [Room::Azure, Room::Confirm, Room::Telling];
@@ -152,18 +174,33 @@ impl Calls {
     }
 
     fn next_in(&mut self, now: Mono, room: Room) -> Option<CheckKey> {
-        let last = self.turns.get(&room);
-        let lanes = || self.queues.keys().filter(|(of, _)| *of == room);
-        let is_after = |place: &&(Room, Lane)| last.is_none_or(|last| place.1 > *last);
-        let is_before = |place: &&(Room, Lane)| !is_after(place);
-        let mut lanes = lanes().filter(is_after).chain(lanes().filter(is_before));
-        let place = lanes.find(|(_, lane)| self.space_in(now, room, lane) == Space::Free)?.clone();
-        let queue = self.queues.get_mut(&place)?;
-        let key = queue.pop_front();
-        if queue.is_empty() {
-            self.queues.remove(&place);
+        let turn = self.turns.iter().position(|(of, _)| *of == room);
+        let last = turn.and_then(|turn| self.turns.get(turn)).map(|(_, lane)| lane);
+        let waits =
+            |(place, traffic): &(&(Room, Lane), &Traffic)| place.0 == room && !traffic.queue.is_empty();
+        let waiting = self.lanes.iter().filter(waits).map(|((_, lane), _)| lane);
+        let free = |lane: &&Lane| self.space_in(now, room, lane) == Space::Free;
+        let mut first = None;
+        let mut next = None;
+        for lane in waiting.filter(free) {
+            if last.is_none_or(|last| lane > last) {
+                next = Some(lane);
+                break;
+            }
+            first = first.or(Some(lane));
         }
-        self.turns.insert(room, place.1);
+        let lane = next.or(first)?.clone();
+        match turn.and_then(|turn| self.turns.get_mut(turn)) {
+            Some((_, last)) => last.clone_from(&lane),
+            None => self.turns.push((room, lane.clone())),
+        }
+        self.waiting = self.waiting.saturating_sub(1);
+        let place = (room, lane);
+        let traffic = self.lanes.get_mut(&place)?;
+        let key = traffic.queue.pop_front();
+        if traffic.calls == 0 && traffic.queue.is_empty() {
+            self.lanes.remove(&place);
+        }
         key
     }
 
@@ -185,14 +222,5 @@ impl Calls {
     #[cfg(test)]
     pub(super) fn checks_of(&self, id: CallId) -> Option<Vec<CheckKey>> {
         self.flights.get(&id).map(|flight| flight.purpose.checks())
-    }
-}
-
-fn lower<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
-    if let Some(count) = counts.get_mut(&key) {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            counts.remove(&key);
-        }
     }
 }
