@@ -705,7 +705,9 @@ impl Lead {
         while let Some((at, key)) = self.ends.first().copied().filter(|(at, _)| *at <= now) {
             self.ends.remove(&(at, key));
             let is_old = |record: &Record| matches!(&record.state, State::Done(done) if now.since(done.at.mono) >= DONE_STAYS);
-            self.shelf.remove(turn.store, &key, is_old);
+            if !self.shelf.remove(turn.store, &key, is_old) {
+                self.ends.insert((now.plus(REFUSED_CHANGE), key));
+            }
         }
     }
 }

@@ -18,6 +18,9 @@ pub(super) const MAX_READINGS: usize = 2;
 /// Testkube's own default; made smaller where answers are too large, because `workflow.annotations` may hold a whole spec.
 const PAGE_SIZE: u32 = 100;
 
+/// The smallest for several checks together.
+const SMALL_PAGE: u32 = 25;
+
 /// Testkube itself knows no maximum.
 const MAX_PAGE_SIZE: u32 = 1_000;
 
@@ -260,18 +263,18 @@ impl Poller {
                 }
                 Unread::Fault(_) if is_outage => {}
                 Unread::Fault(fault) => {
-                    let may_be_large = matches!(
-                        fault,
-                        Fault::TooLarge(_)
-                            | Fault::Reset
-                            | Fault::Truncated
-                            | Fault::NotJson(_)
-                            | Fault::NoAnswer
-                    );
-                    if may_be_large {
-                        narrow.page = (batch.page_size / 4).max(1);
+                    // Small pages for many checks would be many calls: first they are told apart.
+                    let least = if batch.checks.len() > 1 { SMALL_PAGE } else { 1 };
+                    let smaller = (batch.page_size / 4).max(least);
+                    let is_large = matches!(fault, Fault::TooLarge(_)) && smaller < batch.page_size;
+                    match fault {
+                        Fault::TooLarge(_) | Fault::Reset | Fault::Truncated | Fault::NotJson(_) => {
+                            narrow.page = smaller;
+                        }
+                        Fault::NoAnswer => narrow.page = narrow.page.min(SMALL_PAGE),
+                        _ => {}
                     }
-                    if !matches!(fault, Fault::TooLarge(_)) {
+                    if !is_large {
                         narrow.crowd = (batch.checks.len() / 2).max(1);
                     }
                 }

@@ -156,10 +156,15 @@ impl Shelf {
         stored
     }
 
-    /// Takes a record out, if it still is as asked.
-    pub(super) fn remove(&mut self, store: &mut dyn Store, key: &CheckKey, is: impl Fn(&Record) -> bool) {
+    /// Takes a record out, if it still is as asked; false where shared data refuses.
+    pub(super) fn remove(
+        &mut self,
+        store: &mut dyn Store,
+        key: &CheckKey,
+        is: impl Fn(&Record) -> bool,
+    ) -> bool {
         let number = usize::from(self.ledger.bucket_of(key));
-        let Some(bucket) = self.buckets.get_mut(number) else { return };
+        let Some(bucket) = self.buckets.get_mut(number) else { return true };
         let removed = bucket.update(store, key, |found| match found {
             Some(record) if is(record) => Change::Remove(()),
             _ => Change::Keep(()),
@@ -168,5 +173,6 @@ impl Shelf {
             log::error!("check {}: its record could not be removed: {error}", key.id());
         }
         self.recount(number);
+        removed.is_ok()
     }
 }
