@@ -40,7 +40,7 @@ const QUOTED: [(&str, &str, &str); 12] = [
     (
         "waits for the Testkube executions tagged ado-run=shop-4711",
         "waits for the Testkube executions tagged {",
-        "plugin/relay/src/lead/teller.rs",
+        "plugin/relay/src/check/telling.rs",
     ),
     ("not reported (the gate is open)", "not reported (the gate is open)", "plugin/relay/src"),
     ("Azure DevOps did not take the check's log", "Azure DevOps did not take ", "plugin/relay/src"),
