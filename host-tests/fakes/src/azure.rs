@@ -48,6 +48,15 @@ pub struct CheckSpec {
     pub build: Option<u64>,
 }
 
+/// What a token meets at a plan that it may do nothing at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtPlans {
+    /// 403: it is known and may not.
+    Forbidden,
+    /// 404: the plan is as if it were not there.
+    Hidden,
+}
+
 /// The fake Azure DevOps.
 #[derive(Debug)]
 pub struct AzureDevOps {
@@ -55,6 +64,7 @@ pub struct AzureDevOps {
     newest_version: (u32, u32),
     page_instead_of_redirect: bool,
     identity: Option<String>,
+    readers: BTreeMap<String, AtPlans>,
     plans: BTreeMap<String, Plan>,
     builds: Vec<Build>,
     faults: Faults<(Route, Option<String>), Fault>,
@@ -70,6 +80,7 @@ impl AzureDevOps {
             newest_version: (7, 2),
             page_instead_of_redirect: false,
             identity: None,
+            readers: BTreeMap::new(),
             plans: BTreeMap::new(),
             builds: Vec::new(),
             faults: Faults::default(),
@@ -132,8 +143,14 @@ impl AzureDevOps {
         self.identity = Some(token.to_owned());
     }
 
-    /// A token ends at this time.
+    /// Lets one more token read every build, and do nothing at any plan: one of another run, or a person's.
+    pub fn know_reader(&mut self, token: &str, at_plans: AtPlans) {
+        self.readers.insert(token.to_owned(), at_plans);
+    }
+
+    /// A token ends at this time: a check's, or a reader's, which is unknown at once.
     pub fn expire_token(&mut self, token: &str, at: i64) {
+        self.readers.remove(token);
         for known in self.plans.values_mut().flat_map(|plan| &mut plan.tokens).filter(|t| t.text == token) {
             known.expires_at = Some(at);
         }
@@ -245,7 +262,12 @@ impl AzureDevOps {
             }
             _ => {}
         }
-        if !self.is_authorized(now, call, request) {
+        let reader = authorization::presented(request).and_then(|token| self.readers.get(&token));
+        if let (Some(at_plans), Call::Plan { plan, .. }) = (reader, call) {
+            return authorization::closed_plan(plan, *at_plans);
+        }
+        let may_read = reader.is_some() && request.method == "GET";
+        if !may_read && !self.is_authorized(now, call, request) {
             return authorization::refusal(request, &self.base_path(), self.page_instead_of_redirect);
         }
         if let Some(refusal) = self.refused_version(request) {

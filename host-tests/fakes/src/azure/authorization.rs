@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::answer;
+use super::{AtPlans, answer};
 use crate::http::{Request, Response};
 
 /// A job access token; 48 hours is the real lifetime, a test chooses.
@@ -52,6 +52,20 @@ pub(crate) fn refusal(request: &Request, base: &str, page_instead_of_redirect: b
         "<html><head><title>Object moved</title></head></html>",
     )
     .header("location", &format!("{base}/_signin?realm=dev.azure.com"))
+}
+
+/// What a token gets at a plan that it may do nothing at.
+pub(crate) fn closed_plan(plan: &str, at_plans: AtPlans) -> Response {
+    match at_plans {
+        AtPlans::Forbidden => {
+            let message = "Access denied: the identity needs permissions on this plan.";
+            answer::failure(403, "AccessDeniedException", message)
+        }
+        AtPlans::Hidden => {
+            let message = format!("No plan found for identifier {plan}.");
+            answer::failure(404, "TaskOrchestrationPlanNotFoundException", &message)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::table::check_nothing_fell;
 use anyhow::{Result, ensure};
+use fakes::azure::AtPlans;
 use fakes::{Status, execution};
 use host_tests::client::{Request, Response};
 use host_tests::scene::{Pipeline, Scene, TAG_KEY, now_ms};
@@ -114,6 +115,62 @@ fn a_forged_delivery_decides_nothing_and_keeps_no_true_one_out_whichever_comes_f
             check_nothing_fell(&envoy)?;
             envoy.stop()?;
         }
+    }
+    Ok(())
+}
+
+/// A token that Azure DevOps knows: it may read every build of the project, and do nothing at the check's plan.
+const READER: &str = "reader-of-builds-5b1e";
+
+/// The answers to its calls: at the check's plan, and for the build.
+fn reads(scene: &Scene, run: &Pipeline) -> [Vec<u16>; 2] {
+    let azure = scene.azure();
+    let own = azure.requests().iter().filter(|seen| {
+        seen.request.value("authorization").is_some_and(|value| value == format!("Bearer {READER}"))
+    });
+    let (plan, build): (Vec<_>, Vec<_>) = own.partition(|seen| seen.request.target.contains(&run.spec.plan));
+    [plan, build].map(|calls| calls.into_iter().filter_map(|call| call.status).collect())
+}
+
+#[test]
+fn a_token_that_may_read_the_build_alone_decides_nothing_before_the_true_one_or_after_it() -> Result<()> {
+    for is_first in [true, false] {
+        let scene = Scene::new()?;
+        let envoy = Envoy::start(&scene.setup()?.concurrency(2))?;
+        scene.azure().know_reader(READER, AtPlans::Forbidden);
+        let run = scene.pipeline(712);
+        let truth = run.fields("shop-e2e");
+        let reader = truth.clone().with("AuthToken", READER);
+        let other = reader.clone().with("Testrelay-Tag", "evil-4712").with("Testrelay-Expect", "noop");
+        scene.execution(execution("noop").tag(TAG_KEY, "evil-4712").at(now_ms(), Status::Passed));
+        let asked =
+            |tag: &str| scene.testkube().requests().iter().any(|seen| seen.request.target.contains(tag));
+        if is_first {
+            assert_eq!(send(&envoy, other.request())?.0, 200);
+            wait_until("an event with the reader's token", SOON, || {
+                scene.azure().events(&run.spec.plan).iter().any(|event| !event.accepted)
+            })?;
+            ensure!(asked("evil-4712"), "the token that may read the build did not go on");
+            assert_eq!(send(&envoy, truth.request())?.0, 200);
+        } else {
+            assert_eq!(send(&envoy, truth.request())?.0, 200);
+            wait_until("a look at Testkube", SOON, || asked(&run.tag))?;
+            assert_eq!(send(&envoy, other.request())?.0, 409);
+            assert_eq!(send(&envoy, reader.request())?.0, 200);
+        }
+        let begins = now_ms();
+        let failing = execution("shop-e2e").tag(TAG_KEY, &run.tag).at(begins, Status::Running);
+        scene.execution(failing.at(begins + 6_000, Status::Failed));
+        let decision = scene.decision(&run, SOON)?;
+        assert_eq!(decision.result(), "failed", "reader first: {is_first}");
+        assert_eq!(decision.event.token_used.as_ref(), Some(&run.spec.token));
+        ensure!(decision.line().contains("failed"), "{}", decision.text());
+        let [plan, build] = reads(&scene, &run);
+        ensure!(!plan.is_empty() && plan.iter().all(|status| *status == 403), "at the plan: {plan:?}");
+        ensure!(build.iter().all(|status| *status == 200), "{build:?}");
+        assert_eq!(build.is_empty(), !is_first, "only a check that is not proven asks for the build with it");
+        check_nothing_fell(&envoy)?;
+        envoy.stop()?;
     }
     Ok(())
 }

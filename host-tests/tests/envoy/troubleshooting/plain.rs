@@ -41,6 +41,16 @@ pub(super) const MISTAKES: &[Mistake] = &[
         let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
         logged(scene, scene.setup()?.azure_devops(silent.local_addr()?), line)
     }),
+    ("One check is delivered too often", |scene, line| {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let envoy = Envoy::start(&scene.setup()?.azure_devops(silent.local_addr()?).concurrency(1))?;
+        let run = next(scene);
+        for n in 0..6 {
+            let forged = run.fields("shop-e2e").with("AuthToken", &format!("another-token-{n}"));
+            ensure!(forged.request().send(envoy.address())?.status == 200);
+        }
+        told(&run.check("shop-e2e"), &envoy, line)
+    }),
     ("No check arrives any more", |scene, line| {
         let envoy = Envoy::start(&scene.setup()?.concurrency(1))?;
         let stats = envoy.admin_get("/stats")?;

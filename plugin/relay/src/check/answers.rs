@@ -214,8 +214,10 @@ impl Check {
         }
         match answer {
             Answer::TokenRefused => self.durable.tokens.refused(token),
-            // Who may do less here than the token that was taken is somebody else.
-            Answer::Forbidden | Answer::Refused(_) if is_at_plan && self.is_foreign(token) => {
+            // Who may do less here than the token that was taken, or does not see the plan, is somebody else.
+            Answer::Forbidden | Answer::Refused(_) | Answer::Over(_)
+                if is_at_plan && self.is_foreign(token) =>
+            {
                 self.durable.tokens.refused(token);
             }
             // Most answers are for a token that was taken before.

@@ -393,8 +393,8 @@ impl LiveLog {
         };
         let is_at_plan = !matches!(what, Said::Run(Look::Build(_), _));
         let is_trial = pending.tokens.trial().is_some_and(|(_, delivery)| delivery == token);
-        let is_refused = matches!(answer, Answer::TokenRefused | Answer::Forbidden | Answer::Refused(_));
-        // A token that is refused where it was tried beside another says nothing of what was to be told.
+        let is_refused = !matches!(answer, Answer::Taken | Answer::Later(..));
+        // A token that is refused where it was tried beside another, or does not see the plan, says nothing of what was to be told.
         let news = match is_trial && is_refused {
             true => None,
             false => self.news(cx, pending, since, what, &answer, outcome),

@@ -3,6 +3,7 @@
 mod deliveries;
 mod fairness;
 mod fallback;
+mod foreign_tokens;
 mod hints;
 mod over;
 mod places;

@@ -24,7 +24,7 @@ fn attacked(world: &mut World) -> (Run, Vec<Run>) {
 #[test]
 fn the_delivery_whose_token_azure_devops_takes_decides_whoever_was_first() {
     // More than there is place for at once only where those before them can have been refused.
-    for (most, pause) in [(3, 0), (3, 50), (3, 3 * SECOND), (6, 90 * SECOND)] {
+    for (most, pause) in [(5, 0), (5, 50), (5, 3 * SECOND), (6, 90 * SECOND)] {
         for before in 0..=most {
             let mut world = World::new();
             let (run, forged) = attacked(&mut world);
