@@ -96,7 +96,7 @@ impl Pending {
     }
 
     /// Adds a delivery to those that have not been proven. None gives way to it that may still be proven: only one whose token
-    /// was refused, of its own credential first, or one of a credential that has the most places where its own has none.
+    /// was refused.
     pub fn stand_beside(&mut self, mut new: Candidate) -> Stands {
         let mut all = self.candidates();
         let token = new.tokens.current();
@@ -111,15 +111,12 @@ impl Pending {
         if let Some(known) = repeated.find(is_repeated) {
             new.known = Some(known.clone());
         }
-        let of = |credential: &str| all.iter().filter(|one| one.credential == *credential).count();
-        let own = of(&new.credential);
+        let own = all.iter().filter(|one| one.credential == new.credential).count();
         let is_full = own >= MAX_OF_CREDENTIAL || all.len() >= MAX_CANDIDATES;
         if is_full {
             let may_go = |one: &Candidate| own < MAX_OF_CREDENTIAL || one.credential == new.credential;
             let refused = all.iter().position(|one| one.is_refused && may_go(one));
-            let most = all.iter().map(|one| of(&one.credential)).max().unwrap_or_default();
-            let crowding = || all.iter().rposition(|one| own == 0 && most > 1 && of(&one.credential) == most);
-            let Some(at) = refused.or_else(crowding) else { return Stands::Nowhere };
+            let Some(at) = refused else { return Stands::Nowhere };
             all.remove(at);
         }
         all.push(new);
