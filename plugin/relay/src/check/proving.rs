@@ -64,7 +64,9 @@ impl Check {
             }
         }
         let token = self.durable.tokens.current_delivery();
-        let begun = self.volatile.proof.filter(|(of, _)| *of == token);
+        // Another delivery may have come since: who may read the build alone begins anew beside it.
+        let may_be = |proof: &Proof| *proof != Proof::Build || self.durable.are_others_refused();
+        let begun = self.volatile.proof.filter(|(of, proof)| *of == token && may_be(proof));
         let proof = begun.map_or(Proof::Log, |(_, proof)| proof);
         let callback = self.durable.callback.clone();
         self.call_azure(cx, fx, AzureCall::Prove(proof), |entry, token| {
