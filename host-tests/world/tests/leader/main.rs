@@ -7,6 +7,7 @@ mod common;
 
 mod aborts;
 mod endings;
+mod forged;
 mod late_answers;
 mod limits;
 mod neighbours;
