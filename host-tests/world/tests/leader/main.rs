@@ -6,6 +6,7 @@
 mod common;
 
 mod aborts;
+mod again;
 mod endings;
 mod forged;
 mod late_answers;
