@@ -6,7 +6,9 @@
 mod common;
 
 mod aborts;
+mod again;
 mod endings;
+mod forged;
 mod late_answers;
 mod limits;
 mod neighbours;

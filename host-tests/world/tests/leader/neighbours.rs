@@ -229,3 +229,33 @@ fn three_thousand_checks_whose_calls_get_503_slow_no_other_project() {
     assert!(took < 10_000, "3,000 checks of another project get 503: told after {took} ms");
     common::healthy(&world);
 }
+
+#[test]
+fn a_third_project_has_its_turn_while_two_others_want_all_the_room() {
+    // After both others in the order of their ids, whether that begins with the first byte or with the eighth.
+    const THIRD: &str = "f2a94c1d-3b57-4eff-8d6a-5c0e7b9f1aff";
+    let mut world = start(Setup { configuration: configuration_for(1_000), ..Setup::new(7) });
+    // Each answer after 10 s, and not all at once.
+    world.network("azure-devops", Rule { latency: 5 * SECOND, ..Rule::default() });
+    let mut streams = Vec::new();
+    for n in 1..=300 {
+        let pipeline = Pipeline::new(n).in_project(if n % 2 == 0 { PROJECT } else { OTHER_PROJECT });
+        waiting(&mut world, &pipeline);
+        world.note_delivery(&pipeline);
+        streams.push(world.send(pipeline.check(&[("Testrelay-Expect", "a")])));
+        world.pass(MILLISECOND);
+    }
+    for stream in streams {
+        assert_eq!(world.wait(stream).status, 200);
+    }
+    world.pass(3 * SECOND);
+    let pipeline = Pipeline::new(1_000).in_project(THIRD);
+    world.begin(&pipeline);
+    let now = world.wall();
+    let passed = pipeline.tagged("a").at(now - 60_000, Status::Running).at(now - 1_000, Status::Passed);
+    world.testkube(|testkube| testkube.add(passed));
+    deliver(&mut world, &pipeline);
+    let took = told_after(&mut world, &pipeline, now, 60 * MINUTE);
+    assert!(took < 150_000, "300 checks of two other projects wait for room: told after {took} ms");
+    common::healthy(&world);
+}
