@@ -265,7 +265,7 @@ impl Poller {
                 Unread::Fault(fault) => {
                     // Small pages for many checks would be many calls: first they are told apart.
                     let least = if batch.checks.len() > 1 { SMALL_PAGE } else { 1 };
-                    let smaller = (batch.page_size / 4).max(least);
+                    let smaller = (batch.page_size / 4).max(least).min(batch.page_size);
                     let is_large = matches!(fault, Fault::TooLarge(_)) && smaller < batch.page_size;
                     match fault {
                         Fault::TooLarge(_) | Fault::Reset | Fault::Truncated | Fault::NotJson(_) => {
