@@ -106,6 +106,15 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    mod deliveries;
+    mod histories;
+    mod life;
+    mod lost;
+    mod oracle;
+    mod servers;
+    mod stale;
+    mod world;
+
     use super::*;
     use crate::azure::HubName;
     use crate::secret::Secret;

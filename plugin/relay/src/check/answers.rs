@@ -163,7 +163,12 @@ impl Check {
     ) {
         self.volatile.waiting.take_if(|waiting| waiting.id == id);
         let answer = classify(outcome);
-        self.note_answer(fx, AzureCall::Event, reporting.token, &answer);
+        self.note_fault(fx, &AzureCall::Event.to_string(), &answer);
+        // What became of another evaluation's says nothing of this one's tokens.
+        if reporting.began != self.durable.began {
+            return;
+        }
+        self.note_refusal(AzureCall::Event, reporting.token, &answer);
         self.event_answered(cx, fx, reporting, &answer);
     }
 
@@ -192,10 +197,7 @@ impl Check {
     fn note_answer(&mut self, fx: &mut Effects, ask: AzureCall, token: u32, answer: &Answer) {
         self.note_fault(fx, &ask.to_string(), answer);
         self.note_refusal(ask, token, answer);
-        // The event has its own note.
-        if ask != AzureCall::Event {
-            self.note_token(ask.is_at_plan(), token, answer);
-        }
+        self.note_token(ask.is_at_plan(), token, answer);
     }
 
     pub(super) fn note_fault(&mut self, fx: &mut Effects, what: &str, answer: &Answer) {

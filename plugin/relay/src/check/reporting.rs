@@ -83,7 +83,7 @@ impl Check {
     /// What is still owed of a decision that was reported.
     pub(super) fn write_owed(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
         let Phase::Owing(owing) = &self.durable.phase else { return false };
-        if cx.now.mono >= owing.until || owing.decided.owed.is_empty() {
+        if owing.decided.owed.is_empty() {
             self.end_owing(fx);
             return false;
         }
@@ -246,9 +246,6 @@ impl Check {
         reporting: Reporting,
         answer: &Answer,
     ) {
-        if reporting.began != self.durable.began {
-            return;
-        }
         let token = reporting.token;
         let (is_refused, after) = match answer {
             // It is the run of another delivery's values that is over.
@@ -294,7 +291,8 @@ impl Check {
         if self.durable.delivery > reporting.delivery {
             self.durable.taken |= is_taken;
             self.durable.is_reported |= is_taken;
-            self.durable.claim = None;
+            // Another one may be under way by now.
+            self.unclaim(reporting.send);
             if is_taken {
                 self.durable.token_was_taken(reporting.token);
             }

@@ -248,6 +248,10 @@ impl Check {
         }
         match &self.durable.phase {
             Phase::Watching(_) => self.watch(cx, fx),
+            Phase::Owing(owing) if now.mono >= owing.until => {
+                self.end_owing(fx);
+                false
+            }
             _ if now.mono < self.volatile.next => false,
             Phase::Accepted if self.durable.is_past_deadline(now) => {
                 self.give_up_proof(cx, fx, NO_ANSWER);

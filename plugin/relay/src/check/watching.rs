@@ -306,6 +306,8 @@ impl Check {
             return false;
         }
         self.volatile.vanished = self.volatile.vanished.saturating_add(1);
+        // The set was not the same all the time: it settles anew when it is back.
+        self.volatile.good_reading = None;
         if self.volatile.vanished >= 2 || self.volatile.last_reading.is_some() {
             let reason = format!(
                 "An execution tagged {} that had been counted is gone from Testkube, or has lost the tag, so its result is not known. There are now: {}.",

@@ -1,0 +1,206 @@
+//! Histories by chance: whatever happens to a check, [`Oracle`](super::oracle) and [`World`] hold each step against what it may
+//! conclude and against being forgotten; and once all is well again, it ends, and rightly.
+
+use super::deliveries::{again, ask, first, stands};
+use super::servers::{Test, What, answer};
+use super::world::{CAME, Fate, MINUTE, SECOND, World};
+use crate::backoff::Random;
+use crate::call::{Asks, CallId, Fault, Outcome as CallOutcome, Response};
+use crate::check::{Ask, Done, Event, Known, Pending, Phase, Reported};
+use crate::expect::Expect;
+use crate::secret::Secret;
+use crate::time::Mono;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+const HISTORIES: u64 = 2_500;
+
+/// Once all is well again, nothing that was asked for longer is waited for: a retry, a silent event, the last reading.
+const BOUND: u64 = 4 * MINUTE;
+
+/// How wild a history is, in permille.
+#[derive(Clone, Copy)]
+struct Wild {
+    faults: u64,
+    incidents: u64,
+}
+
+fn one_of<T: Copy>(random: &mut Random, of: &[T]) -> T {
+    of[usize::try_from(random.draw()).unwrap() % of.len()]
+}
+
+fn is(random: &mut Random, permille: u64) -> bool {
+    random.draw() % 1_000 < permille
+}
+
+fn some_ask(random: &mut Random) -> Ask {
+    Ask {
+        expect: Expect::parse(one_of(random, &["", "e2e", "e2e, api", "2"])).unwrap(),
+        settle: Duration::from_secs(one_of(random, &[0, 15, 60])),
+        timeout: Duration::from_secs(one_of(random, &[600, 1_800])),
+        appear_timeout: Duration::from_secs(one_of(random, &[120, 600])),
+        ..ask()
+    }
+}
+
+fn some_tests(random: &mut Random) -> Vec<Test> {
+    let some = random.draw() % 4;
+    let test = |n: u64| {
+        let scheduled = Mono(CAME.0 - 20 * SECOND + random.draw() % (3 * MINUTE) + n);
+        let ends = Mono(scheduled.0 + random.draw() % (5 * MINUTE));
+        let status =
+            if is(random, 850) { "passed" } else { one_of(random, &["failed", "aborted", "canceled"]) };
+        let mut test = Test::new(one_of(random, &["e2e", "api"]), scheduled, ends, status);
+        if is(random, 100) {
+            test.tag = "shop-2".into();
+        }
+        if is(random, 100) {
+            let from = Mono(ends.0 + random.draw() % MINUTE);
+            test.hidden = (from, Mono(from.0 + one_of(random, &[3, 30]) * SECOND));
+        }
+        test
+    };
+    (0..some).map(test).collect()
+}
+
+fn slow_down() -> CallOutcome {
+    CallOutcome::Response(Response {
+        status: 429,
+        content_type: String::new(),
+        asks: Asks { retry_after: Some(Duration::from_secs(45)), ..Asks::default() },
+        from_envoy: false,
+        body: Ok(Vec::new()),
+    })
+}
+
+fn fate(random: &mut Random, what: &What, wild: &Wild) -> Fate {
+    let after = one_of(random, &[1, 100, 900, 4 * SECOND, 19 * SECOND]);
+    if !is(random, wild.faults) {
+        return Fate::Served(after);
+    }
+    let status = |status| Fate::Says(answer(status, ""), after);
+    let page = || if *what == What::Read { slow_down() } else { answer(403, "") };
+    match random.draw() % 12 {
+        0 => Fate::Says(CallOutcome::Failed(Fault::NoConnection), after),
+        1 => Fate::Says(CallOutcome::Failed(Fault::Refused), after),
+        2 => Fate::Says(CallOutcome::Failed(Fault::NoAnswer), 20 * SECOND),
+        3 => status(503),
+        4 => status(401),
+        5 => Fate::Says(page(), after),
+        6 => status(404),
+        7 => Fate::Says(slow_down(), after),
+        8 => Fate::Says(answer(200, "{"), after),
+        9 => Fate::NotStarted,
+        _ => Fate::Unheard,
+    }
+}
+
+/// The same check again, after its end or while nobody waits for it.
+fn anew(world: &mut World, random: &mut Random, ask: &Ask) {
+    let before = world.done.clone().or_else(|| world.durable.reported());
+    let mut pending = first(ask.clone(), world.now);
+    if let Some(Reported { outcome, at }) = before.as_ref().and_then(Done::reported) {
+        pending.before = Some(Reported { outcome, at });
+        if is(random, 500) {
+            let until = Mono(world.now.mono.0 + 30 * SECOND);
+            let known = Known { outcome, reason: "As before.".into(), repeats_until: Some(until) };
+            (pending.known, pending.taken) = (Some(known), true);
+        }
+    }
+    world.evaluate_anew(pending);
+}
+
+fn incident(world: &mut World, random: &mut Random, ask: &Ask) {
+    let now = world.now.mono;
+    let n = random.draw();
+    match n % 12 {
+        0 => world.fall(),
+        1 => world.hand_over(),
+        2 if is(random, 100) => {
+            world.fall();
+            world.step(Event::Fell);
+        }
+        3 => again(&mut world.durable, now, "token-1"),
+        4 => world.deliver(&format!("token-{}", n % 5)),
+        5 => stranger(&mut world.durable, now, ask),
+        6 => world.no_room = (Mono(now.0 + n % (40 * SECOND)), is(random, 500)),
+        7 => world.refusals = 1,
+        8 => {
+            let token = format!("token-{}", n % 5);
+            world.rival = Some(Box::new(move |pending| again(pending, now, &token)));
+        }
+        9 => world.double(n),
+        10 => world.answer_late(CallId(n), &answer(one_of(random, &[200, 401, 403, 404]), r#"{"id":9}"#)),
+        _ => world.volatile.hint(now),
+    }
+    world.volatile.renew(&world.durable);
+}
+
+/// Somebody who knows the check's ids delivers it with values and a token of his own.
+fn stranger(pending: &mut Pending, now: Mono, ask: &Ask) {
+    if !pending.is_proven() {
+        pending.delivery += 1;
+        let other = Ask {
+            expect: Expect::Any,
+            settle: Duration::ZERO,
+            timeout: Duration::from_secs(60),
+            ..ask.clone()
+        };
+        stands(pending, now, Secret::new("forged".into()), Some(other), None);
+    }
+}
+
+fn history(seed: u64) {
+    let mut random = Random::new(seed);
+    let ask = some_ask(&mut random);
+    let wild = Wild {
+        faults: one_of(&mut random, &[0, 50, 200, 600]),
+        incidents: one_of(&mut random, &[0, 10, 50, 200]),
+    };
+    let mut world = World::seeded(ask.clone(), seed);
+    world.servers.tests = some_tests(&mut random);
+    world.servers.unknown = vec!["forged".into()];
+    if is(&mut random, 200) {
+        world.durable.callback.build = None;
+    }
+    if is(&mut random, 200) {
+        world.durable.callback.timeline = None;
+    }
+    let calm = Mono(CAME.0 + random.draw() % (15 * MINUTE));
+    let is_calm = Rc::new(Cell::new(false));
+    let mut draws = Random::new(!seed);
+    let is_calm_now = is_calm.clone();
+    world.fates = Box::new(move |what, _| match is_calm_now.get() {
+        true => Fate::Served(100),
+        false => fate(&mut draws, what, &wild),
+    });
+    while world.turn(calm) {
+        if world.done.is_none() && is(&mut random, wild.incidents) {
+            incident(&mut world, &mut random, &ask);
+        }
+        let is_over = world.done.is_some() || matches!(world.durable.phase, Phase::Owing(_));
+        if is_over && is(&mut random, 300) {
+            anew(&mut world, &mut random, &ask);
+        }
+    }
+    is_calm.set(true);
+    (world.refusals, world.rival, world.no_room) = (0, None, (Mono(0), false));
+    let mut deadline = world.durable.deadline().at.max(calm);
+    if !world.durable.is_proven() {
+        // A stranger's delivery is given up half an hour after the last one.
+        deadline = deadline.max(Mono(world.durable.delivered.0 + 30 * MINUTE));
+    }
+    let steps = world.steps;
+    world.live(deadline.0 + BOUND - world.now.mono.0);
+    assert!(world.done.is_some(), "it has not ended: {:?}", world.durable);
+    assert!(world.steps - steps < 2_000, "{} steps", world.steps - steps);
+}
+
+#[test]
+fn whatever_happens_a_check_concludes_rightly_is_not_forgotten_and_ends() {
+    for seed in 0..HISTORIES {
+        let lived = std::panic::catch_unwind(|| history(seed));
+        assert!(lived.is_ok(), "history {seed}");
+    }
+}

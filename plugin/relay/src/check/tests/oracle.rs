@@ -1,0 +1,147 @@
+//! What a check may conclude from what it was shown, told independently of it: each step is held against this.
+
+use crate::call::Outcome as CallOutcome;
+use crate::check::{Decided, Done, Outcome, Pending, Phase, Reporting};
+use crate::expect::Expect;
+use crate::testkube::{self, Execution, Status};
+use crate::time::Mono;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A complete reading: what counts of it.
+struct Shown {
+    at: Mono,
+    counted: Vec<(String, String, Status, bool)>,
+}
+
+/// A TaskCompleted that nobody has heard of yet.
+struct Event {
+    began: Mono,
+    send: u64,
+    until: Mono,
+}
+
+#[derive(Default)]
+pub(super) struct Oracle {
+    /// Complete readings since the last that was not, by this leader, of this evaluation.
+    shown: Vec<Shown>,
+    /// Executions that were looked at and have passed, and when they were asked for.
+    looked_at: Vec<(String, Mono)>,
+    events: Vec<Event>,
+    /// Evaluations that were decided to have passed, rightly.
+    pub(super) passed: Vec<Mono>,
+    /// Evaluations for which `succeeded` was sent.
+    succeeded: Vec<Mono>,
+}
+
+impl Oracle {
+    /// Another leader, or another evaluation.
+    pub(super) fn forget(&mut self) {
+        self.shown.clear();
+        self.looked_at.clear();
+    }
+
+    pub(super) fn unread(&mut self) {
+        self.shown.clear();
+    }
+
+    pub(super) fn read(&mut self, at: Mono, pending: &Pending, executions: &[Execution]) {
+        let (Phase::Watching(watch), Some(ask)) = (&pending.phase, &pending.ask) else { return };
+        let counts =
+            |e: &&Execution| e.tags.get(&ask.tag.key) == Some(&ask.tag.value) && e.scheduled >= watch.bound;
+        let mut counted: Vec<_> = executions
+            .iter()
+            .filter(counts)
+            .map(|e| (e.id.clone(), e.workflow.clone(), e.status.clone(), e.finished.is_some()))
+            .collect();
+        counted.sort_by(|a, b| a.0.cmp(&b.0));
+        self.shown.push(Shown { at, counted });
+    }
+
+    pub(super) fn looked_at(&mut self, id: &str, began: Mono, outcome: &CallOutcome) {
+        if let CallOutcome::Response(response) = outcome
+            && let Ok(execution) = testkube::single(response)
+            && execution.id == id
+            && execution.status == Status::Passed
+        {
+            self.looked_at.push((id.into(), began));
+        }
+    }
+
+    /// A step was made, and stored.
+    pub(super) fn stepped(&mut self, now: Mono, before: &Pending, after: &Pending, done: Option<&Done>) {
+        let passes = |pending: &Pending| pending.decided().is_some_and(|d| d.outcome == Outcome::Passed);
+        if passes(after) && !(passes(before) && before.began == after.began) {
+            match after.known.as_ref().filter(|known| known.outcome == Outcome::Passed) {
+                Some(_) => assert!(!self.passed.is_empty(), "it repeats what was never decided"),
+                None => self.may_pass(now, after),
+            }
+            self.passed.push(after.began);
+        }
+        if before.decided().is_some() && before.began == after.began && before.tokens.are_proven() {
+            let of = |d: Option<&Decided>| d.map(|d| (d.outcome, d.at));
+            assert_eq!(of(before.decided()), of(after.decided()), "a decision of a proven check has changed");
+        }
+        if let Some(done) = done.filter(|done| done.outcome == Some(Outcome::Passed)) {
+            assert!(self.passed.contains(&after.began));
+            assert!(!done.reported || self.succeeded.contains(&after.began));
+        }
+    }
+
+    fn may_pass(&self, now: Mono, pending: &Pending) {
+        let ask = pending.ask.as_ref().unwrap();
+        let last = self.shown.last().expect("it has passed without a reading");
+        assert!(!last.counted.is_empty(), "it has passed without an execution");
+        let mut have: BTreeMap<&str, u32> = BTreeMap::new();
+        for (id, workflow, status, ended) in &last.counted {
+            assert!(*status == Status::Passed && *ended, "{id} is {status}");
+            let is_confirmed = self.looked_at.iter().any(|(looked, began)| looked == id && *began >= last.at);
+            assert!(is_confirmed, "{id} was not looked at after the reading");
+            *have.entry(workflow).or_default() += 1;
+        }
+        match &ask.expect {
+            Expect::Any => {}
+            Expect::Number(number) => assert!(last.counted.len() >= usize::try_from(*number).unwrap()),
+            Expect::Names(names) => {
+                assert!(names.iter().all(|(name, n)| have.get(name.as_str()).is_some_and(|m| m >= n)));
+            }
+        }
+        let mut seen = Duration::ZERO;
+        for pair in self.shown.windows(2).rev() {
+            let [earlier, later] = pair else { break };
+            let gap = later.at.since(earlier.at);
+            let interval = (later.at.since(pending.accepted.mono).as_secs_f64() / 15.0).clamp(2.0, 20.0);
+            if earlier.counted != last.counted || gap.as_secs_f64() > (2.0 * interval).max(30.0) {
+                break;
+            }
+            seen += gap;
+        }
+        assert!(seen >= ask.settle, "seen for {seen:?} of {:?}, at {}", ask.settle, now.0);
+    }
+
+    /// A TaskCompleted is sent, whose answer can come until then.
+    pub(super) fn sends(
+        &mut self,
+        now: Mono,
+        until: Mono,
+        reporting: &Reporting,
+        pending: &Pending,
+        passes: bool,
+    ) {
+        let other = self.events.iter().find(|e| e.began == reporting.began && now < e.until);
+        assert!(other.is_none(), "two events are under way, at {}", now.0);
+        let decided = pending.decided().expect("an event without a decision");
+        assert_eq!(passes, decided.outcome == Outcome::Passed);
+        assert!(!decided.outcome.is_silent());
+        if passes {
+            assert!(self.passed.contains(&pending.began));
+            self.succeeded.push(pending.began);
+        }
+        self.events.push(Event { began: reporting.began, send: reporting.send, until });
+    }
+
+    /// Its answer is heard.
+    pub(super) fn heard(&mut self, reporting: &Reporting) {
+        self.events.retain(|e| (e.began, e.send) != (reporting.began, reporting.send));
+    }
+}

@@ -1,0 +1,185 @@
+//! The two servers that one check calls, as far as it can tell: what was asked of them, and what they answer when all is well.
+
+use crate::call::{Asks, Outcome, Request, Response};
+use crate::testkube::{Execution, from_json};
+use crate::time::{Mono, Wall};
+use serde_json::{Value, json};
+
+/// The wall clock at the start of the monotonic one.
+pub(super) const START: i64 = 1_769_186_640_000;
+
+/// What a call asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    CreateLog,
+    Lines(String),
+    Link(String),
+    Records,
+    Build,
+    CancelBuild,
+    Timeline,
+    /// TaskCompleted, and whether it says `succeeded`.
+    Event(bool),
+    /// One execution.
+    Get(String),
+    /// A reading of all pages.
+    Read,
+}
+
+impl What {
+    pub(super) fn of(request: &Request) -> What {
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        let path = request.path.split('?').next().unwrap_or_default();
+        let last = path.rsplit('/').next().unwrap_or_default();
+        match (request.method, last) {
+            ("POST", "logs") => What::CreateLog,
+            ("POST", "events") => What::Event(body.contains(r#""result":"succeeded""#)),
+            ("POST", _) => What::Lines(body),
+            ("PATCH", "records") => What::Link(body),
+            ("PATCH", _) => What::CancelBuild,
+            ("GET", "records") => What::Records,
+            ("GET", "timeline") => What::Timeline,
+            ("GET", id) if path.contains("test-workflow-executions") => What::Get(id.into()),
+            _ => What::Build,
+        }
+    }
+
+    /// In one word, to compare orders.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            What::CreateLog => "log",
+            What::Lines(_) => "lines",
+            What::Link(_) => "record",
+            What::Records => "records",
+            What::Build => "build",
+            What::CancelBuild => "cancel",
+            What::Timeline => "timeline",
+            What::Event(_) => "event",
+            What::Get(_) => "look",
+            What::Read => "read",
+        }
+    }
+
+    fn is_at_plan(&self) -> bool {
+        matches!(self, What::CreateLog | What::Lines(_) | What::Link(_) | What::Records | What::Event(_))
+    }
+}
+
+pub(super) fn answer(status: u16, body: &str) -> Outcome {
+    Outcome::Response(Response {
+        status,
+        content_type: "application/json".into(),
+        asks: Asks::default(),
+        from_envoy: false,
+        body: Ok(body.as_bytes().to_vec()),
+    })
+}
+
+/// The plan has ended.
+pub(super) fn over() -> Outcome {
+    answer(500, r#"{"typeKey":"OrchestrationSessionNotFoundException"}"#)
+}
+
+/// An execution, from its beginning to its end.
+#[derive(Clone, Debug)]
+pub(super) struct Test {
+    pub(super) id: String,
+    pub(super) workflow: String,
+    /// The value of its tag.
+    pub(super) tag: String,
+    pub(super) scheduled: Mono,
+    /// When it ends, and how.
+    pub(super) ends: (Mono, &'static str),
+    /// Testkube does not list it then.
+    pub(super) hidden: (Mono, Mono),
+}
+
+impl Test {
+    pub(super) fn new(workflow: &str, scheduled: Mono, ends: Mono, status: &'static str) -> Test {
+        Test {
+            id: format!("{workflow}-{}", scheduled.0),
+            workflow: workflow.into(),
+            tag: "shop-1".into(),
+            scheduled,
+            ends: (ends, status),
+            hidden: (Mono(0), Mono(0)),
+        }
+    }
+
+    fn is_listed(&self, now: Mono) -> bool {
+        self.scheduled <= now && !(self.hidden.0 <= now && now < self.hidden.1)
+    }
+
+    fn json(&self, now: Mono) -> Value {
+        let (ends, status) = self.ends;
+        let result = match ends <= now {
+            true => json!({"status": status, "finishedAt": wall(ends).to_string()}),
+            false => json!({"status": "running"}),
+        };
+        json!({
+            "id": self.id, "name": self.id, "workflow": {"name": self.workflow},
+            "scheduledAt": wall(self.scheduled).to_string(), "tags": {"ado-run": self.tag}, "result": result,
+        })
+    }
+}
+
+/// What the wall clock shows then.
+pub(super) fn wall(at: Mono) -> Wall {
+    Wall(START + i64::try_from(at.0).unwrap())
+}
+
+/// Azure DevOps's plan of the check, and Testkube's executions.
+#[derive(Default)]
+pub(super) struct Servers {
+    pub(super) tests: Vec<Test>,
+    /// What was completed, in order: more than one only where Azure DevOps was asked for another check of the same key.
+    pub(super) completed: Option<bool>,
+    /// Somebody has ended the run.
+    pub(super) is_over: bool,
+    /// The own record, where it is not `inProgress`.
+    pub(super) record: Option<Value>,
+    /// Tokens that nobody knows.
+    pub(super) unknown: Vec<String>,
+}
+
+impl Servers {
+    /// What becomes of a call when all is well. It is done at once, whenever its answer comes.
+    pub(super) fn serve(&mut self, what: &What, token: &str, task: &str, now: Mono) -> Outcome {
+        let is_azure = !matches!(what, What::Get(_) | What::Read);
+        if is_azure && self.unknown.iter().any(|unknown| unknown == token) {
+            return answer(401, "");
+        }
+        if what.is_at_plan() && (self.is_over || matches!((what, self.completed), (What::Event(_), Some(_))))
+        {
+            return over();
+        }
+        match what {
+            What::CreateLog => answer(201, r#"{"id":7}"#),
+            What::Lines(_) | What::Link(_) | What::CancelBuild => answer(200, "{}"),
+            What::Records => {
+                let own = json!({"id": task, "state": "inProgress"});
+                answer(200, &json!({"value": [self.record.clone().unwrap_or(own)]}).to_string())
+            }
+            What::Build | What::Timeline => {
+                let build = json!({"status": "inProgress", "startTime": Wall(START).to_string()});
+                answer(200, &build.to_string())
+            }
+            What::Event(passes) => {
+                self.completed = Some(*passes);
+                answer(204, "")
+            }
+            What::Get(id) => match self.tests.iter().find(|test| test.id == *id && test.is_listed(now)) {
+                Some(test) => answer(200, &test.json(now).to_string()),
+                None => answer(404, ""),
+            },
+            What::Read => answer(200, ""),
+        }
+    }
+
+    /// What a complete reading has at this moment.
+    pub(super) fn read(&self, now: Mono) -> Vec<Execution> {
+        let listed: Vec<Value> =
+            self.tests.iter().filter(|test| test.is_listed(now)).map(|test| test.json(now)).collect();
+        from_json(Value::from(listed).to_string().as_bytes()).unwrap()
+    }
+}

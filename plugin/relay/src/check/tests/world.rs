@@ -1,0 +1,489 @@
+//! The part that a leader plays for one check, without store or host: it follows the check's times, starts and answers its
+//! calls, may refuse room or fall, and looks after each step that the check cannot be forgotten.
+
+use super::deliveries::{again, first};
+use super::guid;
+use super::oracle::Oracle;
+use super::servers::{Servers, What, wall};
+use crate::backoff::Random;
+use crate::call::{CallId, Fault, GRACE, Outcome as CallOutcome, Request};
+use crate::check::{
+    Ask, Check, CheckKey, Cx, Done, Effects, Event, LiveLog, LogCx, Pending, Reading, Reporting, Room, Space,
+    Unread, Volatile,
+};
+use crate::config::Config;
+use crate::testkube::{Execution, Trouble};
+use crate::time::{Mono, Now};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(super) const SECOND: u64 = 1_000;
+pub(super) const MINUTE: u64 = 60 * SECOND;
+
+/// When a check comes.
+pub(super) const CAME: Mono = Mono(10 * MINUTE);
+
+/// Nothing of a check waits for longer without a call or a queue that somebody else sees to. Nothing in these tests asks for
+/// a longer pause than a minute.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What becomes of a call.
+#[derive(Clone, Debug)]
+pub(super) enum Fate {
+    /// It is served, and answered after so long.
+    Served(u64),
+    /// It is served, and its answer is lost.
+    Unheard,
+    /// It is answered in this way after so long, and not served.
+    Says(CallOutcome, u64),
+    /// Somebody else turns out to lead: it is not started.
+    NotStarted,
+}
+
+/// Decides what becomes of each call: what it is, and how many of its kind there were before.
+pub(super) type Fates = Box<dyn FnMut(&What, usize) -> Fate>;
+
+/// A call that was started.
+pub(super) struct Sent {
+    pub(super) at: Mono,
+    pub(super) what: What,
+    pub(super) token: String,
+    /// Whether the live log has sent it.
+    is_telling: bool,
+}
+
+impl Sent {
+    pub(super) fn is_at_azure(&self) -> bool {
+        !matches!(self.what, What::Get(_) | What::Read)
+    }
+}
+
+#[derive(Clone)]
+enum Purpose {
+    Check(Option<Reporting>),
+    Telling,
+    Read(Vec<Execution>),
+}
+
+#[derive(Clone)]
+struct UnderWay {
+    id: CallId,
+    purpose: Purpose,
+    what: What,
+    /// When it was started, and when its answer comes or it is given up.
+    began: Mono,
+    arrives: Mono,
+    outcome: CallOutcome,
+}
+
+pub(super) struct World {
+    pub(super) now: Now,
+    pub(super) key: CheckKey,
+    pub(super) durable: Box<Pending>,
+    pub(super) volatile: Volatile,
+    pub(super) log: LiveLog,
+    pub(super) done: Option<Done>,
+    pub(super) servers: Servers,
+    pub(super) sent: Vec<Sent>,
+    pub(super) oracle: Oracle,
+    pub(super) fates: Fates,
+    /// Until when there is no room, and whether that is a pause that a server asked for.
+    pub(super) no_room: (Mono, bool),
+    /// So many changes are refused by the store from now on.
+    pub(super) refusals: u32,
+    /// Somebody else writes before the next change.
+    pub(super) rival: Option<Box<dyn FnOnce(&mut Pending)>>,
+    /// How many steps were made.
+    pub(super) steps: usize,
+    pub(super) config: Config,
+    holder: u64,
+    names: u64,
+    pub(super) random: Random,
+    under_way: Vec<UnderWay>,
+    is_queued: bool,
+    trouble: Trouble,
+}
+
+impl World {
+    pub(super) fn new(ask: Ask) -> World {
+        World::seeded(ask, 1)
+    }
+
+    pub(super) fn seeded(ask: Ask, seed: u64) -> World {
+        let now = Now { mono: CAME, wall: wall(CAME) };
+        let durable = first(ask, now);
+        let config = r#"{"testkube": {"cluster": "testkube"}, "insecure_no_auth": true,
+            "azure_devops": [{"url": "https://dev.azure.com/fabrikam", "cluster": "azure"}]}"#;
+        World {
+            now,
+            key: CheckKey::of(&durable.callback),
+            log: LiveLog::of(&durable),
+            durable,
+            volatile: Volatile::default(),
+            done: None,
+            servers: Servers::default(),
+            sent: Vec::new(),
+            oracle: Oracle::default(),
+            fates: Box::new(|_, _| Fate::Served(100)),
+            no_room: (Mono(0), false),
+            refusals: 0,
+            rival: None,
+            steps: 0,
+            config: Config::parse(config.as_bytes(), &|_| None).unwrap(),
+            holder: 1,
+            names: 0,
+            random: Random::new(seed),
+            under_way: Vec::new(),
+            is_queued: false,
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// The check's own calls in their order, in words.
+    pub(super) fn words(&self) -> Vec<&'static str> {
+        self.sent.iter().filter(|sent| !sent.is_telling).map(|sent| sent.what.word()).collect()
+    }
+
+    /// What the events said.
+    pub(super) fn events(&self) -> Vec<bool> {
+        let event = |sent: &Sent| if let What::Event(passes) = sent.what { Some(passes) } else { None };
+        self.sent.iter().filter_map(event).collect()
+    }
+
+    /// All lines of the log.
+    pub(super) fn lines(&self) -> String {
+        let lines = |sent: &Sent| if let What::Lines(text) = &sent.what { Some(text.clone()) } else { None };
+        self.sent.iter().filter_map(lines).collect()
+    }
+
+    /// Lives until the check is done, or so long.
+    pub(super) fn live(&mut self, ms: u64) -> Option<&Done> {
+        let until = Mono(self.now.mono.0 + ms);
+        while self.done.is_none() && self.turn(until) {}
+        self.done.as_ref()
+    }
+
+    /// One thing happens, or the time comes; false then.
+    pub(super) fn turn(&mut self, until: Mono) -> bool {
+        let arrival = self.under_way.iter().map(|call| call.arrives).min();
+        let times = self.volatile.times(&self.durable, self.now.mono);
+        let tells = self.log.wakes(self.now.mono).map(|at| at.max(self.volatile.held_until()));
+        let room = self.is_queued.then_some(self.no_room.0);
+        let next = [arrival, times.wake, times.poll, tells, room].into_iter().flatten().min();
+        let at = next.unwrap_or(until).max(self.now.mono);
+        if self.done.is_some() || at >= until {
+            self.at(until);
+            return false;
+        }
+        self.at(at);
+        if arrival.is_some_and(|arrives| arrives <= at) {
+            self.arrive();
+        } else if room.is_some_and(|room| room <= at) {
+            self.is_queued = false;
+            self.log.has_room();
+            self.step(Event::Due);
+        } else if times.wake.is_some_and(|wake| wake <= at) {
+            let holder = self.holder;
+            self.step(Event::Due);
+            if self.holder == holder {
+                self.is_not_due_at_once();
+            }
+        } else if times.poll.is_some_and(|poll| poll <= at) {
+            self.read();
+        } else {
+            self.tell();
+        }
+        true
+    }
+
+    fn at(&mut self, at: Mono) {
+        self.now = Now { mono: at, wall: wall(at) };
+    }
+
+    /// The leader is lost with all that it remembers and waits for; another one takes over. What was asked is served all the
+    /// same.
+    pub(super) fn fall(&mut self) {
+        self.under_way.clear();
+        self.adopt();
+    }
+
+    /// Another context leads, while the one before still hears what becomes of its events.
+    pub(super) fn hand_over(&mut self) {
+        self.under_way.retain(|call| matches!(call.purpose, Purpose::Check(Some(_))));
+        self.adopt();
+    }
+
+    fn adopt(&mut self) {
+        self.holder += 1;
+        self.volatile = Volatile::default();
+        self.log = LiveLog::of(&self.durable);
+        self.is_queued = false;
+        self.oracle.forget();
+        self.volatile.renew(&self.durable);
+    }
+
+    /// The same check is delivered again, with this token.
+    pub(super) fn deliver(&mut self, token: &str) {
+        again(&mut self.durable, self.now.mono, token);
+        self.volatile.renew(&self.durable);
+    }
+
+    /// The check comes anew after its end, or while nobody waits for it.
+    pub(super) fn evaluate_anew(&mut self, pending: Box<Pending>) {
+        self.durable = pending;
+        self.servers.completed = None;
+        if self.done.take().is_some() {
+            self.volatile = Volatile::default();
+        }
+        self.volatile.renew(&self.durable);
+        self.log = LiveLog::of(&self.durable);
+        self.oracle.forget();
+    }
+
+    fn name(&mut self) -> CallId {
+        self.names += 1;
+        CallId((self.holder << 32) | self.names)
+    }
+
+    fn arrive(&mut self) {
+        let first = self.under_way.iter().enumerate().min_by_key(|(_, call)| call.arrives);
+        let call = self.under_way.remove(first.unwrap().0);
+        self.hear(&call);
+    }
+
+    fn hear(&mut self, call: &UnderWay) {
+        match &call.purpose {
+            Purpose::Check(Some(reporting)) => {
+                self.oracle.heard(reporting);
+                self.step(Event::Reported(call.id, *reporting, &call.outcome));
+            }
+            Purpose::Check(None) => {
+                if let What::Get(id) = &call.what {
+                    self.oracle.looked_at(id, call.began, &call.outcome);
+                }
+                self.step(Event::Answered(call.id, &call.outcome));
+            }
+            Purpose::Telling => self.told(call),
+            Purpose::Read(executions) => match &call.outcome {
+                CallOutcome::Response(response) if response.status == 200 => {
+                    let mut by_value: BTreeMap<String, Vec<Execution>> = BTreeMap::new();
+                    for execution in executions {
+                        let value = execution.tags["ado-run"].clone();
+                        by_value.entry(value).or_default().push(execution.clone());
+                    }
+                    if self.volatile.waits_for(call.id) {
+                        self.trouble.end();
+                        self.oracle.read(self.now.mono, &self.durable, executions);
+                    }
+                    self.step(Event::Read(call.id, &Reading { by_value: &by_value }));
+                }
+                CallOutcome::Response(_) => {
+                    let unread = Unread::Incomplete { counted: 4, listed: 3 };
+                    self.not_read(call.id, &unread);
+                }
+                CallOutcome::Failed(fault) => {
+                    self.trouble.add(fault.clone(), self.now, self.now.mono);
+                    self.not_read(call.id, &Unread::Fault(fault.clone()));
+                }
+            },
+        }
+    }
+
+    fn not_read(&mut self, id: CallId, unread: &Unread) {
+        self.oracle.unread();
+        self.step(Event::Unread(id, unread));
+    }
+
+    /// An answer comes that nobody waits for: of a call that was answered before, or of an earlier leader.
+    pub(super) fn answer_late(&mut self, id: CallId, outcome: &CallOutcome) {
+        assert!(!self.volatile.waits_for(id));
+        self.step(Event::Answered(id, outcome));
+    }
+
+    /// Hears an answer that is under way now, and a second time at its own time.
+    pub(super) fn double(&mut self, random: u64) {
+        if !self.under_way.is_empty() {
+            let at = usize::try_from(random).unwrap() % self.under_way.len();
+            let call = self.under_way[at].clone();
+            self.hear(&call);
+        }
+    }
+
+    fn read(&mut self) {
+        let id = self.name();
+        self.volatile.begin_reading(self.now.mono, id);
+        let executions = self.servers.read(self.now.mono);
+        self.start(id, Purpose::Read(executions), What::Read, String::new(), Duration::from_secs(20));
+    }
+
+    fn tell(&mut self) {
+        let free = self.now.mono >= self.no_room.0;
+        let space = move |_, _: &_| if free { Space::Free } else { Space::Full };
+        let mut names = self.names;
+        let holder = self.holder;
+        let mut name = || {
+            names += 1;
+            CallId((holder << 32) | names)
+        };
+        let trouble = self.volatile.long_trouble(self.now, &self.trouble);
+        let mut cx = LogCx {
+            now: self.now,
+            config: &self.config,
+            random: &mut self.random,
+            name: &mut name,
+            space: &space,
+            trouble,
+        };
+        let acted = self.log.act(&mut cx, &self.key, &self.durable);
+        self.names = names;
+        self.is_queued |= acted.is_queued;
+        for call in acted.calls {
+            self.call(call.id, Purpose::Telling, &call.request);
+        }
+    }
+
+    fn told(&mut self, call: &UnderWay) {
+        let id = call.id;
+        let mut cx = LogCx {
+            now: self.now,
+            config: &self.config,
+            random: &mut self.random,
+            name: &mut || id,
+            space: &|_, _| Space::Full,
+            trouble: None,
+        };
+        if let Some(heard) = self.log.answered(&mut cx, &self.durable, id, &call.outcome) {
+            self.step(Event::Heard(&heard, false));
+        }
+        self.tell();
+    }
+
+    /// One step: what it changes is stored, then what it asks for is done.
+    pub(super) fn step(&mut self, event: Event<'_>) {
+        if self.done.is_some() {
+            return;
+        }
+        self.steps += 1;
+        let call = self.name();
+        let effects = loop {
+            let (now, (until, is_pause)) = (self.now, self.no_room);
+            let space = move |_: Room, _: &_| match (now.mono < until, is_pause) {
+                (false, _) => Space::Free,
+                (true, false) => Space::Full,
+                (true, true) => Space::Quiet(until),
+            };
+            let mut check = Check::new(self.key, self.durable.clone(), self.volatile.clone());
+            let mut cx = Cx {
+                now,
+                config: &self.config,
+                holder: self.holder,
+                random: &mut self.random,
+                call,
+                space: &space,
+                trouble: &self.trouble,
+                log: &mut self.log,
+            };
+            let effects = check.step(&mut cx, event);
+            if check.durable != self.durable || effects.done.is_some() {
+                if let Some(rival) = self.rival.take() {
+                    rival(&mut self.durable);
+                    self.volatile.renew(&self.durable);
+                    continue;
+                }
+                if self.refusals > 0 {
+                    self.refusals -= 1;
+                    self.volatile.hold(self.now.mono.plus(Duration::from_secs(10)));
+                    return;
+                }
+            }
+            self.oracle.stepped(self.now.mono, &self.durable, &check.durable, effects.done.as_ref());
+            (self.durable, self.volatile) = (check.durable, check.volatile);
+            break effects;
+        };
+        self.perform(effects);
+        self.cannot_be_forgotten();
+    }
+
+    fn perform(&mut self, effects: Effects) {
+        if let Some(done) = effects.done {
+            self.done = Some(done);
+            return;
+        }
+        self.is_queued |= effects.queue.is_some();
+        if let Some(call) = effects.call {
+            self.call(call.id, Purpose::Check(call.report), &call.request);
+        }
+    }
+
+    fn call(&mut self, id: CallId, purpose: Purpose, request: &Request) {
+        let (what, timeout) = (What::of(request), request.timeout);
+        let token = request.headers.iter().find(|(name, _)| *name == "authorization");
+        let token =
+            token.and_then(|(_, value)| value.strip_prefix("Bearer ")).unwrap_or_default().to_string();
+        self.start(id, purpose, what, token, timeout);
+    }
+
+    fn start(&mut self, id: CallId, purpose: Purpose, what: What, token: String, timeout: Duration) {
+        let now = self.now.mono;
+        let before = self.sent.iter().filter(|sent| sent.what.word() == what.word()).count();
+        let fate = (self.fates)(&what, before);
+        if matches!(fate, Fate::NotStarted) {
+            match purpose {
+                Purpose::Telling => self.log.not_started(id),
+                Purpose::Check(_) | Purpose::Read(_) => self.step(Event::NotStarted(id)),
+            }
+            return self.hand_over();
+        }
+        let is_telling = matches!(purpose, Purpose::Telling);
+        self.sent.push(Sent { at: now, what: what.clone(), token: token.clone(), is_telling });
+        let given_up = now.plus(timeout).plus(GRACE);
+        if let Purpose::Check(Some(reporting)) = &purpose {
+            self.oracle.sends(now, given_up, reporting, &self.durable, what == What::Event(true));
+        }
+        let task = guid(1).to_string();
+        let (outcome, arrives) = match fate {
+            Fate::Served(ms) => {
+                (self.servers.serve(&what, &token, &task, now), now.plus(Duration::from_millis(ms)))
+            }
+            Fate::Unheard => {
+                self.servers.serve(&what, &token, &task, now);
+                (CallOutcome::Failed(Fault::Lost), given_up)
+            }
+            Fate::Says(outcome, ms) => (outcome, now.plus(Duration::from_millis(ms))),
+            Fate::NotStarted => return,
+        };
+        self.under_way.push(UnderWay { id, purpose, what, began: now, arrives, outcome });
+    }
+
+    /// It waits for a call that is under way, or for room, or is looked at again by itself soon.
+    fn cannot_be_forgotten(&self) {
+        if self.done.is_some() {
+            return;
+        }
+        let times = self.volatile.times(&self.durable, self.now.mono);
+        let next = times.wake.into_iter().chain(times.poll).min();
+        let is_soon = next.is_some_and(|at| at <= self.now.mono.plus(LONGEST_WAIT).max(self.no_room.0));
+        let is_called = self.under_way.iter().any(|call| self.volatile.waits_for(call.id));
+        assert!(
+            is_soon || is_called || self.is_queued,
+            "{} ms after it came it waits for nothing: {:?}, {:?}",
+            self.now.mono.since(CAME).as_millis(),
+            self.durable.phase,
+            times
+        );
+    }
+
+    /// What was due is not due again at this very moment.
+    fn is_not_due_at_once(&self) {
+        let wake = self.volatile.times(&self.durable, self.now.mono).wake;
+        let is_due = wake.is_some_and(|wake| wake <= self.now.mono);
+        assert!(self.done.is_some() || !is_due, "it is due again at once: {:?}", self.durable.phase);
+    }
+}
+
+impl Volatile {
+    /// Whether this call's answer is waited for.
+    fn waits_for(&self, id: CallId) -> bool {
+        self.waiting.is_some_and(|waiting| waiting.id == id)
+    }
+}
