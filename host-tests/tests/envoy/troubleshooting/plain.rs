@@ -46,7 +46,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
         let envoy = Envoy::start(&scene.setup()?.azure_devops(silent.local_addr()?).concurrency(1))?;
         let run = next(scene);
         for n in 0..6 {
-            let forged = run.fields("shop-e2e").with("AuthToken", &format!("another-token-{n}"));
+            let forged = run.fields("shop-e2e").with("AuthToken", format!("another-token-{n}"));
             ensure!(forged.request().send(envoy.address())?.status == 200);
         }
         told(&run.check("shop-e2e"), &envoy, line)
