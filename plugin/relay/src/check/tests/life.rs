@@ -451,14 +451,17 @@ fn a_vm_that_falls_twice_over_a_check_decides_it() {
 }
 
 #[test]
-fn a_second_delivery_meanwhile_is_answered_too() {
-    let mut world = passing();
-    world.fates = Box::new(|_, _| Fate::Served(3 * SECOND));
-    while world.events().is_empty() {
-        world.turn(after(10 * MINUTE));
+fn a_check_whose_entry_is_not_configured_waits_half_an_hour_for_it() {
+    for back in [None, Some(20)] {
+        let mut world = passing();
+        world.durable.ask.as_mut().unwrap().timeout = Duration::from_secs(3 * 3_600);
+        let entries = std::mem::take(&mut world.config.azure_devops);
+        world.live(back.unwrap_or(29) * MINUTE);
+        assert!(world.done.is_none() && world.sent.is_empty());
+        if back.is_some() {
+            world.config.azure_devops = entries;
+        }
+        let done = world.live(12 * MINUTE).unwrap().clone();
+        assert_eq!(done.reported, back.is_some());
     }
-    world.deliver("token-2");
-    let done = world.live(5 * MINUTE).unwrap().clone();
-    assert_eq!((done.outcome, done.reported), (Some(Outcome::Passed), true));
-    assert_eq!(world.events(), [true, true]);
 }

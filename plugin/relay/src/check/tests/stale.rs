@@ -104,3 +104,49 @@ fn a_refusal_of_an_earlier_evaluations_event_does_not_send_this_ones_by_the_fall
         world.sent.iter().all(|sent| sent.token == "token-1" || sent.token.is_empty() && !sent.is_at_azure())
     );
 }
+
+#[test]
+fn a_late_answer_to_an_earlier_event_leaves_the_one_that_is_under_way_its_claim() {
+    let mut world = passing();
+    world.fates = Box::new(|what, n| match (what.word(), n) {
+        ("event", 0) => Fate::Unheard,
+        ("event", _) => Fate::Served(10 * SECOND),
+        _ => Fate::Served(100),
+    });
+    let until = Mono(CAME.0 + 10 * MINUTE);
+    while world.events().is_empty() {
+        world.turn(until);
+    }
+    let first = world.durable.claim.unwrap();
+    let reporting = Reporting { began: world.durable.began, send: first.send, delivery: 1, token: 1 };
+    // Its thread stands still, and another context leads meanwhile.
+    world.fall();
+    while world.events().len() < 2 {
+        world.turn(until);
+    }
+    world.deliver("token-2");
+    let second = world.durable.claim;
+    assert!(second.is_some_and(|second| second.send != first.send));
+    world.step(Event::Reported(CallId(1), reporting, &answer(204, "")));
+    assert_eq!(world.durable.claim, second);
+    assert!(world.durable.is_reported);
+    let done = world.live(5 * MINUTE).unwrap().clone();
+    assert!(done.reported);
+}
+
+#[test]
+fn a_newer_delivery_is_told_as_well_by_the_answer_to_its_own_event() {
+    let mut world = passing();
+    world.fates = Box::new(|_, _| Fate::Served(3 * SECOND));
+    let until = Mono(CAME.0 + 10 * MINUTE);
+    while world.events().is_empty() {
+        world.turn(until);
+    }
+    world.deliver("token-2");
+    assert_eq!(world.durable.delivery, 2);
+    let done = world.live(5 * MINUTE).unwrap().clone();
+    assert!(done.reported);
+    assert_eq!(world.events(), [true, true]);
+    // The token that was taken is presented, not the newer one that was not.
+    assert!(world.sent.iter().filter(|sent| sent.what.word() == "event").all(|sent| sent.token == "token-1"));
+}

@@ -43,6 +43,9 @@ pub(super) enum Fate {
 /// Decides what becomes of each call: what it is, and how many of its kind there were before.
 pub(super) type Fates = Box<dyn FnMut(&What, usize) -> Fate>;
 
+/// A change of the record that another context makes.
+pub(super) type Rival = Box<dyn FnOnce(&mut Pending)>;
+
 /// A call that was started.
 pub(super) struct Sent {
     pub(super) at: Mono,
@@ -92,7 +95,7 @@ pub(super) struct World {
     /// So many changes are refused by the store from now on.
     pub(super) refusals: u32,
     /// Somebody else writes before the next change.
-    pub(super) rival: Option<Box<dyn FnOnce(&mut Pending)>>,
+    pub(super) rival: Option<Rival>,
     /// How many steps were made.
     pub(super) steps: usize,
     pub(super) config: Config,
