@@ -83,8 +83,9 @@ impl Story {
             assert!(self.known, "Testkube was asked before Azure DevOps took the token");
             return;
         }
-        assert!(!self.told, "called again after the event was taken: {}", call.path);
+        // Lines that could not be written before are written still.
         if let Some(result) = event_result(call) {
+            assert!(!self.told, "an event after one that was taken");
             assert!(self.passes || result == "failed", "a pass although the execution failed");
             self.told = is_taken(answer);
         }
