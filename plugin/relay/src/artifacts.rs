@@ -17,7 +17,6 @@ mod slots;
 
 pub use file::Forward;
 pub use heads::to_take_off;
-pub use links::public_link;
 pub use memory::Memory;
 pub use refusals::lost;
 pub use slots::{Slot, Slots};

@@ -7,6 +7,7 @@
 mod dashboard;
 mod doubled;
 mod fields;
+mod public;
 
 use crate::auth::{Allow, Credential, Kind};
 use crate::azure::{Entry, TokenScheme};

@@ -2,8 +2,6 @@
 
 use super::{Visit, ask, shown};
 use crate::call::percent_encoded;
-use crate::config::Config;
-use crate::tag::Tag;
 use crate::testkube::Execution;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -29,17 +27,6 @@ pub(super) struct Links {
     executions: BTreeSet<String>,
 }
 
-/// Where the files of a tag's executions are listed, for texts that no request asks for; `None` without `public_url`.
-pub fn public_link(config: &Config, tag: &Tag) -> Option<String> {
-    let url = config.public_url.as_ref()?;
-    Some(base(url, config, tag))
-}
-
-fn base(origin: &str, config: &Config, tag: &Tag) -> String {
-    let (key, value) = (percent_encoded(&tag.key), percent_encoded(&tag.value));
-    format!("{origin}{}/v1/artifacts/{key}={value}", config.base_path)
-}
-
 /// Why a file has no link.
 pub(super) const NO_LINK: &str = "its name has a `.` or `..` segment or a control character in some encoding, or is empty: no link can lead to it. It is in the execution's archive.";
 
@@ -52,7 +39,7 @@ impl Visit {
             };
             let all = self.executions.as_deref().map(Vec::as_slice).unwrap_or_default();
             Links {
-                base: base(&origin, &self.config, &self.ask.tag),
+                base: self.config.files_at(&origin, &self.ask.tag),
                 parameters: self.ask.parameters(""),
                 file_parameters: self.ask.parameters("archive"),
                 executions: all.iter().map(|execution| execution.name.clone()).collect(),

@@ -60,7 +60,7 @@ impl Check {
             }
             (Part::Line, Log::Open(log), _) => {
                 let tag = self.durable.ask.as_ref().map(|ask| &ask.tag);
-                let files = tag.and_then(|tag| crate::artifacts::public_link(cx.config, tag));
+                let files = tag.and_then(|tag| cx.config.public_files(tag));
                 let dashboard = cx.config.testkube.dashboard.as_ref();
                 let lines = cx.log.last_lines(decided, &self.durable, dashboard, files);
                 let request = |entry: &Entry, token: &Secret| {

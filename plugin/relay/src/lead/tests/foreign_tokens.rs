@@ -176,7 +176,8 @@ fn a_foreign_token_that_does_not_see_the_plan_ends_no_check_whose_own_has_died()
     let mut world = World::new();
     let mut run = world.run(1);
     world.azure.know_reader(READER, AtPlans::Hidden);
-    let ends = world.tagged(&run, "a").at(world.at(0), Status::Running).at(world.at(5 * MINUTE), Status::Passed);
+    let ends =
+        world.tagged(&run, "a").at(world.at(0), Status::Running).at(world.at(5 * MINUTE), Status::Passed);
     world.testkube.add(ends);
     assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
     world.pass(MINUTE);
