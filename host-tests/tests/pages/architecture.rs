@@ -1,4 +1,5 @@
-//! What plugin/ARCHITECTURE.md says of the core's floors: who may know whom, and that the files are there.
+//! What plugin/ARCHITECTURE.md says of the core's floors, who may know whom; and that the files are there which it and
+//! CONTRIBUTING.md name.
 
 use super::repository::{files, root};
 use anyhow::{Context, Result, ensure};
@@ -51,14 +52,18 @@ fn the_leader_knows_no_phase() -> Result<()> {
 }
 
 #[test]
-fn the_files_that_it_names_are_there() -> Result<()> {
-    let text = std::fs::read_to_string(root().join("plugin/ARCHITECTURE.md"))?;
-    let words = text.split(|c: char| c.is_whitespace() || "`()|,;".contains(c));
-    let named: BTreeSet<&str> = words.filter(|word| word.ends_with(".rs")).collect();
-    ensure!(named.len() > 20, "{named:?}");
-    for name in named {
-        let places = ["plugin/relay/src", "plugin", "."].map(|folder| root().join(folder).join(name));
-        ensure!(places.iter().any(|path| path.exists()), "there is no {name}");
+fn the_files_that_are_named_are_there() -> Result<()> {
+    for page in ["plugin/ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = std::fs::read_to_string(root().join(page))?;
+        let words = text.split(|c: char| c.is_whitespace() || "`()|,;".contains(c));
+        let is_file =
+            |word: &&str| word.ends_with(".rs") || word.ends_with(".json") || word.ends_with(".yaml");
+        let named: BTreeSet<&str> = words.filter(is_file).collect();
+        ensure!(named.len() > 20, "{page}: {named:?}");
+        for name in named {
+            let places = ["plugin/relay/src", "plugin", "."].map(|folder| root().join(folder).join(name));
+            ensure!(places.iter().any(|path| path.exists()), "{page}: there is no {name}");
+        }
     }
     Ok(())
 }
