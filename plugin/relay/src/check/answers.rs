@@ -232,7 +232,8 @@ impl Check {
 
     /// Whether another token was taken at the plan, and the one that this delivery brought never.
     pub(super) fn is_foreign(&self, token: u32) -> bool {
-        self.durable.tokens.is_foreign(token)
+        let tokens = &self.durable.tokens;
+        tokens.came_with(token) && tokens.are_proven() && !tokens.was_taken_with(token)
     }
 }
 

@@ -394,13 +394,8 @@ impl LiveLog {
         let is_at_plan = !matches!(what, Said::Run(Look::Build(_), _));
         let is_trial = pending.tokens.trial().is_some_and(|(_, delivery)| delivery == token);
         let is_refused = !matches!(answer, Answer::Taken | Answer::Later(..));
-        let is_foreign = pending.tokens.is_foreign(token);
-        if is_foreign && is_refused && !is_trial {
-            // The one that was taken is not taken any more: both have their turn, in their time.
-            let wait = delay(self.failures, FIRST_RETRY, LONGEST_RETRY);
-            self.held_until = cx.now.mono.plus(cx.random.jitter(wait));
-        }
-        let news = match is_foreign && is_refused {
+        // A token that is refused where it was tried beside another, or does not see the plan, says nothing of what was to be told.
+        let news = match is_trial && is_refused {
             true => None,
             false => self.news(cx, pending, since, what, &answer, outcome),
         };

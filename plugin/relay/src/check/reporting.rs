@@ -138,7 +138,7 @@ impl Check {
         };
         let after = match answer {
             // Somebody else's token may do less, and the other has its turn.
-            Answer::Forbidden | Answer::Refused(_) | Answer::Over(_) if self.is_foreign(token) => None,
+            Answer::Forbidden | Answer::Refused(_) if self.is_foreign(token) => None,
             Answer::Taken | Answer::Forbidden if part == Part::OpenLog => {
                 self.durable.log = if *answer == Answer::Taken { log_of(outcome) } else { Log::Off };
                 self.was_written(part);
@@ -250,8 +250,6 @@ impl Check {
         let (is_refused, after) = match answer {
             // It is the run of another delivery's values that is over.
             Answer::Over(_) if self.drop_candidate(token) => return self.unclaim(reporting.send),
-            // Somebody else's token may not see the plan.
-            Answer::Over(_) if self.is_foreign(token) => (true, None),
             Answer::Taken | Answer::Over(_) => return self.conclude(cx, fx, reporting, answer),
             Answer::Later(fault, after) => {
                 // It may have been taken although its answer was lost: "the run is over" is then the answer to that one.

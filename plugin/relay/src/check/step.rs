@@ -312,8 +312,8 @@ impl Check {
         if outcome == Outcome::OpenGate {
             fx.count(Counter::OpenGate);
         }
-        let Volatile { began, delivery, entry_missing, .. } = self.volatile;
-        self.volatile = Volatile { began, delivery, entry_missing, ..Volatile::default() };
+        let (began, delivery) = (self.volatile.began, self.volatile.delivery);
+        self.volatile = Volatile { began, delivery, ..Volatile::default() };
     }
 
     /// Ends the check: its token leaves the ledger.

@@ -141,12 +141,6 @@ impl Tokens {
         newest || (self.previous.is_some() && previous)
     }
 
-    /// Whether another one was taken at the check's plan, and the one that this delivery brought never: what it may not do, or
-    /// does not see, says nothing of the check.
-    pub fn is_foreign(&self, delivery: u32) -> bool {
-        self.came_with(delivery) && self.are_proven() && !self.was_taken_with(delivery)
-    }
-
     /// Whether Azure DevOps has taken a call at the check's plan with one of them.
     pub fn are_proven(&self) -> bool {
         self.about_newest.taken || (self.previous.is_some() && self.about_previous.taken)

@@ -170,26 +170,3 @@ fn a_decision_that_a_forged_token_repeats_is_not_told_to_a_later_delivery() {
     let results: Vec<_> = told(&world, &run).into_iter().map(|(result, _)| result).collect();
     assert_eq!(results, ["succeeded", "failed"]);
 }
-
-#[test]
-fn a_foreign_token_that_does_not_see_the_plan_ends_no_check_whose_own_has_died() {
-    let mut world = World::new();
-    let mut run = world.run(1);
-    world.azure.know_reader(READER, AtPlans::Hidden);
-    let ends =
-        world.tagged(&run, "a").at(world.at(0), Status::Running).at(world.at(5 * MINUTE), Status::Passed);
-    world.testkube.add(ends);
-    assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
-    world.pass(MINUTE);
-    world.azure.expire_token(&run.token, world.wall());
-    let reader = Run { token: READER.into(), ..run.clone() };
-    assert_eq!(world.check(&reader, &[("testrelay-expect", "a")]), 200);
-    world.pass(10 * MINUTE);
-    assert!(told(&world, &run).is_empty() && !world.nothing_pending(), "{:?}", told(&world, &run));
-    // Azure DevOps sends it again with a token that lives.
-    run.token = "token-of-the-next-delivery".into();
-    world.azure.start_check(world.wall(), run.spec());
-    assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
-    world.pass(3 * MINUTE);
-    assert_eq!(told(&world, &run), [("succeeded".into(), run.token.clone())]);
-}
