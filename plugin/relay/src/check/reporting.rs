@@ -260,12 +260,7 @@ impl Check {
         };
         self.unclaim(reporting.send);
         if self.durable.is_proven() {
-            if is_refused {
-                let is_foreign = self.is_foreign(token);
-                if is_foreign || *answer == Answer::TokenRefused {
-                    self.durable.tokens.refused(token);
-                }
-            }
+            self.note_token(true, token, answer);
             self.retry(cx, after, LONGEST_RETRY);
         } else if self.rests_on_reading() {
             // The verdict is that of this delivery's values: no other token sends it.

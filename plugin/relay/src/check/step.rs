@@ -94,19 +94,18 @@ impl Volatile {
     /// When it is to be looked at next, if nothing else happens to it. Nothing is due while it waits for a call: its answer
     /// comes, or its loss.
     pub(crate) fn times(&self, durable: &Pending, now: Mono) -> Times {
-        let volatile = self;
-        if volatile.waiting.is_some() {
+        if self.waiting.is_some() {
             return Times::default();
         }
         let ahead = |at: Mono| Some(at).filter(|at| *at > now);
-        let own = (!volatile.is_queued).then(|| volatile.next.max(volatile.held_until));
+        let own = (!self.is_queued).then(|| self.next.max(self.held_until));
         let deadline = ahead(durable.deadline().at);
         let end = Some(durable.token_end);
         let (times, poll) = match &durable.phase {
             Phase::Watching(_) => {
-                let last = volatile.last_reading.map(super::watching::ends_at);
-                let confirms = volatile.confirm.as_ref().and(own);
-                let poll = volatile.confirm.is_none().then(|| volatile.poll.max(volatile.held_until));
+                let last = self.last_reading.map(super::watching::ends_at);
+                let confirms = self.confirm.as_ref().and(own);
+                let poll = self.confirm.is_none().then(|| self.poll.max(self.held_until));
                 ([deadline, last, confirms], poll)
             }
             Phase::Accepted | Phase::Proven => ([own, deadline, None], None),
@@ -114,7 +113,7 @@ impl Volatile {
             Phase::Owing(owing) => ([own, Some(owing.until), None], None),
         };
         let wake = times.into_iter().chain([end]).flatten().min();
-        Times { wake: wake.map(|wake| wake.max(volatile.held_until)), poll }
+        Times { wake: wake.map(|wake| wake.max(self.held_until)), poll }
     }
 
     /// Until when nothing is done for the check.

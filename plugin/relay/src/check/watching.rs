@@ -126,26 +126,23 @@ impl Volatile {
 
     /// Why nothing is known of its executions, if something stands in the way: of all checks, or of this one alone.
     fn trouble_in_words(&self, now: Wall, of_all: &Trouble) -> Option<String> {
-        let volatile = self;
-        let unconfirmed = volatile.unconfirmed.as_ref();
         of_all
             .in_words(now)
-            .or_else(|| volatile.trouble.in_words(now))
-            .or_else(|| volatile.incomplete.as_ref().map(|incomplete| incomplete.in_words(now)))
+            .or_else(|| self.trouble.in_words(now))
+            .or_else(|| self.incomplete.as_ref().map(|incomplete| incomplete.in_words(now)))
             .or_else(|| {
-                let (name, trouble) = unconfirmed?;
+                let (name, trouble) = self.unconfirmed.as_ref()?;
                 trouble.in_words_of(&format!("Testkube's answer for {name} could not be read"), now)
             })
     }
 
     /// The same, once it has lasted for so long that the people at the pipeline should hear of it.
     pub(crate) fn long_trouble(&self, now: Now, of_all: &Trouble) -> Option<String> {
-        let volatile = self;
         let lasts = [
             of_all.lasts(now.mono),
-            volatile.trouble.lasts(now.mono),
-            volatile.incomplete.as_ref().map(|one| now.mono.since(one.since.mono)).unwrap_or_default(),
-            volatile.unconfirmed.as_ref().map(|(_, one)| one.lasts(now.mono)).unwrap_or_default(),
+            self.trouble.lasts(now.mono),
+            self.incomplete.as_ref().map(|one| now.mono.since(one.since.mono)).unwrap_or_default(),
+            self.unconfirmed.as_ref().map(|(_, one)| one.lasts(now.mono)).unwrap_or_default(),
         ];
         let is_long = lasts.into_iter().any(|lasts| lasts >= LONG);
         if is_long { self.trouble_in_words(now.wall, of_all) } else { None }
