@@ -10,13 +10,13 @@ use proxy_wasm::types::Status;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 use testrelay::Counter;
-use testrelay::accept::Counted;
-use testrelay::call::{Asks, Fault, Outcome, Request, Response};
 use testrelay::check;
-use testrelay::evaluate::Answered;
-use testrelay::ledger::{Cas, Entry, Store, StoreError};
-use testrelay::problem::Reply;
+use testrelay::store::ledger::{Cas, Entry, Store, StoreError};
+use testrelay::surface::accept::Counted;
+use testrelay::surface::evaluate::Answered;
+use testrelay::surface::problem::Reply;
 use testrelay::time::{Mono, Now, Wall};
+use testrelay::wire::call::{Asks, Fault, Outcome, Request, Response};
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {

@@ -5,18 +5,18 @@ use crate::root::{Awaited, Plugin};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
-use testrelay::accept::{self, Admission, CallerId, Counted};
-use testrelay::artifacts::{self, Forward, Slot, Step, Visit};
-use testrelay::auth::Credential;
-use testrelay::bodies::Posted;
-use testrelay::call::Outcome;
-use testrelay::evaluate::{self, Evaluation};
-use testrelay::health;
-use testrelay::hint;
-use testrelay::listing;
-use testrelay::problem::Reply;
-use testrelay::request::{Body, MOST_BODY};
-use testrelay::route::{Route, route};
+use testrelay::config::Credential;
+use testrelay::surface::accept::{self, Admission, CallerId, Counted};
+use testrelay::surface::artifacts::{self, Forward, Slot, Step, Visit};
+use testrelay::surface::bodies::Posted;
+use testrelay::surface::evaluate::{self, Evaluation};
+use testrelay::surface::health;
+use testrelay::surface::hint;
+use testrelay::surface::listing;
+use testrelay::surface::problem::Reply;
+use testrelay::surface::request::{Body, MOST_BODY};
+use testrelay::surface::route::{Route, route};
+use testrelay::wire::call::Outcome;
 
 /// One stream.
 pub(crate) struct Stream {

@@ -5,7 +5,7 @@
 //! `refused`, `lost`, `no-connection`, `no-answer`. The rest is the body.
 
 use std::time::Duration;
-use testrelay::call::{Asks, Fault, Outcome, Response};
+use testrelay::wire::call::{Asks, Fault, Outcome, Response};
 
 /// The most answers that are read from one input.
 const MOST: usize = 24;

@@ -13,9 +13,9 @@ use crate::setting::{
 use crate::texts::{assert_no_secret, assert_one_line, assert_short};
 use serde_json::{Value, json};
 use std::time::Duration;
-use testrelay::azure::{Answer, LogId, build_start, classify, stage_start};
-use testrelay::call::{Fault, Outcome, Request, Response};
 use testrelay::check::State;
+use testrelay::wire::azure::{Answer, LogId, build_start, classify, stage_start};
+use testrelay::wire::call::{Fault, Outcome, Request, Response};
 
 const STAGE: &str = "Test";
 

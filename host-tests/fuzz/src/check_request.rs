@@ -15,11 +15,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::time::Duration;
-use testrelay::accept::{Admission, Counted, accept, admit};
 use testrelay::check::{CheckKey, Outcome, Phase, Record, State};
 use testrelay::config::Config;
-use testrelay::problem::Reply;
-use testrelay::request::{self, Body, CheckRequest};
+use testrelay::surface::accept::{Admission, Counted, accept, admit};
+use testrelay::surface::problem::Reply;
+use testrelay::surface::request::{self, Body, CheckRequest};
 
 type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 

@@ -8,7 +8,7 @@ use crate::texts::{add_texts, assert_no_secret, assert_one_line, assert_repeats_
 use serde_json::Value;
 use std::time::Duration;
 use testrelay::config::{Config, LONGEST_TIMEOUT};
-use testrelay::route::{Route, route};
+use testrelay::surface::route::{Route, route};
 
 /// Runs one input.
 pub fn run(input: &[u8]) {

@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
-use testrelay::call::{CallId, Outcome, Request};
 use testrelay::config::Config;
 use testrelay::time::{Now, Wall};
+use testrelay::wire::call::{CallId, Outcome, Request};
 use testrelay::{Lead, Output};
 
 /// A leading context and its store.
@@ -108,7 +108,7 @@ fn assert_goes_where_it_may(config: &Config, request: &Request) {
         assert_eq!(request.method, "GET");
         return;
     }
-    let is_its = |entry: &&testrelay::azure::Entry| {
+    let is_its = |entry: &&testrelay::wire::azure::Entry| {
         entry.cluster == request.cluster
             && entry.authority() == request.authority
             && entry.scheme_name() == request.scheme

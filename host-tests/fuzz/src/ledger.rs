@@ -12,8 +12,8 @@ use crate::store::Memory;
 use std::time::Duration;
 use testrelay::check::{CheckKey, Record, State};
 use testrelay::guid::Guid;
-use testrelay::leader::{Candidate, Role, lease};
-use testrelay::ledger::{Bucket, Change, LedgerError, Store};
+use testrelay::lead::lease::{Candidate, Role, lease};
+use testrelay::store::ledger::{Bucket, Change, LedgerError, Store};
 use testrelay::time::{Mono, Now, Wall};
 
 const FORMAT: u8 = 1;

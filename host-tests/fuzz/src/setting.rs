@@ -3,14 +3,14 @@
 use crate::store::Memory;
 use crate::texts::assert_no_secret;
 use std::time::Duration;
-use testrelay::azure::{Callback, HubName};
 use testrelay::check::{Ask, CheckKey, Ends, Falls, Log, Pending, Phase, Placed, Record, State, Tokens};
 use testrelay::config::Config;
 use testrelay::guid::Guid;
-use testrelay::ledger::{Change, Ledger};
 use testrelay::secret::Secret;
+use testrelay::store::ledger::{Change, Ledger};
 use testrelay::tag::Tag;
 use testrelay::time::{Mono, Now, Wall};
+use testrelay::wire::azure::{Callback, HubName};
 
 /// What the keys begin with.
 pub(crate) const PREFIX: &str = "testrelay/1/fuzz/";
@@ -83,7 +83,7 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         timeout: Duration::from_secs(12 * 3600),
         appear_timeout: Duration::from_secs(30 * 60),
         since_stage: None,
-        rerun: testrelay::check::Rerun::Latest,
+        rerun: testrelay::config::Rerun::Latest,
         given: None,
     };
     ask(&mut asked);

@@ -1,7 +1,7 @@
 //! Shared data in memory, which refuses what Envoy's would take amiss.
 
 use std::collections::BTreeMap;
-use testrelay::ledger::{Cas, Entry, Store, StoreError};
+use testrelay::store::ledger::{Cas, Entry, Store, StoreError};
 
 /// Shared data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

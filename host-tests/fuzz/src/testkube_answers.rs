@@ -11,11 +11,11 @@ use crate::texts::{assert_no_secret, assert_one_line, assert_short};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use testrelay::call::{Outcome, Response};
 use testrelay::check::{Phase, Watch};
 use testrelay::expect::Expect;
-use testrelay::testkube::{self, Execution, Status};
 use testrelay::time::Wall;
+use testrelay::wire::call::{Outcome, Response};
+use testrelay::wire::testkube::{self, Execution, Status};
 
 /// The check counts executions scheduled since then.
 const BOUND: Wall = Wall(NOW.wall.0);

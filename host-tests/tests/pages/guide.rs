@@ -14,13 +14,13 @@ const QUOTED: [(&str, &str, &str); 12] = [
         "The failing test has stopped the stage, as it should.",
         "host-tests/xtask-envoy/src/demo",
     ),
-    ("ready; pending checks: 0", "ready; pending checks: {", "plugin/relay/src/health.rs"),
+    ("ready; pending checks: 0", "ready; pending checks: {", "plugin/relay/src/surface/health.rs"),
     (
         "403 PlanUrl is not configured here",
         "403, \"PlanUrl is not configured here\"",
-        "plugin/relay/src/accept.rs",
+        "plugin/relay/src/surface/accept.rs",
     ),
-    ("has not ended", "{running} has not ended (", "plugin/relay/src/artifacts.rs"),
+    ("has not ended", "{running} has not ended (", "plugin/relay/src/surface/artifacts.rs"),
     (
         "production: the check was created. Now run verify-check.",
         "$environment: the check was created. Now run verify-check.",

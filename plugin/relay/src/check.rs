@@ -5,7 +5,7 @@
 //! ```
 //!
 //! What the ledger keeps of it is [`Pending`]; what is lost with the leader is [`Volatile`]. A delivery changes it in
-//! [`deliver`](crate::accept), everything else in [`Check::step`]: an event comes in, [`Effects`] go out.
+//! [`deliver`](crate::surface::accept), everything else in [`Check::step`]: an event comes in, [`Effects`] go out.
 
 mod answers;
 mod ask;
@@ -23,15 +23,17 @@ pub(crate) mod reason;
 mod record;
 mod reporting;
 mod run;
+pub mod scene;
 mod step;
 mod telling;
 mod tokens;
+pub mod verdict;
 mod watching;
 
-use crate::azure::Callback;
 use crate::guid::Guid;
 use crate::hash::fnv1a;
-pub use ask::{Ask, Given, Rerun};
+use crate::wire::azure::Callback;
+pub use ask::{Ask, Given};
 pub use candidate::{Candidate, Known, MAX_CANDIDATES, MAX_OF_CREDENTIAL, Stands, is_same_ask};
 pub use deadline::Deadline;
 pub use effects::Counter;
@@ -116,9 +118,9 @@ pub(crate) mod tests {
     mod world;
 
     use super::*;
-    use crate::azure::HubName;
     use crate::secret::Secret;
     use crate::time::{Mono, Now};
+    use crate::wire::azure::HubName;
 
     pub(crate) fn guid(n: u32) -> Guid {
         Guid::parse(&format!("{n:08x}-0000-4000-8000-000000000001")).unwrap()

@@ -4,28 +4,30 @@
 //! The ledger is the only truth. What is kept here are calls under way and what may be lost at any moment: another context
 //! then reads the ledger and goes on.
 
+mod aborts;
 mod calls;
+pub mod lease;
 mod poller;
 mod shelf;
 mod slots;
 
-use crate::aborts::{self, Aborts};
-use crate::azure::Callback;
 use crate::backoff::Random;
-use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
 use crate::check::{
     Acted, Check, CheckKey, Counter, Cx, DONE_STAYS, Done, Effects, Event, LogCx, Pending, Reading, Record,
     Reporting, Room, Space, State, Unread,
 };
 use crate::config::Config;
-use crate::hint::{self, Inbox};
-use crate::leader::{Candidate, Role};
-use crate::ledger::{Ledger, OldHome, Store};
-use crate::looks;
-use crate::places::{self, Corrected, Correction};
+use crate::lead::lease::{Candidate, Role};
+use crate::store::hints::{self, Inbox};
+use crate::store::ledger::{Ledger, OldHome, Store};
+use crate::store::looks;
+use crate::store::places::{self, Corrected, Correction};
 use crate::tag::Tag;
-use crate::testkube;
 use crate::time::{Mono, Now, in_words};
+use crate::wire::azure::Callback;
+use crate::wire::call::{CallId, Fault, Outcome as CallOutcome, Request};
+use crate::wire::testkube;
+use aborts::Aborts;
 use calls::{Calls, Lane, Purpose};
 use poller::{Batch, Paged, Poller};
 use shelf::{Shelf, Stored};
@@ -58,7 +60,7 @@ const MAX_NOTED: usize = 512;
 const LONG_TROUBLE: Duration = Duration::from_secs(60);
 
 /// A call that has not been started so long after its turn must not be: what the turn knew is old.
-pub const STALE: Duration = crate::call::GRACE;
+pub const STALE: Duration = crate::wire::call::GRACE;
 
 /// What a turn asks of the host.
 pub enum Output {
@@ -215,7 +217,7 @@ impl Lead {
         }
         self.move_old(turn);
         self.shelf.refresh_all(turn.store);
-        for bucket in 0..usize::from(crate::ledger::BUCKETS) {
+        for bucket in 0..usize::from(crate::store::ledger::BUCKETS) {
             self.changed(turn, bucket);
         }
         for key in suspects {
@@ -627,7 +629,7 @@ impl Lead {
         let now = turn.now.mono;
         let lookback = self.config.checks.lookback;
         let is_hinted = |pending: &Pending| {
-            pending.wanted(now, lookback).is_some_and(|w| tags.contains(&hint::print(&w.tag.value)))
+            pending.wanted(now, lookback).is_some_and(|w| tags.contains(&hints::fingerprint(&w.tag.value)))
         };
         let hinted = self.shelf.pending().filter(|(_, pending)| is_hinted(pending));
         let keys: Vec<CheckKey> = hinted.map(|(key, _)| *key).collect();

@@ -19,42 +19,23 @@
     )
 )]
 
-mod aborts;
-pub mod accept;
-pub mod artifacts;
 mod at_most;
-pub mod auth;
-pub mod azure;
 mod backoff;
-pub mod bodies;
-pub mod call;
 pub mod check;
-mod confidential;
 pub mod config;
-pub mod evaluate;
 pub mod expect;
 pub mod guid;
 mod hash;
-pub mod health;
-pub mod hint;
 mod instance;
 mod json;
 pub mod lead;
-pub mod leader;
-pub mod ledger;
-pub mod listing;
-mod looks;
-pub mod places;
-pub mod problem;
-pub mod request;
-pub mod route;
 pub mod secret;
-pub mod status;
+pub mod store;
+pub mod surface;
 pub mod tag;
-pub mod testkube;
 mod text;
 pub mod time;
-pub mod verdict;
+pub mod wire;
 
 pub use check::Counter;
 pub use instance::{instance, key_prefix};

@@ -3,10 +3,10 @@
 use super::naming::{AGAIN, named};
 use super::proving::Proof;
 use super::{Call, Check, Claim, Counter, Cx, Effects, Phase, Reporting, Room, Space};
-use crate::azure::{Answer, Entry, classify};
-use crate::call::{CallId, GRACE, Outcome as CallOutcome, Request};
 use crate::secret::Secret;
 use crate::time::in_words;
+use crate::wire::azure::{Answer, Entry, classify};
+use crate::wire::call::{CallId, GRACE, Outcome as CallOutcome, Request};
 use log::Level;
 use std::fmt;
 use std::time::Duration;

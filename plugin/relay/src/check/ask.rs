@@ -1,6 +1,7 @@
 //! What a check asks.
 
 use super::is_default;
+use crate::config::Rerun;
 use crate::expect::Expect;
 use crate::tag::Tag;
 use serde::{Deserialize, Serialize};
@@ -69,30 +70,5 @@ impl Ask {
             && (!given.timeout || self.timeout == other.timeout)
             && (!given.appear_timeout || self.appear_timeout == other.appear_timeout)
             && (!given.rerun || self.rerun == other.rerun)
-    }
-}
-
-/// What it means that an execution provably repeats another one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rerun {
-    /// The newest of a chain counts, in place of those that it repeats.
-    #[default]
-    Latest,
-    /// Every one counts: what has failed once stays failed.
-    All,
-    /// The first of a chain counts: repeating changes nothing.
-    None,
-}
-
-impl Rerun {
-    /// Reads a policy's name.
-    pub fn parse(text: &str) -> Option<Rerun> {
-        match text {
-            "latest" => Some(Rerun::Latest),
-            "all" => Some(Rerun::All),
-            "none" => Some(Rerun::None),
-            _ => None,
-        }
     }
 }

@@ -2,11 +2,11 @@
 
 use super::answers::{AzureCall, LONGEST_RETRY, in_words_of};
 use super::{Check, Cx, Effects, Outcome, Phase, Watch};
-use crate::azure::{self, Answer, Entry};
-use crate::call::Outcome as CallOutcome;
 use crate::secret::Secret;
 use crate::text::one_line;
 use crate::time::{Mono, Wall, in_words};
+use crate::wire::azure::{self, Answer, Entry};
+use crate::wire::call::Outcome as CallOutcome;
 use std::time::Duration;
 
 const MAX_TRIES: u32 = 8;

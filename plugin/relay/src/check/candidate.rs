@@ -5,8 +5,8 @@
 //! check, and the others are dropped.
 
 use super::{Ask, Log, Outcome, Pending, Phase, Tokens};
-use crate::azure::Callback;
 use crate::time::{Mono, Now};
+use crate::wire::azure::Callback;
 use serde::{Deserialize, Serialize};
 
 /// How many deliveries stand side by side.

@@ -1,9 +1,9 @@
 //! What a step of a check asks of whoever steps it.
 
 use super::{Done, Outcome};
-use crate::call::{CallId, Request};
 use crate::tag::Tag;
 use crate::time::Mono;
+use crate::wire::call::{CallId, Request};
 use log::Level;
 
 /// What a step asks for. What it has changed of the record is stored first: a step whose change was raced is taken back, and

@@ -7,8 +7,8 @@
 
 use super::answers::AzureCall;
 use super::{Check, Effects};
-use crate::azure::{Answer, Entry};
-use crate::call::Request;
+use crate::wire::azure::{Answer, Entry};
+use crate::wire::call::Request;
 use log::Level;
 
 /// In place of the delivery that brought the presented token: none did, so that no answer says anything of a token.

@@ -7,14 +7,15 @@
 use super::run::{Look, RunWatch, Shown};
 use super::telling::{opening, rendered};
 use super::{Call, CheckKey, Counter, Log, Outcome, Pending, Phase, Room, Space, Told};
-use crate::azure::{self, Answer, Callback, RecordChange, classify};
 use crate::backoff::{Random, delay};
-use crate::call::{CallId, Outcome as CallOutcome};
-use crate::config::{Config, Dashboard};
-use crate::status::{Scene, advice};
-use crate::testkube::{self, Execution};
+use crate::check::scene::{Scene, advice};
+use crate::check::verdict::Assessment;
+use crate::config::Config;
 use crate::time::{Mono, Now, Wall};
-use crate::verdict::Assessment;
+use crate::wire::azure::{self, Answer, Callback, RecordChange, classify};
+use crate::wire::call::{CallId, Outcome as CallOutcome};
+use crate::wire::testkube::Dashboard;
+use crate::wire::testkube::{self, Execution};
 use std::time::Duration;
 
 /// News is told after this; the rest waits longer.

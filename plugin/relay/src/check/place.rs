@@ -67,7 +67,7 @@ impl Pending {
         }
     }
 
-    /// From now on it is counted against no limit. What it gives back is due to [`give_back`](crate::places::give_back) by
+    /// From now on it is counted against no limit. What it gives back is due to [`give_back`](crate::store::places::give_back) by
     /// whoever's write of the changed record won, and by nobody else; `None`: nothing is.
     pub fn leave_place(&mut self) -> Option<Place> {
         match std::mem::replace(&mut self.place, Placed::GaveBack) {

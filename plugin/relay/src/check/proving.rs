@@ -2,9 +2,9 @@
 
 use super::answers::{AzureCall, LONGEST_RETRY};
 use super::{Check, Cx, Effects, Log, Outcome, Phase, Room, Space};
-use crate::azure::{self, Answer, Callback, Entry, LogId};
-use crate::call::{Outcome as CallOutcome, Request};
 use crate::secret::Secret;
+use crate::wire::azure::{self, Answer, Callback, Entry, LogId};
+use crate::wire::call::{Outcome as CallOutcome, Request};
 use log::Level;
 use std::time::Duration;
 

@@ -1,11 +1,11 @@
 //! Why a check was decided as it was, for the people at the pipeline.
 
 use super::{Ask, Pending, Watch};
+use crate::check::verdict::{Assessment, Standing};
 use crate::expect::Expect;
-use crate::testkube::Status;
 use crate::text::listed;
 use crate::time::{Now, Wall, in_words};
-use crate::verdict::{Assessment, Standing};
+use crate::wire::testkube::Status;
 use std::time::Duration;
 
 /// All had ended.

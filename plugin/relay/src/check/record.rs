@@ -1,10 +1,10 @@
 //! What the ledger keeps of a check.
 
 use super::{Ask, Candidate, CheckKey, Known, Outcome, Placed, Tokens, is_default};
-use crate::azure::{Callback, LogId};
 use crate::guid::Guid;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
+use crate::wire::azure::{Callback, LogId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -111,9 +111,9 @@ pub struct Reported {
 /// What a check's log says so far, as far as the next context has to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// [`Scene::print`](crate::status::Scene::print) of what was said last.
+    /// [`Scene::print`](crate::check::scene::Scene::print) of what was said last.
     pub print: u64,
-    /// How much of the [`advice`](crate::status::advice) has been given.
+    /// How much of the [`advice`](crate::check::scene::advice) has been given.
     pub advice: u8,
 }
 
@@ -197,7 +197,7 @@ pub struct Watch {
 /// A counted set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// [`Assessment::print`](crate::verdict::Assessment::print).
+    /// [`Assessment::print`](crate::check::verdict::Assessment::print).
     pub print: u64,
     /// Since when it is the same.
     pub since: Mono,

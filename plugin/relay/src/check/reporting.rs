@@ -7,9 +7,9 @@ use super::answers::{AzureCall, LONGEST_RETRY, claim_time, in_words_of};
 use super::proving::log_of;
 use super::step::count_end;
 use super::{Check, Claim, Counter, Cx, Decided, Effects, Log, Outcome, Owing, Part, Phase, Reporting};
-use crate::azure::{self, Answer, Entry};
-use crate::call::Outcome as CallOutcome;
 use crate::secret::Secret;
+use crate::wire::azure::{self, Answer, Entry};
+use crate::wire::call::Outcome as CallOutcome;
 use log::Level;
 use std::time::Duration;
 

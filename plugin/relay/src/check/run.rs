@@ -2,12 +2,12 @@
 //! time over (Microsoft Learn: the built-in checks have no cancel section), so it is asked once a minute.
 
 use super::{Outcome, Pending};
-use crate::azure::{self, Callback, Entry};
-use crate::call::{Outcome as CallOutcome, Request};
 use crate::config::Config;
 use crate::guid::Guid;
 use crate::secret::Secret;
 use crate::time::{Mono, Wall};
+use crate::wire::azure::{self, Callback, Entry};
+use crate::wire::call::{Outcome as CallOutcome, Request};
 use std::time::Duration;
 
 const EACH: Duration = Duration::from_secs(60);

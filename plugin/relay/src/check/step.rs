@@ -8,12 +8,12 @@ use super::{
     CheckKey, Counter, Done, Effects, Heard, LiveLog, Outcome, Part, Pending, Phase, Place, Placed, Reading,
     Room, Space, Unread,
 };
-use crate::azure::{Callback, Entry};
 use crate::backoff::{Random, delay};
-use crate::call::{CallId, Outcome as CallOutcome};
 use crate::config::Config;
-use crate::testkube::Trouble;
 use crate::time::{Mono, Now};
+use crate::wire::azure::{Callback, Entry};
+use crate::wire::call::{CallId, Outcome as CallOutcome};
+use crate::wire::testkube::Trouble;
 use log::Level;
 use std::rc::Rc;
 use std::time::Duration;

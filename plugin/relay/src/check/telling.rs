@@ -6,12 +6,12 @@ use super::{
     Ask, Check, Counter, Cx, Decided, Effects, Heard, LiveLog, Outcome, Pending, Phase, Reported, Watch,
     reason,
 };
-use crate::azure::{HubName, LogId, RecordChange};
-use crate::config::Dashboard;
+use crate::check::scene::{Line, Mark, advice};
 use crate::expect::Expect;
-use crate::status::{Line, Mark, advice};
 use crate::text::listed;
 use crate::time::{Mono, Now, Wall, in_words};
+use crate::wire::azure::{HubName, LogId, RecordChange};
+use crate::wire::testkube::Dashboard;
 use log::Level;
 
 impl Check {

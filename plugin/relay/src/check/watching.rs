@@ -5,13 +5,13 @@ use super::{
     Ask, Call, Check, Counter, Cx, Effects, Outcome, Pending, Phase, Room, Seen, Space, Volatile, Watch,
     reason,
 };
-use crate::call::{CallId, Fault, Outcome as CallOutcome};
+use crate::check::verdict::{Assessment, Standing, assess};
 use crate::expect::MOST;
 use crate::tag::Tag;
-use crate::testkube::{self, Execution, Status, Trouble};
 use crate::text::{listed, one_line};
 use crate::time::{Mono, Now, Wall};
-use crate::verdict::{Assessment, Standing, assess};
+use crate::wire::call::{CallId, Fault, Outcome as CallOutcome};
+use crate::wire::testkube::{self, Execution, Status, Trouble};
 use log::Level;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 //! Where people find what this Envoy serves.
 
 use super::Config;
-use crate::call::percent_encoded;
 use crate::tag::Tag;
+use crate::wire::percent::percent_encoded;
 
 impl Config {
     /// Where the files of a tag's executions are listed, for texts that no request asks for; `None` without `public_url`.

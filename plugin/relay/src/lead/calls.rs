@@ -2,12 +2,12 @@
 //! between projects, so that what is slow or refused holds up only its own.
 
 use super::poller::Batch;
-use crate::aborts;
-use crate::azure::{Callback, Paces, Urgency};
-use crate::call::{CallId, GRACE, Outcome, Request};
 use crate::check::{CheckKey, Reporting, Room, Space};
 use crate::guid::Guid;
+use crate::lead::aborts;
 use crate::time::{Mono, Now};
+use crate::wire::azure::{Callback, Paces, Urgency};
+use crate::wire::call::{CallId, GRACE, Outcome, Request};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What a call is for.

@@ -4,11 +4,11 @@
 use super::shelf::Shelf;
 use super::slots::{Narrow, Slots};
 use crate::backoff::{Random, delay};
-use crate::call::{CallId, Fault, Request};
 use crate::check::{CheckKey, Unread, Wanted};
 use crate::config::Config;
-use crate::testkube::{self, Execution, MOST_QUERY, Trouble};
 use crate::time::{Mono, Now, Wall};
+use crate::wire::call::{CallId, Fault, Request};
+use crate::wire::testkube::{self, Execution, MOST_QUERY, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The shelf: what this context knows of the ledger, and the one place where checks are stored.
 
 use crate::check::{CheckKey, Pending, Record, State};
-use crate::ledger::{Bucket, Change, Ledger, LedgerError, Store, StoreError};
+use crate::store::ledger::{Bucket, Change, Ledger, LedgerError, Store, StoreError};
 use std::collections::BTreeSet;
 
 /// What became of a change.

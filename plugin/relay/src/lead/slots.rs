@@ -2,7 +2,7 @@
 //! is pending.
 
 use crate::check::{CheckKey, LiveLog, Pending, Times, Volatile};
-use crate::ledger::{BUCKETS, Ledger};
+use crate::store::ledger::{BUCKETS, Ledger};
 use crate::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

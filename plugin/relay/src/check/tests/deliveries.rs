@@ -3,7 +3,8 @@
 use super::record;
 use super::servers::wall;
 use super::world::MINUTE;
-use crate::check::{Ask, Candidate, Ends, Known, Pending, Rerun, State, Tokens};
+use crate::check::{Ask, Candidate, Ends, Known, Pending, State, Tokens};
+use crate::config::Rerun;
 use crate::expect::Expect;
 use crate::secret::Secret;
 use crate::tag::Tag;

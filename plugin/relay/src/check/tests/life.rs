@@ -3,11 +3,11 @@
 use super::deliveries::ask;
 use super::servers::{Test, What, answer, over};
 use super::world::{CAME, Fate, MINUTE, SECOND, World};
-use crate::azure::LogId;
-use crate::call::Fault;
 use crate::check::{Known, Log, Outcome, Part, Phase};
 use crate::expect::Expect;
 use crate::time::Mono;
+use crate::wire::azure::LogId;
+use crate::wire::call::Fault;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -141,7 +141,7 @@ fn an_azure_devops_that_is_away_is_no_refusal() {
     let mut world = passing();
     world.durable.ask.as_mut().unwrap().timeout = Duration::from_secs(3 * 3_600);
     world.fates = Box::new(|what, n| match what.word() {
-        "log" if n < 42 => Fate::Says(crate::call::Outcome::Failed(Fault::NoConnection), 100),
+        "log" if n < 42 => Fate::Says(crate::wire::call::Outcome::Failed(Fault::NoConnection), 100),
         _ => Fate::Served(100),
     });
     world.live(32 * MINUTE);

@@ -1,10 +1,10 @@
 //! What a check may conclude from what it was shown, told independently of it: each step is held against this.
 
-use crate::call::Outcome as CallOutcome;
 use crate::check::{Decided, Done, Outcome, Pending, Phase, Reporting};
 use crate::expect::Expect;
-use crate::testkube::{self, Execution, Status};
 use crate::time::Mono;
+use crate::wire::call::Outcome as CallOutcome;
+use crate::wire::testkube::{self, Execution, Status};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The two servers that one check calls, as far as it can tell: what was asked of them, and what they answer when all is well.
 
-use crate::call::{Asks, Outcome, Request, Response};
-use crate::testkube::{Execution, from_json};
 use crate::time::{Mono, Wall};
+use crate::wire::call::{Asks, Outcome, Request, Response};
+use crate::wire::testkube::{Execution, from_json};
 use serde_json::{Value, json};
 
 /// The wall clock at the start of the monotonic one.

@@ -3,11 +3,11 @@
 use super::deliveries::ask;
 use super::servers::{Test, answer, over};
 use super::world::{CAME, Fate, MINUTE, SECOND, World};
-use crate::call::{CallId, Fault, Outcome as CallOutcome, Request};
 use crate::check::{Check, Cx, Done, Event, Pending, Reading, Reporting, Space, Times, Unread};
 use crate::config::Config;
-use crate::testkube::Trouble;
 use crate::time::Mono;
+use crate::wire::call::{CallId, Fault, Outcome as CallOutcome, Request};
+use crate::wire::testkube::Trouble;
 use std::collections::BTreeMap;
 
 /// What a step comes to.

@@ -6,14 +6,14 @@ use super::guid;
 use super::oracle::Oracle;
 use super::servers::{Servers, What, wall};
 use crate::backoff::Random;
-use crate::call::{CallId, Fault, GRACE, Outcome as CallOutcome, Request};
 use crate::check::{
     Ask, Check, CheckKey, Cx, Done, Effects, Event, LiveLog, LogCx, Pending, Reading, Reporting, Room, Space,
     Unread, Volatile,
 };
 use crate::config::Config;
-use crate::testkube::{Execution, Trouble};
 use crate::time::{Mono, Now};
+use crate::wire::call::{CallId, Fault, GRACE, Outcome as CallOutcome, Request};
+use crate::wire::testkube::{Execution, Trouble};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,16 +1,16 @@
 //! Contexts, a store, both fakes, a network with delays, and a clock that is turned by hand.
 
-use crate::accept;
 use crate::backoff::Random;
-use crate::call::{Asks, CallId, Fault, Outcome, Request, Response};
 use crate::check::Counter;
 use crate::check::{self, State};
 use crate::config::Config;
-use crate::hint;
 use crate::lead::{Lead, Output};
-use crate::ledger::memory::Memory;
-use crate::ledger::{Bucket, Cas, Change, Ledger};
+use crate::store::ledger::memory::Memory;
+use crate::store::ledger::{Bucket, Cas, Change, Ledger};
+use crate::surface::accept;
+use crate::surface::hint;
 use crate::time::{Mono, Now, Wall};
+use crate::wire::call::{Asks, CallId, Fault, Outcome, Request, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fakes::azure::{Fault as AzureFault, Route as AzureRoute};
@@ -483,7 +483,7 @@ impl World {
     pub(super) fn listed(&mut self) -> serde_json::Value {
         let (config, now) = (self.config(), self.now);
         let headers: [(Vec<u8>, Vec<u8>); 0] = [];
-        let reply = crate::listing::list(&config, PREFIX, &mut self.store, now, &headers);
+        let reply = crate::surface::listing::list(&config, PREFIX, &mut self.store, now, &headers);
         let list: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
         assert_eq!(list["checks"].as_array().unwrap().len(), 1, "{list}");
         list["checks"][0].clone()
@@ -496,7 +496,7 @@ impl World {
 
     /// How many places are counted: of all credentials together, and of all projects.
     pub(super) fn places(&mut self) -> [u32; 2] {
-        crate::places::counted(&mut self.store, &ledger()).map(|counts| counts.into_values().sum())
+        crate::store::places::counted(&mut self.store, &ledger()).map(|counts| counts.into_values().sum())
     }
 
     /// An older module, which knows of no places, has written every record and changed no counter.

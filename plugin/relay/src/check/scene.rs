@@ -1,0 +1,364 @@
+//! What the people at the pipeline see while a stage waits: the lines of the check's log, and its record's progress.
+//!
+//! A [`Scene`] is what is known of one check's executions. Lines are the difference of two scenes, what was said and
+//! what there is, so a line is written when something has changed and never because a poll has come round.
+
+mod line;
+
+use crate::check::verdict::Assessment;
+use crate::text::one_line;
+use crate::time::{Wall, in_words};
+use crate::wire::testkube::Dashboard;
+use crate::wire::testkube::{Execution, FailedStep, NEVER_BEGAN, Status, Steps};
+pub use line::{Line, Mark};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What is known of the executions that carry a check's tag.
+#[derive(Clone, Debug, Default)]
+pub struct Scene {
+    /// In the order in which they were scheduled.
+    order: Vec<String>,
+    executions: BTreeMap<String, Shown>,
+    /// Those that are not counted, and why, up to [`MAX_IGNORED`].
+    ignored: BTreeMap<String, String>,
+    /// How many more there are.
+    more_ignored: usize,
+    /// What of the expectation is not there.
+    missing: Vec<String>,
+    /// The newest of the executions, where all of them are older than what counts: when it was scheduled.
+    only_older: Option<Wall>,
+    /// Whether Testkube could not be asked, or has not told all, for so long that people should know.
+    pub trouble: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shown {
+    name: String,
+    workflow: String,
+    status: Status,
+    ended: bool,
+    took: Option<Duration>,
+    message: Option<String>,
+    steps: Steps,
+    began: bool,
+    /// Since when it has its status, where it has been about to stop for so long that it may stay so.
+    stuck: Option<Wall>,
+    /// It passed, or its steps have been looked at since it ended.
+    is_explained: bool,
+}
+
+/// Executions that are not counted, beyond these, are told as a number.
+const MOST_IGNORED: usize = 10;
+/// And beyond these only their number is known: a tag may be on any number of old ones.
+const MAX_IGNORED: usize = 100;
+
+impl Scene {
+    /// What a complete reading shows at `now`. Steps that are known stay.
+    pub fn read(&mut self, read: &Assessment<'_>, now: Wall) {
+        let mut before = std::mem::take(&mut self.executions);
+        self.order = read.counted.iter().map(|e| e.id.clone()).collect();
+        for execution in &read.counted {
+            let mut shown = Shown::of(execution, now);
+            if let Some(known) = before.remove(&execution.id) {
+                (shown.steps, shown.message) = (known.steps, known.message);
+                shown.is_explained |= known.is_explained;
+            }
+            self.executions.insert(execution.id.clone(), shown);
+        }
+        let ignored = read.ignored.iter().take(MAX_IGNORED);
+        self.ignored = ignored.map(|(e, why)| (e.id.clone(), why.in_words(e))).collect();
+        self.more_ignored = read.ignored.len().saturating_sub(MAX_IGNORED);
+        self.missing = read.missing.clone();
+        self.only_older = read.only_older().map(|newest| newest.scheduled);
+    }
+
+    /// When the newest execution was scheduled, where all of them are older than what counts.
+    pub fn only_older(&self) -> Option<Wall> {
+        self.only_older
+    }
+
+    /// What the answer for a single execution shows.
+    pub fn look(&mut self, execution: &Execution) {
+        if let Some(shown) = self.executions.get_mut(&execution.id) {
+            shown.steps = execution.steps.clone();
+            shown.message = execution.message.clone();
+            shown.is_explained |= execution.ended;
+        }
+    }
+
+    /// The execution to look at next, after `last`: one that has ended without passing and has not been looked at since,
+    /// else the next of those that run.
+    pub fn next_look(&self, last: &str) -> Option<String> {
+        let all: Vec<(&String, &Shown)> =
+            self.order.iter().filter_map(|id| Some((id, self.executions.get(id)?))).collect();
+        let unexplained = all.iter().find(|(_, shown)| shown.ended && !shown.is_explained);
+        let after = all.iter().position(|(id, _)| *id == last).map_or(0, |at| at + 1);
+        let running =
+            || all.iter().cycle().skip(after).take(all.len()).find(|(_, shown)| shown.is_under_way());
+        unexplained.or_else(running).map(|(id, _)| (*id).clone())
+    }
+
+    /// Whether the steps of an execution have been seen.
+    pub fn knows_steps_of(&self, id: &str) -> bool {
+        self.executions.get(id).is_some_and(|shown| shown.steps.total > 0)
+    }
+
+    /// A number that is the same for scenes of which the log would say the same, steps aside: what one context leaves
+    /// for the next.
+    pub fn print(&self) -> u64 {
+        let stuck = |e: &Shown| if e.stuck.is_some() { " stuck" } else { "" };
+        let counted =
+            self.executions.iter().map(|(id, e)| format!("{id} {} {}{}\n", e.status, e.ended, stuck(e)));
+        let ignored = self.ignored.keys().map(|id| format!("-{id}\n"));
+        let more = (self.more_ignored > 0).then(|| format!("-{}\n", self.more_ignored));
+        crate::hash::fnv1a(counted.chain(ignored).chain(more).collect::<String>().as_bytes())
+    }
+
+    /// Whether nothing that counts has appeared.
+    pub fn is_empty(&self) -> bool {
+        self.executions.is_empty()
+    }
+
+    /// The counted executions that have not ended: ids and names.
+    pub fn under_way(&self) -> Vec<(String, String)> {
+        let all = self.order.iter().filter_map(|id| Some((id, self.executions.get(id)?)));
+        let running = all.filter(|(_, shown)| !shown.ended);
+        running.map(|(id, shown)| (id.clone(), one_line(&shown.name, 80))).collect()
+    }
+
+    /// What of the expectation is missing, as a list; empty if nothing is.
+    pub fn missing(&self) -> String {
+        crate::text::listed(self.missing.iter().cloned(), 10)
+    }
+
+    /// Whether people wait for what has changed since `said`: an execution has appeared, ended or gone.
+    pub fn is_news(&self, said: &Scene) -> bool {
+        self.trouble.is_some() != said.trouble.is_some()
+            || self.ignored.keys().any(|id| !said.ignored.contains_key(id))
+            || self.more_ignored > said.more_ignored
+            || self.executions.len() != said.executions.len()
+            || self
+                .executions
+                .iter()
+                .any(|(id, e)| said.executions.get(id).is_none_or(|s| s.ended != e.ended))
+    }
+
+    /// The lines that tell what has changed since `said`.
+    pub fn lines(&self, said: &Scene, dashboard: Option<&Dashboard>) -> Vec<(Mark, String)> {
+        let mut lines = Vec::new();
+        for (id, now) in self.order.iter().filter_map(|id| Some((id, self.executions.get(id)?))) {
+            now.lines(id, said.executions.get(id), dashboard, &mut lines);
+        }
+        for (_, gone) in said.executions.iter().filter(|(id, _)| !self.executions.contains_key(*id)) {
+            let name = one_line(&gone.name, 80);
+            lines.push((Mark::Warning, format!("{name} is not counted any more")));
+        }
+        self.ignored_lines(said, &mut lines);
+        match (&said.trouble, &self.trouble) {
+            (None, Some(trouble)) => lines.push((Mark::Warning, format!("{trouble}; Testrelay tries again"))),
+            (Some(_), None) => lines.push((Mark::Plain, "Testkube answers again".into())),
+            _ => {}
+        }
+        lines
+    }
+
+    fn ignored_lines(&self, said: &Scene, lines: &mut Vec<(Mark, String)>) {
+        let is_new = |(id, _): &(&String, &String)| !said.ignored.contains_key(*id);
+        let new: Vec<&String> = self.ignored.iter().filter(is_new).map(|(_, words)| words).collect();
+        let room = MOST_IGNORED.saturating_sub(said.ignored.len());
+        for words in new.iter().take(room) {
+            lines.push((Mark::Plain, format!("not counted: {words}")));
+        }
+        let more = self.more_ignored.saturating_sub(said.more_ignored);
+        match new.len().saturating_sub(room).saturating_add(more) {
+            0 => {}
+            more => {
+                let text = format!("not counted: {more} more executions with the tag");
+                lines.push((Mark::Plain, text));
+            }
+        }
+    }
+
+    /// 0 to 99: the mean of what has been done of each execution; what is missing counts as not begun.
+    pub fn percent(&self) -> u8 {
+        let all = self.executions.len().saturating_add(self.missing.len()).max(1);
+        let done: usize = self.executions.values().map(|shown| usize::from(shown.percent())).sum();
+        u8::try_from((done / all).min(99)).unwrap_or(99)
+    }
+
+    /// What happens just now, for the record's `currentOperation`.
+    pub fn operation(&self) -> String {
+        let (all, ended) = (self.executions.len(), self.executions.values().filter(|e| e.ended).count());
+        let running = self.order.iter().filter_map(|id| self.executions.get(id)).find_map(|e| {
+            Some(format!("{}: {}", one_line(&e.name, 60), e.steps.current.as_deref().filter(|_| !e.ended)?))
+        });
+        let mut parts = Vec::new();
+        if all > 0 {
+            parts.push(format!("{ended} of {all} executions ended"));
+        }
+        if self.trouble.is_some() {
+            parts.push("Testkube gives no usable answer".into());
+        } else if all == 0 {
+            parts.push("waiting for the first execution".into());
+        } else if !self.missing.is_empty() {
+            parts.push(format!("waiting for {}", self.missing()));
+        }
+        parts.extend(running);
+        one_line(&parts.join("; "), 200)
+    }
+
+    /// What did not pass, one text each, for the record's issues.
+    pub fn failures(&self) -> Vec<String> {
+        let bad = |e: &&Shown| e.ended && e.status != Status::Passed;
+        let all = self.order.iter().filter_map(|id| self.executions.get(id));
+        all.filter(bad).take(MOST_ISSUES).map(Shown::ended_in_words).collect()
+    }
+
+    /// The executions as a table of plain text: a line each, what did not pass first.
+    pub fn table(&self, dashboard: Option<&Dashboard>) -> Vec<String> {
+        let all = self.order.iter().filter_map(|id| Some((id, self.executions.get(id)?)));
+        let (mut rows, passed): (Vec<(&String, &Shown)>, Vec<_>) =
+            all.partition(|(_, e)| !e.ended || e.status != Status::Passed);
+        rows.extend(passed);
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        let width = rows.iter().map(|(_, e)| e.name.chars().count().min(60)).max().unwrap_or_default().max(9);
+        let mut table = vec![format!("  {:width$}  {:10}  duration", "execution", "status")];
+        let left_out = rows.len().saturating_sub(MOST_ROWS);
+        for (id, e) in rows.into_iter().take(MOST_ROWS) {
+            let took = e.took.filter(|_| e.began).map(in_words).unwrap_or_default();
+            let link = dashboard.map(|d| d.link(&e.workflow, id)).unwrap_or_default();
+            let row = format!("  {:width$}  {:10}  {took:8}  {link}", one_line(&e.name, 60), e.status);
+            table.push(row.trim_end().to_string());
+        }
+        if left_out > 0 {
+            table.push(format!("  and {left_out} more"));
+        }
+        table
+    }
+}
+
+const MOST_ISSUES: usize = 10;
+const MOST_ROWS: usize = 50;
+
+impl Shown {
+    fn of(execution: &Execution, now: Wall) -> Shown {
+        Shown {
+            name: execution.name.clone(),
+            workflow: execution.workflow.clone(),
+            status: execution.status.clone(),
+            ended: execution.ended,
+            took: execution.took,
+            message: None,
+            steps: Steps::default(),
+            began: execution.began,
+            stuck: execution.stopping_since.filter(|_| execution.is_stuck(now)),
+            is_explained: execution.ended && execution.status == Status::Passed,
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        !self.ended && (self.steps.total > 0 || self.status == Status::NotYet("running".into()))
+    }
+
+    fn percent(&self) -> u8 {
+        let steps = &self.steps;
+        match (self.ended, steps.total) {
+            (true, _) => 100,
+            (false, 0) => 0,
+            (false, total) => u8::try_from(steps.done.saturating_mul(100) / total).unwrap_or(100),
+        }
+    }
+
+    fn lines(
+        &self,
+        id: &str,
+        said: Option<&Shown>,
+        dashboard: Option<&Dashboard>,
+        lines: &mut Vec<(Mark, String)>,
+    ) {
+        let name = one_line(&self.name, 80);
+        if said.is_none() {
+            let link = dashboard.map(|d| format!("  {}", d.link(&self.workflow, id))).unwrap_or_default();
+            let workflow = one_line(&self.workflow, 80);
+            lines.push((Mark::Plain, format!("{name} (workflow {workflow}): {}{link}", self.status)));
+        }
+        let ended_before = said.is_some_and(|said| said.ended);
+        let ends = self.ended && !ended_before;
+        let failed_before = said.map_or(0, |said| said.steps.failed.len());
+        // The line that tells the end names the step that had to pass.
+        let told_at_the_end = |step: &&FailedStep| ends && self.status != Status::Passed && !step.optional;
+        for step in self.steps.failed.iter().skip(failed_before).filter(|step| !told_at_the_end(step)) {
+            let mark = if step.optional { Mark::Warning } else { Mark::Error };
+            lines.push((mark, format!("{name}: {}", step.in_words())));
+        }
+        match said {
+            _ if ends => {
+                let mark = if self.status == Status::Passed { Mark::Section } else { Mark::Error };
+                lines.push((mark, self.ended_in_words()));
+            }
+            Some(said) if said.status != self.status => {
+                lines.push((Mark::Plain, format!("{name}: {} → {}", said.status, self.status)));
+            }
+            _ => {}
+        }
+        if let (Some(since), None) = (self.stuck, said.and_then(|said| said.stuck)) {
+            let since = since.clock(since);
+            let text = format!("{name} has been stopping since {since}: {STAYS_SO}");
+            lines.push((Mark::Warning, text));
+        }
+        let steps = &self.steps;
+        let moved =
+            said.is_none_or(|said| (said.steps.done, &said.steps.current) != (steps.done, &steps.current));
+        if let (true, false, Some(current)) = (moved, self.ended, &steps.current) {
+            lines.push((
+                Mark::Plain,
+                format!("{name}: {} of {} steps, now: {current}", steps.done, steps.total),
+            ));
+        }
+    }
+
+    /// `shop-e2e-17 failed after 4m 12s: step Unit failed (exit code 1)`.
+    fn ended_in_words(&self) -> String {
+        let took = self.took.filter(|_| self.began);
+        let took = took.map(|took| format!(" after {}", in_words(took))).unwrap_or_default();
+        let why = match (&self.status, &self.message, self.steps.failed.iter().find(|step| !step.optional)) {
+            (Status::Passed, ..) => String::new(),
+            (_, Some(message), _) => format!(": {}", one_line(&crate::text::plain(message), 300)),
+            (_, None, Some(step)) => format!(": {}", step.in_words()),
+            (_, None, None) if self.is_explained && !self.began => format!(": {NEVER_BEGAN}"),
+            (_, None, None) => String::new(),
+        };
+        format!("{} {}{took}{why}", one_line(&self.name, 80), self.status)
+    }
+}
+
+/// Of an execution that is about to stop.
+pub(crate) const STAYS_SO: &str = "if Testkube's API server was restarted meanwhile, it stays so for ever; abort it and start the tests again";
+
+/// What to look at after so long without what was expected, at most once each.
+pub fn advice(absent: Duration, given: u8) -> Option<(u8, &'static str)> {
+    const ADVICE: [(u64, &str); 3] = [
+        (
+            120,
+            "Look at the TestWorkflowExecution resource: status.error, its events (kubectl describe), and the tag under spec.executionRequest.tags.",
+        ),
+        (
+            600,
+            "Is Testkube's controller on (Helm: testkube-api.next.controllers.enabled), and is the resource in Testkube's own namespace, the only one that it watches? A resource that is applied again unchanged starts nothing: give it a new name for each run.",
+        ),
+        (
+            1_200,
+            "Has the GitOps sync reached the commit with the resource? Look at the Argo CD application or the Flux kustomization.",
+        ),
+    ];
+    let (step, (_, text)) =
+        ADVICE.iter().enumerate().rev().find(|(_, (after, _))| absent >= Duration::from_secs(*after))?;
+    let step = u8::try_from(step).unwrap_or_default() + 1;
+    (step > given).then_some((step, text))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The verdict: executions in, decision and reason out.
+//!
+//! The **counted set** of a check are the executions that carry exactly its tag, were scheduled not before its lower
+//! bound, are not judged through a parent that the same reading has ([`children`]), and were not provably replaced by
+//! a re-run ([`reruns`]). Every member must pass; zero members, unknown statuses and faults are never a pass.
+
+mod children;
+mod reruns;
+
+use crate::config::Rerun;
+use crate::expect::Expect;
+use crate::hash::fnv1a;
+use crate::tag::Tag;
+use crate::text::{listed, one_line};
+use crate::time::Wall;
+use crate::wire::testkube::{Execution, Status};
+use children::Part;
+use std::collections::BTreeMap;
+
+/// What one complete reading says about one check.
+#[derive(Debug)]
+pub struct Assessment<'a> {
+    /// The counted set, oldest first.
+    pub counted: Vec<&'a Execution>,
+    /// Executions with the tag that do not count, and why.
+    pub ignored: Vec<(&'a Execution, Ignored<'a>)>,
+    /// What of the expectation is not there, in words.
+    pub missing: Vec<String>,
+}
+
+/// Why an execution with the tag does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored<'a> {
+    /// Scheduled before the check's lower bound.
+    Older,
+    /// Started by another workflow's execution, through which it is judged.
+    Child,
+    /// Repeated by this later execution.
+    Replaced(&'a str),
+    /// Repeats this earlier one, and re-runs do not count.
+    Repeats(&'a str),
+}
+
+impl Ignored<'_> {
+    /// `shop-e2e-12 (older than this run)`.
+    pub fn in_words(&self, execution: &Execution) -> String {
+        let name = one_line(&execution.name, 80);
+        match self {
+            Ignored::Older => format!("{name} (older than this run)"),
+            Ignored::Child => format!("{name} (started by another workflow)"),
+            Ignored::Replaced(by) => format!("{name} (repeated by {})", one_line(by, 80)),
+            Ignored::Repeats(first) => {
+                format!("{name} (repeats {}, and re-runs do not count here)", one_line(first, 80))
+            }
+        }
+    }
+}
+
+/// How far the counted set is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Less than expected is there.
+    Incomplete,
+    /// Something has not ended.
+    Running,
+    /// All is there and has ended.
+    Ended {
+        /// Whether every one passed.
+        passed: bool,
+    },
+}
+
+/// Sorts the executions of a reading for the check that waits for `tag`. Takes n log n steps for n executions.
+pub fn assess<'a>(
+    executions: &'a [Execution],
+    tag: &Tag,
+    bound: Wall,
+    expect: &Expect,
+    rerun: Rerun,
+) -> Assessment<'a> {
+    let mut tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
+    tagged.sort_by_key(|e| order(e));
+    let is_older = |e: &Execution| e.scheduled < bound;
+    let (older, own) = tagged.split_at(tagged.partition_point(|e| is_older(e)));
+    let other = match rerun {
+        Rerun::Latest => reruns::replaced(own),
+        Rerun::All => Vec::new(),
+        Rerun::None => reruns::repeated(own),
+    };
+    let parts = children::parts(&tagged, older.len(), &other);
+    let other_of = |n: usize| Some(own.get(other.get(n).copied().flatten()?)?.name.as_str());
+    let mut ignored: Vec<_> = older.iter().map(|e| (*e, Ignored::Older)).collect();
+    let mut counted = Vec::new();
+    let mut have: BTreeMap<&str, u32> = BTreeMap::new();
+    for (n, (execution, part)) in own.iter().zip(parts.iter().skip(older.len())).enumerate() {
+        match (other_of(n), part) {
+            (Some(by), _) if rerun == Rerun::Latest => ignored.push((*execution, Ignored::Replaced(by))),
+            (Some(first), _) => ignored.push((*execution, Ignored::Repeats(first))),
+            (None, Part::Child) => ignored.push((*execution, Ignored::Child)),
+            (None, part) => {
+                counted.push(*execution);
+                let is_expected = *part != Part::OfOlder;
+                *have.entry(&execution.workflow).or_insert(0) += u32::from(is_expected);
+            }
+        }
+    }
+    Assessment { missing: expect.missing(&have), counted, ignored }
+}
+
+impl Assessment<'_> {
+    /// How far the counted set is.
+    pub fn standing(&self) -> Standing {
+        if self.counted.is_empty() || !self.missing.is_empty() {
+            Standing::Incomplete
+        } else if self.counted.iter().all(|e| e.ended) {
+            Standing::Ended { passed: self.counted.iter().all(|e| e.status == Status::Passed) }
+        } else {
+            Standing::Running
+        }
+    }
+
+    /// A number that changes when a member joins, leaves, or changes its status: what `settle` watches.
+    pub fn print(&self) -> u64 {
+        let text: String =
+            self.counted.iter().map(|e| format!("{} {} {}\n", e.id, e.status, e.ended)).collect();
+        fnv1a(text.as_bytes())
+    }
+
+    /// When the counted set last changed, by Testkube's own times.
+    pub fn last_change(&self) -> Option<Wall> {
+        self.counted.iter().map(|e| e.finished.unwrap_or(e.scheduled).max(e.scheduled)).max()
+    }
+
+    /// Short fingerprints of every execution that carries the tag, counted or not: one that is missing from a later
+    /// complete reading has vanished.
+    pub fn present(&self) -> Vec<u32> {
+        let ignored = self.ignored.iter().map(|(e, _)| *e);
+        self.counted.iter().copied().chain(ignored).map(|e| short(&e.id)).collect()
+    }
+
+    /// The newest execution with the tag, where there are some and all of them are older than what counts.
+    pub fn only_older(&self) -> Option<&Execution> {
+        let is_older = self.counted.is_empty() && self.ignored.iter().all(|(_, why)| *why == Ignored::Older);
+        self.ignored.last().filter(|_| is_older).map(|(execution, _)| *execution)
+    }
+
+    /// Those that count and have been about to stop for long, as a sentence with a space before it; empty if there are none.
+    pub fn stuck_in_words(&self, now: Wall) -> String {
+        let stuck = self.counted.iter().filter(|e| e.is_stuck(now)).map(|e| one_line(&e.name, 80));
+        match listed(stuck, 5) {
+            names if names.is_empty() => names,
+            names => {
+                format!(" Stopping for more than ten minutes: {names}; {}.", crate::check::scene::STAYS_SO)
+            }
+        }
+    }
+
+    /// Whether what counts are children alone, whose parents do not carry the tag.
+    pub fn are_all_children(&self) -> bool {
+        self.counted.iter().all(|execution| execution.actor.is_child)
+    }
+
+    /// Short fingerprints of the counted set.
+    pub fn members(&self) -> Vec<u32> {
+        self.counted.iter().map(|e| short(&e.id)).collect()
+    }
+
+    /// `shop-e2e-17 passed, shop-api-41 running`; what did not pass comes first.
+    pub fn statuses(&self) -> String {
+        let mut counted = self.counted.clone();
+        counted.sort_by_key(|e| e.ended && e.status == Status::Passed);
+        listed(counted.iter().map(|e| format!("{} {}", one_line(&e.name, 80), e.status)), 10)
+    }
+
+    /// Why executions with the tag were not counted, as a sentence with a space before it; empty if all were.
+    pub fn ignored_in_words(&self) -> String {
+        const SHOWN: usize = 5;
+        let words = self.ignored.iter().take(SHOWN).map(|(execution, why)| why.in_words(execution));
+        match (listed(words, SHOWN), self.ignored.len().saturating_sub(SHOWN)) {
+            (words, _) if words.is_empty() => String::new(),
+            (words, 0) => format!(" Not counted: {words}."),
+            (words, more) => format!(" Not counted: {words} and {more} more."),
+        }
+    }
+}
+
+/// A short fingerprint of an execution's id: the ledger has no room for the ids themselves.
+fn short(id: &str) -> u32 {
+    let hash = fnv1a(id.as_bytes());
+    u32::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+fn order(e: &Execution) -> (Wall, i64, &str) {
+    (e.scheduled, e.number, &e.id)
+}
+
+#[cfg(test)]
+mod tests;

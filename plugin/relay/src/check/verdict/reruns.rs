@@ -1,0 +1,78 @@
+//! Re-runs: executions that provably repeat an earlier one.
+//!
+//! The proof is `actor.executionReference`, which holds the other's id, or that the same TestWorkflowExecution resource
+//! has started both. The same workflow alone proves nothing: a matrix runs one workflow many times.
+//!
+//! A child proves nothing either: it has its parent's actor, not one of its own, so two children of one parent would seem to
+//! repeat each other, and one whose result nobody looks at could take the place of one that counts.
+
+use super::order;
+use crate::wire::testkube::Execution;
+use std::collections::BTreeMap;
+
+/// For each of these executions, which are in their order, the latest that repeats it.
+pub(super) fn replaced(all: &[&Execution]) -> Vec<Option<usize>> {
+    let mut by = vec![None; all.len()];
+    pairs(
+        all,
+        |group| group.last().copied(),
+        |earlier, later| {
+            if let Some(by) = by.get_mut(earlier) {
+                *by = (*by).max(Some(later));
+            }
+        },
+    );
+    by
+}
+
+/// For each of them, the earliest that it repeats.
+pub(super) fn repeated(all: &[&Execution]) -> Vec<Option<usize>> {
+    let mut first: Vec<Option<usize>> = vec![None; all.len()];
+    pairs(
+        all,
+        |group| group.first().copied(),
+        |earlier, later| {
+            if let Some(first) = first.get_mut(later) {
+                *first = Some(first.map_or(earlier, |other| other.min(earlier)));
+            }
+        },
+    );
+    first
+}
+
+/// Tells `found` of pairs of which the later one repeats the earlier one: each that has a reference, and of those that one
+/// resource has started each together with the one that `end` chooses of them.
+fn pairs(all: &[&Execution], end: impl Fn(&[usize]) -> Option<usize>, mut found: impl FnMut(usize, usize)) {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+    let is_later = |later: usize, earlier: usize| {
+        let order = |n: usize| all.get(n).map(|execution| order(execution));
+        order(later) > order(earlier)
+    };
+    for (n, execution) in all.iter().enumerate() {
+        let actor = &execution.actor;
+        if !actor.is_child {
+            // Only earlier ones have their places there yet.
+            let earlier = places.get(actor.reference.as_str()).copied();
+            let same = earlier.filter(|earlier| {
+                is_later(n, *earlier) && all.get(*earlier).is_some_and(|e| e.workflow == execution.workflow)
+            });
+            if let Some(earlier) = same {
+                found(earlier, n);
+            }
+            if actor.kind == "testworkflowexecution" && !actor.name.is_empty() {
+                groups.entry((&actor.name, &execution.workflow)).or_default().push(n);
+            }
+        }
+        places.insert(&execution.id, n);
+    }
+    for group in groups.values() {
+        let Some(end) = end(group) else { continue };
+        for &n in group {
+            let (earlier, later) = (n.min(end), n.max(end));
+            if is_later(later, earlier) {
+                found(earlier, later);
+            }
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What Testkube last said about a tag, for whoever asks about it soon after: evaluations share the look-ups of pending
+//! checks, and each other's. What had not passed is remembered beside them, and longer ([`unpassed`]).
+//!
+//! The looks stand in shared data under a fixed number of keys for each credential, of which the tag's keyed hash names one: two
+//! tags with one key put each other out, which costs a call. Nobody puts out what another credential rests on, however many tags
+//! he names. The leader keeps its own only while somebody evaluates, for the credentials of the checks that wait.
+
+mod unpassed;
+
+pub(crate) use unpassed::Memory;
+
+use crate::store::ledger::{Ledger, Store, StoreError};
+use crate::tag::Tag;
+use crate::time::{Mono, Now, Wall};
+use crate::wire::testkube::{self, Execution};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How long a look is as good as a new one for the answer "pending". Who asks every few minutes hears of the end so many
+/// seconds later, as a pending check does between two polls.
+const FRESH: Duration = Duration::from_secs(20);
+/// How long after an evaluation the leader goes on to keep its looks.
+const WANTED: Duration = Duration::from_secs(600);
+/// An evaluation says so at most so often.
+const SAID: Duration = Duration::from_secs(60);
+
+/// For each credential.
+const SLOTS: u64 = 16;
+/// The longest look that is kept, in bytes.
+const MOST: usize = 16 << 10;
+
+/// What stands on the first line of a look; on the second the executions.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    tag: Tag,
+    at: Mono,
+    /// Executions scheduled before this were not asked for.
+    since: Wall,
+}
+
+/// A complete look at one tag.
+pub(crate) struct Look {
+    head: Head,
+    pub(crate) executions: Vec<Execution>,
+}
+
+impl Look {
+    fn from_bytes(bytes: &[u8]) -> Option<Look> {
+        let mut lines = bytes.split(|byte| *byte == b'\n');
+        Some(Look {
+            head: serde_json::from_slice(lines.next()?).ok()?,
+            executions: testkube::from_json(lines.next()?)?,
+        })
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let key = &self.head.tag.key;
+        let head = serde_json::to_string(&self.head).unwrap_or_default();
+        let executions = testkube::to_json(&self.executions, key);
+        format!("{head}\n{executions}").into_bytes()
+    }
+
+    /// How old it is; `None` where it is too old, or has not asked as far back as `since`, for an answer to rest on it.
+    pub(crate) fn age(&self, now: Now, since: Wall) -> Option<Duration> {
+        let age = now.mono.since(self.head.at);
+        (self.head.since <= since && age < FRESH).then_some(age)
+    }
+}
+
+/// The last look at this tag that was kept for this credential.
+pub(crate) fn recall(store: &mut dyn Store, ledger: &Ledger, credential: &str, tag: &Tag) -> Option<Look> {
+    let entry = store.get(&key_of(ledger, credential, tag)).ok()??;
+    Look::from_bytes(&entry.value).filter(|look| look.head.tag == *tag)
+}
+
+/// Keeps what a complete look has found of this tag since `since`, and remembers what of it has not passed. A look that is too
+/// long is not kept, and asked for again.
+pub(crate) fn keep(
+    store: &mut dyn Store,
+    ledger: &Ledger,
+    credential: &str,
+    now: Now,
+    tag: &Tag,
+    since: Wall,
+    executions: &[Execution],
+) -> (Look, Memory) {
+    let found: Vec<Execution> =
+        executions.iter().filter(|execution| execution.carries(tag)).cloned().collect();
+    let memory = unpassed::remember(store, ledger, credential, now, tag, since, &found);
+    let look = Look { head: Head { tag: tag.clone(), at: now.mono, since }, executions: found };
+    let value = look.to_bytes();
+    if value.len() <= MOST {
+        write(store, &key_of(ledger, credential, tag), &value);
+    }
+    (look, memory)
+}
+
+/// Somebody evaluates: for some time the leader's looks are wanted.
+pub(crate) fn want(store: &mut dyn Store, prefix: &str, now: Now) {
+    if !is_asked_since(store, prefix, now, SAID) {
+        write(store, &asked_key(prefix), now.mono.0.to_string().as_bytes());
+    }
+}
+
+/// Whether somebody has evaluated lately.
+pub(crate) fn are_wanted(store: &mut dyn Store, prefix: &str, now: Now) -> bool {
+    is_asked_since(store, prefix, now, WANTED)
+}
+
+fn is_asked_since(store: &mut dyn Store, prefix: &str, now: Now, time: Duration) -> bool {
+    let entry = store.get(&asked_key(prefix)).ok().flatten();
+    let at = entry.and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok());
+    at.is_some_and(|at| now.mono.since(Mono(at)) < time)
+}
+
+/// Writes a key, unless somebody else is faster: that one knows as much.
+fn write(store: &mut dyn Store, key: &str, value: &[u8]) {
+    let mut swap = || -> Result<bool, StoreError> {
+        let seen = store.get(key)?.map(|entry| entry.cas);
+        store.swap(key, seen, value)
+    };
+    if let Err(status) = swap() {
+        log::error!("shared data failed with status {}: a look at Testkube is not shared", status.0);
+    }
+}
+
+fn asked_key(prefix: &str) -> String {
+    format!("{prefix}evaluated")
+}
+
+fn key_of(ledger: &Ledger, credential: &str, tag: &Tag) -> String {
+    let slot = ledger.keyed("look", &[&tag.key, &tag.value]) % SLOTS;
+    format!("{}look/{credential}/{slot:02}", ledger.prefix())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Rerun;
+    use crate::store::ledger::{Cas, Entry, memory};
+    use std::collections::BTreeMap;
+
+    const LIST: &str = include_str!("../wire/testkube/fixtures/list-4-done-totals-wrong.json");
+
+    fn tag(value: &str) -> Tag {
+        Tag { key: "ado-run".into(), value: value.into() }
+    }
+
+    fn listed() -> Vec<Execution> {
+        let list: serde_json::Value = serde_json::from_str(LIST).unwrap();
+        testkube::from_json(list["results"].to_string().as_bytes()).unwrap()
+    }
+
+    fn ledger() -> Ledger {
+        Ledger::with_key("p/", b"a-key-of-16-byte")
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: Mono(1_000 * seconds), wall: Wall(0) }
+    }
+
+    #[test]
+    fn a_look_comes_back_with_all_that_a_verdict_needs() {
+        let mut store = memory::Memory::default();
+        let (tag, all) = (tag("20260123.4"), listed());
+        keep(&mut store, &ledger(), "ado", at(10), &tag, Wall(5), &all);
+        let look = recall(&mut store, &ledger(), "ado", &tag).unwrap();
+        assert_eq!(look.age(at(14), Wall(5)), Some(Duration::from_secs(4)));
+        let reduced: Vec<Execution> = all
+            .into_iter()
+            .map(|execution| Execution { took: None, began: false, stopping_since: None, ..execution })
+            .collect();
+        assert_eq!(look.executions, reduced);
+    }
+
+    #[test]
+    fn a_look_that_is_old_or_at_something_else_is_none() {
+        let mut store = memory::Memory::default();
+        keep(&mut store, &ledger(), "ado", at(10), &tag("20260123.4"), Wall(5), &listed());
+        let look = recall(&mut store, &ledger(), "ado", &tag("20260123.4")).unwrap();
+        let is_good = |seconds, since| look.age(at(seconds), Wall(since)).is_some();
+        assert!(is_good(29, 9));
+        assert!(!is_good(30, 9));
+        assert!(!is_good(10, 4), "what came before was not asked for");
+        for other in 0..100 {
+            assert!(recall(&mut store, &ledger(), "ado", &tag(&format!("shop-{other}"))).is_none());
+        }
+    }
+
+    /// So many executions of one tag, of which the first has failed and the others have passed.
+    fn one_failed(count: usize) -> Vec<Execution> {
+        let first = listed().remove(0);
+        let one = |n: usize| Execution {
+            id: format!("{n:024x}"),
+            name: format!("shop-e2e-{n}"),
+            status: if n == 0 { testkube::Status::Failed } else { testkube::Status::Passed },
+            ended: true,
+            actor: testkube::Actor { kind: "user".into(), ..testkube::Actor::default() },
+            ..first.clone()
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn lost(memory: &Memory) -> Vec<&str> {
+        memory.lost(Rerun::Latest).collect()
+    }
+
+    #[test]
+    fn what_has_not_passed_and_is_gone_is_remembered_until_it_is_back_or_not_asked_for() {
+        let mut store = memory::Memory::default();
+        let (tag, all) = (tag("20260123.4"), one_failed(3));
+        let mut look = |seconds, since, executions: &[Execution]| {
+            let (_, memory) = keep(&mut store, &ledger(), "ado", at(seconds), &tag, since, executions);
+            assert!(memory.is_whole);
+            memory.lost(Rerun::Latest).map(str::to_owned).collect::<Vec<String>>()
+        };
+        assert!(look(10, Wall(5), &all).is_empty());
+        for seconds in [11, 1_000, 86_000] {
+            assert_eq!(look(seconds, Wall(5), &all[1..]), ["shop-e2e-0"]);
+        }
+        assert!(look(86_001, all[0].scheduled.plus(Duration::from_millis(1)), &all[1..]).is_empty());
+        assert_eq!(look(86_002, Wall(5), &all[1..]), ["shop-e2e-0"], "another asker asks for less");
+        assert!(look(86_410, Wall(5), &all[1..]).is_empty(), "a day after it was seen");
+        assert!(look(90_000, Wall(5), &all).is_empty());
+        assert_eq!(look(90_001, Wall(5), &all[1..]), ["shop-e2e-0"]);
+        let passed: Vec<Execution> =
+            all.iter().cloned().map(|e| Execution { status: testkube::Status::Passed, ..e }).collect();
+        assert!(look(90_002, Wall(5), &passed).is_empty(), "it is there, and has passed now");
+        assert!(look(90_003, Wall(5), &passed[1..]).is_empty());
+    }
+
+    #[test]
+    fn one_failed_execution_among_many_is_not_forgotten_for_the_length_of_the_list() {
+        for count in [2, 120, 199, 400] {
+            let mut store = memory::Memory::default();
+            let (tag, all) = (tag("20260123.4"), one_failed(count));
+            let running: Vec<Execution> = all
+                .iter()
+                .cloned()
+                .map(|e| Execution { ended: false, status: testkube::Status::NotYet("running".into()), ..e })
+                .collect();
+            let mut look = |executions: &[Execution]| {
+                keep(&mut store, &ledger(), "ado", at(10), &tag, Wall(5), executions).1
+            };
+            look(&all);
+            assert_eq!(lost(&look(&all[1..])), ["shop-e2e-0"], "{count}");
+            look(&running);
+            let memory = look(&all[1..]);
+            // More than are remembered are not known to be all.
+            assert!(lost(&memory) == ["shop-e2e-0"] && memory.is_whole == (count < 200), "{count}");
+        }
+    }
+
+    #[test]
+    fn no_chosen_tag_and_no_number_of_tags_puts_out_what_has_failed() {
+        let mut store = memory::Memory::default();
+        let (of_run, all) = (tag("20260123.4"), one_failed(3));
+        keep(&mut store, &ledger(), "ado", at(10), &of_run, Wall(5), &all);
+        // Also by who knows the key, of the tags that share its place.
+        let slot = |t: &Tag| key_of(&ledger(), "ado", t);
+        let chosen = (0..).map(|n| tag(&format!("x-{n}"))).filter(|t| slot(t) == slot(&of_run)).take(20);
+        for (n, chosen) in (11..).zip(chosen) {
+            let others = one_failed(120);
+            let others: Vec<Execution> = others.into_iter().map(|e| carrying(e, &chosen)).collect();
+            keep(&mut store, &ledger(), "ado", at(n), &chosen, Wall(5), &others);
+        }
+        let memory = keep(&mut store, &ledger(), "ado", at(40), &of_run, Wall(5), &all[1..]).1;
+        assert!(lost(&memory) == ["shop-e2e-0"] && memory.is_whole);
+        // However many they are, the place is bounded, what is fresh stays, and what found no room is not known.
+        let many: Vec<Execution> = one_failed(200)
+            .into_iter()
+            .map(|e| Execution { status: testkube::Status::Failed, ..e })
+            .collect();
+        let mut unknown = 0;
+        for n in 0..200 {
+            let tag = tag(&format!("y-{n}"));
+            let many: Vec<Execution> = many.iter().cloned().map(|e| carrying(e, &tag)).collect();
+            keep(&mut store, &ledger(), "ado", at(50), &tag, Wall(5), &many);
+            let memory = keep(&mut store, &ledger(), "ado", at(51), &tag, Wall(5), &many[1..]).1;
+            assert!(!memory.is_whole || lost(&memory) == ["shop-e2e-0"], "{n}");
+            unknown += u32::from(!memory.is_whole);
+        }
+        assert!((1..200).contains(&unknown), "{unknown}");
+        let memory = keep(&mut store, &ledger(), "ado", at(52), &of_run, Wall(5), &all[1..]).1;
+        assert_eq!(lost(&memory), ["shop-e2e-0"]);
+        let bytes: usize = store.keys.values().map(|entry| entry.value.len()).sum();
+        assert!(bytes <= 16 * (64 << 10) + 16 * MOST && store.keys.len() <= 32, "{bytes}");
+        // A day later there is room again.
+        let memory = keep(&mut store, &ledger(), "ado", at(86_460), &tag("z-1"), Wall(5), &[]).1;
+        assert!(memory.is_whole);
+    }
+
+    #[test]
+    fn who_is_faster_is_not_overwritten_and_a_store_that_fails_knows_nothing() {
+        fn rival(keys: &mut BTreeMap<String, Entry>, write: u32) {
+            for (_, entry) in keys.iter_mut().filter(|(key, _)| write < 3 && key.contains("unpassed")) {
+                entry.cas = Cas(1_000 + write);
+            }
+        }
+        let mut store = memory::Memory::default();
+        let (tag, all) = (tag("20260123.4"), one_failed(3));
+        keep(&mut store, &ledger(), "ado", at(10), &tag, Wall(5), &all);
+        store.writes = 0;
+        store.rival = Some(rival);
+        let memory = keep(&mut store, &ledger(), "ado", at(100), &tag, Wall(5), &all).1;
+        assert!(memory.is_whole);
+        store.rival = None;
+        for key in store.keys.keys().cloned().collect::<Vec<String>>() {
+            store.put(&key, b"something else");
+        }
+        let memory = keep(&mut store, &ledger(), "ado", at(101), &tag, Wall(5), &all[1..]).1;
+        assert!(!memory.is_whole && lost(&memory).is_empty());
+    }
+
+    fn carrying(execution: Execution, tag: &Tag) -> Execution {
+        Execution { tags: [(tag.key.clone(), tag.value.clone())].into(), ..execution }
+    }
+
+    #[test]
+    fn a_long_list_is_not_kept_and_the_keys_are_few() {
+        let mut store = memory::Memory::default();
+        let many: Vec<Execution> = listed().into_iter().cycle().take(400).collect();
+        keep(&mut store, &ledger(), "ado", at(10), &tag("20260123.4"), Wall(5), &many);
+        assert!(recall(&mut store, &ledger(), "ado", &tag("20260123.4")).is_none());
+        for n in 0..1_000 {
+            keep(&mut store, &ledger(), "ado", at(10), &tag(&n.to_string()), Wall(5), &[]);
+        }
+        assert!(store.keys.len() <= 32, "{}", store.keys.len());
+    }
+
+    #[test]
+    fn another_credential_puts_out_nothing_however_many_tags_it_names() {
+        let mut store = memory::Memory::default();
+        let (tag_of_run, all) = (tag("20260123.4"), one_failed(3));
+        keep(&mut store, &ledger(), "ado", at(10), &tag_of_run, Wall(5), &all);
+        for n in 0..500 {
+            keep(&mut store, &ledger(), "other", at(10), &tag(&n.to_string()), Wall(5), &all);
+        }
+        // Nor by the same tag, of which it has seen something else.
+        keep(&mut store, &ledger(), "other", at(11), &tag_of_run, Wall(5), &[]);
+        assert_eq!(recall(&mut store, &ledger(), "ado", &tag_of_run).unwrap().executions.len(), all.len());
+        let memory = keep(&mut store, &ledger(), "ado", at(12), &tag_of_run, Wall(5), &all[1..]).1;
+        assert_eq!(lost(&memory).len(), 1);
+    }
+
+    #[test]
+    fn looks_are_wanted_for_ten_minutes_after_an_evaluation() {
+        let mut store = memory::Memory::default();
+        assert!(!are_wanted(&mut store, "p/", at(10)));
+        want(&mut store, "p/", at(10));
+        assert!(are_wanted(&mut store, "p/", at(609)) && !are_wanted(&mut store, "p/", at(610)));
+        want(&mut store, "p/", at(69));
+        assert!(!are_wanted(&mut store, "p/", at(610)), "it was said a moment ago");
+        want(&mut store, "p/", at(70));
+        assert!(are_wanted(&mut store, "p/", at(669)));
+    }
+}

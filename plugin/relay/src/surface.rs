@@ -1,0 +1,14 @@
+//! What an HTTP client meets: where a request goes, who may send it, and what is answered.
+
+pub mod accept;
+pub mod artifacts;
+pub mod auth;
+pub mod bodies;
+mod confidential;
+pub mod evaluate;
+pub mod health;
+pub mod hint;
+pub mod listing;
+pub mod problem;
+pub mod request;
+pub mod route;

@@ -1,0 +1,452 @@
+//! Accepting a check: from a request to a record in the ledger and an answer, in one turn of the stream.
+
+mod deliver;
+mod ends;
+
+use crate::check::{CheckKey, Ends, MAX_OF_CREDENTIAL, Record};
+use crate::config::Config;
+use crate::config::{Allow, Credential};
+use crate::store::ledger::{Change, Ledger, LedgerError, OldHome, Store, StoreError};
+use crate::store::places::{self, Limits, Room, Share};
+use crate::surface::auth::{Denied, authorize};
+use crate::surface::problem::{FieldError, Reply};
+use crate::surface::request::{self, Body, CheckRequest, MOST_BODY, Unanswerable};
+use crate::time::{Now, in_words};
+use crate::wire::azure::Entry;
+use deliver::{Delivered, deliver, place_of};
+use ends::ends_of;
+use serde::Serialize;
+
+/// The header fields of a request, names in lower case, values as bytes off the wire; owned, or borrowed where only looked at.
+pub type Headers<B = Vec<u8>> = [(B, B)];
+
+/// What is known when a check request's headers have come.
+#[derive(Debug)]
+pub enum Admission {
+    /// It can be answered now: send this.
+    Reply(Reply),
+    /// Everything is there, or it must come with the body: read that, then call [`accept`].
+    AwaitBody(CallerId),
+    /// There is no body: call [`accept`].
+    Ready,
+    /// Everything is there, and a body that this Envoy does not hand over: call [`accept`], which rejects it.
+    Unread,
+}
+
+/// Which credential of its configuration a request came with, as a number; all without one are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallerId(u32);
+
+impl CallerId {
+    /// The number of a credential of this configuration.
+    pub(crate) fn of(config: &Config, caller: Option<&Credential>) -> CallerId {
+        let is_own = |own: &Credential| caller.is_some_and(|caller| own.name == caller.name);
+        let place = config.credentials.iter().position(is_own);
+        CallerId(place.and_then(|place| u32::try_from(place).ok()).unwrap_or(u32::MAX))
+    }
+
+    /// The credential's name in this configuration; empty for those without one.
+    pub fn name(self, config: &Config) -> &str {
+        let place = usize::try_from(self.0).ok();
+        place.and_then(|place| config.credentials.get(place)).map_or("", |credential| &credential.name)
+    }
+}
+
+/// What a check that was accepted counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// A new check.
+    Accepted,
+    /// A new check that cannot be evaluated.
+    Rejected,
+    /// A known one, delivered again.
+    Repeated,
+    /// Turned away.
+    Refused,
+}
+
+/// Looks at the headers of a check request: who sends it, and whether its body is needed.
+pub fn admit<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, has_body: bool) -> Admission {
+    admit_as(config, headers, has_body, request::is_complete)
+}
+
+/// The same; `is_complete` says whether the headers alone hold what the request must have.
+pub(crate) fn admit_as<B: AsRef<[u8]>>(
+    config: &Config,
+    headers: &Headers<B>,
+    has_body: bool,
+    is_complete: fn(&Headers<B>) -> bool,
+) -> Admission {
+    let sender = match caller(config, headers, Allow::Checks) {
+        Ok(caller) => CallerId::of(config, caller),
+        Err(refusal) => return Admission::Reply(refusal),
+    };
+    let length =
+        header(headers, b"content-length").and_then(|v| std::str::from_utf8(v).ok()?.parse::<usize>().ok());
+    if !has_body || length == Some(0) {
+        return Admission::Ready;
+    }
+    if length.is_some_and(|n| n > MOST_BODY) {
+        return Admission::Reply(too_large());
+    }
+    let complete = is_complete(headers);
+    match (config.read_body, complete) {
+        // Whatever its type: what stands in it may be a policy.
+        (true, true) => Admission::AwaitBody(sender),
+        (false, true) => Admission::Unread,
+        (true, false) if header(headers, b"content-type").is_some_and(is_json) => {
+            Admission::AwaitBody(sender)
+        }
+        (true, false) => Admission::Reply(Reply::problem(
+            415,
+            "The body is not JSON",
+            "The headers lack fields, and the body that may hold them is not `Content-Type: application/json`. Send everything in headers, or a JSON object.",
+        )),
+        (false, false) => Admission::Reply(body_unread()),
+    }
+}
+
+/// The answer to a request whose fields may be in a body that this Envoy does not hand over.
+pub fn body_unread() -> Reply {
+    Reply::problem(
+        422,
+        "The headers lack fields, and this Envoy does not read bodies",
+        "Send every field as a header (Azure DevOps's default headers and Testrelay-Tag), or let Envoy hand bodies over: `allow_on_headers_stop_iteration: true` on the filter and `\"read_body\": true` in the plugin's configuration.",
+    )
+}
+
+/// Whether a request has what only the check of Azure DevOps sends.
+pub fn carries_a_check<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
+    header(headers, b"authtoken").is_some() || header(headers, b"planid").is_some()
+}
+
+/// The answer to a method that a path does not have; `allow` names those that it has. A check that was set to GET is told what
+/// to change, because GET of its path is something else.
+pub fn wrong_method<B: AsRef<[u8]>>(allow: &'static str, headers: &Headers<B>) -> Reply {
+    let detail = match carries_a_check(headers) && allow.contains("POST") {
+        true => {
+            "This request carries a check (PlanId or AuthToken), and a check is sent by POST: choose POST as the method of the `Invoke REST API` check or task. Nothing was accepted.".to_owned()
+        }
+        false => format!("This path answers to {allow}."),
+    };
+    Reply::problem(405, "Method not allowed", &detail).with("allow", allow)
+}
+
+/// The answer to a path that only a blank keeps from being Testrelay's; `blank` is what stands for it, as `%20`.
+pub fn blank_in_path(blank: &str) -> Reply {
+    let detail = format!(
+        "The path has `{blank}`, which is a blank: take it out of the URL of the service connection, or of the `urlSuffix` of the check. It often stands at the end, where nobody sees it."
+    );
+    Reply::problem(404, "A blank in the path", &detail)
+}
+
+/// The answer to a body over [`MOST_BODY`].
+pub fn too_large() -> Reply {
+    Reply::problem(
+        413,
+        "The body is too large",
+        &format!("A check's body may have at most {} KiB.", MOST_BODY >> 10),
+    )
+}
+
+/// The refusal of a caller that may not use `route`; `None` if it may.
+pub fn unauthorized<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, route: Allow) -> Option<Reply> {
+    caller(config, headers, route).err()
+}
+
+/// Who calls; `None` where everybody may (`insecure_no_auth`).
+///
+/// # Errors
+/// The refusal of a caller that may not use `route`.
+pub fn caller<'a, B: AsRef<[u8]>>(
+    config: &'a Config,
+    headers: &Headers<B>,
+    route: Allow,
+) -> Result<Option<&'a Credential>, Reply> {
+    let is_credential = |(name, _): &&(B, B)| name.as_ref() == b"authorization";
+    let given = headers.iter().filter(is_credential).map(|(_, value)| value.as_ref());
+    authorize(&config.credentials, given, route).map_err(|denied| match denied {
+        Denied::Unknown => Reply::problem(
+            401,
+            "Unknown credential",
+            "Send one `Authorization` header with a credential that is configured here. In Azure DevOps: the user name and password of the Generic service connection.",
+        )
+        .with("www-authenticate", "Basic realm=\"testrelay\", charset=\"UTF-8\""),
+        Denied::NotAllowed(name) => Reply::problem(
+            403,
+            "Not allowed",
+            &format!("The credential `{name}` is known, and its `allow` does not list this route."),
+        ),
+    })
+}
+
+/// The refusal of a check that its caller's credential does not cover: nothing is stored, and nobody is called.
+fn uncovered(caller: &Credential, request: &CheckRequest) -> Option<Reply> {
+    let name = &caller.name;
+    let what = if !caller.covers_project(&request.callback.project) {
+        format!("The credential `{name}` does not cover this ProjectId: its `projects` do not list it.")
+    } else if request.ask.as_ref().is_ok_and(|ask| !caller.covers_tag(&ask.tag)) {
+        format!(
+            "The credential `{name}` does not cover this tag: none of its `tags` patterns fits the value."
+        )
+    } else {
+        return None;
+    };
+    Some(Reply::problem(403, "Not allowed", &what))
+}
+
+/// Stores a check in the instance's ledger and answers it.
+pub fn accept<'b, B: AsRef<[u8]>>(
+    config: &Config,
+    ledger: &Ledger,
+    store: &mut dyn Store,
+    now: Now,
+    headers: &Headers<B>,
+    body: impl Into<Body<'b>>,
+) -> (Reply, Counted) {
+    let request = match request::read(config, headers, body) {
+        Ok(request) => request,
+        Err(unanswerable) => return (unanswerable_reply(&unanswerable), Counted::Refused),
+    };
+    let entry = config.azure_devops.iter().find(|entry| entry.url() == request.callback.entry);
+    let token_life = entry.map_or(Entry::TOKEN_LIFE, |entry| entry.token_life);
+    let ends = match ends_of(&request.token, now, token_life, config.checks.clock_skew) {
+        Some(ends) => ends,
+        None => {
+            let error = FieldError { field: "AuthToken", detail: "has expired".into() };
+            return (
+                unanswerable_reply(&Unanswerable { not_listed: false, errors: vec![error] }),
+                Counted::Refused,
+            );
+        }
+    };
+    let caller = match caller(config, headers, Allow::Checks) {
+        Ok(caller) => caller,
+        Err(refusal) => return (refusal, Counted::Refused),
+    };
+    if let Some(refusal) = caller.and_then(|caller| uncovered(caller, &request)) {
+        return (refusal, Counted::Refused);
+    }
+    let sender = Sender {
+        credential: caller.map_or("", |caller| &caller.name),
+        observe: caller.is_some_and(|caller| caller.observe),
+        limits: Limits {
+            all: config.checks.max_pending,
+            credential: caller.map_or(u32::MAX, |caller| caller.max_pending),
+            project: config.checks.max_pending_per_project,
+        },
+    };
+    let key = CheckKey::of(&request.callback);
+    let id = key.id();
+    match stored(ledger, store, &key, &request, &sender, ends, now) {
+        Ok(delivered) => answer(&id, &request, delivered),
+        Err(e) => {
+            log::error!("check {id} could not be stored: {e}");
+            (unstored(&e), Counted::Refused)
+        }
+    }
+}
+
+/// The answer to a check where the ledger could not be opened.
+pub fn unopened(status: StoreError) -> (Reply, Counted) {
+    let error = LedgerError::Store(status);
+    log::error!("a check could not be stored: {error}");
+    (unstored(&error), Counted::Refused)
+}
+
+/// Puts a delivery into the ledger, together with what an older module has kept of the same check. A place is asked for only
+/// where the check is new.
+fn stored(
+    ledger: &Ledger,
+    store: &mut dyn Store,
+    key: &CheckKey,
+    request: &CheckRequest,
+    sender: &Sender<'_>,
+    ends: Ends,
+    now: Now,
+) -> Result<Delivered, LedgerError> {
+    let prefix = ledger.prefix();
+    let old = OldHome::find(store, prefix, key).map_err(LedgerError::Store)?;
+    let place = place_of(request, sender);
+    let mut bucket = ledger.bucket(key);
+    let mut room = None;
+    // Whether a new record notes the place that was taken, and the place of one that it replaces: as of the last try.
+    let (mut is_noted, mut left) = (false, None);
+    let mut change = |found: Option<&Record>, room: Option<Room>| {
+        let found = found.or(old.as_ref());
+        let before = found.and_then(|record| record.state.held());
+        let inherits = before == Some(&place);
+        // One that nobody waits for leaves its place to the one that replaces it.
+        let room = if inherits { Some(Room::Taken) } else { room };
+        let change = deliver(found, request, sender, ends, now, room);
+        let is_new =
+            matches!(change, Change::Put(_, Delivered::New(_) | Delivered::Repeated(_))) && !inherits;
+        (is_noted, left) = (is_new, before.filter(|_| is_new).cloned());
+        change
+    };
+    let mut delivered = bucket.update(store, key, |found| change(found, None));
+    if matches!(delivered, Ok(Delivered::Unplaced)) {
+        let taken = places::take(store, ledger, &place, sender.limits)?;
+        room = Some(taken);
+        delivered = match taken {
+            Room::Taken => bucket.update_read(store, key, |found| change(found, room)),
+            // The same check may have come twice at once, and taken the last place: that is no new one any more.
+            Room::Full(_) => bucket.update(store, key, |found| change(found, room)),
+        };
+    }
+    if room == Some(Room::Taken) && !(is_noted && delivered.is_ok()) {
+        places::give_back(store, ledger, &place);
+    }
+    if let Some(left) = left.filter(|_| delivered.is_ok()) {
+        places::give_back(store, ledger, &left);
+    }
+    let delivered = delivered?;
+    if matches!(delivered, Delivered::Different | Delivered::Crowded | Delivered::NoRoom(_)) {
+        return Ok(delivered);
+    }
+    if let Err(status) = ledger.note(store, key) {
+        log::error!("shared data failed with status {}: the leader finds a check within a minute", status.0);
+    }
+    if old.is_some() {
+        OldHome::remove(store, prefix, key)?;
+    }
+    Ok(delivered)
+}
+
+/// Who sends a check.
+struct Sender<'a> {
+    credential: &'a str,
+    observe: bool,
+    limits: Limits,
+}
+
+/// What a check that was taken is answered.
+#[derive(Serialize)]
+struct Answer<'a> {
+    id: &'a str,
+    message: &'a str,
+    status: &'static str,
+}
+
+fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Counted) {
+    let reply = |status, message: String| Reply::json(200, &Answer { id, message: &message, status });
+    match (delivered, &request.ask) {
+        (Delivered::Different, _) => {
+            let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or place. A pending check cannot be changed; cancel the run and start it anew.";
+            (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
+        }
+        (Delivered::NoRoom(share), _) => (full(share), Counted::Refused),
+        (Delivered::Crowded, _) => {
+            let detail = format!(
+                "{MAX_OF_CREDENTIAL} deliveries of this check by this credential wait until Azure DevOps has taken one of their tokens. Send it again in a minute."
+            );
+            let refusal = Reply::problem(503, "Too many deliveries of one check", &detail);
+            (refusal.with("retry-after", "60"), Counted::Refused)
+        }
+        (Delivered::Unplaced, _) => (unstored(&LedgerError::Busy), Counted::Refused),
+        (Delivered::Repeated(outcome), _) => {
+            let message = format!(
+                "Testrelay has just reported `{outcome}` for this check, and reports the same decision once more."
+            );
+            (reply("reported", message), Counted::Repeated)
+        }
+        (Delivered::New(_) | Delivered::Beside(_), Err(wrong)) => {
+            let message =
+                format!("This check cannot be evaluated and will be reported as failed: {}", in_one(wrong));
+            log::warn!("check {id} rejected: {}", in_one(wrong));
+            (reply("rejected", message), Counted::Rejected)
+        }
+        (Delivered::Again, Err(_)) => (
+            reply("rejected", "This check cannot be evaluated and will be reported as failed.".into()),
+            Counted::Repeated,
+        ),
+        (delivered @ (Delivered::New((deadline, ends)) | Delivered::Beside((deadline, ends))), Ok(ask)) => {
+            let counted = match delivered {
+                Delivered::New(_) => Counted::Accepted,
+                _ => {
+                    log::warn!(
+                        "check {id} was delivered with other values than before: the delivery whose token Azure DevOps takes first counts"
+                    );
+                    Counted::Repeated
+                }
+            };
+            let within = deadline.in_words(ends);
+            log::info!("check {id} accepted: tag {}, decided within {within}", ask.tag);
+            let message = format!(
+                "Testrelay waits until every Testkube execution tagged {} has ended (expected: {}) and then reports back: within {within}, or after {} if they do not appear.",
+                ask.tag,
+                ask.expect,
+                in_words(ask.appear_timeout),
+            );
+            (reply("accepted", message), counted)
+        }
+        (Delivered::Again, Ok(ask)) => {
+            let message = format!("Testrelay is already waiting for the executions tagged {}.", ask.tag);
+            (reply("accepted", message), Counted::Repeated)
+        }
+    }
+}
+
+fn unanswerable_reply(why: &Unanswerable) -> Reply {
+    if why.not_listed {
+        return Reply::problem_with(403, "PlanUrl is not configured here", &in_one(&why.errors), &why.errors);
+    }
+    Reply::problem_with(
+        400,
+        "This check could not be answered",
+        &format!("Nothing was stored, and nothing will be reported. {}", in_one(&why.errors)),
+        &why.errors,
+    )
+}
+
+fn full(share: Share) -> Reply {
+    let limit = match share {
+        Share::All => "`checks.max_pending`",
+        Share::Credential => "the credential's `max_pending`",
+        Share::Project => "`checks.max_pending_per_project`",
+    };
+    Reply::problem(
+        503,
+        "Too many checks are pending",
+        &format!(
+            "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage later, or raise {limit}."
+        ),
+    )
+}
+
+fn unstored(error: &LedgerError) -> Reply {
+    match error {
+        LedgerError::Full => full(Share::All),
+        LedgerError::TooLarge => Reply::problem(
+            400,
+            "This check could not be answered",
+            "Its fields are too large together. Nothing was stored, and nothing will be reported.",
+        ),
+        LedgerError::Busy | LedgerError::Store(_) => Reply::problem(
+            503,
+            "The check could not be stored",
+            "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage.",
+        ),
+    }
+}
+
+pub(crate) fn in_one(errors: &[FieldError]) -> String {
+    errors.iter().map(|e| format!("{}: {}.", e.field, e.detail)).collect::<Vec<_>>().join(" ")
+}
+
+pub(crate) fn header<'a, B: AsRef<[u8]>>(headers: &'a Headers<B>, name: &[u8]) -> Option<&'a [u8]> {
+    headers.iter().find(|(n, _)| n.as_ref() == name).map(|(_, value)| value.as_ref())
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|c| *c == b';').next().unwrap_or_default().trim_ascii();
+    let behind = media_type.split_at_checked(b"application/".len());
+    behind.is_some_and(|(kind, name)| {
+        let suffix = name.get(name.len().saturating_sub(5)..).unwrap_or_default();
+        kind.eq_ignore_ascii_case(b"application/")
+            && (name.eq_ignore_ascii_case(b"json") || suffix.eq_ignore_ascii_case(b"+json"))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,447 @@
+//! Artifacts by tag, for a pipeline that knows its tag and not Testkube's ids: the list over the tag's executions, and one
+//! file, archive or log that goes straight through.
+//!
+//! A request is a [`Visit`]: it asks Testkube for the executions, then for what they have kept, and ends with an answer of
+//! its own or with a path at Testkube's to which the request goes on. Nothing of a file passes through here.
+
+mod ask;
+mod file;
+mod find;
+mod heads;
+mod links;
+mod mask;
+mod memory;
+mod refusals;
+mod shown;
+mod slots;
+
+pub use file::Forward;
+pub use heads::to_take_off;
+pub use memory::Memory;
+pub use refusals::lost;
+pub use slots::{Slot, Slots};
+
+use crate::check::verdict::assess;
+use crate::config::Config;
+use crate::config::Rerun;
+use crate::config::{Allow, Credential};
+use crate::expect::Expect;
+use crate::surface::accept::{Headers, caller};
+use crate::surface::confidential::Confidential;
+use crate::surface::problem::Reply;
+use crate::text::{listed, one_line, size_in_words};
+use crate::time::{Mono, Now, Wall, in_words};
+use crate::wire::call::{Fault, Outcome, Request, Response};
+use crate::wire::testkube::MAX_NAMES;
+use crate::wire::testkube::{self, Artifact, Execution};
+use ask::{Ask, Scope, Want};
+use find::Presence;
+use links::Links;
+use refusals::{no_execution, not_read, too_many_executions};
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How far back a tag is looked for, unless the request says otherwise.
+const LOOKBACK: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// Executions on one page; when there are more of them, all are asked for at once: executions of one instant have no fixed
+/// order in Testkube, so that one of them could fall between two pages.
+const PAGE: u32 = 100;
+const LARGEST_PAGE: u32 = 1_000;
+
+/// The artifacts of so many executions are listed for one request, and [`MAX_NAMES`] artifacts: they are in memory together.
+const MOST_EXECUTIONS: usize = 100;
+
+/// The longest list that is answered, in bytes. Envoy holds all of it until a slow reader has it.
+const MAX_ANSWER: usize = 2 << 20;
+
+/// How long a request may take to find out what it means, before the last call: Envoy itself ends it after 30 s without a
+/// sign (`stream_idle_timeout`).
+const MOST_TIME: Duration = Duration::from_secs(15);
+
+/// What a visit needs next.
+pub enum Step {
+    /// Ask Testkube this.
+    Call(Request),
+    /// Answer this.
+    Reply(Reply),
+    /// Let the request go on to Testkube.
+    Forward(Rc<Forward>),
+}
+
+/// Who asks for an artifact by Testkube's own path, where that may be asked; `None`: everybody may.
+///
+/// # Errors
+/// The refusal of a caller that may not.
+pub fn admit<'a, B: AsRef<[u8]>>(
+    config: &'a Config,
+    headers: &Headers<B>,
+) -> Result<Option<&'a Credential>, Reply> {
+    match caller(config, headers, Allow::Artifacts)? {
+        // A path by an execution's id does not say its tag.
+        Some(caller) if !caller.tags.is_empty() => Err(Reply::problem(
+            403,
+            "Not allowed",
+            &format!("The credential `{}` is bound to tags, and this path names none.", caller.name),
+        )),
+        caller => Ok(caller),
+    }
+}
+
+/// Who asks for an artifact by tag; `None`: everybody may.
+///
+/// # Errors
+/// The refusal of a caller that may not ask for any.
+pub fn admit_by_tag<'a, B: AsRef<[u8]>>(
+    config: &'a Config,
+    headers: &Headers<B>,
+) -> Result<Option<&'a Credential>, Reply> {
+    caller(config, headers, Allow::Artifacts)
+}
+
+/// Where a request goes on to that has been found out for the same target in the last seconds. `rest` is what follows
+/// `<base>/v1/artifacts/` in it, and who asks. `None`: begin a [`Visit`], which also says why this caller may not ask it.
+pub fn known<'c, 'm, B: AsRef<[u8]>>(
+    config: &'c Config,
+    now: Mono,
+    headers: &Headers<B>,
+    rest: &[u8],
+    memory: &'m Memory,
+) -> Option<(Option<&'c Credential>, &'m Rc<Forward>)> {
+    let (tag, forward) = memory.way(now, rest)?;
+    let caller = caller(config, headers, Allow::Artifacts).ok()?;
+    caller.is_none_or(|caller| caller.covers_tag(tag)).then_some((caller, forward))
+}
+
+/// One request for artifacts by tag.
+pub struct Visit {
+    config: Rc<Config>,
+    /// What follows `<base>/v1/artifacts/` in its target.
+    rest: Vec<u8>,
+    ask: Ask,
+    /// Scheme and host as the request has them: what links begin with.
+    asked_at: (Vec<u8>, Vec<u8>),
+    /// [`Visit::links`], once they were wanted: a request that goes on to a file wants none.
+    links: OnceCell<Links>,
+    since: Wall,
+    /// What was asked for last.
+    asked: Asked,
+    executions: Option<Rc<Vec<Execution>>>,
+    /// Positions among the executions, and what these have kept.
+    chosen: Vec<usize>,
+    kept: Vec<Rc<Vec<Artifact>>>,
+    /// Which of them have the file that is wanted, and what its head said of the next one where that was not enough.
+    found: Vec<Presence>,
+    by_head: Option<Presence>,
+    /// How many artifacts have been looked through, and whether there are some that cannot be listed.
+    names: usize,
+    is_unlisted: bool,
+    /// What is wanted of the chosen ones.
+    path: String,
+    page_size: u32,
+    began: Mono,
+    /// When Testkube gave the oldest of the answers that it rests on, at the latest.
+    oldest: Mono,
+}
+
+/// What Testkube is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// The executions.
+    Executions,
+    /// What the next of the chosen ones has kept.
+    Names,
+    /// The head of a file that the next of the chosen ones may have kept.
+    Head,
+}
+
+impl Visit {
+    /// Begins with a request's headers; `rest` is what follows `<base>/v1/artifacts/` in its target.
+    ///
+    /// # Errors
+    /// The refusal of a request that cannot be read or a caller that may not ask this; nobody has been called.
+    pub fn new<B: AsRef<[u8]>>(
+        config: &Rc<Config>,
+        now: Now,
+        headers: &Headers<B>,
+        rest: &[u8],
+    ) -> Result<Visit, Reply> {
+        let caller = caller(config, headers, Allow::Artifacts)?;
+        let mut confidential = Confidential::default();
+        for (_, value) in headers.iter().filter(|(name, _)| name.as_ref() == b"authorization") {
+            confidential.add_authorization(value.as_ref());
+        }
+        if confidential.is_in_target(rest) {
+            return Err(ask::refusal(
+                "The path holds a part of this request's credential, which is not repeated here.",
+            ));
+        }
+        let ask = Ask::read(config, rest)?;
+        if let Some(caller) = caller.filter(|caller| !caller.covers_tag(&ask.tag)) {
+            let detail = format!(
+                "The credential `{}` does not cover this tag: none of its `tags` patterns fits the value.",
+                caller.name
+            );
+            return Err(Reply::problem(403, "Not allowed", &detail));
+        }
+        let since = match ask.scope {
+            Scope::Counted => now.wall.minus(LOOKBACK),
+            Scope::Since(since) => since,
+            Scope::All => Wall(0),
+        };
+        Ok(Visit {
+            asked_at: shown::asked_at(headers),
+            links: OnceCell::new(),
+            config: config.clone(),
+            rest: rest.to_vec(),
+            path: ask.path.clone(),
+            ask,
+            since,
+            asked: Asked::Executions,
+            executions: None,
+            chosen: Vec::new(),
+            kept: Vec::new(),
+            found: Vec::new(),
+            by_head: None,
+            names: 0,
+            is_unlisted: false,
+            page_size: PAGE,
+            began: now.mono,
+            oldest: now.mono,
+        })
+    }
+
+    /// What to do next, with what is remembered of earlier visits.
+    pub fn step(&mut self, now: Now, memory: &mut Memory) -> Step {
+        let step = self.resolve(now, memory);
+        if let Step::Forward(forward) = &step {
+            memory.keep_way(now, self.oldest, &self.rest, &self.ask, forward);
+        }
+        step
+    }
+
+    fn resolve(&mut self, now: Now, memory: &Memory) -> Step {
+        if self.executions.is_none() {
+            match memory.executions(now, &self.ask) {
+                None => return self.ask_executions(),
+                Some((executions, at)) => {
+                    self.executions = Some(executions);
+                    self.oldest = self.oldest.min(at);
+                }
+            }
+        }
+        if self.chosen.is_empty()
+            && let Err(reply) = self.choose()
+        {
+            return Step::Reply(reply);
+        }
+        let path = self.path.clone();
+        match self.ask.want(&path) {
+            Want::List => self.all(now, memory),
+            Want::File(name) => self.file(now, memory, name),
+            Want::Archive => self.archive(now, memory),
+            Want::Logs => self.logs(),
+        }
+    }
+
+    /// The list, once all of the chosen executions have said what they have kept.
+    fn all(&mut self, now: Now, memory: &Memory) -> Step {
+        while let Some(execution) = self.at(self.kept.len()) {
+            match memory.artifacts(now, &execution.id) {
+                None if self.is_late(now) => return Step::Reply(self.too_slow(self.kept.len())),
+                None => {
+                    let request = testkube::list_artifacts(&self.config.testkube, &execution.id);
+                    return self.ask(Asked::Names, request);
+                }
+                Some((kept, at)) => {
+                    self.keep(kept);
+                    self.oldest = self.oldest.min(at);
+                }
+            }
+            if self.is_too_much() {
+                return Step::Reply(self.too_many());
+            }
+        }
+        Step::Reply(self.list().unwrap_or_else(|| self.too_many()))
+    }
+
+    fn keep(&mut self, kept: Rc<Vec<Artifact>>) {
+        self.names += kept.len();
+        self.kept.push(kept);
+    }
+
+    /// More names than are listed, or more bytes of them: each stands in the list twice.
+    fn is_too_much(&self) -> bool {
+        let bytes =
+            || self.kept.iter().flat_map(|kept| kept.iter()).map(|one| 2 * one.name.len()).sum::<usize>();
+        self.names > MAX_NAMES || bytes() > MAX_ANSWER
+    }
+
+    /// Reads the answer to the last [`Step::Call`], and says what to do next.
+    pub fn answer(&mut self, now: Now, memory: &mut Memory, outcome: &Outcome) -> Step {
+        let next = match (outcome, self.asked) {
+            (Outcome::Failed(fault), _) => Some(Step::Reply(not_read(fault))),
+            (Outcome::Response(response), Asked::Executions) => self.read_executions(now, memory, response),
+            (Outcome::Response(response), Asked::Names) => self.read_names(now, memory, response),
+            (Outcome::Response(response), Asked::Head) => self.read_head(response),
+        };
+        next.unwrap_or_else(|| self.step(now, memory))
+    }
+
+    /// `None`: go on.
+    fn read_executions(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
+        let page = match testkube::page(response) {
+            Ok(page) => page,
+            Err(fault) => return Some(Step::Reply(not_read(&fault))),
+        };
+        if page.filtered > self.page_size {
+            if page.filtered > LARGEST_PAGE || self.page_size > PAGE {
+                return Some(Step::Reply(too_many_executions(page.filtered)));
+            }
+            self.page_size = LARGEST_PAGE;
+            return Some(self.ask_executions());
+        }
+        let executions = Rc::new(page.executions);
+        memory.keep_executions(now, &self.ask, &executions);
+        self.executions = Some(executions);
+        None
+    }
+
+    /// `None`: go on.
+    fn read_names(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
+        let path = self.path.clone();
+        let want = self.ask.want(&path);
+        let asked = self.at(self.kept.len().max(self.found.len()));
+        let kept = match (testkube::artifacts(response), want) {
+            (Ok(kept), _) => {
+                let kept = Rc::new(kept);
+                if let Some(execution) = asked.filter(|execution| execution.ended) {
+                    memory.keep_artifacts(now, &execution.id, &kept);
+                }
+                kept
+            }
+            // Deleted since it was listed, or lost for a moment: Testkube is asked again the next time.
+            (Err(Fault::Status(404)), _) => Rc::default(),
+            (Err(Fault::TooLarge(_)), Want::File(_)) => {
+                self.read_for_file(None);
+                return None;
+            }
+            (Err(Fault::TooLarge(_)), Want::Archive) => {
+                let refusal =
+                    |execution| self.too_large(execution, "There are more files than can be listed");
+                return Some(Step::Reply(self.at(0).map_or_else(|| self.too_many(), refusal)));
+            }
+            (Err(Fault::TooLarge(_)), _) => return Some(Step::Reply(self.too_many())),
+            (Err(fault), _) => return Some(Step::Reply(not_read(&fault))),
+        };
+        match want {
+            Want::File(_) => self.read_for_file(Some(&kept)),
+            _ => self.keep(kept),
+        }
+        None
+    }
+
+    /// Asks through the cluster that is there for this: whatever jobs fetch, the checks' own calls have room.
+    fn ask(&mut self, asked: Asked, request: Request) -> Step {
+        self.asked = asked;
+        Step::Call(Request { cluster: self.config.artifacts.cluster.clone(), ..request })
+    }
+
+    fn ask_executions(&mut self) -> Step {
+        let request = self.list_executions();
+        self.ask(Asked::Executions, request)
+    }
+
+    fn is_late(&self, now: Now) -> bool {
+        now.mono.since(self.began) > MOST_TIME
+    }
+
+    fn too_slow(&self, asked: usize) -> Reply {
+        let detail = format!(
+            "Testkube has listed the artifacts of {asked} of {} executions in {}: name one of them in the path.",
+            self.chosen.len(),
+            in_words(MOST_TIME)
+        );
+        Reply::problem(504, "Testkube is too slow", &detail)
+    }
+
+    fn too_many(&self) -> Reply {
+        let of = listed(self.all_chosen().map(|execution| one_line(&execution.name, 80)), 5);
+        let also = if self.chosen.len() > 1 { "Name one execution in the path, or fetch" } else { "Fetch" };
+        let single =
+            self.all_chosen().next().map(|execution| self.single_files(execution)).unwrap_or_default();
+        let detail = format!(
+            "The artifacts of {of} are more than {MAX_NAMES}, or their list would be longer than {}. {also} single files by their names: {single}.",
+            size_in_words(MAX_ANSWER as u64)
+        );
+        Reply::problem(409, "Too many artifacts", &detail)
+    }
+
+    fn list_executions(&self) -> Request {
+        let tag = &self.ask.tag;
+        testkube::list_executions(
+            &self.config.testkube,
+            &tag.key,
+            &[&tag.value],
+            self.since,
+            0,
+            self.page_size,
+        )
+    }
+
+    /// The nth of the chosen executions.
+    fn at(&self, n: usize) -> Option<&Execution> {
+        self.executions.as_ref()?.get(*self.chosen.get(n)?)
+    }
+
+    fn all_chosen(&self) -> impl Iterator<Item = &Execution> {
+        (0..self.chosen.len()).filter_map(|n| self.at(n))
+    }
+
+    /// Chooses the executions that the request is about: one that its path names, or the scope's.
+    fn choose(&mut self) -> Result<(), Reply> {
+        let executions = self.executions.clone().unwrap_or_default();
+        let tag = &self.ask.tag;
+        let (bound, rerun) = match self.ask.scope {
+            Scope::All => (Wall(i64::MIN), Rerun::All),
+            _ => (self.since, Rerun::Latest),
+        };
+        let assessment = assess(&executions, tag, bound, &Expect::Any, rerun);
+        let mut chosen = assessment.counted.clone();
+        let others = || assessment.ignored.iter().map(|(execution, _)| *execution);
+        if self.ask.scope == Scope::All {
+            chosen.extend(others());
+        }
+        let (first, rest) = self.ask.path.split_once('/').unwrap_or((&self.ask.path, ""));
+        let named = chosen.iter().copied().chain(others()).find(|execution| execution.name == first);
+        if let Some(named) = named {
+            self.path = rest.into();
+            chosen = vec![named];
+        }
+        let Some(last) = chosen.last() else {
+            return Err(no_execution(&self.ask, self.since));
+        };
+        if let Some(running) = chosen.iter().find(|execution| !execution.ended && !self.ask.partial) {
+            let (running, status) = (one_line(&running.name, 80), &running.status);
+            let detail = format!(
+                "{running} has not ended ({status}). Ask again when the check is decided, or take what is there with partial=true."
+            );
+            return Err(Reply::problem(409, "Not ended", &detail));
+        }
+        if chosen.len() > MOST_EXECUTIONS {
+            let detail = format!(
+                "{} executions are tagged {tag}, the newest is {}: name one of them in the path, or give since=TIME.",
+                chosen.len(),
+                one_line(&last.name, 80)
+            );
+            return Err(Reply::problem(409, "Too many executions", &detail));
+        }
+        let position = |execution: &&Execution| executions.iter().position(|other| other.id == execution.id);
+        self.chosen = chosen.iter().filter_map(position).collect();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

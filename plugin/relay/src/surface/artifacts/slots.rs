@@ -1,0 +1,83 @@
+//! How many downloads each credential has under way in this VM. They end with their streams, and these with the VM: nothing is
+//! left over that nobody gives back.
+
+use crate::config::Credential;
+use crate::config::{Config, DEFAULT_MAX_DOWNLOADS};
+use crate::surface::problem::Reply;
+use std::cell::Cell;
+
+/// Counters by credential; the last one is of callers without any (`insecure_no_auth`).
+#[derive(Debug)]
+pub struct Slots(Vec<Cell<u32>>);
+
+/// A place that a download has taken; its stream gives it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(usize);
+
+impl Slots {
+    /// With nothing under way.
+    pub fn new(config: &Config) -> Slots {
+        Slots(vec![Cell::new(0); config.credentials.len() + 1])
+    }
+
+    /// A place for a download of this caller, one of the configuration's.
+    ///
+    /// # Errors
+    /// The refusal: it has as many under way as it may.
+    pub fn take(&self, config: &Config, caller: Option<&Credential>) -> Result<Slot, Reply> {
+        let place = |caller: &Credential| config.credentials.iter().position(|one| std::ptr::eq(one, caller));
+        let n = caller.and_then(place).unwrap_or(config.credentials.len());
+        let most = caller.map_or(DEFAULT_MAX_DOWNLOADS, |caller| caller.max_downloads);
+        match self.0.get(n) {
+            Some(count) if count.get() < most => {
+                count.set(count.get() + 1);
+                Ok(Slot(n))
+            }
+            _ => Err(full(caller, most)),
+        }
+    }
+
+    /// A download has ended.
+    pub fn give_back(&self, slot: Slot) {
+        if let Some(count) = self.0.get(slot.0) {
+            count.set(count.get().saturating_sub(1));
+        }
+    }
+}
+
+fn full(caller: Option<&Credential>, most: u32) -> Reply {
+    let who = caller.map_or("This caller".into(), |caller| format!("The credential `{}`", caller.name));
+    let detail = format!(
+        "{who} has {most} downloads under way through this worker of Envoy (`credentials[].max_downloads`): ask again when one has ended."
+    );
+    Reply::problem(503, "Too many downloads", &detail).with("retry-after", "2")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_credential_has_its_own_places_and_gets_them_back() {
+        let text = r#"{"testkube":{"cluster":"t"},"azure_devops":[{"url":"https://dev.azure.com/o","cluster":"a"}],
+            "credentials":[{"name":"a","kind":"bearer","secret_env":"S","allow":["artifacts"],"max_downloads":2},
+                           {"name":"b","kind":"bearer","secret_env":"S","allow":["artifacts"],"max_downloads":1}]}"#;
+        let config = Config::parse(text.as_bytes(), &|_| Some("secret-of-24-characters!".into())).unwrap();
+        let slots = Slots::new(&config);
+        let [a, b] = [0, 1].map(|n| Some(&config.credentials[n]));
+        let first = slots.take(&config, a).unwrap();
+        slots.take(&config, a).unwrap();
+        let refusal = slots.take(&config, a).unwrap_err();
+        assert_eq!(refusal.status, 503);
+        assert!(refusal.body.contains("The credential `a` has 2 downloads under way"), "{}", refusal.body);
+        assert!(refusal.headers.contains(&("retry-after", "2".into())));
+        slots.take(&config, b).unwrap();
+        assert!(slots.take(&config, b).is_err());
+        slots.give_back(first);
+        slots.take(&config, a).unwrap();
+        for _ in 0..DEFAULT_MAX_DOWNLOADS {
+            slots.take(&config, None).unwrap();
+        }
+        assert!(slots.take(&config, None).unwrap_err().body.contains("This caller has 32 downloads"));
+    }
+}

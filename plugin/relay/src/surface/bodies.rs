@@ -1,0 +1,396 @@
+//! Request bodies that the streams of one VM wait for or are reading: bounded in number and in bytes, for each credential and
+//! in all, so that requests that never end take neither the memory of the Envoy nor the others' place.
+//!
+//! A body that comes at once takes its place for milliseconds. So the bounds between two ticks are wide, and what they let in
+//! beyond the narrow ones is sorted out at the next tick, where the oldest give way: whoever sends slow bodies has to begin
+//! [`MAX_BODIES_OF_ONE`] less [`MAX_LEFT_OF_ONE`] of them in each second before a good request of the same credential is turned
+//! away.
+//!
+//! The bytes of bodies are in Envoy's buffers, the headers in the VM; both are counted. A VM that falls takes its streams and this list with it.
+
+use super::{accept, hint};
+use crate::surface::accept::CallerId;
+use crate::surface::problem::Reply;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// How many may be on their way in one VM.
+pub const MAX_BODIES: usize = 1_024;
+/// How many of one credential.
+pub const MAX_BODIES_OF_ONE: usize = 256;
+/// How many a tick leaves, however new they are.
+pub const MAX_LEFT: usize = 256;
+/// How many of one credential.
+pub const MAX_LEFT_OF_ONE: usize = 64;
+/// How many bytes of them, their requests' headers included, may be held for one VM.
+pub const MAX_BYTES: usize = 32 << 20;
+/// How many for one credential.
+pub const MAX_BYTES_OF_ONE: usize = 16 << 20;
+
+/// How many ticks, one each second, a request may wait for the first piece of its body where none has ever come. Where
+/// `read_body` is set and the filter's `allow_on_headers_stop_iteration` is not, none ever does. Ticks and not time: a thread
+/// that has stood still finds what has arrived meanwhile before so many of them.
+pub const FIRST_TICKS: u32 = 10;
+/// How many ticks the whole body may take: Azure DevOps waits 20 s for an answer.
+pub const ALL_TICKS: u32 = 18;
+
+/// How many ticks a body is new, and does not give way to fewer others than [`MAX_LEFT_OF_ONE`] or [`MAX_LEFT`].
+const NEW_TICKS: u32 = 2;
+
+/// What a body is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// A check.
+    Check,
+    /// A hint.
+    Hint,
+    /// An evaluation.
+    Evaluation,
+}
+
+/// Why a request is answered before its body is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Too many bodies, or too many bytes, are on their way.
+    Crowded,
+    /// It took too long.
+    Late,
+    /// None came, as none ever has: this Envoy seems not to hand bodies over.
+    Unread,
+}
+
+/// A stream whose request is to be answered now; it is not in the list any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutOff {
+    /// The stream's context.
+    pub stream: u32,
+    /// What its body is for.
+    pub posted: Posted,
+    /// Whose it is.
+    pub caller: CallerId,
+    /// Why.
+    pub why: Cut,
+}
+
+/// One body on its way.
+#[derive(Debug)]
+struct Body {
+    posted: Posted,
+    caller: CallerId,
+    /// Its place in the order of arrival.
+    number: u64,
+    /// Of its request's headers.
+    head: usize,
+    /// Of what has come of it.
+    bytes: usize,
+    has_begun: bool,
+    ticks: u32,
+}
+
+impl Body {
+    fn held(&self) -> usize {
+        self.head + self.bytes
+    }
+}
+
+/// Those of one VM, by the contexts of their streams.
+#[derive(Debug, Default)]
+pub struct Bodies {
+    all: BTreeMap<u32, Body>,
+    last: u64,
+}
+
+impl Bodies {
+    /// A stream begins to wait for its body, and holds its request's headers of so many bytes; or there is no room for it, and it is to be answered itself. Nobody else is
+    /// answered here: a local reply stops the iteration of whichever stream's callback is running (proxy-wasm-cpp-host,
+    /// `stopNextIteration`), so that its own body would never be handed over.
+    pub fn begin(&mut self, stream: u32, caller: CallerId, posted: Posted, head: usize) -> Option<CutOff> {
+        let is_one_more = self.has_room(caller, |_| 1, MAX_BODIES_OF_ONE - 1, MAX_BODIES - 1);
+        let left = |most: usize| most.saturating_sub(head);
+        if !is_one_more || !self.has_room(caller, Body::held, left(MAX_BYTES_OF_ONE), left(MAX_BYTES)) {
+            return Some(CutOff { stream, posted, caller, why: Cut::Crowded });
+        }
+        self.last += 1;
+        let body = Body { posted, caller, number: self.last, head, bytes: 0, has_begun: false, ticks: 0 };
+        self.all.insert(stream, body);
+        None
+    }
+
+    /// So many bytes of a stream's body are there. Where that is too many it is to be answered itself. `None`: it has been
+    /// answered already.
+    pub fn grow(&mut self, stream: u32, bytes: usize) -> Option<Option<CutOff>> {
+        let body = self.all.get_mut(&stream)?;
+        (body.bytes, body.has_begun) = (bytes, true);
+        let caller = body.caller;
+        match self.has_room(caller, Body::held, MAX_BYTES_OF_ONE, MAX_BYTES) {
+            true => Some(None),
+            false => Some(self.cut(stream, Cut::Crowded)),
+        }
+    }
+
+    /// A stream waits no longer. False: it did not, or it has been answered already.
+    pub fn end(&mut self, stream: u32) -> bool {
+        self.all.remove(&stream).is_some()
+    }
+
+    /// A tick: who has waited too long, and who has to give way: the oldest of more than [`MAX_LEFT_OF_ONE`] or [`MAX_LEFT`];
+    /// and while more than half of that is taken, the oldest, or the largest, of those that are no longer new. So room for a good request comes back in seconds. `is_handed_over` says
+    /// whether a piece of any body has ever come in this process; it is asked only where that matters.
+    pub fn tick(&mut self, is_handed_over: impl Fn() -> bool) -> Vec<CutOff> {
+        if self.all.is_empty() {
+            return Vec::new();
+        }
+        let mut late = Vec::new();
+        for (stream, body) in &mut self.all {
+            body.ticks += 1;
+            match body {
+                Body { ticks, .. } if *ticks > ALL_TICKS => late.push((*stream, Cut::Late)),
+                Body { has_begun: false, ticks, .. } if *ticks > FIRST_TICKS && !is_handed_over() => {
+                    late.push((*stream, Cut::Unread));
+                }
+                _ => {}
+            }
+        }
+        let mut gone: Vec<CutOff> =
+            late.into_iter().filter_map(|(stream, why)| self.cut(stream, why)).collect();
+        while let Some(stream) = self
+            .gives_way(0, |_| 1, MAX_LEFT_OF_ONE, MAX_LEFT)
+            .or_else(|| self.gives_way(NEW_TICKS, |_| 1, MAX_LEFT_OF_ONE / 2, MAX_LEFT / 2))
+            .or_else(|| self.gives_way(NEW_TICKS, Body::held, MAX_BYTES_OF_ONE / 2, MAX_BYTES / 2))
+        {
+            gone.extend(self.cut(stream, Cut::Crowded));
+        }
+        gone
+    }
+
+    /// Whether no more than so much is taken, of one credential and of all.
+    fn has_room(
+        &self,
+        caller: CallerId,
+        size: impl Fn(&Body) -> usize,
+        of_one: usize,
+        of_all: usize,
+    ) -> bool {
+        let own = self.all.values().filter(|body| body.caller == caller);
+        own.map(&size).sum::<usize>() <= of_one && self.all.values().map(&size).sum::<usize>() <= of_all
+    }
+
+    /// The stream that has to give way, if more is taken than so much: of the credential that has too much, or has the most; and
+    /// of those that have been there for more than `new` ticks.
+    fn gives_way(
+        &self,
+        new: u32,
+        size: impl Fn(&Body) -> usize,
+        of_one: usize,
+        of_all: usize,
+    ) -> Option<u32> {
+        let all: usize = self.all.values().map(&size).sum();
+        if all <= of_one {
+            return None;
+        }
+        let mut sums: BTreeMap<CallerId, usize> = BTreeMap::new();
+        for body in self.all.values() {
+            *sums.entry(body.caller).or_default() += size(body);
+        }
+        let most = sums.iter().max_by_key(|(_, sum)| **sum).map(|(caller, _)| *caller);
+        let has_too_much = |caller: CallerId| {
+            sums.get(&caller).is_some_and(|sum| *sum > of_one) || (all > of_all && most == Some(caller))
+        };
+        let old = self.all.iter().filter(|(_, body)| body.ticks > new && size(body) > 0);
+        let crowd = old.filter(|(_, body)| has_too_much(body.caller));
+        crowd.max_by_key(|(_, body)| (size(body), Reverse(body.number))).map(|(stream, _)| *stream)
+    }
+
+    fn cut(&mut self, stream: u32, why: Cut) -> Option<CutOff> {
+        let Body { posted, caller, .. } = self.all.remove(&stream)?;
+        Some(CutOff { stream, posted, caller, why })
+    }
+}
+
+impl CutOff {
+    /// What its client is answered.
+    pub fn reply(&self) -> Reply {
+        let (status, title, what) = match (self.why, self.posted) {
+            (Cut::Unread, Posted::Hint) => return hint::body_unread(),
+            (Cut::Unread, Posted::Check | Posted::Evaluation) => return accept::body_unread(),
+            (Cut::Crowded, _) => (
+                503,
+                "Too many bodies are on their way",
+                "More requests than there is room for send bodies that do not come to their end, so this one was given up".to_string(),
+            ),
+            (Cut::Late, _) => {
+                let what = format!("It was not complete within {ALL_TICKS} s. If that is so for each request: is `allow_on_headers_stop_iteration` set on the filter?");
+                (408, "The body did not come in time", what)
+            }
+        };
+        let what = what.trim_end_matches('.');
+        let then = match self.posted {
+            Posted::Check => {
+                "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage; a check whose fields are all in headers needs no body."
+            }
+            Posted::Evaluation => "Azure DevOps asks again after the check's time between evaluations.",
+            Posted::Hint => "The event is lost; checks are decided without it too, only later.",
+        };
+        Reply::problem(status, title, &format!("{what}. {then}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn callers() -> [CallerId; 5] {
+        let text = r#"{"testkube": {"cluster": "t"}, "azure_devops": [{"url": "https://dev.azure.com/f", "cluster": "a"}],
+            "credentials": [CREDENTIALS]}"#;
+        let one = |n: u32| {
+            format!(r#"{{"name": "c{n}", "kind": "bearer", "secret_env": "S", "allow": ["checks"]}}"#)
+        };
+        let text = text.replace("CREDENTIALS", &(0..5).map(one).collect::<Vec<_>>().join(","));
+        let config = Config::parse(text.as_bytes(), &|_| Some("a-secret-of-tests".into())).unwrap();
+        [0, 1, 2, 3, 4].map(|n| CallerId::of(&config, config.credentials.get(n)))
+    }
+
+    /// Begins so many bodies; those for which there was no room.
+    fn begin(bodies: &mut Bodies, from: u32, count: u32, caller: CallerId) -> Vec<u32> {
+        let cut = |stream| bodies.begin(stream, caller, Posted::Check, 0).map(|cut| cut.stream);
+        (from..from + count).filter_map(cut).collect()
+    }
+
+    /// So many ticks; who had to give way, in their order.
+    fn ticks(bodies: &mut Bodies, count: u32) -> Vec<u32> {
+        let cut = (0..count).flat_map(|_| bodies.tick(|| true)).collect::<Vec<_>>();
+        assert!(cut.iter().all(|cut| cut.why == Cut::Crowded), "{cut:?}");
+        cut.iter().map(|cut| cut.stream).collect()
+    }
+
+    #[test]
+    fn one_credential_has_a_bound_of_its_own_and_its_oldest_give_way_until_half_is_free() {
+        let (mut bodies, [a, b, ..]) = (Bodies::default(), callers());
+        assert_eq!(begin(&mut bodies, 0, 258, a), [256, 257]);
+        assert!(begin(&mut bodies, 500, 1, b).is_empty());
+        assert_eq!(ticks(&mut bodies, 1), (0..192).collect::<Vec<u32>>(), "however new they are");
+        assert!(ticks(&mut bodies, 1).is_empty(), "they are new");
+        assert_eq!(ticks(&mut bodies, 1), (192..224).collect::<Vec<u32>>());
+        assert!(begin(&mut bodies, 600, 32, a).is_empty(), "there is room again");
+        assert!(!bodies.end(0) && bodies.end(500) && bodies.end(255) && bodies.end(600));
+    }
+
+    #[test]
+    fn what_is_new_does_not_give_way_however_many_there_are() {
+        let (mut bodies, [a, ..]) = (Bodies::default(), callers());
+        for round in 0..20 {
+            assert!(begin(&mut bodies, 100 * round, 60, a).is_empty());
+            assert!(ticks(&mut bodies, 1).is_empty());
+            (100 * round..100 * round + 60).for_each(|stream| assert!(bodies.end(stream)));
+        }
+    }
+
+    #[test]
+    fn slow_bodies_of_a_credential_turn_no_good_check_of_it_away() {
+        const SLOW: u32 = 180;
+        let (mut bodies, [a, ..]) = (Bodies::default(), callers());
+        for second in 0..60 {
+            assert!(begin(&mut bodies, 1_000 * second, SLOW, a).is_empty());
+            // A good one comes with its body, at once or in pieces that lie between two ticks.
+            for good in [900, 901] {
+                assert!(begin(&mut bodies, 1_000 * second + good, 1, a).is_empty(), "second {second}");
+            }
+            assert!(bodies.end(1_000 * second + 900));
+            bodies.tick(|| true);
+            assert_eq!(bodies.grow(1_000 * second + 901, 800), Some(None), "second {second}");
+            assert!(bodies.end(1_000 * second + 901));
+        }
+    }
+
+    #[test]
+    fn headers_count_among_the_bytes() {
+        let (mut bodies, [a, b, ..]) = (Bodies::default(), callers());
+        let mut begin = |stream, caller, head| bodies.begin(stream, caller, Posted::Hint, head).is_none();
+        assert!(begin(0, a, MAX_BYTES_OF_ONE - 10) && !begin(1, a, 11) && begin(1, a, 10));
+        assert!(begin(2, b, 11));
+        assert_eq!(bodies.grow(1, 1).flatten().unwrap().why, Cut::Crowded);
+    }
+
+    #[test]
+    fn at_the_bound_of_all_whoever_has_the_most_gives_way() {
+        let (mut bodies, [a, b, c, d, e]) = (Bodies::default(), callers());
+        for (from, caller) in [(0, a), (1_000, b), (2_000, c), (3_000, d)] {
+            assert!(begin(&mut bodies, from, 256, caller).is_empty());
+        }
+        assert_eq!(begin(&mut bodies, 9_000, 1, e), [9_000]);
+        assert_eq!(ticks(&mut bodies, 1).len(), 768, "64 of each are left");
+        assert!(begin(&mut bodies, 9_000, 60, e).is_empty());
+        let cut = ticks(&mut bodies, 1);
+        let of_the_smallest = cut.iter().filter(|stream| **stream >= 9_000).count();
+        assert!(
+            cut.len() == 60 && of_the_smallest < 10,
+            "each as far as it has more than the others: {cut:?}"
+        );
+        ticks(&mut bodies, 2);
+        assert_eq!(bodies.all.len(), 128, "half of all");
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_the_largest_give_way_until_half_is_free() {
+        let (mut bodies, [a, b, ..]) = (Bodies::default(), callers());
+        begin(&mut bodies, 0, 18, a);
+        begin(&mut bodies, 100, 1, b);
+        for stream in 0..16 {
+            assert_eq!(bodies.grow(stream, 1 << 20), Some(None));
+        }
+        assert_eq!(bodies.grow(100, 1 << 16), Some(None));
+        let cut = bodies.grow(16, 1).flatten().unwrap();
+        assert_eq!((cut.stream, cut.why), (16, Cut::Crowded), "the one that is too much");
+        assert_eq!(bodies.grow(16, 2), None, "it has been answered");
+        assert_eq!(ticks(&mut bodies, 3), (0..8).collect::<Vec<u32>>());
+        assert_eq!(bodies.grow(17, 1 << 20), Some(None));
+        assert_eq!(bodies.grow(100, 1 << 17), Some(None));
+    }
+
+    #[test]
+    fn bytes_of_all_are_bounded_where_many_credentials_send() {
+        let (mut bodies, [a, b, c, ..]) = (Bodies::default(), callers());
+        for (n, caller) in (0_u32..).zip([a, b]) {
+            begin(&mut bodies, 100 * n, 16, caller);
+            for stream in 100 * n..100 * n + 16 {
+                assert_eq!(bodies.grow(stream, (1 << 20) - 10), Some(None));
+            }
+        }
+        begin(&mut bodies, 500, 2, c);
+        assert_eq!(bodies.grow(500, 320), Some(None));
+        assert_eq!(bodies.grow(500, 321).flatten().unwrap().stream, 500);
+        let cut = ticks(&mut bodies, 3);
+        assert!(cut.len() >= 16 && cut.iter().all(|stream| *stream < 200), "{cut:?}");
+        assert_eq!(bodies.grow(501, 1 << 16), Some(None));
+    }
+
+    #[test]
+    fn nobody_is_told_that_bodies_are_not_read_once_one_has_come() {
+        let (mut bodies, [a, ..]) = (Bodies::default(), callers());
+        begin(&mut bodies, 1, 2, a);
+        assert_eq!(bodies.grow(1, 1), Some(None));
+        for _ in 0..FIRST_TICKS {
+            assert_eq!(bodies.tick(|| false), []);
+        }
+        assert_eq!(bodies.tick(|| true), []);
+        let unread = CutOff { stream: 2, posted: Posted::Check, caller: a, why: Cut::Unread };
+        assert_eq!(bodies.tick(|| false), [unread]);
+        let late: Vec<CutOff> = (0..20).flat_map(|_| bodies.tick(|| false)).collect();
+        assert_eq!(late, [CutOff { stream: 1, why: Cut::Late, ..unread }]);
+    }
+
+    #[test]
+    fn each_answer_says_what_becomes_of_the_request() {
+        let body = |posted, why| {
+            let reply = CutOff { stream: 1, posted, caller: callers()[0], why }.reply();
+            (reply.status, reply.body)
+        };
+        let (status, text) = body(Posted::Check, Cut::Crowded);
+        assert!(status == 503 && text.contains("given up. This check was not taken"), "{text}");
+        let (status, text) = body(Posted::Evaluation, Cut::Late);
+        assert!(status == 408 && text.contains("within 18 s") && text.contains("asks again"), "{text}");
+        assert_eq!(body(Posted::Hint, Cut::Unread).0, 422);
+        assert_eq!(body(Posted::Check, Cut::Unread).0, 422);
+    }
+}

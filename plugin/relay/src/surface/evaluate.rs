@@ -1,0 +1,402 @@
+//! `POST /v1/checks/evaluate`, the synchronous check: one look at Testkube, one answer, and nothing is kept of it.
+//!
+//! Azure DevOps asks again after each "time between evaluations", until the answer fits the check's success criterion,
+//! `eq(root['status'], 'succeeded')`, or the check's time is over. It takes an answer within three seconds (Microsoft Learn,
+//! "Invoke Azure Function / REST API checks") and is not called itself, so nobody can say when the run or its stage began:
+//! executions count from the configured `lookback` on.
+//!
+//! The rules are those of the asynchronous check: the counted set, what is expected of it, one complete list, each execution
+//! confirmed by its id. `settle` is judged by Testkube's own times, which may be off by the configured `clock_skew`. That an
+//! execution has been deleted is known only as long as an earlier look has seen that it had not passed ([`looks`]).
+
+use crate::check::reason;
+use crate::check::verdict::{Standing, assess};
+use crate::check::{Ask, Watch};
+use crate::config::Config;
+use crate::config::{Allow, Credential};
+use crate::expect::MOST;
+use crate::store::ledger::{Ledger, Store, StoreError};
+use crate::store::looks;
+use crate::surface::accept::{self, Admission, Headers, caller};
+use crate::surface::problem::Reply;
+use crate::surface::request::{self, Body};
+use crate::text::{listed, one_line};
+use crate::time::{Mono, Now, Wall, in_words};
+use crate::wire::call::{Fault, Outcome, Request};
+use crate::wire::testkube::{self, Execution, Status};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long Testkube is asked for one answer.
+const MOST_TIME: Duration = Duration::from_millis(1_800);
+/// After this an evaluation whose calls are never answered is answered at the next tick, which comes within a second.
+pub const GIVEN_UP: Duration = Duration::from_millis(1_900);
+/// A call that may take less than this is not begun.
+const LEAST_TIME: Duration = Duration::from_millis(50);
+
+/// Testkube's own default; when there are more executions, all are asked for at once, because those of one instant have no
+/// fixed order and one of them could fall between two pages.
+const PAGE: u32 = 100;
+const LARGEST_PAGE: u32 = 1_000;
+
+/// How many executions are confirmed at the same time.
+const CONFIRMS: usize = 8;
+
+/// Why an evaluation whose executions have all passed is not answered so.
+const FORGOTTEN: &str = "All have passed, but more executions that had not passed were seen with this credential's tags in the last day than can be remembered: whether one of this tag's was deleted is not known. Use the asynchronous check, or a credential of its own for each project.";
+
+/// What an evaluation came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// Not yet, or not known: ask again.
+    Pending,
+    /// The run may go on.
+    Succeeded,
+    /// It may not.
+    Failed,
+}
+
+/// What an evaluation needs next.
+pub enum Step {
+    /// Ask Testkube these, each under its number; more may be under way already.
+    Calls(Vec<(usize, Request)>),
+    /// Wait for the calls that are under way.
+    Wait,
+    /// Answer this.
+    Reply(Reply, Answered),
+}
+
+/// One evaluation.
+pub struct Evaluation {
+    config: Rc<Config>,
+    ledger: Ledger,
+    /// The caller's name in the configuration; empty where everybody may.
+    credential: String,
+    ask: Ask,
+    observe: bool,
+    bound: Wall,
+    began: Mono,
+    page_size: u32,
+    confirm: Option<Confirm>,
+}
+
+/// A verdict that rests on a list, while each execution is looked at once more.
+struct Confirm {
+    passed: bool,
+    reason: String,
+    todo: Vec<(String, Status)>,
+    under_way: BTreeMap<usize, (String, Status)>,
+    begun: usize,
+    notes: Vec<String>,
+}
+
+/// Looks at the headers of an evaluation: who sends it, and whether its body is needed.
+pub fn admit<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, has_body: bool) -> Admission {
+    accept::admit_as(config, headers, has_body, request::names_tag)
+}
+
+/// The answer to an evaluation whose calls are never answered.
+pub fn lost() -> Reply {
+    shown(Answered::Pending, "Testkube has not answered in time.", None)
+}
+
+/// The answer to an evaluation where the ledger could not be opened.
+pub fn unopened(status: StoreError) -> Reply {
+    log::error!("an evaluation was not begun: shared data failed with status {}", status.0);
+    shown(Answered::Pending, "Envoy's shared data failed: see its log.", None)
+}
+
+impl Evaluation {
+    /// Begins with a whole request, in the instance that has this ledger.
+    ///
+    /// # Errors
+    /// The refusal of a request that cannot be evaluated, or of a caller that may not ask this; nobody has been called.
+    pub fn new<'b, B: AsRef<[u8]>>(
+        config: &Rc<Config>,
+        ledger: &Ledger,
+        now: Now,
+        headers: &Headers<B>,
+        body: impl Into<Body<'b>>,
+    ) -> Result<Evaluation, Reply> {
+        let caller = caller(config, headers, Allow::Checks)?;
+        let asked = request::read_evaluation(config, headers, body).map_err(|errors| {
+            let detail = format!("Nothing was asked of Testkube. {}", accept::in_one(&errors));
+            Reply::problem_with(400, "This check cannot be evaluated", &detail, &errors)
+        })?;
+        if let Some(refusal) = caller.and_then(|caller| uncovered(caller, &asked)) {
+            return Err(refusal);
+        }
+        Ok(Evaluation {
+            config: config.clone(),
+            ledger: ledger.clone(),
+            credential: caller.map(|caller| caller.name.clone()).unwrap_or_default(),
+            observe: caller.is_some_and(|caller| caller.observe),
+            bound: now.wall.minus(config.checks.lookback),
+            began: now.mono,
+            page_size: PAGE,
+            confirm: None,
+            ask: asked.ask,
+        })
+    }
+
+    /// What to do first. A look of the last seconds is enough to say that it is not over yet.
+    pub fn begin(&mut self, now: Now, store: &mut dyn Store) -> Step {
+        looks::want(store, self.ledger.prefix(), now);
+        let look = looks::recall(store, &self.ledger, &self.credential, &self.ask.tag);
+        let pending = look.and_then(|look| {
+            let age = look.age(now, self.bound)?;
+            let why = self.why_pending(now, &look.executions)?;
+            Some(format!("{why} So Testkube said {} ago.", in_words(age)))
+        });
+        match pending {
+            Some(why) => self.reply(Answered::Pending, &why),
+            None => self.list(now),
+        }
+    }
+
+    /// Reads the answer to the call of this number, and says what to do next.
+    pub fn answer(&mut self, now: Now, store: &mut dyn Store, call: usize, outcome: &Outcome) -> Step {
+        match self.confirm.is_some() {
+            true => self.confirmed(now, call, outcome),
+            false => self.listed(now, store, outcome),
+        }
+    }
+
+    fn list(&self, now: Now) -> Step {
+        let tag = &self.ask.tag;
+        let testkube = &self.config.testkube;
+        let list =
+            testkube::list_executions(testkube, &tag.key, &[&tag.value], self.bound, 0, self.page_size);
+        self.in_time(now, vec![(0, list)])
+    }
+
+    /// Begins calls that may take what is left of the time.
+    fn in_time(&self, now: Now, calls: Vec<(usize, Request)>) -> Step {
+        let left = MOST_TIME.saturating_sub(now.mono.since(self.began));
+        if left < LEAST_TIME {
+            return self.reply(Answered::Pending, "Testkube is too slow to be asked in time.");
+        }
+        Step::Calls(calls.into_iter().map(|(n, call)| (n, Request { timeout: left, ..call })).collect())
+    }
+
+    fn listed(&mut self, now: Now, store: &mut dyn Store, outcome: &Outcome) -> Step {
+        let page = match outcome {
+            Outcome::Failed(fault) => Err(fault.clone()),
+            Outcome::Response(response) => {
+                testkube::page(response).map_err(|fault| testkube::said(fault, response))
+            }
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(fault) => return self.not_asked(&fault),
+        };
+        if page.filtered > self.page_size {
+            if page.filtered > LARGEST_PAGE || self.page_size > PAGE {
+                return self.too_many();
+            }
+            self.page_size = LARGEST_PAGE;
+            return self.list(now);
+        }
+        let ids: BTreeSet<&str> = page.executions.iter().map(|execution| execution.id.as_str()).collect();
+        if ids.len() < usize::try_from(page.filtered).unwrap_or(usize::MAX) {
+            return self.reply(Answered::Pending, "Testkube's list was not complete.");
+        }
+        let (look, memory) = looks::keep(
+            store,
+            &self.ledger,
+            &self.credential,
+            now,
+            &self.ask.tag,
+            self.bound,
+            &page.executions,
+        );
+        if let Some(why) = self.why_pending(now, &look.executions) {
+            return self.reply(Answered::Pending, &why);
+        }
+        let gone = listed(memory.lost(self.ask.rerun).map(|name| one_line(name, 80)), 5);
+        if !gone.is_empty() {
+            return self.reply(Answered::Failed, &self.vanished(&gone, &look.executions));
+        }
+        if !memory.is_whole && self.has_passed(&look.executions) {
+            return self.reply(Answered::Pending, FORGOTTEN);
+        }
+        self.begin_to_confirm(now, &page.executions)
+    }
+
+    /// Why nothing can be said for good yet, if so.
+    fn why_pending(&self, now: Now, executions: &[Execution]) -> Option<String> {
+        let ask = &self.ask;
+        let read = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun);
+        let settle = match ask.settle {
+            Duration::ZERO => Duration::ZERO,
+            settle => settle.saturating_add(self.config.checks.clock_skew),
+        };
+        let why = match read.standing() {
+            Standing::Incomplete => {
+                format!("Missing: {}. There: {}.", reason::missing(&read), reason::or_none(read.statuses()))
+            }
+            Standing::Running => {
+                let stuck = read.stuck_in_words(now.wall);
+                format!("Not everything has ended: {}.{stuck}", read.statuses())
+            }
+            Standing::Ended { .. } if read.last_change()? > now.wall.minus(settle) => {
+                format!("All have ended, but not yet for {}: {}.", in_words(settle), read.statuses())
+            }
+            Standing::Ended { .. } => return None,
+        };
+        Some(format!("{why}{}", read.ignored_in_words()))
+    }
+
+    /// Why the result cannot be known: executions that would count were there lately, had not passed, and are gone.
+    fn vanished(&self, gone: &str, executions: &[Execution]) -> String {
+        let ask = &self.ask;
+        let there = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun).statuses();
+        format!(
+            "Gone from Testkube, or without the tag now, so that the result is not known: {gone}. There are now: {there}."
+        )
+    }
+
+    fn has_passed(&self, executions: &[Execution]) -> bool {
+        let ask = &self.ask;
+        let read = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun);
+        read.standing() == Standing::Ended { passed: true }
+    }
+
+    fn begin_to_confirm(&mut self, now: Now, executions: &[Execution]) -> Step {
+        let ask = &self.ask;
+        let read = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun);
+        if read.counted.len() > usize::try_from(MOST).unwrap_or(usize::MAX) {
+            return self.too_many();
+        }
+        let watch = Watch {
+            bound: self.bound,
+            bound_from: format!("{} before this evaluation", in_words(self.config.checks.lookback)),
+            fixed: None,
+            seen: None,
+            absent: Duration::ZERO,
+        };
+        self.confirm = Some(Confirm {
+            passed: read.standing() == Standing::Ended { passed: true },
+            reason: reason::ended(ask, &watch, &read, now),
+            todo: read.counted.iter().map(|e| (e.id.clone(), e.status.clone())).collect(),
+            under_way: BTreeMap::new(),
+            begun: 0,
+            notes: Vec::new(),
+        });
+        self.confirm_more(now)
+    }
+
+    fn confirm_more(&mut self, now: Now) -> Step {
+        let Some(confirm) = &mut self.confirm else { return Step::Wait };
+        let mut calls = Vec::new();
+        while confirm.under_way.len() < CONFIRMS
+            && let Some((id, status)) = confirm.todo.pop()
+        {
+            calls.push((confirm.begun, testkube::get_execution(&self.config.testkube, &id)));
+            confirm.under_way.insert(confirm.begun, (id, status));
+            confirm.begun += 1;
+        }
+        match (calls.is_empty(), confirm.under_way.is_empty()) {
+            (false, _) => self.in_time(now, calls),
+            (true, false) => Step::Wait,
+            (true, true) => self.decided(),
+        }
+    }
+
+    /// One execution was looked at again: it must be as the list had it.
+    fn confirmed(&mut self, now: Now, call: usize, outcome: &Outcome) -> Step {
+        let execution = match outcome {
+            Outcome::Failed(fault) => Err(fault.clone()),
+            Outcome::Response(response) => {
+                testkube::single(response).map_err(|fault| testkube::said(fault, response))
+            }
+        };
+        let Some(confirm) = &mut self.confirm else { return Step::Wait };
+        let Some((id, status)) = confirm.under_way.remove(&call) else { return Step::Wait };
+        match execution {
+            Ok(found) if found.is_still(&id, &status, &self.ask.tag) => {
+                if let Some(why) = found.why_not_passed() {
+                    confirm.notes.push(format!("{}: {why}", one_line(&found.name, 80)));
+                }
+                self.confirm_more(now)
+            }
+            Ok(_) | Err(Fault::Status(404)) => {
+                self.reply(Answered::Pending, "An execution is not as Testkube had just listed it.")
+            }
+            Err(fault) => self.not_asked(&fault),
+        }
+    }
+
+    fn decided(&self) -> Step {
+        let Some(confirm) = &self.confirm else { return Step::Wait };
+        let notes = match listed(confirm.notes.iter().cloned(), 3) {
+            notes if notes.is_empty() => notes,
+            notes => format!(" {notes}."),
+        };
+        let answered = if confirm.passed { Answered::Succeeded } else { Answered::Failed };
+        self.reply(answered, &format!("{}{notes}", confirm.reason))
+    }
+
+    fn too_many(&self) -> Step {
+        let why = format!("More than {MOST} executions carry the tag {}.", self.ask.tag);
+        self.reply(Answered::Failed, &why)
+    }
+
+    fn not_asked(&self, fault: &Fault) -> Step {
+        self.reply(Answered::Pending, &format!("Testkube could not be asked: {fault}."))
+    }
+
+    fn reply(&self, answered: Answered, reason: &str) -> Step {
+        let tag = self.ask.tag.to_string();
+        let (answered, reason) = match (self.observe, answered) {
+            (true, Answered::Succeeded | Answered::Failed) => {
+                let told = format!("OBSERVE ONLY, would have been: {}. {reason}", answered.name());
+                (Answered::Succeeded, told)
+            }
+            _ => (answered, reason.to_string()),
+        };
+        if answered != Answered::Pending {
+            log::info!("evaluated {tag}: {}. {reason}", answered.name());
+        }
+        Step::Reply(shown(answered, &reason, Some(&tag)), answered)
+    }
+}
+
+impl Answered {
+    /// `status` of the answer.
+    fn name(self) -> &'static str {
+        match self {
+            Answered::Pending => "pending",
+            Answered::Succeeded => "succeeded",
+            Answered::Failed => "failed",
+        }
+    }
+}
+
+fn shown(answered: Answered, reason: &str, tag: Option<&str>) -> Reply {
+    let reply = Reply::json(200, &json!({"status": answered.name(), "reason": reason, "tag": tag}));
+    reply.with("cache-control", "no-store")
+}
+
+/// The refusal of an evaluation that its caller's credential does not cover.
+fn uncovered(caller: &Credential, asked: &request::Evaluation) -> Option<Reply> {
+    let name = &caller.name;
+    let what = match &asked.project {
+        _ if !caller.covers_tag(&asked.ask.tag) => format!(
+            "The credential `{name}` does not cover this tag: none of its `tags` patterns fits the value."
+        ),
+        None if !caller.projects.is_empty() => format!(
+            "The credential `{name}` is bound to projects, and this request names none: send \"ProjectId\": \"$(system.TeamProjectId)\"."
+        ),
+        Some(project) if !caller.covers_project(project) => {
+            format!("The credential `{name}` does not cover this ProjectId: its `projects` do not list it.")
+        }
+        _ => return None,
+    };
+    Some(Reply::problem(403, "Not allowed", &what))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,391 @@
+//! The fields of a check request, by every name under which they come.
+
+use crate::surface::accept::Headers;
+use crate::surface::confidential::Confidential;
+use crate::text::excerpt;
+use crate::wire::percent::percent_decoded;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
+
+/// One field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Field {
+    PlanUrl,
+    ProjectId,
+    HubName,
+    PlanId,
+    JobId,
+    TimelineId,
+    TaskInstanceId,
+    AuthToken,
+    BuildId,
+    Webhook,
+    Tag,
+    Expect,
+    SinceStage,
+    Settle,
+    Timeout,
+    AppearTimeout,
+    Rerun,
+}
+
+/// The field, the name that documentation gives it, further header names in lower case, and the macro that Azure DevOps
+/// replaces. The check task's default headers send the first eight (InvokeRestApiV1 `task.json`); `VstsUrl` is the older
+/// task's name for PlanUrl. Body members have the same names in any case, Testrelay's own without the prefix.
+const FIELDS: [(Field, &str, &[&str], Option<&str>); 17] = [
+    (Field::PlanUrl, "PlanUrl", &["vstsurl"], Some("$(system.CollectionUri)")),
+    (Field::ProjectId, "ProjectId", &[], Some("$(system.TeamProjectId)")),
+    (Field::HubName, "HubName", &[], Some("$(system.HostType)")),
+    (Field::PlanId, "PlanId", &[], Some("$(system.PlanId)")),
+    (Field::JobId, "JobId", &[], Some("$(system.JobId)")),
+    (Field::TimelineId, "TimelineId", &[], Some("$(system.TimelineId)")),
+    (Field::TaskInstanceId, "TaskInstanceId", &[], Some("$(system.TaskInstanceId)")),
+    (Field::AuthToken, "AuthToken", &[], Some("$(system.AccessToken)")),
+    (Field::BuildId, "BuildId", &[], Some("$(build.BuildId)")),
+    (Field::Webhook, "Testrelay-Webhook", &["webhook"], None),
+    (Field::Tag, "Testrelay-Tag", &["tag"], Some("shop-$(build.BuildId)")),
+    (Field::Expect, "Testrelay-Expect", &[], None),
+    (Field::SinceStage, "Testrelay-Since-Stage", &[], None),
+    (Field::Settle, "Testrelay-Settle", &[], None),
+    (Field::Timeout, "Testrelay-Timeout", &[], None),
+    (Field::AppearTimeout, "Testrelay-Appear-Timeout", &[], None),
+    (Field::Rerun, "Testrelay-Rerun", &[], None),
+];
+
+/// What the names of Testrelay's own fields begin with, without the `-`.
+const PREFIX: &str = "testrelay";
+
+/// The fields whose names a header may nearly have, the names in plain form, and whether they are taken with `x-` as well.
+const NEARLY: [(Field, &[u8], bool); 9] = [
+    (Field::Tag, b"tag", false),
+    (Field::Timeout, b"timeout", false),
+    (Field::Expect, b"expect", true),
+    (Field::SinceStage, b"sincestage", true),
+    (Field::Settle, b"settle", true),
+    (Field::AppearTimeout, b"appeartimeout", true),
+    (Field::Rerun, b"rerun", true),
+    (Field::Webhook, b"webhook", false),
+    (Field::BuildId, b"buildid", false),
+];
+
+/// The header that HTTP has for something else than what a check expects (RFC 9110, 10.1.1), and its only value there.
+const HTTPS_OWN: &str = "expect";
+const CONTINUE: &[u8] = b"100-continue";
+
+/// How many unknown names are told.
+const MOST_UNKNOWN: usize = 8;
+
+impl Field {
+    /// The name that documentation and errors give it.
+    pub(super) fn name(self) -> &'static str {
+        FIELDS.iter().find(|(field, ..)| *field == self).map_or("", |(_, name, ..)| name)
+    }
+
+    /// What to write into the check's form.
+    pub(super) fn macro_text(self) -> Option<&'static str> {
+        FIELDS.iter().find(|(field, ..)| *field == self).and_then(|(.., text)| *text)
+    }
+
+    /// Whether what was sent is repeated where nothing is wrong with it: in answers, log lines and lists.
+    pub(super) fn is_repeated(self) -> bool {
+        matches!(self, Field::Tag | Field::Expect | Field::SinceStage)
+    }
+
+    fn of_header(name: &str) -> Option<Field> {
+        let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
+            own.eq_ignore_ascii_case(name) || (!more.is_empty() && more.contains(&name))
+        };
+        FIELDS.iter().find(names).map(|(field, ..)| *field).or_else(|| {
+            // Few headers begin so.
+            let is_other = !matches!(name.as_bytes(), [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
+            if is_other || name == HTTPS_OWN { None } else { Field::nearly_of_header(name) }
+        })
+    }
+
+    /// The field that may be absent and whose name a header nearly has: compared without `-`, `_` and a leading `x-`, a policy's
+    /// also without the prefix, as a body member may be called. A field without which there is no check is missed aloud.
+    ///
+    /// Not taken are names that are HTTP's own (`expect`), and those with `x-` that a proxy on the way may well add.
+    fn nearly_of_header(name: &str) -> Option<Field> {
+        let behind = behind_prefix(bare(name));
+        let wanted = behind.unwrap_or(bare(name));
+        let has_x = wanted.len() < name.len() && behind.is_none();
+        let is_taken = |field: Field, with_x: bool| match behind {
+            Some(_) => field != Field::BuildId,
+            None => with_x || !has_x,
+        };
+        let first = wanted.bytes().next();
+        let names = |(field, plain, with_x): &&(Field, &[u8], bool)| {
+            plain.first().copied() == first
+                && is_taken(*field, *with_x)
+                && self::plain(wanted).eq(plain.iter().copied())
+        };
+        NEARLY.iter().find(names).map(|(field, ..)| *field)
+    }
+
+    /// Body members are compared without case, `-` and `_`, and without the prefix.
+    fn of_member(name: &str) -> Option<Field> {
+        let name: Vec<u8> = plain(name).collect();
+        let wanted = name.strip_prefix(b"testrelay").unwrap_or(&name);
+        let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
+            let own = own.strip_prefix("Testrelay").unwrap_or(own);
+            plain(own).eq(wanted.iter().copied()) || more.iter().any(|other| other.as_bytes() == wanted)
+        };
+        FIELDS.iter().find(names).map(|(field, ..)| *field)
+    }
+}
+
+/// A name without case, `-` and `_`.
+fn plain(text: &str) -> impl Iterator<Item = u8> {
+    text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
+}
+
+/// A header's name without a leading `x-`.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("x-").or_else(|| name.strip_prefix("x_")).unwrap_or(name)
+}
+
+/// What follows [`PREFIX`] in a header's name, whatever signs stand in it.
+fn behind_prefix(name: &str) -> Option<&str> {
+    let mut wanted = PREFIX.bytes();
+    let mut next = wanted.next();
+    for (at, c) in name.bytes().enumerate() {
+        match c {
+            b'-' | b'_' => {}
+            c if next == Some(c) => next = wanted.next(),
+            _ => return None,
+        }
+        if next.is_none() {
+            return name.get(at + 1..).map(|rest| rest.trim_start_matches(['-', '_']));
+        }
+    }
+    None
+}
+
+/// The values that a request gives, with their mistakes.
+#[derive(Debug, Default)]
+pub(super) struct Values<'a> {
+    /// In the order of [`Field`].
+    given: [Option<Result<Cow<'a, str>, String>>; FIELDS.len()],
+    unknown: Vec<Unknown<'a>>,
+    confidential: Confidential<'a>,
+}
+
+/// A name that looks as if it was meant for Testrelay.
+#[derive(Debug)]
+enum Unknown<'a> {
+    Header(&'a str),
+    Member(String),
+    /// The header `expect` with a value that HTTP does not know.
+    Expect,
+    /// The URL's query.
+    Query(&'a [u8]),
+}
+
+impl<'a> Values<'a> {
+    /// Takes every known header field. An empty value is as good as none.
+    pub(super) fn from_headers<B: AsRef<[u8]>>(headers: &'a Headers<B>) -> Values<'a> {
+        let mut values = Values::default();
+        for (name, value) in headers {
+            let Ok(name) = std::str::from_utf8(name.as_ref()) else { continue };
+            if name == "authorization" {
+                values.confidential.add_authorization(value.as_ref());
+            }
+            match name {
+                ":path" => {
+                    values.unknown.extend(query(value.as_ref()).map(Unknown::Query));
+                    continue;
+                }
+                HTTPS_OWN if !value.as_ref().trim_ascii().eq_ignore_ascii_case(CONTINUE) => {
+                    values.unknown.push(Unknown::Expect);
+                    continue;
+                }
+                _ => {}
+            }
+            match (Field::of_header(name), std::str::from_utf8(value.as_ref())) {
+                (Some(field), Ok(text)) => values.add(field, text.trim().into()),
+                (Some(field), Err(_)) => values.fail(field, "is not UTF-8 text".into()),
+                (None, _) if name.starts_with(['t', 'x']) && behind_prefix(bare(name)).is_some() => {
+                    values.unknown.push(Unknown::Header(name))
+                }
+                (None, _) => {}
+            }
+        }
+        values
+    }
+
+    /// Adds the members of a JSON object.
+    pub(super) fn add_body(&mut self, body: &[u8]) -> Result<(), String> {
+        if body.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let Members(members) = serde_json::from_slice(body).map_err(|e| {
+            // Where, and not what: the parser's own words repeat what it found, which may be a token.
+            let (line, column) = (e.line(), e.column());
+            format!("is not a JSON object (line {line}, column {column}): what it says would be lost. Leave it empty, or write the fields as members of an object")
+        })?;
+        for (name, value) in members {
+            let Some(field) = Field::of_member(&name) else {
+                self.unknown.push(Unknown::Member(name));
+                continue;
+            };
+            match text_of(field, &value) {
+                Some(text) => self.add(field, text.trim().to_string().into()),
+                None => self.fail(field, "must be a text or a number in the body".into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The one value of a field.
+    pub(super) fn get(&self, field: Field) -> Result<Option<&str>, String> {
+        match self.given.get(field as usize).and_then(Option::as_ref) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(e)) => Err(e.clone()),
+        }
+    }
+
+    pub(super) fn was_given(&self, field: Field) -> bool {
+        self.given.get(field as usize).is_some_and(Option::is_some)
+    }
+
+    /// Names that look as if they were meant for Testrelay, as sentences: the first ones, and how many more there are, so
+    /// that a large body is not answered and logged with a larger text.
+    pub(super) fn unknown(&self) -> Vec<String> {
+        let shown = |name: &str| match self.confidential.may_be_in(name) {
+            true => "(it holds a part of this request's token or credential and is not repeated)".to_string(),
+            false => format!("`{}`", excerpt(name)),
+        };
+        let sentence = |unknown: &Unknown<'_>| {
+            match unknown {
+            Unknown::Member(name) => format!("the body's member {} is not known", shown(name)),
+            Unknown::Header(name) => {
+                let known =
+                    FIELDS.iter().map(|(_, name, ..)| *name).filter(|name| name.starts_with("Testrelay-"));
+                let known = known.collect::<Vec<_>>().join(", ");
+                format!("the header {} is not known; there are {known}", shown(name))
+            }
+            Unknown::Expect => "the header `expect` is HTTP's own, and proxies on the way act on it: write what is expected as Testrelay-Expect".into(),
+            Unknown::Query(query) => {
+                let parameters = || query.split(|c| *c == b'&').filter(|parameter| !parameter.is_empty());
+                let names = parameters().take(MOST_UNKNOWN).map(|parameter| {
+                    let name = parameter.split(|c| *c == b'=').next().unwrap_or_default();
+                    shown(&String::from_utf8_lossy(&percent_decoded(name)))
+                });
+                let names = names.collect::<Vec<_>>().join(", ");
+                let more = match parameters().count().saturating_sub(MOST_UNKNOWN) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!(
+                    "the URL has a query ({names}{more}), and nothing is read from it, so what it says would be lost: send each value as a header (Testrelay-Expect, Testrelay-Settle and so on) and take the query out of the check's `URL suffix and parameters`, or of the URL of its service connection"
+                )
+            }
+        }
+        };
+        let mut sentences: Vec<String> = self.unknown.iter().take(MOST_UNKNOWN).map(sentence).collect();
+        match self.unknown.len().saturating_sub(MOST_UNKNOWN) {
+            0 => {}
+            more => sentences.push(format!("{more} more names are not known")),
+        }
+        sentences
+    }
+
+    /// What of this request must not be repeated.
+    pub(super) fn confidential(&self) -> &Confidential<'a> {
+        &self.confidential
+    }
+
+    fn add(&mut self, field: Field, text: Cow<'a, str>) {
+        if field == Field::AuthToken && !text.is_empty() {
+            self.confidential.add_token(match &text {
+                Cow::Borrowed(token) => Cow::Borrowed(token.as_bytes()),
+                Cow::Owned(token) => Cow::Owned(token.clone().into_bytes()),
+            });
+        }
+        let Some(place) = self.given.get_mut(field as usize).filter(|_| !text.is_empty()) else { return };
+        match place {
+            None => *place = Some(Ok(text)),
+            Some(Ok(other)) if *other != text => {
+                self.fail(field, "was sent twice with different values".into())
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn fail(&mut self, field: Field, what: String) {
+        if let Some(place) = self.given.get_mut(field as usize) {
+            *place = Some(Err(what));
+        }
+    }
+}
+
+/// What follows the `?` of a request's target, if it has a parameter.
+fn query(target: &[u8]) -> Option<&[u8]> {
+    let at = target.iter().position(|c| *c == b'?')?;
+    target.get(at + 1..).filter(|query| query.iter().any(|c| *c != b'&'))
+}
+
+/// The members of an object in their order, a name that stands twice included: a map would keep one in silence.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Members, D::Error> {
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        d.deserialize_map(Visit)
+    }
+}
+
+/// A member's text. `expect` may be a list, whose items are joined as the header would be written.
+fn text_of(field: Field, value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Array(items) if field == Field::Expect => {
+            let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+            Some(items?.join(","))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_stands_at_its_own_place() {
+        for (place, (field, name, ..)) in FIELDS.iter().enumerate() {
+            assert_eq!((*field as usize, Field::of_member(name)), (place, Some(*field)));
+        }
+        for (field, name, _) in NEARLY {
+            assert_eq!(Field::of_member(std::str::from_utf8(name).unwrap()), Some(field));
+        }
+        let policies = FIELDS.iter().filter(|(_, name, ..)| name.starts_with("Testrelay-"));
+        assert!(policies.clone().all(|(field, ..)| NEARLY.iter().any(|(near, ..)| near == field)));
+        for name in ["expect", "Testrelay-Expect", "TESTRELAY_EXPECT", "testrelayexpect"] {
+            assert_eq!(Field::of_member(name), Some(Field::Expect), "{name}");
+        }
+        assert_eq!(Field::of_member("testrelay-planurl"), Some(Field::PlanUrl));
+        assert_eq!(Field::of_member("relay-expect"), None);
+    }
+}

@@ -1,0 +1,338 @@
+//! The calls to Azure DevOps, in the forms that Microsoft's own clients use.
+//!
+//! api-versions: 2.0-preview.1 for events is the one value that every document and server version has; 6.0 for the rest
+//! is the newest that Server 2020 knows.
+
+use super::{Entry, TokenScheme};
+use crate::guid::Guid;
+use crate::secret::Secret;
+use crate::text::one_line;
+use crate::time::Wall;
+use crate::wire::call::Request;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::time::Duration;
+
+/// Where a check is answered: Azure DevOps's ids, as parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Callback {
+    /// The configured entry's URL.
+    pub entry: String,
+    /// ProjectId.
+    pub project: Guid,
+    /// HubName.
+    pub hub: HubName,
+    /// PlanId.
+    pub plan: Guid,
+    /// JobId.
+    pub job: Guid,
+    /// TaskInstanceId: the timeline record of the check.
+    pub task: Guid,
+    /// TimelineId, without which no log can be linked to the record.
+    pub timeline: Option<Guid>,
+    /// BuildId, which the user adds to the headers.
+    pub build: Option<u64>,
+}
+
+/// The hub that a plan belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HubName {
+    /// A check.
+    Checks,
+    /// An agentless job of a YAML pipeline.
+    Build,
+    /// An agentless job of a classic release.
+    Release,
+}
+
+impl HubName {
+    /// Reads a hub's name in any case.
+    ///
+    /// # Errors
+    /// What is wrong, as the end of a sentence that begins with the field's name.
+    pub fn parse(text: &str) -> Result<HubName, &'static str> {
+        match text.to_ascii_lowercase().as_str() {
+            "checks" => Ok(HubName::Checks),
+            "build" => Ok(HubName::Build),
+            "release" => Ok(HubName::Release),
+            "gates" => Err(
+                "is the hub of classic release gates, which Testrelay does not serve: use a check on an environment or service connection",
+            ),
+            _ => Err("must be `checks`, `build` or `release`; send `$(system.HostType)`"),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            HubName::Checks => "checks",
+            HubName::Build => "build",
+            HubName::Release => "release",
+        }
+    }
+}
+
+/// A log's id, which [`create_log`]'s answer gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogId {
+    /// Never 0: a record that is linked to log 0 shows none.
+    pub id: u64,
+}
+
+/// Creates the log of the check's record, or finds it: the call is idempotent by path.
+pub fn create_log(entry: &Entry, callback: &Callback, token: &Secret) -> Request {
+    let body = json!({"path": format!("logs\\{}", callback.task)}).to_string();
+    post(entry, token, format!("{}/logs?api-version=6.0", plan(entry, callback)), JSON, body)
+}
+
+/// Appends lines, each with its line feed, to a log.
+pub fn append_log(entry: &Entry, callback: &Callback, token: &Secret, log: LogId, lines: String) -> Request {
+    let path = format!("{}/logs/{}?api-version=6.0", plan(entry, callback), log.id);
+    post(entry, token, path, "application/octet-stream", lines)
+}
+
+/// What is changed of a check's record; what is `None` or empty stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordChange {
+    /// Whether the state becomes `inProgress`. Never said of a record that Azure DevOps has completed.
+    pub begin: bool,
+    /// The log that is shown on it. Never 0: that would be stored, and no log shown.
+    pub log: Option<LogId>,
+    /// `percentComplete`, 0 to 100.
+    pub percent: Option<u8>,
+    /// `currentOperation`.
+    pub operation: Option<String>,
+    /// Issues of type error, one text each.
+    pub errors: Vec<String>,
+}
+
+/// The longest text on a record, in characters.
+const MAX_TEXT: usize = 1_024;
+
+/// Changes the check's record. PATCH is a merge: what is not named stays.
+pub fn change_record(
+    entry: &Entry,
+    callback: &Callback,
+    token: &Secret,
+    timeline: Guid,
+    change: &RecordChange,
+) -> Request {
+    let mut record = serde_json::Map::new();
+    record.insert("id".into(), json!(callback.task));
+    if change.begin {
+        record.insert("state".into(), json!("inProgress"));
+    }
+    if let Some(log) = change.log {
+        record.insert("log".into(), json!({"id": log.id}));
+    }
+    if let Some(percent) = change.percent {
+        record.insert("percentComplete".into(), json!(percent));
+    }
+    if let Some(operation) = &change.operation {
+        record.insert("currentOperation".into(), json!(one_line(operation, MAX_TEXT)));
+    }
+    if !change.errors.is_empty() {
+        let message = |text: &String| one_line(text, MAX_TEXT);
+        let issue = |text| json!({"type": "error", "category": "General", "message": message(text)});
+        let issues: Vec<serde_json::Value> = change.errors.iter().map(issue).collect();
+        record.insert("errorCount".into(), json!(issues.len()));
+        record.insert("issues".into(), json!(issues));
+    }
+    let body = json!({"count": 1, "value": [record]}).to_string();
+    Request { method: "PATCH", ..post(entry, token, records(entry, callback, timeline), JSON, body) }
+}
+
+/// Reads the records of the check's own timeline, its own among them.
+pub fn read_records(entry: &Entry, callback: &Callback, token: &Secret, timeline: Guid) -> Request {
+    get(entry, token, records(entry, callback, timeline))
+}
+
+fn records(entry: &Entry, callback: &Callback, timeline: Guid) -> String {
+    format!("{}/timelines/{timeline}/records?api-version=6.0", plan(entry, callback))
+}
+
+/// The decision. `taskId` is the instance (TaskInstanceId), never the task's definition; names are case-sensitive.
+pub fn complete_task(entry: &Entry, callback: &Callback, token: &Secret, succeeded: bool) -> Request {
+    let result = if succeeded { "succeeded" } else { "failed" };
+    let body =
+        json!({"name": "TaskCompleted", "taskId": callback.task, "jobId": callback.job, "result": result});
+    let path = format!("{}/events?api-version=2.0-preview.1", plan(entry, callback));
+    post(entry, token, path, JSON, body.to_string())
+}
+
+/// Reads a build, for its start.
+pub fn build(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> Request {
+    get(entry, token, format!("{}/_apis/build/builds/{build}?api-version=6.0", project(entry, callback)))
+}
+
+/// Cancels a build, as its page's button does.
+pub fn cancel_build(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> Request {
+    let path = format!("{}/_apis/build/builds/{build}?api-version=6.0", project(entry, callback));
+    let body = json!({"status": "cancelling"}).to_string();
+    Request { method: "PATCH", ..post(entry, token, path, JSON, body) }
+}
+
+/// Reads a build's timeline, for the start of a stage.
+pub fn timeline(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> Request {
+    get(
+        entry,
+        token,
+        format!("{}/_apis/build/builds/{build}/timeline?api-version=6.0", project(entry, callback)),
+    )
+}
+
+/// When a build started, from [`build`]'s answer.
+pub fn build_start(body: &[u8]) -> Option<Wall> {
+    #[derive(Deserialize)]
+    struct Build {
+        #[serde(rename = "startTime")]
+        start_time: Option<String>,
+    }
+    Wall::parse(&serde_json::from_slice::<Build>(body).ok()?.start_time?)
+}
+
+const JSON: &str = "application/json";
+
+/// Azure DevOps delays a busy client by up to 30 s before it refuses it; what is slower than this is tried again.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+fn project(entry: &Entry, callback: &Callback) -> String {
+    format!("{}/{}", entry.prefix(), callback.project)
+}
+
+fn plan(entry: &Entry, callback: &Callback) -> String {
+    let Callback { hub, plan, .. } = callback;
+    format!("{}/_apis/distributedtask/hubs/{}/plans/{plan}", project(entry, callback), hub.as_str())
+}
+
+fn post(entry: &Entry, token: &Secret, path: String, content_type: &str, body: String) -> Request {
+    let mut request = get(entry, token, path);
+    request.method = "POST";
+    request.headers.push(("content-type", content_type.into()));
+    request.body = body.into_bytes();
+    request
+}
+
+fn get(entry: &Entry, token: &Secret, path: String) -> Request {
+    let token = token.reveal();
+    let authorization = match entry.scheme {
+        TokenScheme::Bearer => format!("Bearer {token}"),
+        TokenScheme::Basic => format!("Basic {}", STANDARD.encode(format!(":{token}"))),
+    };
+    Request {
+        cluster: entry.cluster.clone(),
+        method: "GET",
+        scheme: entry.scheme_name(),
+        authority: entry.authority(),
+        path,
+        headers: vec![
+            ("accept", JSON.into()),
+            ("authorization", authorization),
+            ("user-agent", crate::USER_AGENT.into()),
+            // Asks for 401 where a browser would be sent to a sign-in page; Microsoft's clients send it too.
+            ("x-tfs-fedauthredirect", "Suppress".into()),
+        ],
+        body: Vec::new(),
+        timeout: TIMEOUT,
+        most_body: 8 << 20,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn callback() -> Callback {
+        let guid = |n: char| {
+            Guid::parse(&"11111111-1111-1111-1111-111111111111".replace('1', &n.to_string())).unwrap()
+        };
+        Callback {
+            entry: "https://dev.azure.com/fabrikam".into(),
+            project: guid('1'),
+            hub: HubName::Checks,
+            plan: guid('2'),
+            job: guid('3'),
+            task: guid('4'),
+            timeline: Some(guid('5')),
+            build: Some(4711),
+        }
+    }
+
+    fn entry(url: &str, scheme: TokenScheme) -> Entry {
+        Entry::parse(url, "azure".into(), scheme).unwrap()
+    }
+
+    fn header<'a>(request: &'a Request, name: &str) -> &'a str {
+        request.headers.iter().find(|(n, _)| *n == name).map_or("", |(_, value)| value)
+    }
+
+    #[test]
+    fn no_text_on_a_record_is_a_command() {
+        let entry = entry("https://dev.azure.com/fabrikam", TokenScheme::Bearer);
+        let command = || "a####vso[task.complete]\n###[error]b".to_string();
+        let change =
+            RecordChange { operation: Some(command()), errors: vec![command()], ..Default::default() };
+        let timeline = callback().timeline.unwrap();
+        let request = change_record(&entry, &callback(), &Secret::new("t".into()), timeline, &change);
+        let body = String::from_utf8(request.body).unwrap();
+        assert_eq!(body.matches("a# # # #vso[task.complete]·# # #[error]b").count(), 2, "{body}");
+    }
+
+    #[test]
+    fn the_decision_has_the_exact_wire_form() {
+        let entry = entry("https://dev.azure.com/fabrikam/", TokenScheme::Bearer);
+        let request = complete_task(&entry, &callback(), &Secret::new("tok".into()), true);
+        assert_eq!(
+            (request.method, request.scheme, request.authority.as_str()),
+            ("POST", "https", "dev.azure.com")
+        );
+        assert_eq!(
+            request.path,
+            "/fabrikam/11111111-1111-1111-1111-111111111111/_apis/distributedtask/hubs/checks/plans/22222222-2222-2222-2222-222222222222/events?api-version=2.0-preview.1"
+        );
+        assert_eq!(header(&request, "authorization"), "Bearer tok");
+        assert_eq!(header(&request, "content-type"), "application/json");
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!(
+            body,
+            json!({"name": "TaskCompleted", "taskId": "44444444-4444-4444-4444-444444444444",
+                   "jobId": "33333333-3333-3333-3333-333333333333", "result": "succeeded"})
+        );
+    }
+
+    #[test]
+    fn a_server_behind_a_path_and_port_is_called_there() {
+        let entry = entry("http://tfs:8080/tfs/DefaultCollection", TokenScheme::Basic);
+        let request = create_log(&entry, &callback(), &Secret::new("tok".into()));
+        assert!(request.path.starts_with("/tfs/DefaultCollection/11111111-"), "{}", request.path);
+        assert_eq!((request.scheme, request.authority.as_str()), ("http", "tfs:8080"));
+        assert_eq!(header(&request, "authorization"), "Basic OnRvaw==");
+        assert_eq!(request.body, br#"{"path":"logs\\44444444-4444-4444-4444-444444444444"}"#);
+    }
+
+    #[test]
+    fn a_record_is_patched_in_its_wrapper_and_never_with_log_0() {
+        let entry = entry("https://dev.azure.com/fabrikam", TokenScheme::Bearer);
+        let timeline = callback().timeline.unwrap();
+        let patch = |change: &RecordChange| {
+            let request = change_record(&entry, &callback(), &Secret::new("t".into()), timeline, change);
+            serde_json::from_slice::<serde_json::Value>(&request.body).unwrap()
+        };
+        let id = callback().task;
+        let begin = RecordChange { begin: true, log: Some(LogId { id: 3 }), ..RecordChange::default() };
+        assert_eq!(
+            patch(&begin),
+            json!({"count": 1, "value": [{"id": id, "state": "inProgress", "log": {"id": 3}}]})
+        );
+        let end = RecordChange { percent: Some(100), errors: vec!["no".into()], ..RecordChange::default() };
+        let issue = json!({"type": "error", "category": "General", "message": "no"});
+        assert_eq!(
+            patch(&end),
+            json!({"count": 1, "value": [
+                {"id": id, "percentComplete": 100, "errorCount": 1, "issues": [issue]}
+            ]})
+        );
+    }
+}

@@ -1,0 +1,23 @@
+//! Testkube: what it is asked, and what its answers hold.
+
+mod artifacts;
+mod dashboard;
+mod execution;
+mod place;
+mod problem;
+mod query;
+mod signature;
+mod steps;
+mod trouble;
+
+pub use artifacts::{
+    Artifact, MAX_NAMES, archive_path, artifact_path, artifacts, has_artifact, list_artifacts, logs_path,
+};
+pub use dashboard::Dashboard;
+pub use execution::{Actor, Execution, Page, Status, page, single};
+pub(crate) use execution::{NEVER_BEGAN, from_json, to_json};
+pub use place::Testkube;
+pub(crate) use problem::said;
+pub use query::{MOST_QUERY, abort_execution, get_execution, list_executions, selector_cost};
+pub use steps::{FailedStep, Steps};
+pub use trouble::Trouble;

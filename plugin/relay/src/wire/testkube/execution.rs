@@ -1,0 +1,391 @@
+//! Executions as Testkube lists them, reduced to what a verdict needs.
+
+use super::steps::{FailedStep, Steps};
+use crate::at_most::{AtMost, MapOfAtMost};
+use crate::tag::Tag;
+use crate::text::{one_line, plain};
+use crate::time::Wall;
+use crate::wire::call::{Fault, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// One execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// 24 hexadecimal digits.
+    pub id: String,
+    /// As `shop-e2e-17`.
+    pub name: String,
+    /// The TestWorkflow's name.
+    pub workflow: String,
+    /// The execution's number within its workflow.
+    pub number: i64,
+    /// `scheduledAt`.
+    pub scheduled: Wall,
+    /// `result.status`.
+    pub status: Status,
+    /// Terminal status *and* a finish time, which is Testkube's own rule: an execution whose spec cannot be resolved has
+    /// a finish time while it is still `assigned`.
+    pub ended: bool,
+    /// `result.finishedAt`, where it is set.
+    pub finished: Option<Wall>,
+    /// `result.startedAt` is set: a runner has begun it.
+    pub began: bool,
+    /// `statusAt` of one that is `stopping`.
+    pub stopping_since: Option<Wall>,
+    /// `tags`, with the full-width dots of stored keys turned back.
+    pub tags: BTreeMap<String, String>,
+    /// `runningContext.actor`: who started it.
+    pub actor: Actor,
+    /// `result.initialization.errorMessage`: why it never got to its first step. Only in the answer for a single one.
+    pub message: Option<String>,
+    /// `result.durationMs`; `None` until it has ended.
+    pub took: Option<Duration>,
+    /// How far its steps are. Only in the answer for a single one.
+    pub steps: Steps,
+}
+
+/// Who started an execution.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// `testworkflowexecution` for the GitOps resource, `testworkflow` for a parent workflow.
+    pub kind: String,
+    /// The resource's or the person's name.
+    pub name: String,
+    /// Of a re-run: the id of the execution that it repeats.
+    pub reference: String,
+    /// Whether another execution has started it: the type is `testworkflow`, or `executionId` or `executionPath` says from
+    /// which one on. No other execution has one of the two.
+    pub is_child: bool,
+    /// Of a child: the ids of its parent (`executionId`) and of the parent's ancestors (`executionPath`, ids with slashes
+    /// between them, the parent last), the nearest first.
+    pub ancestors: Vec<String>,
+}
+
+/// Ancestors further away than these are not kept: whoever calls Testkube's API may write any number.
+const MAX_ANCESTORS: usize = 16;
+
+/// The status of one that somebody aborts.
+const STOPPING: &str = "stopping";
+
+/// The longest id that is read, in bytes.
+const MAX_ID: usize = 64;
+
+impl Actor {
+    fn of_wire(actor: wire::Actor) -> Actor {
+        let kind = actor.kind.unwrap_or_default();
+        let path = actor.execution_path.unwrap_or_default();
+        let parent = actor.execution_id.unwrap_or_default();
+        // The path ends with the parent once more.
+        let path_ids = path.rsplit('/').filter(|id| *id != parent);
+        let ids = std::iter::once(parent.as_str()).chain(path_ids);
+        let ids = ids.filter(|id| (1..=MAX_ID).contains(&id.len())).take(MAX_ANCESTORS);
+        Actor {
+            is_child: kind == "testworkflow" || !parent.is_empty() || !path.is_empty(),
+            ancestors: ids.map(str::to_string).collect(),
+            kind,
+            name: actor.name.unwrap_or_default(),
+            reference: actor.execution_reference.unwrap_or_default(),
+        }
+    }
+
+    /// The ancestors as `executionPath` has them; never empty for a child.
+    fn path(&self) -> Option<String> {
+        let ids: Vec<&str> = self.ancestors.iter().rev().map(String::as_str).collect();
+        self.is_child.then(|| if ids.is_empty() { "/".into() } else { ids.join("/") })
+    }
+}
+
+/// `result.status`. Every name that is not one of the four terminal ones means "not yet": names have come and gone
+/// between versions of Testkube.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// `passed`.
+    Passed,
+    /// `failed`.
+    Failed,
+    /// `aborted`: by the system, or by a person (Testkube mixes the two up).
+    Aborted,
+    /// `canceled`.
+    Canceled,
+    /// Not ended.
+    NotYet(String),
+}
+
+impl Execution {
+    /// Whether it carries exactly this tag.
+    pub fn carries(&self, tag: &Tag) -> bool {
+        self.tags.get(&tag.key) == Some(&tag.value)
+    }
+
+    /// Whether it is what a list had: ended, with this status and tag.
+    pub(crate) fn is_still(&self, id: &str, status: &Status, tag: &Tag) -> bool {
+        self.id == id && self.ended && self.status == *status && self.carries(tag)
+    }
+
+    /// Whether it has been about to stop for so long that it may stay so for ever: an API server that is restarted meanwhile
+    /// does not come back to it (`GetUnfinishedExecutions` leaves `stopping` out).
+    pub(crate) fn is_stuck(&self, now: Wall) -> bool {
+        const STUCK: Duration = Duration::from_secs(600);
+        self.stopping_since.is_some_and(|since| since.plus(STUCK) <= now)
+    }
+
+    /// The message of one that did not pass, or its first step that had to pass and did not.
+    pub(crate) fn why_not_passed(&self) -> Option<String> {
+        if self.status == Status::Passed {
+            return None;
+        }
+        let message = self.message.as_ref().map(|message| plain(message));
+        let step = || self.steps.failed.iter().find(|step| !step.optional).map(FailedStep::in_words);
+        let never_began = || (!self.began).then(|| NEVER_BEGAN.to_string());
+        message.or_else(step).or_else(never_began).map(|why| one_line(&why, 200))
+    }
+}
+
+/// A runner that declines an execution leaves no reason in it, where an image cannot be inspected for instance.
+pub(crate) const NEVER_BEGAN: &str =
+    "it never began, and Testkube gives no reason: see the log of Testkube's API server";
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Status::Passed => "passed",
+            Status::Failed => "failed",
+            Status::Aborted => "aborted",
+            Status::Canceled => "canceled",
+            Status::NotYet(name) => name,
+        })
+    }
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page {
+    /// The executions on it.
+    pub executions: Vec<Execution>,
+    /// How many there are on all pages. The sum is right even where its parts are not.
+    pub filtered: u32,
+}
+
+/// The largest page that is asked for.
+const MAX_ROWS: usize = 1_000;
+
+/// The most steps and groups of steps of one execution that are read. What follows them is not shown, and nothing else: no
+/// verdict rests on a step.
+pub(super) const MAX_STEPS: usize = 2_000;
+
+/// What a row is that is not read.
+const NO_EXECUTION: Fault =
+    Fault::Unexpected("an execution without id or scheduledAt, or with more than 256 tags");
+
+/// Reads the answer to a list request. Rows that lack an id or a date are a fault: a verdict must not rest on a part.
+///
+/// # Errors
+/// Which fault it is.
+pub fn page(response: &Response) -> Result<Page, Fault> {
+    let list: wire::List = response.json()?;
+    let (Some(rows), Some(filtered)) = (list.results, list.filtered.and_then(|f| f.results)) else {
+        return Err(Fault::Unexpected("JSON without `results` or `filtered.results`"));
+    };
+    // A page of more rows than are read is none; that there are more than these on all pages is the caller's to judge.
+    if rows.is_cut && usize::try_from(filtered).is_ok_and(|filtered| filtered <= MAX_ROWS) {
+        return Err(Fault::Unexpected("more executions on a page than were asked for"));
+    }
+    let executions: Option<Vec<Execution>> = rows.items.into_iter().map(wire::Execution::reduce).collect();
+    let executions = executions.ok_or(NO_EXECUTION)?;
+    Ok(Page { executions, filtered })
+}
+
+/// Reads the answer to a request for one execution.
+///
+/// # Errors
+/// Which fault it is; 404 means that it is gone.
+pub fn single(response: &Response) -> Result<Execution, Fault> {
+    let execution: wire::Execution = response.json()?;
+    execution.reduce().ok_or(NO_EXECUTION)
+}
+
+/// Executions in the form of Testkube's lists, with what a verdict needs of them and one of their tags.
+pub(crate) fn to_json(executions: &[Execution], tag_key: &str) -> String {
+    let rows = executions.iter().map(|e| {
+        let tag = e.tags.get(tag_key).map(|value| (tag_key.to_string(), json!(value)));
+        json!({
+            "id": e.id,
+            "name": e.name,
+            "number": e.number,
+            "scheduledAt": e.scheduled.to_string(),
+            "result": {"status": e.status.to_string(), "finishedAt": e.finished.map(|time| time.to_string())},
+            "workflow": {"name": e.workflow},
+            "tags": tag.into_iter().collect::<Map<_, _>>(),
+            "runningContext": {"actor": {
+                "type": e.actor.kind, "name": e.actor.name, "executionReference": e.actor.reference,
+                "executionPath": e.actor.path()
+            }},
+        })
+    });
+    Value::Array(rows.collect()).to_string()
+}
+
+/// The inverse of [`to_json`]; `None` for anything else.
+pub(crate) fn from_json(rows: &[u8]) -> Option<Vec<Execution>> {
+    let rows: Vec<wire::Execution> = serde_json::from_slice(rows).ok()?;
+    rows.into_iter().map(wire::Execution::reduce).collect()
+}
+
+/// The members that are read, each of which may be absent or null.
+pub(super) mod wire {
+    use super::super::signature::Signature;
+    use super::*;
+
+    #[derive(Deserialize)]
+    pub(super) struct List {
+        pub(super) filtered: Option<Totals>,
+        pub(super) results: Option<AtMost<Execution, MAX_ROWS>>,
+    }
+
+    #[derive(Deserialize)]
+    pub(super) struct Totals {
+        pub(super) results: Option<u32>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Execution {
+        id: Option<String>,
+        name: Option<String>,
+        number: Option<i64>,
+        scheduled_at: Option<String>,
+        status_at: Option<String>,
+        result: Option<Result>,
+        workflow: Option<Workflow>,
+        tags: Option<BTreeMap<String, String>>,
+        running_context: Option<RunningContext>,
+        signature: Option<Signature>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Result {
+        status: Option<String>,
+        started_at: Option<String>,
+        finished_at: Option<String>,
+        duration_ms: Option<i64>,
+        initialization: Option<Initialization>,
+        steps: Option<MapOfAtMost<Step, MAX_STEPS>>,
+    }
+
+    /// A step or a group of steps.
+    #[derive(Default)]
+    pub(in super::super) struct Node {
+        pub(in super::super) reference: Option<String>,
+        pub(in super::super) name: Option<String>,
+        pub(in super::super) category: Option<String>,
+        pub(in super::super) optional: Option<bool>,
+        pub(in super::super) children: Vec<Node>,
+    }
+
+    /// What became of a step.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(in super::super) struct Step {
+        pub(in super::super) status: Option<String>,
+        pub(in super::super) exit_code: Option<i64>,
+        pub(in super::super) error_message: Option<String>,
+    }
+
+    impl Node {
+        /// Its name, else its category, which is Testkube's own rule.
+        pub(in super::super) fn label(&self) -> &str {
+            let named = self.name.as_deref().filter(|name| !name.is_empty());
+            named.or(self.category.as_deref()).unwrap_or("step")
+        }
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Initialization {
+        error_message: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    struct Workflow {
+        name: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    struct RunningContext {
+        actor: Option<Actor>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Actor {
+        #[serde(rename = "type")]
+        pub(super) kind: Option<String>,
+        pub(super) name: Option<String>,
+        pub(super) execution_id: Option<String>,
+        pub(super) execution_path: Option<String>,
+        pub(super) execution_reference: Option<String>,
+    }
+
+    impl Execution {
+        pub(super) fn reduce(self) -> Option<super::Execution> {
+            // An answer that no VM survives, for the test of what happens then.
+            #[cfg(feature = "test-hooks")]
+            if self.name.as_deref().is_some_and(|name| name.starts_with("trap-the-reader")) {
+                std::process::abort();
+            }
+            let id = self.id.filter(|id| !id.is_empty() && id.len() <= MAX_ID)?;
+            let scheduled = Wall::parse(&self.scheduled_at?)?;
+            let result = self.result;
+            let status = result.as_ref().and_then(|r| r.status.as_deref()).unwrap_or("queued");
+            let status = match status {
+                "passed" => Status::Passed,
+                "failed" => Status::Failed,
+                "aborted" => Status::Aborted,
+                "canceled" => Status::Canceled,
+                other => Status::NotYet(crate::text::one_line(other, 32)),
+            };
+            // Go writes an unset time as year 1.
+            let time = |text: Option<&str>| text.and_then(Wall::parse).filter(|time| time.0 > 0);
+            let finished = time(result.as_ref().and_then(|r| r.finished_at.as_deref()));
+            let started_at = result.as_ref().and_then(|r| r.started_at.as_deref());
+            let is_stopping = matches!(&status, Status::NotYet(status) if status == STOPPING);
+            let actor = self.running_context.and_then(|c| c.actor);
+            let none = BTreeMap::new();
+            let steps = result.as_ref().and_then(|r| r.steps.as_ref());
+            let signature = self.signature.unwrap_or_default();
+            let steps = Steps::of(&signature.0, steps.map_or(&none, |steps| &steps.items));
+            let took = result.as_ref().and_then(|r| u64::try_from(r.duration_ms?).ok());
+            let took = took.filter(|_| finished.is_some());
+            Some(super::Execution {
+                name: self.name.unwrap_or_else(|| id.clone()),
+                id,
+                workflow: self.workflow.and_then(|w| w.name).unwrap_or_default(),
+                number: self.number.unwrap_or_default(),
+                scheduled,
+                ended: finished.is_some() && !matches!(status, Status::NotYet(_)),
+                finished,
+                began: started_at.is_some_and(|time| !time.starts_with("0001-")),
+                stopping_since: time(self.status_at.as_deref().filter(|_| is_stopping)),
+                status,
+                tags: self
+                    .tags
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(k, v)| (k.replace('\u{ff0e}', "."), v))
+                    .collect(),
+                actor: actor.map(super::Actor::of_wire).unwrap_or_default(),
+                message: result.and_then(|r| r.initialization?.error_message).filter(|m| !m.is_empty()),
+                took: took.map(Duration::from_millis),
+                steps,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Testkube's own words for an error: the `detail` of its problem document (RFC 9457 in shape, `pkg/problem`).
+//!
+//! They say what nobody else knows ("No space left on device"), and come from outside: they are cut, stay on one line, and
+//! lose every word that is as long as a secret. A detail may hold a signed URL (`X-Amz-Signature`), and whoever stands between
+//! may put into it what was sent.
+
+use crate::text::{one_line, plain};
+use crate::wire::call::{Fault, Response};
+use serde::Deserialize;
+
+/// A longer body is no problem document of Testkube's.
+const MAX_BODY: usize = 16 << 10;
+
+/// In characters.
+const MAX_DETAIL: usize = 160;
+
+/// A word of letters, digits, `-`, `_`, `+` and `=` that has more bytes is not shown. An execution's id has 24.
+const MAX_WORD: usize = 31;
+
+/// `fault`, which [`Response::fault`] says of `response`, with Testkube's own words for it, if it has any. A 404 stays what it
+/// is: it means that something is not there.
+pub(crate) fn said(fault: Fault, response: &Response) -> Fault {
+    match (fault, detail(response)) {
+        (Fault::Status(status), Some(detail)) if status != 404 => Fault::Said(status, detail),
+        (fault, _) => fault,
+    }
+}
+
+fn detail(response: &Response) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Problem {
+        detail: Option<String>,
+    }
+    let body = response.body.as_deref().ok().filter(|body| body.len() <= MAX_BODY)?;
+    let detail = serde_json::from_slice::<Problem>(body).ok()?.detail?;
+    let detail = detail.strip_suffix(", context: null").unwrap_or(&detail);
+    // What comes before is the way that the error has taken through Testkube's own layers.
+    let detail = detail.rsplit_once(" desc = ").map_or(detail, |(_, last)| last).trim();
+    let shown = one_line(&without_long_words(&plain(detail)), MAX_DETAIL);
+    (!shown.is_empty()).then_some(shown)
+}
+
+fn without_long_words(text: &str) -> String {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || "-_+=".contains(c);
+    let parts = text.split_inclusive(|c| !is_of_word(c));
+    parts
+        .map(|part| {
+            let word = part.trim_end_matches(|c| !is_of_word(c));
+            let rest = part.get(word.len()..).unwrap_or_default();
+            if word.len() > MAX_WORD { format!("…{rest}") } else { part.into() }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said_of(status: u16, body: &str) -> String {
+        let response = Response {
+            status,
+            content_type: "application/json".into(),
+            asks: Default::default(),
+            from_envoy: false,
+            body: Ok(body.as_bytes().to_vec()),
+        };
+        said(response.fault(), &response).to_string()
+    }
+
+    fn problem(detail: &str) -> String {
+        serde_json::json!({"type": "about:blank", "status": 502, "detail": detail}).to_string()
+    }
+
+    #[test]
+    fn testkubes_own_words_stand_behind_the_status() {
+        let full = "failed to list test workflow executions: get execution results: client problem: rpc error: code = Internal desc = ERROR: could not extend file \"base/1\": No space left on device (SQLSTATE 53100), context: null";
+        assert_eq!(
+            said_of(502, &problem(full)),
+            "HTTP 502: ERROR: could not extend file \"base/1\": No space left on device (SQLSTATE 53100)"
+        );
+        let down = include_str!("fixtures/recorded-error-502-list-db-down.json");
+        let words = said_of(502, down);
+        assert!(
+            words.starts_with("HTTP 502: failed to connect to `user=testkube database=backend`"),
+            "{words}"
+        );
+        assert!(words.ends_with("connection refused"), "{words}");
+    }
+
+    #[test]
+    fn what_is_no_detail_of_testkubes_is_not_shown() {
+        let long = problem(&"x ".repeat(MAX_BODY));
+        for body in ["", "<html>", "[]", "{}", r#"{"detail":null}"#, r#"{"detail":7}"#, &problem(""), &long] {
+            assert_eq!(said_of(503, body), "HTTP 503");
+        }
+        assert_eq!(said_of(404, &problem("not found")), "HTTP 404");
+    }
+
+    #[test]
+    fn no_word_that_could_be_a_secret_is_shown_and_all_stays_on_a_short_line() {
+        let signed = "get http://minio.testkube:9000/a?X-Amz-Credential=AKIA&X-Amz-Signature=0123456789abcdef0123456789abcdef: EOF";
+        let words = said_of(500, &problem(signed));
+        assert!(words.contains("minio.testkube") && words.ends_with(": EOF"), "{words}");
+        assert!(!words.contains("0123456789abcdef"), "{words}");
+        for secret in ["tkcapi_0123456789abcdef0123456789abcdef", "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.e.f"]
+        {
+            let words = said_of(401, &problem(&format!("bad token {secret}")));
+            assert!(words.starts_with("HTTP 401: bad token …"), "{words}");
+        }
+        let words = said_of(500, &problem(&"a\n##vso[x]".repeat(100)));
+        assert!(!words.contains('\n') && !words.contains("##") && words.chars().count() < 400, "{words}");
+    }
+}

@@ -1,0 +1,70 @@
+//! The requests to Testkube.
+
+use crate::time::Wall;
+use crate::wire::call::Request;
+use crate::wire::percent::{percent_encoded, percent_encoded_len};
+use crate::wire::testkube::Testkube;
+use std::time::Duration;
+
+/// The most bytes that the values of one tag query may take: Testkube's server refuses a request head of more than 4096
+/// bytes with 431, and Envoy's own headers and a control plane's token need room beside it.
+pub const MOST_QUERY: usize = 2_500;
+
+/// What one tag value adds to a query, in bytes.
+pub fn selector_cost(key: &str, value: &str) -> usize {
+    percent_encoded_len(key) + "%3D".len() + percent_encoded_len(value) + "%2C".len()
+}
+
+/// Asks for one page of the executions that carry any of these values of one tag key, scheduled since `since`. Values of
+/// one key are OR on both of Testkube's databases; two keys would be AND on one and OR on the other.
+pub fn list_executions(
+    testkube: &Testkube,
+    key: &str,
+    values: &[&str],
+    since: Wall,
+    page: u32,
+    page_size: u32,
+) -> Request {
+    let selector = values.iter().map(|value| selector_item(key, value)).collect::<Vec<_>>().join(",");
+    let path = format!(
+        "{}/test-workflow-executions?tagSelector={}&startDate={}&pageSize={page_size}&page={page}",
+        testkube.api_prefix,
+        percent_encoded(&selector),
+        percent_encoded(&since.to_string()),
+    );
+    get(testkube, path)
+}
+
+/// Asks for one execution by its id.
+pub fn get_execution(testkube: &Testkube, id: &str) -> Request {
+    get(testkube, format!("{}/test-workflow-executions/{}", testkube.api_prefix, percent_encoded(id)))
+}
+
+/// Aborts one execution by its id.
+pub fn abort_execution(testkube: &Testkube, id: &str) -> Request {
+    let path = format!("{}/test-workflow-executions/{}/abort", testkube.api_prefix, percent_encoded(id));
+    Request { method: "POST", ..get(testkube, path) }
+}
+
+fn selector_item(key: &str, value: &str) -> String {
+    format!("{key}={value}")
+}
+
+pub(super) fn get(testkube: &Testkube, path: String) -> Request {
+    let mut headers =
+        vec![("accept", "application/json".to_string()), ("user-agent", crate::USER_AGENT.into())];
+    if let Some(token) = &testkube.token {
+        headers.push(("authorization", format!("Bearer {}", token.reveal())));
+    }
+    Request {
+        cluster: testkube.cluster.clone(),
+        method: "GET",
+        scheme: "http",
+        authority: testkube.authority.clone(),
+        path,
+        headers,
+        body: Vec::new(),
+        timeout: Duration::from_secs(10),
+        most_body: 8 << 20,
+    }
+}

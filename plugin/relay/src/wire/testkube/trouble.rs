@@ -1,0 +1,108 @@
+//! Since when Testkube has not given a usable answer, and why.
+
+use crate::time::{Mono, Now, Wall};
+use crate::wire::call::Fault;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A run of failed calls, ended by the first good answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    since: Option<Now>,
+    faults: BTreeMap<Fault, u32>,
+    /// How many calls failed one after the other.
+    pub failures: u32,
+    /// No call before this time.
+    pub wait_until: Mono,
+}
+
+/// How many kinds of fault are told apart, so that answers from outside cannot make this grow.
+const MOST_KINDS: usize = 8;
+
+impl Trouble {
+    /// A call failed; the next one waits until `wait_until`.
+    pub fn add(&mut self, fault: Fault, now: Now, wait_until: Mono) {
+        self.since.get_or_insert(now);
+        self.failures = self.failures.saturating_add(1);
+        self.wait_until = wait_until;
+        let fault = self.without_further_words(fault);
+        if self.faults.contains_key(&fault) || self.faults.len() < MOST_KINDS {
+            *self.faults.entry(fault).or_insert(0) += 1;
+        }
+    }
+
+    /// Words differ from answer to answer where they name ports, for instance: a status is shown with two of them at most, and
+    /// its further answers are counted without.
+    fn without_further_words(&self, fault: Fault) -> Fault {
+        const MAX_WORDS: usize = 2;
+        let Fault::Said(status, _) = &fault else { return fault };
+        let is_alike = |other: &&Fault| matches!(other, Fault::Said(its, _) if its == status);
+        let is_full = self.faults.keys().filter(is_alike).count() >= MAX_WORDS;
+        if is_full && !self.faults.contains_key(&fault) { Fault::Status(*status) } else { fault }
+    }
+
+    /// A good answer came.
+    pub fn end(&mut self) {
+        *self = Trouble::default();
+    }
+
+    /// For how long it has lasted; zero while all is well.
+    pub fn lasts(&self, now: Mono) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now.since(since.mono))
+    }
+
+    /// `Testkube could not be asked since 14:02 UTC (HTTP 503 × 31)`; `None` while all is well.
+    pub fn in_words(&self, now: Wall) -> Option<String> {
+        self.in_words_of("Testkube could not be asked", now)
+    }
+
+    /// The same with another beginning.
+    pub fn in_words_of(&self, what: &str, now: Wall) -> Option<String> {
+        let since = self.since?.wall.clock(now);
+        let mut faults: Vec<(&Fault, &u32)> = self.faults.iter().collect();
+        faults.sort_by(|a, b| b.1.cmp(a.1));
+        let faults = faults
+            .iter()
+            .map(|(fault, n)| if **n == 1 { fault.to_string() } else { format!("{fault} × {n}") });
+        Some(format!("{what} since {since} ({})", crate::text::listed(faults, 4)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_since_when_and_which_fault_how_often() {
+        let mut trouble = Trouble::default();
+        let now = |minute| Now {
+            mono: Mono(0),
+            wall: Wall::parse(&format!("2026-01-23T14:{minute:02}:00Z")).unwrap(),
+        };
+        assert_eq!(trouble.in_words(now(1).wall), None);
+        trouble.add(Fault::NoConnection, now(2), Mono(0));
+        for minute in 3..34 {
+            trouble.add(Fault::Status(503), now(minute), Mono(0));
+        }
+        let want =
+            "Testkube could not be asked since 14:02 UTC (HTTP 503 × 31, connection refused or broken)";
+        assert_eq!(trouble.in_words(now(40).wall).as_deref(), Some(want));
+        trouble.end();
+        assert_eq!(trouble.in_words(now(41).wall), None);
+    }
+
+    #[test]
+    fn words_that_change_with_each_answer_do_not_fill_the_line() {
+        let mut trouble = Trouble::default();
+        for port in 0..50 {
+            let fault = Fault::Said(502, format!("dial from port {}", port % 40));
+            trouble.add(fault, Now::default(), Mono(0));
+        }
+        let words = trouble.in_words(Wall(0)).unwrap();
+        assert!(
+            words
+                .ends_with("(HTTP 502 × 46, HTTP 502: dial from port 0 × 2, HTTP 502: dial from port 1 × 2)"),
+            "{words}"
+        );
+    }
+}
