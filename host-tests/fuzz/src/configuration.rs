@@ -73,7 +73,7 @@ fn assert_is_valid(config: &Config) {
     let second = Duration::from_secs(1);
     assert!((second..=LONGEST_TIMEOUT).contains(&checks.timeout), "{:?}", checks.timeout);
     assert!((second..=LONGEST_TIMEOUT).contains(&checks.appear_timeout), "{:?}", checks.appear_timeout);
-    assert!((1..=8192).contains(&checks.max_pending), "{}", checks.max_pending);
+    assert!((1..=16_384).contains(&checks.max_pending), "{}", checks.max_pending);
     assert!(!config.azure_devops.is_empty() && !config.testkube.cluster.is_empty());
     for entry in &config.azure_devops {
         let is_whole = !entry.prefix().is_empty() || entry.authority().contains(".visualstudio.com");

@@ -57,7 +57,7 @@ const MISTAKES: &[Mistake] = &[
         &[
             "checks.timeout: is \"48h\"; allowed: a number and a unit",
             "47h 30m",
-            "checks.max_pending: is 0; allowed are whole numbers from 1 to 8192",
+            "checks.max_pending: is 0; allowed are whole numbers from 1 to 16384",
         ],
     ),
     (|p| *p = json!([]), &["a list; an object is expected"]),

@@ -109,6 +109,9 @@ pub struct Artifacts {
 /// How many downloads a caller may have under way where its credential does not say, in one VM.
 pub(crate) const DEFAULT_MAX_DOWNLOADS: u32 = 32;
 
+/// What a limit of pending checks may be set to. The ledger has room for more, and 10,000 were measured.
+pub const MOST_PENDING: u32 = 16_384;
+
 /// The longest deadline a check may have: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn,
 /// "Invoke Azure Function / REST API checks"), and half an hour is kept for the callback.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(47 * 3600 + 1800);

@@ -665,9 +665,8 @@ impl Lead {
         if !self.correction.is_due(now) {
             return;
         }
-        let held = self.shelf.pending().filter(|(_, pending)| pending.held().is_some()).count();
-        let unnoted = self.shelf.pending().filter_map(|(key, pending)| Some((*key, pending.unnoted()?)));
-        for (key, place) in unnoted.take(MAX_NOTED).collect::<Vec<_>>() {
+        let held = self.shelf.held();
+        for (key, place) in self.shelf.unnoted().take(MAX_NOTED).collect::<Vec<_>>() {
             if let Err(e) = places::take_beyond(turn.store, self.shelf.ledger(), &place) {
                 log::error!("check {}: it is counted against no limit: {e}", key.id());
                 continue;
@@ -677,8 +676,23 @@ impl Lead {
                 places::give_back(turn.store, self.shelf.ledger(), &place);
             }
         }
-        let held = u32::try_from(held).unwrap_or(u32::MAX);
-        match self.correction.look(turn.store, self.shelf.ledger(), now, held) {
+        let corrected = match self.correction.suspects(turn.store, self.shelf.ledger(), now, held) {
+            Ok(None) => Ok(None),
+            Ok(Some(suspicion)) => {
+                for bucket in self.shelf.refresh_all(turn.store) {
+                    self.changed(turn, bucket);
+                }
+                match self.shelf.is_understood() {
+                    true => {
+                        let Lead { correction, shelf, .. } = self;
+                        correction.count(turn.store, shelf.ledger(), suspicion, shelf.places())
+                    }
+                    false => Ok(None),
+                }
+            }
+            Err(status) => Err(status),
+        };
+        match corrected {
             Ok(None) => {}
             Ok(Some(Corrected { before, now })) => {
                 log::warn!("{before} places of checks were counted as taken, and {now} are: set right");

@@ -1,7 +1,7 @@
 //! Reads the parts of a configuration.
 
 use super::{
-    Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, LONGEST_TIMEOUT,
+    Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, LONGEST_TIMEOUT, MOST_PENDING,
     Rerun,
 };
 use crate::expect::Expect;
@@ -120,7 +120,7 @@ pub(super) fn credential(
         "a list of patterns for a tag's value, as \"shop-*\", in which `*` stands for any characters",
         crate::tag::is_pattern,
     );
-    let max_pending = fields.number("max_pending", 1..=8192).unwrap_or(256);
+    let max_pending = fields.number("max_pending", 1..=MOST_PENDING).unwrap_or(2048);
     let max_downloads = fields.number("max_downloads", 1..=1024).unwrap_or(DEFAULT_MAX_DOWNLOADS);
     let abort_on_cancel = fields.flag("abort_on_cancel").unwrap_or(false);
     let observe = fields.choice("mode", &[("enforce", false), ("observe", true)]).unwrap_or(false);
@@ -160,11 +160,11 @@ pub(super) fn checks(fields: Option<Fields<'_>>) -> Checks {
         lookback: Duration::from_secs(6 * 3600),
         clock_skew: Duration::from_secs(30),
         require_expect: false,
-        max_pending: 2048,
+        max_pending: 10_000,
         expect: None,
         settle: None,
         rerun: Rerun::Latest,
-        max_pending_per_project: 256,
+        max_pending_per_project: 1024,
         cancels_open_gate: false,
         abort_on_cancel: false,
     };
@@ -176,10 +176,10 @@ pub(super) fn checks(fields: Option<Fields<'_>>) -> Checks {
     fields.duration("lookback", Duration::ZERO..=30 * day, &mut checks.lookback);
     fields.duration("clock_skew", Duration::ZERO..=day, &mut checks.clock_skew);
     checks.require_expect = fields.flag("require_expect").unwrap_or(false);
-    if let Some(n) = fields.number("max_pending", 1..=8192) {
+    if let Some(n) = fields.number("max_pending", 1..=MOST_PENDING) {
         checks.max_pending = n;
     }
-    if let Some(n) = fields.number("max_pending_per_project", 1..=8192) {
+    if let Some(n) = fields.number("max_pending_per_project", 1..=MOST_PENDING) {
         checks.max_pending_per_project = n;
     }
     let expect = "names of workflows, as \"shop-api, shop-e2e*2\", or a number of executions from 1 to 200";

@@ -43,7 +43,7 @@ fn the_smallest_configuration_gets_the_documented_defaults() {
     assert_eq!(config.tag.key, "ado-run");
     assert!(config.tag.bind_to_build && !config.read_body && !config.checks.require_expect);
     assert_eq!(config.checks.timeout, Duration::from_secs(12 * 3600));
-    assert_eq!(config.checks.max_pending, 2048);
+    assert_eq!(config.checks.max_pending, 10_000);
     assert_eq!(config.public_url, None);
     assert_eq!((config.artifacts.cluster.as_str(), config.artifacts.max_archive), ("testkube", 64 << 20));
     assert_eq!(config.credentials[0].max_downloads, 32);
@@ -98,8 +98,8 @@ fn an_error_names_the_field_what_it_held_and_what_is_allowed() {
         (with(|v| v["checks"] = json!({"timeout": "3d"})), "checks.timeout: is \"3d\""),
         (with(|v| v["checks"] = json!({"timeout": "48h"})), "from 1s to 47h 30m"),
         (
-            with(|v| v["checks"] = json!({"max_pending": 10000})),
-            "checks.max_pending: is 10000; allowed are whole numbers from 1 to 8192",
+            with(|v| v["checks"] = json!({"max_pending": 20000})),
+            "checks.max_pending: is 20000; allowed are whole numbers from 1 to 16384",
         ),
         (with(|v| v["read_body"] = json!("yes")), "read_body: is \"yes\"; allowed are true and false"),
         (

@@ -1,6 +1,6 @@
 //! The shelf: what this context knows of the ledger, and the one place where checks are stored.
 
-use crate::check::{CheckKey, Pending, Record, State};
+use crate::check::{CheckKey, Pending, Place, Record, State};
 use crate::store::ledger::{Bucket, Change, Ledger, LedgerError, Store, StoreError};
 use std::collections::BTreeSet;
 
@@ -16,8 +16,11 @@ pub(super) enum Stored {
     Refused(LedgerError),
 }
 
-/// So many buckets are read at each tick whether or not somebody has noted a change: all of them within a minute.
+/// So many buckets are read at each tick whether or not somebody has noted a change, all of them within a minute; and fewer where
+/// they are large, because every tick copies them: so many bytes of them. What a sweep alone finds is a change whose writer fell
+/// before it had noted it; a new check among these is found by its place as well, within seconds ([`places`](crate::store::places)).
 const SWEEP: usize = 5;
+const SWEEP_BYTES: usize = 32 << 10;
 
 /// So many new records are read in one tick.
 const MAX_NEW: u64 = 600;
@@ -25,19 +28,33 @@ const MAX_NEW: u64 = 600;
 pub(super) struct Shelf {
     ledger: Ledger,
     buckets: Vec<Bucket>,
-    /// How many checks are pending in each.
-    counts: Vec<u32>,
+    /// What is in each.
+    counts: Vec<Counts>,
     /// Buckets that are to be read.
     noted: BTreeSet<usize>,
     /// The bucket that the sweep comes to next.
     next: usize,
+    /// How many bytes the sweep may read.
+    budget: usize,
+}
+
+/// What is in a bucket, in checks.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    /// Pending, and not reported yet.
+    pending: u32,
+    /// They hold a place.
+    held: u32,
+    /// Their records say nothing of one.
+    unnoted: u32,
 }
 
 impl Shelf {
     /// Knows nothing yet.
     pub(super) fn new(ledger: Ledger) -> Shelf {
         let buckets = ledger.buckets();
-        Shelf { counts: vec![0; buckets.len()], buckets, ledger, noted: BTreeSet::new(), next: 0 }
+        let counts = vec![Counts::default(); buckets.len()];
+        Shelf { counts, buckets, ledger, noted: BTreeSet::new(), next: 0, budget: 0 }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -46,15 +63,30 @@ impl Shelf {
 
     /// How many checks are pending.
     pub(super) fn count(&self) -> u32 {
-        self.counts.iter().sum()
+        self.counts.iter().map(|counts| counts.pending).sum()
+    }
+
+    /// How many checks hold a place.
+    pub(super) fn held(&self) -> u32 {
+        self.counts.iter().map(|counts| counts.held).sum()
+    }
+
+    /// The places that checks hold.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.pending().filter_map(|(_, pending)| pending.held())
+    }
+
+    /// Pending checks whose records say nothing of a place, and the place of each.
+    pub(super) fn unnoted(&self) -> impl Iterator<Item = (CheckKey, Place)> {
+        let buckets = self.buckets.iter().zip(&self.counts).filter(|(_, counts)| counts.unnoted > 0);
+        let pending = buckets.flat_map(|(bucket, _)| bucket.pending());
+        pending.filter_map(|(key, pending)| Some((*key, pending.unnoted()?)))
     }
 
     /// Reads what others have noted as changed, and some buckets that nobody did. Answers which buckets have changed. After many
     /// new records the rest is read at the next tick: a callback keeps its thread for a few milliseconds at the most.
     pub(super) fn refresh(&mut self, store: &mut dyn Store) -> Vec<usize> {
-        let total = self.buckets.len().max(1);
-        self.noted.extend((0..SWEEP).map(|n| (self.next + n) % total));
-        self.next = (self.next + SWEEP) % total;
+        self.sweep();
         match self.ledger.take_notes(store) {
             Ok(noted) => self.noted.extend(noted.into_iter().map(usize::from)),
             Err(status) => {
@@ -75,9 +107,28 @@ impl Shelf {
         changed
     }
 
-    /// Reads everything.
+    /// Notes the buckets that the sweep comes to.
+    fn sweep(&mut self) {
+        self.budget = self.budget.saturating_add(SWEEP_BYTES);
+        for _ in 0..SWEEP {
+            let Some(bucket) = self.buckets.get(self.next) else { return self.next = 0 };
+            let Some(left) = self.budget.checked_sub(bucket.size()) else { return };
+            self.budget = left;
+            self.noted.insert(self.next);
+            self.next = (self.next + 1) % self.buckets.len().max(1);
+        }
+        // What small buckets leave is not saved for the large ones.
+        self.budget = 0;
+    }
+
+    /// Reads everything. Answers which buckets have changed.
     pub(super) fn refresh_all(&mut self, store: &mut dyn Store) -> Vec<usize> {
         (0..self.buckets.len()).filter(|number| self.read(store, *number)).collect()
+    }
+
+    /// Whether all that was read is understood: a newer module's record may hold a place too.
+    pub(super) fn is_understood(&self) -> bool {
+        self.buckets.iter().all(Bucket::is_understood)
     }
 
     /// Reads the bucket of one check.
@@ -100,12 +151,14 @@ impl Shelf {
     }
 
     fn recount(&mut self, number: usize) {
-        let pending = self
-            .buckets
-            .get(number)
-            .map(|bucket| bucket.pending().filter(|(_, pending)| pending.reported().is_none()).count());
-        if let (Some(count), Some(pending)) = (self.counts.get_mut(number), pending) {
-            *count = u32::try_from(pending).unwrap_or(u32::MAX);
+        let (Some(counts), Some(bucket)) = (self.counts.get_mut(number), self.buckets.get(number)) else {
+            return;
+        };
+        *counts = Counts::default();
+        for (_, pending) in bucket.pending() {
+            counts.pending += u32::from(pending.reported().is_none());
+            counts.held += u32::from(pending.held().is_some());
+            counts.unnoted += u32::from(pending.unnoted().is_some());
         }
     }
 
@@ -174,5 +227,84 @@ impl Shelf {
         }
         self.recount(number);
         removed.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::tests::record;
+    use crate::store::ledger::Entry;
+    use crate::store::ledger::memory::Memory;
+
+    /// A store that notes which of the checks' buckets are read, and counts their bytes.
+    struct Counted {
+        memory: Memory,
+        keys: BTreeSet<String>,
+        read: usize,
+    }
+
+    impl Store for Counted {
+        fn get(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
+            let entry = self.memory.get(key)?;
+            if key.contains("/checks/") {
+                self.keys.insert(key.into());
+                self.read += entry.as_ref().map_or(0, |entry| entry.value.len());
+            }
+            Ok(entry)
+        }
+
+        fn swap(
+            &mut self,
+            key: &str,
+            seen: Option<crate::store::ledger::Cas>,
+            value: &[u8],
+        ) -> Result<bool, StoreError> {
+            self.memory.swap(key, seen, value)
+        }
+    }
+
+    /// So many checks whose tokens take so many bytes.
+    fn stored(checks: u32, token: usize) -> (Shelf, Counted) {
+        let ledger = Ledger::with_key("t/", &[0; 16]);
+        let mut store = Counted { memory: Memory::default(), keys: BTreeSet::new(), read: 0 };
+        for n in 1..=checks {
+            let mut record = record(n);
+            record.make_large(token);
+            let key = record.key;
+            let put = |_: Option<&Record>| Change::Put(Box::new(record.clone()), ());
+            ledger.bucket(&key).update(&mut store, &key, put).unwrap();
+        }
+        let mut shelf = Shelf::new(ledger);
+        shelf.refresh_all(&mut store);
+        store.keys.clear();
+        (shelf, store)
+    }
+
+    #[test]
+    fn a_tick_copies_little_however_much_there_is_and_comes_to_everything() {
+        for (checks, token, ticks) in [(0, 0, 52), (300, 1_000, 52), (3_000, 2_000, 300)] {
+            let (mut shelf, mut store) = stored(checks, token);
+            for _ in 0..ticks {
+                store.read = 0;
+                let budget = shelf.budget;
+                shelf.refresh(&mut store);
+                assert!(store.read <= budget + SWEEP_BYTES, "{} bytes", store.read);
+            }
+            assert_eq!(store.keys.len(), shelf.buckets.len(), "{checks} checks");
+        }
+    }
+
+    #[test]
+    fn what_a_newer_module_wrote_is_not_understood() {
+        let (mut shelf, mut store) = stored(3, 100);
+        assert!(shelf.is_understood());
+        assert_eq!((shelf.count(), shelf.held(), shelf.unnoted().count()), (3, 0, 3));
+        let name = format!("t/checks/{:03}", shelf.ledger().bucket_of(&record(2).key));
+        let mut value = store.memory.keys[&name].value.clone();
+        value[5] = 77;
+        store.memory.put(&name, &value);
+        shelf.refresh_all(&mut store);
+        assert!(!shelf.is_understood());
     }
 }

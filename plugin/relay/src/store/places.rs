@@ -14,7 +14,7 @@ mod counts;
 
 use crate::check::Place;
 use crate::store::ledger::{Ledger, LedgerError, Store, TRIES};
-pub use correction::{Corrected, Correction};
+pub use correction::{Corrected, Correction, Suspicion};
 use counts::Counts;
 
 /// How many keys the projects are spread over: a constant, so that every version finds every counter.

@@ -210,6 +210,11 @@ impl Bucket {
         })
     }
 
+    /// How many bytes it had when it was last read.
+    pub(crate) fn size(&self) -> usize {
+        self.value.len()
+    }
+
     /// How many slots were new to it so far.
     pub(crate) fn versions(&self) -> u64 {
         self.versions

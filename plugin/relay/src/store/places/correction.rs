@@ -2,6 +2,7 @@
 
 use super::counts::Counts;
 use super::{SPREAD, credentials_key, key_of_projects, number_of};
+use crate::check::Place;
 use crate::store::ledger::{Cas, Ledger, Store, StoreError};
 use crate::time::Mono;
 use std::collections::BTreeMap;
@@ -25,6 +26,13 @@ pub struct Correction {
     counted: Option<Vec<Option<Cas>>>,
 }
 
+/// The counters do not hold as many places as there are checks.
+#[derive(Debug)]
+pub struct Suspicion {
+    counts: Vec<Counts>,
+    counted_before: Option<Vec<Option<Cas>>>,
+}
+
 /// How many places were counted, and are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrected {
@@ -38,23 +46,24 @@ pub struct Corrected {
 struct Tally(Vec<BTreeMap<Vec<u8>, u32>>);
 
 impl Correction {
-    /// Whether it is time for [`Correction::look`].
+    /// Whether it is time for [`Correction::suspects`].
     pub fn is_due(&self, now: Mono) -> bool {
         now >= self.next
     }
 
-    /// Looks whether as many places are counted as the leader knows records with one, `held`, and sets the counters right where
-    /// that is sure. It costs one reading of a key where they are as many.
+    /// Looks whether as many places are counted as the leader knows records with one, `held`. It costs one reading of a key where
+    /// they are as many. `Some`: they have not been for a while, so every record is to be read now, also because the leader may
+    /// not have seen one; then [`Correction::count`].
     ///
     /// # Errors
-    /// The host's status; nothing is corrected then, or not all.
-    pub fn look(
+    /// The host's status.
+    pub fn suspects(
         &mut self,
         store: &mut dyn Store,
         ledger: &Ledger,
         now: Mono,
         held: u32,
-    ) -> Result<Option<Corrected>, StoreError> {
+    ) -> Result<Option<Suspicion>, StoreError> {
         self.next = now.plus(EACH);
         let counted_before = self.counted.take();
         let credentials = Counts::read(store, credentials_key(ledger.prefix()))?;
@@ -64,8 +73,21 @@ impl Correction {
         if suspected.is_none() || suspected != was_suspected {
             return Ok(None);
         }
-        let before = all_counts(store, ledger)?;
-        let Some(tally) = Tally::of(store, ledger)? else { return Ok(None) };
+        Ok(Some(Suspicion { counts: all_counts(store, ledger)?, counted_before }))
+    }
+
+    /// Compares the counters with all records, which were read since, and sets them right where that is sure.
+    ///
+    /// # Errors
+    /// The host's status; nothing is corrected then, or not all.
+    pub fn count<'a>(
+        &mut self,
+        store: &mut dyn Store,
+        ledger: &Ledger,
+        suspicion: Suspicion,
+        held: impl Iterator<Item = &'a Place>,
+    ) -> Result<Option<Corrected>, StoreError> {
+        let Suspicion { counts: before, counted_before } = suspicion;
         let versions = cas_of(&before);
         if cas_of(&all_counts(store, ledger)?) != versions {
             return Ok(None);
@@ -74,7 +96,7 @@ impl Correction {
             self.counted = Some(versions);
             return Ok(None);
         }
-        correct(store, before, tally)
+        correct(store, before, Tally::of(ledger, held))
     }
 }
 
@@ -113,23 +135,16 @@ fn correct(store: &mut dyn Store, all: Vec<Counts>, tally: Tally) -> Result<Opti
 }
 
 impl Tally {
-    /// Reads every record; `None` where one is not readable here, because a newer module's may hold a place too.
-    fn of(store: &mut dyn Store, ledger: &Ledger) -> Result<Option<Tally>, StoreError> {
+    fn of<'a>(ledger: &Ledger, held: impl Iterator<Item = &'a Place>) -> Tally {
         let mut projects = vec![BTreeMap::new(); SPREAD];
         let mut credentials = BTreeMap::new();
-        for mut bucket in ledger.buckets() {
-            bucket.read(store)?;
-            if !bucket.is_understood() {
-                return Ok(None);
-            }
-            for place in bucket.records().filter_map(|record| record.state.held()) {
-                *credentials.entry(place.credential.clone().into_bytes()).or_default() += 1;
-                if let Some(projects) = projects.get_mut(number_of(ledger, place)) {
-                    *projects.entry(place.project.bytes().to_vec()).or_default() += 1;
-                }
+        for place in held {
+            *credentials.entry(place.credential.clone().into_bytes()).or_default() += 1;
+            if let Some(projects) = projects.get_mut(number_of(ledger, place)) {
+                *projects.entry(place.project.bytes().to_vec()).or_default() += 1;
             }
         }
         projects.push(credentials);
-        Ok(Some(Tally(projects)))
+        Tally(projects)
     }
 }

@@ -420,7 +420,7 @@ fn a_credential_speaks_only_for_its_projects_and_tags() {
 #[test]
 fn who_is_at_the_limit_gets_no_further_check_and_is_told_which_limit() {
     let mut store = Memory::default();
-    taken(&mut store, "p", 9, 256);
+    taken(&mut store, "p", 9, 2048);
     let (status, body, _) = deliver(&mut store, &[]);
     assert!(status == 503 && body.contains("the credential's `max_pending`"), "{body}");
 }
