@@ -45,6 +45,7 @@ pub use record::{
     Claim, DONE_STAYS, Decided, Done, Falls, Log, Owed, Owing, Part, Pending, Phase, Record, Reported, Seen,
     State, Told, Values, Watch,
 };
+pub(crate) use run::Runs;
 pub(crate) use step::{Check, Cx, Event, Reporting, Times, Volatile};
 pub use tokens::{Ends, Tokens};
 pub(crate) use watching::{FALLS_TOGETHER, Reading, Unread, Wanted};

@@ -14,7 +14,7 @@ mod slots;
 use crate::backoff::Random;
 use crate::check::{
     Acted, Check, CheckKey, Counter, Cx, DONE_STAYS, Done, Effects, Event, LogCx, Pending, Reading, Record,
-    Reporting, Room, Space, State, Unread,
+    Reporting, Room, Runs, Space, State, Unread,
 };
 use crate::config::Config;
 use crate::lead::lease::{Candidate, Role};
@@ -91,6 +91,7 @@ pub struct Lead {
     calls: Calls,
     poller: Poller,
     aborts: Aborts,
+    runs: Runs,
     /// Hints that have been seen.
     hints: Inbox,
     /// What its looks for lost places have seen.
@@ -119,6 +120,7 @@ impl Lead {
             calls: Calls::default(),
             poller: Poller::default(),
             aborts: Aborts::default(),
+            runs: Runs::default(),
             hints: Inbox::new(prefix),
             correction: Correction::default(),
             ends: BTreeSet::new(),
@@ -206,6 +208,7 @@ impl Lead {
         self.ends.clear();
         self.poller = Poller::default();
         self.aborts.clear();
+        self.runs = Runs::default();
         self.correction = Correction::default();
         self.hints = Inbox::new(self.shelf.ledger().prefix());
         turn.out.push(Output::Listen);
@@ -552,7 +555,7 @@ impl Lead {
     /// Tells what has changed of one check, if it is time.
     fn tell(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
         let now = turn.now;
-        let Lead { config, random, brake_until, shelf, slots, calls, poller, .. } = self;
+        let Lead { config, random, brake_until, shelf, slots, calls, poller, runs, .. } = self;
         let Some(seen) = shelf.find(key) else { return };
         let Some(slot) = slots.of(key, seen) else { return };
         if now.mono < slot.volatile.held_until() {
@@ -569,7 +572,7 @@ impl Lead {
                 id
             };
             let trouble = slot.volatile.long_trouble(now, &poller.trouble);
-            let mut cx = LogCx { now, config, random, name: &mut name, space: &space, trouble };
+            let mut cx = LogCx { now, config, random, runs, name: &mut name, space: &space, trouble };
             slot.log.act(&mut cx, key, seen)
         };
         let Acted { calls: told, counts, is_queued } = acted;
@@ -592,12 +595,13 @@ impl Lead {
     /// What became of a call that tells something, or looks at what runs.
     fn told(&mut self, turn: &mut Turn<'_>, key: &CheckKey, id: CallId, outcome: &CallOutcome) {
         let Some(seen) = self.shelf.find(key).cloned() else { return };
-        let Lead { config, random, slots, .. } = self;
+        let Lead { config, random, slots, runs, .. } = self;
         let Some(slot) = slots.of(key, &seen) else { return };
         let mut cx = LogCx {
             now: turn.now,
             config,
             random,
+            runs,
             name: &mut || id,
             space: &|_, _| Space::Full,
             trouble: None,

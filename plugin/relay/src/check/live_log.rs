@@ -4,7 +4,7 @@
 //! whose last lines are made of what it has seen. What cannot be told is told with the next call. Calls are few, because
 //! Azure DevOps counts them: changes are gathered, and the older a check is the longer.
 
-use super::run::{Look, RunWatch, Shown};
+use super::run::{Look, RunWatch, Runs, Shown};
 use super::telling::{opening, rendered};
 use super::{Call, CheckKey, Counter, Log, Outcome, Pending, Phase, Room, Space, Told};
 use crate::backoff::{Random, delay};
@@ -14,7 +14,6 @@ use crate::config::Config;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::azure::{self, Answer, Callback, RecordChange, classify};
 use crate::wire::call::{CallId, Outcome as CallOutcome};
-use crate::wire::testkube::Dashboard;
 use crate::wire::testkube::{self, Execution};
 use std::time::Duration;
 
@@ -140,6 +139,8 @@ pub(crate) struct LogCx<'a> {
     pub(crate) config: &'a Config,
     /// Draws jitter.
     pub(crate) random: &'a mut Random,
+    /// What is known of all runs.
+    pub(crate) runs: &'a mut Runs,
     /// Names calls.
     pub(crate) name: &'a mut dyn FnMut() -> CallId,
     /// Whether a call of this kind may be started.
@@ -260,7 +261,7 @@ impl LiveLog {
             counts.push(Counter::LogLost);
         }
         calls.extend(self.look(cx, pending));
-        match self.next(cx.now, pending, cx.config.testkube.dashboard.as_ref()) {
+        match self.next(cx, pending) {
             Some(next) => calls.extend(self.send(cx, pending, next)),
             None => self.may_look = self.scene.next_look("").is_some(),
         }
@@ -272,7 +273,8 @@ impl LiveLog {
         self.is_queued = false;
     }
 
-    fn next(&self, now: Now, pending: &Pending, dashboard: Option<&Dashboard>) -> Option<Next> {
+    fn next(&mut self, cx: &mut LogCx<'_>, pending: &Pending) -> Option<Next> {
+        let (now, dashboard) = (cx.now, cx.config.testkube.dashboard.as_ref());
         let (Phase::Watching(watch), Some(ask)) = (&pending.phase, pending.ask.as_ref()) else { return None };
         if self.sending.is_some() || now.mono < self.held_until {
             return None;
@@ -284,7 +286,7 @@ impl LiveLog {
             let lines = rendered(now.wall, opening(pending, ask, watch, now));
             return Some(Next::Lines(lines, told, Box::new(self.said.clone())));
         }
-        if let Some(look) = self.run.due(now.mono, &pending.callback) {
+        if let Some(look) = self.run.due(now.mono, &pending.callback, cx.runs) {
             return Some(Next::Run(look));
         }
         let is_due = now.mono >= self.due;
@@ -343,6 +345,7 @@ impl LiveLog {
                 (azure::change_record(entry, callback, token, timeline, &change), Said::Record(change))
             }
             (Next::Run(look), ..) => {
+                self.run.is_sent(look, cx.now.mono, callback, cx.runs);
                 (look.request(entry, callback, token), Said::Run(look, pending.delivery))
             }
             (Next::Lines(..) | Next::Record(_), ..) => return None,
@@ -431,7 +434,7 @@ impl LiveLog {
             (Answer::Taken, Said::Run(look, delivery)) => {
                 let shown = look.shows(pending, delivery, outcome, cx.now.wall);
                 let may_abort = super::run::may_abort(cx.config, pending);
-                self.run.is_seen(look, shown, now, may_abort, &pending.callback).map(ended)
+                self.run.is_seen(look, shown, now, may_abort, &pending.callback, cx.runs).map(ended)
             }
             (Answer::Over(why), _) => Some(News::RunOver(why.clone())),
             (Answer::Forbidden | Answer::Refused(_), Said::Lines(..)) => {
@@ -442,7 +445,7 @@ impl LiveLog {
                 Some(News::RecordLost(super::answers::in_words_of(answer)))
             }
             (Answer::Forbidden | Answer::Refused(_), Said::Run(look, _)) => {
-                self.run.is_seen(look, Shown::Nothing, now, false, &pending.callback).map(ended)
+                self.run.is_seen(look, Shown::Nothing, now, false, &pending.callback, cx.runs).map(ended)
             }
             (Answer::Later(..) | Answer::TokenRefused, _) => {
                 let wait = delay(self.failures, FIRST_RETRY, LONGEST_RETRY);

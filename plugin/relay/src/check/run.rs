@@ -1,5 +1,6 @@
 //! Whether the run still waits for its check. Azure DevOps sends no word when a run is cancelled, a check bypassed or its
-//! time over (Microsoft Learn: the built-in checks have no cancel section), so it is asked once a minute.
+//! time over (Microsoft Learn: the built-in checks have no cancel section), so it is asked: once a minute for each build, whose
+//! answer says so to all checks of it, and every two minutes for each check's own record.
 
 use super::{Outcome, Pending};
 use crate::config::Config;
@@ -8,9 +9,31 @@ use crate::secret::Secret;
 use crate::time::{Mono, Wall};
 use crate::wire::azure::{self, Callback, Entry};
 use crate::wire::call::{Outcome as CallOutcome, Request};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const EACH: Duration = Duration::from_secs(60);
+
+/// While one check asks for the build, the others of it wait for its answer, but no longer than this.
+const ASKING: Duration = Duration::from_secs(5);
+
+/// Between two looks at one entry of Azure DevOps, whatever checks there are: 5 a second.
+const APART: Duration = Duration::from_millis(200);
+
+const OVER: Mono = Mono(0);
+
+/// So many builds are remembered before those that are known no longer are forgotten.
+const MAX_REMEMBERED: usize = 1_024;
+
+/// What is known of all runs together, by one leader: lost without harm.
+#[derive(Default)]
+pub(crate) struct Runs {
+    /// Builds that go on, or are being asked, and until when nobody asks them again; [`OVER`]: it is over, so each of its
+    /// checks looks for itself.
+    builds: BTreeMap<(String, Guid, u64), Mono>,
+    /// When the next look at an entry may be.
+    turns: BTreeMap<String, Mono>,
+}
 
 /// When the run is looked at next, and where.
 #[derive(Default)]
@@ -18,6 +41,8 @@ pub(super) struct RunWatch {
     next: Mono,
     /// The build has its turn.
     is_builds_turn: bool,
+    /// It has the turn that it has waited for.
+    has_turn: bool,
     is_record_unreadable: bool,
     is_build_unreadable: bool,
     /// Why the check is over by its own record, while the build is asked whether the run is.
@@ -83,14 +108,35 @@ impl RunWatch {
         (!(self.is_record_unreadable && self.is_build_unreadable)).then_some(self.next)
     }
 
-    /// The look that is due, the own record first and then in turn with the build.
-    pub(super) fn due(&self, now: Mono, callback: &Callback) -> Option<Look> {
+    /// The look that is to be made now, if there is one: the own record first and then in turn with the build, unless another check
+    /// of it has just asked.
+    pub(super) fn due(&mut self, now: Mono, callback: &Callback, runs: &mut Runs) -> Option<Look> {
         if now < self.next {
             return None;
         }
         let record = callback.timeline.filter(|_| !self.is_record_unreadable).map(Look::Record);
         let build = callback.build.filter(|_| !self.is_build_unreadable).map(Look::Build);
-        if self.is_builds_turn { build.or(record) } else { record.or(build) }
+        let known_until = runs.known_until(callback);
+        let is_builds_turn = self.is_builds_turn || known_until == Some(OVER);
+        let look = if is_builds_turn { build.or(record) } else { record.or(build) }?;
+        // Where the own record is over, an answer from before that says nothing.
+        let is_known = matches!(look, Look::Build(_)) && self.record_over.is_none();
+        if let Some(until) = known_until.filter(|until| is_known && *until > now) {
+            (self.next, self.has_turn, self.is_builds_turn) = (until, false, false);
+            return None;
+        }
+        if !self.has_turn {
+            (self.next, self.has_turn) = (runs.turn(now, &callback.entry), true);
+        }
+        (now >= self.next).then_some(look)
+    }
+
+    /// A look has been sent.
+    pub(super) fn is_sent(&mut self, look: Look, now: Mono, callback: &Callback, runs: &mut Runs) {
+        self.has_turn = false;
+        if matches!(look, Look::Build(_)) && runs.known_until(callback) != Some(OVER) {
+            runs.note(now.plus(ASKING), now, callback);
+        }
     }
 
     /// Notes what a look has shown. Answers how the run has ended and why, and whether the build said so.
@@ -101,8 +147,16 @@ impl RunWatch {
         now: Mono,
         may_abort: bool,
         callback: &Callback,
+        runs: &mut Runs,
     ) -> Option<(Outcome, String, bool)> {
         let is_record = matches!(look, Look::Record(_));
+        match (is_record, &shown) {
+            (true, _) => {}
+            (false, Shown::GoesOn) => runs.note(now.plus(EACH), now, callback),
+            (false, Shown::Over(..)) => runs.note(OVER, now, callback),
+            // Another check's token may see more.
+            (false, Shown::Nothing) => runs.forget(callback),
+        }
         match shown {
             // Whether the run is over, or this check alone, only the build says.
             Shown::Over(Outcome::Over, reason) if may_abort && is_record && self.can_ask_build(callback) => {
@@ -121,6 +175,38 @@ impl RunWatch {
     fn can_ask_build(&self, callback: &Callback) -> bool {
         callback.build.is_some() && !self.is_build_unreadable
     }
+}
+
+impl Runs {
+    fn known_until(&self, callback: &Callback) -> Option<Mono> {
+        self.builds.get(&build_of(callback)?).copied()
+    }
+
+    /// The next turn for a look at an entry.
+    fn turn(&mut self, now: Mono, entry: &str) -> Mono {
+        let next = self.turns.get(entry).copied().unwrap_or_default().max(now);
+        self.turns.insert(entry.into(), next.plus(APART));
+        next
+    }
+
+    /// A check's build goes on, or is being asked: nobody asks again until then.
+    fn note(&mut self, until: Mono, now: Mono, callback: &Callback) {
+        let Some(build) = build_of(callback) else { return };
+        if self.builds.len() >= MAX_REMEMBERED {
+            self.builds.retain(|_, until| *until > now);
+        }
+        self.builds.insert(build, until);
+    }
+
+    fn forget(&mut self, callback: &Callback) {
+        if let Some(build) = build_of(callback) {
+            self.builds.remove(&build);
+        }
+    }
+}
+
+fn build_of(callback: &Callback) -> Option<(String, Guid, u64)> {
+    Some((callback.entry.clone(), callback.project, callback.build?))
 }
 
 /// Whether executions of this check may be aborted when its run is over: its tag is of its build, and both the
@@ -158,5 +244,98 @@ fn build_seen(body: &[u8], pending: &Pending, build: u64) -> Shown {
         // The build of another pipeline, say: the one that waits was not over when it sent the check.
         Some((Some("completed"), Some(finished))) if finished < pending.accepted.wall => Shown::Nothing,
         Some((Some(status), _)) => Shown::Over(Outcome::Over, format!("Build {build} is {status}.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::record;
+    use super::super::{Record, State};
+    use super::*;
+
+    const SECOND: u64 = 1_000;
+
+    /// Check `n` of a build.
+    fn callback(n: u32, build: Option<u64>) -> Callback {
+        let Record { state: State::Pending(pending), .. } = record(n) else { panic!("a pending record") };
+        Callback { build, ..pending.callback }
+    }
+
+    /// Plays checks whose looks are answered after half a second; at which seconds which looks were made.
+    fn looks(of: &[Callback], seconds: u64, shown: impl Fn(Look, u64) -> Shown) -> Vec<(u64, usize, Look)> {
+        let mut runs = Runs::default();
+        let mut watches: Vec<RunWatch> = of.iter().map(RunWatch::of).collect();
+        let (mut asked, mut made, mut over) = (Vec::new(), Vec::new(), Vec::new());
+        for ms in (0..seconds * SECOND).step_by(100) {
+            let now = Mono(1_000_000 + ms);
+            let answered = |(at, ..): &(u64, usize, Look)| *at + 500 <= ms;
+            for (_, n, look) in asked.extract_if(.., |asked| answered(asked)) {
+                let ended = watches[n].is_seen(look, shown(look, ms / SECOND), now, false, &of[n], &mut runs);
+                over.extend(ended.map(|_| n));
+            }
+            for (n, callback) in of.iter().enumerate() {
+                let is_under_way = over.contains(&n) || asked.iter().any(|(_, other, _)| *other == n);
+                let due = (!is_under_way).then(|| watches[n].due(now, callback, &mut runs)).flatten();
+                if let Some(look) = due {
+                    watches[n].is_sent(look, now, callback, &mut runs);
+                    asked.push((ms, n, look));
+                    made.push((ms / SECOND, n, look));
+                }
+            }
+        }
+        made
+    }
+
+    #[test]
+    fn one_check_is_looked_at_once_a_minute_its_record_first_and_then_its_build() {
+        let made = looks(&[callback(1, Some(7))], 320, |_, _| Shown::GoesOn);
+        let kinds: Vec<(u64, bool)> =
+            made.iter().map(|(at, _, look)| (*at, matches!(look, Look::Build(_)))).collect();
+        assert_eq!(kinds, [(0, false), (60, true), (121, false), (181, true), (242, false), (302, true)]);
+        let made = looks(&[callback(1, None)], 200, |_, _| Shown::GoesOn);
+        assert_eq!(made.iter().map(|(at, ..)| *at).collect::<Vec<_>>(), [0, 60, 121, 181]);
+    }
+
+    #[test]
+    fn a_build_is_asked_once_a_minute_for_all_of_its_checks() {
+        let of: Vec<Callback> = (1..=200).map(|n| callback(n, Some(7))).collect();
+        let made = looks(&of, 240, |_, _| Shown::GoesOn);
+        let builds = made.iter().filter(|(.., look)| matches!(look, Look::Build(_))).count();
+        assert!((2..=4).contains(&builds), "{builds}");
+        assert!(
+            (400..=600).contains(&(made.len() - builds)),
+            "each record every two minutes: {}",
+            made.len()
+        );
+    }
+
+    #[test]
+    fn an_entry_is_looked_at_five_times_a_second_and_every_check_has_its_turn() {
+        let of: Vec<Callback> = (1..=1_000).map(|n| callback(n, Some(u64::from(n)))).collect();
+        let made = looks(&of, 420, |_, _| Shown::GoesOn);
+        for second in 0..420 {
+            let at_once = made.iter().filter(|(at, ..)| *at == second).count();
+            assert!(at_once <= 6, "{at_once} looks in second {second}");
+        }
+        let builds: std::collections::BTreeSet<usize> =
+            made.iter().filter(|(.., look)| matches!(look, Look::Build(_))).map(|(_, n, _)| *n).collect();
+        assert_eq!(builds.len(), 1_000);
+    }
+
+    #[test]
+    fn when_a_build_is_over_each_of_its_checks_sees_it_itself_within_a_minute() {
+        let of: Vec<Callback> = (1..=10).map(|n| callback(n, Some(7))).collect();
+        let over = |look, at| match (look, at >= 100) {
+            (Look::Build(build), true) => Shown::Over(Outcome::Over, format!("Build {build} is over.")),
+            _ => Shown::GoesOn,
+        };
+        let made = looks(&of, 190, over);
+        let first = made.iter().find(|(at, _, look)| *at >= 100 && matches!(look, Look::Build(_))).unwrap().0;
+        let seen: std::collections::BTreeSet<usize> = made
+            .iter()
+            .filter(|(at, _, look)| (first..first + 65).contains(at) && matches!(look, Look::Build(_)))
+            .map(|(_, n, _)| *n)
+            .collect();
+        assert_eq!(seen.len(), 10, "{made:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! Reads the parts of a configuration.
 
 use super::{
-    Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, LONGEST_TIMEOUT, MOST_PENDING,
-    Rerun,
+    Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, LONGEST_TIMEOUT,
+    MOST_PENDING, Rerun,
 };
 use crate::expect::Expect;
 use crate::guid::Guid;

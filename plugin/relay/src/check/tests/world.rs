@@ -7,8 +7,8 @@ use super::oracle::Oracle;
 use super::servers::{Servers, What, wall};
 use crate::backoff::Random;
 use crate::check::{
-    Ask, Check, CheckKey, Cx, Done, Effects, Event, LiveLog, LogCx, Pending, Reading, Reporting, Room, Space,
-    Unread, Volatile,
+    Ask, Check, CheckKey, Cx, Done, Effects, Event, LiveLog, LogCx, Pending, Reading, Reporting, Room, Runs,
+    Space, Unread, Volatile,
 };
 use crate::config::Config;
 use crate::time::{Mono, Now};
@@ -104,6 +104,7 @@ pub(super) struct World {
     pub(super) random: Random,
     under_way: Vec<UnderWay>,
     is_queued: bool,
+    runs: Runs,
     trouble: Trouble,
 }
 
@@ -138,6 +139,7 @@ impl World {
             random: Random::new(seed),
             under_way: Vec::new(),
             is_queued: false,
+            runs: Runs::default(),
             trouble: Trouble::default(),
         }
     }
@@ -333,6 +335,7 @@ impl World {
             now: self.now,
             config: &self.config,
             random: &mut self.random,
+            runs: &mut self.runs,
             name: &mut name,
             space: &space,
             trouble,
@@ -351,6 +354,7 @@ impl World {
             now: self.now,
             config: &self.config,
             random: &mut self.random,
+            runs: &mut self.runs,
             name: &mut || id,
             space: &|_, _| Space::Full,
             trouble: None,
