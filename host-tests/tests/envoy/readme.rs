@@ -1,4 +1,4 @@
-//! README.md holds: what it tells people to paste, to configure and to expect is what the module takes, knows and says.
+//! The pages hold: what they tell people to paste, to configure and to expect is what the module takes, knows and says.
 
 use anyhow::{Context, Result, ensure};
 use fakes::{Status, execution};
@@ -13,13 +13,18 @@ use std::process::Command;
 use std::time::Duration;
 
 const README: &str = include_str!("../../../README.md");
+const INSTALL: &str = include_str!("../../../envoy/README.md");
+const GUIDE: &str = include_str!("../../../envoy/guide.md");
+const REFERENCE: &str = include_str!("../../../envoy/reference.md");
+const BEHAVIOUR: &str = include_str!("../../../envoy/behaviour.md");
+const OPERATIONS: &str = include_str!("../../../envoy/operations.md");
 const STEPS: &str = include_str!("../../../envoy/azure-pipelines/steps/request-by-gitops.yml");
 const SOON: Duration = Duration::from_secs(60);
 
-/// The text from a heading to the next one.
-fn section(heading: &str) -> Result<&'static str> {
-    let start = README.find(&format!("\n{heading}\n")).with_context(|| format!("no {heading:?}"))?;
-    let text = &README[start + heading.len() + 1..];
+/// The text of a page from a heading to the next one.
+fn section(page: &'static str, heading: &str) -> Result<&'static str> {
+    let start = page.find(&format!("\n{heading}\n")).with_context(|| format!("no {heading:?}"))?;
+    let text = &page[start + heading.len() + 1..];
     let end = ["\n## ", "\n### "].iter().filter_map(|next| text.find(next)).min();
     Ok(&text[..end.unwrap_or(text.len())])
 }
@@ -32,8 +37,8 @@ fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 }
 
 /// The first fenced block of one language.
-fn block(heading: &str, language: &str) -> Result<&'static str> {
-    let blocks = fenced(section(heading)?, language);
+fn block(page: &'static str, heading: &str, language: &str) -> Result<&'static str> {
+    let blocks = fenced(section(page, heading)?, language);
     blocks.first().copied().with_context(|| format!("{heading:?} has no block of {language}"))
 }
 
@@ -57,9 +62,9 @@ fn set(names: impl IntoIterator<Item = impl AsRef<str>>) -> BTreeSet<String> {
     names.into_iter().map(|name| name.as_ref().to_owned()).collect()
 }
 
-/// The check as Azure DevOps sends it when the README's headers are in its form.
-fn sent_by_azure_devops(run: &Pipeline) -> Result<Request> {
-    let form = block("### 4. The check", "json")?;
+/// The check as Azure DevOps sends it when the guide's headers are in its form.
+fn sent_by_azure_devops(run: &Pipeline, since_stage: bool) -> Result<Request> {
+    let form = block(GUIDE, "## 5. Create the check", "json")?;
     ensure!(form.chars().count() < 2_000, "the form takes 2,000 characters, not {}", form.chars().count());
     let (spec, build) = (&run.spec, run.spec.build.unwrap_or_default().to_string());
     let variables = [
@@ -73,7 +78,10 @@ fn sent_by_azure_devops(run: &Pipeline) -> Result<Request> {
         ("$(system.AccessToken)", &spec.token),
         ("$(build.BuildId)", &build),
     ];
-    let headers: BTreeMap<String, String> = serde_json::from_str(form)?;
+    let mut headers: BTreeMap<String, String> = serde_json::from_str(form)?;
+    if !since_stage {
+        headers.remove("Testrelay-Since-Stage").context("the field that may be taken out is not there")?;
+    }
     let mut request = Request::post("/testrelay/v1/checks").basic(USER, PASSWORD);
     for (name, value) in &headers {
         let value = variables.iter().fold(value.clone(), |text, (name, value)| text.replace(name, value));
@@ -87,17 +95,13 @@ fn sent_by_azure_devops(run: &Pipeline) -> Result<Request> {
 fn the_headers_to_paste_are_accepted_and_the_check_is_decided() -> Result<()> {
     let scene = Scene::new()?;
     let envoy = Envoy::start(&scene.setup()?)?;
-    for (n, since_stage) in [(1, None), (2, Some("Test"))] {
+    for (n, since_stage) in [(1, false), (2, true)] {
         let run = scene.pipeline(n);
         for workflow in ["shop-e2e", "shop-api"] {
             let passed = execution(workflow).tag(TAG_KEY, &run.tag).at(now_ms(), Status::Passed);
             scene.execution(passed);
         }
-        let mut request = sent_by_azure_devops(&run)?;
-        if let Some(stage) = since_stage {
-            request = request.header("Testrelay-Since-Stage", stage);
-        }
-        let answer = request.send(envoy.address())?;
+        let answer = sent_by_azure_devops(&run, since_stage)?.send(envoy.address())?;
         assert_eq!(
             (answer.status, &answer.json()?["status"]),
             (200, &json!("accepted")),
@@ -134,19 +138,23 @@ fn the_configuration_reference_names_the_fields_that_the_parser_knows() -> Resul
         known.extend(allowed.split(", ").map(|field| format!("{place}{field}")));
         objects += 1;
     }
-    assert_eq!((objects, names(section("## Configuration reference")?)), (7, known));
+    assert_eq!((objects, names(section(REFERENCE, "## Configuration")?)), (7, known));
     Ok(())
 }
 
 #[test]
-fn every_configuration_in_the_readme_loads() -> Result<()> {
+fn every_configuration_in_the_pages_loads() -> Result<()> {
     let scene = Scene::new()?;
-    let text = section("### 2. Envoy: the module between the two")?;
+    let text = section(REFERENCE, "### Examples")?;
     let mut cluster: Value = serde_saphyr::from_str(fenced(text, "yaml").first().context("no cluster")?)?;
     let trusted = "/transport_socket/typed_config/common_tls_context/validation_context/trusted_ca/filename";
     *config::at(&mut cluster, trusted)? = json!(scene.ca());
-    let examples = fenced(text, "json");
-    assert_eq!(examples.len(), 2);
+    let mut examples = fenced(text, "json");
+    examples.push(block(README, "## Configuration", "json")?);
+    // In a list, and so indented.
+    let (_, observing) = OPERATIONS.split_once("\n   ```json\n").context("no observing credential")?;
+    examples.push(observing.split("\n   ```").next().unwrap_or_default());
+    assert_eq!(examples.len(), 4);
     for example in examples {
         let mut setup = scene.setup()?.cluster(cluster.clone()).plugin_text(example);
         for variable in quoted(&example.replace('"', "`")).iter().filter(|text| text.starts_with("TEST")) {
@@ -174,7 +182,7 @@ fn the_table_of_fields_has_every_name_that_the_module_knows() -> Result<()> {
     known.extend(set(own.trim_end_matches('.').split(", ")));
     // Nobody misses these two.
     known.extend(set(["TimelineId", "BuildId"]));
-    let text = section("## The request")?;
+    let text = section(REFERENCE, "## The request")?;
     assert_eq!(names(text), known);
 
     let mut n = 1;
@@ -239,7 +247,7 @@ fn the_lines_of_the_checks_log_are_the_modules() -> Result<()> {
     ] {
         assert_eq!(request.send(envoy.address())?.status, 200);
     }
-    let logs = fenced(section("## What the author of a pipeline sees")?, "text");
+    let logs = fenced(section(BEHAVIOUR, "## What the author of a pipeline sees")?, "text");
     let shown: Vec<&str> = logs.get(2).context("no third block")?.lines().collect();
     assert_eq!(shown.len(), runs.len());
     for (run, shown) in runs.iter().zip(shown) {
@@ -255,7 +263,7 @@ fn the_metrics_are_those_that_envoy_shows() -> Result<()> {
     let envoy = Envoy::start(&Setup::new()?)?;
     let stats = envoy.stats()?;
     let shown = stats.keys().filter(|name| name.contains("testrelay_"));
-    assert_eq!(names(section("## Operations")?), set(shown));
+    assert_eq!(names(section(REFERENCE, "## Metrics")?), set(shown));
     envoy.stop()
 }
 
@@ -295,7 +303,7 @@ fn the_lines_that_fetch_files_save_all_of_them_and_nothing_else() -> Result<()> 
         });
     }
     let envoy = Envoy::start(&scene.setup()?)?;
-    let shown = block("### Artifacts by tag", "bash")?;
+    let shown = block(REFERENCE, "### Artifacts by tag", "bash")?;
     assert!(shown.contains("--proto =https") && shown.contains("artifacts=https://testrelay.example/"));
     let script = shown
         .replace("--proto =https", "--proto =http")
@@ -327,7 +335,7 @@ fn the_lines_that_fetch_files_save_all_of_them_and_nothing_else() -> Result<()> 
 
 #[test]
 fn the_pipelines_step_pushes_a_new_file_for_each_attempt_even_when_another_run_is_faster() -> Result<()> {
-    let step = block("### 5. The pipeline", "bash")?;
+    let step = block(GUIDE, "## 6. Run the pipeline, and see it wait", "bash")?;
     let steps: Value = serde_saphyr::from_str(STEPS)?;
     let steps = steps["steps"].as_array().context("no steps")?;
     assert!(steps.iter().any(|one| one["bash"].as_str().map(str::trim_end) == Some(step)), "{steps:?}");
@@ -368,14 +376,56 @@ fn the_pipelines_step_pushes_a_new_file_for_each_attempt_even_when_another_run_i
     let attempt = |n: u32| [format!("shop-e2e-4711-{n}.yaml"), format!("shop-api-4711-{n}.yaml")];
     let expected = [&["rival.yaml".to_owned()][..], &attempt(1), &attempt(2)].concat();
     assert_eq!(kustomization["resources"], json!(expected));
-    let example: Value = serde_saphyr::from_str(block(
-        "### 1. Testkube: run tests by a resource, with the run's tag",
-        "yaml",
-    )?)?;
+    let example = block(GUIDE, "## 4. Let Testkube run something with a tag", "yaml")?;
+    let example: Value = serde_saphyr::from_str(example)?;
     let resource: Value = serde_saphyr::from_str(&pushed("shop-e2e-4711-1.yaml")?)?;
     assert_eq!(resource, example);
     let second: Value = serde_saphyr::from_str(&pushed("shop-api-4711-2.yaml")?)?;
     assert_eq!(second["metadata"]["name"], "shop-api-4711-2");
     assert_eq!(second["spec"]["executionRequest"]["tags"], json!({ TAG_KEY: "shop-4711" }));
+    Ok(())
+}
+
+/// Writes a program into a folder.
+fn program(folder: &Path, name: &str, script: &str) -> Result<()> {
+    let file = folder.join(name);
+    std::fs::write(&file, format!("#!/bin/sh\nset -eu\n{script}\n"))?;
+    Ok(std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755))?)
+}
+
+/// The lines that install it, with another folder in place of `/etc/envoy` and an Envoy that only says whether it would start.
+#[test]
+fn the_lines_that_install_it_end_with_an_envoy_that_would_start() -> Result<()> {
+    let scene = Scene::new()?;
+    for (page, heading, starts) in [(README, "## Install it", 1), (INSTALL, "## A plain Envoy", 2)] {
+        let folder = tempfile::tempdir()?;
+        let folder = folder.path();
+        let etc = folder.join("etc").display().to_string();
+        let programs = folder.join("programs");
+        std::fs::create_dir(&programs)?;
+        std::fs::create_dir(folder.join("envoy"))?;
+        std::fs::write(folder.join("envoy/envoy.yaml"), config::ENVOY_YAML)?;
+        let module = host_tests::env::module()?;
+        let build = format!(
+            "[ \"$*\" = 'xtask build' ]\nmkdir -p target/testrelay\ncp {} target/testrelay/testrelay.wasm",
+            module.display()
+        );
+        program(&programs, "cargo", &build)?;
+        program(&programs, "openssl", "[ \"$*\" = 'rand -hex 24' ]\necho 0123456789abcdef0123456789abcdef")?;
+        program(&programs, "curl", "true")?;
+        let validate = format!(
+            "[ \"$1\" = --mode ] || set -- --mode validate \"$@\"\n\
+             sed -i -e 's#/etc/envoy/#{etc}/#' -e 's#/etc/ssl/certs/ca-certificates.crt#{}#' '{etc}/envoy.yaml'\n\
+             exec {} \"$@\"",
+            scene.ca().display(),
+            host_tests::env::envoy()?.display()
+        );
+        program(&programs, "envoy", &validate)?;
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH")?);
+        let lines = block(page, heading, "bash")?.replace("/etc/envoy", &etc);
+        let script = format!("set -e\n{lines}\nwait\n");
+        let said = run(Command::new("bash").args(["-c", &script]), folder, &path)?;
+        assert_eq!(said.matches(&format!("configuration '{etc}/envoy.yaml' OK")).count(), starts, "{said}");
+    }
     Ok(())
 }

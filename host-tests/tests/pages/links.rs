@@ -1,6 +1,7 @@
 //! Every link between the pages leads to a file, or to a heading, that is there.
 
-use crate::repository::{files, root};
+use crate::page::pages;
+use crate::repository::root;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::fs;
@@ -60,12 +61,8 @@ fn broken(page: &Path, text: &str, link: &str) -> Option<String> {
 
 #[test]
 fn every_link_leads_somewhere() -> Result<()> {
-    let mut pages = vec![root().join("README.md")];
-    pages.extend(
-        files(&root().join("envoy"))?.into_iter().filter(|file| file.extension().is_some_and(|e| e == "md")),
-    );
     let (mut seen, mut wrong) = (0, Vec::new());
-    for page in pages {
+    for page in pages()? {
         let text = prose(&fs::read_to_string(&page).with_context(|| page.display().to_string())?);
         for link in links(&text) {
             seen += 1;

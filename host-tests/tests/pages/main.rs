@@ -1,10 +1,16 @@
 //! What is written for people and their editors holds, as far as that needs no Envoy.
 
 mod architecture;
-mod guide;
+mod behaviour;
+mod figures;
 mod links;
+mod page;
+mod quotes;
+mod readme;
+mod reference;
 mod repository;
 mod schema;
 mod security;
+mod shell;
 mod shipped;
 mod troubleshooting;

@@ -222,7 +222,7 @@ fn parts_table(ran: &[Ran]) -> String {
 }
 
 /// The tests that rest on what Envoy does, on each version: those of `host-tests/tests/envoy`. All others are the same
-/// whatever the version. Ends with a table for the README, and with success only if every version passed.
+/// whatever the version. Ends with a table for envoy/operations.md, and with success only if every version passed.
 fn on_each(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let mut prepared = prepare(workspace, Some(envoy_binary::DEFAULT))?;
     let mut outcomes = Vec::new();
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use crate::envoy_binary::WITHOUT_V8;
 
-    const README: &str = include_str!("../../../README.md");
+    const OPERATIONS: &str = include_str!("../../../envoy/operations.md");
 
     #[test]
     fn the_tests_run_on_one_envoy_or_on_all() {
@@ -321,8 +321,8 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_shows_a_run_in_which_each_version_passed() {
-        let (_, table) = README.split_once(&format!("\n{HEAD}\n|---|---|---|\n")).expect("no such table");
+    fn the_page_shows_a_run_in_which_each_version_passed() {
+        let (_, table) = OPERATIONS.split_once(&format!("\n{HEAD}\n|---|---|---|\n")).expect("no such table");
         let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
         let shown = rows.iter().map(|row| row.split('|').nth(1).unwrap_or_default().trim().to_owned());
         assert_eq!(shown.collect::<Vec<_>>(), ON_PYPI.map(|version| version.to_string()));
@@ -330,7 +330,7 @@ mod tests {
             assert!(row.contains(" | yes | ") && row.contains(" passed; 0 failed; 0 ignored; "), "{row}");
         }
         for version in WITHOUT_V8 {
-            assert!(README.contains(&format!("PyPI's {version}")), "{version}");
+            assert!(OPERATIONS.contains(&format!("PyPI's {version}")), "{version}");
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// One field.
 pub(crate) struct Field<'a> {
-    /// As the README and the parser's errors write it: `credentials[].name`.
+    /// As the reference and the parser's errors write it: `credentials[].name`.
     pub(crate) path: String,
     pub(crate) schema: &'a Value,
     /// Whether its object cannot be without it.

@@ -1,6 +1,7 @@
 //! Every configuration that stands somewhere in the repository fits the schema.
 
-use super::{Judges, README, parsed};
+use super::{Judges, parsed};
+use crate::page::{fenced, pages};
 use crate::repository::{files, root};
 use anyhow::{Context, Result, ensure};
 use host_tests::config;
@@ -51,23 +52,18 @@ fn every_configuration_in_the_manifests_fits() -> Result<()> {
 #[test]
 fn every_configuration_in_a_page_fits() -> Result<()> {
     let judges = Judges::new()?;
-    let mut pages = vec![("README.md".to_owned(), README.to_owned())];
-    for file in
-        files(&root().join("envoy"))?.into_iter().filter(|file| file.extension().is_some_and(|e| e == "md"))
-    {
-        pages.push((file.display().to_string(), std::fs::read_to_string(&file)?));
-    }
     let mut seen = 0;
-    for (page, text) in pages {
-        for block in text.split("\n```json\n").skip(1).filter_map(|rest| rest.split("\n```").next()) {
-            let value: Value = serde_json::from_str(block).with_context(|| format!("{page}: {block}"))?;
+    for file in pages()? {
+        let page = file.display().to_string();
+        for block in fenced(&std::fs::read_to_string(&file)?, "json") {
+            let value: Value = serde_json::from_str(&block).with_context(|| format!("{page}: {block}"))?;
             if value.get("azure_devops").is_some() {
                 ensure!(judges.agree(&page, &value)?, "{page}: {:?}", parsed(&value));
                 seen += 1;
             }
         }
     }
-    assert!(seen >= 2, "{seen}");
+    assert!(seen >= 4, "{seen}");
     Ok(())
 }
 

@@ -319,15 +319,15 @@ fn story(end: Status) -> Vec<String> {
     world.azure.log_lines(&run.spec().plan)
 }
 
-/// The README's logs, its times aside, are what Azure DevOps gets.
+/// The page's logs, its times aside, are what Azure DevOps gets.
 #[test]
-fn the_readme_shows_whole_logs() {
-    let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"));
+fn the_page_shows_whole_logs() {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy/behaviour.md"));
     let without_time =
         |line: &str| line.split_once("Z ").map(|(_, text)| text.to_string()).unwrap_or_default();
     for (end, last) in [(Status::Failed, "Testrelay: failed."), (Status::Passed, "Testrelay: succeeded")] {
         let log = story(end);
-        let shown = readme.split("```").find(|block| {
+        let shown = page.split("```").find(|block| {
             block.starts_with("text\n2026") && block.contains(last) && block.contains(" waits for the ")
         });
         let shown: Vec<String> = shown.unwrap_or_default().lines().skip(1).map(without_time).collect();

@@ -1,0 +1,95 @@
+//! Figures that pages tell, beside the constants and files that they are from.
+
+use crate::page::{rows, section, text};
+use anyhow::{Context, Result, ensure};
+use host_tests::manifests::documents;
+use std::time::Duration;
+use testrelay::check::{MAX_CANDIDATES, MAX_OF_CREDENTIAL};
+use testrelay::surface::{bodies, hint, request};
+use testrelay::time::in_words;
+use testrelay::{config, expect};
+
+const OPERATIONS: &str = include_str!("../../../envoy/operations.md");
+const REFERENCE: &str = include_str!("../../../envoy/reference.md");
+
+/// A number as pages write it: `1,024`.
+fn written(number: usize) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", number / 1_000, number % 1_000),
+    }
+}
+
+/// Without blanks: pages write `30 m` for `30m`.
+fn close(text: &str) -> String {
+    text.replace(' ', "")
+}
+
+/// The second cell of the row that begins so.
+fn cell<'a>(page: &'a str, heading: &str, first: &str) -> Result<&'a str> {
+    let section = section(page, heading)?;
+    let row = rows(section).into_iter().find(|row| row[0].starts_with(first));
+    row.and_then(|row| row.get(1).copied()).with_context(|| format!("{heading} has no row {first:?}"))
+}
+
+#[test]
+fn the_limits_are_those_of_the_code() -> Result<()> {
+    let limits = [
+        ("body of a check", format!("{} KiB", request::MOST_BODY >> 10)),
+        ("body of a hint", format!("{} MiB", hint::MOST_BODY >> 20)),
+        (
+            "deliveries of one check",
+            format!("{MAX_OF_CREDENTIAL} of one credential, {MAX_CANDIDATES} of all"),
+        ),
+        ("executions that count", format!("{}; more", expect::MOST)),
+        ("`Testrelay-Expect`", format!("{} executions", expect::MOST)),
+        ("deadline of a check", in_words(config::LONGEST_TIMEOUT)),
+    ];
+    for (first, figure) in limits {
+        let told = cell(OPERATIONS, "## Limits", first)?;
+        ensure!(close(told).contains(&close(&figure)), "{first}: {figure} is not in {told:?}");
+    }
+    let read_body = rows(section(REFERENCE, "## Configuration")?);
+    let read_body = read_body.iter().find(|row| row[0] == "`read_body`").context("no read_body")?;
+    for figure in [
+        written(bodies::MAX_BODIES),
+        format!("{} MiB", bodies::MAX_BYTES >> 20),
+        format!("{} and {} MiB", bodies::MAX_BODIES_OF_ONE, bodies::MAX_BYTES_OF_ONE >> 20),
+        format!("more than {}, or {} of one credential", bodies::MAX_LEFT, bodies::MAX_LEFT_OF_ONE),
+    ] {
+        ensure!(read_body[2].contains(&figure), "{figure} is not in {:?}", read_body[2]);
+    }
+    let late = cell_of_error("The body did not come in time")?;
+    ensure!(close(late).contains(&in_words(Duration::from_secs(bodies::ALL_TICKS.into()))), "{late}");
+    Ok(())
+}
+
+/// What the table of errors says of a title.
+fn cell_of_error(title: &str) -> Result<&'static str> {
+    let rows = rows(section(REFERENCE, "### Errors")?);
+    let row = rows.into_iter().find(|row| row[1].trim_matches('`') == title);
+    row.and_then(|row| row.get(3).copied()).context("no such error")
+}
+
+#[test]
+fn the_sizes_are_those_of_the_shipped_container() -> Result<()> {
+    let container = text("envoy/kubernetes/container/container.yaml")?;
+    let [container] = documents(&container)?.try_into().ok().context("not one document")?;
+    let resources =
+        container.pointer("/spec/template/spec/containers/0/resources").context("no resources")?;
+    let size = |place: &str| resources.pointer(place).and_then(|size| size.as_str()).context("no size");
+    let mib = |size: &str| size.replace("Mi", " MiB");
+    let sizing = section(OPERATIONS, "## Sizing")?;
+    for figure in [
+        mib(size("/requests/memory")?),
+        mib(size("/limits/memory")?),
+        size("/requests/cpu")?.replace('m', " m"),
+    ] {
+        ensure!(sizing.contains(&figure), "{figure}");
+    }
+    for (setting, default) in [("checks.max_pending", "10000"), ("checks.max_pending_per_project", "1024")] {
+        ensure!(sizing.contains(&format!("`{setting}` ({default})")), "{setting}");
+        ensure!(cell(REFERENCE, "## Configuration", &format!("`{setting}`"))? == format!("`{default}`"));
+    }
+    Ok(())
+}

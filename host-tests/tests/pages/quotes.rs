@@ -1,0 +1,146 @@
+//! What pages quote of programs, the programs print.
+
+use crate::page::text;
+use crate::repository::{files, root};
+use anyhow::{Result, ensure};
+use std::fs;
+
+const GUIDE: &str = "envoy/guide.md";
+const BEHAVIOUR: &str = "envoy/behaviour.md";
+const OPERATIONS: &str = "envoy/operations.md";
+const TROUBLESHOOTING: &str = "envoy/troubleshooting.md";
+
+/// A page, what it quotes, what prints that (`{` is where something is put in), and the file or folder that has it.
+const QUOTED: [(&str, &str, &str, &str); 25] = [
+    ("README.md", "The stage goes on.", "The stage goes on.", "host-tests/xtask-envoy/src/demo"),
+    (
+        "README.md",
+        "| part      | passed |  minutes |",
+        "| part      | passed |  minutes |",
+        "host-tests/xtask/src",
+    ),
+    (GUIDE, "The stage goes on.", "The stage goes on.", "host-tests/xtask-envoy/src/demo"),
+    (
+        GUIDE,
+        "The failing test has stopped the stage, as it should.",
+        "The failing test has stopped the stage, as it should.",
+        "host-tests/xtask-envoy/src/demo",
+    ),
+    (GUIDE, "ready; pending checks: 0", "ready; pending checks: {", "plugin/relay/src"),
+    (
+        GUIDE,
+        "403 PlanUrl is not configured here",
+        "403, \"PlanUrl is not configured here\"",
+        "plugin/relay/src",
+    ),
+    (GUIDE, "has not ended", "{running} has not ended (", "plugin/relay/src"),
+    (
+        GUIDE,
+        "production: the check was created. Now run verify-check.",
+        "$environment: the check was created. Now run verify-check.",
+        "envoy/azure-pipelines/create-check.sh",
+    ),
+    (
+        GUIDE,
+        "production: the check is as it must be.",
+        "{environment}: the check is as it must be.",
+        "envoy/azure-pipelines/verify-check.sh",
+    ),
+    (
+        GUIDE,
+        "the completion event is ApiResponse",
+        "the completion event is ApiResponse",
+        "envoy/azure-pipelines/verify-check.sh",
+    ),
+    (GUIDE, "accepted: tag ado-run=shop-4711", "accepted: tag {", "plugin/relay/src"),
+    (
+        GUIDE,
+        "waits for the Testkube executions tagged ado-run=shop-4711",
+        "waits for the Testkube executions tagged {",
+        "plugin/relay/src",
+    ),
+    (GUIDE, "not reported (the gate is open)", "not reported (the gate is open)", "plugin/relay/src"),
+    (BEHAVIOUR, "OBSERVE ONLY, would have been:", "OBSERVE ONLY, would have been: {", "plugin/relay/src"),
+    (OPERATIONS, "OBSERVE ONLY, would have been:", "OBSERVE ONLY, would have been: {", "plugin/relay/src"),
+    (
+        OPERATIONS,
+        "OBSERVE ONLY: checks of the credential `shop` are always reported as succeeded",
+        "OBSERVE ONLY: checks of the credential `{}` are always reported as succeeded",
+        "plugin/src",
+    ),
+    (OPERATIONS, "\"observe_only\": true", "\"observe_only\": ", "plugin/relay/src"),
+    (
+        TROUBLESHOOTING,
+        "OBSERVE ONLY, would have been:",
+        "OBSERVE ONLY, would have been: {",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "not reported (the gate is open)",
+        "not reported (the gate is open)",
+        "plugin/relay/src",
+    ),
+    (TROUBLESHOOTING, "No expectation was given", "No expectation was given", "plugin/relay/src"),
+    (TROUBLESHOOTING, "repeated by", "(repeated by {}", "plugin/relay/src"),
+    (
+        TROUBLESHOOTING,
+        "Azure DevOps has sent this check again",
+        "Azure DevOps has sent this check again",
+        "plugin/relay/src",
+    ),
+    (TROUBLESHOOTING, "it never began", "it never began", "plugin/relay/src"),
+    (TROUBLESHOOTING, "decided_by", "\"decided_by\"", "plugin/relay/src"),
+    (
+        TROUBLESHOOTING,
+        "Azure DevOps did not take the check's log",
+        "Azure DevOps did not take ",
+        "plugin/relay/src",
+    ),
+];
+
+/// All text below a place.
+fn below(place: &str) -> Result<String> {
+    let path = root().join(place);
+    if path.is_file() {
+        return Ok(fs::read_to_string(path)?);
+    }
+    let files = files(&path)?;
+    let texts =
+        files.iter().filter(|file| file.extension().is_some_and(|e| e == "rs")).map(fs::read_to_string);
+    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+}
+
+/// With the ends of lines as spaces.
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_pages_quote_is_what_the_programs_print() -> Result<()> {
+    for (page, quoted, printed, place) in QUOTED {
+        ensure!(in_one_line(&text(page)?).contains(&in_one_line(quoted)), "{page} does not quote {quoted:?}");
+        ensure!(below(place)?.contains(printed), "{page}: nothing in {place} prints {printed:?}");
+    }
+    Ok(())
+}
+
+/// The states that the page tells people to look for are those that the list has.
+#[test]
+fn the_states_of_a_check_are_those_of_the_list() -> Result<()> {
+    let listing = below("plugin/relay/src")?;
+    let page = text(TROUBLESHOOTING)?;
+    let table = crate::page::section(&page, "### A stage hangs")?;
+    let rows = crate::page::rows(table);
+    let told: Vec<&str> = rows
+        .iter()
+        .filter(|row| row[0].starts_with('`'))
+        .filter_map(|row| crate::page::quoted(row[0]).first().copied())
+        .collect();
+    assert_eq!(told, ["accepted", "proven", "waiting", "running", "decided", "done"]);
+    for state in told {
+        let known = [format!("(\"{state}\", "), format!("\"state\": \"{state}\"")];
+        assert!(known.iter().any(|known| listing.contains(known)), "{state}");
+    }
+    Ok(())
+}
