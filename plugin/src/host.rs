@@ -10,7 +10,7 @@ use proxy_wasm::types::Status;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 use testrelay::Counter;
-use testrelay::check;
+use testrelay::check::{self, ReasonCode};
 use testrelay::store::ledger::{Cas, Entry, Store, StoreError};
 use testrelay::surface::accept::Counted;
 use testrelay::surface::evaluate::Answered;
@@ -381,7 +381,11 @@ pub(crate) fn wake(name: &str) {
 }
 
 /// The module's counters, which Envoy shows as `wasmcustom.testrelay_…`.
-pub(crate) struct Metrics([Option<u32>; NAMES.len()]);
+pub(crate) struct Metrics {
+    counters: [Option<u32>; NAMES.len()],
+    /// Decisions, by reason code.
+    decided: Vec<Option<u32>>,
+}
 
 const NAMES: [&str; 20] = [
     "testrelay_checks_accepted",
@@ -409,13 +413,8 @@ const NAMES: [&str; 20] = [
 impl Metrics {
     /// Defines all counters. Never on a hot path: a definition is a look-up by name in Envoy.
     pub(crate) fn define() -> Metrics {
-        const COUNTER: u32 = 0;
-        Metrics(NAMES.map(|name| {
-            let mut id = 0;
-            let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &mut id) };
-            report("proxy_define_metric", status);
-            (status == OK).then_some(id)
-        }))
+        let decided = ReasonCode::all().map(|code| counter(&format!("testrelay_decided_{code}")));
+        Metrics { counters: NAMES.map(counter), decided: decided.collect() }
     }
 
     /// Counts what became of a delivery of a check.
@@ -445,6 +444,7 @@ impl Metrics {
     /// Counts what the leader did.
     pub(crate) fn count(&self, counter: Counter) {
         self.add(match counter {
+            Counter::Decided(code) => return add(self.decided.get(code.index())),
             Counter::Delivered(check::Outcome::Passed) => 4,
             Counter::Delivered(check::Outcome::Failed) => 5,
             Counter::Delivered(check::Outcome::Inconclusive) => 6,
@@ -462,9 +462,22 @@ impl Metrics {
     }
 
     fn add(&self, index: usize) {
-        if let Some(id) = self.0.get(index).copied().flatten() {
-            report("proxy_increment_metric", unsafe { proxy_increment_metric(id, 1) });
-        }
+        add(self.counters.get(index));
+    }
+}
+
+/// Defines a counter; `None` where Envoy refuses it.
+fn counter(name: &str) -> Option<u32> {
+    const COUNTER: u32 = 0;
+    let mut id = 0;
+    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &mut id) };
+    report("proxy_define_metric", status);
+    (status == OK).then_some(id)
+}
+
+fn add(counter: Option<&Option<u32>>) {
+    if let Some(id) = counter.copied().flatten() {
+        report("proxy_increment_metric", unsafe { proxy_increment_metric(id, 1) });
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::page::{literals, names, quoted, rows, section, source, sources, text};
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
+use testrelay::check::ReasonCode;
 use testrelay::config::Config;
 use testrelay::surface::route::{Route, route};
 
@@ -172,8 +173,22 @@ fn its_errors_are_those_that_the_module_answers() -> Result<()> {
 /// The module's counters, as Envoy shows them.
 pub(crate) fn metrics() -> Result<BTreeSet<String>> {
     let code = source("plugin/src/host.rs")?;
-    let own = literals(&code).into_iter().filter(|name| name.starts_with("testrelay_"));
+    let own =
+        literals(&code).into_iter().filter(|name| name.starts_with("testrelay_") && !name.contains('{'));
     Ok(own.map(|name| format!("wasmcustom.{name}")).collect())
+}
+
+#[test]
+fn its_reason_codes_are_those_of_the_code_each_with_its_verdict() -> Result<()> {
+    let code = source("plugin/src/host.rs")?;
+    assert!(code.contains("\"testrelay_decided_{code}\""), "the module counts no codes");
+    let told: Vec<(String, String)> = rows(section(PAGE, "## Reason codes")?)
+        .iter()
+        .map(|row| (row[0].trim_matches('`').into(), row[1].trim_matches('`').into()))
+        .collect();
+    let of_code = |code: ReasonCode| (code.to_string(), code.outcome().code().to_string());
+    assert_eq!(told, ReasonCode::all().map(of_code).collect::<Vec<_>>());
+    Ok(())
 }
 
 #[test]
@@ -185,7 +200,8 @@ fn its_metrics_are_those_that_the_module_defines() -> Result<()> {
 /// Metrics are named on other pages too, with and without Envoy's prefix.
 #[test]
 fn every_metric_that_a_page_names_is_defined() -> Result<()> {
-    let known = metrics()?;
+    let mut known = metrics()?;
+    known.extend(ReasonCode::all().map(|code| format!("wasmcustom.testrelay_decided_{code}")));
     let mut seen = 0;
     for page in crate::page::pages()? {
         let text = std::fs::read_to_string(&page)?;
@@ -193,7 +209,7 @@ fn every_metric_that_a_page_names_is_defined() -> Result<()> {
         let old = ["wasmcustom.testrelay_delivered_passed"];
         for name in quoted(&text).into_iter().filter_map(|code| code.split([':', ' ', '=']).next()) {
             let name = name.trim_start_matches("wasmcustom.");
-            let is_name = name.starts_with("testrelay_") && !name.contains(['*', '.', '…']);
+            let is_name = name.starts_with("testrelay_") && !name.contains(['*', '.', '…', '<']);
             let full = format!("wasmcustom.{name}");
             if is_name && !old.contains(&full.as_str()) {
                 assert!(known.contains(&full), "{}: there is no {name}", page.display());

@@ -1,7 +1,7 @@
 //! Since when executions count: the lower bound, from the best source that the request names.
 
 use super::answers::{AzureCall, LONGEST_RETRY, in_words_of};
-use super::{Check, Cx, Effects, Outcome, Phase, Watch};
+use super::{Check, Cx, Effects, Phase, ReasonCode, Watch};
 use crate::secret::Secret;
 use crate::text::one_line;
 use crate::time::{Mono, Wall, in_words};
@@ -60,7 +60,7 @@ impl Check {
         };
         let reason =
             format!("The check asks for executions since the start of stage `{shown}`, but {unreadable}.");
-        self.decide(cx, fx, Outcome::Inconclusive, reason);
+        self.decide(cx, fx, ReasonCode::StageUnreadable, reason);
     }
 
     pub(super) fn build_read(

@@ -4,7 +4,7 @@
 //! token proves only the values that it came with: so each delivery keeps its own, the first whose token is taken fixes the
 //! check, and the others are dropped.
 
-use super::{Ask, Log, Outcome, Pending, Phase, Tokens};
+use super::{Ask, Log, Outcome, Pending, Phase, ReasonCode, Tokens};
 use crate::time::{Mono, Now};
 use crate::wire::azure::Callback;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,9 @@ pub struct Known {
     pub outcome: Outcome,
     /// Why, for the people at the pipeline.
     pub reason: String,
+    /// Why, for programs. `None` in records of modules that did not note it.
+    #[serde(default, deserialize_with = "super::code::known", skip_serializing_if = "Option::is_none")]
+    pub code: Option<ReasonCode>,
     /// It was reported a moment ago, and so long a delivery of the same values is the same one again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats_until: Option<Mono>,

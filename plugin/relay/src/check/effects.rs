@@ -1,6 +1,6 @@
 //! What a step of a check asks of whoever steps it.
 
-use super::{Done, Outcome};
+use super::{Done, Outcome, ReasonCode};
 use crate::tag::Tag;
 use crate::time::Mono;
 use crate::wire::call::{CallId, Request};
@@ -63,6 +63,8 @@ pub(crate) enum Space {
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
+    /// A decision was made.
+    Decided(ReasonCode),
     /// A decision was delivered.
     Delivered(Outcome),
     /// A check ended without its decision being delivered: the run was over, or the token refused or ended.

@@ -1,7 +1,7 @@
 //! Before Testkube is asked: that Azure DevOps takes the check's token.
 
 use super::answers::{AzureCall, LONGEST_RETRY};
-use super::{Check, Cx, Effects, Log, Outcome, Phase, Room, Space};
+use super::{Check, Cx, Effects, Log, Outcome, Phase, ReasonCode, Room, Space};
 use crate::secret::Secret;
 use crate::wire::azure::{self, Answer, Callback, Entry, LogId};
 use crate::wire::call::{Outcome as CallOutcome, Request};
@@ -125,7 +125,7 @@ impl Check {
         // What was reported before is known only to the check that is told again.
         if let Some(known) = self.durable.known.clone() {
             self.durable.before = self.durable.before.filter(|_| known.repeats_until.is_none());
-            self.decide(cx, fx, known.outcome, known.reason);
+            self.decide_as(cx, fx, known);
         }
         true
     }
@@ -163,27 +163,26 @@ impl Check {
             );
             self.finish(fx, cx.now, false);
         } else if is_given_up {
-            self.give_up_proof(cx, fx, NEVER_TAKEN);
+            self.give_up_proof(cx, fx, ReasonCode::TokenRefused, NEVER_TAKEN);
         }
     }
 
     /// What could not be proven is decided, so that its event is tried with each of its tokens: an event may be allowed where
     /// everything else is not.
-    pub(super) fn give_up_proof(&mut self, cx: &Cx<'_>, fx: &mut Effects, reason: &str) {
+    pub(super) fn give_up_proof(&mut self, cx: &Cx<'_>, fx: &mut Effects, code: ReasonCode, reason: &str) {
         let rejected = self
             .durable
             .known
             .clone()
             .filter(|known| self.durable.rivals.is_empty() && known.outcome == Outcome::Rejected);
-        let (outcome, reason) = match rejected {
-            Some(known) => (known.outcome, known.reason),
-            None => (Outcome::Inconclusive, reason.to_string()),
-        };
         if self.durable.phase == Phase::Accepted {
             self.durable.forget_refusals();
             self.durable.log = Log::Off;
         }
-        self.decide(cx, fx, outcome, reason);
+        match rejected {
+            Some(known) => self.decide_as(cx, fx, known),
+            None => self.decide(cx, fx, code, reason.into()),
+        }
     }
 
     /// Takes the delivery that brought a token off those that are not proven; false where it is the last, or one is proven.

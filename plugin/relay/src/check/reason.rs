@@ -1,6 +1,6 @@
 //! Why a check was decided as it was, for the people at the pipeline.
 
-use super::{Ask, Pending, Watch};
+use super::{Ask, Pending, ReasonCode, Watch};
 use crate::check::verdict::{Assessment, Standing};
 use crate::expect::Expect;
 use crate::text::listed;
@@ -33,31 +33,59 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
     )
 }
 
+/// The code of a decision that was made when all had ended.
+pub(super) fn code_of_ended(passed: bool, read: &Assessment<'_>) -> ReasonCode {
+    match passed {
+        true => ReasonCode::AllPassed,
+        false if read.counted.iter().any(|e| e.status == Status::Failed) => ReasonCode::Failed,
+        false => ReasonCode::Aborted,
+    }
+}
+
+/// The code of a deadline before which not everything had ended.
+pub(super) fn code_of_deadline(pending: &Pending, now: Now) -> ReasonCode {
+    match pending.ask.as_ref() {
+        Some(ask) if now.mono >= pending.accepted.mono.plus(ask.timeout) => ReasonCode::TimedOut,
+        _ => ReasonCode::TokenEnded,
+    }
+}
+
 /// Not all that was expected appeared in time.
-pub(super) fn absent(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
+pub(super) fn absent(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> (ReasonCode, String) {
     let waited = in_words(ask.appear_timeout);
     let since = counted_since(watch, now.wall);
     if let Some(newest) = read.only_older() {
-        return format!("{}{}", only_older(ask, watch, newest.scheduled), read.ignored_in_words());
+        let text = format!("{}{}", only_older(ask, watch, newest.scheduled), read.ignored_in_words());
+        return (ReasonCode::OlderThanRun, text);
     }
     let is_old = watch.bound.plus(LONG_AGO) <= now.wall;
-    match read.counted.is_empty() {
-        true if is_old && read.ignored.is_empty() => format!(
-            "No execution tagged {} is in Testkube. {since} That is more than a day ago: Testkube may have cleaned them up since. Start the tests again, or keep executions for longer.",
-            ask.tag
+    let (code, text) = match read.counted.is_empty() {
+        true if is_old && read.ignored.is_empty() => (
+            ReasonCode::CleanedUp,
+            format!(
+                "No execution tagged {} is in Testkube. {since} That is more than a day ago: Testkube may have cleaned them up since. Start the tests again, or keep executions for longer.",
+                ask.tag
+            ),
         ),
-        true => format!(
-            "No execution tagged {} appeared in Testkube within {waited}. Look at the TestWorkflowExecution resource (its status, its events), at its tag, and at the GitOps sync. {since}{}",
-            ask.tag,
-            read.ignored_in_words()
+        true => (
+            ReasonCode::NoneAppeared,
+            format!(
+                "No execution tagged {} appeared in Testkube within {waited}. Look at the TestWorkflowExecution resource (its status, its events), at its tag, and at the GitOps sync. {since}{}",
+                ask.tag,
+                read.ignored_in_words()
+            ),
         ),
-        false => format!(
-            "Not all that was expected appeared within {waited}. Missing: {}. There: {}. {since}{}",
-            missing(read),
-            read.statuses(),
-            read.ignored_in_words()
+        false => (
+            ReasonCode::Missing,
+            format!(
+                "Not all that was expected appeared within {waited}. Missing: {}. There: {}. {since}{}",
+                missing(read),
+                read.statuses(),
+                read.ignored_in_words()
+            ),
         ),
-    }
+    };
+    (code, text)
 }
 
 /// Executions that began so long ago may have been deleted: Testkube is often told to keep them for some days.
@@ -91,7 +119,7 @@ pub(super) fn unfinished(standing: Standing, ask: &Ask, read: &Assessment<'_>, n
 /// A deadline has passed; `what` says how things stood.
 pub(super) fn deadline(pending: &Pending, now: Now, what: &str) -> String {
     let head = match pending.ask.as_ref() {
-        Some(ask) if now.mono >= pending.accepted.mono.plus(ask.timeout) => {
+        Some(ask) if code_of_deadline(pending, now) == ReasonCode::TimedOut => {
             format!("The check's time of {} is over.", in_words(ask.timeout))
         }
         _ => {

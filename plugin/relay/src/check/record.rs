@@ -1,6 +1,6 @@
 //! What the ledger keeps of a check.
 
-use super::{Ask, Candidate, CheckKey, Known, Outcome, Placed, Tokens, is_default};
+use super::{Ask, Candidate, CheckKey, Known, Outcome, Placed, ReasonCode, Tokens, is_default};
 use crate::guid::Guid;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
@@ -212,6 +212,9 @@ pub struct Decided {
     pub outcome: Outcome,
     /// Why, for the people at the pipeline.
     pub reason: String,
+    /// Why, for programs. `None` in records of modules that did not note it.
+    #[serde(default, deserialize_with = "super::code::known", skip_serializing_if = "Option::is_none")]
+    pub code: Option<ReasonCode>,
     /// When.
     pub at: Wall,
     /// What of it is reported next.
@@ -275,6 +278,9 @@ pub struct Done {
     /// Why, shortened.
     #[serde(default)]
     pub reason: String,
+    /// Why, for programs.
+    #[serde(default, deserialize_with = "super::code::known", skip_serializing_if = "Option::is_none")]
+    pub code: Option<ReasonCode>,
     /// ProjectId.
     #[serde(default)]
     pub project: Option<Guid>,
@@ -316,10 +322,10 @@ impl Done {
 
 impl Pending {
     /// What is done when a decision is made.
-    pub fn decide(&mut self, outcome: Outcome, reason: String, at: Wall) {
+    pub fn decide(&mut self, outcome: Outcome, code: Option<ReasonCode>, reason: String, at: Wall) {
         let next = self.log.first_part();
         let reason = crate::text::clip(reason, 1_500);
-        self.phase = Phase::Decided(Decided { outcome, reason, at, next, owed: Owed::default() });
+        self.phase = Phase::Decided(Decided { outcome, reason, code, at, next, owed: Owed::default() });
     }
 
     /// Whether nobody waits for it any more, so that a delivery is a new check.
@@ -359,6 +365,7 @@ impl Pending {
             accepted: self.accepted.wall,
             decided: decided.map(|decided| decided.at),
             reason: decided.map(|decided| crate::text::clip(decided.reason.clone(), 300)).unwrap_or_default(),
+            code: decided.and_then(|decided| decided.code),
             project: Some(self.callback.project),
             tag: self.ask.as_ref().map(|ask| ask.tag.clone()),
             observe: self.observe,

@@ -1,12 +1,13 @@
 //! The one way in: an event comes to a check, and effects go out. Only this moves its phase.
 
 use super::answers::{Asked, Waiting};
+use super::code::in_brackets;
 use super::fallback::Refused;
 use super::proving::Proof;
 use super::watching::{Confirm, Incomplete};
 use super::{
-    CheckKey, Counter, Done, Effects, Heard, LiveLog, Outcome, Part, Pending, Phase, Place, Placed, Reading,
-    Room, Space, Unread,
+    CheckKey, Counter, Done, Effects, Heard, Known, LiveLog, Outcome, Part, Pending, Phase, Place, Placed,
+    Reading, ReasonCode, Room, Space, Unread,
 };
 use crate::backoff::{Random, delay};
 use crate::config::Config;
@@ -242,7 +243,7 @@ impl Check {
         }
         if self.durable.decided().is_none() && self.durable.falls.count >= 2 {
             let reason = "Testrelay failed twice while it read an answer for this check.";
-            self.decide(cx, fx, Outcome::Inconclusive, reason.into());
+            self.decide(cx, fx, ReasonCode::Crashed, reason.into());
             return true;
         }
         match &self.durable.phase {
@@ -253,11 +254,11 @@ impl Check {
             }
             _ if now.mono < self.volatile.next => false,
             Phase::Accepted if self.durable.is_past_deadline(now) => {
-                self.give_up_proof(cx, fx, NO_ANSWER);
+                self.give_up_proof(cx, fx, ReasonCode::AzureDevopsUnreachable, NO_ANSWER);
                 true
             }
             Phase::Proven if self.durable.is_past_deadline(now) => {
-                self.decide(cx, fx, Outcome::Inconclusive, NO_ANSWER.into());
+                self.decide(cx, fx, ReasonCode::AzureDevopsUnreachable, NO_ANSWER.into());
                 true
             }
             Phase::Accepted => self.prove(cx, fx),
@@ -295,12 +296,22 @@ impl Check {
     }
 
     /// Makes the decision. Only the first one counts.
-    pub(super) fn decide(&mut self, cx: &Cx<'_>, fx: &mut Effects, outcome: Outcome, reason: String) {
+    pub(super) fn decide(&mut self, cx: &Cx<'_>, fx: &mut Effects, code: ReasonCode, reason: String) {
+        let known = Known { outcome: code.outcome(), reason, code: Some(code), repeats_until: None };
+        self.decide_as(cx, fx, known);
+    }
+
+    /// The same where the decision was known before.
+    pub(super) fn decide_as(&mut self, cx: &Cx<'_>, fx: &mut Effects, known: Known) {
         if self.durable.decided().is_some() {
             return;
         }
-        fx.say(Level::Info, format!("check {}: {outcome}: {reason}", self.key.id()));
-        self.durable.decide(outcome, reason, cx.now.wall);
+        let Known { outcome, reason, code, .. } = known;
+        fx.say(Level::Info, format!("check {}: {outcome}: {reason}{}", self.key.id(), in_brackets(code)));
+        if let Some(code) = code {
+            fx.count(Counter::Decided(code));
+        }
+        self.durable.decide(outcome, code, reason, cx.now.wall);
         let cancels = outcome == Outcome::OpenGate && cx.config.checks.cancels_open_gate;
         if let Phase::Decided(decided) = &mut self.durable.phase
             && cancels

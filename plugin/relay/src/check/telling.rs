@@ -1,10 +1,11 @@
 //! What is told at Azure DevOps: the lines of the log and the changes of the record, and what is learnt by telling.
 
+use super::code::in_brackets;
 use super::live_log::News;
 use super::run::may_abort;
 use super::{
-    Ask, Check, Counter, Cx, Decided, Effects, Heard, LiveLog, Outcome, Pending, Phase, Reported, Watch,
-    reason,
+    Ask, Check, Counter, Cx, Decided, Effects, Heard, LiveLog, Outcome, Pending, Phase, ReasonCode, Reported,
+    Watch, reason,
 };
 use crate::check::scene::{Line, Mark, advice};
 use crate::expect::Expect;
@@ -49,7 +50,11 @@ impl Check {
                     true => abort(cx, fx, &self.durable, others_wait),
                     false => String::new(),
                 };
-                self.decide(cx, fx, *outcome, format!("{reason}{aborts}"));
+                let code = match outcome {
+                    Outcome::OpenGate => ReasonCode::OpenGate,
+                    _ => ReasonCode::RunOver,
+                };
+                self.decide(cx, fx, code, format!("{reason}{aborts}"));
             }
             _ => {}
         }
@@ -146,7 +151,8 @@ fn decision(decided: &Decided, observe: bool) -> (Mark, String) {
         Outcome::Over => Mark::Warning,
         _ => Mark::Error,
     };
-    (mark, format!("Testrelay: {}. {}", in_words_of(decided.outcome, observe), decided.reason))
+    let code = in_brackets(decided.code.filter(|code| *code != ReasonCode::AllPassed));
+    (mark, format!("Testrelay: {}. {}{code}", in_words_of(decided.outcome, observe), decided.reason))
 }
 
 /// An outcome as its people read it.

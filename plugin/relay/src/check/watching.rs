@@ -2,7 +2,7 @@
 
 use super::answers::{Asked, Waiting};
 use super::{
-    Ask, Call, Check, Counter, Cx, Effects, Outcome, Pending, Phase, Room, Seen, Space, Volatile, Watch,
+    Ask, Call, Check, Counter, Cx, Effects, Pending, Phase, ReasonCode, Room, Seen, Space, Volatile, Watch,
     reason,
 };
 use crate::check::verdict::{Assessment, Standing, assess};
@@ -61,7 +61,7 @@ pub(crate) enum Unread {
 pub(super) struct Confirm {
     todo: Rc<Vec<Listed>>,
     at: usize,
-    outcome: Outcome,
+    code: ReasonCode,
     reason: String,
     notes: Vec<String>,
 }
@@ -136,6 +136,16 @@ impl Volatile {
             })
     }
 
+    /// The code of a deadline that no reading decided.
+    fn trouble_code(&self, of_all: &Trouble) -> ReasonCode {
+        let unconfirmed = self.unconfirmed.as_ref().map(|(_, trouble)| trouble);
+        let fault = of_all.main_fault().or_else(|| self.trouble.main_fault());
+        match (fault, &self.incomplete) {
+            (None, Some(_)) => ReasonCode::TestkubeUnreadable,
+            (fault, _) => ReasonCode::of_fault(fault.or_else(|| unconfirmed?.main_fault())),
+        }
+    }
+
     /// The same, once it has lasted for so long that the people at the pipeline should hear of it.
     pub(crate) fn long_trouble(&self, now: Now, of_all: &Trouble) -> Option<String> {
         let lasts = [
@@ -195,7 +205,7 @@ impl Check {
             let why = self.volatile.trouble_in_words(cx.now.wall, cx.trouble);
             let why = why.unwrap_or_else(|| "No last reading of Testkube was complete".into());
             let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
-            self.decide(cx, fx, Outcome::Inconclusive, reason);
+            self.decide(cx, fx, self.volatile.trouble_code(cx.trouble), reason);
             return true;
         }
         self.confirm_next(cx, fx);
@@ -229,7 +239,7 @@ impl Check {
         // First of all: what follows keeps, and says, something of each of them.
         if read.counted.len() > usize::try_from(MOST).unwrap_or(usize::MAX) {
             let reason = format!("More than {MOST} executions carry the tag {}.", ask.tag);
-            return self.decide(cx, fx, Outcome::Inconclusive, reason);
+            return self.decide(cx, fx, ReasonCode::TooMany, reason);
         }
         let volatile = &mut self.volatile;
         volatile.incomplete = None;
@@ -270,7 +280,7 @@ impl Check {
                 self.volatile.confirm = Some(Rc::new(Confirm {
                     todo: Rc::new(listed.collect()),
                     at: 0,
-                    outcome: if passed { Outcome::Passed } else { Outcome::Failed },
+                    code: reason::code_of_ended(passed, read),
                     reason: reason::ended(ask, watch, read, cx.now),
                     notes: Vec::new(),
                 }));
@@ -278,7 +288,13 @@ impl Check {
             standing if self.volatile.last_reading.is_some() => {
                 let what = reason::unfinished(standing, ask, read, cx.now.wall);
                 let reason = reason::deadline(&self.durable, cx.now, &what);
-                self.decide(cx, fx, Outcome::Inconclusive, reason);
+                let code = match standing {
+                    Standing::Ended { .. } => ReasonCode::ChangedTooLate,
+                    Standing::Incomplete | Standing::Running => {
+                        reason::code_of_deadline(&self.durable, cx.now)
+                    }
+                };
+                self.decide(cx, fx, code, reason);
             }
             Standing::Ended { .. } => {
                 self.volatile.poll = self.volatile.poll.min(since.plus(ask.settle));
@@ -311,7 +327,7 @@ impl Check {
                 ask.tag,
                 reason::or_none(read.statuses())
             );
-            self.decide(cx, fx, Outcome::Inconclusive, reason);
+            self.decide(cx, fx, ReasonCode::CleanedUp, reason);
         }
         true
     }
@@ -341,7 +357,8 @@ impl Check {
         }
         cx.log.is_absent(absent);
         if absent >= ask.appear_timeout {
-            self.decide(cx, fx, Outcome::Inconclusive, reason::absent(ask, watch, read, cx.now));
+            let (code, reason) = reason::absent(ask, watch, read, cx.now);
+            self.decide(cx, fx, code, reason);
         }
         absent >= ask.appear_timeout
     }
@@ -385,7 +402,7 @@ impl Check {
                     && let Some(why) = self.volatile.trouble_in_words(cx.now.wall, cx.trouble)
                 {
                     let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
-                    self.decide(cx, fx, Outcome::Inconclusive, reason);
+                    self.decide(cx, fx, self.volatile.trouble_code(cx.trouble), reason);
                 }
             }
         }
@@ -447,7 +464,7 @@ impl Check {
         }
         let notes = listed(confirm.notes, 3);
         let reason = if notes.is_empty() { confirm.reason } else { format!("{} {notes}.", confirm.reason) };
-        self.decide(cx, fx, confirm.outcome, reason);
+        self.decide(cx, fx, confirm.code, reason);
     }
 }
 

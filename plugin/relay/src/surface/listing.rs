@@ -155,6 +155,7 @@ fn pending_shown(pending: &Pending, now: Now) -> Value {
         "observe_only": pending.observe,
         "decision": decision.map(|decided| decided.outcome.code()),
         "reason": decision.map(|decided| &decided.reason),
+        "code": decision.and_then(|decided| decided.code),
         "reported": false,
         "history": history,
     })
@@ -174,6 +175,7 @@ fn done_shown(done: &Done) -> Value {
         "observe_only": done.observe,
         "decision": done.outcome.map(Outcome::code),
         "reason": done.reason,
+        "code": done.code,
         "reported": done.reported,
         "history": history,
     })

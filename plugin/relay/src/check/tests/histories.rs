@@ -105,7 +105,8 @@ fn anew(world: &mut World, random: &mut Random, ask: &Ask) {
         pending.before = Some(Reported { outcome, at });
         if is(random, 500) {
             let until = Mono(world.now.mono.0 + 30 * SECOND);
-            let known = Known { outcome, reason: "As before.".into(), repeats_until: Some(until) };
+            let known =
+                Known { outcome, reason: "As before.".into(), code: None, repeats_until: Some(until) };
             (pending.known, pending.taken) = (Some(known), true);
         }
     }

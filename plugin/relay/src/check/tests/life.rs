@@ -115,7 +115,7 @@ fn a_request_that_cannot_be_evaluated_is_rejected_once_its_token_is_taken() {
     let mut world = World::new(ask());
     world.durable.ask = None;
     let reason = "This check cannot be evaluated: no tag.".to_string();
-    world.durable.known = Some(Known { outcome: Outcome::Rejected, reason, repeats_until: None });
+    world.durable.known = Some(Known { outcome: Outcome::Rejected, reason, code: None, repeats_until: None });
     let done = world.live(MINUTE).unwrap().clone();
     assert_eq!((done.outcome, done.reported), (Some(Outcome::Rejected), true));
     assert_eq!(world.words(), ["log", "lines", "record", "event"]);
@@ -335,7 +335,7 @@ fn a_log_that_cannot_even_be_created_is_owed_with_all_that_stands_in_it() {
     let mut world = World::new(ask());
     world.durable.phase = Phase::Proven;
     world.durable.token_was_taken(1);
-    world.durable.decide(Outcome::Inconclusive, "Why.".into(), world.now.wall);
+    world.durable.decide(Outcome::Inconclusive, None, "Why.".into(), world.now.wall);
     world.fates = Box::new(|what, n| match what.word() {
         "log" if n < 5 => Fate::Says(answer(503, ""), 100),
         _ => Fate::Served(100),

@@ -28,7 +28,7 @@ fn rejected() -> World {
     let mut world = with(&[]);
     let reason = "This check cannot be evaluated: no tag.".into();
     world.durable.ask = None;
-    world.durable.known = Some(Known { outcome: Outcome::Rejected, reason, repeats_until: None });
+    world.durable.known = Some(Known { outcome: Outcome::Rejected, reason, code: None, repeats_until: None });
     world
 }
 

@@ -2,8 +2,8 @@
 
 use super::Sender;
 use crate::check::{
-    Candidate, CheckKey, Done, Ends, Falls, Known, Log, Outcome, Pending, Phase, Place, Placed, Record,
-    Stands, State, Tokens, is_same_ask,
+    Candidate, CheckKey, Done, Ends, Falls, Known, Log, Outcome, Pending, Phase, Place, Placed, ReasonCode,
+    Record, Stands, State, Tokens, is_same_ask,
 };
 use crate::store::ledger::Change;
 use crate::store::places::{Room, Share};
@@ -131,7 +131,12 @@ fn follow(pending: &mut Pending, done: &Done, request: &CheckRequest, now: Now) 
     });
     if is_same && now.mono.since(done.at.mono) < SAME_DECISION {
         let repeats_until = Some(done.at.mono.plus(SAME_DECISION));
-        pending.known = Some(Known { outcome: reported.outcome, reason: done.reason.clone(), repeats_until });
+        pending.known = Some(Known {
+            outcome: reported.outcome,
+            reason: done.reason.clone(),
+            code: done.code,
+            repeats_until,
+        });
         pending.before = Some(reported);
         // That Azure DevOps waits no more is then an answer to the report before.
         pending.taken = true;
@@ -154,6 +159,7 @@ fn candidate(request: &CheckRequest, sender: &Sender<'_>, ends: Ends, now: Now, 
         known: request.ask.as_ref().err().map(|wrong| Known {
             outcome: Outcome::Rejected,
             reason: format!("This check cannot be evaluated: {}", super::in_one(wrong)),
+            code: Some(ReasonCode::of_rejected(wrong.first().map_or("", |wrong| wrong.field))),
             repeats_until: None,
         }),
         tokens: Tokens::new(request.token.clone(), delivery, ends),

@@ -38,7 +38,12 @@ fn store() -> Memory {
         pending.accepted = NOW;
         pending.decide_by = NOW.mono.plus(Duration::from_secs(3600));
         if n == 2 {
-            pending.decide(Outcome::Failed, "e2e-17 failed".into(), NOW.wall);
+            pending.decide(
+                Outcome::Failed,
+                Some(crate::check::ReasonCode::Failed),
+                "e2e-17 failed".into(),
+                NOW.wall,
+            );
             record.state = State::Done(pending.done(true, NOW));
         }
         let mut bucket = Ledger::with_key("p/", &[0; 16]).bucket(&record.key);

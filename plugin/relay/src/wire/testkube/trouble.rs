@@ -51,6 +51,11 @@ impl Trouble {
         self.since.map_or(Duration::ZERO, |since| now.since(since.mono))
     }
 
+    /// The fault that most calls had.
+    pub fn main_fault(&self) -> Option<&Fault> {
+        self.faults.iter().max_by_key(|(_, count)| **count).map(|(fault, _)| fault)
+    }
+
     /// `Testkube could not be asked since 14:02 UTC (HTTP 503 × 31)`; `None` while all is well.
     pub fn in_words(&self, now: Wall) -> Option<String> {
         self.in_words_of("Testkube could not be asked", now)

@@ -99,7 +99,7 @@ fn a_check_that_is_done_takes_a_place_when_it_comes_again() {
 
 #[test]
 fn a_check_that_nobody_waits_for_leaves_its_place_to_the_one_that_replaces_it() {
-    let is_over = |pending: &mut Pending| pending.decide(Outcome::Over, "over".into(), Wall(0));
+    let is_over = |pending: &mut Pending| pending.decide(Outcome::Over, None, "over".into(), Wall(0));
     let mut store = Memory::default();
     assert_eq!(by(&mut store, "p", &[]).0, 200);
     change(&mut store, is_over);

@@ -1,0 +1,201 @@
+//! Reason codes: why a check was decided as it was, in one word, for programs. The same in Envoy's log, the check's log, the list
+//! and the metrics; a code keeps its meaning, and new ones may come.
+
+use super::Outcome;
+use crate::wire::call::Fault;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// Why a check was decided as it was. Each code belongs to one [`Outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReasonCode {
+    /// Every counted execution passed.
+    AllPassed,
+    /// A counted execution failed.
+    Failed,
+    /// None failed, and one was aborted or cancelled, or ended otherwise without passing.
+    Aborted,
+    /// Part of what was expected did not appear in time.
+    Missing,
+    /// Nothing with the tag appeared in time.
+    NoneAppeared,
+    /// All with the tag are older than what counts.
+    OlderThanRun,
+    /// What counted is gone, or was long ago.
+    CleanedUp,
+    /// All had ended at the deadline, but not for as long as asked.
+    ChangedTooLate,
+    /// The check's time is over, and not everything had ended.
+    TimedOut,
+    /// The same because its token ends.
+    TokenEnded,
+    /// Testkube did not answer until the deadline.
+    TestkubeUnreachable,
+    /// Its answers could not be read, or were not the whole.
+    TestkubeUnreadable,
+    /// More executions carry the tag than are judged.
+    TooMany,
+    /// The stage that says since when executions count was not found.
+    StageUnreadable,
+    /// Azure DevOps never took its token.
+    TokenRefused,
+    /// Azure DevOps did not answer until the deadline.
+    AzureDevopsUnreachable,
+    /// The module fell twice while it read an answer for it.
+    Crashed,
+    /// The run ended first.
+    RunOver,
+    /// Azure DevOps did not wait for it.
+    OpenGate,
+    /// The request's tag is missing or wrong.
+    RejectedTag,
+    /// Its expectation is.
+    RejectedExpect,
+    /// Its stage is.
+    RejectedSinceStage,
+    /// Its time to settle is.
+    RejectedSettle,
+    /// Its timeout is.
+    RejectedTimeout,
+    /// Its time to appear is.
+    RejectedAppearTimeout,
+    /// Its rule for re-runs is.
+    RejectedRerun,
+    /// Its body cannot be read.
+    RejectedBody,
+    /// Anything else of it is wrong.
+    RejectedRequest,
+}
+
+/// Each code, its text, and what it comes to.
+const CODES: [(ReasonCode, &str, Outcome); 28] = [
+    (ReasonCode::AllPassed, "all_passed", Outcome::Passed),
+    (ReasonCode::Failed, "failed", Outcome::Failed),
+    (ReasonCode::Aborted, "aborted", Outcome::Failed),
+    (ReasonCode::Missing, "missing", Outcome::Inconclusive),
+    (ReasonCode::NoneAppeared, "none_appeared", Outcome::Inconclusive),
+    (ReasonCode::OlderThanRun, "older_than_run", Outcome::Inconclusive),
+    (ReasonCode::CleanedUp, "cleaned_up", Outcome::Inconclusive),
+    (ReasonCode::ChangedTooLate, "changed_too_late", Outcome::Inconclusive),
+    (ReasonCode::TimedOut, "timed_out", Outcome::Inconclusive),
+    (ReasonCode::TokenEnded, "token_ended", Outcome::Inconclusive),
+    (ReasonCode::TestkubeUnreachable, "testkube_unreachable", Outcome::Inconclusive),
+    (ReasonCode::TestkubeUnreadable, "testkube_unreadable", Outcome::Inconclusive),
+    (ReasonCode::TooMany, "too_many", Outcome::Inconclusive),
+    (ReasonCode::StageUnreadable, "stage_unreadable", Outcome::Inconclusive),
+    (ReasonCode::TokenRefused, "token_refused", Outcome::Inconclusive),
+    (ReasonCode::AzureDevopsUnreachable, "azure_devops_unreachable", Outcome::Inconclusive),
+    (ReasonCode::Crashed, "crashed", Outcome::Inconclusive),
+    (ReasonCode::RunOver, "run_over", Outcome::Over),
+    (ReasonCode::OpenGate, "open_gate", Outcome::OpenGate),
+    (ReasonCode::RejectedTag, "rejected_tag", Outcome::Rejected),
+    (ReasonCode::RejectedExpect, "rejected_expect", Outcome::Rejected),
+    (ReasonCode::RejectedSinceStage, "rejected_since_stage", Outcome::Rejected),
+    (ReasonCode::RejectedSettle, "rejected_settle", Outcome::Rejected),
+    (ReasonCode::RejectedTimeout, "rejected_timeout", Outcome::Rejected),
+    (ReasonCode::RejectedAppearTimeout, "rejected_appear_timeout", Outcome::Rejected),
+    (ReasonCode::RejectedRerun, "rejected_rerun", Outcome::Rejected),
+    (ReasonCode::RejectedBody, "rejected_body", Outcome::Rejected),
+    (ReasonCode::RejectedRequest, "rejected_request", Outcome::Rejected),
+];
+
+impl ReasonCode {
+    /// All of them, in the order of the reference.
+    pub fn all() -> impl Iterator<Item = ReasonCode> {
+        CODES.iter().map(|(code, ..)| *code)
+    }
+
+    /// Its place among [`ReasonCode::all`].
+    pub fn index(self) -> usize {
+        CODES.iter().position(|(code, ..)| *code == self).unwrap_or_default()
+    }
+
+    /// Its text: `none_appeared`.
+    pub fn text(self) -> &'static str {
+        CODES.get(self.index()).map_or("", |(_, text, _)| text)
+    }
+
+    /// What it comes to.
+    pub fn outcome(self) -> Outcome {
+        CODES.get(self.index()).map_or(Outcome::Inconclusive, |(.., outcome)| *outcome)
+    }
+
+    /// Of a request in which this field is wrong, by the name that errors give it.
+    pub fn of_rejected(field: &str) -> ReasonCode {
+        let is_of = |code: &ReasonCode| {
+            let own = code.text().strip_prefix("rejected_").unwrap_or_default().split('_');
+            let field = field.strip_prefix("Testrelay-").unwrap_or(field).split('-');
+            own.map(str::to_ascii_lowercase).eq(field.map(str::to_ascii_lowercase))
+        };
+        ReasonCode::all().find(is_of).unwrap_or(ReasonCode::RejectedRequest)
+    }
+
+    /// Of a deadline until which calls to Testkube had this fault.
+    pub(super) fn of_fault(fault: Option<&Fault>) -> ReasonCode {
+        match fault {
+            Some(Fault::TooLarge(_) | Fault::Truncated | Fault::NotJson(_) | Fault::Unexpected(_)) => {
+                ReasonCode::TestkubeUnreadable
+            }
+            _ => ReasonCode::TestkubeUnreachable,
+        }
+    }
+}
+
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl Serialize for ReasonCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.text())
+    }
+}
+
+/// ` [none_appeared]`, as lines end with it.
+pub(super) fn in_brackets(code: Option<ReasonCode>) -> String {
+    code.map(|code| format!(" [{code}]")).unwrap_or_default()
+}
+
+/// Reads a code; `None` for one of a newer module: that is no reason to lose a check.
+pub(super) fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ReasonCode>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.and_then(|text| ReasonCode::all().find(|code| code.text() == text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_code_has_its_own_text_in_lower_case() {
+        let texts: BTreeSet<&str> = ReasonCode::all().map(ReasonCode::text).collect();
+        assert_eq!(texts.len(), CODES.len());
+        assert!(texts.iter().all(|text| text.bytes().all(|c| c == b'_' || c.is_ascii_lowercase())));
+        let all: BTreeSet<ReasonCode> = ReasonCode::all().collect();
+        assert_eq!(all.len(), CODES.len());
+    }
+
+    #[test]
+    fn only_one_code_passes() {
+        let passing: Vec<ReasonCode> =
+            ReasonCode::all().filter(|code| code.outcome() == Outcome::Passed).collect();
+        assert_eq!(passing, [ReasonCode::AllPassed]);
+    }
+
+    #[test]
+    fn a_rejected_request_is_named_by_its_field() {
+        for (field, code) in [
+            ("Testrelay-Tag", "rejected_tag"),
+            ("Testrelay-Appear-Timeout", "rejected_appear_timeout"),
+            ("Testrelay-Since-Stage", "rejected_since_stage"),
+            ("body", "rejected_body"),
+            ("request", "rejected_request"),
+            ("BuildId", "rejected_request"),
+        ] {
+            assert_eq!(ReasonCode::of_rejected(field).text(), code, "{field}");
+        }
+    }
+}
