@@ -122,12 +122,17 @@ impl ReasonCode {
 
     /// Of a request in which this field is wrong, by the name that errors give it.
     pub fn of_rejected(field: &str) -> ReasonCode {
-        let is_of = |code: &ReasonCode| {
-            let own = code.text().strip_prefix("rejected_").unwrap_or_default().split('_');
-            let field = field.strip_prefix("Testrelay-").unwrap_or(field).split('-');
-            own.map(str::to_ascii_lowercase).eq(field.map(str::to_ascii_lowercase))
-        };
-        ReasonCode::all().find(is_of).unwrap_or(ReasonCode::RejectedRequest)
+        match field {
+            "Testrelay-Tag" => ReasonCode::RejectedTag,
+            "Testrelay-Expect" => ReasonCode::RejectedExpect,
+            "Testrelay-Since-Stage" => ReasonCode::RejectedSinceStage,
+            "Testrelay-Settle" => ReasonCode::RejectedSettle,
+            "Testrelay-Timeout" => ReasonCode::RejectedTimeout,
+            "Testrelay-Appear-Timeout" => ReasonCode::RejectedAppearTimeout,
+            "Testrelay-Rerun" => ReasonCode::RejectedRerun,
+            "body" => ReasonCode::RejectedBody,
+            _ => ReasonCode::RejectedRequest,
+        }
     }
 
     /// Of a deadline until which calls to Testkube had this fault.

@@ -9,7 +9,6 @@ use crate::secret::Secret;
 use crate::time::{Mono, Wall};
 use crate::wire::azure::{self, Callback, Entry};
 use crate::wire::call::{Outcome as CallOutcome, Request};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 const EACH: Duration = Duration::from_secs(60);
@@ -22,7 +21,7 @@ const APART: Duration = Duration::from_millis(200);
 
 const OVER: Mono = Mono(0);
 
-/// So many builds are remembered before those that are known no longer are forgotten.
+/// So many builds are remembered: the ones of 5 looks a second for some minutes.
 const MAX_REMEMBERED: usize = 1_024;
 
 /// What is known of all runs together, by one leader: lost without harm.
@@ -30,9 +29,9 @@ const MAX_REMEMBERED: usize = 1_024;
 pub(crate) struct Runs {
     /// Builds that go on, or are being asked, and until when nobody asks them again; [`OVER`]: it is over, so each of its
     /// checks looks for itself.
-    builds: BTreeMap<(String, Guid, u64), Mono>,
+    builds: Vec<(Build, Mono)>,
     /// When the next look at an entry may be.
-    turns: BTreeMap<String, Mono>,
+    turns: Vec<(String, Mono)>,
 }
 
 /// When the run is looked at next, and where.
@@ -179,34 +178,46 @@ impl RunWatch {
 
 impl Runs {
     fn known_until(&self, callback: &Callback) -> Option<Mono> {
-        self.builds.get(&build_of(callback)?).copied()
+        let build = build_of(callback)?;
+        self.builds.iter().find(|(known, _)| *known == build).map(|(_, until)| *until)
     }
 
     /// The next turn for a look at an entry.
     fn turn(&mut self, now: Mono, entry: &str) -> Mono {
-        let next = self.turns.get(entry).copied().unwrap_or_default().max(now);
-        self.turns.insert(entry.into(), next.plus(APART));
-        next
+        match self.turns.iter_mut().find(|(known, _)| known == entry) {
+            Some((_, turn)) => {
+                let next = now.max(*turn);
+                *turn = next.plus(APART);
+                next
+            }
+            None => {
+                self.turns.push((entry.into(), now.plus(APART)));
+                now
+            }
+        }
     }
 
     /// A check's build goes on, or is being asked: nobody asks again until then.
     fn note(&mut self, until: Mono, now: Mono, callback: &Callback) {
         let Some(build) = build_of(callback) else { return };
+        self.builds.retain(|(known, until)| *known != build && (*until > now || *until == OVER));
         if self.builds.len() >= MAX_REMEMBERED {
-            self.builds.retain(|_, until| *until > now);
+            self.builds.remove(0);
         }
-        self.builds.insert(build, until);
+        self.builds.push((build, until));
     }
 
     fn forget(&mut self, callback: &Callback) {
-        if let Some(build) = build_of(callback) {
-            self.builds.remove(&build);
-        }
+        let build = build_of(callback);
+        self.builds.retain(|(known, _)| Some(known) != build.as_ref());
     }
 }
 
-fn build_of(callback: &Callback) -> Option<(String, Guid, u64)> {
-    Some((callback.entry.clone(), callback.project, callback.build?))
+/// A build, by its project and its number. Projects of two entries have different GUIDs.
+type Build = (Guid, u64);
+
+fn build_of(callback: &Callback) -> Option<Build> {
+    Some((callback.project, callback.build?))
 }
 
 /// Whether executions of this check may be aborted when its run is over: its tag is of its build, and both the
