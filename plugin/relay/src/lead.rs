@@ -6,35 +6,35 @@
 
 mod aborts;
 mod calls;
+mod housekeeping;
 pub mod lease;
 mod poller;
 mod shelf;
 mod slots;
+mod telling;
+mod turn;
 
 use crate::backoff::Random;
-use crate::check::{
-    Acted, Check, CheckKey, Counter, Cx, DONE_STAYS, Done, Effects, Event, LogCx, Pending, Reading, Record,
-    Reporting, Room, Runs, Space, State, Unread,
-};
+use crate::check::{Check, CheckKey, Counter, Cx, Effects, Event, Pending, Room, Runs, Space, State};
 use crate::config::Config;
 use crate::lead::lease::{Candidate, Role};
-use crate::store::hints::{self, Inbox};
-use crate::store::ledger::{Ledger, OldHome, Store};
-use crate::store::looks;
-use crate::store::places::{self, Corrected, Correction};
+use crate::store::hints::Inbox;
+use crate::store::ledger::{Ledger, Store};
+use crate::store::places::{self};
 use crate::tag::Tag;
 use crate::time::{Mono, Now, in_words};
 use crate::wire::azure::Callback;
-use crate::wire::call::{CallId, Fault, Outcome as CallOutcome, Request};
-use crate::wire::testkube;
+use crate::wire::call::{CallId, Fault, Outcome as CallOutcome};
 use aborts::Aborts;
 use calls::{Calls, Lane, Purpose};
-use poller::{Batch, Paged, Poller};
+use housekeeping::Housekeeping;
+use poller::Poller;
 use shelf::{Shelf, Stored};
 use slots::Slots;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
+pub use turn::Output;
+use turn::Turn;
 
 /// How long a check waits after shared data has refused a change of it: its next call would be the one that it has just made.
 const REFUSED_CHANGE: Duration = Duration::from_secs(10);
@@ -42,18 +42,12 @@ const REFUSED_CHANGE: Duration = Duration::from_secs(10);
 /// So often a step is made again because another context was faster.
 const MAX_RACES: u32 = 100;
 
-/// An older module drains within this time after an update (Envoy's `--drain-time-s`, 600 s by default), and its checks are
-/// looked for so often meanwhile, and afterwards.
-const UPDATE: Duration = Duration::from_secs(900);
-const MOVES_IN_UPDATE: Duration = Duration::from_secs(5);
-const MOVES: Duration = Duration::from_secs(60);
-
 /// So many steps are made in one tick beside what answers bring, and so many after an answer: the rest has its turn with the
 /// next ones.
 const MAX_STEPS: usize = 200;
 const MAX_STEPS_AFTER_ANSWER: usize = 8;
 
-/// So many records of modules that noted no place get one at a time.
+/// So many records of modules that noted no place get one in a tick.
 const MAX_NOTED: usize = 512;
 
 /// Testkube is silent for so long before the people at the pipelines are told.
@@ -61,23 +55,6 @@ const LONG_TROUBLE: Duration = Duration::from_secs(60);
 
 /// A call that has not been started so long after its turn must not be: what the turn knew is old.
 pub const STALE: Duration = crate::wire::call::GRACE;
-
-/// What a turn asks of the host.
-pub enum Output {
-    /// Start this call; its outcome goes to [`Lead::answer`].
-    Call(CallId, Request),
-    /// Raise this counter by one.
-    Count(Counter),
-    /// Let hints wake this context from now on: [`Lead::wake`].
-    Listen,
-}
-
-/// One entry from the host: the time, the store, and what is asked of the host in return.
-struct Turn<'a> {
-    now: Now,
-    store: &'a mut dyn Store,
-    out: Vec<Output>,
-}
 
 /// One root context's leading, while it leads.
 pub struct Lead {
@@ -94,14 +71,7 @@ pub struct Lead {
     runs: Runs,
     /// Hints that have been seen.
     hints: Inbox,
-    /// What its looks for lost places have seen.
-    correction: Correction,
-    /// When checks that have ended are forgotten.
-    ends: BTreeSet<(Mono, CheckKey)>,
-    old_home: OldHome,
-    /// When that is looked into again.
-    next_move: Mono,
-    configured_at: Mono,
+    housekeeping: Housekeeping,
 }
 
 impl Lead {
@@ -122,11 +92,7 @@ impl Lead {
             aborts: Aborts::default(),
             runs: Runs::default(),
             hints: Inbox::new(prefix),
-            correction: Correction::default(),
-            ends: BTreeSet::new(),
-            old_home: OldHome::of(prefix),
-            next_move: Mono(0),
-            configured_at,
+            housekeeping: Housekeeping::new(prefix, configured_at),
             shelf: Shelf::new(ledger),
         }
     }
@@ -205,11 +171,10 @@ impl Lead {
 
     fn take_over(&mut self, turn: &mut Turn<'_>, suspects: &[CheckKey]) {
         self.slots.clear();
-        self.ends.clear();
         self.poller = Poller::default();
         self.aborts.clear();
         self.runs = Runs::default();
-        self.correction = Correction::default();
+        self.housekeeping.begin();
         self.hints = Inbox::new(self.shelf.ledger().prefix());
         turn.out.push(Output::Listen);
         log::info!("leads");
@@ -218,7 +183,7 @@ impl Lead {
             log::warn!("the leader before was lost without a word; waits {wait} before the first call");
             turn.out.push(Output::Count(Counter::Fall));
         }
-        self.move_old(turn);
+        self.housekeeping.move_old(turn.now.mono, turn.store, self.shelf.ledger());
         self.shelf.refresh_all(turn.store);
         for bucket in 0..usize::from(crate::store::ledger::BUCKETS) {
             self.changed(turn, bucket);
@@ -230,16 +195,17 @@ impl Lead {
 
     fn lead(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
-        if now >= self.next_move {
-            self.move_old(turn);
-        }
+        self.housekeeping.move_old_if_due(now, turn.store, self.shelf.ledger());
         for bucket in self.shelf.refresh(turn.store) {
             self.changed(turn, bucket);
         }
         self.give_up_silent_calls(turn);
-        self.forget_ended(turn);
+        self.housekeeping.forget_ended(now, turn.store, &mut self.shelf);
         self.hear(turn);
-        self.keep_places(turn);
+        for bucket in self.housekeeping.count_places(now, turn.store, &mut self.shelf) {
+            self.changed(turn, bucket);
+        }
+        self.note_places(turn);
         if now < self.brake_until {
             return;
         }
@@ -261,7 +227,7 @@ impl Lead {
         for record in self.shelf.records(bucket) {
             match &record.state {
                 State::Pending(_) => pending.push(record.key),
-                State::Done(done) => _ = self.ends.insert((done.at.mono.plus(DONE_STAYS), record.key)),
+                State::Done(done) => self.housekeeping.ended(&record.key, done.at.mono),
             }
         }
         for key in self.slots.keys_of(bucket) {
@@ -274,8 +240,10 @@ impl Lead {
         }
     }
 
-    /// Makes a step of a check: what it changes is stored, then what it asks for is done.
+    /// Makes a step of a check: what it changes is stored, then what it asks for is done. Where shared data
+    /// refuses the change, nothing is done for the check for a while.
     fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey, event: Event<'_>) {
+        let mut why = "others wrote it all the time".to_string();
         for _ in 0..MAX_RACES {
             let Lead { config, candidate, random, brake_until, shelf, slots, calls, poller, .. } = self;
             let Some((seen, version)) = shelf.find_version(key) else { return slots.remove(key) };
@@ -312,15 +280,13 @@ impl Lead {
                 }
                 Stored::Raced => {}
                 Stored::Gone => return slots.remove(key),
-                Stored::Refused(error) => return self.hold(turn.now.mono, key, &error.to_string()),
+                Stored::Refused(error) => {
+                    why = error.to_string();
+                    break;
+                }
             }
         }
-        self.hold(turn.now.mono, key, "others wrote it all the time");
-    }
-
-    /// Shared data has refused a change: nothing is done for the check for a while.
-    fn hold(&mut self, now: Mono, key: &CheckKey, why: &str) {
-        let wait = in_words(REFUSED_CHANGE);
+        let (now, wait) = (turn.now.mono, in_words(REFUSED_CHANGE));
         log::error!("check {}: its record could not be changed: {why}; waits {wait}", key.id());
         if let Some(slot) = self.slots.get_mut(key) {
             slot.volatile.hold(now.plus(REFUSED_CHANGE));
@@ -341,7 +307,8 @@ impl Lead {
             }
         }
         if let Some(done) = effects.done {
-            return self.ended(key, &done);
+            self.slots.remove(key);
+            return self.housekeeping.ended(key, done.at.mono);
         }
         if let Some(room) = effects.queue {
             self.calls.enqueue(room, lane.clone(), *key);
@@ -351,17 +318,17 @@ impl Lead {
             if !self.leads(turn) {
                 return self.step(turn, key, Event::NotStarted(id));
             }
-            self.start(turn, id, call.request, Purpose::Check(*key, call.report), Some((call.room, lane)));
+            turn.start(
+                &mut self.calls,
+                id,
+                call.request,
+                Purpose::Check(*key, call.report),
+                Some((call.room, lane)),
+            );
         }
         self.index(turn.now.mono, key);
         // What has just had its turn has no other one at once.
         self.slots.delay_wake(key, turn.now.mono);
-    }
-
-    /// A check has ended: what was remembered of it is forgotten, and its record in a while.
-    fn ended(&mut self, key: &CheckKey, done: &Done) {
-        self.slots.remove(key);
-        self.ends.insert((done.at.mono.plus(DONE_STAYS), *key));
     }
 
     /// Notes when a check is to be looked at next.
@@ -381,18 +348,6 @@ impl Lead {
         self.leading
     }
 
-    fn start(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: CallId,
-        request: Request,
-        purpose: Purpose,
-        lane: Option<(Room, Lane)>,
-    ) {
-        self.calls.begin(turn.now, id, &request, purpose, lane);
-        turn.out.push(Output::Call(id, request));
-    }
-
     /// Deals with an outcome, and then with what waits for the room that it leaves.
     fn settle(&mut self, turn: &mut Turn<'_>, id: CallId, outcome: &CallOutcome) {
         let Some(purpose) = self.calls.end(turn.now.mono, id, outcome) else { return };
@@ -401,7 +356,13 @@ impl Lead {
             log::error!("shared data failed: an answer is read without a note of it");
         }
         match purpose {
-            Purpose::Check(key, Some(reporting)) => self.reported(turn, &key, id, reporting, outcome),
+            Purpose::Check(key, Some(reporting)) => {
+                // Whoever leads: the record may be another's by now.
+                if !self.leading {
+                    self.shelf.refresh_of(turn.store, &key);
+                }
+                self.step(turn, &key, Event::Reported(id, reporting, outcome));
+            }
             Purpose::Check(key, None) => self.step(turn, &key, Event::Answered(id, outcome)),
             Purpose::LiveLog(key) => self.told(turn, &key, id, outcome),
             Purpose::Page(batch) if self.leading => self.paged(turn, *batch, outcome),
@@ -414,28 +375,17 @@ impl Lead {
                 self.send_aborts(turn);
             }
             // Whoever leads by now has asked for itself.
-            Purpose::Page(batch) => self.not_asked(turn, &batch),
+            Purpose::Page(batch) => {
+                for key in &batch.checks {
+                    self.step(turn, key, Event::NotStarted(batch.id));
+                }
+            }
             Purpose::Abort(token) => self.aborts.not_started(token),
         }
         if self.leading && self.candidate.note_busy(turn.store, &[]).is_err() {
             log::error!("shared data failed: the note of an answer that was read stays");
         }
         self.step_due(turn, MAX_STEPS_AFTER_ANSWER);
-    }
-
-    /// The event of a check was answered, to this context, whoever leads: the record may be another's by now.
-    fn reported(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: &CheckKey,
-        id: CallId,
-        reporting: Reporting,
-        outcome: &CallOutcome,
-    ) {
-        if !self.leading {
-            self.shelf.refresh_of(turn.store, key);
-        }
-        self.step(turn, key, Event::Reported(id, reporting, outcome));
     }
 
     /// Steps the checks that have waited for room, and then those whose time has come, at most so many: a callback keeps its
@@ -468,175 +418,11 @@ impl Lead {
         }
     }
 
-    /// Begins readings for the checks that are due, as many as may be under way.
-    fn poll(&mut self, turn: &mut Turn<'_>) {
-        let under_way = self.calls.count(|purpose| matches!(purpose, Purpose::Page(_)));
-        let now = turn.now.mono;
-        if now < self.brake_until {
-            return;
-        }
-        for mut batch in self.poller.due(now, &mut self.slots, &self.shelf, &self.config, under_way) {
-            batch.id = self.calls.take_name();
-            for key in &batch.checks {
-                if let Some(slot) = self.slots.get_mut(key) {
-                    slot.volatile.begin_reading(now, batch.id);
-                }
-                self.index(now, key);
-            }
-            self.read_page(turn, batch);
-        }
-    }
-
-    fn read_page(&mut self, turn: &mut Turn<'_>, batch: Batch) {
-        let request = batch.request(&self.config);
-        let id = self.calls.take_name();
-        if self.leads(turn) {
-            self.start(turn, id, request, Purpose::Page(Box::new(batch)), None);
-        } else {
-            self.not_asked(turn, &batch);
-        }
-    }
-
-    /// A reading was not begun, or its answer is not this context's to judge any more.
-    fn not_asked(&mut self, turn: &mut Turn<'_>, batch: &Batch) {
-        for key in &batch.checks {
-            self.step(turn, key, Event::NotStarted(batch.id));
-        }
-    }
-
-    /// A page of a reading came, or did not.
-    fn paged(&mut self, turn: &mut Turn<'_>, mut batch: Batch, outcome: &CallOutcome) {
-        let page = match outcome {
-            CallOutcome::Failed(fault) => Err(fault.clone()),
-            CallOutcome::Response(response) => {
-                testkube::page(response).map_err(|fault| testkube::said(fault, response))
-            }
-        };
-        let paged = match page {
-            Ok(page) => batch.take(page),
-            Err(fault) => Paged::Unread(Unread::Fault(fault)),
-        };
-        match paged {
-            Paged::More => return self.read_page(turn, batch),
-            Paged::Complete => {
-                self.poller.succeeded(&mut self.slots, &batch);
-                self.share(turn, &batch);
-                let reading = Reading { by_value: &batch.executions };
-                for key in &batch.checks {
-                    self.step(turn, key, Event::Read(batch.id, &reading));
-                }
-            }
-            Paged::Unread(unread) => {
-                turn.out.push(Output::Count(Counter::TestkubeFault));
-                self.poller.failed(turn.now, &mut self.random, &mut self.slots, &batch, &unread);
-                for key in &batch.checks {
-                    self.step(turn, key, Event::Unread(batch.id, &unread));
-                }
-            }
-        }
-        self.poll(turn);
-    }
-
-    /// Lets evaluations of the same tags by the same credentials have what was read, while there are any.
-    fn share(&self, turn: &mut Turn<'_>, batch: &Batch) {
-        let prefix = self.shelf.ledger().prefix();
-        if !looks::are_wanted(turn.store, prefix, turn.now) {
-            return;
-        }
-        let pending = batch.checks.iter().filter_map(|key| self.shelf.find(key));
-        let read: BTreeSet<(&str, &Tag)> =
-            pending.filter_map(|p| Some((p.credential.as_str(), &p.ask.as_ref()?.tag))).collect();
-        for (credential, tag) in read {
-            let executions = batch.executions.get(&tag.value).map_or(&[][..], Vec::as_slice);
-            looks::keep(turn.store, self.shelf.ledger(), credential, turn.now, tag, batch.since, executions);
-        }
-    }
-
-    /// Tells what has changed of one check, if it is time.
-    fn tell(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
-        let now = turn.now;
-        let Lead { config, random, brake_until, shelf, slots, calls, poller, runs, .. } = self;
-        let Some(seen) = shelf.find(key) else { return };
-        let Some(slot) = slots.of(key, seen) else { return };
-        if now.mono < slot.volatile.held_until() {
-            return self.index(now.mono, key);
-        }
-        let lane = calls::lane(&seen.callback);
-        let mut names = Vec::new();
-        let acted = {
-            let first = calls.name().0;
-            let space = |room, callback: &Callback| space(calls, now.mono, *brake_until, room, callback);
-            let mut name = || {
-                let id = CallId(first.wrapping_add(u64::try_from(names.len()).unwrap_or_default()));
-                names.push(id);
-                id
-            };
-            let trouble = slot.volatile.long_trouble(now, &poller.trouble);
-            let mut cx = LogCx { now, config, random, runs, name: &mut name, space: &space, trouble };
-            slot.log.act(&mut cx, key, seen)
-        };
-        let Acted { calls: told, counts, is_queued } = acted;
-        turn.out.extend(counts.into_iter().map(Output::Count));
-        names.iter().for_each(|_| _ = self.calls.take_name());
-        if is_queued {
-            self.calls.enqueue(Room::Telling, lane.clone(), *key);
-        }
-        for call in told {
-            if self.leads(turn) {
-                let lane = Some((call.room, lane.clone()));
-                self.start(turn, call.id, call.request, Purpose::LiveLog(*key), lane);
-            } else if let Some(slot) = self.slots.get_mut(key) {
-                slot.log.not_started(call.id);
-            }
-        }
-        self.index(now.mono, key);
-    }
-
-    /// What became of a call that tells something, or looks at what runs.
-    fn told(&mut self, turn: &mut Turn<'_>, key: &CheckKey, id: CallId, outcome: &CallOutcome) {
-        let Some(seen) = self.shelf.find(key).cloned() else { return };
-        let Lead { config, random, slots, runs, .. } = self;
-        let Some(slot) = slots.of(key, &seen) else { return };
-        let mut cx = LogCx {
-            now: turn.now,
-            config,
-            random,
-            runs,
-            name: &mut || id,
-            space: &|_, _| Space::Full,
-            trouble: None,
-        };
-        if let Some(heard) = slot.log.answered(&mut cx, &seen, id, outcome) {
-            let others_wait = heard.ends_run() && self.others_wait(turn, key, &seen);
-            self.step(turn, key, Event::Heard(&heard, others_wait));
-        }
-        if self.leading && turn.now.mono >= self.brake_until {
-            self.tell(turn, key);
-        }
-    }
-
-    /// Whether another check waits for the executions of the same tag. One may have come since the last tick.
-    fn others_wait(&mut self, turn: &mut Turn<'_>, key: &CheckKey, pending: &Pending) -> bool {
-        let Some(ask) = &pending.ask else { return false };
-        for bucket in self.shelf.refresh_all(turn.store) {
-            self.changed(turn, bucket);
-        }
-        self.shelf.pending().any(|(other, pending)| other != key && pending.waits_for(&ask.tag))
-    }
-
     /// Brings the next look at those checks forward for which Testkube has hinted, and says whether there are any.
     fn hear(&mut self, turn: &mut Turn<'_>) -> bool {
-        let tags = self.hints.news(turn.store);
-        if tags.is_empty() {
-            return false;
-        }
         let now = turn.now.mono;
-        let lookback = self.config.checks.lookback;
-        let is_hinted = |pending: &Pending| {
-            pending.wanted(now, lookback).is_some_and(|w| tags.contains(&hints::fingerprint(&w.tag.value)))
-        };
-        let hinted = self.shelf.pending().filter(|(_, pending)| is_hinted(pending));
-        let keys: Vec<CheckKey> = hinted.map(|(key, _)| *key).collect();
+        let tags = self.hints.news(turn.store);
+        let keys = self.shelf.hinted(now, self.config.checks.lookback, &tags);
         for key in &keys {
             if let Some(slot) = self.slots.get_mut(key) {
                 slot.volatile.hint(now);
@@ -644,6 +430,20 @@ impl Lead {
             self.index(now, key);
         }
         !keys.is_empty()
+    }
+
+    /// Takes places for checks whose records note none: an older module has written them.
+    fn note_places(&mut self, turn: &mut Turn<'_>) {
+        for (key, place) in self.shelf.unnoted().take(MAX_NOTED).collect::<Vec<_>>() {
+            if let Err(e) = places::take_beyond(turn.store, self.shelf.ledger(), &place) {
+                log::error!("check {}: it is counted against no limit: {e}", key.id());
+                continue;
+            }
+            self.step(turn, &key, Event::Placed(&place));
+            if self.shelf.find(&key).and_then(Pending::held) != Some(&place) {
+                places::give_back(turn.store, self.shelf.ledger(), &place);
+            }
+        }
     }
 
     /// Starts the aborts that are due.
@@ -659,75 +459,7 @@ impl Lead {
             if !self.leads(turn) {
                 return self.aborts.not_started(token);
             }
-            self.start(turn, id, request, Purpose::Abort(token), None);
-        }
-    }
-
-    /// Keeps the counters of places in step with the records, every few seconds.
-    fn keep_places(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.mono;
-        if !self.correction.is_due(now) {
-            return;
-        }
-        let held = self.shelf.held();
-        for (key, place) in self.shelf.unnoted().take(MAX_NOTED).collect::<Vec<_>>() {
-            if let Err(e) = places::take_beyond(turn.store, self.shelf.ledger(), &place) {
-                log::error!("check {}: it is counted against no limit: {e}", key.id());
-                continue;
-            }
-            self.step(turn, &key, Event::Placed(&place));
-            if self.shelf.find(&key).and_then(Pending::held) != Some(&place) {
-                places::give_back(turn.store, self.shelf.ledger(), &place);
-            }
-        }
-        let corrected = match self.correction.suspects(turn.store, self.shelf.ledger(), now, held) {
-            Ok(None) => Ok(None),
-            Ok(Some(suspicion)) => {
-                for bucket in self.shelf.refresh_all(turn.store) {
-                    self.changed(turn, bucket);
-                }
-                match self.shelf.is_understood() {
-                    true => {
-                        let Lead { correction, shelf, .. } = self;
-                        correction.count(turn.store, shelf.ledger(), suspicion, shelf.places())
-                    }
-                    false => Ok(None),
-                }
-            }
-            Err(status) => Err(status),
-        };
-        match corrected {
-            Ok(None) => {}
-            Ok(Some(Corrected { before, now })) => {
-                log::warn!("{before} places of checks were counted as taken, and {now} are: set right");
-            }
-            Err(status) => {
-                log::error!("shared data failed with status {}: places were not counted", status.0);
-            }
-        }
-    }
-
-    /// Takes over what an older module of this process keeps in its own place: it runs on beside this one until its listener
-    /// has drained.
-    fn move_old(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.mono;
-        let pause = if now.since(self.configured_at) < UPDATE { MOVES_IN_UPDATE } else { MOVES };
-        self.next_move = now.plus(pause);
-        match self.old_home.move_to(turn.store, self.shelf.ledger()) {
-            Ok(0) => {}
-            Ok(moved) => log::info!("took over {moved} checks of an older module"),
-            Err(e) => log::error!("checks of an older module could not be taken over: {e}"),
-        }
-    }
-
-    fn forget_ended(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.mono;
-        while let Some((at, key)) = self.ends.first().copied().filter(|(at, _)| *at <= now) {
-            self.ends.remove(&(at, key));
-            let is_old = |record: &Record| matches!(&record.state, State::Done(done) if now.since(done.at.mono) >= DONE_STAYS);
-            if !self.shelf.remove(turn.store, &key, is_old) {
-                self.ends.insert((now.plus(REFUSED_CHANGE), key));
-            }
+            turn.start(&mut self.calls, id, request, Purpose::Abort(token), None);
         }
     }
 }

@@ -1,13 +1,18 @@
 //! Polling Testkube: one poller for all checks, batched by tag, page by page. What cannot be read is narrowed down until one
 //! check is alone with it; only where nothing can be read at all does everybody wait.
 
+use super::calls::Purpose;
 use super::shelf::Shelf;
 use super::slots::{Narrow, Slots};
+use super::{Lead, Output, Turn};
 use crate::backoff::{Random, delay};
-use crate::check::{CheckKey, Unread, Wanted};
+use crate::check::{CheckKey, Counter, Event, Reading, Unread, Wanted};
 use crate::config::Config;
+use crate::store::ledger::Store;
+use crate::store::looks;
+use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
-use crate::wire::call::{CallId, Fault, Request};
+use crate::wire::call::{CallId, Fault, Outcome as CallOutcome, Request};
 use crate::wire::testkube::{self, Execution, MOST_QUERY, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -120,6 +125,21 @@ impl Batch {
     pub(super) fn request(&self, config: &Config) -> Request {
         let values: Vec<&str> = self.values.iter().map(String::as_str).collect();
         testkube::list_executions(&config.testkube, &self.key, &values, self.since, self.page, self.page_size)
+    }
+
+    /// Lets evaluations of the same tags by the same credentials have what was read, while there are any.
+    pub(super) fn share(&self, now: Now, store: &mut dyn Store, shelf: &Shelf) {
+        let prefix = shelf.ledger().prefix();
+        if !looks::are_wanted(store, prefix, now) {
+            return;
+        }
+        let pending = self.checks.iter().filter_map(|key| shelf.find(key));
+        let read: BTreeSet<(&str, &Tag)> =
+            pending.filter_map(|p| Some((p.credential.as_str(), &p.ask.as_ref()?.tag))).collect();
+        for (credential, tag) in read {
+            let executions = self.executions.get(&tag.value).map_or(&[][..], Vec::as_slice);
+            looks::keep(store, shelf.ledger(), credential, now, tag, self.since, executions);
+        }
     }
 
     /// Takes a page.
@@ -286,5 +306,72 @@ impl Poller {
     pub(super) fn turns(&mut self, now: Mono, long: Duration) -> bool {
         let is_long = self.trouble.lasts(now) >= long;
         std::mem::replace(&mut self.is_told, is_long) != is_long
+    }
+}
+
+impl Lead {
+    /// Begins readings for the checks that are due, as many as may be under way.
+    pub(super) fn poll(&mut self, turn: &mut Turn<'_>) {
+        let under_way = self.calls.count(|purpose| matches!(purpose, Purpose::Page(_)));
+        let now = turn.now.mono;
+        if now < self.brake_until {
+            return;
+        }
+        for mut batch in self.poller.due(now, &mut self.slots, &self.shelf, &self.config, under_way) {
+            batch.id = self.calls.take_name();
+            for key in &batch.checks {
+                if let Some(slot) = self.slots.get_mut(key) {
+                    slot.volatile.begin_reading(now, batch.id);
+                }
+                self.index(now, key);
+            }
+            self.read_page(turn, batch);
+        }
+    }
+
+    fn read_page(&mut self, turn: &mut Turn<'_>, batch: Batch) {
+        let request = batch.request(&self.config);
+        let id = self.calls.take_name();
+        if self.leads(turn) {
+            turn.start(&mut self.calls, id, request, Purpose::Page(Box::new(batch)), None);
+        } else {
+            // Whoever leads by now asks for itself.
+            for key in &batch.checks {
+                self.step(turn, key, Event::NotStarted(batch.id));
+            }
+        }
+    }
+
+    /// A page of a reading came, or did not.
+    pub(super) fn paged(&mut self, turn: &mut Turn<'_>, mut batch: Batch, outcome: &CallOutcome) {
+        let page = match outcome {
+            CallOutcome::Failed(fault) => Err(fault.clone()),
+            CallOutcome::Response(response) => {
+                testkube::page(response).map_err(|fault| testkube::said(fault, response))
+            }
+        };
+        let paged = match page {
+            Ok(page) => batch.take(page),
+            Err(fault) => Paged::Unread(Unread::Fault(fault)),
+        };
+        match paged {
+            Paged::More => return self.read_page(turn, batch),
+            Paged::Complete => {
+                self.poller.succeeded(&mut self.slots, &batch);
+                batch.share(turn.now, turn.store, &self.shelf);
+                let reading = Reading { by_value: &batch.executions };
+                for key in &batch.checks {
+                    self.step(turn, key, Event::Read(batch.id, &reading));
+                }
+            }
+            Paged::Unread(unread) => {
+                turn.out.push(Output::Count(Counter::TestkubeFault));
+                self.poller.failed(turn.now, &mut self.random, &mut self.slots, &batch, &unread);
+                for key in &batch.checks {
+                    self.step(turn, key, Event::Unread(batch.id, &unread));
+                }
+            }
+        }
+        self.poll(turn);
     }
 }

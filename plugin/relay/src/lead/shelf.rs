@@ -1,8 +1,11 @@
 //! The shelf: what this context knows of the ledger, and the one place where checks are stored.
 
 use crate::check::{CheckKey, Pending, Place, Record, State};
+use crate::store::hints::fingerprint;
 use crate::store::ledger::{Bucket, Change, Ledger, LedgerError, Store, StoreError};
+use crate::time::Mono;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// What became of a change.
 pub(super) enum Stored {
@@ -173,6 +176,23 @@ impl Shelf {
 
     pub(super) fn find(&self, key: &CheckKey) -> Option<&Pending> {
         self.buckets.get(usize::from(self.ledger.bucket_of(key)))?.find_pending(key)
+    }
+
+    /// The checks that are read for these tags, by their [`fingerprint`].
+    pub(super) fn hinted(&self, now: Mono, lookback: Duration, tags: &[u64]) -> Vec<CheckKey> {
+        if tags.is_empty() {
+            return Vec::new();
+        }
+        let is_hinted = |pending: &Pending| {
+            pending.wanted(now, lookback).is_some_and(|w| tags.contains(&fingerprint(&w.tag.value)))
+        };
+        self.pending().filter(|(_, pending)| is_hinted(pending)).map(|(key, _)| *key).collect()
+    }
+
+    /// Whether another check waits for the executions of the same tag.
+    pub(super) fn others_wait(&self, key: &CheckKey, pending: &Pending) -> bool {
+        let Some(ask) = &pending.ask else { return false };
+        self.pending().any(|(other, pending)| other != key && pending.waits_for(&ask.tag))
     }
 
     /// A pending check, and the version of its record.

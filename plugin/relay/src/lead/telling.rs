@@ -1,0 +1,78 @@
+//! What is told of checks that wait, and what the answers mean for them: the leader's part in the live log.
+
+use super::calls::{self, Purpose};
+use super::{Lead, Output, Turn, space};
+use crate::check::{Acted, CheckKey, Event, LogCx, Room, Space};
+use crate::wire::azure::Callback;
+use crate::wire::call::{CallId, Outcome as CallOutcome};
+
+impl Lead {
+    /// Tells what has changed of one check, if it is time.
+    pub(super) fn tell(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
+        let now = turn.now;
+        let Lead { config, random, brake_until, shelf, slots, calls, poller, runs, .. } = self;
+        let Some(seen) = shelf.find(key) else { return };
+        let Some(slot) = slots.of(key, seen) else { return };
+        if now.mono < slot.volatile.held_until() {
+            return self.index(now.mono, key);
+        }
+        let lane = calls::lane(&seen.callback);
+        let mut names = Vec::new();
+        let acted = {
+            let first = calls.name().0;
+            let space = |room, callback: &Callback| space(calls, now.mono, *brake_until, room, callback);
+            let mut name = || {
+                let id = CallId(first.wrapping_add(u64::try_from(names.len()).unwrap_or_default()));
+                names.push(id);
+                id
+            };
+            let trouble = slot.volatile.long_trouble(now, &poller.trouble);
+            let mut cx = LogCx { now, config, random, runs, name: &mut name, space: &space, trouble };
+            slot.log.act(&mut cx, key, seen)
+        };
+        let Acted { calls: told, counts, is_queued } = acted;
+        turn.out.extend(counts.into_iter().map(Output::Count));
+        names.iter().for_each(|_| _ = self.calls.take_name());
+        if is_queued {
+            self.calls.enqueue(Room::Telling, lane.clone(), *key);
+        }
+        for call in told {
+            if self.leads(turn) {
+                let lane = Some((call.room, lane.clone()));
+                turn.start(&mut self.calls, call.id, call.request, Purpose::LiveLog(*key), lane);
+            } else if let Some(slot) = self.slots.get_mut(key) {
+                slot.log.not_started(call.id);
+            }
+        }
+        self.index(now.mono, key);
+    }
+
+    /// What became of a call that tells something, or looks at what runs.
+    pub(super) fn told(&mut self, turn: &mut Turn<'_>, key: &CheckKey, id: CallId, outcome: &CallOutcome) {
+        let Some(seen) = self.shelf.find(key).cloned() else { return };
+        let Lead { config, random, slots, runs, .. } = self;
+        let Some(slot) = slots.of(key, &seen) else { return };
+        let mut cx = LogCx {
+            now: turn.now,
+            config,
+            random,
+            runs,
+            name: &mut || id,
+            space: &|_, _| Space::Full,
+            trouble: None,
+        };
+        if let Some(heard) = slot.log.answered(&mut cx, &seen, id, outcome) {
+            let others_wait = heard.ends_run() && {
+                // One may have come since the last tick.
+                for bucket in self.shelf.refresh_all(turn.store) {
+                    self.changed(turn, bucket);
+                }
+                self.shelf.others_wait(key, &seen)
+            };
+            self.step(turn, key, Event::Heard(&heard, others_wait));
+        }
+        if self.leading && turn.now.mono >= self.brake_until {
+            self.tell(turn, key);
+        }
+    }
+}
