@@ -7,9 +7,10 @@ use proxy_wasm::types::Action;
 use std::rc::Rc;
 use testrelay::config::Credential;
 use testrelay::surface::accept::{self, Admission, CallerId, Counted};
-use testrelay::surface::artifacts::{self, Forward, Slot, Step, Visit};
+use testrelay::surface::artifacts::{self, Forward, Slot, Visit};
 use testrelay::surface::bodies::Posted;
 use testrelay::surface::evaluate::{self, Evaluation};
+use testrelay::surface::exchange::{Exchange, Step};
 use testrelay::surface::health;
 use testrelay::surface::hint;
 use testrelay::surface::listing;
@@ -40,25 +41,19 @@ enum State {
         /// What it is.
         what: Posted,
     },
-    /// An evaluation that waits for Testkube's answers.
-    Evaluating { evaluation: Box<Evaluation>, calls: Vec<EvaluationCall> },
-    /// A request for artifacts by tag that waits for Testkube's answer to a call.
-    Visiting {
-        visit: Box<Visit>,
-        /// How much of the answer's body is worth having, in bytes.
-        most_body: usize,
-    },
+    /// It waits for Testkube's answers.
+    Asking { exchange: Box<Exchange>, calls: Vec<ExchangeCall> },
     /// A request by tag that has gone on to Testkube.
     Forwarded(Rc<Forward>),
     /// Answered.
     Answered,
 }
 
-/// A call that is under way for an evaluation.
-struct EvaluationCall {
+/// A call that is under way for an exchange.
+struct ExchangeCall {
     /// Envoy's number for it.
     token: u32,
-    /// The evaluation's.
+    /// The exchange's.
     number: usize,
     /// How much of the answer's body is worth having, in bytes.
     most_body: usize,
@@ -201,10 +196,9 @@ impl Stream {
             }
         };
         match Evaluation::new(&plugin.config, ledger, now, headers, body) {
-            Ok(mut evaluation) => {
-                let step = evaluation.begin(now, &mut SharedData);
+            Ok(evaluation) => {
                 plugin.waits(self.context_id, Awaited::Evaluation);
-                self.go_on(plugin, Box::new(evaluation), Vec::new(), step)
+                self.begin(plugin, Exchange::Evaluation(evaluation), headers)
             }
             Err(refusal) => {
                 plugin.metrics.count_check(Counted::Refused);
@@ -213,29 +207,44 @@ impl Stream {
         }
     }
 
-    /// Does what an evaluation needs next. It waits, or is answered.
+    fn begin(&mut self, plugin: &Plugin, mut exchange: Exchange, headers: &[Header<'_>]) -> Action {
+        let step = exchange.begin(host::now(), &mut SharedData, &mut plugin.memory.borrow_mut());
+        self.go_on(plugin, Box::new(exchange), Vec::new(), step, Some(headers))
+    }
+
+    /// Does what an exchange needs next: the request waits, is answered, or goes on. `headers`: the request's, where they have
+    /// just been read.
     fn go_on(
         &mut self,
         plugin: &Plugin,
-        mut evaluation: Box<Evaluation>,
-        mut calls: Vec<EvaluationCall>,
-        mut step: evaluate::Step,
+        mut exchange: Box<Exchange>,
+        mut calls: Vec<ExchangeCall>,
+        mut step: Step,
+        headers: Option<&[Header<'_>]>,
     ) -> Action {
         loop {
             let mut refused = None;
             match step {
-                evaluate::Step::Reply(reply, answered) => {
+                Step::Reply(reply, evaluated) => {
                     self.forget();
-                    plugin.metrics.count_evaluation(answered);
+                    if let Some(answered) = evaluated {
+                        plugin.metrics.count_evaluation(answered);
+                    }
                     return self.answer(&reply);
                 }
-                evaluate::Step::Wait => {}
-                evaluate::Step::Calls(requests) => {
+                Step::Forward(forward) => {
+                    self.forget();
+                    return match headers {
+                        Some(headers) => self.forward(plugin, headers, forward),
+                        None => self.forward(plugin, &host::request_headers().pairs(), forward),
+                    };
+                }
+                Step::Wait => {}
+                Step::Call(requests) => {
                     for (number, request) in requests {
                         match host::call(&request) {
                             Ok(token) => {
-                                let most_body = request.most_body;
-                                calls.push(EvaluationCall { token, number, most_body });
+                                calls.push(ExchangeCall { token, number, most_body: request.most_body });
                             }
                             // No callback comes for it, and one that fails is enough.
                             Err(fault) => refused = Some((number, fault)),
@@ -244,23 +253,21 @@ impl Stream {
                 }
             }
             let Some((number, fault)) = refused else {
-                self.state = State::Evaluating { evaluation, calls };
+                // Each call of a visit has its time; an evaluation has had its own from its beginning.
+                if matches!(*exchange, Exchange::Visit(_)) {
+                    plugin.waits(self.context_id, Awaited::Call);
+                }
+                self.state = State::Asking { exchange, calls };
                 return Action::Pause;
             };
-            step = evaluation.answer(host::now(), &mut SharedData, number, &Outcome::Failed(fault));
-        }
-    }
-
-    /// The answer to one of an evaluation's calls has come.
-    fn evaluated(&mut self, plugin: &Plugin, token: u32, num_headers: usize, body_size: usize) {
-        let State::Evaluating { evaluation, calls } = &mut self.state else { return };
-        let Some(place) = calls.iter().position(|call| call.token == token) else { return };
-        let call = calls.swap_remove(place);
-        let now = host::now();
-        let outcome = host::call_outcome(now, num_headers, body_size, call.most_body);
-        let step = evaluation.answer(now, &mut SharedData, call.number, &outcome);
-        if let State::Evaluating { evaluation, calls } = std::mem::replace(&mut self.state, State::Answered) {
-            self.go_on(plugin, evaluation, calls, step);
+            let outcome = Outcome::Failed(fault);
+            step = exchange.answer(
+                host::now(),
+                &mut SharedData,
+                &mut plugin.memory.borrow_mut(),
+                number,
+                &outcome,
+            );
         }
     }
 
@@ -310,53 +317,16 @@ impl Stream {
         if let Some((_, forward)) = known {
             return self.forward(plugin, headers, forward);
         }
-        let now = host::now();
-        let mut visit = match Visit::new(&plugin.config, now, headers, rest) {
-            Ok(visit) => Box::new(visit),
-            Err(refusal) => return self.answer(&refusal),
-        };
-        let step = visit.step(now, &mut plugin.memory.borrow_mut());
-        self.follow(plugin, visit, step, Some(headers))
+        match Visit::new(&plugin.config, host::now(), headers, rest) {
+            Ok(visit) => self.begin(plugin, Exchange::Visit(visit), headers),
+            Err(refusal) => self.answer(&refusal),
+        }
     }
 
     /// Takes a place among the downloads of a credential.
     fn take(&mut self, plugin: &Plugin, caller: Option<&Credential>) -> Result<(), Reply> {
         self.slot = Some(plugin.slots.take(&plugin.config, caller)?);
         Ok(())
-    }
-
-    /// Does what a visit needs next: the request waits for a call, is answered, or goes on. `headers`: the request's, where
-    /// they have just been read.
-    fn follow(
-        &mut self,
-        plugin: &Plugin,
-        mut visit: Box<Visit>,
-        mut step: Step,
-        headers: Option<&[Header<'_>]>,
-    ) -> Action {
-        loop {
-            match step {
-                Step::Reply(reply) => return self.answer(&reply),
-                Step::Forward(forward) => {
-                    return match headers {
-                        Some(headers) => self.forward(plugin, headers, forward),
-                        None => self.forward(plugin, &host::request_headers().pairs(), forward),
-                    };
-                }
-                Step::Call(request) => match host::call(&request) {
-                    Ok(_token) => {
-                        plugin.waits(self.context_id, Awaited::Call);
-                        self.state = State::Visiting { visit, most_body: request.most_body };
-                        return Action::Pause;
-                    }
-                    // No callback comes for it.
-                    Err(fault) => {
-                        let outcome = Outcome::Failed(fault);
-                        step = visit.answer(host::now(), &mut plugin.memory.borrow_mut(), &outcome);
-                    }
-                },
-            }
-        }
     }
 
     /// Lets a request by tag go on to where it leads at Testkube.
@@ -385,29 +355,27 @@ impl Context for Stream {
         _num_trailers: usize,
     ) {
         let Some(plugin) = self.plugin.clone() else { return };
-        if let State::Evaluating { .. } = self.state {
-            // A root context answers those that wait too long, and takes them off the list.
-            match plugin.is_waiting(self.context_id) {
-                true => self.evaluated(&plugin, token, num_headers, body_size),
-                false => self.state = State::Answered,
-            }
-            return;
-        }
-        let (mut visit, most_body) = match std::mem::replace(&mut self.state, State::Answered) {
-            State::Visiting { visit, most_body } => (visit, most_body),
+        let (mut exchange, mut calls) = match std::mem::replace(&mut self.state, State::Answered) {
+            State::Asking { exchange, calls } => (exchange, calls),
             other => {
                 self.state = other;
                 return;
             }
         };
-        // A root context answers those that wait too long.
-        if !self.forget() {
+        // A root context answers those that wait too long, and takes them off the list.
+        if !plugin.is_waiting(self.context_id) {
             return;
         }
+        let Some(place) = calls.iter().position(|call| call.token == token) else {
+            self.state = State::Asking { exchange, calls };
+            return;
+        };
+        let call = calls.swap_remove(place);
         let now = host::now();
-        let outcome = host::call_outcome(now, num_headers, body_size, most_body);
-        let step = visit.answer(now, &mut plugin.memory.borrow_mut(), &outcome);
-        if self.follow(&plugin, visit, step, None) == Action::Continue {
+        let outcome = host::call_outcome(now, num_headers, body_size, call.most_body);
+        let step =
+            exchange.answer(now, &mut SharedData, &mut plugin.memory.borrow_mut(), call.number, &outcome);
+        if self.go_on(&plugin, exchange, calls, step, None) == Action::Continue {
             host::continue_request();
         }
     }

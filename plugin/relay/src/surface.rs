@@ -6,6 +6,7 @@ pub mod auth;
 pub mod bodies;
 mod confidential;
 pub mod evaluate;
+pub mod exchange;
 pub mod health;
 pub mod hint;
 pub mod listing;

@@ -28,6 +28,7 @@ use crate::config::{Allow, Credential};
 use crate::expect::Expect;
 use crate::surface::accept::{Headers, caller};
 use crate::surface::confidential::Confidential;
+use crate::surface::exchange::Step;
 use crate::surface::problem::Reply;
 use crate::text::{listed, one_line, size_in_words};
 use crate::time::{Mono, Now, Wall, in_words};
@@ -59,16 +60,6 @@ const MAX_ANSWER: usize = 2 << 20;
 /// How long a request may take to find out what it means, before the last call: Envoy itself ends it after 30 s without a
 /// sign (`stream_idle_timeout`).
 const MOST_TIME: Duration = Duration::from_secs(15);
-
-/// What a visit needs next.
-pub enum Step {
-    /// Ask Testkube this.
-    Call(Request),
-    /// Answer this.
-    Reply(Reply),
-    /// Let the request go on to Testkube.
-    Forward(Rc<Forward>),
-}
 
 /// Who asks for an artifact by Testkube's own path, where that may be asked; `None`: everybody may.
 ///
@@ -234,7 +225,7 @@ impl Visit {
         if self.chosen.is_empty()
             && let Err(reply) = self.choose()
         {
-            return Step::Reply(reply);
+            return Step::from(reply);
         }
         let path = self.path.clone();
         match self.ask.want(&path) {
@@ -249,7 +240,7 @@ impl Visit {
     fn all(&mut self, now: Now, memory: &Memory) -> Step {
         while let Some(execution) = self.at(self.kept.len()) {
             match memory.artifacts(now, &execution.id) {
-                None if self.is_late(now) => return Step::Reply(self.too_slow(self.kept.len())),
+                None if self.is_late(now) => return Step::from(self.too_slow(self.kept.len())),
                 None => {
                     let request = testkube::list_artifacts(&self.config.testkube, &execution.id);
                     return self.ask(Asked::Names, request);
@@ -260,10 +251,10 @@ impl Visit {
                 }
             }
             if self.is_too_much() {
-                return Step::Reply(self.too_many());
+                return Step::from(self.too_many());
             }
         }
-        Step::Reply(self.list().unwrap_or_else(|| self.too_many()))
+        Step::from(self.list().unwrap_or_else(|| self.too_many()))
     }
 
     fn keep(&mut self, kept: Rc<Vec<Artifact>>) {
@@ -281,7 +272,7 @@ impl Visit {
     /// Reads the answer to the last [`Step::Call`], and says what to do next.
     pub fn answer(&mut self, now: Now, memory: &mut Memory, outcome: &Outcome) -> Step {
         let next = match (outcome, self.asked) {
-            (Outcome::Failed(fault), _) => Some(Step::Reply(not_read(fault))),
+            (Outcome::Failed(fault), _) => Some(Step::from(not_read(fault))),
             (Outcome::Response(response), Asked::Executions) => self.read_executions(now, memory, response),
             (Outcome::Response(response), Asked::Names) => self.read_names(now, memory, response),
             (Outcome::Response(response), Asked::Head) => self.read_head(response),
@@ -293,11 +284,11 @@ impl Visit {
     fn read_executions(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
         let page = match testkube::page(response) {
             Ok(page) => page,
-            Err(fault) => return Some(Step::Reply(not_read(&fault))),
+            Err(fault) => return Some(Step::from(not_read(&fault))),
         };
         if page.filtered > self.page_size {
             if page.filtered > LARGEST_PAGE || self.page_size > PAGE {
-                return Some(Step::Reply(too_many_executions(page.filtered)));
+                return Some(Step::from(too_many_executions(page.filtered)));
             }
             self.page_size = LARGEST_PAGE;
             return Some(self.ask_executions());
@@ -330,10 +321,10 @@ impl Visit {
             (Err(Fault::TooLarge(_)), Want::Archive) => {
                 let refusal =
                     |execution| self.too_large(execution, "There are more files than can be listed");
-                return Some(Step::Reply(self.at(0).map_or_else(|| self.too_many(), refusal)));
+                return Some(Step::from(self.at(0).map_or_else(|| self.too_many(), refusal)));
             }
-            (Err(Fault::TooLarge(_)), _) => return Some(Step::Reply(self.too_many())),
-            (Err(fault), _) => return Some(Step::Reply(not_read(&fault))),
+            (Err(Fault::TooLarge(_)), _) => return Some(Step::from(self.too_many())),
+            (Err(fault), _) => return Some(Step::from(not_read(&fault))),
         };
         match want {
             Want::File(_) => self.read_for_file(Some(&kept)),
@@ -345,7 +336,7 @@ impl Visit {
     /// Asks through the cluster that is there for this: whatever jobs fetch, the checks' own calls have room.
     fn ask(&mut self, asked: Asked, request: Request) -> Step {
         self.asked = asked;
-        Step::Call(Request { cluster: self.config.artifacts.cluster.clone(), ..request })
+        Step::call(Request { cluster: self.config.artifacts.cluster.clone(), ..request })
     }
 
     fn ask_executions(&mut self) -> Step {

@@ -18,6 +18,7 @@ use crate::expect::MOST;
 use crate::store::ledger::{Ledger, Store, StoreError};
 use crate::store::looks;
 use crate::surface::accept::{self, Admission, Headers, caller};
+use crate::surface::exchange::Step;
 use crate::surface::problem::Reply;
 use crate::surface::request::{self, Body};
 use crate::text::{listed, one_line};
@@ -56,16 +57,6 @@ pub enum Answered {
     Succeeded,
     /// It may not.
     Failed,
-}
-
-/// What an evaluation needs next.
-pub enum Step {
-    /// Ask Testkube these, each under its number; more may be under way already.
-    Calls(Vec<(usize, Request)>),
-    /// Wait for the calls that are under way.
-    Wait,
-    /// Answer this.
-    Reply(Reply, Answered),
 }
 
 /// One evaluation.
@@ -178,7 +169,7 @@ impl Evaluation {
         if left < LEAST_TIME {
             return self.reply(Answered::Pending, "Testkube is too slow to be asked in time.");
         }
-        Step::Calls(calls.into_iter().map(|(n, call)| (n, Request { timeout: left, ..call })).collect())
+        Step::Call(calls.into_iter().map(|(n, call)| (n, Request { timeout: left, ..call })).collect())
     }
 
     fn listed(&mut self, now: Now, store: &mut dyn Store, outcome: &Outcome) -> Step {
@@ -360,7 +351,7 @@ impl Evaluation {
         if answered != Answered::Pending {
             log::info!("evaluated {tag}: {}. {reason}", answered.name());
         }
-        Step::Reply(shown(answered, &reason, Some(&tag)), answered)
+        Step::Reply(shown(answered, &reason, Some(&tag)), Some(answered))
     }
 }
 

@@ -6,7 +6,8 @@
 use super::ask::{Ask, Want};
 use super::mask::Mask;
 use super::refusals::{ambiguous, not_read};
-use super::{Asked, Forward, Memory, Step, Visit};
+use super::{Asked, Forward, Memory, Visit};
+use crate::surface::exchange::Step;
 use crate::surface::problem::Reply;
 use crate::text::{listed, one_line, size_in_words};
 use crate::time::Now;
@@ -34,7 +35,7 @@ impl Visit {
                     self.names += kept.len();
                     presence
                 }
-                None if self.is_late(now) => return Step::Reply(self.too_slow(self.found.len())),
+                None if self.is_late(now) => return Step::from(self.too_slow(self.found.len())),
                 None => {
                     let (config, id) = (&self.config.testkube, &execution.id);
                     let (asked, request) = match self.by_head {
@@ -52,7 +53,7 @@ impl Visit {
     /// Reads the answer to the question for a file's head. `None`: go on.
     pub(super) fn read_head(&mut self, response: &Response) -> Option<Step> {
         match response.status {
-            _ if response.from_envoy => return Some(Step::Reply(not_read(&response.fault()))),
+            _ if response.from_envoy => return Some(Step::from(not_read(&response.fault()))),
             200 => self.found.push(Presence::There),
             404 | 500 => self.by_head = Some(Presence::Missing),
             _ => self.by_head = Some(Presence::Unknown),
@@ -86,10 +87,10 @@ impl Visit {
             ([execution], _) => self.forward_file(execution, name),
             // Its own answer says what Testkube makes of it.
             ([], [execution]) if self.chosen.len() == 1 => self.forward_file(execution, name),
-            ([], _) => Step::Reply(self.no_file(name)),
+            ([], _) => Step::from(self.no_file(name)),
             (several, _) => {
                 let links = several.iter().filter_map(|execution| self.link_to_file(execution, name));
-                Step::Reply(ambiguous(&one_line(name, 80), links.map(|link| link.to_string())))
+                Step::from(ambiguous(&one_line(name, 80), links.map(|link| link.to_string())))
             }
         }
     }
@@ -136,7 +137,7 @@ impl Visit {
                 let path = testkube::logs_path(&self.config.testkube, &execution.id);
                 Step::Forward(Rc::new(Forward::logs(path, &execution.name)))
             }
-            Err(reply) => Step::Reply(reply),
+            Err(reply) => Step::from(reply),
         }
     }
 
@@ -146,7 +147,7 @@ impl Visit {
         if self.kept.is_empty() {
             let id = match self.only("archive") {
                 Ok(execution) => &execution.id,
-                Err(reply) => return Step::Reply(reply),
+                Err(reply) => return Step::from(reply),
             };
             let Some((kept, at)) = memory.artifacts(now, id) else {
                 let request = testkube::list_artifacts(&self.config.testkube, id);
@@ -157,7 +158,7 @@ impl Visit {
         }
         let (execution, kept) = match (self.only("archive"), self.kept.first()) {
             (Ok(execution), kept) => (execution, kept.map(|kept| kept.as_slice()).unwrap_or_default()),
-            (Err(reply), _) => return Step::Reply(reply),
+            (Err(reply), _) => return Step::from(reply),
         };
         let most = self.config.artifacts.max_archive;
         match size_of(kept, &self.ask) {
@@ -170,7 +171,7 @@ impl Visit {
                     Some(size) => format!("{} together", size_in_words(size)),
                     None => "a file of 2GiB or more among them".into(),
                 };
-                Step::Reply(self.too_large(execution, &format!("The files have {have}")))
+                Step::from(self.too_large(execution, &format!("The files have {have}")))
             }
         }
     }

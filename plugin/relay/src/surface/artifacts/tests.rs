@@ -68,6 +68,17 @@ enum End {
     Forward(String),
 }
 
+/// The one call that a visit asks for.
+fn call_of(step: &Step) -> Option<Request> {
+    match step {
+        Step::Call(calls) => match calls.as_slice() {
+            [(_, request)] => Some(request.clone()),
+            _ => panic!("not one call"),
+        },
+        _ => None,
+    }
+}
+
 impl Testkube {
     /// What becomes of `GET /testrelay/v1/artifacts/{rest}`.
     fn get(&mut self, rest: &str) -> End {
@@ -80,16 +91,15 @@ impl Testkube {
             Err(reply) => return End::Reply(reply.status, reply.body),
         };
         let mut step = visit.step(now, &mut self.memory);
-        loop {
-            match step {
-                Step::Reply(reply) => return End::Reply(reply.status, reply.body),
-                Step::Forward(forward) => return End::Forward(forward.path.clone()),
-                Step::Call(request) => {
-                    let outcome = self.answer(&request);
-                    self.asked.push(format!("{} {}", request.method, request.path));
-                    step = visit.answer(now, &mut self.memory, &outcome);
-                }
-            }
+        while let Some(request) = call_of(&step) {
+            let outcome = self.answer(&request);
+            self.asked.push(format!("{} {}", request.method, request.path));
+            step = visit.answer(now, &mut self.memory, &outcome);
+        }
+        match step {
+            Step::Reply(reply, _) => End::Reply(reply.status, reply.body),
+            Step::Forward(forward) => End::Forward(forward.path.clone()),
+            Step::Call(_) | Step::Wait => panic!("a visit asks one thing at a time"),
         }
     }
 
@@ -491,7 +501,7 @@ fn testkubes_faults_are_told_and_never_taken_for_nothing() {
         let mut visit = Visit::new(&open, NOW, &headers(), b"shop-1").unwrap();
         let mut memory = Memory::default();
         assert!(matches!(visit.step(NOW, &mut memory), Step::Call(_)));
-        let Step::Reply(reply) = visit.answer(NOW, &mut memory, &Outcome::Failed(fault)) else { panic!() };
+        let Step::Reply(reply, _) = visit.answer(NOW, &mut memory, &Outcome::Failed(fault)) else { panic!() };
         assert_eq!(reply.status, status);
         assert!(reply.body.contains("Testkube could not be asked"));
     }
@@ -587,7 +597,7 @@ fn a_list_that_takes_too_long_or_too_much_names_what_to_do() {
         let (mut now, mut memory) = (NOW, Memory::default());
         let mut visit = Visit::new(&open, now, &headers(), b"shop-1").unwrap();
         let mut step = visit.step(now, &mut memory);
-        while let Step::Call(request) = step {
+        while let Some(request) = call_of(&step) {
             let mut outcome = testkube.answer(&request);
             if let (Some(body), Outcome::Response(response)) = (&body, &mut outcome)
                 && request.path.ends_with("/artifacts")
@@ -598,7 +608,7 @@ fn a_list_that_takes_too_long_or_too_much_names_what_to_do() {
             step = visit.answer(now, &mut memory, &outcome);
         }
         match step {
-            Step::Reply(reply) => (reply.status, reply.body),
+            Step::Reply(reply, _) => (reply.status, reply.body),
             _ => panic!("no reply"),
         }
     };
@@ -786,12 +796,12 @@ fn links_begin_with_the_public_url_else_as_the_caller_has_reached_envoy() {
         let mut memory = Memory::default();
         let mut visit = Visit::new(config, NOW, &headers, b"shop-1?format=text").unwrap();
         let mut step = visit.step(NOW, &mut memory);
-        while let Step::Call(request) = step {
+        while let Some(request) = call_of(&step) {
             let outcome = testkube.answer(&request);
             step = visit.answer(NOW, &mut memory, &outcome);
         }
         match step {
-            Step::Reply(reply) => reply.body,
+            Step::Reply(reply, _) => reply.body,
             _ => panic!("no list"),
         }
     };
@@ -819,7 +829,7 @@ fn what_jobs_ask_goes_through_the_cluster_for_artifacts() {
             let mut memory = Memory::default();
             let mut visit = Visit::new(&config, NOW, &headers(), rest.as_bytes()).unwrap();
             let mut step = visit.step(NOW, &mut memory);
-            while let Step::Call(request) = step {
+            while let Some(request) = call_of(&step) {
                 assert_eq!(request.cluster, cluster);
                 let outcome = testkube.answer(&request);
                 step = visit.answer(NOW, &mut memory, &outcome);

@@ -107,8 +107,9 @@ impl Testkube<'_> {
                     let text = |name: &str| body[name].as_str().unwrap().to_string();
                     return Seen { asked, most, status: text("status"), reason: text("reason") };
                 }
-                Step::Calls(calls) => under_way.extend(calls),
+                Step::Call(calls) => under_way.extend(calls),
                 Step::Wait => {}
+                Step::Forward(_) => panic!("an evaluation goes nowhere"),
             }
             most = most.max(under_way.len());
             let (n, request) = under_way.remove(0);
@@ -249,8 +250,8 @@ fn faults_are_pending_and_say_which() {
         let mut evaluation =
             Evaluation::new(&config, &ledger(), at(0), &headers("all", &[]), None).ok().unwrap();
         let store = &mut Memory::default();
-        assert!(matches!(evaluation.begin(at(0), store), Step::Calls(_)));
-        let Step::Reply(reply, Answered::Pending) = evaluation.answer(at(1), store, 0, &outcome) else {
+        assert!(matches!(evaluation.begin(at(0), store), Step::Call(_)));
+        let Step::Reply(reply, Some(Answered::Pending)) = evaluation.answer(at(1), store, 0, &outcome) else {
             panic!("{reason}");
         };
         assert!(reply.body.contains(reason), "{}", reply.body);
