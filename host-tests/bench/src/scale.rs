@@ -45,14 +45,25 @@ pub enum Row {
     Tokens,
     /// How long a thread is kept.
     Stalls,
+    /// The same where the worker leads, for which Envoy is started until it does.
+    Worker,
     /// All end at once while one project is throttled.
     Throttled,
 }
 
 impl Row {
     /// All of them.
-    pub const ALL: [Row; 8] =
-        [Row::Accept, Row::End, Row::One, Row::Calm, Row::Memory, Row::Tokens, Row::Stalls, Row::Throttled];
+    pub const ALL: [Row; 9] = [
+        Row::Accept,
+        Row::End,
+        Row::One,
+        Row::Calm,
+        Row::Memory,
+        Row::Tokens,
+        Row::Stalls,
+        Row::Worker,
+        Row::Throttled,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -63,6 +74,7 @@ impl Row {
             Row::Memory => "memory",
             Row::Tokens => "tokens",
             Row::Stalls => "stalls",
+            Row::Worker => "worker",
             Row::Throttled => "throttled",
         }
     }
@@ -88,8 +100,8 @@ impl FromStr for Row {
 pub struct Plan {
     /// How many checks wait; fewer where the module's limit is lower.
     pub pending: usize,
-    /// One row alone.
-    pub only: Option<Row>,
+    /// These rows alone; none: all.
+    pub only: Vec<Row>,
     /// For how long calls are counted while nothing ends: each check is looked at once in this time, and its run too.
     pub window: Duration,
     /// For how long threads are watched.
@@ -98,37 +110,46 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan { pending: 10_000, only: None, window: Duration::from_secs(60), watch: Duration::from_secs(20) }
+        Plan {
+            pending: 10_000,
+            only: Vec::new(),
+            window: Duration::from_secs(60),
+            watch: Duration::from_secs(20),
+        }
     }
 }
 
-/// Measures. `told` hears what is done next.
+/// Measures, and adds what it finds to `lines`: an error leaves there what was found before it. `told` hears what is done next.
 ///
 /// # Errors
 /// Envoy did not start or has ended, or a check was lost.
-pub fn measure(programs: &Programs, plan: &Plan, mut told: impl FnMut(&str)) -> Result<Vec<Line>> {
+pub fn measure(
+    programs: &Programs,
+    plan: &Plan,
+    lines: &mut Vec<Line>,
+    mut told: impl FnMut(&str),
+) -> Result<()> {
     let processors = Processors::divide()?;
     processors.bind_load()?;
     let pending = stage::limit(programs, plan.pending)?;
     if pending < plan.pending {
         told(&format!("this module lets {pending} checks be pending, not {}", plan.pending));
     }
-    let wanted = |rows: &[Row]| plan.only.is_none_or(|only| rows.contains(&only));
+    let wanted = |rows: &[Row]| plan.only.is_empty() || rows.iter().any(|row| plan.only.contains(row));
     let scale = Scale { programs, plan, processors: &processors, pending };
-    let mut lines = Vec::new();
     if wanted(&[Row::Accept, Row::End, Row::One, Row::Calm, Row::Memory, Row::Stalls]) {
-        scale.usual(&mut lines, &wanted, &mut told)?;
+        scale.usual(lines, &wanted, &mut told)?;
     }
-    if wanted(&[Row::Stalls]) {
-        scale.led_by_the_worker(&mut lines, &mut told)?;
+    if wanted(&[Row::Worker]) {
+        scale.led_by_the_worker(lines, &mut told)?;
     }
     if wanted(&[Row::Tokens]) {
-        scale.long_tokens(&mut lines, &mut told)?;
+        scale.long_tokens(lines, &mut told)?;
     }
     if wanted(&[Row::Throttled]) {
-        scale.throttled(&mut lines, &mut told)?;
+        scale.throttled(lines, &mut told)?;
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// What all stages share.
@@ -167,7 +188,7 @@ impl Scale<'_> {
         if wanted(&[Row::Memory]) {
             lines.push(rows::memory(&stage, "memory with nothing pending, MiB", None)?);
         }
-        if self.plan.only == Some(Row::Accept) {
+        if self.plan.only == [Row::Accept] {
             lines.extend(rows::accepted(&stage)?.1);
             return stage.envoy.stop();
         }

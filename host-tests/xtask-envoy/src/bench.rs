@@ -26,7 +26,7 @@ pub enum Subject {
     Downloads,
     /// Checks that are accepted and stored.
     Checks,
-    /// Many checks that wait at the same time: ten minutes, and only where it is named.
+    /// Many checks that wait at the same time: seven minutes, and only where it is named.
     Scale,
 }
 
@@ -45,8 +45,8 @@ pub struct Options {
     pub wasm: Option<PathBuf>,
     /// How many checks wait, for [`Subject::Scale`].
     pub pending: u32,
-    /// One row of it alone.
-    pub only: Option<Row>,
+    /// These rows of it alone; none: all.
+    pub only: Vec<Row>,
 }
 
 /// Builds the module, measures and prints. The exit code is 0 only if no target is missed and no row of the fuel's table
@@ -66,7 +66,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         let envoy = envoy_binary::ensure(workspace, options.envoy)?;
         println!("\nEnvoy {} with one worker; both its threads share one processor", envoy.version);
         let programs = Programs { module, envoy: envoy.path };
-        return many(&programs, options.pending, options.only);
+        return many(&programs, options.pending, &options.only);
     }
     let mut missed = Vec::new();
     if wanted(Subject::Fuel) && !fuel(workspace, &module, options.accept)? {
@@ -106,10 +106,13 @@ fn show(figures: &[Figures], targets: &[Target], without: &str) -> Vec<String> {
 }
 
 /// Many checks at the same time: measures and prints.
-fn many(programs: &Programs, pending: u32, only: Option<Row>) -> Result<ExitCode> {
-    let plan = scale::Plan { pending: usize::try_from(pending)?, only, ..scale::Plan::default() };
-    let lines = scale::measure(programs, &plan, |next| eprintln!("{next}"))?;
+fn many(programs: &Programs, pending: u32, only: &[Row]) -> Result<ExitCode> {
+    let plan =
+        scale::Plan { pending: usize::try_from(pending)?, only: only.to_vec(), ..scale::Plan::default() };
+    let mut lines = Vec::new();
+    let measured = scale::measure(programs, &plan, &mut lines, |next| eprintln!("{next}"));
     print!("\n{}", scale::report::table(&lines));
+    measured?;
     let is_missed = lines.iter().any(scale::report::Line::is_missed);
     Ok(if is_missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

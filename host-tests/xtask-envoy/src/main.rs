@@ -41,9 +41,9 @@ enum Command {
         /// Of `scale`: how many checks wait.
         #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(40..))]
         pending: u32,
-        /// Of `scale`: one row alone (accept, end, one, calm, memory, tokens, stalls, throttled).
-        #[arg(long, value_name = "ROW")]
-        only: Option<bench::Row>,
+        /// Of `scale`: these rows alone, with commas: accept, end, one, calm, memory, tokens, stalls, worker, throttled.
+        #[arg(long, value_name = "ROW", value_delimiter = ',')]
+        only: Vec<bench::Row>,
     },
     /// Plays one check from its request to its decision, with a real Envoy between a fake Azure DevOps and a fake
     /// Testkube, and tells what happens. Exit code 0 only if all of it really happened.

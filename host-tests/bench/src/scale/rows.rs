@@ -14,7 +14,7 @@ use fakes::Span;
 use fakes::azure::{Fault, Route};
 use host_tests::scene::now_ms;
 use host_tests::{BEARER, Connection, Polls, Request, wait_for};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -251,7 +251,10 @@ pub fn end_at_once(stage: &Stage, members: &[Member], events: usize) -> Result<E
         Ok(())
     })?;
     let (testkube, azure) = stage.take();
-    let by_plan = late::events(&azure);
+    let mut by_plan = late::events(&azure);
+    // Others may have ended before, and be decided only now.
+    let own: BTreeSet<&str> = members.iter().map(|member| member.run.spec.plan.as_str()).collect();
+    by_plan.retain(|plan, _| own.contains(plan.as_str()));
     let last = |of_project: &dyn Fn(&str) -> bool| {
         let members = members.iter().filter(|member| of_project(&member.run.spec.project));
         let events = members.filter_map(|member| by_plan.get(&member.run.spec.plan));
@@ -298,23 +301,23 @@ fn decided(stage: &Stage, events: usize) {
 /// others take then, beside how long they take before and after. In one Envoy, so that all three meet the same machine.
 pub fn throttled(stage: &mut Stage) -> Result<Line> {
     let first = crowd::project(0);
-    let all = std::mem::take(&mut stage.crowd);
-    let part = |n: usize| -> Vec<Member> {
-        let own =
-            all.iter().enumerate().filter(|(place, _)| place / (crowd::OF_BUILD * crowd::PROJECTS) % 3 == n);
-        own.map(|(_, member)| member.clone()).collect()
-    };
+    // Each project's checks are dealt out, so that every part has as many of each.
+    let (mut parts, mut dealt) = ([const { Vec::new() }; 3], BTreeMap::<String, usize>::new());
+    for member in std::mem::take(&mut stage.crowd) {
+        let place = dealt.entry(member.run.spec.project.clone()).or_default();
+        parts[*place % 3].push(member);
+        *place += 1;
+    }
     let (mut turns, mut left) = (Vec::new(), 0);
-    for n in 0..3 {
-        let members = part(n);
+    for (n, members) in parts.iter().enumerate() {
         let is_first = |member: &&Member| member.run.spec.project == first;
         let refused = if n == 1 { members.iter().filter(is_first).count() } else { 0 };
         if n == 1 {
             let fault = Fault::Status { status: 429, retry_after: Some(RETRY_AFTER) };
             stage.azure().fake.fault_of_project(&first, Route::All, Span::UntilCleared, fault);
         }
-        let ended = end_at_once(stage, &members, members.len() - refused)?;
-        left += members.len() - refused - ended.decided;
+        let ended = end_at_once(stage, members, members.len() - refused)?;
+        left += (members.len() - refused).saturating_sub(ended.decided);
         if n == 1 {
             stage.azure().fake.clear_faults();
             let before = stage.azure().count(Kind::Event);
