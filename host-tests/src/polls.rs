@@ -1,6 +1,6 @@
 //! Who asked Testkube, when, and for what: one poller's schedule, seen from Testkube and from Envoy's log.
 
-use fakes::{Request, Testkube};
+use fakes::{Recorded, Request, Testkube};
 use std::collections::BTreeMap;
 
 /// The shortest time between two looks at one tag: 2 s less the jitter of up to a quarter, less the millisecond in which
@@ -17,8 +17,13 @@ pub struct Polls {
 impl Polls {
     /// Those that a Testkube has got so far.
     pub fn of(testkube: &Testkube) -> Polls {
+        Polls::among(testkube.requests())
+    }
+
+    /// Those among these requests of a Testkube, oldest first.
+    pub fn among(requests: &[Recorded]) -> Polls {
         let mut polls = Polls::default();
-        for recorded in testkube.requests() {
+        for recorded in requests {
             let tags = first_page_of(&recorded.request);
             polls.requests += usize::from(!tags.is_empty());
             for tag in tags {
@@ -26,6 +31,11 @@ impl Polls {
             }
         }
         polls
+    }
+
+    /// How many tags were looked up, each as often as it was.
+    pub fn looks(&self) -> usize {
+        self.by_tag.values().map(Vec::len).sum()
     }
 
     /// How many readings were begun.

@@ -129,7 +129,7 @@ fn token() -> String {
 
 /// What a job's token says, valid until 2100:
 /// `{"nameid": "c3a1f0de-0d3c-4a55-8d0e-5b7f6a4f2a10", "scp": "app_token", "iss": "app.vstoken.visualstudio.com", "aud": "app.vstoken.visualstudio.com|vso:6f1c4a0e-2b0d-4c58-9a3b-7d1f5e8c9b24", "nbf": 1700000000, "exp": 4102444800}`
-const CLAIMS: &str = concat!(
+pub(crate) const CLAIMS: &str = concat!(
     "eyJuYW1laWQiOiJjM2ExZjBkZS0wZDNjLTRhNTUtOGQwZS01YjdmNmE0ZjJhMTAiLCJzY3AiOiJhcHBfdG9rZW4i",
     "LCJpc3MiOiJhcHAudnN0b2tlbi52aXN1YWxzdHVkaW8uY29tIiwiYXVkIjoiYXBwLnZzdG9rZW4udmlzdWFsc3R1",
     "ZGlvLmNvbXx2c286NmYxYzRhMGUtMmIwZC00YzU4LTlhM2ItN2QxZjVlOGM5YjI0IiwibmJmIjoxNzAwMDAwMDAw",

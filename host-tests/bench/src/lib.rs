@@ -7,6 +7,7 @@
 //!
 //! - [`downloads`]: artifacts through Envoy with and without the module.
 //! - [`checks`]: checks that are accepted and stored, against a module that only answers 200.
+//! - [`scale`]: ten thousand checks that wait, in absolute figures.
 //! - [`targets`]: what is promised, and what was missed. [`figures`]: ratios and their spread. [`table`]: the print.
 //! - [`load`] sends requests, [`upstream`] is a Testkube that costs next to nothing, [`modules`] has the modules that
 //!   ours is compared with.
@@ -17,6 +18,7 @@ pub mod figures;
 pub mod load;
 pub mod machine;
 pub mod modules;
+pub mod scale;
 pub mod table;
 pub mod targets;
 pub mod upstream;

@@ -24,6 +24,8 @@ pub enum Expected {
     Length(u64),
     /// These are among the first.
     Holds(&'static str),
+    /// Nothing, not even the status: the answers with another one are counted.
+    Counted,
 }
 
 /// What came of a series of requests.
@@ -35,6 +37,8 @@ pub struct Sent {
     pub latencies: Vec<Duration>,
     /// The bodies' bytes.
     pub bytes: u64,
+    /// The answers with another status than 200, where they are counted.
+    pub refused: usize,
 }
 
 impl Sent {
@@ -44,6 +48,7 @@ impl Sent {
         self.latencies.extend(later.latencies);
         self.latencies.sort_unstable();
         self.bytes += later.bytes;
+        self.refused += later.refused;
     }
 
     /// Answers per second.
@@ -108,11 +113,12 @@ pub fn send(
                 tokio::task::spawn_local(call(caller, move || left.borrow_mut().next(), expected))
             })
             .collect();
-        let mut sent = Sent { took: Duration::ZERO, latencies: Vec::new(), bytes: 0 };
+        let mut sent = Sent::default();
         for caller in running {
-            let (latencies, bytes) = caller.await.context("a caller has panicked")??;
-            sent.latencies.extend(latencies);
-            sent.bytes += bytes;
+            let own = caller.await.context("a caller has panicked")??;
+            sent.latencies.extend(own.latencies);
+            sent.bytes += own.bytes;
+            sent.refused += own.refused;
         }
         sent.took = began.elapsed();
         sent.latencies.sort_unstable();
@@ -129,13 +135,13 @@ async fn connect(address: SocketAddr) -> Result<SendRequest<Empty<Bytes>>> {
     Ok(caller)
 }
 
-/// One caller: sends what `next` gives. The latencies, and the bytes of the bodies.
+/// One caller: sends what `next` gives.
 async fn call(
     mut caller: SendRequest<Empty<Bytes>>,
     next: impl Fn() -> Option<Request>,
     expected: Expected,
-) -> Result<(Vec<Duration>, u64)> {
-    let (mut latencies, mut bytes) = (Vec::new(), 0);
+) -> Result<Sent> {
+    let mut sent = Sent::default();
     while let Some(request) = next() {
         let began = Instant::now();
         caller.ready().await?;
@@ -147,11 +153,15 @@ async fn call(
                 first.get_or_insert(data);
             }
         }
-        latencies.push(began.elapsed());
-        bytes += length;
+        sent.latencies.push(began.elapsed());
+        sent.bytes += length;
         let first = first.unwrap_or_default();
         let fits = match expected {
             Expected::Length(expected) => length == expected,
+            Expected::Counted => {
+                sent.refused += usize::from(answer.status() != 200);
+                continue;
+            }
             Expected::Holds(text) => first.windows(text.len()).any(|window| window == text.as_bytes()),
         };
         ensure!(
@@ -161,7 +171,7 @@ async fn call(
             String::from_utf8_lossy(first.get(..first.len().min(300)).unwrap_or_default())
         );
     }
-    Ok((latencies, bytes))
+    Ok(sent)
 }
 
 #[cfg(test)]
@@ -174,6 +184,7 @@ mod tests {
             took: Duration::from_secs(2),
             latencies: values.map(Duration::from_millis).collect(),
             bytes: 4_000_000,
+            refused: 0,
         };
         let all = sent(1..=200);
         assert_eq!((all.percentile(50), all.percentile(99)), (100.0, 198.0));

@@ -56,15 +56,36 @@ impl Processors {
 /// # Errors
 /// There is no such process, or this is not Linux.
 pub fn processor_time(process: u32) -> Result<Duration> {
-    let mut nanoseconds = 0_u64;
-    for thread in threads(process)? {
-        let file = format!("/proc/{process}/task/{thread}/schedstat");
-        // A thread may end meanwhile.
-        let Ok(text) = fs::read_to_string(&file) else { continue };
-        let first = text.split_whitespace().next().and_then(|first| first.parse::<u64>().ok());
-        nanoseconds += first.with_context(|| format!("{file} begins with no number"))?;
-    }
-    Ok(Duration::from_nanos(nanoseconds))
+    threads(process)?.iter().map(|thread| used(process, *thread)).sum()
+}
+
+/// For how long the threads of a process have been ready and had no processor, because others had it, or each other.
+///
+/// # Errors
+/// There is no such process, or this is not Linux.
+pub fn waiting_time(process: u32) -> Result<Duration> {
+    threads(process)?.iter().map(|thread| scheduled(process, *thread, 1)).sum()
+}
+
+/// The processor time of the threads of a process whose name begins so.
+///
+/// # Errors
+/// There is no such process, or this is not Linux.
+pub fn processor_time_of(process: u32, name: &str) -> Result<Duration> {
+    let folder = format!("/proc/{process}/task");
+    let named = |thread: &u32| {
+        let text = fs::read_to_string(format!("{folder}/{thread}/comm")).unwrap_or_default();
+        text.starts_with(name)
+    };
+    threads(process)?.iter().filter(|thread| named(thread)).map(|thread| used(process, *thread)).sum()
+}
+
+/// The memory that a process has, in bytes (`VmRSS`).
+///
+/// # Errors
+/// There is no such process, or this is not Linux.
+pub fn resident(process: u32) -> Result<u64> {
+    status(process, "VmRSS:")
 }
 
 /// Forgets the peak of a process's memory: from now on it is what the process has.
@@ -81,11 +102,28 @@ pub fn reset_peak(process: u32) -> Result<()> {
 /// # Errors
 /// There is no such process, or this is not Linux.
 pub fn peak(process: u32) -> Result<u64> {
+    status(process, "VmHWM:")
+}
+
+/// A line of a process's status that is a size, in bytes.
+fn status(process: u32, name: &str) -> Result<u64> {
     let file = format!("/proc/{process}/status");
     let text = fs::read_to_string(&file).with_context(|| format!("{file} cannot be read"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    Ok(kilobytes.with_context(|| format!("{file} has no VmHWM"))? * 1024)
+    Ok(kilobytes.with_context(|| format!("{file} has no {name}"))? * 1024)
+}
+
+fn used(process: u32, thread: u32) -> Result<Duration> {
+    scheduled(process, thread, 0)
+}
+
+/// A time in `schedstat` of one thread: 0 is what it ran, 1 what it waited; nothing where it has ended meanwhile.
+fn scheduled(process: u32, thread: u32, place: usize) -> Result<Duration> {
+    let file = format!("/proc/{process}/task/{thread}/schedstat");
+    let Ok(text) = fs::read_to_string(&file) else { return Ok(Duration::ZERO) };
+    let found = text.split_whitespace().nth(place).and_then(|found| found.parse::<u64>().ok());
+    Ok(Duration::from_nanos(found.with_context(|| format!("{file} has no number {place}"))?))
 }
 
 fn threads(process: u32) -> Result<Vec<u32>> {

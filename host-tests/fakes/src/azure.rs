@@ -17,7 +17,7 @@ pub use build::{Build, Stage};
 pub use fault::{Fault, Route};
 pub use plan::Event;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -66,7 +66,10 @@ pub struct AzureDevOps {
     identity: Option<String>,
     readers: BTreeMap<String, AtPlans>,
     plans: BTreeMap<String, Plan>,
-    builds: Vec<Build>,
+    /// The plans that have known a token.
+    holders: BTreeMap<String, BTreeSet<String>>,
+    /// By project, in lower case, and id.
+    builds: BTreeMap<(String, u64), Build>,
     faults: Faults<(Route, Option<String>), Fault>,
     requests: Vec<Recorded>,
     double_slash_seen: bool,
@@ -82,7 +85,8 @@ impl AzureDevOps {
             identity: None,
             readers: BTreeMap::new(),
             plans: BTreeMap::new(),
-            builds: Vec::new(),
+            holders: BTreeMap::new(),
+            builds: BTreeMap::new(),
             faults: Faults::default(),
             requests: Vec::new(),
             double_slash_seen: false,
@@ -116,16 +120,16 @@ impl AzureDevOps {
         if let Some(id) = spec.build
             && self.build(&spec.project, &id.to_string()).is_none()
         {
-            self.builds.push(Build::new(&spec.project, id).started_at(at));
+            self.add_build(Build::new(&spec.project, id).started_at(at));
         }
+        self.holders.entry(spec.token.clone()).or_default().insert(spec.plan.clone());
         let plan = self.plans.entry(spec.plan.clone()).or_insert_with(|| Plan::new(&spec));
         plan.start_task(at, &spec);
     }
 
     /// Adds a build, or replaces the one of that id.
     pub fn add_build(&mut self, build: Build) {
-        self.builds.retain(|old| !(old.id == build.id && old.project.eq_ignore_ascii_case(&build.project)));
-        self.builds.push(build);
+        self.builds.insert((build.project.to_ascii_lowercase(), build.id), build);
     }
 
     /// Adds a record to a plan's timeline; false when there is no such plan.
@@ -224,6 +228,11 @@ impl AzureDevOps {
         &self.requests
     }
 
+    /// Hands over the requests that were got since it was last asked, and keeps them no longer: for tests with many.
+    pub fn take_requests(&mut self) -> Vec<Recorded> {
+        std::mem::take(&mut self.requests)
+    }
+
     /// Whether a path with an empty segment has been seen: accepted, but not what a careful client sends.
     pub fn double_slash_seen(&self) -> bool {
         self.double_slash_seen
@@ -238,8 +247,7 @@ impl AzureDevOps {
     }
 
     fn build(&self, project: &str, id: &str) -> Option<&Build> {
-        let id: u64 = id.parse().ok()?;
-        self.builds.iter().find(|build| build.id == id && build.project.eq_ignore_ascii_case(project))
+        self.builds.get(&(project.to_ascii_lowercase(), id.parse().ok()?))
     }
 
     fn answer(&mut self, now: i64, call: Option<&Call>, request: &Request) -> Response {
@@ -304,11 +312,8 @@ impl AzureDevOps {
         if !is_json || body != serde_json::json!({"status": "cancelling"}) {
             return answer::failure(400, "InvalidArgumentValueException", "Value cannot be changed.");
         }
-        let found = id.parse().ok().and_then(|id: u64| {
-            let mut builds = self.builds.iter_mut();
-            builds.find(|build| build.id == id && build.project.eq_ignore_ascii_case(project))
-        });
-        if let Some(build) = found {
+        let place = id.parse().ok().map(|id: u64| (project.to_ascii_lowercase(), id));
+        if let Some(build) = place.and_then(|place| self.builds.get_mut(&place)) {
             build.cancel(now);
         }
         self.answer_build(project, id, |build| build.describe(now))
@@ -335,20 +340,25 @@ impl AzureDevOps {
     /// take any token with access to the project; here a token in the wrong place is a mistake to find.
     fn is_authorized(&self, now: i64, call: &Call, request: &Request) -> bool {
         let Some(presented) = authorization::presented(request) else { return false };
-        let of_project = |project: &str| {
-            let project = project.to_owned();
-            self.plans.values().filter(move |plan| plan.project.eq_ignore_ascii_case(&project))
-        };
-        let is_good = |plan: &Plan| {
-            self.identity.as_deref() == Some(presented.as_str())
-                || plan.tokens.iter().any(|token| token.is_good(&presented, now))
+        let is_identity = self.identity.as_deref() == Some(presented.as_str());
+        let is_good =
+            |plan: &Plan| is_identity || plan.tokens.iter().any(|token| token.is_good(&presented, now));
+        let is_of = |plan: &Plan, project: &str| plan.project.eq_ignore_ascii_case(project);
+        let is_good_in = |project: &str| match is_identity {
+            true => self.plans.values().any(|plan| is_of(plan, project)),
+            false => {
+                let plans = self.holders.get(&presented).into_iter().flatten();
+                plans
+                    .filter_map(|plan| self.plans.get(plan))
+                    .any(|plan| is_of(plan, project) && is_good(plan))
+            }
         };
         match call {
             Call::Plan { plan, project, .. } => match self.plan(plan) {
                 Some(plan) => is_good(plan),
-                None => of_project(project).any(is_good),
+                None => is_good_in(project),
             },
-            Call::Build { project, .. } | Call::Timeline { project, .. } => of_project(project).any(is_good),
+            Call::Build { project, .. } | Call::Timeline { project, .. } => is_good_in(project),
             Call::Locations | Call::ResourceAreas => true,
         }
     }

@@ -61,6 +61,8 @@ pub struct Testkube {
     database: Database,
     control_plane: Option<ControlPlane>,
     executions: Vec<Execution>,
+    /// The places among them, by id and by name.
+    places: BTreeMap<String, Vec<usize>>,
     numbers: BTreeMap<String, u32>,
     /// How far the times that it writes are from UTC, in minutes.
     offset: i32,
@@ -68,6 +70,8 @@ pub struct Testkube {
     faults: Faults<Route, Fault>,
     unreadable: BTreeMap<String, u16>,
     requests: Vec<Recorded>,
+    /// How many there have been, those that were taken away as well.
+    handled: u64,
 }
 
 #[derive(Debug)]
@@ -83,12 +87,14 @@ impl Testkube {
             database,
             control_plane: None,
             executions: Vec::new(),
+            places: BTreeMap::new(),
             numbers: BTreeMap::new(),
             offset: 0,
             keeps_order: false,
             faults: Faults::default(),
             unreadable: BTreeMap::new(),
             requests: Vec::new(),
+            handled: 0,
         }
     }
 
@@ -121,13 +127,16 @@ impl Testkube {
         let seconds = execution.scheduled().div_euclid(1000) & 0xffff_ffff;
         execution.id = format!("{seconds:08x}e1c4b0a7f3{:06x}", self.executions.len() + 1);
         let id = execution.id.clone();
+        for called in [&id, &execution.name] {
+            self.places.entry(called.clone()).or_default().push(self.executions.len());
+        }
         self.executions.push(execution);
         id
     }
 
     /// Rewrites the script of an execution, so that a test can go on with a story; false when there is none.
     pub fn change(&mut self, id: &str, rewrite: impl FnOnce(Execution) -> Execution) -> bool {
-        match self.executions.iter_mut().find(|execution| execution.id == id) {
+        match self.by_id(id) {
             Some(execution) => {
                 *execution = rewrite(execution.clone());
                 true
@@ -158,6 +167,11 @@ impl Testkube {
         &self.requests
     }
 
+    /// Hands over the requests that were got since it was last asked, and keeps them no longer: for tests with many.
+    pub fn take_requests(&mut self) -> Vec<Recorded> {
+        std::mem::take(&mut self.requests)
+    }
+
     /// Arms a fault; the oldest that fits strikes, one per request.
     pub fn fault(&mut self, route: Route, span: Span, fault: Fault) {
         self.faults.arm(route, span, fault);
@@ -176,6 +190,12 @@ impl Testkube {
     /// Disarms the faults of one route.
     pub fn clear_faults_of(&mut self, route: Route) {
         self.faults.clear(|armed| *armed == route);
+    }
+
+    fn by_id(&mut self, id: &str) -> Option<&mut Execution> {
+        let mut places = self.places.get(id)?.iter();
+        let place = *places.find(|place| self.executions.get(**place).is_some_and(|found| found.id == id))?;
+        self.executions.get_mut(place)
     }
 
     fn visible(&self, now: i64) -> Vec<State<'_>> {
@@ -233,7 +253,7 @@ impl Testkube {
             ),
             Call::List(workflow) => {
                 let filter = Filter::parse(self.database, workflow, query, now);
-                let call = Tie::Call(self.requests.len() as u64);
+                let call = Tie::Call(self.handled);
                 let tie = if self.keeps_order { Tie::LastWritten } else { call };
                 match filter.apply(&self.visible(now), tie) {
                     Ok(page) => wire::list(&page, self.database),
@@ -285,8 +305,7 @@ impl Testkube {
     fn abort(&mut self, now: i64, id: &str) -> Response {
         let is_postgres = self.database == Database::Postgres;
         let what = format!("failed to abort test workflow execution '{id}'");
-        let found = self.executions.iter_mut().find(|execution| execution.id == id);
-        let Some((execution, status)) = found.and_then(|execution| {
+        let Some((execution, status)) = self.by_id(id).and_then(|execution| {
             Some((execution.state(now)?.status.clone(), execution)).map(|(s, e)| (e, s))
         }) else {
             let why = "client not found: rpc error: code = NotFound desc =  not found";
@@ -313,10 +332,10 @@ impl Testkube {
         what: &str,
         then: impl FnOnce(State<'_>) -> Response,
     ) -> Response {
-        let found = self.visible(now).into_iter().find(|state| {
-            (state.execution.id == id || state.execution.name == id)
-                && workflow.is_none_or(|workflow| workflow == state.execution.workflow)
-        });
+        let places = self.places.get(id).into_iter().flatten();
+        let mut visible = places.filter_map(|place| self.executions.get(*place)?.state(now));
+        let found =
+            visible.find(|state| workflow.is_none_or(|workflow| workflow == state.execution.workflow));
         match found {
             Some(state) => then(state),
             None => {
@@ -337,6 +356,7 @@ impl Testkube {
 impl Service for Testkube {
     fn handle(&mut self, now: i64, request: &Request) -> Reply {
         let reply = self.reply(now, request);
+        self.handled += 1;
         self.requests.push(Recorded { at: now, request: request.clone(), status: reply.status() });
         reply
     }

