@@ -147,6 +147,7 @@ impl Lead {
     pub fn wake(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
         let mut turn = Turn { now, store, out: Vec::new() };
         if self.leading && now.mono >= self.brake_until && self.hear(&mut turn) {
+            self.poller.hinted();
             self.poll(&mut turn);
         }
         turn.out
@@ -210,6 +211,7 @@ impl Lead {
             return;
         }
         self.step_due(turn, MAX_STEPS);
+        self.poller.tick();
         self.poll(turn);
         if self.poller.turns(now, LONG_TROUBLE) {
             self.slots.tell_all(now);
@@ -397,9 +399,9 @@ impl Lead {
                 return;
             }
             match self.calls.next_queued(now) {
-                Some((Room::Telling, key)) => {
+                Some((room @ (Room::Telling | Room::Steps), key)) => {
                     if let Some(slot) = self.slots.get_mut(&key) {
-                        slot.log.has_room();
+                        slot.log.has_room(room);
                     }
                     self.tell(turn, &key);
                 }

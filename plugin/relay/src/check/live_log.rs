@@ -30,9 +30,6 @@ const LOOK: Duration = Duration::from_secs(15);
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
-/// Where there is no room for a call, it is tried again after this.
-const NO_ROOM: Duration = Duration::from_secs(1);
-
 /// What the people at one check have been told, and what they have not.
 #[derive(Default)]
 pub(crate) struct LiveLog {
@@ -74,6 +71,8 @@ pub(crate) struct LiveLog {
     is_queued: bool,
     /// The look at an execution's steps that is under way.
     looking: Option<CallId>,
+    /// The next one waits for room.
+    is_look_queued: bool,
     next_look: Mono,
     last_look: String,
     run: RunWatch,
@@ -155,8 +154,8 @@ pub(crate) struct Acted {
     pub(crate) calls: Vec<Call>,
     /// Counters to raise.
     pub(crate) counts: Vec<Counter>,
-    /// Its next call waits for room from now on.
-    pub(crate) is_queued: bool,
+    /// Rooms for which a next call waits from now on.
+    pub(crate) queues: Vec<Room>,
 }
 
 impl Heard {
@@ -228,7 +227,8 @@ impl LiveLog {
 
     /// When there may be something to do here, if nothing else happens.
     pub(crate) fn wakes(&self, now: Mono) -> Option<Mono> {
-        let look = (self.may_look && self.looking.is_none()).then_some(self.next_look);
+        let may_look = self.may_look && self.looking.is_none() && !self.is_look_queued;
+        let look = may_look.then_some(self.next_look);
         let news = self.sent.plus(SHORTEST_PAUSE);
         let times =
             [Some(self.due).filter(|at| *at > now), Some(news).filter(|at| *at > now), self.run.next()];
@@ -244,9 +244,13 @@ impl LiveLog {
 
     /// Tells what has changed, if it is time, and looks at an execution's steps. Only of a check that is watched.
     pub(crate) fn act(&mut self, cx: &mut LogCx<'_>, key: &CheckKey, pending: &Pending) -> Acted {
-        let (mut calls, mut counts) = (Vec::new(), Vec::new());
-        if !matches!(pending.phase, Phase::Watching(_)) || self.is_queued {
-            return Acted { calls, counts, is_queued: false };
+        let (mut calls, mut counts, mut queues) = (Vec::new(), Vec::new(), Vec::new());
+        if !matches!(pending.phase, Phase::Watching(_)) {
+            return Acted { calls, counts, queues };
+        }
+        calls.extend(self.look(cx, pending, &mut queues));
+        if self.is_queued {
+            return Acted { calls, counts, queues };
         }
         self.is_stirred = false;
         self.scene.trouble = cx.trouble.take();
@@ -260,17 +264,20 @@ impl LiveLog {
             );
             counts.push(Counter::LogLost);
         }
-        calls.extend(self.look(cx, pending));
         match self.next(cx, pending) {
             Some(next) => calls.extend(self.send(cx, pending, next)),
             None => self.may_look = self.scene.next_look("").is_some(),
         }
-        Acted { calls, counts, is_queued: self.is_queued }
+        queues.extend(self.is_queued.then_some(Room::Telling));
+        Acted { calls, counts, queues }
     }
 
     /// There is room for the call that waited for it.
-    pub(crate) fn has_room(&mut self) {
-        self.is_queued = false;
+    pub(crate) fn has_room(&mut self, room: Room) {
+        match room {
+            Room::Steps => self.is_look_queued = false,
+            _ => self.is_queued = false,
+        }
     }
 
     fn next(&mut self, cx: &mut LogCx<'_>, pending: &Pending) -> Option<Next> {
@@ -356,15 +363,23 @@ impl LiveLog {
     }
 
     /// Looks at the steps of one of a check's executions: of one that has just failed, else of the next that runs.
-    fn look(&mut self, cx: &mut LogCx<'_>, pending: &Pending) -> Option<Call> {
+    fn look(&mut self, cx: &mut LogCx<'_>, pending: &Pending, queues: &mut Vec<Room>) -> Option<Call> {
         let now = cx.now.mono;
-        if self.looking.is_some() || now < self.next_look {
+        if self.looking.is_some() || self.is_look_queued || now < self.next_look {
             return None;
         }
         let id = self.scene.next_look(&self.last_look)?;
-        self.next_look = now.plus(NO_ROOM);
-        if (cx.space)(Room::Steps, &pending.callback) != Space::Free {
-            return None;
+        match (cx.space)(Room::Steps, &pending.callback) {
+            Space::Free => {}
+            Space::Full => {
+                self.is_look_queued = true;
+                queues.push(Room::Steps);
+                return None;
+            }
+            Space::Quiet(until) => {
+                self.next_look = until;
+                return None;
+            }
         }
         let request = testkube::get_execution(&cx.config.testkube, &id);
         let name = (cx.name)();

@@ -169,7 +169,7 @@ impl Calls {
         if self.waiting == 0 {
             return None;
         }
-        let rooms = [Room::Azure, Room::Confirm, Room::Telling];
+        let rooms = [Room::Azure, Room::Confirm, Room::Telling, Room::Steps];
         rooms.into_iter().find_map(|room| Some((room, self.next_in(now, room)?)))
     }
 

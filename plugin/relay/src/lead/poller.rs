@@ -35,6 +35,12 @@ const MAX_PAGES_ALONE: u32 = 400;
 
 const MAX_BATCH: usize = 100;
 
+/// A reading that begins takes along checks that would be due so soon: many checks share few lists.
+const TAKEN_ALONG: Duration = Duration::from_secs(1);
+
+/// So many readings are begun in a second, however many tags there are.
+const MAX_A_SECOND: usize = 30;
+
 /// So many complete readings in a row, and a smaller page is made larger again.
 const CALM: u32 = 8;
 
@@ -185,6 +191,8 @@ pub(super) struct Poller {
     pub(super) trouble: Trouble,
     /// Whether the checks' people have been told of it.
     is_told: bool,
+    /// How many readings may still be begun before the next tick.
+    left: usize,
 }
 
 impl Poller {
@@ -200,20 +208,20 @@ impl Poller {
     /// The readings to begin now, beside those that are under way: those that have waited the longest come first, so that each
     /// has its turn where all of them are more than Testkube answers in an interval.
     pub(super) fn due(
-        &self,
+        &mut self,
         now: Mono,
         slots: &mut Slots,
         shelf: &Shelf,
         config: &Config,
         under_way: usize,
     ) -> Vec<Batch> {
-        let most = self.room(now).saturating_sub(under_way);
+        let most = self.room(now).saturating_sub(under_way).min(self.left);
         let mut batches: Vec<Batch> = Vec::new();
-        if most == 0 {
+        if most == 0 || slots.to_read(now).next().is_none() {
             return batches;
         }
         let mut open: BTreeMap<String, usize> = BTreeMap::new();
-        let keys: Vec<CheckKey> = slots.to_read(now).take(most * MAX_BATCH).collect();
+        let keys: Vec<CheckKey> = slots.to_read(now.plus(TAKEN_ALONG)).take(most * MAX_BATCH).collect();
         for key in keys {
             let Some(wanted) = shelf.find(&key).and_then(|p| p.wanted(now, config.checks.lookback)) else {
                 continue;
@@ -234,7 +242,18 @@ impl Poller {
             }
             batches.push(batch);
         }
+        self.left = self.left.saturating_sub(batches.len());
         batches
+    }
+
+    /// Somebody has hinted: one more reading may be begun at once.
+    pub(super) fn hinted(&mut self) {
+        self.left = self.left.max(1);
+    }
+
+    /// A second has passed.
+    pub(super) fn tick(&mut self) {
+        self.left = MAX_A_SECOND;
     }
 
     /// A reading was complete.

@@ -2,7 +2,7 @@
 
 use super::calls::{self, Purpose};
 use super::{Lead, Output, Turn, space};
-use crate::check::{Acted, CheckKey, Event, LogCx, Room, Space};
+use crate::check::{Acted, CheckKey, Event, LogCx, Space};
 use crate::wire::azure::Callback;
 use crate::wire::call::{CallId, Outcome as CallOutcome};
 
@@ -30,11 +30,11 @@ impl Lead {
             let mut cx = LogCx { now, config, random, runs, name: &mut name, space: &space, trouble };
             slot.log.act(&mut cx, key, seen)
         };
-        let Acted { calls: told, counts, is_queued } = acted;
+        let Acted { calls: told, counts, queues } = acted;
         turn.out.extend(counts.into_iter().map(Output::Count));
         names.iter().for_each(|_| _ = self.calls.take_name());
-        if is_queued {
-            self.calls.enqueue(Room::Telling, lane.clone(), *key);
+        for room in queues {
+            self.calls.enqueue(room, lane.clone(), *key);
         }
         for call in told {
             if self.leads(turn) {

@@ -185,7 +185,8 @@ impl World {
             self.arrive();
         } else if room.is_some_and(|room| room <= at) {
             self.is_queued = false;
-            self.log.has_room();
+            self.log.has_room(Room::Telling);
+            self.log.has_room(Room::Steps);
             self.step(Event::Due);
         } else if times.wake.is_some_and(|wake| wake <= at) {
             let holder = self.holder;
@@ -342,7 +343,7 @@ impl World {
         };
         let acted = self.log.act(&mut cx, &self.key, &self.durable);
         self.names = names;
-        self.is_queued |= acted.is_queued;
+        self.is_queued |= !acted.queues.is_empty();
         for call in acted.calls {
             self.call(call.id, Purpose::Telling, &call.request);
         }
