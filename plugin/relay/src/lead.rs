@@ -210,6 +210,7 @@ impl Lead {
         if now < self.brake_until {
             return;
         }
+        self.calls.tick();
         self.step_due(turn, MAX_STEPS);
         self.poller.tick();
         self.poll(turn);

@@ -16,12 +16,12 @@ const EACH: Duration = Duration::from_secs(60);
 /// While one check asks for the build, the others of it wait for its answer, but no longer than this.
 const ASKING: Duration = Duration::from_secs(5);
 
-/// Between two looks at one entry of Azure DevOps, whatever checks there are: 5 a second.
-const APART: Duration = Duration::from_millis(200);
+/// Between two looks at one entry of Azure DevOps, whatever checks there are: 4 a second.
+const APART: Duration = Duration::from_millis(250);
 
 const OVER: Mono = Mono(0);
 
-/// So many builds are remembered: the ones of 5 looks a second for some minutes.
+/// So many builds are remembered: the ones of 4 looks a second for some minutes.
 const MAX_REMEMBERED: usize = 1_024;
 
 /// What is known of all runs together, by one leader: lost without harm.
@@ -321,12 +321,12 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_looked_at_five_times_a_second_and_every_check_has_its_turn() {
+    fn an_entry_is_looked_at_four_times_a_second_and_every_check_has_its_turn() {
         let of: Vec<Callback> = (1..=1_000).map(|n| callback(n, Some(u64::from(n)))).collect();
-        let made = looks(&of, 420, |_, _| Shown::GoesOn);
-        for second in 0..420 {
+        let made = looks(&of, 520, |_, _| Shown::GoesOn);
+        for second in 0..520 {
             let at_once = made.iter().filter(|(at, ..)| *at == second).count();
-            assert!(at_once <= 6, "{at_once} looks in second {second}");
+            assert!(at_once <= 5, "{at_once} looks in second {second}");
         }
         let builds: std::collections::BTreeSet<usize> =
             made.iter().filter(|(.., look)| matches!(look, Look::Build(_))).map(|(_, n, _)| *n).collect();

@@ -41,6 +41,9 @@ pub(super) struct Flight {
     deadline: Mono,
 }
 
+/// So many looks at steps are begun in a second, however many executions run.
+const MAX_STEPS_A_SECOND: usize = 8;
+
 /// An entry of Azure DevOps and a project of it.
 pub(super) type Lane = (String, Guid);
 
@@ -75,6 +78,8 @@ pub(super) struct Calls {
     turns: Vec<(Room, Lane)>,
     /// How often Azure DevOps may be called, as its answers ask.
     paces: Paces,
+    /// How many looks at steps may still be begun before the next tick.
+    steps_left: usize,
 }
 
 /// Where a check is answered.
@@ -92,6 +97,11 @@ impl Calls {
     pub(super) fn take_name(&mut self) -> CallId {
         self.last = self.last.wrapping_add(1);
         CallId(self.last)
+    }
+
+    /// A second has passed.
+    pub(super) fn tick(&mut self) {
+        self.steps_left = MAX_STEPS_A_SECOND;
     }
 
     /// Whether a call of this kind may be started for a check that is answered there.
@@ -112,7 +122,9 @@ impl Calls {
         let (of_entry, of_lane) = most(room);
         let by_entry = self.by_entry.iter().find(|(of, entry, _)| *of == room && *entry == lane.0);
         let calls = self.lanes.get(&(room, lane.clone())).map_or(0, |traffic| traffic.calls);
-        let is_full = by_entry.is_some_and(|(.., calls)| *calls >= of_entry) || calls >= of_lane;
+        let is_over_pace = room == Room::Steps && self.steps_left == 0;
+        let is_full =
+            is_over_pace || by_entry.is_some_and(|(.., calls)| *calls >= of_entry) || calls >= of_lane;
         if is_full { Space::Full } else { Space::Free }
     }
 
@@ -126,6 +138,9 @@ impl Calls {
         lane: Option<(Room, Lane)>,
     ) {
         if let Some((room, lane)) = &lane {
+            if *room == Room::Steps {
+                self.steps_left = self.steps_left.saturating_sub(1);
+            }
             match self.by_entry.iter_mut().find(|(of, entry, _)| of == room && *entry == lane.0) {
                 Some((.., calls)) => *calls += 1,
                 None => self.by_entry.push((*room, lane.0.clone(), 1)),

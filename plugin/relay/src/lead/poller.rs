@@ -39,7 +39,7 @@ const MAX_BATCH: usize = 100;
 const TAKEN_ALONG: Duration = Duration::from_secs(1);
 
 /// So many readings are begun in a second, however many tags there are.
-const MAX_A_SECOND: usize = 30;
+const MAX_A_SECOND: usize = 20;
 
 /// So many complete readings in a row, and a smaller page is made larger again.
 const CALM: u32 = 8;
