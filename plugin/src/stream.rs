@@ -15,7 +15,7 @@ use testrelay::surface::health;
 use testrelay::surface::hint;
 use testrelay::surface::listing;
 use testrelay::surface::problem::Reply;
-use testrelay::surface::request::{Body, MOST_BODY};
+use testrelay::surface::request::{Body, MAX_BODY};
 use testrelay::surface::route::{Route, route};
 use testrelay::wire::call::Outcome;
 
@@ -56,7 +56,7 @@ struct ExchangeCall {
     /// The exchange's.
     number: usize,
     /// How much of the answer's body is worth having, in bytes.
-    most_body: usize,
+    max_body: usize,
 }
 
 impl Stream {
@@ -138,8 +138,8 @@ impl Stream {
             }
         };
         let (most, too_large) = match what {
-            Posted::Hint => (hint::MOST_BODY, hint::too_large as fn() -> Reply),
-            Posted::Check | Posted::Evaluation => (MOST_BODY, accept::too_large as fn() -> Reply),
+            Posted::Hint => (hint::MAX_BODY, hint::too_large as fn() -> Reply),
+            Posted::Check | Posted::Evaluation => (MAX_BODY, accept::too_large as fn() -> Reply),
         };
         if size > most {
             // Somebody else may have answered it already.
@@ -244,7 +244,7 @@ impl Stream {
                     for (number, request) in requests {
                         match host::call(&request) {
                             Ok(token) => {
-                                calls.push(ExchangeCall { token, number, most_body: request.most_body });
+                                calls.push(ExchangeCall { token, number, max_body: request.max_body });
                             }
                             // No callback comes for it, and one that fails is enough.
                             Err(fault) => refused = Some((number, fault)),
@@ -372,7 +372,7 @@ impl Context for Stream {
         };
         let call = calls.swap_remove(place);
         let now = host::now();
-        let outcome = host::call_outcome(now, num_headers, body_size, call.most_body);
+        let outcome = host::call_outcome(now, num_headers, body_size, call.max_body);
         let step =
             exchange.answer(now, &mut SharedData, &mut plugin.memory.borrow_mut(), call.number, &outcome);
         if self.go_on(&plugin, exchange, calls, step, None) == Action::Continue {

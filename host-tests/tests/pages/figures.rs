@@ -35,15 +35,15 @@ fn cell<'a>(page: &'a str, heading: &str, first: &str) -> Result<&'a str> {
 #[test]
 fn the_limits_are_those_of_the_code() -> Result<()> {
     let limits = [
-        ("body of a check", format!("{} KiB", request::MOST_BODY >> 10)),
-        ("body of a hint", format!("{} MiB", hint::MOST_BODY >> 20)),
+        ("body of a check", format!("{} KiB", request::MAX_BODY >> 10)),
+        ("body of a hint", format!("{} MiB", hint::MAX_BODY >> 20)),
         (
             "deliveries of one check",
             format!("{MAX_OF_CREDENTIAL} of one credential, {MAX_CANDIDATES} of all"),
         ),
-        ("executions that count", format!("{}; more", expect::MOST)),
-        ("`Testrelay-Expect`", format!("{} executions", expect::MOST)),
-        ("deadline of a check", in_words(config::LONGEST_TIMEOUT)),
+        ("executions that count", format!("{}; more", expect::MAX_EXPECTED)),
+        ("`Testrelay-Expect`", format!("{} executions", expect::MAX_EXPECTED)),
+        ("deadline of a check", in_words(config::MAX_TIMEOUT)),
     ];
     for (first, figure) in limits {
         let told = cell(OPERATIONS, "## Limits", first)?;

@@ -32,7 +32,7 @@ const RETRY_AFTER: u64 = 5;
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// And no longer than this.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// So long for a single one.
 const SINGLE: Duration = Duration::from_secs(30);
@@ -288,7 +288,7 @@ fn middle(mut events: Vec<i64>) -> f64 {
 fn decided(stage: &Stage, events: usize) {
     let began = Instant::now();
     let (mut seen, mut since) = (0, began);
-    while seen < events && since.elapsed() < SILENCE && began.elapsed() < LONGEST {
+    while seen < events && since.elapsed() < SILENCE && began.elapsed() < MAX_WAIT {
         std::thread::sleep(Duration::from_millis(20));
         let now = stage.azure().count(Kind::Event);
         if now > seen {

@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 16;
 const STILL: Duration = Duration::from_secs(20);
 
 /// How long is waited for that at most.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// How often an Envoy is started anew at most, until the wanted thread leads: which one does is decided by who ticks first.
 const STARTS: usize = 16;
@@ -229,7 +229,7 @@ impl Stage {
             if lines + changes > best {
                 (best, since) = (lines + changes, Instant::now());
             }
-            if since.elapsed() > STILL || began.elapsed() > LONGEST {
+            if since.elapsed() > STILL || began.elapsed() > MAX_WAIT {
                 self.envoy.stat("server.live")?;
                 return Ok(format!("{lines} were told, and {changes} records show it"));
             }

@@ -1,8 +1,8 @@
 //! Reads the parts of a configuration.
 
 use super::{
-    Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, LONGEST_TIMEOUT,
-    MOST_PENDING, Rerun,
+    Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, MAX_PENDING,
+    MAX_TIMEOUT, Rerun,
 };
 use crate::expect::Expect;
 use crate::guid::Guid;
@@ -120,7 +120,7 @@ pub(super) fn credential(
         "a list of patterns for a tag's value, as \"shop-*\", in which `*` stands for any characters",
         crate::tag::is_pattern,
     );
-    let max_pending = fields.number("max_pending", 1..=MOST_PENDING).unwrap_or(2048);
+    let max_pending = fields.number("max_pending", 1..=MAX_PENDING).unwrap_or(2048);
     let max_downloads = fields.number("max_downloads", 1..=1024).unwrap_or(DEFAULT_MAX_DOWNLOADS);
     let abort_on_cancel = fields.flag("abort_on_cancel").unwrap_or(false);
     let observe = fields.choice("mode", &[("enforce", false), ("observe", true)]).unwrap_or(false);
@@ -171,15 +171,15 @@ pub(super) fn checks(fields: Option<Fields<'_>>) -> Checks {
     let Some(mut fields) = fields else { return checks };
     let second = Duration::from_secs(1);
     let day = Duration::from_secs(24 * 3600);
-    fields.duration("timeout", second..=LONGEST_TIMEOUT, &mut checks.timeout);
-    fields.duration("appear_timeout", second..=LONGEST_TIMEOUT, &mut checks.appear_timeout);
+    fields.duration("timeout", second..=MAX_TIMEOUT, &mut checks.timeout);
+    fields.duration("appear_timeout", second..=MAX_TIMEOUT, &mut checks.appear_timeout);
     fields.duration("lookback", Duration::ZERO..=30 * day, &mut checks.lookback);
     fields.duration("clock_skew", Duration::ZERO..=day, &mut checks.clock_skew);
     checks.require_expect = fields.flag("require_expect").unwrap_or(false);
-    if let Some(n) = fields.number("max_pending", 1..=MOST_PENDING) {
+    if let Some(n) = fields.number("max_pending", 1..=MAX_PENDING) {
         checks.max_pending = n;
     }
-    if let Some(n) = fields.number("max_pending_per_project", 1..=MOST_PENDING) {
+    if let Some(n) = fields.number("max_pending_per_project", 1..=MAX_PENDING) {
         checks.max_pending_per_project = n;
     }
     let expect = "names of workflows, as \"shop-api, shop-e2e*2\", or a number of executions from 1 to 200";
