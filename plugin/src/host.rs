@@ -16,7 +16,7 @@ use testrelay::surface::accept::Counted;
 use testrelay::surface::evaluate::Answered;
 use testrelay::surface::problem::Reply;
 use testrelay::time::{Mono, Now, Wall};
-use testrelay::wire::call::{Asks, Fault, Outcome, Request, Response};
+use testrelay::wire::call::{Asks, CallOutcome, Fault, Request, Response};
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -298,9 +298,9 @@ pub(crate) fn call(request: &Request) -> Result<u32, Fault> {
 }
 
 /// The outcome of a call, inside its callback. With no headers there is no answer, and Envoy has no map to ask for one.
-pub(crate) fn call_outcome(now: Now, num_headers: usize, body_size: usize, max_body: usize) -> Outcome {
+pub(crate) fn call_outcome(now: Now, num_headers: usize, body_size: usize, max_body: usize) -> CallOutcome {
     if num_headers == 0 {
-        return Outcome::Failed(Fault::Reset);
+        return CallOutcome::Failed(Fault::Reset);
     }
     let map = header_map(MAP_CALL_RESPONSE_HEADERS);
     let headers = map.pairs();
@@ -309,10 +309,10 @@ pub(crate) fn call_outcome(now: Now, num_headers: usize, body_size: usize, max_b
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     };
     let Some(status) = text(":status").and_then(|status| status.parse().ok()) else {
-        return Outcome::Failed(Fault::Reset);
+        return CallOutcome::Failed(Fault::Reset);
     };
     let from_upstream = text("x-envoy-upstream-service-time").is_some();
-    Outcome::Response(Response {
+    CallOutcome::Response(Response {
         status,
         content_type: text("content-type").unwrap_or_default(),
         asks: Asks::of(text, now.wall),

@@ -16,7 +16,7 @@ use testrelay::surface::artifacts::{self, Memory, Slots};
 use testrelay::surface::bodies::{Bodies, Cut, CutOff, FIRST_TICKS, Posted};
 use testrelay::surface::evaluate::{self, Answered};
 use testrelay::time::{Mono, Now};
-use testrelay::wire::call::{CallId, Fault, Outcome, Request};
+use testrelay::wire::call::{CallId, CallOutcome, Fault, Request};
 use testrelay::{Lead, Output};
 
 const TICK: Duration = Duration::from_secs(1);
@@ -175,7 +175,7 @@ impl Root {
                         self.calls.insert(token, (id, request.max_body));
                     }
                     Err(fault) => {
-                        queue.extend(lead.answer(now, &mut SharedData, id, &Outcome::Failed(fault)))
+                        queue.extend(lead.answer(now, &mut SharedData, id, &CallOutcome::Failed(fault)))
                     }
                 },
             }

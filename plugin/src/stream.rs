@@ -17,7 +17,7 @@ use testrelay::surface::listing;
 use testrelay::surface::problem::Reply;
 use testrelay::surface::request::{Body, MAX_BODY};
 use testrelay::surface::route::{Route, route};
-use testrelay::wire::call::Outcome;
+use testrelay::wire::call::CallOutcome;
 
 /// One stream.
 pub(crate) struct Stream {
@@ -260,7 +260,7 @@ impl Stream {
                 self.state = State::Asking { exchange, calls };
                 return Action::Pause;
             };
-            let outcome = Outcome::Failed(fault);
+            let outcome = CallOutcome::Failed(fault);
             step = exchange.answer(
                 host::now(),
                 &mut SharedData,

@@ -5,13 +5,13 @@
 //! `refused`, `lost`, `no-connection`, `no-answer`. The rest is the body.
 
 use std::time::Duration;
-use testrelay::wire::call::{Asks, Fault, Outcome, Response};
+use testrelay::wire::call::{Asks, CallOutcome, Fault, Response};
 
 /// The most answers that are read from one input.
 const MAX_ANSWERS: usize = 24;
 
 /// Splits the line with the input's own options from the answers.
-pub(crate) fn read(input: &[u8]) -> (String, Vec<Outcome>) {
+pub(crate) fn read(input: &[u8]) -> (String, Vec<CallOutcome>) {
     let (options, rest) = line(input);
     let mut blocks: Vec<Vec<&[u8]>> = vec![Vec::new()];
     for line in rest.split(|byte| *byte == b'\n') {
@@ -26,20 +26,20 @@ pub(crate) fn read(input: &[u8]) -> (String, Vec<Outcome>) {
 }
 
 /// An answer 200 with a JSON body.
-pub(crate) fn ok(body: &str) -> Outcome {
+pub(crate) fn ok(body: &str) -> CallOutcome {
     answer(format!("200 application/json\n{body}").as_bytes())
 }
 
-fn answer(block: &[u8]) -> Outcome {
+fn answer(block: &[u8]) -> CallOutcome {
     let (head, body) = line(block);
     let head = String::from_utf8_lossy(head);
     let mut words = head.split_whitespace();
     let status = match words.next() {
-        Some("reset") => return Outcome::Failed(Fault::Reset),
-        Some("refused") => return Outcome::Failed(Fault::Refused),
-        Some("lost") => return Outcome::Failed(Fault::Lost),
-        Some("no-connection") => return Outcome::Failed(Fault::NoConnection),
-        Some("no-answer") => return Outcome::Failed(Fault::NoAnswer),
+        Some("reset") => return CallOutcome::Failed(Fault::Reset),
+        Some("refused") => return CallOutcome::Failed(Fault::Refused),
+        Some("lost") => return CallOutcome::Failed(Fault::Lost),
+        Some("no-connection") => return CallOutcome::Failed(Fault::NoConnection),
+        Some("no-answer") => return CallOutcome::Failed(Fault::NoAnswer),
         Some(word) => word.parse().unwrap_or(200),
         None => 200,
     };
@@ -58,7 +58,7 @@ fn answer(block: &[u8]) -> Outcome {
             (media_type, None) => response.content_type = media_type.into(),
         }
     }
-    Outcome::Response(response)
+    CallOutcome::Response(response)
 }
 
 /// The first line, and what follows it.

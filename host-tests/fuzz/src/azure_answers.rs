@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use testrelay::check::State;
 use testrelay::wire::azure::{Answer, LogId, build_start, classify, stage_start};
-use testrelay::wire::call::{Fault, Outcome, Request, Response};
+use testrelay::wire::call::{CallOutcome, Fault, Request, Response};
 
 const STAGE: &str = "Test";
 
@@ -37,7 +37,7 @@ fn check(input: &[u8]) {
     let has = |option: &str| options.split_whitespace().any(|word| word == option);
     for answer in &answers {
         assert_meaning(answer);
-        if let Outcome::Response(Response { body: Ok(body), .. }) = answer {
+        if let CallOutcome::Response(Response { body: Ok(body), .. }) = answer {
             assert_read_right(body);
         }
     }
@@ -56,7 +56,7 @@ fn check(input: &[u8]) {
                 false => answers.next().unwrap_or_else(|| answers::ok(r#"{"id":1}"#)),
             };
             story.note(&call, &answer);
-            if answer != Outcome::Failed(Fault::Lost) {
+            if answer != CallOutcome::Failed(Fault::Lost) {
                 leader.answer(id, &answer);
             }
         }
@@ -78,7 +78,7 @@ struct Story {
 }
 
 impl Story {
-    fn note(&mut self, call: &Request, answer: &Outcome) {
+    fn note(&mut self, call: &Request, answer: &CallOutcome) {
         if is_to_testkube(call) {
             assert!(self.known, "Testkube was asked before Azure DevOps took the token");
             return;
@@ -89,12 +89,12 @@ impl Story {
             assert!(self.passes || result == "failed", "a pass although the execution failed");
             self.told = is_taken(answer);
         }
-        let forbidden = matches!(answer, Outcome::Response(r) if r.status == 403 && !r.from_envoy);
+        let forbidden = matches!(answer, CallOutcome::Response(r) if r.status == 403 && !r.from_envoy);
         self.known |= is_taken(answer) || forbidden;
     }
 
     /// Testkube: one execution with the tag, which has ended.
-    fn testkube(&self, call: &Request) -> Outcome {
+    fn testkube(&self, call: &Request) -> CallOutcome {
         let execution = json!({
             "id": "6973a5d2e1c4b0a7f3d9e202", "name": "shop-api-41", "number": 41,
             "scheduledAt": "2026-01-23T16:44:02.090Z", "tags": {"ado-run": "20260123.4"},
@@ -113,16 +113,16 @@ impl Story {
 }
 
 /// A 2xx of the server itself that is no sign-in page.
-fn is_taken(answer: &Outcome) -> bool {
-    let Outcome::Response(response) = answer else { return false };
+fn is_taken(answer: &CallOutcome) -> bool {
+    let CallOutcome::Response(response) = answer else { return false };
     let is_page = response.content_type.to_ascii_lowercase().starts_with("text/html");
     (200..300).contains(&response.status) && response.status != 203 && !is_page && !response.from_envoy
 }
 
-fn assert_meaning(outcome: &Outcome) {
+fn assert_meaning(outcome: &CallOutcome) {
     let answer = classify(outcome);
     assert_eq!(answer == Answer::Taken, is_taken(outcome), "{answer:?}");
-    let Outcome::Response(response) = outcome else {
+    let CallOutcome::Response(response) = outcome else {
         return assert!(matches!(answer, Answer::Later(_, None)));
     };
     match &answer {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use testrelay::config::Config;
 use testrelay::time::{Now, Wall};
-use testrelay::wire::call::{CallId, Outcome, Request};
+use testrelay::wire::call::{CallId, CallOutcome, Request};
 use testrelay::{Lead, Output};
 
 /// A leading context and its store.
@@ -50,7 +50,7 @@ impl Leader {
     }
 
     /// A call's outcome.
-    pub(crate) fn answer(&mut self, id: CallId, outcome: &Outcome) {
+    pub(crate) fn answer(&mut self, id: CallId, outcome: &CallOutcome) {
         let outputs = self.lead.answer(self.now, &mut self.store, id, outcome);
         self.take(outputs);
     }

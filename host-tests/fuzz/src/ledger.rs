@@ -12,7 +12,7 @@ use crate::store::Memory;
 use std::time::Duration;
 use testrelay::check::{CheckKey, Record, State};
 use testrelay::guid::Guid;
-use testrelay::lead::lease::{Candidate, Role, lease};
+use testrelay::lead::lease::{Contender, Role, lease};
 use testrelay::store::ledger::{Bucket, Change, LedgerError, Store};
 use testrelay::time::{Mono, Now, Wall};
 
@@ -181,10 +181,10 @@ fn lease_of(value: &[u8]) {
     store.set(&key, &found.to_bytes());
     assert_eq!(lease(&mut store, PREFIX), Ok(found.clone()), "a lease comes back from its bytes");
     store.set(&key, value);
-    let mut candidate = Candidate::new(PREFIX, 7, 8, Mono(0));
+    let mut contender = Contender::new(PREFIX, 7, 8, Mono(0));
     let mut tick = |after| {
         let now = Now { mono: Mono(found.until.0.saturating_add(after)), wall: Wall(0) };
-        candidate.tick(&mut store, now, Some(3)).expect("the store answers")
+        contender.tick(&mut store, now, Some(3)).expect("the store answers")
     };
     // What is no lease of this version may be one of another, until it has stood there for as long as one lasts.
     if tick(0) == Role::Follower {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use testrelay::check::{Phase, Watch};
 use testrelay::expect::Expect;
 use testrelay::time::Wall;
-use testrelay::wire::call::{Outcome, Response};
+use testrelay::wire::call::{CallOutcome, Response};
 use testrelay::wire::testkube::{self, Execution, Status};
 
 /// The check counts executions scheduled since then.
@@ -37,7 +37,7 @@ fn check(input: &[u8]) {
     let (expect, answers) = answers::read(input);
     let expect = Expect::parse(&expect).unwrap_or(Expect::Any);
     for answer in &answers {
-        if let Outcome::Response(response) = answer {
+        if let CallOutcome::Response(response) = answer {
             assert_read_right(response);
         }
     }
@@ -155,13 +155,15 @@ struct Seen {
 }
 
 impl Seen {
-    fn note(&mut self, path: &str, answer: &Outcome) {
+    fn note(&mut self, path: &str, answer: &CallOutcome) {
         let is_list = path.contains("tagSelector=");
         if is_list && path.contains("&page=0") {
             *self = Seen::default();
         }
         let value = match answer {
-            Outcome::Response(Response { status: 200, from_envoy: false, body: Ok(body), .. }) => plain(body),
+            CallOutcome::Response(Response { status: 200, from_envoy: false, body: Ok(body), .. }) => {
+                plain(body)
+            }
             _ => Some(Value::Null),
         };
         let Some(value) = value else {

@@ -17,14 +17,14 @@ mod turn;
 use crate::backoff::Random;
 use crate::check::{Check, CheckKey, Counter, Cx, Effects, Event, Pending, Room, Runs, Space, State};
 use crate::config::Config;
-use crate::lead::lease::{Candidate, Role};
+use crate::lead::lease::{Contender, Role};
 use crate::store::hints::Inbox;
 use crate::store::ledger::{Ledger, Store};
 use crate::store::places::{self};
 use crate::tag::Tag;
 use crate::time::{Mono, Now, in_words};
 use crate::wire::azure::Callback;
-use crate::wire::call::{CallId, Fault, Outcome as CallOutcome};
+use crate::wire::call::{CallId, CallOutcome, Fault};
 use aborts::Aborts;
 use calls::{Calls, Lane, Purpose};
 use housekeeping::Housekeeping;
@@ -59,7 +59,7 @@ pub const STALE: Duration = crate::wire::call::GRACE;
 /// One root context's leading, while it leads.
 pub struct Lead {
     config: Rc<Config>,
-    candidate: Candidate,
+    contender: Contender,
     random: Random,
     leading: bool,
     brake_until: Mono,
@@ -79,10 +79,10 @@ impl Lead {
     pub fn new(config: Rc<Config>, ledger: Ledger, seed: u64, configured_at: Mono) -> Lead {
         let mut random = Random::new(seed);
         let prefix = ledger.prefix();
-        let candidate = Candidate::new(prefix, random.draw(), config.fingerprint, configured_at);
+        let contender = Contender::new(prefix, random.draw(), config.fingerprint, configured_at);
         Lead {
             config,
-            candidate,
+            contender,
             random,
             leading: false,
             brake_until: Mono(0),
@@ -99,14 +99,14 @@ impl Lead {
 
     /// This context serves requests, so it belongs to a worker.
     pub fn serves_requests(&mut self) {
-        self.candidate.is_worker = true;
+        self.contender.is_worker = true;
     }
 
     /// One tick, a second after the last.
     pub fn tick(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
         let mut turn = Turn { now, store, out: Vec::new() };
         let pending = self.leading.then(|| self.shelf.count());
-        match self.candidate.tick(turn.store, now, pending) {
+        match self.contender.tick(turn.store, now, pending) {
             Ok(Role::Leader { brake_until, suspects, new }) => {
                 self.brake_until = brake_until;
                 // A thread that stood still may have thought that it had lost a lease which nobody has taken.
@@ -165,7 +165,7 @@ impl Lead {
             self.shelf.pending().for_each(|(key, pending)| log::warn!("{}", pending.parting(key)));
         }
         self.leading = false;
-        if let Err(status) = self.candidate.release(store, now) {
+        if let Err(status) = self.contender.release(store, now) {
             log::error!("the lease could not be freed (status {}): it ends by itself", status.0);
         }
     }
@@ -248,7 +248,7 @@ impl Lead {
     fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey, event: Event<'_>) {
         let mut why = "others wrote it all the time".to_string();
         for _ in 0..MAX_RACES {
-            let Lead { config, candidate, random, brake_until, shelf, slots, calls, poller, .. } = self;
+            let Lead { config, contender, random, brake_until, shelf, slots, calls, poller, .. } = self;
             let Some((seen, version)) = shelf.find_version(key) else { return slots.remove(key) };
             let Some(slot) = slots.of(key, seen) else { return };
             let mut check = Check::new(*key, Box::new(seen.clone()), slot.volatile.clone());
@@ -256,7 +256,7 @@ impl Lead {
             let mut cx = Cx {
                 now: turn.now,
                 config,
-                holder: candidate.holder(),
+                holder: contender.holder(),
                 random,
                 call: calls.name(),
                 space: &space,
@@ -347,7 +347,7 @@ impl Lead {
 
     /// Whether this context leads at this very moment. It reads the lease before each call.
     fn leads(&mut self, turn: &mut Turn<'_>) -> bool {
-        self.leading = self.candidate.leads(turn.store, turn.now).unwrap_or(false);
+        self.leading = self.contender.leads(turn.store, turn.now).unwrap_or(false);
         self.leading
     }
 
@@ -355,7 +355,7 @@ impl Lead {
     fn settle(&mut self, turn: &mut Turn<'_>, id: CallId, outcome: &CallOutcome) {
         let Some(purpose) = self.calls.end(turn.now.mono, id, outcome) else { return };
         let checks = purpose.checks();
-        if self.leading && self.candidate.note_busy(turn.store, &checks).is_err() {
+        if self.leading && self.contender.note_busy(turn.store, &checks).is_err() {
             log::error!("shared data failed: an answer is read without a note of it");
         }
         match purpose {
@@ -385,7 +385,7 @@ impl Lead {
             }
             Purpose::Abort(token) => self.aborts.not_started(token),
         }
-        if self.leading && self.candidate.note_busy(turn.store, &[]).is_err() {
+        if self.leading && self.contender.note_busy(turn.store, &[]).is_err() {
             log::error!("shared data failed: the note of an answer that was read stays");
         }
         self.step_due(turn, MAX_STEPS_AFTER_ANSWER);

@@ -6,7 +6,7 @@ use super::{Call, Check, Claim, Counter, Cx, Effects, Phase, Reporting, Room, Sp
 use crate::secret::Secret;
 use crate::time::in_words;
 use crate::wire::azure::{Answer, Entry, classify};
-use crate::wire::call::{CallId, GRACE, Outcome as CallOutcome, Request};
+use crate::wire::call::{CallId, CallOutcome, GRACE, Request};
 use log::Level;
 use std::fmt;
 use std::time::Duration;

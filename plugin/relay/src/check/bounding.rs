@@ -6,7 +6,7 @@ use crate::secret::Secret;
 use crate::text::one_line;
 use crate::time::{Mono, Wall, in_words};
 use crate::wire::azure::{self, Answer, Entry};
-use crate::wire::call::Outcome as CallOutcome;
+use crate::wire::call::CallOutcome;
 use std::time::Duration;
 
 const MAX_TRIES: u32 = 8;

@@ -13,7 +13,7 @@ use crate::check::verdict::Assessment;
 use crate::config::Config;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::azure::{self, Answer, Callback, RecordChange, classify};
-use crate::wire::call::{CallId, Outcome as CallOutcome};
+use crate::wire::call::{CallId, CallOutcome};
 use crate::wire::testkube::{self, Execution};
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use super::answers::{AzureCall, MAX_RETRY};
 use super::{Check, Cx, Effects, Log, Outcome, Phase, ReasonCode, Room, Space};
 use crate::secret::Secret;
 use crate::wire::azure::{self, Answer, Callback, Entry, LogId};
-use crate::wire::call::{Outcome as CallOutcome, Request};
+use crate::wire::call::{CallOutcome, Request};
 use log::Level;
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use super::step::count_end;
 use super::{Check, Claim, Counter, Cx, Decided, Effects, Log, Outcome, Owing, Part, Phase, Reporting};
 use crate::secret::Secret;
 use crate::wire::azure::{self, Answer, Entry};
-use crate::wire::call::Outcome as CallOutcome;
+use crate::wire::call::CallOutcome;
 use log::Level;
 use std::time::Duration;
 

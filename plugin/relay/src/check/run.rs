@@ -8,7 +8,7 @@ use crate::guid::Guid;
 use crate::secret::Secret;
 use crate::time::{Mono, Wall};
 use crate::wire::azure::{self, Callback, Entry};
-use crate::wire::call::{Outcome as CallOutcome, Request};
+use crate::wire::call::{CallOutcome, Request};
 use std::time::Duration;
 
 const EACH: Duration = Duration::from_secs(60);

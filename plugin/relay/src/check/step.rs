@@ -13,7 +13,7 @@ use crate::backoff::{Random, delay};
 use crate::config::Config;
 use crate::time::{Mono, Now};
 use crate::wire::azure::{Callback, Entry};
-use crate::wire::call::{CallId, Outcome as CallOutcome};
+use crate::wire::call::{CallId, CallOutcome};
 use crate::wire::testkube::Trouble;
 use log::Level;
 use std::rc::Rc;

@@ -10,7 +10,7 @@ use crate::expect::MAX_EXPECTED;
 use crate::tag::Tag;
 use crate::text::{listed, one_line};
 use crate::time::{Mono, Now, Wall};
-use crate::wire::call::{CallId, Fault, Outcome as CallOutcome};
+use crate::wire::call::{CallId, CallOutcome, Fault};
 use crate::wire::testkube::{self, Execution, Status, Trouble};
 use log::Level;
 use std::collections::{BTreeMap, BTreeSet};

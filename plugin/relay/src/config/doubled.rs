@@ -10,13 +10,13 @@ pub(super) struct Undoubled;
 
 impl<'de> Deserialize<'de> for Undoubled {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Undoubled, D::Error> {
-        d.deserialize_any(Look)
+        d.deserialize_any(NoDoubles)
     }
 }
 
-struct Look;
+struct NoDoubles;
 
-impl<'de> Visitor<'de> for Look {
+impl<'de> Visitor<'de> for NoDoubles {
     type Value = Undoubled;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

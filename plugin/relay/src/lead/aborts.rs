@@ -8,7 +8,7 @@
 use crate::backoff::{Random, delay};
 use crate::tag::Tag;
 use crate::time::Mono;
-use crate::wire::call::{Fault, Outcome, Request};
+use crate::wire::call::{CallOutcome, Fault, Request};
 use crate::wire::testkube::Testkube;
 use crate::wire::testkube::{self, Execution, Status};
 use std::time::Duration;
@@ -47,7 +47,7 @@ struct Abort {
     tag: Tag,
     id: String,
     name: String,
-    step: Step,
+    step: Stage,
     is_calling: bool,
     next: Mono,
     rounds: u32,
@@ -56,7 +56,7 @@ struct Abort {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum Stage {
     Ask,
     Look,
 }
@@ -72,7 +72,7 @@ enum Next {
 }
 
 /// What an answer has shown of an execution.
-enum Seen {
+enum Observed {
     /// The abort was taken.
     Asked,
     /// It had ended, Testkube says to the abort.
@@ -103,7 +103,7 @@ impl Aborts {
                 tag: tag.clone(),
                 id,
                 name,
-                step: Step::Ask,
+                step: Stage::Ask,
                 is_calling: false,
                 next: now,
                 rounds: 0,
@@ -153,7 +153,7 @@ impl Aborts {
         now: Mono,
         random: &mut Random,
         token: Token,
-        outcome: &Outcome,
+        outcome: &CallOutcome,
     ) -> Option<Effect> {
         let abort = self.find(token)?;
         abort.is_calling = false;
@@ -189,65 +189,67 @@ impl Abort {
 
     fn request(&self, testkube: &Testkube) -> Request {
         match self.step {
-            Step::Ask => testkube::abort_execution(testkube, &self.id),
-            Step::Look => testkube::get_execution(testkube, &self.id),
+            Stage::Ask => testkube::abort_execution(testkube, &self.id),
+            Stage::Look => testkube::get_execution(testkube, &self.id),
         }
     }
 
-    fn seen(&self, outcome: &Outcome) -> Seen {
+    fn seen(&self, outcome: &CallOutcome) -> Observed {
         let response = match outcome {
-            Outcome::Failed(fault) => return Seen::Unknown(fault.clone()),
-            Outcome::Response(response) if response.from_envoy => return Seen::Unknown(response.fault()),
-            Outcome::Response(response) => response,
+            CallOutcome::Failed(fault) => return Observed::Unknown(fault.clone()),
+            CallOutcome::Response(response) if response.from_envoy => {
+                return Observed::Unknown(response.fault());
+            }
+            CallOutcome::Response(response) => response,
         };
         match (self.step, response.status) {
-            (_, 404) => Seen::Gone,
-            (Step::Ask, 200..300) => Seen::Asked,
-            (Step::Ask, 400) => Seen::EndedBefore,
-            (Step::Ask, _) => Seen::Unknown(response.fault()),
-            (Step::Look, _) => match testkube::single(response) {
+            (_, 404) => Observed::Gone,
+            (Stage::Ask, 200..300) => Observed::Asked,
+            (Stage::Ask, 400) => Observed::EndedBefore,
+            (Stage::Ask, _) => Observed::Unknown(response.fault()),
+            (Stage::Look, _) => match testkube::single(response) {
                 Ok(execution) if execution.id != self.id => {
-                    Seen::Unknown(Fault::Unexpected("another execution"))
+                    Observed::Unknown(Fault::Unexpected("another execution"))
                 }
-                Ok(Execution { ended: true, status, .. }) => Seen::Ended(status),
-                Ok(Execution { stopping_since: Some(_), .. }) => Seen::Stopping,
-                Ok(_) => Seen::GoesOn,
-                Err(fault) => Seen::Unknown(fault),
+                Ok(Execution { ended: true, status, .. }) => Observed::Ended(status),
+                Ok(Execution { stopping_since: Some(_), .. }) => Observed::Stopping,
+                Ok(_) => Observed::GoesOn,
+                Err(fault) => Observed::Unknown(fault),
             },
         }
     }
 
     /// What is done after what was seen, and what is to be counted.
-    fn next_of(&mut self, seen: Seen) -> (Next, Option<Effect>) {
+    fn next_of(&mut self, seen: Observed) -> (Next, Option<Effect>) {
         let name = &self.name;
         match seen {
-            Seen::Asked => {
+            Observed::Asked => {
                 log::info!("execution {name} was asked to abort: its run is over");
-                (self.is_asked, self.step) = (true, Step::Look);
+                (self.is_asked, self.step) = (true, Stage::Look);
                 (Next::Pause, None)
             }
-            Seen::EndedBefore if self.is_asked => {
-                self.step = Step::Look;
+            Observed::EndedBefore if self.is_asked => {
+                self.step = Stage::Look;
                 (Next::Pause, None)
             }
-            Seen::EndedBefore | Seen::Gone => (Next::Nothing, None),
-            Seen::Ended(status @ (Status::Aborted | Status::Canceled)) => {
+            Observed::EndedBefore | Observed::Gone => (Next::Nothing, None),
+            Observed::Ended(status @ (Status::Aborted | Status::Canceled)) => {
                 log::info!("execution {name} is {status}: its run is over");
                 (Next::Nothing, Some(Effect::Aborted))
             }
-            Seen::Ended(status) => {
+            Observed::Ended(status) => {
                 log::info!("execution {name} has ended before its abort: {status}");
                 (Next::Nothing, None)
             }
-            Seen::Stopping => (self.next_round(Next::Pause, "has been stopping since"), None),
-            Seen::GoesOn => {
-                self.step = Step::Ask;
+            Observed::Stopping => (self.next_round(Next::Pause, "has been stopping since"), None),
+            Observed::GoesOn => {
+                self.step = Stage::Ask;
                 (self.next_round(Next::Ask, "goes on"), None)
             }
-            Seen::Unknown(fault) => {
-                let what = if self.step == Step::Ask { "asked to abort" } else { "looked at" };
+            Observed::Unknown(fault) => {
+                let what = if self.step == Stage::Ask { "asked to abort" } else { "looked at" };
                 log::warn!("execution {name} could not be {what}: {fault}");
-                self.is_asked |= self.step == Step::Ask && !fault.was_refused();
+                self.is_asked |= self.step == Stage::Ask && !fault.was_refused();
                 (self.next_round(Next::Pause, "may go on"), Some(Effect::Fault))
             }
         }

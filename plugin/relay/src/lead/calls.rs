@@ -7,7 +7,7 @@ use crate::guid::Guid;
 use crate::lead::aborts;
 use crate::time::{Mono, Now};
 use crate::wire::azure::{Callback, Paces, Urgency};
-use crate::wire::call::{CallId, GRACE, Outcome, Request};
+use crate::wire::call::{CallId, CallOutcome, GRACE, Request};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What a call is for.
@@ -152,7 +152,7 @@ impl Calls {
     }
 
     /// A call was answered, or is given up. `None`: nobody waits for it.
-    pub(super) fn end(&mut self, now: Mono, id: CallId, outcome: &Outcome) -> Option<Purpose> {
+    pub(super) fn end(&mut self, now: Mono, id: CallId, outcome: &CallOutcome) -> Option<Purpose> {
         let flight = self.flights.remove(&id)?;
         if let Some((room, lane)) = flight.lane {
             let by_entry = self.by_entry.iter_mut().find(|(of, entry, _)| *of == room && *entry == lane.0);

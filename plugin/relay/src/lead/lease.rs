@@ -46,7 +46,7 @@ pub struct Lease {
 
 /// One root context's part in it.
 #[derive(Debug)]
-pub struct Candidate {
+pub struct Contender {
     key: String,
     holder: u64,
     configuration: u64,
@@ -73,10 +73,10 @@ pub enum Role {
     },
 }
 
-impl Candidate {
+impl Contender {
     /// A context whose configuration came at `configured_at`. `holder` is drawn at random and not 0.
-    pub fn new(prefix: &str, holder: u64, configuration: u64, configured_at: Mono) -> Candidate {
-        Candidate {
+    pub fn new(prefix: &str, holder: u64, configuration: u64, configured_at: Mono) -> Contender {
+        Contender {
             key: lease_key(prefix),
             holder: holder.max(1),
             configuration,
@@ -269,18 +269,18 @@ mod tests {
         Now { mono: Mono(seconds * 1_000), wall: Wall(0) }
     }
 
-    fn candidate(holder: u64, configuration: u64, configured_at: u64) -> Candidate {
-        Candidate::new("t/", holder, configuration, at(configured_at).mono)
+    fn contender(holder: u64, configuration: u64, configured_at: u64) -> Contender {
+        Contender::new("t/", holder, configuration, at(configured_at).mono)
     }
 
-    fn leads(candidate: &mut Candidate, store: &mut Memory, now: u64) -> bool {
-        matches!(candidate.tick(store, at(now), None).unwrap(), Role::Leader { .. })
+    fn leads(contender: &mut Contender, store: &mut Memory, now: u64) -> bool {
+        matches!(contender.tick(store, at(now), None).unwrap(), Role::Leader { .. })
     }
 
     #[test]
     fn the_first_to_tick_leads_and_the_others_follow() {
         let mut store = Memory::default();
-        let (mut a, mut b) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        let (mut a, mut b) = (contender(1, 7, 0), contender(2, 7, 0));
         for second in 0..100 {
             assert!(leads(&mut a, &mut store, second));
             assert!(!leads(&mut b, &mut store, second));
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_freed_lease_is_taken_at_once_and_is_no_fall() {
         let mut store = Memory::default();
-        let (mut a, mut b) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        let (mut a, mut b) = (contender(1, 7, 0), contender(2, 7, 0));
         assert!(leads(&mut a, &mut store, 0));
         a.release(&mut store, at(1)).unwrap();
         let role = b.tick(&mut store, at(1), None).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn an_expired_lease_is_a_fall_with_a_brake_and_suspects() {
         let mut store = Memory::default();
-        let (mut a, mut b) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        let (mut a, mut b) = (contender(1, 7, 0), contender(2, 7, 0));
         assert!(leads(&mut a, &mut store, 0));
         let key = record(1).key;
         a.note_busy(&mut store, &[key]).unwrap();
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn ten_minutes_of_leading_forgive_the_falls() {
         let mut store = Memory::default();
-        let (mut a, mut b) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        let (mut a, mut b) = (contender(1, 7, 0), contender(2, 7, 0));
         assert!(leads(&mut a, &mut store, 0));
         assert!(leads(&mut b, &mut store, 20));
         assert_eq!(lease(&mut store, "t/").unwrap().falls, 1);
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_worker_lets_the_main_thread_go_first_and_then_takes_over() {
         let mut store = Memory::default();
-        let (mut a, mut worker) = (candidate(1, 7, 0), candidate(2, 7, 0));
+        let (mut a, mut worker) = (contender(1, 7, 0), contender(2, 7, 0));
         worker.is_worker = true;
         assert!(leads(&mut a, &mut store, 0));
         assert!(!leads(&mut worker, &mut store, 19));
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_newer_configuration_leads_from_its_first_tick_and_an_older_one_is_not_barred() {
         let mut store = Memory::default();
-        let (mut old, mut new) = (candidate(1, 7, 0), candidate(2, 8, 50));
+        let (mut old, mut new) = (contender(1, 7, 0), contender(2, 8, 50));
         assert!(leads(&mut old, &mut store, 50));
         assert!(leads(&mut new, &mut store, 51));
         assert!(!leads(&mut old, &mut store, 52));
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn a_lease_of_another_version_is_respected_while_it_is_renewed() {
         let mut store = Memory::default();
-        let mut a = candidate(1, 7, 0);
+        let mut a = contender(1, 7, 0);
         let mut renew = |value: &[u8], second| {
             store.put("t/leader", value);
             leads(&mut a, &mut store, second)
@@ -369,6 +369,6 @@ mod tests {
     fn a_lease_that_somebody_emptied_is_free() {
         let mut store = Memory::default();
         store.put("t/leader", b"");
-        assert!(leads(&mut candidate(1, 7, 0), &mut store, 0));
+        assert!(leads(&mut contender(1, 7, 0), &mut store, 0));
     }
 }

@@ -12,7 +12,7 @@ use crate::store::ledger::Store;
 use crate::store::looks;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
-use crate::wire::call::{CallId, Fault, Outcome as CallOutcome, Request};
+use crate::wire::call::{CallId, CallOutcome, Fault, Request};
 use crate::wire::testkube::{self, Execution, MAX_QUERY, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

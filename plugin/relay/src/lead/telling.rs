@@ -4,7 +4,7 @@ use super::calls::{self, Purpose};
 use super::{Lead, Output, Turn, space};
 use crate::check::{Acted, CheckKey, Event, LogCx, Space};
 use crate::wire::azure::Callback;
-use crate::wire::call::{CallId, Outcome as CallOutcome};
+use crate::wire::call::{CallId, CallOutcome};
 
 impl Lead {
     /// Tells what has changed of one check, if it is time.

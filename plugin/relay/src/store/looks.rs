@@ -7,7 +7,7 @@
 
 mod unpassed;
 
-pub(crate) use unpassed::Memory;
+pub(crate) use unpassed::UnpassedMemory;
 
 use crate::store::ledger::{Ledger, Store, StoreError};
 use crate::tag::Tag;
@@ -39,15 +39,15 @@ struct Head {
 }
 
 /// A complete look at one tag.
-pub(crate) struct Look {
+pub(crate) struct KeptReading {
     head: Head,
     pub(crate) executions: Vec<Execution>,
 }
 
-impl Look {
-    fn from_bytes(bytes: &[u8]) -> Option<Look> {
+impl KeptReading {
+    fn from_bytes(bytes: &[u8]) -> Option<KeptReading> {
         let mut lines = bytes.split(|byte| *byte == b'\n');
-        Some(Look {
+        Some(KeptReading {
             head: serde_json::from_slice(lines.next()?).ok()?,
             executions: testkube::from_json(lines.next()?)?,
         })
@@ -68,9 +68,14 @@ impl Look {
 }
 
 /// The last look at this tag that was kept for this credential.
-pub(crate) fn recall(store: &mut dyn Store, ledger: &Ledger, credential: &str, tag: &Tag) -> Option<Look> {
+pub(crate) fn recall(
+    store: &mut dyn Store,
+    ledger: &Ledger,
+    credential: &str,
+    tag: &Tag,
+) -> Option<KeptReading> {
     let entry = store.get(&key_of(ledger, credential, tag)).ok()??;
-    Look::from_bytes(&entry.value).filter(|look| look.head.tag == *tag)
+    KeptReading::from_bytes(&entry.value).filter(|look| look.head.tag == *tag)
 }
 
 /// Keeps what a complete look has found of this tag since `since`, and remembers what of it has not passed. A look that is too
@@ -83,11 +88,11 @@ pub(crate) fn keep(
     tag: &Tag,
     since: Wall,
     executions: &[Execution],
-) -> (Look, Memory) {
+) -> (KeptReading, UnpassedMemory) {
     let found: Vec<Execution> =
         executions.iter().filter(|execution| execution.carries(tag)).cloned().collect();
     let memory = unpassed::remember(store, ledger, credential, now, tag, since, &found);
-    let look = Look { head: Head { tag: tag.clone(), at: now.mono, since }, executions: found };
+    let look = KeptReading { head: Head { tag: tag.clone(), at: now.mono, since }, executions: found };
     let value = look.to_bytes();
     if value.len() <= MAX_LOOK {
         write(store, &key_of(ledger, credential, tag), &value);
@@ -201,7 +206,7 @@ mod tests {
         (0..count).map(one).collect()
     }
 
-    fn lost(memory: &Memory) -> Vec<&str> {
+    fn lost(memory: &UnpassedMemory) -> Vec<&str> {
         memory.lost(Rerun::Latest).collect()
     }
 

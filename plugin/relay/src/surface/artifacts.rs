@@ -32,10 +32,10 @@ use crate::surface::exchange::Step;
 use crate::surface::problem::Reply;
 use crate::text::{listed, one_line, size_in_words};
 use crate::time::{Mono, Now, Wall, in_words};
-use crate::wire::call::{Fault, Outcome, Request, Response};
+use crate::wire::call::{CallOutcome, Fault, Request, Response};
 use crate::wire::testkube::MAX_NAMES;
 use crate::wire::testkube::{self, Artifact, Execution};
-use ask::{Ask, Scope, Want};
+use ask::{Scope, Target, Want};
 use find::Presence;
 use links::Links;
 use refusals::{no_execution, not_read, too_many_executions};
@@ -110,7 +110,7 @@ pub struct Visit {
     config: Rc<Config>,
     /// What follows `<base>/v1/artifacts/` in its target.
     rest: Vec<u8>,
-    ask: Ask,
+    ask: Target,
     /// Scheme and host as the request has them: what links begin with.
     asked_at: (Vec<u8>, Vec<u8>),
     /// [`Visit::links`], once they were wanted: a request that goes on to a file wants none.
@@ -168,7 +168,7 @@ impl Visit {
                 "The path holds a part of this request's credential, which is not repeated here.",
             ));
         }
-        let ask = Ask::read(config, rest)?;
+        let ask = Target::read(config, rest)?;
         if let Some(caller) = caller.filter(|caller| !caller.covers_tag(&ask.tag)) {
             let detail = format!(
                 "The credential `{}` does not cover this tag: none of its `tags` patterns fits the value.",
@@ -270,12 +270,14 @@ impl Visit {
     }
 
     /// Reads the answer to the last [`Step::Call`], and says what to do next.
-    pub fn answer(&mut self, now: Now, memory: &mut Memory, outcome: &Outcome) -> Step {
+    pub fn answer(&mut self, now: Now, memory: &mut Memory, outcome: &CallOutcome) -> Step {
         let next = match (outcome, self.asked) {
-            (Outcome::Failed(fault), _) => Some(Step::from(not_read(fault))),
-            (Outcome::Response(response), Asked::Executions) => self.read_executions(now, memory, response),
-            (Outcome::Response(response), Asked::Names) => self.read_names(now, memory, response),
-            (Outcome::Response(response), Asked::Head) => self.read_head(response),
+            (CallOutcome::Failed(fault), _) => Some(Step::from(not_read(fault))),
+            (CallOutcome::Response(response), Asked::Executions) => {
+                self.read_executions(now, memory, response)
+            }
+            (CallOutcome::Response(response), Asked::Names) => self.read_names(now, memory, response),
+            (CallOutcome::Response(response), Asked::Head) => self.read_head(response),
         };
         next.unwrap_or_else(|| self.step(now, memory))
     }
@@ -416,7 +418,7 @@ impl Visit {
         if let Some(running) = chosen.iter().find(|execution| !execution.ended && !self.ask.partial) {
             let (running, status) = (one_line(&running.name, 80), &running.status);
             let detail = format!(
-                "{running} has not ended ({status}). Ask again when the check is decided, or take what is there with partial=true."
+                "{running} has not ended ({status}). Target again when the check is decided, or take what is there with partial=true."
             );
             return Err(Reply::problem(409, "Not ended", &detail));
         }

@@ -23,7 +23,7 @@ use crate::surface::problem::Reply;
 use crate::surface::request::{self, Body};
 use crate::text::{listed, one_line};
 use crate::time::{Mono, Now, Wall, in_words};
-use crate::wire::call::{Fault, Outcome, Request};
+use crate::wire::call::{CallOutcome, Fault, Request};
 use crate::wire::testkube::{self, Execution, Status};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,11 +70,11 @@ pub struct Evaluation {
     bound: Wall,
     began: Mono,
     page_size: u32,
-    confirm: Option<Confirm>,
+    confirm: Option<Confirmation>,
 }
 
 /// A verdict that rests on a list, while each execution is looked at once more.
-struct Confirm {
+struct Confirmation {
     passed: bool,
     reason: String,
     todo: Vec<(String, Status)>,
@@ -148,7 +148,7 @@ impl Evaluation {
     }
 
     /// Reads the answer to the call of this number, and says what to do next.
-    pub fn answer(&mut self, now: Now, store: &mut dyn Store, call: usize, outcome: &Outcome) -> Step {
+    pub fn answer(&mut self, now: Now, store: &mut dyn Store, call: usize, outcome: &CallOutcome) -> Step {
         match self.confirm.is_some() {
             true => self.confirmed(now, call, outcome),
             false => self.listed(now, store, outcome),
@@ -172,10 +172,10 @@ impl Evaluation {
         Step::Call(calls.into_iter().map(|(n, call)| (n, Request { timeout: left, ..call })).collect())
     }
 
-    fn listed(&mut self, now: Now, store: &mut dyn Store, outcome: &Outcome) -> Step {
+    fn listed(&mut self, now: Now, store: &mut dyn Store, outcome: &CallOutcome) -> Step {
         let page = match outcome {
-            Outcome::Failed(fault) => Err(fault.clone()),
-            Outcome::Response(response) => {
+            CallOutcome::Failed(fault) => Err(fault.clone()),
+            CallOutcome::Response(response) => {
                 testkube::page(response).map_err(|fault| testkube::said(fault, response))
             }
         };
@@ -268,7 +268,7 @@ impl Evaluation {
             seen: None,
             absent: Duration::ZERO,
         };
-        self.confirm = Some(Confirm {
+        self.confirm = Some(Confirmation {
             passed: read.standing() == Standing::Ended { passed: true },
             reason: reason::ended(ask, &watch, &read, now),
             todo: read.counted.iter().map(|e| (e.id.clone(), e.status.clone())).collect(),
@@ -297,10 +297,10 @@ impl Evaluation {
     }
 
     /// One execution was looked at again: it must be as the list had it.
-    fn confirmed(&mut self, now: Now, call: usize, outcome: &Outcome) -> Step {
+    fn confirmed(&mut self, now: Now, call: usize, outcome: &CallOutcome) -> Step {
         let execution = match outcome {
-            Outcome::Failed(fault) => Err(fault.clone()),
-            Outcome::Response(response) => {
+            CallOutcome::Failed(fault) => Err(fault.clone()),
+            CallOutcome::Response(response) => {
                 testkube::single(response).map_err(|fault| testkube::said(fault, response))
             }
         };
@@ -372,7 +372,7 @@ fn shown(answered: Answered, reason: &str, tag: Option<&str>) -> Reply {
 }
 
 /// The refusal of an evaluation that its caller's credential does not cover.
-fn uncovered(caller: &Credential, asked: &request::Evaluation) -> Option<Reply> {
+fn uncovered(caller: &Credential, asked: &request::EvaluationRequest) -> Option<Reply> {
     let name = &caller.name;
     let what = match &asked.project {
         _ if !caller.covers_tag(&asked.ask.tag) => format!(

@@ -6,7 +6,7 @@ use super::evaluate::{Answered, Evaluation};
 use super::problem::Reply;
 use crate::store::ledger::Store;
 use crate::time::Now;
-use crate::wire::call::{Outcome, Request};
+use crate::wire::call::{CallOutcome, Request};
 use std::rc::Rc;
 
 /// What an exchange needs next.
@@ -58,7 +58,7 @@ impl Exchange {
         store: &mut dyn Store,
         memory: &mut Memory,
         call: usize,
-        outcome: &Outcome,
+        outcome: &CallOutcome,
     ) -> Step {
         match self {
             Exchange::Evaluation(evaluation) => evaluation.answer(now, store, call, outcome),

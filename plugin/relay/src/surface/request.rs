@@ -80,7 +80,7 @@ pub fn is_complete<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
 
 /// What an evaluation asks. Nobody is called back.
 #[derive(Debug)]
-pub struct Evaluation {
+pub struct EvaluationRequest {
     /// The tag and the policies.
     pub ask: Ask,
     /// `ProjectId`, if it was sent.
@@ -101,7 +101,7 @@ pub fn read_evaluation<'b, B: AsRef<[u8]>>(
     config: &Config,
     headers: &Headers<B>,
     body: impl Into<Body<'b>>,
-) -> Result<Evaluation, Vec<FieldError>> {
+) -> Result<EvaluationRequest, Vec<FieldError>> {
     let mut values = Values::from_headers(headers);
     let mut reader = Reader { config, errors: Vec::new(), wrong: Vec::new(), not_listed: false };
     if let Some(error) = add_body(&mut values, body.into()) {
@@ -116,7 +116,7 @@ pub fn read_evaluation<'b, B: AsRef<[u8]>>(
         }
     }
     match reader.ask(&values, build).filter(|_| reader.wrong.is_empty()) {
-        Some(ask) => Ok(Evaluation { ask, project }),
+        Some(ask) => Ok(EvaluationRequest { ask, project }),
         None => Err(reader.wrong),
     }
 }

@@ -36,7 +36,7 @@ pub struct Request {
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// Somebody answered: the server, or Envoy in its place.
     Response(Response),
     /// Nobody answered.

@@ -9,7 +9,7 @@ use crate::check::{Ask, Done, Event, Known, Outcome, Pending, Phase, Reported};
 use crate::expect::Expect;
 use crate::secret::Secret;
 use crate::time::Mono;
-use crate::wire::call::{Asks, CallId, Fault, Outcome as CallOutcome, Response};
+use crate::wire::call::{Asks, CallId, CallOutcome, Fault, Response};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -141,7 +141,7 @@ fn an_azure_devops_that_is_away_is_no_refusal() {
     let mut world = passing();
     world.durable.ask.as_mut().unwrap().timeout = Duration::from_secs(3 * 3_600);
     world.fates = Box::new(|what, n| match what.word() {
-        "log" if n < 42 => Fate::Says(crate::wire::call::Outcome::Failed(Fault::NoConnection), 100),
+        "log" if n < 42 => Fate::Says(crate::wire::call::CallOutcome::Failed(Fault::NoConnection), 100),
         _ => Fate::Served(100),
     });
     world.live(32 * MINUTE);

@@ -3,7 +3,7 @@
 use crate::check::{Decided, Done, Outcome, Pending, Phase, Reporting};
 use crate::expect::Expect;
 use crate::time::Mono;
-use crate::wire::call::Outcome as CallOutcome;
+use crate::wire::call::CallOutcome;
 use crate::wire::testkube::{self, Execution, Status};
 use std::collections::BTreeMap;
 use std::time::Duration;

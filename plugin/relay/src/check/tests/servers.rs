@@ -1,7 +1,7 @@
 //! The two servers that one check calls, as far as it can tell: what was asked of them, and what they answer when all is well.
 
 use crate::time::{Mono, Wall};
-use crate::wire::call::{Asks, Outcome, Request, Response};
+use crate::wire::call::{Asks, CallOutcome, Request, Response};
 use crate::wire::testkube::{Execution, from_json};
 use serde_json::{Value, json};
 
@@ -65,8 +65,8 @@ impl What {
     }
 }
 
-pub(super) fn answer(status: u16, body: &str) -> Outcome {
-    Outcome::Response(Response {
+pub(super) fn answer(status: u16, body: &str) -> CallOutcome {
+    CallOutcome::Response(Response {
         status,
         content_type: "application/json".into(),
         asks: Asks::default(),
@@ -76,7 +76,7 @@ pub(super) fn answer(status: u16, body: &str) -> Outcome {
 }
 
 /// The plan has ended.
-pub(super) fn over() -> Outcome {
+pub(super) fn over() -> CallOutcome {
     answer(500, r#"{"typeKey":"OrchestrationSessionNotFoundException"}"#)
 }
 
@@ -144,7 +144,7 @@ pub(super) struct Servers {
 
 impl Servers {
     /// What becomes of a call when all is well. It is done at once, whenever its answer comes.
-    pub(super) fn serve(&mut self, what: &What, token: &str, task: &str, now: Mono) -> Outcome {
+    pub(super) fn serve(&mut self, what: &What, token: &str, task: &str, now: Mono) -> CallOutcome {
         let is_azure = !matches!(what, What::Get(_) | What::Read);
         if is_azure && self.unknown.iter().any(|unknown| unknown == token) {
             return answer(401, "");

@@ -6,7 +6,7 @@ use super::world::{CAME, Fate, MINUTE, SECOND, World};
 use crate::check::{Check, Cx, Done, Event, Pending, Reading, Reporting, Space, Times, Unread};
 use crate::config::Config;
 use crate::time::Mono;
-use crate::wire::call::{CallId, Fault, Outcome as CallOutcome, Request};
+use crate::wire::call::{CallId, CallOutcome, Fault, Request};
 use crate::wire::testkube::Trouble;
 use std::collections::BTreeMap;
 

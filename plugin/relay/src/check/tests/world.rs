@@ -12,7 +12,7 @@ use crate::check::{
 };
 use crate::config::Config;
 use crate::time::{Mono, Now};
-use crate::wire::call::{CallId, Fault, GRACE, Outcome as CallOutcome, Request};
+use crate::wire::call::{CallId, CallOutcome, Fault, GRACE, Request};
 use crate::wire::testkube::{Execution, Trouble};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -21,7 +21,11 @@ impl Story {
         story
     }
 
-    fn pass(&mut self, seconds: std::ops::Range<u64>, mut answer: impl FnMut(&'static str, u64) -> Outcome) {
+    fn pass(
+        &mut self,
+        seconds: std::ops::Range<u64>,
+        mut answer: impl FnMut(&'static str, u64) -> CallOutcome,
+    ) {
         let testkube = testkube();
         for second in seconds {
             let now = Mono(second * 1_000);
@@ -48,12 +52,12 @@ fn tag() -> Tag {
     Tag { key: "ado-run".into(), value: "shop-4711".into() }
 }
 
-fn status(status: u16) -> Outcome {
+fn status(status: u16) -> CallOutcome {
     let (content_type, asks, body) = (String::new(), Asks::default(), Ok(Vec::new()));
-    Outcome::Response(Response { status, content_type, asks, from_envoy: false, body })
+    CallOutcome::Response(Response { status, content_type, asks, from_envoy: false, body })
 }
 
-fn execution(status: &str) -> Outcome {
+fn execution(status: &str) -> CallOutcome {
     let ended = ["passed", "failed", "aborted", "canceled"].contains(&status);
     let finished = if ended { "2026-01-23T16:45:00Z" } else { "0001-01-01T00:00:00Z" };
     let body = json!({
@@ -63,7 +67,7 @@ fn execution(status: &str) -> Outcome {
     });
     let (content_type, asks) = ("application/json".into(), Asks::default());
     let body = Ok(body.to_string().into_bytes());
-    Outcome::Response(Response { status: 200, content_type, asks, from_envoy: false, body })
+    CallOutcome::Response(Response { status: 200, content_type, asks, from_envoy: false, body })
 }
 
 #[test]
@@ -129,7 +133,7 @@ fn what_ends_by_itself_is_not_counted() {
 fn an_abort_whose_answer_was_lost_is_counted_when_it_has_ended() {
     let mut story = Story::new();
     story.pass(0..900, |method, second| match (method, second) {
-        ("POST", 0) => Outcome::Failed(Fault::NoAnswer),
+        ("POST", 0) => CallOutcome::Failed(Fault::NoAnswer),
         ("POST", _) => status(400),
         _ => execution("canceled"),
     });

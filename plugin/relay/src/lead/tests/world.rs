@@ -10,7 +10,7 @@ use crate::store::ledger::{Bucket, Cas, Change, Ledger};
 use crate::surface::accept;
 use crate::surface::hint;
 use crate::time::{Mono, Now, Wall};
-use crate::wire::call::{Asks, CallId, Fault, Outcome, Request, Response};
+use crate::wire::call::{Asks, CallId, CallOutcome, Fault, Request, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fakes::azure::{Fault as AzureFault, Route as AzureRoute};
@@ -56,7 +56,7 @@ struct Context {
     lead: Lead,
     generation: u64,
     /// Answers on their way: when, which, what; with the calls whose answer kills its reader.
-    arriving: BTreeMap<(u64, u64), (CallId, Outcome, bool)>,
+    arriving: BTreeMap<(u64, u64), (CallId, CallOutcome, bool)>,
     dead: bool,
 }
 
@@ -307,7 +307,7 @@ impl World {
                 // What a context that falls over an answer leaves behind: the note of whose answer it is.
                 let lead = &mut self.contexts[i].lead;
                 if let (Some(checks), true) = (lead.calls.checks_of(id), lead.leading) {
-                    lead.candidate.note_busy(&mut self.store, &checks).unwrap();
+                    lead.contender.note_busy(&mut self.store, &checks).unwrap();
                 }
                 self.fall(i);
                 continue;
@@ -346,8 +346,8 @@ impl World {
                     let delay = 1 + self.random.draw() % 80;
                     let (wait, outcome) = self.send(&request);
                     let text = match &outcome {
-                        Outcome::Response(response) => response.body.clone().unwrap_or_default(),
-                        Outcome::Failed(_) => Vec::new(),
+                        CallOutcome::Response(response) => response.body.clone().unwrap_or_default(),
+                        CallOutcome::Failed(_) => Vec::new(),
                     };
                     let poison = self.poison.as_deref().map(|p| format!("\"{p}-"));
                     let deadly = poison.is_some_and(|p| String::from_utf8_lossy(&text).contains(&p));
@@ -359,7 +359,7 @@ impl World {
     }
 
     /// A request takes effect at once; its answer comes later.
-    fn send(&mut self, request: &Request) -> (u64, Outcome) {
+    fn send(&mut self, request: &Request) -> (u64, CallOutcome) {
         let mut wire = fakes::Request::new(request.method, &request.path)
             .header("host", &request.authority)
             .body(request.body.clone());
@@ -375,11 +375,11 @@ impl World {
                 self.by_fallback.push(format!("{} {}", request.method, request.path));
                 self.azure.handle(now, &wire.header("authorization", &format!("Bearer {IDENTITY}")))
             }
-            other => return (0, Outcome::Failed(Fault::UnknownCluster(other.into()))),
+            other => return (0, CallOutcome::Failed(Fault::UnknownCluster(other.into()))),
         };
         let timeout = crate::time::millis(request.timeout);
         match outcome(reply, request.max_body) {
-            (wait, _) if wait >= timeout => (timeout, Outcome::Response(own_answer(504))),
+            (wait, _) if wait >= timeout => (timeout, CallOutcome::Response(own_answer(504))),
             (wait, outcome) => (wait, outcome),
         }
     }
@@ -535,15 +535,15 @@ fn ledger() -> Ledger {
     Ledger::with_key(PREFIX, &[5; 16])
 }
 
-fn outcome(reply: Reply, max_body: usize) -> (u64, Outcome) {
+fn outcome(reply: Reply, max_body: usize) -> (u64, CallOutcome) {
     match reply {
         Reply::Answer(response) => (0, answer(&response, max_body)),
         Reply::After { millis, reply } => {
             let (wait, outcome) = outcome(*reply, max_body);
             (wait + millis, outcome)
         }
-        Reply::Reset => (0, Outcome::Response(own_answer(503))),
-        Reply::Truncated { .. } => (0, Outcome::Failed(Fault::Reset)),
+        Reply::Reset => (0, CallOutcome::Response(own_answer(503))),
+        Reply::Truncated { .. } => (0, CallOutcome::Failed(Fault::Reset)),
         Reply::Dribble { response, chunk, millis } => {
             let chunks = u64::try_from(response.body.len() / chunk.max(1)).unwrap();
             (chunks * millis, answer(&response, max_body))
@@ -551,8 +551,8 @@ fn outcome(reply: Reply, max_body: usize) -> (u64, Outcome) {
     }
 }
 
-fn answer(response: &fakes::Response, max_body: usize) -> Outcome {
-    Outcome::Response(Response {
+fn answer(response: &fakes::Response, max_body: usize) -> CallOutcome {
+    CallOutcome::Response(Response {
         status: response.status,
         content_type: response.value("content-type").unwrap_or_default().to_string(),
         asks: Asks::of(|name| response.value(name), Wall::default()),

@@ -37,7 +37,7 @@ const POLICIES: [Rerun; 3] = [Rerun::Latest, Rerun::All, Rerun::None];
 
 /// What is remembered of a tag beside a look at it.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct UnpassedMemory {
     lost: Vec<Unpassed>,
     /// Nothing that was seen of the tag lately is forgotten.
     pub(crate) is_whole: bool,
@@ -84,7 +84,7 @@ struct Unpassed {
     name: String,
 }
 
-impl Memory {
+impl UnpassedMemory {
     /// The names of those that would count under this policy, were seen before, and are not there any more.
     pub(crate) fn lost(&self, rerun: Rerun) -> impl Iterator<Item = &str> {
         let counts = move |one: &&Unpassed| one.counts & bit(rerun) != 0;
@@ -102,12 +102,12 @@ pub(super) fn remember(
     tag: &Tag,
     since: Wall,
     found: &[Execution],
-) -> Memory {
+) -> UnpassedMemory {
     let own = ledger.keyed("tag", &[&tag.key, &tag.value]);
     let key = format!("{}unpassed/{credential}/{:02}", ledger.prefix(), own % BUCKETS);
     let seen = seen(ledger, tag, since, found);
     let ids: BTreeSet<u64> = found.iter().map(|execution| id_of(ledger, &execution.id)).collect();
-    let mut change = || -> Result<Option<Memory>, StoreError> {
+    let mut change = || -> Result<Option<UnpassedMemory>, StoreError> {
         let entry = store.get(&key)?;
         let (cas, value) = entry.map(|entry| (entry.cas, entry.value)).unzip();
         let mut bucket = Bucket::read(value.as_deref().unwrap_or_default(), now.mono);
@@ -135,7 +135,7 @@ pub(super) fn remember(
         for one in lost.iter_mut().filter(|one| stands_for(one)) {
             one.counts &= !bit(Rerun::Latest);
         }
-        Ok(Some(Memory { lost, is_whole: is_known && has_room && !is_cut }))
+        Ok(Some(UnpassedMemory { lost, is_whole: is_known && has_room && !is_cut }))
     };
     for _ in 0..TRIES {
         match change() {
@@ -150,7 +150,7 @@ pub(super) fn remember(
             }
         }
     }
-    Memory::default()
+    UnpassedMemory::default()
 }
 
 impl Bucket {

@@ -11,7 +11,7 @@ use crate::wire::percent::percent_encoded;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(super) struct Target {
     pub(super) tag: Tag,
     /// What follows the tag, as people write it in a URL, decoded once. Its first segment may be an execution's name.
     pub(super) path: String,
@@ -53,12 +53,12 @@ pub(super) enum Want<'a> {
     Logs,
 }
 
-impl Ask {
+impl Target {
     /// Reads what follows `<base>/v1/artifacts/` in a request target, as bytes off the wire.
     ///
     /// # Errors
     /// The refusal, which says what to change.
-    pub(super) fn read(config: &Config, rest: &[u8]) -> Result<Ask, Reply> {
+    pub(super) fn read(config: &Config, rest: &[u8]) -> Result<Target, Reply> {
         let (path, query) = match rest.iter().position(|c| *c == b'?') {
             Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..).unwrap_or_default()),
             None => (rest, &[][..]),
@@ -74,7 +74,7 @@ impl Ask {
         };
         let (tag, path) = (decoded(tag)?, decoded(path)?);
         let tag = config.tag.name(&tag).map_err(|why| refusal(&format!("{why}.")))?;
-        let mut ask = Ask {
+        let mut ask = Target {
             tag,
             path,
             is_file: false,

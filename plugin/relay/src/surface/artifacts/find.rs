@@ -3,7 +3,7 @@
 //! A file does not need the whole list: where none is remembered, Testkube is asked for the file's head. Only where that is
 //! not there is the list asked for, which says whether the file is missing or cannot be read.
 
-use super::ask::{Ask, Want};
+use super::ask::{Target, Want};
 use super::mask::Mask;
 use super::refusals::{ambiguous, not_read};
 use super::{Asked, Forward, Memory, Visit};
@@ -195,7 +195,7 @@ fn in_list(kept: &[Artifact], name: &str) -> Presence {
 }
 
 /// How many bytes the files have that an archive would hold; `None`: more than Testkube can say.
-fn size_of(kept: &[Artifact], ask: &Ask) -> Option<u64> {
+fn size_of(kept: &[Artifact], ask: &Target) -> Option<u64> {
     let masks: Option<Vec<Mask>> = ask.patterns.iter().map(|mask| Mask::read(mask)).collect();
     // Without a mask, or with one that is not understood, all are counted.
     let masks = masks.filter(|masks| !masks.is_empty());

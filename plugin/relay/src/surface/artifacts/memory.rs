@@ -1,7 +1,7 @@
 //! What the last visits have learned of Testkube: a pipeline that fetches file after file asks for each of them anew.
 
 use super::Forward;
-use super::ask::{Ask, Scope};
+use super::ask::{Scope, Target};
 use crate::tag::Tag;
 use crate::time::{Mono, Now};
 use crate::wire::testkube::{Artifact, Execution};
@@ -56,7 +56,7 @@ impl Memory {
     }
 
     /// Keeps where a request goes on to, if it was found out by answers that are kept, the oldest of `at`.
-    pub(super) fn keep_way(&mut self, now: Now, at: Mono, rest: &[u8], ask: &Ask, forward: &Rc<Forward>) {
+    pub(super) fn keep_way(&mut self, now: Now, at: Mono, rest: &[u8], ask: &Target, forward: &Rc<Forward>) {
         if rest.len() > MAX_TARGET || self.executions(now, ask).is_none() {
             return;
         }
@@ -66,12 +66,12 @@ impl Memory {
         self.ways.push_back(Way { at, rest: rest.into(), tag: ask.tag.clone(), forward: forward.clone() });
     }
 
-    pub(super) fn executions(&self, now: Now, ask: &Ask) -> Option<(Rc<Vec<Execution>>, Mono)> {
+    pub(super) fn executions(&self, now: Now, ask: &Target) -> Option<(Rc<Vec<Execution>>, Mono)> {
         let fits = |(tag, scope): &(Tag, Scope)| *tag == ask.tag && *scope == ask.scope;
         recall(&self.executions, now, fits)
     }
 
-    pub(super) fn keep_executions(&mut self, now: Now, ask: &Ask, executions: &Rc<Vec<Execution>>) {
+    pub(super) fn keep_executions(&mut self, now: Now, ask: &Target, executions: &Rc<Vec<Execution>>) {
         let all_ended = !executions.is_empty() && executions.iter().all(|execution| execution.ended);
         if all_ended && executions.len() <= MAX_ITEMS {
             keep(&mut self.executions, now, (ask.tag.clone(), ask.scope.clone()), executions);

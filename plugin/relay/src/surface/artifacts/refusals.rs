@@ -1,7 +1,7 @@
 //! What a request by tag is told that cannot be met.
 
 use super::MAX_PAGE;
-use super::ask::{Ask, Scope};
+use super::ask::{Scope, Target};
 use crate::surface::problem::Reply;
 use crate::time::Wall;
 use crate::wire::call::Fault;
@@ -12,7 +12,7 @@ pub(super) fn ambiguous(what: &str, choices: impl Iterator<Item = String>) -> Re
     Reply::problem_with_member(409, "More than one", &detail, "links", choices.into())
 }
 
-pub(super) fn no_execution(ask: &Ask, since: Wall) -> Reply {
+pub(super) fn no_execution(ask: &Target, since: Wall) -> Reply {
     let tag = &ask.tag;
     let detail = match ask.scope {
         Scope::All => format!("Testkube has no execution tagged {tag}, or no longer."),

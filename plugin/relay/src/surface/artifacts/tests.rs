@@ -103,7 +103,7 @@ impl Testkube {
         }
     }
 
-    fn answer(&self, request: &Request) -> Outcome {
+    fn answer(&self, request: &Request) -> CallOutcome {
         let rest = request.path.strip_prefix("/v1/test-workflow-executions").unwrap();
         let kept = |id: &str| {
             let kept = self.kept.iter().find(|(name, _)| id == format!("/id-{name}"));
@@ -133,7 +133,7 @@ impl Testkube {
             false => Ok(body.into_bytes()),
         };
         let content_type = "application/json".into();
-        Outcome::Response(Response {
+        CallOutcome::Response(Response {
             status,
             content_type,
             asks: Default::default(),
@@ -501,7 +501,9 @@ fn testkubes_faults_are_told_and_never_taken_for_nothing() {
         let mut visit = Visit::new(&open, NOW, &headers(), b"shop-1").unwrap();
         let mut memory = Memory::default();
         assert!(matches!(visit.step(NOW, &mut memory), Step::Call(_)));
-        let Step::Reply(reply, _) = visit.answer(NOW, &mut memory, &Outcome::Failed(fault)) else { panic!() };
+        let Step::Reply(reply, _) = visit.answer(NOW, &mut memory, &CallOutcome::Failed(fault)) else {
+            panic!()
+        };
         assert_eq!(reply.status, status);
         assert!(reply.body.contains("Testkube could not be asked"));
     }
@@ -599,7 +601,7 @@ fn a_list_that_takes_too_long_or_too_much_names_what_to_do() {
         let mut step = visit.step(now, &mut memory);
         while let Some(request) = call_of(&step) {
             let mut outcome = testkube.answer(&request);
-            if let (Some(body), Outcome::Response(response)) = (&body, &mut outcome)
+            if let (Some(body), CallOutcome::Response(response)) = (&body, &mut outcome)
                 && request.path.ends_with("/artifacts")
             {
                 response.body = Ok(body.to_string().into_bytes());

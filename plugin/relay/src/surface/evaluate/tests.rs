@@ -55,8 +55,8 @@ fn execution(name: &str, status: &str, ago: i64) -> Value {
     })
 }
 
-fn answered(body: &Value) -> Outcome {
-    Outcome::Response(Response {
+fn answered(body: &Value) -> CallOutcome {
+    CallOutcome::Response(Response {
         status: 200,
         content_type: "application/json".into(),
         asks: Default::default(),
@@ -82,14 +82,14 @@ struct Testkube<'a> {
 }
 
 impl Testkube<'_> {
-    fn answer(&self, request: &Request) -> Outcome {
+    fn answer(&self, request: &Request) -> CallOutcome {
         assert!(request.timeout <= MAX_TIME);
         let id = request.path.strip_prefix("/v1/test-workflow-executions/");
         match id {
             None => answered(&json!({"results": self.listed, "filtered": {"results": self.listed.len()}})),
             Some(id) => match self.single.iter().find(|execution| execution["id"] == id) {
                 Some(execution) => answered(execution),
-                None => Outcome::Failed(Fault::Status(404)),
+                None => CallOutcome::Failed(Fault::Status(404)),
             },
         }
     }
@@ -233,15 +233,15 @@ fn an_execution_that_is_not_as_it_was_listed_decides_nothing() {
 fn faults_are_pending_and_say_which() {
     let config = config(json!({}));
     let body = |text: &str| match answered(&json!(null)) {
-        Outcome::Response(response) => {
-            Outcome::Response(Response { body: Ok(text.as_bytes().to_vec()), ..response })
+        CallOutcome::Response(response) => {
+            CallOutcome::Response(Response { body: Ok(text.as_bytes().to_vec()), ..response })
         }
         failed => failed,
     };
     for (outcome, reason) in [
-        (Outcome::Failed(Fault::NoAnswer), "Testkube could not be asked: no answer in time."),
+        (CallOutcome::Failed(Fault::NoAnswer), "Testkube could not be asked: no answer in time."),
         (
-            Outcome::Failed(Fault::Refused),
+            CallOutcome::Failed(Fault::Refused),
             "Testkube could not be asked: refused by Envoy itself: does DNS know the cluster's host?",
         ),
         (body("<html>"), "Testkube could not be asked: an answer that is not JSON"),

@@ -3,7 +3,7 @@
 //! A 2xx is not always a success: without a valid token Azure DevOps answers 302 to its sign-in page or 203 with that
 //! page. A 500 is not always a passing fault: `OrchestrationSessionNotFoundException` says that the plan has ended.
 
-use crate::wire::call::{Fault, Outcome, Response};
+use crate::wire::call::{CallOutcome, Fault, Response};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -36,10 +36,10 @@ const OVER: [&str; 4] = [
 ];
 
 /// Classifies what became of a call.
-pub fn classify(outcome: &Outcome) -> Answer {
+pub fn classify(outcome: &CallOutcome) -> Answer {
     match outcome {
-        Outcome::Failed(fault) => Answer::Later(fault.clone(), None),
-        Outcome::Response(response) => classify_response(response),
+        CallOutcome::Failed(fault) => Answer::Later(fault.clone(), None),
+        CallOutcome::Response(response) => classify_response(response),
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
     use crate::wire::call::Asks;
 
     fn answer(status: u16, content_type: &str, body: &str) -> Answer {
-        classify(&Outcome::Response(Response {
+        classify(&CallOutcome::Response(Response {
             status,
             content_type: content_type.into(),
             asks: Asks { retry_after: Some(Duration::from_secs(7)), ..Asks::default() },
@@ -131,6 +131,6 @@ mod tests {
                 "{status}"
             );
         }
-        assert!(matches!(classify(&Outcome::Failed(Fault::Reset)), Answer::Later(Fault::Reset, None)));
+        assert!(matches!(classify(&CallOutcome::Failed(Fault::Reset)), Answer::Later(Fault::Reset, None)));
     }
 }

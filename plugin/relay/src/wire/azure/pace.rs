@@ -6,7 +6,7 @@
 use super::answer::MAX_RETRY_AFTER;
 use crate::guid::Guid;
 use crate::time::Mono;
-use crate::wire::call::{Asks, Outcome};
+use crate::wire::call::{Asks, CallOutcome};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -70,8 +70,8 @@ impl Paces {
     }
 
     /// Notes what an answer of this project asks. What an earlier one has asked for longer stays.
-    pub fn answered(&mut self, now: Mono, entry: &str, project: Guid, outcome: &Outcome) {
-        let Outcome::Response(response) = outcome else { return };
+    pub fn answered(&mut self, now: Mono, entry: &str, project: Guid, outcome: &CallOutcome) {
+        let CallOutcome::Response(response) = outcome else { return };
         let pace = Pace::of(&response.asks);
         if pace == Pace::default() {
             return;
@@ -102,13 +102,13 @@ mod tests {
         Guid::parse(&format!("11111111-1111-1111-1111-{n:012}")).unwrap()
     }
 
-    fn answer(status: u16, retry_after: Option<u64>, delayed: Option<u64>) -> Outcome {
+    fn answer(status: u16, retry_after: Option<u64>, delayed: Option<u64>) -> CallOutcome {
         let asks = Asks {
             retry_after: retry_after.map(Duration::from_secs),
             delayed: delayed.map(Duration::from_millis),
         };
         let (content_type, body) = (String::new(), Ok(Vec::new()));
-        Outcome::Response(Response { status, content_type, asks, from_envoy: false, body })
+        CallOutcome::Response(Response { status, content_type, asks, from_envoy: false, body })
     }
 
     fn at(seconds: u64) -> Mono {
@@ -151,7 +151,7 @@ mod tests {
         paces.answered(at(0), ENTRY, project(1), &answer(429, Some(60), None));
         paces.answered(at(1), ENTRY, project(1), &answer(429, Some(1), None));
         paces.answered(at(2), ENTRY, project(1), &answer(200, None, None));
-        paces.answered(at(2), ENTRY, project(1), &Outcome::Failed(crate::wire::call::Fault::Reset));
+        paces.answered(at(2), ENTRY, project(1), &CallOutcome::Failed(crate::wire::call::Fault::Reset));
         assert!(!may_call(&paces, at(59), ENTRY, project(1), Urgency::Owed));
     }
 

@@ -274,7 +274,7 @@ pub(super) mod wire {
         finished_at: Option<String>,
         duration_ms: Option<i64>,
         initialization: Option<Initialization>,
-        steps: Option<MapOfAtMost<Step, MAX_STEPS>>,
+        steps: Option<MapOfAtMost<StepResult, MAX_STEPS>>,
     }
 
     /// A step or a group of steps.
@@ -290,7 +290,7 @@ pub(super) mod wire {
     /// What became of a step.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    pub(in super::super) struct Step {
+    pub(in super::super) struct StepResult {
         pub(in super::super) status: Option<String>,
         pub(in super::super) exit_code: Option<i64>,
         pub(in super::super) error_message: Option<String>,

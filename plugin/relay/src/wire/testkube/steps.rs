@@ -3,7 +3,7 @@
 //! Only the leaves of the signature count: Testkube's own progress ("2/4 steps") counts them too, and a group's status
 //! only repeats that of its leaves.
 
-use super::execution::wire::{Node, Step};
+use super::execution::wire::{Node, StepResult};
 use std::collections::BTreeMap;
 
 /// The steps of one execution.
@@ -38,7 +38,7 @@ pub struct FailedStep {
 const MAX_FAILED: usize = 10;
 
 impl Steps {
-    pub(super) fn of(signature: &[Node], steps: &BTreeMap<String, Step>) -> Steps {
+    pub(super) fn of(signature: &[Node], steps: &BTreeMap<String, StepResult>) -> Steps {
         let mut found = Steps::default();
         found.visit(signature, steps, &mut Vec::new(), false);
         found
@@ -47,7 +47,7 @@ impl Steps {
     fn visit<'a>(
         &mut self,
         nodes: &'a [Node],
-        steps: &BTreeMap<String, Step>,
+        steps: &BTreeMap<String, StepResult>,
         path: &mut Vec<&'a str>,
         optional: bool,
     ) {
@@ -62,7 +62,7 @@ impl Steps {
         }
     }
 
-    fn leaf(&mut self, path: &[&str], step: Option<&Step>, optional: bool) {
+    fn leaf(&mut self, path: &[&str], step: Option<&StepResult>, optional: bool) {
         self.total = self.total.saturating_add(1);
         let Some(step) = step else { return };
         let status = step.status.as_deref().unwrap_or_default();
