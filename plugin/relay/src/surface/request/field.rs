@@ -95,7 +95,7 @@ impl Field {
 
     fn of_header(name: &str) -> Option<Field> {
         let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
-            own.eq_ignore_ascii_case(name) || (!more.is_empty() && more.contains(&name))
+            is_same(own, name) || more.iter().any(|other| is_same(other, name))
         };
         FIELDS.iter().find(names).map(|(field, ..)| *field).or_else(|| {
             // Few headers begin so.
@@ -135,6 +135,12 @@ impl Field {
         };
         FIELDS.iter().find(names).map(|(field, ..)| *field)
     }
+}
+
+/// Whether two names differ at most in case: most of their characters are the same.
+fn is_same(one: &str, other: &str) -> bool {
+    let is_same = |(a, b): (u8, u8)| a == b || a.eq_ignore_ascii_case(&b);
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(is_same)
 }
 
 /// A name without case, `-` and `_`.
@@ -204,13 +210,15 @@ impl<'a> Values<'a> {
                 }
                 _ => {}
             }
-            match (Field::of_header(name), std::str::from_utf8(value.as_ref())) {
-                (Some(field), Ok(text)) => values.add(field, text.trim().into()),
-                (Some(field), Err(_)) => values.fail(field, "is not UTF-8 text".into()),
-                (None, _) if name.starts_with(['t', 'x']) && behind_prefix(bare(name)).is_some() => {
+            match Field::of_header(name) {
+                Some(field) => match std::str::from_utf8(value.as_ref()) {
+                    Ok(text) => values.add(field, text.trim().into()),
+                    Err(_) => values.fail(field, "is not UTF-8 text".into()),
+                },
+                None if name.starts_with(['t', 'x']) && behind_prefix(bare(name)).is_some() => {
                     values.unknown.push(Unknown::Header(name))
                 }
-                (None, _) => {}
+                None => {}
             }
         }
         values
