@@ -35,13 +35,21 @@ impl<'a> Writer<'a> {
     }
 
     /// The next bytes to write.
+    #[inline]
     fn room(&mut self, length: usize) -> &mut [u8] {
         let start = self.written;
         self.written += length;
+        if self.to.len() < self.written {
+            self.prepare();
+        }
+        self.to.get_mut(start..self.written).unwrap_or_default()
+    }
+
+    #[cold]
+    fn prepare(&mut self) {
         while self.to.len() < self.written {
             self.to.extend_from_slice(&[0; AHEAD]);
         }
-        self.to.get_mut(start..self.written).unwrap_or_default()
     }
 
     fn add(&mut self, piece: &[u8]) {

@@ -31,28 +31,32 @@ pub(super) enum Field {
     Rerun,
 }
 
-/// The field, the name that documentation gives it, further header names in lower case, and the macro that Azure DevOps
-/// replaces. The check task's default headers send the first eight (InvokeRestApiV1 `task.json`); `VstsUrl` is the older
-/// task's name for PlanUrl. Body members have the same names in any case, Testrelay's own without the prefix.
-const FIELDS: [(Field, &str, &[&str], Option<&str>); 17] = [
-    (Field::PlanUrl, "PlanUrl", &["vstsurl"], Some("$(system.CollectionUri)")),
-    (Field::ProjectId, "ProjectId", &[], Some("$(system.TeamProjectId)")),
-    (Field::HubName, "HubName", &[], Some("$(system.HostType)")),
-    (Field::PlanId, "PlanId", &[], Some("$(system.PlanId)")),
-    (Field::JobId, "JobId", &[], Some("$(system.JobId)")),
-    (Field::TimelineId, "TimelineId", &[], Some("$(system.TimelineId)")),
-    (Field::TaskInstanceId, "TaskInstanceId", &[], Some("$(system.TaskInstanceId)")),
-    (Field::AuthToken, "AuthToken", &[], Some("$(system.AccessToken)")),
-    (Field::BuildId, "BuildId", &[], Some("$(build.BuildId)")),
-    (Field::Webhook, "Testrelay-Webhook", &["webhook"], None),
-    (Field::Tag, "Testrelay-Tag", &["tag"], Some("shop-$(build.BuildId)")),
-    (Field::Expect, "Testrelay-Expect", &[], None),
-    (Field::SinceStage, "Testrelay-Since-Stage", &[], None),
-    (Field::Settle, "Testrelay-Settle", &[], None),
-    (Field::Timeout, "Testrelay-Timeout", &[], None),
-    (Field::AppearTimeout, "Testrelay-Appear-Timeout", &[], None),
-    (Field::Rerun, "Testrelay-Rerun", &[], None),
+/// The field, the name that documentation gives it, and the macro that Azure DevOps replaces. The check task's default headers
+/// send the first eight (InvokeRestApiV1 `task.json`). Body members have the same names in any case, Testrelay's own without the
+/// prefix.
+const FIELDS: [(Field, &str, Option<&str>); 17] = [
+    (Field::PlanUrl, "PlanUrl", Some("$(system.CollectionUri)")),
+    (Field::ProjectId, "ProjectId", Some("$(system.TeamProjectId)")),
+    (Field::HubName, "HubName", Some("$(system.HostType)")),
+    (Field::PlanId, "PlanId", Some("$(system.PlanId)")),
+    (Field::JobId, "JobId", Some("$(system.JobId)")),
+    (Field::TimelineId, "TimelineId", Some("$(system.TimelineId)")),
+    (Field::TaskInstanceId, "TaskInstanceId", Some("$(system.TaskInstanceId)")),
+    (Field::AuthToken, "AuthToken", Some("$(system.AccessToken)")),
+    (Field::BuildId, "BuildId", Some("$(build.BuildId)")),
+    (Field::Webhook, "Testrelay-Webhook", None),
+    (Field::Tag, "Testrelay-Tag", Some("shop-$(build.BuildId)")),
+    (Field::Expect, "Testrelay-Expect", None),
+    (Field::SinceStage, "Testrelay-Since-Stage", None),
+    (Field::Settle, "Testrelay-Settle", None),
+    (Field::Timeout, "Testrelay-Timeout", None),
+    (Field::AppearTimeout, "Testrelay-Appear-Timeout", None),
+    (Field::Rerun, "Testrelay-Rerun", None),
 ];
+
+/// Further names, in lower case; `VstsUrl` is the older task's for PlanUrl.
+const ALSO: [(Field, &str); 3] =
+    [(Field::PlanUrl, "vstsurl"), (Field::Webhook, "webhook"), (Field::Tag, "tag")];
 
 /// What the names of Testrelay's own fields begin with, without the `-`.
 const PREFIX: &str = "testrelay";
@@ -80,7 +84,7 @@ const MOST_UNKNOWN: usize = 8;
 impl Field {
     /// The name that documentation and errors give it.
     pub(super) fn name(self) -> &'static str {
-        FIELDS.iter().find(|(field, ..)| *field == self).map_or("", |(_, name, ..)| name)
+        FIELDS.iter().find(|(field, ..)| *field == self).map_or("", |(_, name, _)| name)
     }
 
     /// What to write into the check's form.
@@ -94,10 +98,9 @@ impl Field {
     }
 
     fn of_header(name: &str) -> Option<Field> {
-        let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
-            is_same(own, name) || more.iter().any(|other| is_same(other, name))
-        };
-        FIELDS.iter().find(names).map(|(field, ..)| *field).or_else(|| {
+        let own = FIELDS.iter().find(|(_, own, _)| is_same(own, name)).map(|(field, ..)| *field);
+        let also = || ALSO.iter().find(|(_, also)| is_same(also, name)).map(|(field, _)| *field);
+        own.or_else(also).or_else(|| {
             // Few headers begin so.
             let is_other = !matches!(name.as_bytes(), [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
             if is_other || name == HTTPS_OWN { None } else { Field::nearly_of_header(name) }
@@ -129,15 +132,15 @@ impl Field {
     fn of_member(name: &str) -> Option<Field> {
         let name: Vec<u8> = plain(name).collect();
         let wanted = name.strip_prefix(b"testrelay").unwrap_or(&name);
-        let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
-            let own = own.strip_prefix("Testrelay").unwrap_or(own);
-            plain(own).eq(wanted.iter().copied()) || more.iter().any(|other| other.as_bytes() == wanted)
-        };
-        FIELDS.iter().find(names).map(|(field, ..)| *field)
+        let own = FIELDS.iter().map(|(field, own, _)| (field, own.strip_prefix("Testrelay").unwrap_or(own)));
+        let also = ALSO.iter().map(|(field, also)| (field, *also));
+        let is_wanted = |(_, name): &(&Field, &str)| plain(name).eq(wanted.iter().copied());
+        own.chain(also).find(is_wanted).map(|(field, _)| *field)
     }
 }
 
 /// Whether two names differ at most in case: most of their characters are the same.
+#[inline]
 fn is_same(one: &str, other: &str) -> bool {
     let is_same = |(a, b): (u8, u8)| a == b || a.eq_ignore_ascii_case(&b);
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(is_same)
@@ -272,7 +275,7 @@ impl<'a> Values<'a> {
             Unknown::Member(name) => format!("the body's member {} is not known", shown(name)),
             Unknown::Header(name) => {
                 let known =
-                    FIELDS.iter().map(|(_, name, ..)| *name).filter(|name| name.starts_with("Testrelay-"));
+                    FIELDS.iter().map(|(_, name, _)| *name).filter(|name| name.starts_with("Testrelay-"));
                 let known = known.collect::<Vec<_>>().join(", ");
                 format!("the header {} is not known; there are {known}", shown(name))
             }

@@ -217,11 +217,15 @@ fn is_host(host: &str) -> bool {
 }
 
 fn is_unsafe(segment: &str) -> bool {
-    let once = percent_decoded(segment.as_bytes());
-    let twice = percent_decoded(&once);
-    [segment.as_bytes(), &once, &twice]
-        .iter()
-        .any(|s| matches!(*s, b"." | b"..") || s.iter().any(|c| matches!(c, b'/' | b'\\') || *c < 0x20))
+    let is_unsafe = |segment: &[u8]| {
+        matches!(segment, b"." | b"..") || segment.iter().any(|c| matches!(c, b'/' | b'\\') || *c < 0x20)
+    };
+    let decoded = || {
+        let once = percent_decoded(segment.as_bytes());
+        let twice = percent_decoded(&once);
+        is_unsafe(&once) || is_unsafe(&twice)
+    };
+    is_unsafe(segment.as_bytes()) || (segment.as_bytes().contains(&b'%') && decoded())
 }
 
 /// Azure DevOps's organisations, collections and projects are case-insensitive, and a client may encode a space.
