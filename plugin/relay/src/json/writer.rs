@@ -7,7 +7,7 @@ use serde_json::{Error, Result};
 const SHORT: usize = 16;
 
 /// How many bytes are prepared at once.
-const AHEAD: usize = 512;
+const AHEAD: usize = 256;
 
 /// How many digits the largest number has.
 const MAX_DIGITS: usize = 20;

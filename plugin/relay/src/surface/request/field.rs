@@ -75,7 +75,7 @@ const NEARLY: [(Field, &[u8], bool); 9] = [
 ];
 
 /// The header that HTTP has for something else than what a check expects (RFC 9110, 10.1.1), and its only value there.
-const HTTPS_OWN: &str = "expect";
+const HTTPS_OWN: &[u8] = b"expect";
 const CONTINUE: &[u8] = b"100-continue";
 
 /// How many unknown names are told.
@@ -97,21 +97,20 @@ impl Field {
         matches!(self, Field::Tag | Field::Expect | Field::SinceStage)
     }
 
-    fn of_header(name: &str) -> Option<Field> {
+    fn of_header(name: &[u8]) -> Option<Field> {
         let own = FIELDS.iter().find(|(_, own, _)| is_same(own, name)).map(|(field, ..)| *field);
         let also = || ALSO.iter().find(|(_, also)| is_same(also, name)).map(|(field, _)| *field);
-        own.or_else(also).or_else(|| {
-            // Few headers begin so.
-            let is_other = !matches!(name.as_bytes(), [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
-            if is_other || name == HTTPS_OWN { None } else { Field::nearly_of_header(name) }
-        })
+        own.or_else(also)
     }
 
     /// The field that may be absent and whose name a header nearly has: compared without `-`, `_` and a leading `x-`, a policy's
     /// also without the prefix, as a body member may be called. A field without which there is no check is missed aloud.
     ///
     /// Not taken are names that are HTTP's own (`expect`), and those with `x-` that a proxy on the way may well add.
-    fn nearly_of_header(name: &str) -> Option<Field> {
+    fn nearly_of_header(name: &[u8]) -> Option<Field> {
+        // Few headers begin so.
+        let may_be = matches!(name, [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
+        let name = std::str::from_utf8(name).ok().filter(|_| may_be)?;
         let behind = behind_prefix(bare(name));
         let wanted = behind.unwrap_or(bare(name));
         let has_x = wanted.len() < name.len() && behind.is_none();
@@ -141,14 +140,20 @@ impl Field {
 
 /// Whether two names differ at most in case: most of their characters are the same.
 #[inline]
-fn is_same(one: &str, other: &str) -> bool {
-    let is_same = |(a, b): (u8, u8)| a == b || a.eq_ignore_ascii_case(&b);
-    one.len() == other.len() && one.bytes().zip(other.bytes()).all(is_same)
+fn is_same(one: &str, other: &[u8]) -> bool {
+    let is_same = |(a, b): (&u8, &u8)| a == b || a.eq_ignore_ascii_case(b);
+    one.len() == other.len() && one.as_bytes().iter().zip(other).all(is_same)
 }
 
 /// A name without case, `-` and `_`.
 fn plain(text: &str) -> impl Iterator<Item = u8> {
     text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
+}
+
+/// A header's name, if it begins as those of Testrelay's own fields do.
+fn meant_for_us(name: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(name).ok().filter(|name| name.starts_with(['t', 'x']))?;
+    behind_prefix(bare(name)).map(|_rest| name)
 }
 
 /// A header's name without a leading `x-`.
@@ -198,30 +203,19 @@ impl<'a> Values<'a> {
     pub(super) fn from_headers<B: AsRef<[u8]>>(headers: &'a Headers<B>) -> Values<'a> {
         let mut values = Values::default();
         for (name, value) in headers {
-            let Ok(name) = std::str::from_utf8(name.as_ref()) else { continue };
-            if name == "authorization" {
-                values.confidential.add_authorization(value.as_ref());
-            }
+            let (name, value) = (name.as_ref(), value.as_ref());
             match name {
-                ":path" => {
-                    values.unknown.extend(query(value.as_ref()).map(Unknown::Query));
-                    continue;
-                }
-                HTTPS_OWN if !value.as_ref().trim_ascii().eq_ignore_ascii_case(CONTINUE) => {
-                    values.unknown.push(Unknown::Expect);
-                    continue;
-                }
-                _ => {}
-            }
-            match Field::of_header(name) {
-                Some(field) => match std::str::from_utf8(value.as_ref()) {
-                    Ok(text) => values.add(field, text.trim().into()),
-                    Err(_) => values.fail(field, "is not UTF-8 text".into()),
+                b"authorization" => values.confidential.add_authorization(value),
+                b":path" => values.unknown.extend(query(value).map(Unknown::Query)),
+                HTTPS_OWN if value.trim_ascii().eq_ignore_ascii_case(CONTINUE) => {}
+                HTTPS_OWN => values.unknown.push(Unknown::Expect),
+                _ => match Field::of_header(name).or_else(|| Field::nearly_of_header(name)) {
+                    Some(field) => match std::str::from_utf8(value) {
+                        Ok(text) => values.add(field, text.trim().into()),
+                        Err(_) => values.fail(field, "is not UTF-8 text".into()),
+                    },
+                    None => values.unknown.extend(meant_for_us(name).map(Unknown::Header)),
                 },
-                None if name.starts_with(['t', 'x']) && behind_prefix(bare(name)).is_some() => {
-                    values.unknown.push(Unknown::Header(name))
-                }
-                None => {}
             }
         }
         values
