@@ -298,7 +298,7 @@ pub(crate) fn call(request: &Request) -> Result<u32, Fault> {
 }
 
 /// The outcome of a call, inside its callback. With no headers there is no answer, and Envoy has no map to ask for one.
-pub(crate) fn call_outcome(now: Now, num_headers: usize, body_size: usize, most_body: usize) -> Outcome {
+pub(crate) fn call_outcome(now: Now, num_headers: usize, body_size: usize, max_body: usize) -> Outcome {
     if num_headers == 0 {
         return Outcome::Failed(Fault::Reset);
     }
@@ -317,7 +317,7 @@ pub(crate) fn call_outcome(now: Now, num_headers: usize, body_size: usize, most_
         content_type: text("content-type").unwrap_or_default(),
         asks: Asks::of(text, now.wall),
         from_envoy: !from_upstream && matches!(status, 503 | 504),
-        body: if body_size > most_body {
+        body: if body_size > max_body {
             Err(body_size)
         } else {
             Ok(buffer(BUFFER_CALL_RESPONSE_BODY, body_size))

@@ -172,7 +172,7 @@ impl Root {
                 Output::Listen => host::listen(&plugin.queue()),
                 Output::Call(id, request) => match start(now, &request) {
                     Ok(token) => {
-                        self.calls.insert(token, (id, request.most_body));
+                        self.calls.insert(token, (id, request.max_body));
                     }
                     Err(fault) => {
                         queue.extend(lead.answer(now, &mut SharedData, id, &Outcome::Failed(fault)))
@@ -249,9 +249,9 @@ impl Context for Root {
         body_size: usize,
         _num_trailers: usize,
     ) {
-        let Some((id, most_body)) = self.calls.remove(&token) else { return };
+        let Some((id, max_body)) = self.calls.remove(&token) else { return };
         let now = host::now();
-        let outcome = host::call_outcome(now, num_headers, body_size, most_body);
+        let outcome = host::call_outcome(now, num_headers, body_size, max_body);
         let outputs = self.lead.as_mut().map(|lead| lead.answer(now, &mut SharedData, id, &outcome));
         self.perform(now, outputs.unwrap_or_default());
     }

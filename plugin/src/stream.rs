@@ -14,7 +14,7 @@ use testrelay::surface::health;
 use testrelay::surface::hint;
 use testrelay::surface::listing;
 use testrelay::surface::problem::Reply;
-use testrelay::surface::request::{Body, MOST_BODY};
+use testrelay::surface::request::{Body, MAX_BODY};
 use testrelay::surface::route::{Route, route};
 use testrelay::wire::call::Outcome;
 
@@ -46,7 +46,7 @@ enum State {
     Visiting {
         visit: Box<Visit>,
         /// How much of the answer's body is worth having, in bytes.
-        most_body: usize,
+        max_body: usize,
     },
     /// A request by tag that has gone on to Testkube.
     Forwarded(Rc<Forward>),
@@ -61,7 +61,7 @@ struct EvaluationCall {
     /// The evaluation's.
     number: usize,
     /// How much of the answer's body is worth having, in bytes.
-    most_body: usize,
+    max_body: usize,
 }
 
 impl Stream {
@@ -143,8 +143,8 @@ impl Stream {
             }
         };
         let (most, too_large) = match what {
-            Posted::Hint => (hint::MOST_BODY, hint::too_large as fn() -> Reply),
-            Posted::Check | Posted::Evaluation => (MOST_BODY, accept::too_large as fn() -> Reply),
+            Posted::Hint => (hint::MAX_BODY, hint::too_large as fn() -> Reply),
+            Posted::Check | Posted::Evaluation => (MAX_BODY, accept::too_large as fn() -> Reply),
         };
         if size > most {
             // Somebody else may have answered it already.
@@ -234,8 +234,8 @@ impl Stream {
                     for (number, request) in requests {
                         match host::call(&request) {
                             Ok(token) => {
-                                let most_body = request.most_body;
-                                calls.push(EvaluationCall { token, number, most_body });
+                                let max_body = request.max_body;
+                                calls.push(EvaluationCall { token, number, max_body });
                             }
                             // No callback comes for it, and one that fails is enough.
                             Err(fault) => refused = Some((number, fault)),
@@ -257,7 +257,7 @@ impl Stream {
         let Some(place) = calls.iter().position(|call| call.token == token) else { return };
         let call = calls.swap_remove(place);
         let now = host::now();
-        let outcome = host::call_outcome(now, num_headers, body_size, call.most_body);
+        let outcome = host::call_outcome(now, num_headers, body_size, call.max_body);
         let step = evaluation.answer(now, &mut SharedData, call.number, &outcome);
         if let State::Evaluating { evaluation, calls } = std::mem::replace(&mut self.state, State::Answered) {
             self.go_on(plugin, evaluation, calls, step);
@@ -346,7 +346,7 @@ impl Stream {
                 Step::Call(request) => match host::call(&request) {
                     Ok(_token) => {
                         plugin.waits(self.context_id, Awaited::Call);
-                        self.state = State::Visiting { visit, most_body: request.most_body };
+                        self.state = State::Visiting { visit, max_body: request.max_body };
                         return Action::Pause;
                     }
                     // No callback comes for it.
@@ -393,8 +393,8 @@ impl Context for Stream {
             }
             return;
         }
-        let (mut visit, most_body) = match std::mem::replace(&mut self.state, State::Answered) {
-            State::Visiting { visit, most_body } => (visit, most_body),
+        let (mut visit, max_body) = match std::mem::replace(&mut self.state, State::Answered) {
+            State::Visiting { visit, max_body } => (visit, max_body),
             other => {
                 self.state = other;
                 return;
@@ -405,7 +405,7 @@ impl Context for Stream {
             return;
         }
         let now = host::now();
-        let outcome = host::call_outcome(now, num_headers, body_size, most_body);
+        let outcome = host::call_outcome(now, num_headers, body_size, max_body);
         let step = visit.answer(now, &mut plugin.memory.borrow_mut(), &outcome);
         if self.follow(&plugin, visit, step, None) == Action::Continue {
             host::continue_request();

@@ -111,7 +111,7 @@ pub(crate) const DEFAULT_MAX_DOWNLOADS: u32 = 32;
 
 /// The longest deadline a check may have: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn,
 /// "Invoke Azure Function / REST API checks"), and half an hour is kept for the callback.
-pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(47 * 3600 + 1800);
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(47 * 3600 + 1800);
 
 impl Config {
     /// Reads a configuration. `environment` looks up environment variables; it is asked only for the names that

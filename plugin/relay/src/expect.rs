@@ -30,14 +30,14 @@ impl Expect {
         }
         if text.bytes().all(|c| c.is_ascii_digit()) {
             return match text.parse() {
-                Ok(n @ 1..=MOST) => Ok(Expect::Number(n)),
-                _ => Err(format!("expects `{}` executions: allowed are 1 to {MOST}", excerpt(text))),
+                Ok(n @ 1..=MAX_EXPECTED) => Ok(Expect::Number(n)),
+                _ => Err(format!("expects `{}` executions: allowed are 1 to {MAX_EXPECTED}", excerpt(text))),
             };
         }
         let mut names = BTreeMap::new();
         for item in text.split(',') {
             let (name, count) = item.trim().split_once('*').unwrap_or((item.trim(), "1"));
-            let count = number(count.trim()).filter(|n| (1..=MOST).contains(n));
+            let count = number(count.trim()).filter(|n| (1..=MAX_EXPECTED).contains(n));
             match (is_workflow(name.trim()), count) {
                 (true, Some(n)) => *names.entry(name.trim().to_string()).or_insert(0) += n,
                 _ => {
@@ -48,8 +48,8 @@ impl Expect {
                 }
             }
         }
-        if names.len() > 64 || names.values().sum::<u32>() > MOST {
-            return Err(format!("more than 64 workflows or {MOST} executions are expected"));
+        if names.len() > 64 || names.values().sum::<u32>() > MAX_EXPECTED {
+            return Err(format!("more than 64 workflows or {MAX_EXPECTED} executions are expected"));
         }
         Ok(Expect::Names(names))
     }
@@ -100,7 +100,7 @@ impl fmt::Display for Expect {
 }
 
 /// The most executions a check counts: they must fit its record in the ledger.
-pub const MOST: u32 = 200;
+pub const MAX_EXPECTED: u32 = 200;
 
 /// A Kubernetes object name, which a TestWorkflow's name is.
 fn is_workflow(name: &str) -> bool {

@@ -77,7 +77,7 @@ impl fmt::Display for AzureCall {
 }
 
 /// However long Azure DevOps was away, what is owed is delivered about a minute after its return.
-pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
+pub(super) const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// A check whose entry is not in the configuration is given up after this: another configuration may come.
 const ENTRY_MISSING: Duration = Duration::from_secs(30 * 60);
@@ -135,7 +135,7 @@ impl Check {
             return self.finish(fx, cx.now, false);
         }
         fx.say(Level::Error, format!("{check} waits: {url} is not among `azure_devops`"));
-        self.volatile.next = now.plus(LONGEST_RETRY);
+        self.volatile.next = now.plus(MAX_RETRY);
     }
 
     /// A call was answered, or never will be. The answer to a call that is not waited for says nothing.

@@ -1,6 +1,6 @@
 //! Since when executions count: the lower bound, from the best source that the request names.
 
-use super::answers::{AzureCall, LONGEST_RETRY, in_words_of};
+use super::answers::{AzureCall, MAX_RETRY, in_words_of};
 use super::{Check, Cx, Effects, Outcome, Phase, Watch};
 use crate::secret::Secret;
 use crate::text::one_line;
@@ -93,7 +93,7 @@ impl Check {
             Answer::TokenRefused => None,
             _ => return false,
         };
-        self.retry(cx, after, LONGEST_RETRY) < MAX_TRIES
+        self.retry(cx, after, MAX_RETRY) < MAX_TRIES
     }
 
     fn bound_by_arrival(&mut self, cx: &Cx<'_>, why: &str) {

@@ -19,8 +19,8 @@ use crate::wire::testkube::{self, Execution};
 use std::time::Duration;
 
 /// News is told after this; the rest waits longer.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(150);
+const MIN_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(150);
 
 /// A decision waits for lines that are on their way, so that its own stands below them, but no longer than this.
 const LINES_FIRST: Duration = Duration::from_secs(3);
@@ -29,7 +29,7 @@ const LINES_FIRST: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(15);
 
 const FIRST_RETRY: Duration = Duration::from_secs(10);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
+const MAX_RETRY: Duration = Duration::from_secs(300);
 
 /// Where there is no room for a call, it is tried again after this.
 const NO_ROOM: Duration = Duration::from_secs(1);
@@ -187,11 +187,11 @@ impl LiveLog {
 
     /// What a complete reading shows.
     pub(super) fn read(&mut self, read: &Assessment<'_>, told: Option<&Told>, now: Wall) {
-        let before = (self.scene.print(), self.scene.missing());
+        let before = (self.scene.fingerprint(), self.scene.missing());
         self.scene.read(read, now);
-        self.is_stirred |= before != (self.scene.print(), self.scene.missing());
+        self.is_stirred |= before != (self.scene.fingerprint(), self.scene.missing());
         if std::mem::take(&mut self.is_adopted) {
-            let same = told.is_some_and(|told| told.print == self.scene.print());
+            let same = told.is_some_and(|told| told.fingerprint == self.scene.fingerprint());
             let now = read.statuses();
             self.digest = (!same && !now.is_empty()).then(|| format!("now: {now}"));
             self.said = self.scene.clone();
@@ -228,7 +228,7 @@ impl LiveLog {
     /// When there may be something to do here, if nothing else happens.
     pub(crate) fn wakes(&self, now: Mono) -> Option<Mono> {
         let look = (self.may_look && self.looking.is_none()).then_some(self.next_look);
-        let news = self.sent.plus(SHORTEST_PAUSE);
+        let news = self.sent.plus(MIN_PAUSE);
         let times =
             [Some(self.due).filter(|at| *at > now), Some(news).filter(|at| *at > now), self.run.next()];
         let tell = match &self.sending {
@@ -280,7 +280,7 @@ impl LiveLog {
         let is_open = matches!(pending.log, Log::Open(_));
         if is_open && pending.told.is_none() {
             // It says nothing of the executions.
-            let told = Told { print: self.said.print(), advice: self.advice };
+            let told = Told { fingerprint: self.said.fingerprint(), advice: self.advice };
             let lines = rendered(now.wall, opening(pending, ask, watch, now));
             return Some(Next::Lines(lines, told, Box::new(self.said.clone())));
         }
@@ -288,11 +288,11 @@ impl LiveLog {
             return Some(Next::Run(look));
         }
         let is_due = now.mono >= self.due;
-        let is_news = self.scene.is_news(&self.said) && now.mono.since(self.sent) >= SHORTEST_PAUSE;
+        let is_news = self.scene.is_news(&self.said) && now.mono.since(self.sent) >= MIN_PAUSE;
         if is_open && (is_due || is_news) {
             let (lines, advice) = self.lines(ask, watch, dashboard);
             if !lines.is_empty() {
-                let told = Told { print: self.scene.print(), advice };
+                let told = Told { fingerprint: self.scene.fingerprint(), advice };
                 return Some(Next::Lines(rendered(now.wall, lines), told, Box::new(self.scene.clone())));
             }
         }
@@ -445,7 +445,7 @@ impl LiveLog {
                 self.run.is_seen(look, Shown::Nothing, now, false, &pending.callback).map(ended)
             }
             (Answer::Later(..) | Answer::TokenRefused, _) => {
-                let wait = delay(self.failures, FIRST_RETRY, LONGEST_RETRY);
+                let wait = delay(self.failures, FIRST_RETRY, MAX_RETRY);
                 self.held_until = now.plus(cx.random.jitter(wait));
                 None
             }
@@ -479,9 +479,9 @@ impl LiveLog {
 
     /// How long changes are gathered after an answer that took so long.
     fn pause(&self, now: Mono, took: Duration) -> Duration {
-        let by_age = (now.since(self.accepted) / 3).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        let by_age = (now.since(self.accepted) / 3).clamp(MIN_PAUSE, MAX_PAUSE);
         // Azure DevOps answers late before it refuses: a slow answer asks for fewer calls.
-        by_age.max(took.saturating_mul(30).min(LONGEST_PAUSE * 2))
+        by_age.max(took.saturating_mul(30).min(MAX_PAUSE * 2))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Before Testkube is asked: that Azure DevOps takes the check's token.
 
-use super::answers::{AzureCall, LONGEST_RETRY};
+use super::answers::{AzureCall, MAX_RETRY};
 use super::{Check, Cx, Effects, Log, Outcome, Phase, Room, Space};
 use crate::secret::Secret;
 use crate::wire::azure::{self, Answer, Callback, Entry, LogId};
@@ -148,7 +148,7 @@ impl Check {
         let all_had_turn = !changes || self.durable.pass_turn(token, is_refused, cx.now.mono);
         self.volatile.proof = None;
         match all_had_turn {
-            true => _ = self.retry(cx, after, LONGEST_RETRY),
+            true => _ = self.retry(cx, after, MAX_RETRY),
             false => self.restart(),
         }
         let is_given_up = cx.now.mono.since(self.durable.delivered) >= UNPROVEN

@@ -112,8 +112,9 @@ pub struct Reported {
 /// What a check's log says so far, as far as the next context has to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// [`Scene::print`](crate::check::scene::Scene::print) of what was said last.
-    pub print: u64,
+    /// [`Scene::fingerprint`](crate::check::scene::Scene::fingerprint) of what was said last.
+    #[serde(rename = "print")]
+    pub fingerprint: u64,
     /// How much of the [`advice`](crate::check::scene::advice) has been given.
     pub advice: u8,
 }
@@ -198,8 +199,9 @@ pub struct Watch {
 /// A counted set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// [`Assessment::print`](crate::check::verdict::Assessment::print).
-    pub print: u64,
+    /// [`Assessment::fingerprint`](crate::check::verdict::Assessment::fingerprint).
+    #[serde(rename = "print")]
+    pub fingerprint: u64,
     /// Since when it is the same.
     pub since: Mono,
     /// Its members, shortened.

@@ -3,7 +3,7 @@
 //! Lines and record are tried three times before the event, because the stage waits for that. The event is owed: it is sent
 //! until Azure DevOps took it, or says that the run is over, or the token has ended.
 
-use super::answers::{AzureCall, LONGEST_RETRY, claim_time, in_words_of};
+use super::answers::{AzureCall, MAX_RETRY, claim_time, in_words_of};
 use super::proving::log_of;
 use super::step::count_end;
 use super::{Check, Claim, Counter, Cx, Decided, Effects, Log, Outcome, Owing, Part, Phase, Reporting};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// So often lines and record are tried before the event, with pauses of at most this.
 const MAX_TRIES: u32 = 3;
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// For so long after the event what is still owed is tried.
 const OWING: Duration = Duration::from_secs(15 * 60);
@@ -99,7 +99,7 @@ impl Check {
     /// The build whose gate is open was cancelled, or cannot be: the log says which.
     pub(super) fn build_cancelled(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, answer: &Answer) {
         if let Answer::Later(_, after) = answer
-            && self.retry(cx, after.map(|after| after.min(LONGEST_PAUSE)), LONGEST_PAUSE) < MAX_TRIES
+            && self.retry(cx, after.map(|after| after.min(MAX_PAUSE)), MAX_PAUSE) < MAX_TRIES
         {
             return;
         }
@@ -150,8 +150,8 @@ impl Check {
             Answer::TokenRefused => None,
         };
         if matches!(self.durable.phase, Phase::Owing(_)) {
-            self.retry(cx, after, LONGEST_RETRY);
-        } else if self.retry(cx, after.map(|after| after.min(LONGEST_PAUSE)), LONGEST_PAUSE) >= MAX_TRIES {
+            self.retry(cx, after, MAX_RETRY);
+        } else if self.retry(cx, after.map(|after| after.min(MAX_PAUSE)), MAX_PAUSE) >= MAX_TRIES {
             self.owe(part);
             self.pass_part(part);
         }
@@ -261,11 +261,11 @@ impl Check {
         self.unclaim(reporting.send);
         if self.durable.is_proven() {
             self.note_token(true, token, answer);
-            self.retry(cx, after, LONGEST_RETRY);
+            self.retry(cx, after, MAX_RETRY);
         } else if self.rests_on_reading() {
             // The verdict is that of this delivery's values: no other token sends it.
             if !is_refused || !self.drop_candidate(token) {
-                self.retry(cx, after, LONGEST_RETRY);
+                self.retry(cx, after, MAX_RETRY);
             }
         } else {
             self.pass_turn(cx, fx, token, is_refused, after);

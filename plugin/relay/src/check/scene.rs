@@ -49,7 +49,7 @@ struct Shown {
 }
 
 /// Executions that are not counted, beyond these, are told as a number.
-const MOST_IGNORED: usize = 10;
+const MAX_TOLD_IGNORED: usize = 10;
 /// And beyond these only their number is known: a tag may be on any number of old ones.
 const MAX_IGNORED: usize = 100;
 
@@ -106,7 +106,7 @@ impl Scene {
 
     /// A number that is the same for scenes of which the log would say the same, steps aside: what one context leaves
     /// for the next.
-    pub fn print(&self) -> u64 {
+    pub fn fingerprint(&self) -> u64 {
         let stuck = |e: &Shown| if e.stuck.is_some() { " stuck" } else { "" };
         let counted =
             self.executions.iter().map(|(id, e)| format!("{id} {} {}{}\n", e.status, e.ended, stuck(e)));
@@ -166,7 +166,7 @@ impl Scene {
     fn ignored_lines(&self, said: &Scene, lines: &mut Vec<(Mark, String)>) {
         let is_new = |(id, _): &(&String, &String)| !said.ignored.contains_key(*id);
         let new: Vec<&String> = self.ignored.iter().filter(is_new).map(|(_, words)| words).collect();
-        let room = MOST_IGNORED.saturating_sub(said.ignored.len());
+        let room = MAX_TOLD_IGNORED.saturating_sub(said.ignored.len());
         for words in new.iter().take(room) {
             lines.push((Mark::Plain, format!("not counted: {words}")));
         }
@@ -212,7 +212,7 @@ impl Scene {
     pub fn failures(&self) -> Vec<String> {
         let bad = |e: &&Shown| e.ended && e.status != Status::Passed;
         let all = self.order.iter().filter_map(|id| self.executions.get(id));
-        all.filter(bad).take(MOST_ISSUES).map(Shown::ended_in_words).collect()
+        all.filter(bad).take(MAX_ISSUES).map(Shown::ended_in_words).collect()
     }
 
     /// The executions as a table of plain text: a line each, what did not pass first.
@@ -226,8 +226,8 @@ impl Scene {
         }
         let width = rows.iter().map(|(_, e)| e.name.chars().count().min(60)).max().unwrap_or_default().max(9);
         let mut table = vec![format!("  {:width$}  {:10}  duration", "execution", "status")];
-        let left_out = rows.len().saturating_sub(MOST_ROWS);
-        for (id, e) in rows.into_iter().take(MOST_ROWS) {
+        let left_out = rows.len().saturating_sub(MAX_ROWS);
+        for (id, e) in rows.into_iter().take(MAX_ROWS) {
             let took = e.took.filter(|_| e.began).map(in_words).unwrap_or_default();
             let link = dashboard.map(|d| d.link(&e.workflow, id)).unwrap_or_default();
             let row = format!("  {:width$}  {:10}  {took:8}  {link}", one_line(&e.name, 60), e.status);
@@ -240,8 +240,8 @@ impl Scene {
     }
 }
 
-const MOST_ISSUES: usize = 10;
-const MOST_ROWS: usize = 50;
+const MAX_ISSUES: usize = 10;
+const MAX_ROWS: usize = 50;
 
 impl Shown {
     fn of(execution: &Execution, now: Wall) -> Shown {

@@ -120,7 +120,7 @@ impl Assessment<'_> {
     }
 
     /// A number that changes when a member joins, leaves, or changes its status: what `settle` watches.
-    pub fn print(&self) -> u64 {
+    pub fn fingerprint(&self) -> u64 {
         let text: String =
             self.counted.iter().map(|e| format!("{} {} {}\n", e.id, e.status, e.ended)).collect();
         fnv1a(text.as_bytes())

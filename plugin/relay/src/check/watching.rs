@@ -6,7 +6,7 @@ use super::{
     reason,
 };
 use crate::check::verdict::{Assessment, Standing, assess};
-use crate::expect::MOST;
+use crate::expect::MAX_EXPECTED;
 use crate::tag::Tag;
 use crate::text::{listed, one_line};
 use crate::time::{Mono, Now, Wall};
@@ -34,7 +34,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// What a failed reading of a check waits for first, and at most: a check is told within 15 s after Testkube is back.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
+const MAX_RETRY: Duration = Duration::from_secs(10);
 
 /// A complete reading: the executions that carry tags of one key, by the tags' values.
 pub(crate) struct Reading<'a> {
@@ -227,8 +227,8 @@ impl Check {
         let executions = reading.by_value.get(&ask.tag.value).map_or(&[][..], Vec::as_slice);
         let read = assess(executions, &ask.tag, watch.bound, &ask.expect, ask.rerun);
         // First of all: what follows keeps, and says, something of each of them.
-        if read.counted.len() > usize::try_from(MOST).unwrap_or(usize::MAX) {
-            let reason = format!("More than {MOST} executions carry the tag {}.", ask.tag);
+        if read.counted.len() > usize::try_from(MAX_EXPECTED).unwrap_or(usize::MAX) {
+            let reason = format!("More than {MAX_EXPECTED} executions carry the tag {}.", ask.tag);
             return self.decide(cx, fx, Outcome::Inconclusive, reason);
         }
         let volatile = &mut self.volatile;
@@ -349,15 +349,15 @@ impl Check {
     /// Remembers the counted set when it has changed, or may have changed and back while nobody watched; answers since when it
     /// is as it is.
     fn note_seen(&mut self, now: Mono, watch: &Watch, read: &Assessment<'_>, was_watched: bool) -> Mono {
-        let print = read.print();
-        let same = watch.seen.as_ref().filter(|seen| was_watched && seen.print == print);
+        let fingerprint = read.fingerprint();
+        let same = watch.seen.as_ref().filter(|seen| was_watched && seen.fingerprint == fingerprint);
         if let Some(same) = same {
             return same.since;
         }
         if let Phase::Watching(watch) = &mut self.durable.phase
             && (watch.seen.is_some() || !read.counted.is_empty())
         {
-            watch.seen = Some(Seen { print, since: now, members: read.members() });
+            watch.seen = Some(Seen { fingerprint, since: now, members: read.members() });
         }
         now
     }
@@ -378,7 +378,7 @@ impl Check {
             }
             Unread::Fault(fault) => {
                 let failures = volatile.trouble.failures.saturating_add(1);
-                let wait = crate::backoff::delay(failures, FIRST_RETRY, LONGEST_RETRY);
+                let wait = crate::backoff::delay(failures, FIRST_RETRY, MAX_RETRY);
                 volatile.poll = cx.now.mono.plus(cx.random.jitter(wait));
                 volatile.trouble.add(fault.clone(), cx.now, volatile.poll);
                 if volatile.last_reading.is_some()

@@ -1,7 +1,7 @@
 //! Reads the parts of a configuration.
 
 use super::{
-    Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, LONGEST_TIMEOUT,
+    Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, MAX_TIMEOUT,
     Rerun,
 };
 use crate::expect::Expect;
@@ -171,8 +171,8 @@ pub(super) fn checks(fields: Option<Fields<'_>>) -> Checks {
     let Some(mut fields) = fields else { return checks };
     let second = Duration::from_secs(1);
     let day = Duration::from_secs(24 * 3600);
-    fields.duration("timeout", second..=LONGEST_TIMEOUT, &mut checks.timeout);
-    fields.duration("appear_timeout", second..=LONGEST_TIMEOUT, &mut checks.appear_timeout);
+    fields.duration("timeout", second..=MAX_TIMEOUT, &mut checks.timeout);
+    fields.duration("appear_timeout", second..=MAX_TIMEOUT, &mut checks.appear_timeout);
     fields.duration("lookback", Duration::ZERO..=30 * day, &mut checks.lookback);
     fields.duration("clock_skew", Duration::ZERO..=day, &mut checks.clock_skew);
     checks.require_expect = fields.flag("require_expect").unwrap_or(false);

@@ -20,7 +20,7 @@ const MAX_EXECUTIONS: usize = 1_000;
 /// An execution is given up after so many rounds without an end, of an abort and a look each: a quarter of an hour.
 const MAX_ROUNDS: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+const MAX_PAUSE: Duration = Duration::from_secs(120);
 
 /// All executions that are to end. Lost with the context that asked: what is not ended then ends by itself.
 #[derive(Default)]
@@ -167,7 +167,7 @@ impl Aborts {
             Next::Ask => now,
             Next::Pause => {
                 abort.rounds += 1;
-                now.plus(random.jitter(delay(abort.rounds, FIRST_PAUSE, LONGEST_PAUSE)))
+                now.plus(random.jitter(delay(abort.rounds, FIRST_PAUSE, MAX_PAUSE)))
             }
         };
         effect

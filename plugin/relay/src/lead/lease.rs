@@ -18,7 +18,7 @@ pub const LEASE: Duration = Duration::from_secs(15);
 const WORKER_WAITS: Duration = Duration::from_secs(5);
 
 const FIRST_BRAKE: Duration = Duration::from_secs(15);
-const LONGEST_BRAKE: Duration = Duration::from_secs(300);
+const MAX_BRAKE: Duration = Duration::from_secs(300);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 
 /// The lease as it stands in shared data.
@@ -255,7 +255,7 @@ fn read(store: &mut dyn Store, key: &str) -> Result<(Found, Option<Cas>), StoreE
 
 /// How long the leader after `falls` lost ones starts no call: else one bad answer would kill every VM in a minute.
 fn brake(falls: u32) -> Duration {
-    crate::backoff::delay(falls.saturating_add(1), FIRST_BRAKE, LONGEST_BRAKE)
+    crate::backoff::delay(falls.saturating_add(1), FIRST_BRAKE, MAX_BRAKE)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::check::{CheckKey, Unread, Wanted};
 use crate::config::Config;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::{CallId, Fault, Request};
-use crate::wire::testkube::{self, Execution, MOST_QUERY, Trouble};
+use crate::wire::testkube::{self, Execution, MAX_QUERY, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ const OUTAGE: u32 = 3;
 
 /// While it is, one reading after the other is tried, with pauses of at most this.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(8);
+const MAX_RETRY: Duration = Duration::from_secs(8);
 
 impl Narrow {
     pub(super) const WIDE: Narrow = Narrow { crowd: MAX_BATCH, page: PAGE_SIZE, calm: 0 };
@@ -51,7 +51,7 @@ pub(super) struct Batch {
     pub(super) checks: Vec<CheckKey>,
     key: String,
     values: BTreeSet<String>,
-    /// What the values take of [`MOST_QUERY`].
+    /// What the values take of [`MAX_QUERY`].
     size: usize,
     /// Executions scheduled before this are not asked for.
     pub(super) since: Wall,
@@ -100,7 +100,7 @@ impl Batch {
         let is_new = !self.values.contains(value);
         let size = self.size + if is_new { testkube::selector_cost(&self.key, value) } else { 0 };
         let crowd = self.crowd.min(narrow.crowd);
-        if self.checks.len() >= crowd || (size > MOST_QUERY && !self.checks.is_empty()) {
+        if self.checks.len() >= crowd || (size > MAX_QUERY && !self.checks.is_empty()) {
             return false;
         }
         // The smallest page that one of them needs; else the largest.
@@ -245,7 +245,7 @@ impl Poller {
             Unread::Incomplete { .. } => self.trouble.end(),
             Unread::Fault(fault) => {
                 let failures = self.trouble.failures.saturating_add(1);
-                let wait = random.jitter(delay(failures, FIRST_RETRY, LONGEST_RETRY));
+                let wait = random.jitter(delay(failures, FIRST_RETRY, MAX_RETRY));
                 if failures == 1 || failures.is_power_of_two() {
                     log::warn!("Testkube could not be asked: {fault} ({failures} in a row)");
                 }

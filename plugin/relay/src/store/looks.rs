@@ -27,7 +27,7 @@ const SAID: Duration = Duration::from_secs(60);
 /// For each credential.
 const SLOTS: u64 = 16;
 /// The longest look that is kept, in bytes.
-const MOST: usize = 16 << 10;
+const MAX_LOOK: usize = 16 << 10;
 
 /// What stands on the first line of a look; on the second the executions.
 #[derive(Serialize, Deserialize)]
@@ -89,7 +89,7 @@ pub(crate) fn keep(
     let memory = unpassed::remember(store, ledger, credential, now, tag, since, &found);
     let look = Look { head: Head { tag: tag.clone(), at: now.mono, since }, executions: found };
     let value = look.to_bytes();
-    if value.len() <= MOST {
+    if value.len() <= MAX_LOOK {
         write(store, &key_of(ledger, credential, tag), &value);
     }
     (look, memory)
@@ -284,7 +284,7 @@ mod tests {
         let memory = keep(&mut store, &ledger(), "ado", at(52), &of_run, Wall(5), &all[1..]).1;
         assert_eq!(lost(&memory), ["shop-e2e-0"]);
         let bytes: usize = store.keys.values().map(|entry| entry.value.len()).sum();
-        assert!(bytes <= 16 * (64 << 10) + 16 * MOST && store.keys.len() <= 32, "{bytes}");
+        assert!(bytes <= 16 * (64 << 10) + 16 * MAX_LOOK && store.keys.len() <= 32, "{bytes}");
         // A day later there is room again.
         let memory = keep(&mut store, &ledger(), "ado", at(86_460), &tag("z-1"), Wall(5), &[]).1;
         assert!(memory.is_whole);

@@ -10,7 +10,7 @@ use crate::store::ledger::{Change, Ledger, LedgerError, OldHome, Store, StoreErr
 use crate::store::places::{self, Limits, Room, Share};
 use crate::surface::auth::{Denied, authorize};
 use crate::surface::problem::{FieldError, Reply};
-use crate::surface::request::{self, Body, CheckRequest, MOST_BODY, Unanswerable};
+use crate::surface::request::{self, Body, CheckRequest, MAX_BODY, Unanswerable};
 use crate::time::{Now, in_words};
 use crate::wire::azure::Entry;
 use deliver::{Delivered, deliver, place_of};
@@ -86,7 +86,7 @@ pub(crate) fn admit_as<B: AsRef<[u8]>>(
     if !has_body || length == Some(0) {
         return Admission::Ready;
     }
-    if length.is_some_and(|n| n > MOST_BODY) {
+    if length.is_some_and(|n| n > MAX_BODY) {
         return Admission::Reply(too_large());
     }
     let complete = is_complete(headers);
@@ -140,12 +140,12 @@ pub fn blank_in_path(blank: &str) -> Reply {
     Reply::problem(404, "A blank in the path", &detail)
 }
 
-/// The answer to a body over [`MOST_BODY`].
+/// The answer to a body over [`MAX_BODY`].
 pub fn too_large() -> Reply {
     Reply::problem(
         413,
         "The body is too large",
-        &format!("A check's body may have at most {} KiB.", MOST_BODY >> 10),
+        &format!("A check's body may have at most {} KiB.", MAX_BODY >> 10),
     )
 }
 

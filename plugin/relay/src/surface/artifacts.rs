@@ -48,17 +48,17 @@ const LOOKBACK: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Executions on one page; when there are more of them, all are asked for at once: executions of one instant have no fixed
 /// order in Testkube, so that one of them could fall between two pages.
 const PAGE: u32 = 100;
-const LARGEST_PAGE: u32 = 1_000;
+const MAX_PAGE: u32 = 1_000;
 
 /// The artifacts of so many executions are listed for one request, and [`MAX_NAMES`] artifacts: they are in memory together.
-const MOST_EXECUTIONS: usize = 100;
+const MAX_EXECUTIONS: usize = 100;
 
 /// The longest list that is answered, in bytes. Envoy holds all of it until a slow reader has it.
 const MAX_ANSWER: usize = 2 << 20;
 
 /// How long a request may take to find out what it means, before the last call: Envoy itself ends it after 30 s without a
 /// sign (`stream_idle_timeout`).
-const MOST_TIME: Duration = Duration::from_secs(15);
+const MAX_TIME: Duration = Duration::from_secs(15);
 
 /// What a visit needs next.
 pub enum Step {
@@ -296,10 +296,10 @@ impl Visit {
             Err(fault) => return Some(Step::Reply(not_read(&fault))),
         };
         if page.filtered > self.page_size {
-            if page.filtered > LARGEST_PAGE || self.page_size > PAGE {
+            if page.filtered > MAX_PAGE || self.page_size > PAGE {
                 return Some(Step::Reply(too_many_executions(page.filtered)));
             }
-            self.page_size = LARGEST_PAGE;
+            self.page_size = MAX_PAGE;
             return Some(self.ask_executions());
         }
         let executions = Rc::new(page.executions);
@@ -354,14 +354,14 @@ impl Visit {
     }
 
     fn is_late(&self, now: Now) -> bool {
-        now.mono.since(self.began) > MOST_TIME
+        now.mono.since(self.began) > MAX_TIME
     }
 
     fn too_slow(&self, asked: usize) -> Reply {
         let detail = format!(
             "Testkube has listed the artifacts of {asked} of {} executions in {}: name one of them in the path.",
             self.chosen.len(),
-            in_words(MOST_TIME)
+            in_words(MAX_TIME)
         );
         Reply::problem(504, "Testkube is too slow", &detail)
     }
@@ -429,7 +429,7 @@ impl Visit {
             );
             return Err(Reply::problem(409, "Not ended", &detail));
         }
-        if chosen.len() > MOST_EXECUTIONS {
+        if chosen.len() > MAX_EXECUTIONS {
             let detail = format!(
                 "{} executions are tagged {tag}, the newest is {}: name one of them in the path, or give since=TIME.",
                 chosen.len(),

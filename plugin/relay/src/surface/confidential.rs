@@ -18,7 +18,7 @@ const MAX_REPEATED: usize = 1_024;
 
 /// Where a request presents no token under its own name, it may stand under another one: what is longer than a GUID and could be
 /// a token is not repeated. No token of Azure DevOps is so short.
-const LONGEST_NAME: usize = 36;
+const MAX_NAME: usize = 36;
 
 /// What stands in place of a text that is not repeated.
 pub(crate) const HIDDEN: &str = "holds a part of this request's token or credential, which is not repeated here: send it in its own field alone";
@@ -102,7 +102,7 @@ impl<'a> Confidential<'a> {
 
     /// Whether a text must not stand in an error: because it [is in](Self::is_in) a secret, or because the token may be anywhere.
     pub(crate) fn may_be_in(&self, text: &str) -> bool {
-        self.is_in(text) || (!self.has_token && words(text).any(|word| word.len() > LONGEST_NAME))
+        self.is_in(text) || (!self.has_token && words(text).any(|word| word.len() > MAX_NAME))
     }
 }
 
@@ -122,7 +122,7 @@ fn items(text: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
 
 /// A JSON Web Token begins with `{"` in Base64.
 fn is_web_token(word: &[u8]) -> bool {
-    word.len() > LONGEST_NAME && word.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"eyJ"))
+    word.len() > MAX_NAME && word.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"eyJ"))
 }
 
 /// Eight characters of a word, and where they begin. In all that is common to the word and a secret and at least 15 long stands

@@ -14,7 +14,7 @@ use crate::check::verdict::{Standing, assess};
 use crate::check::{Ask, Watch};
 use crate::config::Config;
 use crate::config::{Allow, Credential};
-use crate::expect::MOST;
+use crate::expect::MAX_EXPECTED;
 use crate::store::ledger::{Ledger, Store, StoreError};
 use crate::store::looks;
 use crate::surface::accept::{self, Admission, Headers, caller};
@@ -30,16 +30,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// How long Testkube is asked for one answer.
-const MOST_TIME: Duration = Duration::from_millis(1_800);
+const MAX_TIME: Duration = Duration::from_millis(1_800);
 /// After this an evaluation whose calls are never answered is answered at the next tick, which comes within a second.
 pub const GIVEN_UP: Duration = Duration::from_millis(1_900);
 /// A call that may take less than this is not begun.
-const LEAST_TIME: Duration = Duration::from_millis(50);
+const MIN_TIME: Duration = Duration::from_millis(50);
 
 /// Testkube's own default; when there are more executions, all are asked for at once, because those of one instant have no
 /// fixed order and one of them could fall between two pages.
 const PAGE: u32 = 100;
-const LARGEST_PAGE: u32 = 1_000;
+const MAX_PAGE: u32 = 1_000;
 
 /// How many executions are confirmed at the same time.
 const CONFIRMS: usize = 8;
@@ -174,8 +174,8 @@ impl Evaluation {
 
     /// Begins calls that may take what is left of the time.
     fn in_time(&self, now: Now, calls: Vec<(usize, Request)>) -> Step {
-        let left = MOST_TIME.saturating_sub(now.mono.since(self.began));
-        if left < LEAST_TIME {
+        let left = MAX_TIME.saturating_sub(now.mono.since(self.began));
+        if left < MIN_TIME {
             return self.reply(Answered::Pending, "Testkube is too slow to be asked in time.");
         }
         Step::Calls(calls.into_iter().map(|(n, call)| (n, Request { timeout: left, ..call })).collect())
@@ -193,10 +193,10 @@ impl Evaluation {
             Err(fault) => return self.not_asked(&fault),
         };
         if page.filtered > self.page_size {
-            if page.filtered > LARGEST_PAGE || self.page_size > PAGE {
+            if page.filtered > MAX_PAGE || self.page_size > PAGE {
                 return self.too_many();
             }
-            self.page_size = LARGEST_PAGE;
+            self.page_size = MAX_PAGE;
             return self.list(now);
         }
         let ids: BTreeSet<&str> = page.executions.iter().map(|execution| execution.id.as_str()).collect();
@@ -267,7 +267,7 @@ impl Evaluation {
     fn begin_to_confirm(&mut self, now: Now, executions: &[Execution]) -> Step {
         let ask = &self.ask;
         let read = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun);
-        if read.counted.len() > usize::try_from(MOST).unwrap_or(usize::MAX) {
+        if read.counted.len() > usize::try_from(MAX_EXPECTED).unwrap_or(usize::MAX) {
             return self.too_many();
         }
         let watch = Watch {
@@ -340,7 +340,7 @@ impl Evaluation {
     }
 
     fn too_many(&self) -> Step {
-        let why = format!("More than {MOST} executions carry the tag {}.", self.ask.tag);
+        let why = format!("More than {MAX_EXPECTED} executions carry the tag {}.", self.ask.tag);
         self.reply(Answered::Failed, &why)
     }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 /// The largest body that is read. Testkube sends the whole execution, its workflow's definition twice.
-pub const MOST_BODY: usize = 1 << 20;
+pub const MAX_BODY: usize = 1 << 20;
 
 /// Looks at the headers of an event: who sends it, and whether its body can be read.
 ///
@@ -29,7 +29,7 @@ pub fn admit<B: AsRef<[u8]>>(
         return Err(answer(false));
     }
     let length = header(headers, b"content-length").and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
-    match (length.is_some_and(|n: usize| n > MOST_BODY), config.read_body) {
+    match (length.is_some_and(|n: usize| n > MAX_BODY), config.read_body) {
         (true, _) => Err(too_large()),
         (false, false) => Err(body_unread()),
         (false, true) => Ok(sender),
@@ -61,9 +61,9 @@ pub fn take<B: AsRef<[u8]>>(
     (answer(taken), taken)
 }
 
-/// The answer to a body over [`MOST_BODY`].
+/// The answer to a body over [`MAX_BODY`].
 pub fn too_large() -> Reply {
-    let detail = format!("An event's body may have at most {} MiB.", MOST_BODY >> 20);
+    let detail = format!("An event's body may have at most {} MiB.", MAX_BODY >> 20);
     Reply::problem(413, "The body is too large", &detail)
 }
 

@@ -8,7 +8,7 @@ mod field;
 
 use crate::check::{Ask, Given};
 use crate::config::Rerun;
-use crate::config::{Config, LONGEST_TIMEOUT};
+use crate::config::{Config, MAX_TIMEOUT};
 use crate::expect::Expect;
 use crate::guid::Guid;
 use crate::secret::Secret;
@@ -64,7 +64,7 @@ impl<'a> From<Option<&'a [u8]>> for Body<'a> {
 const UNREAD: &str = "was sent, and this Envoy does not hand bodies over, so what it says would be lost. Leave the check's body empty and send every value as a header (Testrelay-Expect, Testrelay-Settle and so on), or let Envoy hand bodies over: `allow_on_headers_stop_iteration: true` on the filter and `\"read_body\": true` in the plugin's configuration";
 
 /// The largest body that is read.
-pub const MOST_BODY: usize = 64 << 10;
+pub const MAX_BODY: usize = 64 << 10;
 
 /// The longest token. Microsoft documents no length; encrypted Entra tokens of 7,000 characters have been seen.
 const MAX_TOKEN: usize = 8 << 10;
@@ -280,10 +280,10 @@ impl Reader<'_> {
         let settle = self
             .policy(values, Field::Settle, |text| duration(text, Duration::ZERO..=Duration::from_secs(3600)));
         let timeout = self
-            .policy(values, Field::Timeout, |text| duration(text, second..=LONGEST_TIMEOUT))
+            .policy(values, Field::Timeout, |text| duration(text, second..=MAX_TIMEOUT))
             .unwrap_or(timeout);
         let appear_timeout = self
-            .policy(values, Field::AppearTimeout, |text| duration(text, second..=LONGEST_TIMEOUT))
+            .policy(values, Field::AppearTimeout, |text| duration(text, second..=MAX_TIMEOUT))
             .unwrap_or(appear_timeout);
         let since_stage = self.policy(values, Field::SinceStage, |text| match text.len() {
             1..=256 => Ok(text.to_string()),

@@ -31,7 +31,7 @@ pub struct Request {
     /// When to give up. Never zero: Envoy takes 0 ms for "no timeout at all".
     pub timeout: Duration,
     /// How much of an answer's body is worth having, in bytes. A larger body is not copied into the VM.
-    pub most_body: usize,
+    pub max_body: usize,
 }
 
 /// What became of a call.
@@ -55,7 +55,7 @@ pub struct Response {
     /// A 503 or 504 that Envoy made itself: no `x-envoy-upstream-service-time`, which its router adds to every answer
     /// of an upstream.
     pub from_envoy: bool,
-    /// The body, or its size where that was over the request's `most_body`.
+    /// The body, or its size where that was over the request's `max_body`.
     pub body: Result<Vec<u8>, usize>,
 }
 

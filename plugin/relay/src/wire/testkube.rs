@@ -18,6 +18,6 @@ pub use execution::{Actor, Execution, Page, Status, page, single};
 pub(crate) use execution::{NEVER_BEGAN, from_json, to_json};
 pub use place::Testkube;
 pub(crate) use problem::said;
-pub use query::{MOST_QUERY, abort_execution, get_execution, list_executions, selector_cost};
+pub use query::{MAX_QUERY, abort_execution, get_execution, list_executions, selector_cost};
 pub use steps::{FailedStep, Steps};
 pub use trouble::Trouble;

@@ -17,7 +17,7 @@ pub enum Mark {
 }
 
 /// Lines are cut where ServerTaskHelper cuts them, the time stamp not counted.
-const MOST: usize = 1_024;
+const MAX_LINE: usize = 1_024;
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Line {
             Mark::Warning => "##[warning]",
             Mark::Error => "##[error]",
         };
-        let text = one_line(&self.text, MOST.saturating_sub(mark.len()).saturating_sub(1));
+        let text = one_line(&self.text, MAX_LINE.saturating_sub(mark.len()).saturating_sub(1));
         format!("{} {mark}{text}\n", self.at.log_stamp())
     }
 }

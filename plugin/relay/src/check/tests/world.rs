@@ -25,7 +25,7 @@ pub(super) const CAME: Mono = Mono(10 * MINUTE);
 
 /// Nothing of a check waits for longer without a call or a queue that somebody else sees to. Nothing in these tests asks for
 /// a longer pause than a minute.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// What becomes of a call.
 #[derive(Clone, Debug)]
@@ -465,7 +465,7 @@ impl World {
         }
         let times = self.volatile.times(&self.durable, self.now.mono);
         let next = times.wake.into_iter().chain(times.poll).min();
-        let is_soon = next.is_some_and(|at| at <= self.now.mono.plus(LONGEST_WAIT).max(self.no_room.0));
+        let is_soon = next.is_some_and(|at| at <= self.now.mono.plus(MAX_WAIT).max(self.no_room.0));
         let is_called = self.under_way.iter().any(|call| self.volatile.waits_for(call.id));
         assert!(
             is_soon || is_called || self.is_queued,

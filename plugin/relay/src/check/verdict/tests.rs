@@ -360,7 +360,7 @@ fn the_print_changes_with_members_and_statuses_only() {
     let ended = [execution("a-1", "passed", 200)];
     let two = [execution("a-1", "passed", 200), execution("b-1", "passed", 200)];
     let swapped = [execution("b-1", "passed", 200), execution("a-1", "passed", 200)];
-    let print = |all: &[Execution]| read(all, "").print();
+    let print = |all: &[Execution]| read(all, "").fingerprint();
     assert_ne!(print(&a), print(&ended));
     assert_ne!(print(&ended), print(&two));
     assert_eq!(print(&two), print(&swapped));

@@ -378,7 +378,7 @@ impl World {
             other => return (0, Outcome::Failed(Fault::UnknownCluster(other.into()))),
         };
         let timeout = crate::time::millis(request.timeout);
-        match outcome(reply, request.most_body) {
+        match outcome(reply, request.max_body) {
             (wait, _) if wait >= timeout => (timeout, Outcome::Response(own_answer(504))),
             (wait, outcome) => (wait, outcome),
         }
@@ -535,29 +535,29 @@ fn ledger() -> Ledger {
     Ledger::with_key(PREFIX, &[5; 16])
 }
 
-fn outcome(reply: Reply, most_body: usize) -> (u64, Outcome) {
+fn outcome(reply: Reply, max_body: usize) -> (u64, Outcome) {
     match reply {
-        Reply::Answer(response) => (0, answer(&response, most_body)),
+        Reply::Answer(response) => (0, answer(&response, max_body)),
         Reply::After { millis, reply } => {
-            let (wait, outcome) = outcome(*reply, most_body);
+            let (wait, outcome) = outcome(*reply, max_body);
             (wait + millis, outcome)
         }
         Reply::Reset => (0, Outcome::Response(own_answer(503))),
         Reply::Truncated { .. } => (0, Outcome::Failed(Fault::Reset)),
         Reply::Dribble { response, chunk, millis } => {
             let chunks = u64::try_from(response.body.len() / chunk.max(1)).unwrap();
-            (chunks * millis, answer(&response, most_body))
+            (chunks * millis, answer(&response, max_body))
         }
     }
 }
 
-fn answer(response: &fakes::Response, most_body: usize) -> Outcome {
+fn answer(response: &fakes::Response, max_body: usize) -> Outcome {
     Outcome::Response(Response {
         status: response.status,
         content_type: response.value("content-type").unwrap_or_default().to_string(),
         asks: Asks::of(|name| response.value(name), Wall::default()),
         from_envoy: false,
-        body: if response.body.len() > most_body {
+        body: if response.body.len() > max_body {
             Err(response.body.len())
         } else {
             Ok(response.body.clone())

@@ -9,7 +9,7 @@ fn is_credential(name: &[u8]) -> bool {
 
 /// Testkube's server refuses a request head of more than 4096 bytes (431). Beside these, the path of a file with a long name
 /// takes some 1,300 bytes, and a control plane's token and Envoy's own headers need room.
-const MOST: usize = 1_536;
+const MAX_HEAD: usize = 1_536;
 
 /// What still goes on when the rest is too much, if it is short.
 const USEFUL: [&[u8]; 6] =
@@ -27,7 +27,8 @@ pub fn to_take_off<B: AsRef<[u8]>>(headers: &Headers<B>) -> impl Iterator<Item =
     let length = |(name, value): (&[u8], &[u8])| name.len() + value.len() + ": \r\n".len();
     let others = || pairs().filter(|(name, _)| !name.starts_with(b":") && !is_credential(name));
     // Most heads are short with all that they have.
-    let is_long = pairs().map(length).sum::<usize>() > MOST && others().map(length).sum::<usize>() > MOST;
+    let is_long =
+        pairs().map(length).sum::<usize>() > MAX_HEAD && others().map(length).sum::<usize>() > MAX_HEAD;
     let goes = move |name: &[u8], value: &[u8]| match name {
         [b':', ..] => true,
         _ if is_credential(name) => false,

@@ -14,12 +14,12 @@ use std::time::Duration;
 const FRESH: Duration = Duration::from_secs(10);
 
 /// How many answers of each kind are kept, and the longest list that is.
-const MOST: usize = 16;
-const LONGEST: usize = 500;
+const MAX_TARGETS: usize = 16;
+const MAX_ITEMS: usize = 500;
 
 /// How many requests are remembered whose way is known, and the longest target of one, in bytes.
-const MOST_WAYS: usize = 64;
-const LONGEST_TARGET: usize = 1_024;
+const MAX_WAYS: usize = 64;
+const MAX_TARGET: usize = 1_024;
 
 /// The answers of one VM's visits. What is forgotten is asked for again.
 #[derive(Debug, Default)]
@@ -57,10 +57,10 @@ impl Memory {
 
     /// Keeps where a request goes on to, if it was found out by answers that are kept, the oldest of `at`.
     pub(super) fn keep_way(&mut self, now: Now, at: Mono, rest: &[u8], ask: &Ask, forward: &Rc<Forward>) {
-        if rest.len() > LONGEST_TARGET || self.executions(now, ask).is_none() {
+        if rest.len() > MAX_TARGET || self.executions(now, ask).is_none() {
             return;
         }
-        if self.ways.len() >= MOST_WAYS {
+        if self.ways.len() >= MAX_WAYS {
             self.ways.pop_front();
         }
         self.ways.push_back(Way { at, rest: rest.into(), tag: ask.tag.clone(), forward: forward.clone() });
@@ -73,7 +73,7 @@ impl Memory {
 
     pub(super) fn keep_executions(&mut self, now: Now, ask: &Ask, executions: &Rc<Vec<Execution>>) {
         let all_ended = !executions.is_empty() && executions.iter().all(|execution| execution.ended);
-        if all_ended && executions.len() <= LONGEST {
+        if all_ended && executions.len() <= MAX_ITEMS {
             keep(&mut self.executions, now, (ask.tag.clone(), ask.scope.clone()), executions);
         }
     }
@@ -83,7 +83,7 @@ impl Memory {
     }
 
     pub(super) fn keep_artifacts(&mut self, now: Now, id: &str, artifacts: &Rc<Vec<Artifact>>) {
-        if artifacts.len() <= LONGEST {
+        if artifacts.len() <= MAX_ITEMS {
             keep(&mut self.artifacts, now, id.into(), artifacts);
         }
     }
@@ -103,7 +103,7 @@ fn recall<K, T>(
 }
 
 fn keep<K, T>(all: &mut VecDeque<Kept<K, T>>, now: Now, key: K, list: &Rc<Vec<T>>) {
-    if all.len() >= MOST {
+    if all.len() >= MAX_TARGETS {
         all.pop_front();
     }
     all.push_back(Kept { at: now.mono, key, list: list.clone() });

@@ -1,6 +1,6 @@
 //! What a request by tag is told that cannot be met.
 
-use super::LARGEST_PAGE;
+use super::MAX_PAGE;
 use super::ask::{Ask, Scope};
 use crate::surface::problem::Reply;
 use crate::time::Wall;
@@ -25,7 +25,7 @@ pub(super) fn no_execution(ask: &Ask, since: Wall) -> Reply {
 
 pub(super) fn too_many_executions(count: u32) -> Reply {
     let detail = format!(
-        "{count} executions have this tag, more than {LARGEST_PAGE}: give since=TIME, and use a tag that only one run has."
+        "{count} executions have this tag, more than {MAX_PAGE}: give since=TIME, and use a tag that only one run has."
     );
     Reply::problem(409, "Too many executions", &detail)
 }

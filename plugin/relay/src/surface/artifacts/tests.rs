@@ -118,7 +118,7 @@ impl Testkube {
                 (if is_there && self.knows_heads { 200 } else { missing }, String::new())
             }
         };
-        let body = match body.len() > request.most_body {
+        let body = match body.len() > request.max_body {
             true => Err(body.len()),
             false => Ok(body.into_bytes()),
         };

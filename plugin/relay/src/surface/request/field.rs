@@ -79,7 +79,7 @@ const HTTPS_OWN: &[u8] = b"expect";
 const CONTINUE: &[u8] = b"100-continue";
 
 /// How many unknown names are told.
-const MOST_UNKNOWN: usize = 8;
+const MAX_UNKNOWN: usize = 8;
 
 impl Field {
     /// The name that documentation and errors give it.
@@ -276,12 +276,12 @@ impl<'a> Values<'a> {
             Unknown::Expect => "the header `expect` is HTTP's own, and proxies on the way act on it: write what is expected as Testrelay-Expect".into(),
             Unknown::Query(query) => {
                 let parameters = || query.split(|c| *c == b'&').filter(|parameter| !parameter.is_empty());
-                let names = parameters().take(MOST_UNKNOWN).map(|parameter| {
+                let names = parameters().take(MAX_UNKNOWN).map(|parameter| {
                     let name = parameter.split(|c| *c == b'=').next().unwrap_or_default();
                     shown(&String::from_utf8_lossy(&percent_decoded(name)))
                 });
                 let names = names.collect::<Vec<_>>().join(", ");
-                let more = match parameters().count().saturating_sub(MOST_UNKNOWN) {
+                let more = match parameters().count().saturating_sub(MAX_UNKNOWN) {
                     0 => String::new(),
                     more => format!(" and {more} more"),
                 };
@@ -291,8 +291,8 @@ impl<'a> Values<'a> {
             }
         }
         };
-        let mut sentences: Vec<String> = self.unknown.iter().take(MOST_UNKNOWN).map(sentence).collect();
-        match self.unknown.len().saturating_sub(MOST_UNKNOWN) {
+        let mut sentences: Vec<String> = self.unknown.iter().take(MAX_UNKNOWN).map(sentence).collect();
+        match self.unknown.len().saturating_sub(MAX_UNKNOWN) {
             0 => {}
             more => sentences.push(format!("{more} more names are not known")),
         }

@@ -25,7 +25,7 @@ pub enum Answer {
 }
 
 /// The longest `Retry-After` that is followed. Longer ones would be a mistake or an attack, and a check has a deadline.
-pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// Types of exception that end a plan (github.com/actions/runner, `Sdk/DTWebApi`, and azure-pipelines-tasks #15470).
 const OVER: [&str; 4] = [
@@ -45,7 +45,7 @@ pub fn classify(outcome: &Outcome) -> Answer {
 
 fn classify_response(response: &Response) -> Answer {
     let fault = response.fault();
-    let retry_after = response.asks.retry_after.map(|d| d.min(LONGEST_RETRY_AFTER));
+    let retry_after = response.asks.retry_after.map(|d| d.min(MAX_RETRY_AFTER));
     if response.from_envoy {
         return Answer::Later(fault, retry_after);
     }

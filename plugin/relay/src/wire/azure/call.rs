@@ -236,7 +236,7 @@ fn get(entry: &Entry, token: &Secret, path: String) -> Request {
         ],
         body: Vec::new(),
         timeout: TIMEOUT,
-        most_body: 8 << 20,
+        max_body: 8 << 20,
     }
 }
 

@@ -3,7 +3,7 @@
 //! It counts what an identity uses, and the identity of a check's token is the build service's, of a project. So what an answer
 //! asks holds for the project that was called, and for no other.
 
-use super::answer::LONGEST_RETRY_AFTER;
+use super::answer::MAX_RETRY_AFTER;
 use crate::guid::Guid;
 use crate::time::Mono;
 use crate::wire::call::{Asks, Outcome};
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// 30 s, before it refuses any.
 const REST: u32 = 30;
 /// And no longer than this.
-const LONGEST_REST: Duration = Duration::from_secs(300);
+const MAX_REST: Duration = Duration::from_secs(300);
 
 /// Of so many projects it is known at the same time that they are to be left alone: callers choose them. Of more, those that
 /// may be called first again are called at once.
@@ -41,8 +41,8 @@ pub struct Pace {
 impl Pace {
     /// What an answer's headers ask. They come on answers that are given as well as on 429.
     pub fn of(asks: &Asks) -> Pace {
-        let silence = asks.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-        let rest = asks.delayed.unwrap_or_default().saturating_mul(REST).min(LONGEST_REST);
+        let silence = asks.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+        let rest = asks.delayed.unwrap_or_default().saturating_mul(REST).min(MAX_REST);
         Pace { silence, rest: rest.max(silence) }
     }
 }

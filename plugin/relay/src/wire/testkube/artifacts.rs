@@ -24,7 +24,7 @@ const MAX_LIST: usize = 2 << 20;
 /// Asks for the artifacts of one execution.
 pub fn list_artifacts(testkube: &Testkube, id: &str) -> Request {
     let path = format!("{}/artifacts", execution_path(testkube, id));
-    Request { most_body: MAX_LIST, ..get(testkube, path) }
+    Request { max_body: MAX_LIST, ..get(testkube, path) }
 }
 
 /// Asks whether an execution has kept a file of this name: 200, without reading it from its storage; 500 if it is missing, as for

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The most bytes that the values of one tag query may take: Testkube's server refuses a request head of more than 4096
 /// bytes with 431, and Envoy's own headers and a control plane's token need room beside it.
-pub const MOST_QUERY: usize = 2_500;
+pub const MAX_QUERY: usize = 2_500;
 
 /// What one tag value adds to a query, in bytes.
 pub fn selector_cost(key: &str, value: &str) -> usize {
@@ -65,6 +65,6 @@ pub(super) fn get(testkube: &Testkube, path: String) -> Request {
         headers,
         body: Vec::new(),
         timeout: Duration::from_secs(10),
-        most_body: 8 << 20,
+        max_body: 8 << 20,
     }
 }

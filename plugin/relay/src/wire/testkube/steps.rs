@@ -35,7 +35,7 @@ pub struct FailedStep {
 }
 
 /// Failed steps beyond these are not kept: the answer comes from outside.
-const MOST_FAILED: usize = 10;
+const MAX_FAILED: usize = 10;
 
 impl Steps {
     pub(super) fn of(signature: &[Node], steps: &BTreeMap<String, Step>) -> Steps {
@@ -74,7 +74,7 @@ impl Steps {
                 return;
             }
             "passed" | "skipped" => {}
-            _ if self.failed.len() >= MOST_FAILED => {}
+            _ if self.failed.len() >= MAX_FAILED => {}
             _ => self.failed.push(FailedStep {
                 path: words(),
                 status: crate::text::one_line(status, 32),

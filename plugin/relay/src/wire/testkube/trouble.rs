@@ -17,7 +17,7 @@ pub struct Trouble {
 }
 
 /// How many kinds of fault are told apart, so that answers from outside cannot make this grow.
-const MOST_KINDS: usize = 8;
+const MAX_KINDS: usize = 8;
 
 impl Trouble {
     /// A call failed; the next one waits until `wait_until`.
@@ -26,7 +26,7 @@ impl Trouble {
         self.failures = self.failures.saturating_add(1);
         self.wait_until = wait_until;
         let fault = self.without_further_words(fault);
-        if self.faults.contains_key(&fault) || self.faults.len() < MOST_KINDS {
+        if self.faults.contains_key(&fault) || self.faults.len() < MAX_KINDS {
             *self.faults.entry(fault).or_insert(0) += 1;
         }
     }
