@@ -8,6 +8,14 @@ use std::fmt;
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guid([u8; 16]);
 
+/// How long it is as text.
+const TEXT: usize = 36;
+/// Where in its text the two digits of each byte begin, and where the dashes stand.
+static PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+/// Where four digits begin that no dash parts.
+static FOURS: [usize; 8] = [0, 4, 9, 14, 19, 24, 28, 32];
+static DASHES: [usize; 4] = [8, 13, 18, 23];
+
 /// Some order: that of two numbers which WebAssembly loads as they stand. The leader looks up thousands of these in a tick.
 impl Ord for Guid {
     #[inline]
@@ -27,32 +35,15 @@ impl Guid {
     /// Reads `8-4-4-4-12` hexadecimal digits of either case. The nil GUID is refused: Azure DevOps sends it for
     /// "none", never for a thing.
     pub fn parse(text: &str) -> Option<Guid> {
-        let b = text.as_bytes();
-        if b.len() != 36 {
-            return None;
+        let text: &[u8; TEXT] = text.as_bytes().try_into().ok()?;
+        let mut bytes = [0; 16];
+        for (byte, at) in bytes.iter_mut().zip(&PLACES) {
+            let [high, low] = text.get(*at..)?.first_chunk()?;
+            let (high, low) = (digit(*high)?, digit(*low)?);
+            *byte = high << 4 | low;
         }
-        let mut bytes = [0u8; 16];
-        let mut nibbles = bytes.iter_mut();
-        let mut high: Option<u8> = None;
-        for (i, c) in b.iter().enumerate() {
-            if matches!(i, 8 | 13 | 18 | 23) {
-                if *c != b'-' {
-                    return None;
-                }
-                continue;
-            }
-            let digit = match c {
-                b'0'..=b'9' => c - b'0',
-                b'a'..=b'f' => c - b'a' + 10,
-                b'A'..=b'F' => c - b'A' + 10,
-                _ => return None,
-            };
-            match high.take() {
-                None => high = Some(digit),
-                Some(h) => *nibbles.next()? = h << 4 | digit,
-            }
-        }
-        Guid::from_bytes(bytes)
+        let is_parted = DASHES.iter().all(|at| text.get(*at) == Some(&b'-'));
+        Guid::from_bytes(bytes).filter(|_| is_parted)
     }
 
     /// The inverse of [`Guid::bytes`]; not the nil GUID.
@@ -67,12 +58,12 @@ impl Guid {
     }
 
     /// What it is printed as. By hand: a record is written at each change of a check, and holds a good many of these.
-    fn digits(&self) -> [u8; 36] {
-        let mut text = [b'-'; 36];
-        let places = text.iter_mut().enumerate().filter(|(i, _)| !matches!(i, 8 | 13 | 18 | 23));
-        let nibbles = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        for ((_, place), nibble) in places.zip(nibbles) {
-            *place = if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
+    fn digits(&self) -> [u8; TEXT] {
+        let mut text = [b'-'; TEXT];
+        for (pair, at) in self.0.as_chunks().0.iter().zip(&FOURS) {
+            if let Some(place) = text.get_mut(*at..).and_then(<[u8]>::first_chunk_mut) {
+                *place = four_digits(*pair);
+            }
         }
         text
     }
@@ -81,6 +72,26 @@ impl Guid {
     pub fn bytes(&self) -> &[u8; 16] {
         &self.0
     }
+}
+
+#[inline]
+fn digit(letter: u8) -> Option<u8> {
+    match letter {
+        b'0'..=b'9' => Some(letter - b'0'),
+        b'a'..=b'f' | b'A'..=b'F' => Some((letter | 0x20) - b'a' + 10),
+        _ => None,
+    }
+}
+
+/// The digits of two bytes, all four at once.
+#[inline]
+fn four_digits(pair: [u8; 2]) -> [u8; 4] {
+    const EACH: u32 = 0x0101_0101;
+    let apart = u32::from_le_bytes([pair[0], 0, pair[1], 0]);
+    let digits = (apart >> 4 | apart << 8) & (EACH * 0x0f);
+    // 6 more carries ten and above into the fifth bit.
+    let letters = ((digits + EACH * 6) >> 4) & EACH;
+    (digits + EACH * u32::from(b'0') + letters * u32::from(b'a' - b'0' - 10)).to_le_bytes()
 }
 
 impl fmt::Display for Guid {
@@ -101,7 +112,7 @@ impl Serialize for Guid {
     }
 }
 
-fn text(digits: &[u8; 36]) -> &str {
+fn text(digits: &[u8; TEXT]) -> &str {
     std::str::from_utf8(digits).unwrap_or_default()
 }
 

@@ -71,9 +71,10 @@ pub struct Pending {
     /// The log in Azure DevOps.
     pub log: Log,
     /// Who is sending the TaskCompleted just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
     /// Whether Azure DevOps has taken a TaskCompleted with the token of an earlier delivery, or may have: its answer was lost.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub taken: bool,
     /// Whether Azure DevOps has taken one with the token of an earlier delivery for certain.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -87,13 +88,13 @@ pub struct Pending {
     #[serde(default, skip_serializing_if = "is_default")]
     pub place: Placed,
     /// Whether its verdict is only told, and `succeeded` posted whatever it is. Never what a request says.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub observe: bool,
     /// What was reported for it before, if Azure DevOps has sent it again after that.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Reported>,
     /// What its log says so far; `None`: nothing.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
     /// Where in its life it is.
     pub phase: Phase,

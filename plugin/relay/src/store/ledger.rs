@@ -108,6 +108,17 @@ const LAYOUT: u8 = 1;
 const HEADER: usize = 5;
 const KEY: usize = CheckKey::BYTES;
 
+/// The name of one of many keys: its number, below ten to the power of `DIGITS`, with zeros before it. Without a format, because some are made with each check.
+pub(crate) fn numbered_key<const DIGITS: usize>(prefix: &str, kind: &str, number: usize) -> String {
+    let mut digits = [b'0'; DIGITS];
+    let mut left = number;
+    for digit in digits.iter_mut().rev() {
+        *digit += (left % 10) as u8;
+        left /= 10;
+    }
+    [prefix, kind, std::str::from_utf8(&digits).unwrap_or_default()].concat()
+}
+
 /// Where the slots of a bucket's value stand in it, each with its header.
 fn slots(value: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut start = value.len().min(1);

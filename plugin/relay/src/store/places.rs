@@ -13,7 +13,7 @@ mod correction;
 mod counts;
 
 use crate::check::Place;
-use crate::store::ledger::{Ledger, LedgerError, Store, TRIES};
+use crate::store::ledger::{Ledger, LedgerError, Store, TRIES, numbered_key};
 pub use correction::{Corrected, Correction, Suspicion};
 use counts::Counts;
 
@@ -142,7 +142,7 @@ fn change_read(
 }
 
 fn credentials_key(prefix: &str) -> String {
-    format!("{prefix}places/credentials")
+    [prefix, "places/credentials"].concat()
 }
 
 fn projects_key(ledger: &Ledger, place: &Place) -> String {
@@ -154,7 +154,7 @@ fn number_of(ledger: &Ledger, place: &Place) -> usize {
 }
 
 fn key_of_projects(prefix: &str, number: usize) -> String {
-    format!("{prefix}places/projects/{number:02}")
+    numbered_key::<2>(prefix, "places/projects/", number)
 }
 
 /// How many places each credential has, and each project.

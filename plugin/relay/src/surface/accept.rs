@@ -208,7 +208,7 @@ pub fn accept<'b, B: AsRef<[u8]>>(
         Ok(request) => request,
         Err(unanswerable) => return (unanswerable_reply(&unanswerable), Counted::Refused),
     };
-    let entry = config.azure_devops.iter().find(|entry| entry.url() == request.callback.entry);
+    let entry = config.azure_devops.iter().find(|entry| entry.is_named(&request.callback.entry));
     let token_life = entry.map_or(Entry::TOKEN_LIFE, |entry| entry.token_life);
     let ends = match ends_of(&request.token, now, token_life, config.checks.clock_skew) {
         Some(ends) => ends,

@@ -1,6 +1,6 @@
 //! Where the checks of one instance live, and which bucket holds which.
 
-use super::{BUCKETS, Bucket, Cas, Store, StoreError, TRIES};
+use super::{BUCKETS, Bucket, Cas, Store, StoreError, TRIES, numbered_key};
 use crate::check::CheckKey;
 use siphasher::sip::SipHasher24;
 
@@ -124,7 +124,7 @@ impl Ledger {
         store: &mut dyn Store,
         mut change: impl FnMut(&mut [u8; NOTES]) -> Option<R>,
     ) -> Result<Option<R>, StoreError> {
-        let name = format!("{}changed", self.prefix);
+        let name = [self.prefix.as_str(), "changed"].concat();
         for _ in 0..TRIES {
             let entry = store.get(&name)?;
             let seen = entry.as_ref().map(|entry| entry.cas);
@@ -151,7 +151,7 @@ impl Ledger {
 
 /// The name of a bucket in shared data.
 pub(super) fn bucket_key(prefix: &str, bucket: u16) -> String {
-    format!("{prefix}checks/{bucket:03}")
+    numbered_key::<3>(prefix, "checks/", bucket.into())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! accept checks there. What stands there is moved: written to its new home first, then taken out of the old one. Found in
 //! both it is the new one that counts.
 
-use super::{BUCKETS, Bucket, Change, Ledger, LedgerError, Store, StoreError};
+use super::{BUCKETS, Bucket, Change, Ledger, LedgerError, Store, StoreError, numbered_key};
 use crate::check::{CheckKey, Record};
 use crate::hash::fnv1a;
 
@@ -75,7 +75,7 @@ fn bucket(prefix: &str, key: &CheckKey) -> Bucket {
 }
 
 fn name(prefix: &str, bucket: u16) -> String {
-    format!("{prefix}pending/{bucket:03}")
+    numbered_key::<3>(prefix, "pending/", bucket.into())
 }
 
 #[cfg(test)]

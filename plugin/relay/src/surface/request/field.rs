@@ -31,28 +31,32 @@ pub(super) enum Field {
     Rerun,
 }
 
-/// The field, the name that documentation gives it, further header names in lower case, and the macro that Azure DevOps
-/// replaces. The check task's default headers send the first eight (InvokeRestApiV1 `task.json`); `VstsUrl` is the older
-/// task's name for PlanUrl. Body members have the same names in any case, Testrelay's own without the prefix.
-const FIELDS: [(Field, &str, &[&str], Option<&str>); 17] = [
-    (Field::PlanUrl, "PlanUrl", &["vstsurl"], Some("$(system.CollectionUri)")),
-    (Field::ProjectId, "ProjectId", &[], Some("$(system.TeamProjectId)")),
-    (Field::HubName, "HubName", &[], Some("$(system.HostType)")),
-    (Field::PlanId, "PlanId", &[], Some("$(system.PlanId)")),
-    (Field::JobId, "JobId", &[], Some("$(system.JobId)")),
-    (Field::TimelineId, "TimelineId", &[], Some("$(system.TimelineId)")),
-    (Field::TaskInstanceId, "TaskInstanceId", &[], Some("$(system.TaskInstanceId)")),
-    (Field::AuthToken, "AuthToken", &[], Some("$(system.AccessToken)")),
-    (Field::BuildId, "BuildId", &[], Some("$(build.BuildId)")),
-    (Field::Webhook, "Testrelay-Webhook", &["webhook"], None),
-    (Field::Tag, "Testrelay-Tag", &["tag"], Some("shop-$(build.BuildId)")),
-    (Field::Expect, "Testrelay-Expect", &[], None),
-    (Field::SinceStage, "Testrelay-Since-Stage", &[], None),
-    (Field::Settle, "Testrelay-Settle", &[], None),
-    (Field::Timeout, "Testrelay-Timeout", &[], None),
-    (Field::AppearTimeout, "Testrelay-Appear-Timeout", &[], None),
-    (Field::Rerun, "Testrelay-Rerun", &[], None),
+/// The field, the name that documentation gives it, and the macro that Azure DevOps replaces. The check task's default headers
+/// send the first eight (InvokeRestApiV1 `task.json`). Body members have the same names in any case, Testrelay's own without the
+/// prefix.
+const FIELDS: [(Field, &str, Option<&str>); 17] = [
+    (Field::PlanUrl, "PlanUrl", Some("$(system.CollectionUri)")),
+    (Field::ProjectId, "ProjectId", Some("$(system.TeamProjectId)")),
+    (Field::HubName, "HubName", Some("$(system.HostType)")),
+    (Field::PlanId, "PlanId", Some("$(system.PlanId)")),
+    (Field::JobId, "JobId", Some("$(system.JobId)")),
+    (Field::TimelineId, "TimelineId", Some("$(system.TimelineId)")),
+    (Field::TaskInstanceId, "TaskInstanceId", Some("$(system.TaskInstanceId)")),
+    (Field::AuthToken, "AuthToken", Some("$(system.AccessToken)")),
+    (Field::BuildId, "BuildId", Some("$(build.BuildId)")),
+    (Field::Webhook, "Testrelay-Webhook", None),
+    (Field::Tag, "Testrelay-Tag", Some("shop-$(build.BuildId)")),
+    (Field::Expect, "Testrelay-Expect", None),
+    (Field::SinceStage, "Testrelay-Since-Stage", None),
+    (Field::Settle, "Testrelay-Settle", None),
+    (Field::Timeout, "Testrelay-Timeout", None),
+    (Field::AppearTimeout, "Testrelay-Appear-Timeout", None),
+    (Field::Rerun, "Testrelay-Rerun", None),
 ];
+
+/// Further names, in lower case; `VstsUrl` is the older task's for PlanUrl.
+const ALSO: [(Field, &str); 3] =
+    [(Field::PlanUrl, "vstsurl"), (Field::Webhook, "webhook"), (Field::Tag, "tag")];
 
 /// What the names of Testrelay's own fields begin with, without the `-`.
 const PREFIX: &str = "testrelay";
@@ -71,7 +75,7 @@ const NEARLY: [(Field, &[u8], bool); 9] = [
 ];
 
 /// The header that HTTP has for something else than what a check expects (RFC 9110, 10.1.1), and its only value there.
-const HTTPS_OWN: &str = "expect";
+const HTTPS_OWN: &[u8] = b"expect";
 const CONTINUE: &[u8] = b"100-continue";
 
 /// How many unknown names are told.
@@ -80,7 +84,7 @@ const MAX_UNKNOWN: usize = 8;
 impl Field {
     /// The name that documentation and errors give it.
     pub(super) fn name(self) -> &'static str {
-        FIELDS.iter().find(|(field, ..)| *field == self).map_or("", |(_, name, ..)| name)
+        FIELDS.iter().find(|(field, ..)| *field == self).map_or("", |(_, name, _)| name)
     }
 
     /// What to write into the check's form.
@@ -93,22 +97,20 @@ impl Field {
         matches!(self, Field::Tag | Field::Expect | Field::SinceStage)
     }
 
-    fn of_header(name: &str) -> Option<Field> {
-        let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
-            own.eq_ignore_ascii_case(name) || (!more.is_empty() && more.contains(&name))
-        };
-        FIELDS.iter().find(names).map(|(field, ..)| *field).or_else(|| {
-            // Few headers begin so.
-            let is_other = !matches!(name.as_bytes(), [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
-            if is_other || name == HTTPS_OWN { None } else { Field::nearly_of_header(name) }
-        })
+    fn of_header(name: &[u8]) -> Option<Field> {
+        let own = FIELDS.iter().find(|(_, own, _)| is_same(own, name)).map(|(field, ..)| *field);
+        let also = || ALSO.iter().find(|(_, also)| is_same(also, name)).map(|(field, _)| *field);
+        own.or_else(also)
     }
 
     /// The field that may be absent and whose name a header nearly has: compared without `-`, `_` and a leading `x-`, a policy's
     /// also without the prefix, as a body member may be called. A field without which there is no check is missed aloud.
     ///
     /// Not taken are names that are HTTP's own (`expect`), and those with `x-` that a proxy on the way may well add.
-    fn nearly_of_header(name: &str) -> Option<Field> {
+    fn nearly_of_header(name: &[u8]) -> Option<Field> {
+        // Few headers begin so.
+        let may_be = matches!(name, [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
+        let name = std::str::from_utf8(name).ok().filter(|_| may_be)?;
         let behind = behind_prefix(bare(name));
         let wanted = behind.unwrap_or(bare(name));
         let has_x = wanted.len() < name.len() && behind.is_none();
@@ -129,17 +131,29 @@ impl Field {
     fn of_member(name: &str) -> Option<Field> {
         let name: Vec<u8> = plain(name).collect();
         let wanted = name.strip_prefix(b"testrelay").unwrap_or(&name);
-        let names = |(_, own, more, _): &&(Field, &str, &[&str], Option<&str>)| {
-            let own = own.strip_prefix("Testrelay").unwrap_or(own);
-            plain(own).eq(wanted.iter().copied()) || more.iter().any(|other| other.as_bytes() == wanted)
-        };
-        FIELDS.iter().find(names).map(|(field, ..)| *field)
+        let own = FIELDS.iter().map(|(field, own, _)| (field, own.strip_prefix("Testrelay").unwrap_or(own)));
+        let also = ALSO.iter().map(|(field, also)| (field, *also));
+        let is_wanted = |(_, name): &(&Field, &str)| plain(name).eq(wanted.iter().copied());
+        own.chain(also).find(is_wanted).map(|(field, _)| *field)
     }
+}
+
+/// Whether two names differ at most in case: most of their characters are the same.
+#[inline]
+fn is_same(one: &str, other: &[u8]) -> bool {
+    let is_same = |(a, b): (&u8, &u8)| a == b || a.eq_ignore_ascii_case(b);
+    one.len() == other.len() && one.as_bytes().iter().zip(other).all(is_same)
 }
 
 /// A name without case, `-` and `_`.
 fn plain(text: &str) -> impl Iterator<Item = u8> {
     text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
+}
+
+/// A header's name, if it begins as those of Testrelay's own fields do.
+fn meant_for_us(name: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(name).ok().filter(|name| name.starts_with(['t', 'x']))?;
+    behind_prefix(bare(name)).map(|_rest| name)
 }
 
 /// A header's name without a leading `x-`.
@@ -189,28 +203,19 @@ impl<'a> Values<'a> {
     pub(super) fn from_headers<B: AsRef<[u8]>>(headers: &'a Headers<B>) -> Values<'a> {
         let mut values = Values::default();
         for (name, value) in headers {
-            let Ok(name) = std::str::from_utf8(name.as_ref()) else { continue };
-            if name == "authorization" {
-                values.confidential.add_authorization(value.as_ref());
-            }
+            let (name, value) = (name.as_ref(), value.as_ref());
             match name {
-                ":path" => {
-                    values.unknown.extend(query(value.as_ref()).map(Unknown::Query));
-                    continue;
-                }
-                HTTPS_OWN if !value.as_ref().trim_ascii().eq_ignore_ascii_case(CONTINUE) => {
-                    values.unknown.push(Unknown::Expect);
-                    continue;
-                }
-                _ => {}
-            }
-            match (Field::of_header(name), std::str::from_utf8(value.as_ref())) {
-                (Some(field), Ok(text)) => values.add(field, text.trim().into()),
-                (Some(field), Err(_)) => values.fail(field, "is not UTF-8 text".into()),
-                (None, _) if name.starts_with(['t', 'x']) && behind_prefix(bare(name)).is_some() => {
-                    values.unknown.push(Unknown::Header(name))
-                }
-                (None, _) => {}
+                b"authorization" => values.confidential.add_authorization(value),
+                b":path" => values.unknown.extend(query(value).map(Unknown::Query)),
+                HTTPS_OWN if value.trim_ascii().eq_ignore_ascii_case(CONTINUE) => {}
+                HTTPS_OWN => values.unknown.push(Unknown::Expect),
+                _ => match Field::of_header(name).or_else(|| Field::nearly_of_header(name)) {
+                    Some(field) => match std::str::from_utf8(value) {
+                        Ok(text) => values.add(field, text.trim().into()),
+                        Err(_) => values.fail(field, "is not UTF-8 text".into()),
+                    },
+                    None => values.unknown.extend(meant_for_us(name).map(Unknown::Header)),
+                },
             }
         }
         values
@@ -264,7 +269,7 @@ impl<'a> Values<'a> {
             Unknown::Member(name) => format!("the body's member {} is not known", shown(name)),
             Unknown::Header(name) => {
                 let known =
-                    FIELDS.iter().map(|(_, name, ..)| *name).filter(|name| name.starts_with("Testrelay-"));
+                    FIELDS.iter().map(|(_, name, _)| *name).filter(|name| name.starts_with("Testrelay-"));
                 let known = known.collect::<Vec<_>>().join(", ");
                 format!("the header {} is not known; there are {known}", shown(name))
             }

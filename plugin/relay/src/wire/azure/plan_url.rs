@@ -20,6 +20,8 @@ pub enum TokenScheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     location: PlanUrl,
+    /// The URL without a slash at its end.
+    url: String,
     /// The Envoy cluster that leads there.
     pub cluster: String,
     /// How tokens are presented.
@@ -41,7 +43,8 @@ impl Entry {
         let location = PlanUrl::parse(url).ok()?;
         let host_is_organisation = location.host.ends_with(".visualstudio.com");
         let token_life = Entry::TOKEN_LIFE;
-        (host_is_organisation || !location.path.is_empty()).then_some(Entry {
+        (host_is_organisation || !location.path.is_empty()).then(|| Entry {
+            url: format!("{}://{}{}", location.scheme_name(), location.authority(), location.prefix()),
             location,
             cluster,
             scheme,
@@ -52,26 +55,27 @@ impl Entry {
 
     /// The URL without a slash at its end: the entry's name in the ledger.
     pub fn url(&self) -> String {
-        format!("{}://{}{}", self.scheme_name(), self.authority(), self.prefix())
+        self.url.clone()
+    }
+
+    /// Whether this is its name in the ledger.
+    pub fn is_named(&self, url: &str) -> bool {
+        self.url == url
     }
 
     /// `:authority` of every call: the host, with its port unless that is the scheme's own.
     pub fn authority(&self) -> String {
-        let own = if self.location.tls { 443 } else { 80 };
-        match self.location.port {
-            port if port == own => self.location.host.clone(),
-            port => format!("{}:{port}", self.location.host),
-        }
+        self.location.authority()
     }
 
     /// `https` or `http`.
     pub fn scheme_name(&self) -> &'static str {
-        if self.location.tls { "https" } else { "http" }
+        self.location.scheme_name()
     }
 
     /// What the path of every call begins with: empty, or `/fabrikam`, `/tfs/DefaultCollection`.
     pub fn prefix(&self) -> String {
-        self.location.path.iter().map(|segment| format!("/{segment}")).collect()
+        self.location.prefix()
     }
 
     /// Whether a request's PlanUrl lies at or below this entry, on the borders of path segments.
@@ -108,10 +112,10 @@ impl PlanUrl {
         if rest.len() > 2048 {
             return Err("is longer than 2048 characters");
         }
-        if !rest.bytes().all(|c| c.is_ascii_graphic()) || rest.contains(['\\', '"', '<', '>']) {
+        if !rest.bytes().all(|c| c.is_ascii_graphic() && !matches!(c, b'\\' | b'"' | b'<' | b'>')) {
             return Err("holds characters that no URL has");
         }
-        if rest.contains(['?', '#']) {
+        if rest.bytes().any(|c| matches!(c, b'?' | b'#')) {
             return Err("must not have a query or a fragment");
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -132,6 +136,22 @@ impl PlanUrl {
             return Err("must not have `.`, `..` or an encoded slash in its path");
         }
         Ok(PlanUrl { tls, host: host.to_ascii_lowercase(), port, path })
+    }
+
+    fn scheme_name(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
+    fn authority(&self) -> String {
+        let own = if self.tls { 443 } else { 80 };
+        match self.port {
+            port if port == own => self.host.clone(),
+            port => format!("{}:{port}", self.host),
+        }
+    }
+
+    fn prefix(&self) -> String {
+        self.path.iter().map(|segment| format!("/{segment}")).collect()
     }
 }
 
@@ -197,16 +217,21 @@ fn is_host(host: &str) -> bool {
 }
 
 fn is_unsafe(segment: &str) -> bool {
-    let once = percent_decoded(segment.as_bytes());
-    let twice = percent_decoded(&once);
-    [segment.as_bytes(), &once, &twice]
-        .iter()
-        .any(|s| matches!(*s, b"." | b"..") || s.iter().any(|c| matches!(c, b'/' | b'\\') || *c < 0x20))
+    let is_unsafe = |segment: &[u8]| {
+        matches!(segment, b"." | b"..") || segment.iter().any(|c| matches!(c, b'/' | b'\\') || *c < 0x20)
+    };
+    let decoded = || {
+        let once = percent_decoded(segment.as_bytes());
+        let twice = percent_decoded(&once);
+        is_unsafe(&once) || is_unsafe(&twice)
+    };
+    is_unsafe(segment.as_bytes()) || (segment.as_bytes().contains(&b'%') && decoded())
 }
 
 /// Azure DevOps's organisations, collections and projects are case-insensitive, and a client may encode a space.
 fn same_segment(a: &str, b: &str) -> bool {
-    percent_decoded(a.as_bytes()).eq_ignore_ascii_case(&percent_decoded(b.as_bytes()))
+    a.eq_ignore_ascii_case(b)
+        || percent_decoded(a.as_bytes()).eq_ignore_ascii_case(&percent_decoded(b.as_bytes()))
 }
 
 #[cfg(test)]
