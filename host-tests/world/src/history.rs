@@ -109,7 +109,6 @@ fn play_with(code: Code, seed: u64, trace: bool) -> Result<Outcome> {
         numbers: VecDeque::new(),
         version: 0,
         stalled,
-        clock_was_set: false,
         stalled_until: 0,
         is_poisoned: false,
         at_once: false,
@@ -147,7 +146,6 @@ struct History {
     numbers: VecDeque<u32>,
     version: u32,
     stalled: bool,
-    clock_was_set: bool,
     /// In microseconds of the monotonic clock.
     stalled_until: u64,
     is_poisoned: bool,
@@ -319,10 +317,8 @@ impl History {
             falls,
             is_poisoned: self.is_poisoned,
             stalled,
-            // A bound that is told by a clock that was set may leave out anything, and what a stalled leader was answered may
-            // be read when it leads no more.
-            clock_was_set: self.clock_was_set,
-            lists_tell_all: !self.has_crowd && !self.clock_was_set && !stalled,
+            // What a stalled leader was answered may be read when it leads no more.
+            lists_tell_all: !self.has_crowd && !stalled,
         };
         let judged = judge(&mut self.world, &self.checks, &end);
         self.each_check_has_its_place();
