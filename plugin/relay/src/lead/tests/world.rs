@@ -343,7 +343,7 @@ impl World {
                 Output::Count(counter) => self.counts.push(counter),
                 Output::Listen => self.listener = Some(i),
                 Output::Call(id, request) => {
-                    let delay = 1 + self.random.draw() % 80;
+                    let delay = 5 + self.random.draw() % 80;
                     let (wait, outcome) = self.send(&request);
                     let text = match &outcome {
                         Outcome::Response(response) => response.body.clone().unwrap_or_default(),
