@@ -100,6 +100,18 @@ fn testkube_is_asked_nothing_before_azure_devops_took_the_token() {
 }
 
 #[test]
+fn a_token_that_azure_devops_never_takes_ends_the_check_without_a_look_at_testkube() {
+    let mut world = World::new();
+    let mut run = world.passing(1);
+    run.token = "forged".into();
+    assert_eq!(world.check(&run, &[]), 200);
+    world.pass(45 * MINUTE);
+    assert!(world.testkube.requests().is_empty() && world.nothing_pending());
+    assert!(world.azure.requests().len() <= 50, "{}", world.azure.requests().len());
+    assert_eq!(world.events_sent(), 1, "what could not be determined is sent, and then it is over");
+}
+
+#[test]
 fn a_check_outlives_a_sign_in_that_is_broken_for_twenty_minutes() {
     let mut world = World::new();
     let run = world.passing(1);
