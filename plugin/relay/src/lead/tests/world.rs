@@ -157,7 +157,6 @@ impl World {
         Context { lead, arriving: BTreeMap::new() }
     }
 
-    /// The time by the wall clock, which the fakes have as well.
     pub(super) fn wall(&self) -> i64 {
         self.now.wall.0
     }
@@ -285,9 +284,9 @@ impl World {
     }
 
     fn next_arrival(&self, until: Mono) -> Option<(usize, (u64, u64))> {
-        let firsts = self.contexts.iter().enumerate();
-        let firsts = firsts.filter_map(|(i, c)| c.arriving.keys().next().map(|key| (i, *key)));
-        firsts.filter(|(_, key)| key.0 <= until.0).min_by_key(|(_, key)| *key)
+        let firsts = self.contexts.iter().map(|context| context.arriving.keys().next().copied()).enumerate();
+        let due = firsts.filter_map(|(i, key)| Some((i, key?))).filter(|(_, key)| key.0 <= until.0);
+        due.min_by_key(|(_, key)| *key)
     }
 
     fn advance_to(&mut self, mono: Mono) {
