@@ -11,7 +11,7 @@ use std::io::Read;
 const LENGTH: u64 = (1 << 31) + 12_345;
 
 /// What Envoy may take while the file goes through: its own buffers, 1 MiB on each side.
-const MOST_MEMORY: u64 = 32 << 20;
+const MAX_MEMORY: u64 = 32 << 20;
 
 #[test]
 fn a_file_over_2_gib_comes_whole_on_both_ways_and_is_kept_nowhere() -> Result<()> {
@@ -25,7 +25,7 @@ fn a_file_over_2_gib_comes_whole_on_both_ways_and_is_kept_nowhere() -> Result<()
         let read = fetch(&envoy, &target, u64::MAX).with_context(|| target.clone())?;
         assert_eq!(read, LENGTH, "{target}");
         let grown = machine::peak(envoy.pid())?.saturating_sub(before);
-        assert!(grown < MOST_MEMORY, "{target}: Envoy has grown by {} MiB", grown >> 20);
+        assert!(grown < MAX_MEMORY, "{target}: Envoy has grown by {} MiB", grown >> 20);
     }
     envoy.stop()
 }

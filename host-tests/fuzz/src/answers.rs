@@ -8,7 +8,7 @@ use std::time::Duration;
 use testrelay::call::{Asks, Fault, Outcome, Response};
 
 /// The most answers that are read from one input.
-const MOST: usize = 24;
+const MAX_ANSWERS: usize = 24;
 
 /// Splits the line with the input's own options from the answers.
 pub(crate) fn read(input: &[u8]) -> (String, Vec<Outcome>) {
@@ -21,7 +21,7 @@ pub(crate) fn read(input: &[u8]) -> (String, Vec<Outcome>) {
             (_, None) => {}
         }
     }
-    let answers = blocks.iter().take(MOST).map(|lines| answer(&lines.join(&b'\n'))).collect();
+    let answers = blocks.iter().take(MAX_ANSWERS).map(|lines| answer(&lines.join(&b'\n'))).collect();
     (String::from_utf8_lossy(options).into_owned(), answers)
 }
 

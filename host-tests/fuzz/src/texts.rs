@@ -3,17 +3,17 @@
 use serde_json::Value;
 
 /// The most characters in a row that a problem text may repeat of what was sent.
-const MOST_REPEATED: usize = 64;
+const MAX_REPEATED: usize = 64;
 
 /// How much of what stands around a repeated text may happen to have been sent, too: quotation marks, a separator, an
 /// ellipsis.
 const SURROUNDINGS: usize = 8;
 
 /// The most bytes of a field's name.
-const MOST_NAME: usize = 32;
+const MAX_NAME: usize = 32;
 
 /// The most bytes of an answer or a log line, whatever was sent.
-const MOST_TEXT: usize = 16 << 10;
+const MAX_TEXT: usize = 16 << 10;
 
 /// Panics if a text shows one of the secrets.
 pub(crate) fn assert_no_secret(what: &str, text: &str, secrets: &[&str]) {
@@ -33,14 +33,14 @@ pub(crate) fn assert_one_line(what: &str, text: &str) {
 
 /// Panics if a text is long enough to be a burden.
 pub(crate) fn assert_short(what: &str, text: &str) {
-    assert!(text.len() <= MOST_TEXT, "{what} has {} bytes", text.len());
+    assert!(text.len() <= MAX_TEXT, "{what} has {} bytes", text.len());
 }
 
-/// Panics if more than [`MOST_REPEATED`] characters in a row of `sent` stand in `text`, [`SURROUNDINGS`] aside.
+/// Panics if more than [`MAX_REPEATED`] characters in a row of `sent` stand in `text`, [`SURROUNDINGS`] aside.
 pub(crate) fn assert_repeats_little(what: &str, text: &str, sent: &str) {
     let repeated = longest_repeated(text, sent);
     assert!(
-        repeated <= MOST_REPEATED + SURROUNDINGS,
+        repeated <= MAX_REPEATED + SURROUNDINGS,
         "{what} repeats {repeated} characters of what was sent: {text}"
     );
 }
@@ -59,10 +59,10 @@ pub(crate) fn add_texts(value: &Value, texts: &mut Vec<String>) {
 }
 
 /// How many characters the longest run has that stands in both texts; 0 where it is not longer than
-/// [`MOST_REPEATED`] bytes.
+/// [`MAX_REPEATED`] bytes.
 fn longest_repeated(text: &str, sent: &str) -> usize {
     // A run of more than 64 bytes holds one of these chunks whole, wherever it begins.
-    const CHUNK: usize = MOST_REPEATED.div_ceil(2);
+    const CHUNK: usize = MAX_REPEATED.div_ceil(2);
     let (text, sent) = (text.as_bytes(), sent.as_bytes());
     let mut longest = 0;
     for (at, chunk) in sent.chunks_exact(CHUNK).enumerate().map(|(i, chunk)| (i * CHUNK, chunk)) {
@@ -81,7 +81,7 @@ fn longest_repeated(text: &str, sent: &str) -> usize {
 fn without_name(run: &[u8]) -> &[u8] {
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._[]".contains(byte);
     match run.windows(2).position(|two| two == b": ") {
-        Some(end) if end <= MOST_NAME && run[..end].iter().all(is_name) => &run[end + 2..],
+        Some(end) if end <= MAX_NAME && run[..end].iter().all(is_name) => &run[end + 2..],
         _ => run,
     }
 }

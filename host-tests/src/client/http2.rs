@@ -23,7 +23,7 @@ const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// What every peer must take (RFC 9113 section 4.2).
-const LARGEST_FRAME: usize = 16_384;
+const MAX_FRAME: usize = 16_384;
 const FIRST_WINDOW: i64 = 65_535;
 
 /// A connection with any number of requests under way.
@@ -94,7 +94,7 @@ impl Http2 {
         for (name, value) in &request.headers {
             literal(&mut block, &name.to_ascii_lowercase(), value);
         }
-        ensure!(block.len() <= LARGEST_FRAME, "headers of {} bytes", block.len());
+        ensure!(block.len() <= MAX_FRAME, "headers of {} bytes", block.len());
         let stream = self.next;
         self.next += 2;
         self.exchanges.insert(stream, Exchange { window: self.window_of_each, ..Exchange::default() });
@@ -115,7 +115,7 @@ impl Http2 {
                 return Ok(());
             }
             let room = usize::try_from(exchange.window.min(self.window)).unwrap_or(0);
-            let (now, later) = piece.split_at(piece.len().min(room).min(LARGEST_FRAME));
+            let (now, later) = piece.split_at(piece.len().min(room).min(MAX_FRAME));
             if now.is_empty() && !piece.is_empty() {
                 self.wait(Duration::from_millis(1), super::TIMEOUT)?;
                 continue;

@@ -13,7 +13,7 @@ const STREAM: &str = include_str!("../../../plugin/src/stream.rs");
 const ENVOY_FILTER: &str = include_str!("../../../envoy/istio/envoyfilter.yaml");
 
 /// A module travels to every Envoy, through Istio's agent and its limits, and is compiled there on each start.
-const MOST_BYTES: usize = (1 << 20) + (96 << 10);
+const MAX_BYTES: usize = (1 << 20) + (96 << 10);
 
 /// What Envoy's WASI offers and the module may use. A module that imports anything else does not load.
 const WASI: [&str; 6] =
@@ -22,7 +22,7 @@ const WASI: [&str; 6] =
 #[test]
 fn the_released_module_is_no_larger_than_its_bound() -> Result<()> {
     let size = std::fs::metadata(env::module()?)?.len();
-    assert!(size <= MOST_BYTES as u64, "{size} bytes");
+    assert!(size <= MAX_BYTES as u64, "{size} bytes");
     Ok(())
 }
 

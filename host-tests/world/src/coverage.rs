@@ -56,9 +56,9 @@ pub(crate) const HOST_CALLS: [&str; 16] = [
 ];
 
 /// Each cell of the table has more than so many in 20,000 histories.
-const LEAST_IN_A_CELL: u64 = 50;
+const MIN_IN_A_CELL: u64 = 50;
 /// Each rule's premise was true in at least so many of 20,000 histories.
-const LEAST_HISTORIES: u64 = 1_000;
+const MIN_HISTORIES: u64 = 1_000;
 /// What the floors are for. Fewer histories have their part of them.
 const OF_HISTORIES: u64 = 20_000;
 /// So many are needed to say anything.
@@ -200,7 +200,7 @@ impl Coverage {
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
         let part = |of: u64| of * self.histories / OF_HISTORIES;
-        let (least_in_a_cell, least_histories) = (part(LEAST_IN_A_CELL), part(LEAST_HISTORIES));
+        let (least_in_a_cell, least_histories) = (part(MIN_IN_A_CELL), part(MIN_HISTORIES));
         for (fault, row) in self.cells() {
             for doing in Doing::ALL.map(|doing| format!("{doing:?}")) {
                 let count = row.get(&doing).copied().unwrap_or(0);

@@ -5,7 +5,7 @@ mod paths;
 mod table;
 
 pub use paths::{Measured, measure};
-pub use table::{MOST_CHANGE, Table};
+pub use table::{MAX_CHANGE, Table};
 
 use crate::state::State;
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use fakes::{AzureDevOps, Reply, Request, Response, Service, Testkube};
 use std::collections::BTreeMap;
 
 /// `http.async_response_buffer_limit`: a larger answer is a reset after its headers.
-const MOST_ANSWER: usize = 32 << 20;
+const MAX_ANSWER: usize = 32 << 20;
 
 /// The cluster that requests for artifacts go to: the shipped configuration's.
 pub(crate) const ROUTED: &str = "testkube";
@@ -372,7 +372,7 @@ impl State {
             (Some(Way::LostAnswer | Way::Silence), _) => (Some(504), None),
             (Some(Way::ResetBeforeAnswer), _) | (_, Outcome::NoConnection) => (Some(503), None),
             (Some(Way::ResetInAnswer), _) | (_, Outcome::Broken) => (None, None),
-            (_, Outcome::Answer(response)) if response.body.len() > MOST_ANSWER => (None, None),
+            (_, Outcome::Answer(response)) if response.body.len() > MAX_ANSWER => (None, None),
             (_, Outcome::Answer(response)) => (None, Some(response)),
         };
         let (own, response, at) = if own == Some(504) || at >= ends {

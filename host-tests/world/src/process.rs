@@ -17,10 +17,10 @@ use std::rc::{Rc, Weak};
 pub(crate) const MAIN: usize = 0;
 
 /// VM memory never shrinks: what it has is what it ever needed.
-const MOST_MEMORY: usize = 48 << 20;
+const MAX_MEMORY: usize = 48 << 20;
 
 /// A queue has no bound of its own: whoever fills one must empty it.
-const MOST_WAITING: usize = 10_000;
+const MAX_WAITING: usize = 10_000;
 
 pub(crate) struct Process {
     pub(crate) state: Rc<RefCell<State>>,
@@ -235,7 +235,7 @@ impl Process {
             let vms = self.vms.borrow();
             vms.values().filter_map(|vm| vm.try_borrow().ok().map(|vm| vm.memory())).max().unwrap_or(0)
         };
-        if largest > MOST_MEMORY {
+        if largest > MAX_MEMORY {
             self.state.borrow_mut().violation("6", format!("a VM has {largest} bytes of memory"));
         }
         let others: Vec<u32> = self.state.borrow().others.keys().copied().collect();
@@ -264,7 +264,7 @@ impl Process {
         let Own { rules, spaces, queues, .. } = own;
         rules.each_second(now, spaces, &ticking);
         let waiting = queues.waiting();
-        if waiting > MOST_WAITING {
+        if waiting > MAX_WAITING {
             state.violation("6", format!("{waiting} items wait in shared queues"));
         }
     }

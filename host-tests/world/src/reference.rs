@@ -29,7 +29,7 @@ const REACHABLE: i64 = 5 * MINUTE;
 /// A lease, the wait of a worker that takes an expired one, and a tick or two.
 const LEASE: i64 = 25_000;
 /// The longest brake after falls.
-const LONGEST_BRAKE: i64 = 5 * MINUTE;
+const MAX_BRAKE: i64 = 5 * MINUTE;
 /// A few executions are confirmed one by one, each at the latest at its call's timeout.
 const CONFIRMED: i64 = MINUTE;
 /// The longest a decision may be older than its reading where threads stalled for up to 40 s in the middle of a call.
@@ -259,8 +259,8 @@ fn given_up(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged
 /// How long it may take until somebody leads again.
 fn brake(end: &End) -> i64 {
     match end.last_fall {
-        Some(_) if end.is_poisoned => 8 * LONGEST_BRAKE,
-        Some(at) if at + 10 * MINUTE > end.healthy_since => LEASE + LONGEST_BRAKE,
+        Some(_) if end.is_poisoned => 8 * MAX_BRAKE,
+        Some(at) if at + 10 * MINUTE > end.healthy_since => LEASE + MAX_BRAKE,
         _ => LEASE,
     }
 }
@@ -304,9 +304,9 @@ fn was_never_taken(world: &World, check: &Delivered) -> bool {
 
 /// From when on nothing stands in the way of a decision.
 fn decidable(world: &World, check: &Delivered, accepted: i64) -> i64 {
-    const LONGEST_SETTLE: i64 = 60_000;
+    const MAX_SETTLE: i64 = 60_000;
     let (_, deadline) = check.deadlines(world, accepted);
-    let settled = check.last_change.max(accepted) + LONGEST_SETTLE;
+    let settled = check.last_change.max(accepted) + MAX_SETTLE;
     match has_ended(world, check, check.last_change.max(accepted)) {
         _ if check.kind == Kind::Rejected => accepted,
         true => settled.min(deadline),

@@ -41,10 +41,10 @@ impl fmt::Display for Violation {
 /// What the module waits for an answer after the call's timeout, before it counts as lost.
 const GRACE: u64 = 5 * SECOND;
 /// 256 buckets, the lease, and a few to spare.
-const MOST_KEYS: usize = 300;
-const MOST_BYTES: usize = 8 << 20;
+const MAX_KEYS: usize = 300;
+const MAX_BYTES: usize = 8 << 20;
 /// 64 to Azure DevOps, 2 lists and 8 confirmations to Testkube, for each of two contexts that led.
-const MOST_CALLS: usize = 160;
+const MAX_CALLS: usize = 160;
 
 /// What became of a TaskCompleted, as the module got to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,10 +245,10 @@ impl Rules {
     pub(crate) fn bounds(&mut self, now: u64, shared: &SharedData, calls: usize) {
         self.checked("6 (bounds)");
         let (keys, bytes) = shared.size();
-        if keys > MOST_KEYS || bytes > MOST_BYTES {
+        if keys > MAX_KEYS || bytes > MAX_BYTES {
             self.violation(now, "6", format!("shared data has {keys} keys and {bytes} bytes"));
         }
-        if calls > MOST_CALLS {
+        if calls > MAX_CALLS {
             self.violation(now, "6", format!("{calls} calls under way"));
         }
     }

@@ -6,7 +6,7 @@ use world::fuel::{Measured, Table, measure};
 static MEASURED: LazyLock<Measured> = LazyLock::new(|| measure().unwrap());
 
 /// No callback of the main paths may take more. The largest reads 600 new checks and more in one tick, and begins the first of them.
-const MOST: u64 = 120_000_000;
+const MAX_FUEL: u64 = 120_000_000;
 
 #[test]
 fn the_main_paths_take_the_fuel_that_the_committed_table_says() {
@@ -28,7 +28,7 @@ fn the_main_paths_take_the_fuel_that_the_committed_table_says() {
 
 #[test]
 fn no_callback_takes_more_than_its_bound() {
-    assert!(MEASURED.most <= MOST, "{}", MEASURED.most);
+    assert!(MEASURED.most <= MAX_FUEL, "{}", MEASURED.most);
 }
 
 /// What a tick takes more than with no check pending, divided by their number, never rises by more than a fifth above what

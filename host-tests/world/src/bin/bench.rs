@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
-use world::fuel::{MOST_CHANGE, Table, measure};
+use world::fuel::{MAX_CHANGE, Table, measure};
 
 fn main() -> Result<ExitCode> {
     let accepts = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
@@ -32,7 +32,7 @@ fn main() -> Result<ExitCode> {
     }
     println!(
         "\nMore than {:.0} % away from the committed table:\n{}",
-        MOST_CHANGE * 100.0,
+        MAX_CHANGE * 100.0,
         changes.join("\n")
     );
     Ok(ExitCode::FAILURE)

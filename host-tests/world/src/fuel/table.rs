@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// By how much a row may differ from the committed one.
-pub const MOST_CHANGE: f64 = 0.05;
+pub const MAX_CHANGE: f64 = 0.05;
 
 /// Names of paths and their fuel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,13 +62,13 @@ impl Table {
         self.rows.iter().find(|(other, _)| other == name).map(|(_, fuel)| *fuel)
     }
 
-    /// In which rows this table differs from an older one by more than [`MOST_CHANGE`], as sentences.
+    /// In which rows this table differs from an older one by more than [`MAX_CHANGE`], as sentences.
     pub fn changes(&self, before: &Table) -> Vec<String> {
         let mut changes = Vec::new();
         for (name, fuel) in &self.rows {
             match before.of(name) {
                 None => changes.push(format!("`{name}` is new")),
-                Some(old) if fuel.abs_diff(old) as f64 > old as f64 * MOST_CHANGE => {
+                Some(old) if fuel.abs_diff(old) as f64 > old as f64 * MAX_CHANGE => {
                     let (fuel, ratio) = (grouped(*fuel), ratio(*fuel, old));
                     changes
                         .push(format!("`{name}` takes {fuel}, {ratio:.2} of the {} it took", grouped(old)));

@@ -11,8 +11,8 @@ const RESPONSE: u32 = 2;
 const CALL_RESPONSE: u32 = 6;
 
 /// proxy-wasm-cpp-host `limits.h`: a map beyond either is handed over empty, without an error.
-const MOST_PAIRS: usize = 1024;
-const MOST_BYTES: usize = 1 << 20;
+const MAX_PAIRS: usize = 1024;
+const MAX_BYTES: usize = 1 << 20;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap("env", "proxy_get_header_map_pairs", get_pairs)?;
@@ -42,8 +42,8 @@ impl Host {
 fn get_pairs(mut caller: Caller<'_, Host>, map: u32, pointer: u32, size: u32) -> Result<u32> {
     begin(&mut caller, "proxy_get_header_map_pairs")?;
     let bytes = match caller.data_mut().map(map) {
-        Some(pairs) if pairs.is_empty() || pairs.len() > MOST_PAIRS => Vec::new(),
-        Some(pairs) => Some(serialized(pairs)).filter(|bytes| bytes.len() <= MOST_BYTES).unwrap_or_default(),
+        Some(pairs) if pairs.is_empty() || pairs.len() > MAX_PAIRS => Vec::new(),
+        Some(pairs) => Some(serialized(pairs)).filter(|bytes| bytes.len() <= MAX_BYTES).unwrap_or_default(),
         None => Vec::new(),
     };
     give(&mut caller, &bytes, pointer, size)

@@ -11,7 +11,7 @@ const ENOTSUP: u32 = 58;
 const MODULE: &str = "wasi_snapshot_preview1";
 
 /// proxy-wasm-cpp-host `limits.h`.
-const MOST_RANDOM: u32 = 64 << 10;
+const MAX_RANDOM: u32 = 64 << 10;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap(MODULE, "clock_time_get", clock_time_get)?;
@@ -36,7 +36,7 @@ fn clock_time_get(mut caller: Caller<'_, Host>, clock: u32, _precision: u64, at:
 
 fn random_get(mut caller: Caller<'_, Host>, at: u32, size: u32) -> Result<u32> {
     begin(&mut caller, "random_get")?;
-    if size > MOST_RANDOM {
+    if size > MAX_RANDOM {
         return Ok(EINVAL);
     }
     let bytes = caller.data().state.borrow_mut().random_bytes(size as usize);

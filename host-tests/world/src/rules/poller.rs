@@ -8,7 +8,7 @@ use crate::vm::VmId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Never no leader for longer, apart from the brake after a fall.
-const MOST_LEADERLESS: u64 = 25 * SECOND;
+const MAX_LEADERLESS: u64 = 25 * SECOND;
 /// Two contexts that take turns faster than this lead both.
 const ONE_LEASE: u64 = 10 * SECOND;
 
@@ -82,7 +82,7 @@ impl Rules {
                     now
                 }
             };
-            if now - since > MOST_LEADERLESS {
+            if now - since > MAX_LEADERLESS {
                 poller.leaderless_since = None;
                 let text = format!("{instance} has no leader since {} s", (now - since) / SECOND);
                 self.violation(now, "4", text);

@@ -166,10 +166,10 @@ fn rule_first(violation: &str) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    const MOST: usize = 140;
+    const MAX_SHOWN: usize = 140;
     match text.chars().count() {
-        ..=MOST => text.to_owned(),
-        _ => text.chars().take(MOST).chain(['…']).collect(),
+        ..=MAX_SHOWN => text.to_owned(),
+        _ => text.chars().take(MAX_SHOWN).chain(['…']).collect(),
     }
 }
 

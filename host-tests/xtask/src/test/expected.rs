@@ -289,10 +289,10 @@ fn report(findings: &[(String, Finding)]) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    const MOST: usize = 200;
+    const MAX_SHOWN: usize = 200;
     match text.chars().count() {
-        ..=MOST => text.to_owned(),
-        _ => text.chars().take(MOST).chain(['…']).collect(),
+        ..=MAX_SHOWN => text.to_owned(),
+        _ => text.chars().take(MAX_SHOWN).chain(['…']).collect(),
     }
 }
 
