@@ -420,7 +420,7 @@ impl Service for AzureDevOps {
             if request.method == "HEAD" { response.without_body() } else { response }
         };
         let reply = match fault {
-            Some(fault) => fault.strike(effect),
+            Some(fault) => fault.strike(now, effect),
             None => effect().into(),
         };
         if let Some(Call::Plan { plan, resource: PlanResource::Events, .. }) = &call {

@@ -162,6 +162,12 @@ impl Testkube {
         self.visible(now).into_iter().filter(tagged).map(truth).collect()
     }
 
+    /// When the executions were scheduled that have this tag at any time, in Unix milliseconds.
+    pub fn scheduled(&self, tag_key: &str, tag_value: &str) -> Vec<i64> {
+        let tagged = self.executions.iter().filter(|execution| execution.ever_has(tag_key, tag_value));
+        tagged.map(Execution::scheduled).collect()
+    }
+
     /// Every request ever got, oldest first.
     pub fn requests(&self) -> &[Recorded] {
         &self.requests

@@ -20,15 +20,19 @@ pub(crate) struct Leader {
     config: Rc<Config>,
     lead: Lead,
     calls: VecDeque<(CallId, Request)>,
+    answered: u64,
     has_own_tokens: bool,
 }
+
+/// An answer comes so many milliseconds after the one before it.
+const LATENCY: u64 = 5;
 
 impl Leader {
     /// The only context of an instance. The checks in `store` have tokens that hold [`TOKEN`].
     pub(crate) fn new(config: Config, store: Memory) -> Leader {
         let config = Rc::new(config);
         let lead = Lead::new(config.clone(), ledger(), 1, NOW.mono);
-        Leader { store, now: NOW, config, lead, calls: VecDeque::new(), has_own_tokens: true }
+        Leader { store, now: NOW, config, lead, calls: VecDeque::new(), answered: 0, has_own_tokens: true }
     }
 
     /// The same over a store that somebody else may have written: calls may show what stands there.
@@ -38,19 +42,25 @@ impl Leader {
 
     /// A tick, this long after the last.
     pub(crate) fn tick(&mut self, after: Duration) {
-        let ms = i64::try_from(after.as_millis()).expect("a short time");
-        self.now = Now { mono: self.now.mono.plus(after), wall: Wall(self.now.wall.0 + ms) };
+        self.pass(after);
         let outputs = self.lead.tick(self.now, &mut self.store);
         self.take(outputs);
     }
 
-    /// The next call that was started and is not answered.
-    pub(crate) fn next_call(&mut self) -> Option<(CallId, Request)> {
-        self.calls.pop_front()
+    fn pass(&mut self, span: Duration) {
+        let ms = i64::try_from(span.as_millis()).expect("a short time");
+        self.now = Now { mono: self.now.mono.plus(span), wall: Wall(self.now.wall.0 + ms) };
     }
 
-    /// A call's outcome.
+    /// A call that was started and is not answered: now the oldest, now the newest.
+    pub(crate) fn next_call(&mut self) -> Option<(CallId, Request)> {
+        if self.answered.is_multiple_of(2) { self.calls.pop_front() } else { self.calls.pop_back() }
+    }
+
+    /// A call's outcome, a little later.
     pub(crate) fn answer(&mut self, id: CallId, outcome: &CallOutcome) {
+        self.pass(Duration::from_millis(LATENCY + self.answered * 7 % 20));
+        self.answered += 1;
         let outputs = self.lead.answer(self.now, &mut self.store, id, outcome);
         self.take(outputs);
     }

@@ -71,7 +71,7 @@ impl Way {
 impl Default for Rule {
     fn default() -> Rule {
         Rule {
-            latency: 2 * MILLISECOND,
+            latency: 2_500,
             jitter: 20 * MILLISECOND,
             fails: 0,
             ways: Way::ALL.into(),

@@ -191,6 +191,11 @@ impl Process {
             Event::End { thread, generation } => self.end(thread, generation),
             Event::Drained { generation } => self.drained(generation),
             Event::ProcessEnds => self.end_process(),
+            Event::ClockSteps { by } => {
+                let mut state = self.state.borrow_mut();
+                let skew = state.skew() + by;
+                state.set_clock(skew);
+            }
             Event::QueueReady { registrant, token } => self.queue_ready(&registrant, token),
             Event::Release { thread } => {
                 let mut state = self.state.borrow_mut();

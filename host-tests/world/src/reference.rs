@@ -3,7 +3,6 @@
 mod counted;
 mod evaluated;
 
-use crate::deliveries::BUILD_BEGAN;
 use crate::pipeline::Pipeline;
 use crate::setup::LISTENER;
 use crate::stream::{Answer, By};
@@ -15,6 +14,12 @@ use fakes::azure::Event;
 
 /// Milliseconds.
 const MINUTE: i64 = 60_000;
+/// The configuration's `clock_skew`, in milliseconds.
+pub const CLOCK_SKEW: i64 = 30_000;
+/// The configuration's `lookback`, in milliseconds.
+const LOOKBACK: i64 = 360 * MINUTE;
+/// A delivery is read so long after it began at the latest: a body is slow by 26 s at most, and a thread stalls for 40 s.
+const READ: i64 = 2 * MINUTE;
 /// The total deadline that every check of a history asks for.
 pub const TIMEOUT: i64 = 5 * MINUTE;
 /// How long the expected may take to appear, for every check of a history.
@@ -62,6 +67,8 @@ pub struct Delivered {
     pub timeout: i64,
     /// How long the expected may take to appear, in milliseconds.
     pub appear: i64,
+    /// When it, or a forgery of it, was first sent, in Unix milliseconds.
+    pub began: Option<i64>,
     /// When Azure DevOps began to wait: each delivery, in Unix milliseconds.
     pub deliveries: Vec<i64>,
     /// When the first delivery, and the newest, were answered 200.
@@ -101,8 +108,6 @@ pub struct End {
     pub stalled: bool,
     /// Each list of executions that was read was whole, and told the module which of them count.
     pub lists_tell_all: bool,
-    /// Somebody set the wall clock.
-    pub clock_was_set: bool,
 }
 
 /// How often a rule was applied with its premise true.
@@ -131,6 +136,7 @@ impl Delivered {
             listener: LISTENER.into(),
             timeout: TIMEOUT,
             appear: APPEAR,
+            began: None,
             deliveries: Vec::new(),
             accepted: None,
             owed_since: None,
@@ -145,15 +151,26 @@ impl Delivered {
         }
     }
 
-    /// Executions scheduled before this do not count.
-    fn bound(&self) -> i64 {
-        const CLOCK_SKEW: i64 = 30_000;
-        BUILD_BEGAN - CLOCK_SKEW
+    /// When a delivery of it can have been read, by the module or for a forger: from when until when, in Unix milliseconds. What the
+    /// module takes from its wall clock it takes then.
+    fn read_within(&self) -> (i64, i64) {
+        let (first, last) = (self.began.unwrap_or(0), self.deliveries.last().copied().unwrap_or(i64::MAX));
+        (first, last.saturating_add(READ))
     }
 
-    /// The same where the build could not be read, and the module looks further back; never for a stage that was asked for.
-    fn earliest_bound(&self) -> i64 {
-        if self.since_stage { self.bound() } else { BUILD_BEGAN - 4 * 60 * MINUTE }
+    /// When its token ends, by a process's clock that was off by so many milliseconds when a delivery was read: the first and the
+    /// last that it can have taken for it.
+    fn token_ends(&self, world: &World) -> Option<(i64, i64)> {
+        let (from, until) = self.read_within();
+        let skews = world.skews(from, until);
+        let (slowest, fastest) = (skews.iter().min()?, skews.iter().max()?);
+        self.pipeline.token_end.map(|end| (end - fastest, end - slowest))
+    }
+
+    /// When nothing can be told any more: its token ends, or the module takes it for ended.
+    fn untold_from(&self, world: &World) -> Option<i64> {
+        let end = self.pipeline.token_end?;
+        self.token_ends(world).map(|(first, _)| first.min(end))
     }
 
     /// Notes the answer, at `now`, to a delivery that Azure DevOps has waited for since `at`.
@@ -166,11 +183,15 @@ impl Delivered {
         }
     }
 
-    /// The earlier of total deadline and the time by which a decision must be made for it to arrive before its token's end.
-    fn deadline(&self, accepted: i64) -> i64 {
-        let reserve = |left: i64| (30 * MINUTE).min(left / 4);
-        let by_token = self.pipeline.token_end.map(|end| end - reserve(end - accepted));
-        by_token.unwrap_or(i64::MAX).min(accepted + self.timeout)
+    /// The earlier of total deadline and the time by which a decision must be made for it to arrive before its token's end: the
+    /// first and the last time that this can have been.
+    fn deadlines(&self, world: &World, accepted: i64) -> (i64, i64) {
+        let reserve = |left: i64| (30 * MINUTE).min(left.max(0) / 4);
+        let by_token = |end: i64| (end - reserve(end - accepted)).min(accepted + self.timeout);
+        match self.token_ends(world) {
+            Some((first, last)) => (by_token(first), by_token(last)),
+            None => (accepted + self.timeout, accepted + self.timeout),
+        }
     }
 }
 
@@ -186,7 +207,7 @@ fn events(world: &World, check: &Delivered) -> Vec<Event> {
 /// Whether a check that was answered 200 still has to be told.
 pub fn is_owed(world: &World, check: &Delivered) -> bool {
     let Some(since) = check.owed_since.filter(|_| !check.is_over) else { return false };
-    let has_ended = check.pipeline.token_end.is_some_and(|end| world.wall() >= end);
+    let has_ended = check.untold_from(world).is_some_and(|end| world.wall() >= end);
     !has_ended && told_at(&events(world, check), since).is_none()
 }
 
@@ -223,7 +244,7 @@ fn given_up(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged
     let is_known_by = over_at.max(end.healthy_since) + LOOKS + brake(end);
     let cannot_know =
         check.was_in_old_process || check.token_was_refused || check.pipeline.token_end.is_some();
-    if cannot_know || check.kind != Kind::Good || is_known_by >= check.deadline(first) {
+    if cannot_know || check.kind != Kind::Good || is_known_by >= check.deadlines(world, first).0 {
         return;
     }
     judged.given_up += 1;
@@ -251,7 +272,7 @@ fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) 
         return;
     };
     let by = decidable(world, check, accepted).max(end.healthy_since) + REACHABLE + brake(end);
-    if check.pipeline.token_end.is_some_and(|end| end <= by) || was_never_taken(world, check) {
+    if check.untold_from(world).is_some_and(|end| end <= by) || was_never_taken(world, check) {
         return;
     }
     judged.owed += 1;
@@ -284,7 +305,7 @@ fn was_never_taken(world: &World, check: &Delivered) -> bool {
 /// From when on nothing stands in the way of a decision.
 fn decidable(world: &World, check: &Delivered, accepted: i64) -> i64 {
     const MAX_SETTLE: i64 = 60_000;
-    let deadline = check.deadline(accepted);
+    let (_, deadline) = check.deadlines(world, accepted);
     let settled = check.last_change.max(accepted) + MAX_SETTLE;
     match has_ended(world, check, check.last_change.max(accepted)) {
         _ if check.kind == Kind::Rejected => accepted,
@@ -373,12 +394,8 @@ fn may_fail(world: &World, check: &Delivered, at: i64, end: &End) -> bool {
         || check.since_stage
         || check.was_replaced
         || end.falls >= 2
-        || at >= check.deadline(first)
+        || at >= check.deadlines(world, first).0
     {
-        return true;
-    }
-    // The time of its arrival, by a clock that was wrong, stands in for the start of a build that could not be read.
-    if end.clock_was_set && !build_was_read(world, check) {
         return true;
     }
     // Its result is not known, and nobody can find it out any more.
@@ -391,16 +408,4 @@ fn may_fail(world: &World, check: &Delivered, at: i64, end: &End) -> bool {
         at >= first + check.appear && newest
     };
     all.iter().any(|reading| bad_member(world, check, reading.at)) || absent()
-}
-
-/// Whether the module learned when the check's build began before it asked Testkube for the first time. Later it asks for the
-/// build again, to see whether the run is over.
-fn build_was_read(world: &World, check: &Delivered) -> bool {
-    let path = format!("/builds/{}", check.pipeline.build);
-    let first_list = readings(world, &check.pipeline.tag, i64::MAX).last().map(|reading| reading.at);
-    world.azure(|azure| {
-        let asked = azure.requests().iter().filter(|asked| asked.request.path().ends_with(&path));
-        let mut before = asked.filter(|asked| first_list.is_none_or(|first| asked.at <= first));
-        before.any(|asked| asked.status == Some(200))
-    })
 }

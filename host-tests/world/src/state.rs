@@ -80,25 +80,84 @@ pub(crate) struct Thread {
 /// What happens at a moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Tick { thread: usize, vm: u32, context: u32, generation: u64 },
-    Arrive { call: u64 },
-    CallDone { thread: usize, call: u64 },
-    Configure { thread: usize, generation: usize },
-    End { thread: usize, generation: usize },
-    Drained { generation: usize },
-    QueueReady { registrant: Registrant, token: u32 },
-    StreamBegins { thread: usize, stream: u64 },
-    StreamBody { thread: usize, stream: u64, chunk: usize },
-    StreamTrailers { thread: usize, stream: u64 },
-    StreamUpstream { thread: usize, stream: u64 },
-    StreamIdle { thread: usize, stream: u64 },
-    StreamArrives { stream: u64 },
-    StreamPart { thread: usize, stream: u64 },
-    StreamOverflows { thread: usize, stream: u64 },
-    ClientGone { thread: usize, stream: u64 },
-    CallWaited { call: u64 },
-    Connected { thread: usize, cluster: String },
-    Release { thread: usize },
+    Tick {
+        thread: usize,
+        vm: u32,
+        context: u32,
+        generation: u64,
+    },
+    Arrive {
+        call: u64,
+    },
+    CallDone {
+        thread: usize,
+        call: u64,
+    },
+    Configure {
+        thread: usize,
+        generation: usize,
+    },
+    End {
+        thread: usize,
+        generation: usize,
+    },
+    Drained {
+        generation: usize,
+    },
+    QueueReady {
+        registrant: Registrant,
+        token: u32,
+    },
+    StreamBegins {
+        thread: usize,
+        stream: u64,
+    },
+    StreamBody {
+        thread: usize,
+        stream: u64,
+        chunk: usize,
+    },
+    StreamTrailers {
+        thread: usize,
+        stream: u64,
+    },
+    StreamUpstream {
+        thread: usize,
+        stream: u64,
+    },
+    StreamIdle {
+        thread: usize,
+        stream: u64,
+    },
+    StreamArrives {
+        stream: u64,
+    },
+    StreamPart {
+        thread: usize,
+        stream: u64,
+    },
+    StreamOverflows {
+        thread: usize,
+        stream: u64,
+    },
+    ClientGone {
+        thread: usize,
+        stream: u64,
+    },
+    CallWaited {
+        call: u64,
+    },
+    Connected {
+        thread: usize,
+        cluster: String,
+    },
+    Release {
+        thread: usize,
+    },
+    /// The wall clock goes forward by so many milliseconds, or back.
+    ClockSteps {
+        by: i64,
+    },
     ProcessEnds,
 }
 
@@ -126,6 +185,7 @@ impl Event {
             | StreamArrives { .. }
             | Drained { .. }
             | Release { .. }
+            | ClockSteps { .. }
             | ProcessEnds => None,
         }
     }
@@ -135,8 +195,8 @@ impl Event {
 pub(crate) struct State {
     /// The monotonic clock, in microseconds.
     pub(crate) now: u64,
-    /// How far the process's wall clock is off, in milliseconds.
-    pub(crate) skew: i64,
+    /// How far the process's wall clock is off, in milliseconds, and since when, in Unix milliseconds of the true clock.
+    clock: Vec<(i64, i64)>,
     pub(crate) random: Random,
     pub(crate) network: Network,
     /// What belongs to the process whose event runs, and which process that is.
@@ -165,7 +225,7 @@ impl State {
     pub(crate) fn new(seed: u64, threads: usize, network: Network, trace: bool) -> State {
         State {
             now: FIRST,
-            skew: 0,
+            clock: vec![(i64::MIN, 0)],
             random: Random::new(seed),
             network,
             own: Own::new(threads),
@@ -192,7 +252,26 @@ impl State {
 
     /// The process's wall clock.
     pub(crate) fn wall_nanoseconds(&self) -> u64 {
-        u64::try_from(self.true_wall() + self.skew).unwrap_or(0) * 1_000_000
+        u64::try_from(self.true_wall() + self.skew()).unwrap_or(0) * 1_000_000
+    }
+
+    /// How far the process's wall clock is off now, in milliseconds.
+    pub(crate) fn skew(&self) -> i64 {
+        self.clock.last().map_or(0, |(_, skew)| *skew)
+    }
+
+    /// Somebody sets the process's wall clock. The monotonic one goes on.
+    pub(crate) fn set_clock(&mut self, skew: i64) {
+        self.trace.line(self.now, format_args!("the wall clock is now {skew} ms off"));
+        self.clock.push((self.true_wall(), skew));
+    }
+
+    /// How far the wall clock was off at one time or another between these two, in Unix milliseconds of the true clock.
+    pub(crate) fn skews(&self, from: i64, until: i64) -> Vec<i64> {
+        let ends = self.clock.iter().skip(1).map(|(since, _)| *since).chain([i64::MAX]);
+        let spans = self.clock.iter().zip(ends);
+        let there = spans.filter(|((since, _), end)| *since <= until && *end >= from);
+        there.map(|((_, skew), _)| *skew).collect()
     }
 
     pub(crate) fn at(&mut self, time: u64, event: Event) {

@@ -1,9 +1,9 @@
 //! One VM: an instance of the module in a store of its own, on one thread.
 
 use crate::host::{Deferred, Host};
-use crate::module::{Code, ENGINE};
+use crate::module::Code;
 use anyhow::{Result, anyhow};
-use wasmtime::{Instance, Store, Trap, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Instance, InstancePre, Store, Trap, TypedFunc, WasmParams, WasmResults};
 
 /// Which VM, in the order of their making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,9 @@ pub(crate) struct VmId(pub u32);
 /// More fuel than any callback may need: one that uses it up is an endless loop, which would block a thread of Envoy for
 /// good (envoy#14126).
 pub(crate) const BUDGET: u64 = 3_000_000_000;
+
+/// The unit in which WebAssembly's memory grows.
+const PAGE: usize = 64 << 10;
 
 /// A callback of the ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub(crate) struct Vm {
     exports: Exports,
     pub(crate) thread: usize,
     trap_at: Option<TrapAt>,
+    /// Whether its code counts fuel.
+    counts: bool,
 }
 
 /// Context, token, headers, size of the body, trailers.
@@ -84,17 +89,33 @@ struct Exports {
 impl Vm {
     /// A clone of the base VM: instantiated and `_initialize`d.
     pub(crate) fn new(code: &Code, thread: usize, host: Host) -> Result<Vm> {
-        let mut store = Store::new(&ENGINE, host);
-        store.set_fuel(BUDGET).map_err(|e| anyhow!("{e:#}"))?;
-        let instance = code.pre.instantiate(&mut store).map_err(|e| anyhow!("{e:#}"))?;
-        let memory = instance.get_memory(&mut store, "memory");
-        let allocate = export(&instance, &mut store, "proxy_on_memory_allocate");
-        store.data_mut().attach(memory, allocate);
-        let exports = Exports::of(&instance, &mut store);
+        let mut store = Store::new(code.pre.module().engine(), host);
+        if code.counts {
+            store.set_fuel(BUDGET).map_err(|e| anyhow!("{e:#}"))?;
+        }
+        let (instance, exports) = instantiated(&code.pre, &mut store)?;
         if let Some(initialize) = export::<(), ()>(&instance, &mut store, "_initialize") {
             initialize.call(&mut store, ()).map_err(|e| anyhow!("_initialize: {e:#}"))?;
         }
-        Ok(Vm { store, exports, thread, trap_at: None })
+        Ok(Vm { store, exports, thread, trap_at: None, counts: code.counts })
+    }
+
+    /// Moves to code that counts fuel, between two callbacks. Memory is all that moves: what else an instance has, the stack's
+    /// pointer and the table of functions, is then as it was at the beginning.
+    fn count_fuel(&mut self) -> Result<()> {
+        let counting = Code::testrelay()?.pre;
+        let host = self.store.data().successor();
+        let mut store = Store::new(counting.module().engine(), host);
+        std::mem::swap(store.data_mut(), self.store.data_mut());
+        let bytes = store.data().memory().map(|memory| memory.data(&self.store).to_vec()).unwrap_or_default();
+        let (_, exports) = instantiated(&counting, &mut store)?;
+        if let Some(memory) = store.data().memory() {
+            let more = bytes.len().saturating_sub(memory.data_size(&store)) / PAGE;
+            memory.grow(&mut store, more as u64).map_err(|e| anyhow!("{e:#}"))?;
+            memory.write(&mut store, 0, &bytes).map_err(|e| anyhow!("{e:#}"))?;
+        }
+        (self.store, self.exports, self.counts) = (store, exports, true);
+        Ok(())
     }
 
     pub(crate) fn host(&mut self) -> &mut Host {
@@ -116,7 +137,7 @@ impl Vm {
     }
 
     /// Runs a callback that the module exports, or answers 0 (Continue, and nothing to do) where it does not; with the
-    /// fuel that it took.
+    /// fuel that it took, which is 0 where nothing counts it.
     pub(crate) fn call(&mut self, callback: Callback) -> (Result<u32, Fallen>, u64) {
         // What fails while it is configured is refused for ever (envoy#43751): no module can help that.
         let trap_at = self.trap_at.take_if(|_| !callback.configures());
@@ -139,12 +160,18 @@ impl Vm {
             Some(TrapAt::Fuel(left)) => left.min(BUDGET),
             _ => BUDGET,
         };
+        if matches!(trap_at, Some(TrapAt::Fuel(_)))
+            && !self.counts
+            && let Err(error) = self.count_fuel()
+        {
+            return (Err(Fallen { why: format!("{error:#}"), injected: false }), 0, None);
+        }
         self.store.data_mut().enter(callback, trap_at);
-        if self.store.set_fuel(budget).is_err() {
+        if self.counts && self.store.set_fuel(budget).is_err() {
             return (Err(Fallen { why: "no fuel".into(), injected: false }), 0, None);
         }
         let result = self.run(callback);
-        let used = budget.saturating_sub(self.store.get_fuel().unwrap_or(0));
+        let used = budget.saturating_sub(self.store.get_fuel().unwrap_or(budget));
         let left = self.store.data_mut().leave();
         let fuel_was_short = matches!(trap_at, Some(TrapAt::Fuel(_)));
         match &mut trap_at {
@@ -268,6 +295,16 @@ impl Exports {
             delete: export(instance, store, "proxy_on_delete"),
         }
     }
+}
+
+/// An instance whose host knows its memory, before `_initialize`.
+fn instantiated(code: &InstancePre<Host>, store: &mut Store<Host>) -> Result<(Instance, Exports)> {
+    let instance = code.instantiate(&mut *store).map_err(|e| anyhow!("{e:#}"))?;
+    let memory = instance.get_memory(&mut *store, "memory");
+    let allocate = export(&instance, store, "proxy_on_memory_allocate");
+    store.data_mut().attach(memory, allocate);
+    let exports = Exports::of(&instance, store);
+    Ok((instance, exports))
 }
 
 fn export<P: WasmParams, R: WasmResults>(

@@ -234,7 +234,17 @@ impl World {
     pub fn set_clock(&mut self, skew: i64) {
         let mut state = self.process.state.borrow_mut();
         state.counts.add("fault: the wall clock jumps");
-        state.skew = skew;
+        state.set_clock(skew);
+    }
+
+    /// After so many microseconds somebody sets the process's wall clock forward by so many milliseconds, or back.
+    pub fn step_clock(&mut self, after: u64, by: i64) {
+        self.process.state.borrow_mut().after(after, Event::ClockSteps { by });
+    }
+
+    /// How far the process's wall clock was off at one time or another between these two, in Unix milliseconds of the true one.
+    pub(crate) fn skews(&self, from: i64, until: i64) -> Vec<i64> {
+        self.process.state.borrow().skews(from, until)
     }
 
     /// How often threads run in each other's midst from now on.

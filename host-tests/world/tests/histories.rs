@@ -1,12 +1,16 @@
 //! Random histories. `cargo xtask test histories` plays 20,000 and 2,000 that follow from the source, `cargo xtask soak` more;
 //! `TESTRELAY_HISTORIES=FROM-TO,FROM-TO` chooses others. Seeds of the list of expected failures are left out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
 use world::coverage::{Coverage, ENOUGH_HISTORIES};
 use world::history::play;
+
+/// Nothing else ends an endless loop in a VM whose fuel is not counted. A history takes a twentieth of a second.
+const LONGEST: Duration = Duration::from_secs(300);
 
 #[test]
 fn no_history_breaks_a_rule() {
@@ -16,16 +20,24 @@ fn no_history_breaks_a_rule() {
         ranges(&chosen).into_iter().flat_map(|(from, to)| from..to).partition(|seed| listed.contains(seed));
     let next = AtomicUsize::new(0);
     let all = Mutex::new((Coverage::default(), Vec::new(), 0));
-    let began = std::time::Instant::now();
+    let playing: Mutex<BTreeMap<u64, Instant>> = Mutex::default();
+    let began = Instant::now();
     std::thread::scope(|scope| {
+        // Its other end is dropped with the last thread that plays.
+        let (plays, ended) = mpsc::channel::<()>();
+        scope.spawn(|| watch(&playing, ended));
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
+            let (held, playing, all, seeds, next) = (plays.clone(), &playing, &all, &seeds, &next);
+            scope.spawn(move || {
+                let _held = held;
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // Ten failures tell as much as a thousand.
                     if all.lock().unwrap().1.len() >= 10 {
                         return;
                     }
+                    playing.lock().unwrap().insert(*seed, Instant::now());
                     let outcome = play(*seed, false).unwrap();
+                    playing.lock().unwrap().remove(seed);
                     let mut all = all.lock().unwrap();
                     all.0.add(&outcome.counts);
                     all.1.extend(outcome.failure());
@@ -50,6 +62,16 @@ fn no_history_breaks_a_rule() {
     );
     if seeds.len() as u64 >= ENOUGH_HISTORIES {
         assert_eq!(coverage.gaps(), Vec::<String>::new());
+    }
+}
+
+/// Ends the program where a history does not end, and names it.
+fn watch(playing: &Mutex<BTreeMap<u64, Instant>>, ended: mpsc::Receiver<()>) {
+    while ended.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if let Some((seed, _)) = playing.lock().unwrap().iter().find(|(_, since)| since.elapsed() > LONGEST) {
+            eprintln!("seed {seed} has played for {LONGEST:?}: replay it with: cargo xtask replay {seed}");
+            std::process::abort();
+        }
     }
 }
 

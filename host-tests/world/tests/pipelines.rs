@@ -81,6 +81,8 @@ fn after_its_decision_a_check_may_come_again_with_another_tag_and_is_evaluated_a
     let mut run = passing(&mut world, 1);
     assert_eq!(world.deliver(&run, &A).status, 200);
     assert_eq!(decided_within(&mut world, &run, MINUTE), "succeeded");
+    // The module hears of it a little later.
+    world.pass(SECOND);
     run.tag = format!("{}-other", run.tag);
     let from = world.wall();
     let execution = run.tagged("a").at(from, Status::Running).at(from + 20_000, Status::Failed);

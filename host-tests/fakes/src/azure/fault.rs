@@ -35,7 +35,8 @@ pub enum Fault {
         /// `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
-    /// The same with a `Retry-After` that is a date (RFC 9110 section 10.2.3), in Unix milliseconds.
+    /// The same with a `Retry-After` that is a date (RFC 9110 section 10.2.3), in Unix milliseconds, and the `Date` that a server
+    /// with a clock sends.
     StatusUntil {
         /// The status.
         status: u16,
@@ -68,11 +69,12 @@ pub enum Fault {
 
 impl Fault {
     /// The reply instead of the true one; `effect` lets the request take effect.
-    pub(crate) fn strike(self, effect: impl FnOnce() -> Response) -> Reply {
+    pub(crate) fn strike(self, now: i64, effect: impl FnOnce() -> Response) -> Reply {
         match self {
             Self::Status { status, retry_after } => answer::injected(status, retry_after).into(),
             Self::StatusUntil { status, until } => {
-                answer::injected(status, None).header("retry-after", &timestamp::http(until)).into()
+                let answer = answer::injected(status, None).header("retry-after", &timestamp::http(until));
+                answer.header("date", &timestamp::http(now)).into()
             }
             Self::Throttled { header, seconds } => effect().header(header, &seconds.to_string()).into(),
             Self::ResetBefore => Reply::Reset,

@@ -309,6 +309,15 @@ impl Execution {
         self.scheduled_at.or(self.script.first().map(|first| first.at)).unwrap_or(0)
     }
 
+    /// Whether it has this tag at any time.
+    pub(crate) fn ever_has(&self, key: &str, value: &str) -> bool {
+        let replaced = self.replaced_tags.as_ref().map(|(_, tags)| tags);
+        [Some(&self.tags), replaced]
+            .into_iter()
+            .flatten()
+            .any(|tags| tags.get(key).is_some_and(|is| is == value))
+    }
+
     /// The parent and the parent's ancestors, the nearest first.
     pub(crate) fn ancestors(&self) -> Vec<String> {
         let path = self.path.rsplit('/').map(str::to_owned);

@@ -76,8 +76,7 @@ impl History {
             _ => ("", Err(answer.text())),
         };
         self.count(name);
-        // From when on executions count is told by the wall clock.
-        if let Err(why) = borne_out.or_else(|why| if self.clock_was_set { Ok(()) } else { Err(why) }) {
+        if let Err(why) = borne_out {
             self.wrong_evaluation(evaluation, &format!("{}, but {why}", answer.text().trim_end()));
         }
     }

@@ -31,9 +31,9 @@ impl History {
                 let day = 86_400_000;
                 let skew = i64::try_from(self.random.below(2 * day)).unwrap_or(0) - 86_400_000;
                 self.strike("the wall clock jumps");
-                self.clock_was_set = true;
                 self.world.set_clock(skew);
             }
+            28 => self.clock_steps(),
             14 | 15 => {
                 self.strike("another configuration");
                 self.another_configuration();
@@ -156,7 +156,9 @@ impl History {
     }
 
     fn azure_fails(&mut self) {
+        let soon = self.world.wall() + 10_000;
         let fault = self.random.one_of(&[
+            AzureFault::StatusUntil { status: 429, until: soon },
             AzureFault::Status { status: 503, retry_after: Some(3) },
             AzureFault::Status { status: 500, retry_after: None },
             AzureFault::Status { status: 429, retry_after: Some(10) },
@@ -223,6 +225,15 @@ impl History {
         let thread = self.thread();
         self.strike(if thread == 0 { "a trap on the main thread" } else { "a trap on a worker" });
         self.world.trap(thread, at);
+    }
+
+    /// Somebody sets the wall clock, as a correction by NTP or a host that was suspended does: less than `clock_skew`, more, and
+    /// far more. At any moment, in the middle of a callback as well.
+    fn clock_steps(&mut self) {
+        let by = self.random.one_of(&[25_000, 300_000, 3_600_000]);
+        self.strike(&format!("the wall clock steps by {} s", by / 1_000));
+        let after = self.random.below(20 * SECOND);
+        self.world.step_clock(after, if self.random.once_in(2) { by } else { -by });
     }
 
     /// No VM survives reading an execution of one check.

@@ -3,7 +3,7 @@
 use super::{Fetch, History, Waiting};
 use crate::coverage;
 use crate::pipeline::Pipeline;
-use crate::reference::{Delivered, Kind};
+use crate::reference::{CLOCK_SKEW, Delivered, Kind};
 use crate::rules::MARK;
 use crate::setup::{LISTENER, bearer};
 use crate::state::{MILLISECOND, SECOND};
@@ -17,7 +17,7 @@ impl History {
         let beside = self.random.once_in(6).then(|| self.checks.first()).flatten();
         let beside = beside.filter(|check| check.kind == Kind::Good).map(|check| check.pipeline.clone());
         let mut pipeline = beside.as_ref().map_or_else(|| Pipeline::new(n), |other| other.stage_beside(n));
-        if self.random.once_in(8) && !self.clock_was_set {
+        if self.random.once_in(8) {
             let minutes = 6 + self.random.below(50);
             let end = self.world.wall() + i64::try_from(minutes * 60_000).unwrap_or(0);
             pipeline = pipeline.token_ends_at(end);
@@ -47,6 +47,7 @@ impl History {
         }
         self.checks.push(check);
         let index = self.checks.len() - 1;
+        self.checks[index].began = Some(self.world.wall());
         // Some are known to somebody else, who is faster than Azure DevOps, or slower.
         let forger = self.checks[index].pipeline.n % 6;
         if forger == 1 {
@@ -140,7 +141,7 @@ impl History {
         let is_right = match (answer.by, answer.status) {
             (By::Envoy, 0 | 503 | 408) | (By::Nobody, _) => true,
             (By::Module, 200) => kind != Kind::Malformed,
-            (By::Module, 400) => kind == Kind::Malformed || self.may_have_ended(index),
+            (By::Module, 400) => kind == Kind::Malformed || self.may_have_ended(index, since),
             (By::Module, 403) => kind == Kind::Malformed,
             (By::Module, 503) => self.is_full(),
             // Slower than Azure DevOps waits.
@@ -155,10 +156,12 @@ impl History {
         }
     }
 
-    /// Whether a check's token may have ended when its delivery was read: by a clock that somebody set, or while its thread stalled.
-    pub(super) fn may_have_ended(&self, index: usize) -> bool {
+    /// Whether a check's token may have ended, by the process's clock, when a delivery was read between `since` and now.
+    pub(super) fn may_have_ended(&self, index: usize, since: i64) -> bool {
+        let now = self.world.wall();
+        let fastest = self.world.skews(since, now).into_iter().max().unwrap_or(0);
         let ends = self.checks[index].pipeline.token_end;
-        ends.is_some_and(|end| self.clock_was_set || self.world.wall() >= end)
+        ends.is_some_and(|end| now + fastest >= end + CLOCK_SKEW)
     }
 
     /// Whether there can have been too many. Which of them still have their places is not known here: what was decided lately may,

@@ -156,6 +156,17 @@ impl Host {
         }
     }
 
+    /// The host side of another instance of the same VM, before it has taken over anything.
+    pub(crate) fn successor(&self) -> Host {
+        let (state, process, environment) =
+            (self.state.clone(), self.process.clone(), self.environment.clone());
+        Host::new(state, process, self.vm, self.key.clone(), self.thread, environment)
+    }
+
+    pub(crate) fn memory(&self) -> Option<Memory> {
+        self.memory
+    }
+
     pub(crate) fn attach(&mut self, memory: Option<Memory>, allocate: Option<TypedFunc<u32, u32>>) {
         (self.memory, self.allocate) = (memory, allocate.map(Rc::new));
     }

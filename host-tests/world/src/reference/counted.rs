@@ -1,6 +1,7 @@
 //! The counted set of DESIGN section 4, worked out from the fake Testkube's own history.
 
-use super::Delivered;
+use super::{CLOCK_SKEW, Delivered, LOOKBACK};
+use crate::deliveries::BUILD_BEGAN;
 use crate::world::World;
 use fakes::{Status, testkube::Truth};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,11 +36,15 @@ fn lists(world: &World, tag: &str, until: i64, of_streams: bool) -> Vec<Reading>
 /// Whether the counted set, from some bound that the module may have found out, had ended passed at `at`, and each member was
 /// asked for between `at` and `until`.
 pub(super) fn passed_at(world: &World, check: &Delivered, at: i64, until: i64) -> Result<(), String> {
-    let [usual, earliest] = bounds(check);
-    passed_from(world, check, (at, until), usual, stood_for).or_else(|why| {
-        let is_other = earliest != usual;
-        if is_other { passed_from(world, check, (at, until), earliest, stood_for) } else { Err(why) }
-    })
+    let mut why = String::new();
+    for (n, bound) in bounds(world, check).into_iter().enumerate() {
+        match passed_from(world, check, (at, until), bound, stood_for) {
+            Ok(()) => return Ok(()),
+            Err(reason) if n == 0 => why = reason,
+            Err(_) => {}
+        }
+    }
+    Err(why)
 }
 
 /// Whether the counted set at `at` was the same `settle` milliseconds before.
@@ -57,7 +62,7 @@ pub(super) fn passed_from(
     check: &Delivered,
     (at, until): (i64, i64),
     bound: i64,
-    is_settled: fn(&World, &Delivered, (i64, i64), i64) -> bool,
+    is_settled: impl Fn(&World, &Delivered, (i64, i64), i64) -> bool,
 ) -> Result<(), String> {
     let counted = counted_from(world, check, at, bound);
     if let Some(other) = counted.iter().find(|execution| execution.status != Status::Passed) {
@@ -104,21 +109,23 @@ pub(super) fn vanished(world: &World, check: &Delivered, since: i64, at: i64) ->
 
 /// The ids of those that count whichever bound the module could find out.
 fn counted_anyway(world: &World, check: &Delivered, at: i64) -> BTreeSet<String> {
-    let [one, other] = bounds(check).map(|bound| {
-        let counted = counted_from(world, check, at, bound).into_iter();
-        counted.map(|execution| execution.id).collect::<BTreeSet<String>>()
-    });
-    one.intersection(&other).cloned().collect()
+    let counted = |bound| -> BTreeSet<String> {
+        counted_from(world, check, at, bound).into_iter().map(|execution| execution.id).collect()
+    };
+    let all = bounds(world, check).into_iter().map(counted);
+    all.reduce(|some, others| some.intersection(&others).cloned().collect()).unwrap_or_default()
 }
 
 /// Whether everything that a check expects is there at `at`, whichever bound the module could find out.
 pub(super) fn is_satisfied(world: &World, check: &Delivered, at: i64) -> bool {
-    bounds(check).into_iter().all(|bound| satisfies(&check.expect, &expected_from(world, check, at, bound)))
+    bounds(world, check)
+        .into_iter()
+        .all(|bound| satisfies(&check.expect, &expected_from(world, check, at, bound)))
 }
 
 /// Whether everything that a check expects is there at `at`, and has ended, whichever bound the module could find out.
 pub(super) fn has_ended(world: &World, check: &Delivered, at: i64) -> bool {
-    bounds(check).into_iter().all(|bound| {
+    bounds(world, check).into_iter().all(|bound| {
         let counted = counted_from(world, check, at, bound);
         satisfies(&check.expect, &expected_from(world, check, at, bound))
             && counted.iter().all(|execution| execution.status.is_terminal())
@@ -128,13 +135,32 @@ pub(super) fn has_ended(world: &World, check: &Delivered, at: i64) -> bool {
 /// Whether a member of the counted set had ended otherwise than passed at `at`.
 pub(super) fn bad_member(world: &World, check: &Delivered, at: i64) -> bool {
     let is_bad = |status: &Status| status.is_terminal() && *status != Status::Passed;
-    bounds(check)
+    bounds(world, check)
         .into_iter()
         .any(|bound| counted_from(world, check, at, bound).iter().any(|execution| is_bad(&execution.status)))
 }
 
-fn bounds(check: &Delivered) -> [i64; 2] {
-    [check.bound(), check.earliest_bound()]
+/// From when on executions count: from the start of the check's build or stage, or, where the build could not be read, from
+/// `lookback` before the check came, by the clock that the process had then.
+fn bounds(world: &World, check: &Delivered) -> Vec<i64> {
+    let usual = BUILD_BEGAN - CLOCK_SKEW;
+    let mut bounds = vec![usual];
+    if check.since_stage {
+        return bounds;
+    }
+    let (from, until) = check.read_within();
+    for skew in world.skews(from, until) {
+        bounds.extend(steps(world, check, [from, until].map(|came| came + skew - LOOKBACK - CLOCK_SKEW)));
+    }
+    bounds.dedup();
+    bounds
+}
+
+/// The bounds between two that differ in what they leave out.
+pub(super) fn steps(world: &World, check: &Delivered, [from, until]: [i64; 2]) -> Vec<i64> {
+    let all = world.testkube(|testkube| testkube.scheduled("ado-run", &check.pipeline.tag));
+    let between = all.into_iter().map(|at| at + 1).filter(|at| (from..=until).contains(at));
+    std::iter::once(from).chain(between).collect()
 }
 
 fn satisfies(expect: &str, counted: &[Truth]) -> bool {

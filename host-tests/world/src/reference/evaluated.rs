@@ -1,12 +1,9 @@
 //! What an evaluation may say: its own look at Testkube, between its request and its answer, must bear it out.
 
-use super::Delivered;
-use super::counted::{counted_among, counted_from, passed_from, readings_of_streams, tagged};
+use super::counted::{counted_among, counted_from, passed_from, readings_of_streams, steps, tagged};
+use super::{CLOCK_SKEW, Delivered, LOOKBACK};
 use crate::world::World;
 use fakes::Status;
-
-/// The configuration's `lookback`, in milliseconds.
-const LOOKBACK: i64 = 6 * 3_600_000;
 
 /// Whether, at some list between `from` and `until` (Unix milliseconds), the counted set had ended passed, and each member was
 /// asked for after it.
@@ -21,9 +18,16 @@ pub(crate) fn may_have_succeeded(
         if reading.at < from {
             break;
         }
-        match passed_from(world, check, (reading.at, until), from - LOOKBACK, are_as_before) {
-            Ok(()) => return Ok(()),
-            Err(reason) => why = reason,
+        for (skew, bound) in bounds(world, check, from, until) {
+            // Who asks once compares Testkube's times with his own clock: where that is ahead by more than `clock_skew`, what it
+            // is ahead more is missing of `settle`.
+            let settled = |world: &World, check: &Delivered, (at, settle): (i64, i64), bound| {
+                are_as_before(world, check, (at, settle - (skew - CLOCK_SKEW).clamp(0, settle)), bound)
+            };
+            match passed_from(world, check, (reading.at, until), bound, settled) {
+                Ok(()) => return Ok(()),
+                Err(reason) => why = reason,
+            }
         }
     }
     Err(why)
@@ -49,7 +53,18 @@ pub(crate) fn may_have_failed(world: &World, check: &Delivered, from: i64, until
     let is_bad = |status: &Status| status.is_terminal() && *status != Status::Passed;
     let all = readings_of_streams(world, &check.pipeline.tag, until);
     all.iter().take_while(|reading| reading.at >= from).any(|reading| {
-        let counted = counted_from(world, check, reading.at, from - LOOKBACK);
-        counted.iter().any(|execution| is_bad(&execution.status))
+        bounds(world, check, from, until).into_iter().any(|(_, bound)| {
+            let counted = counted_from(world, check, reading.at, bound);
+            counted.iter().any(|execution| is_bad(&execution.status))
+        })
     })
+}
+
+/// From when on executions count for an evaluation of this time, by a clock that is off by so many milliseconds.
+fn bounds(world: &World, check: &Delivered, from: i64, until: i64) -> Vec<(i64, i64)> {
+    let of_skew = |skew: i64| {
+        let bounds = steps(world, check, [from, until].map(|at| at + skew - LOOKBACK));
+        bounds.into_iter().map(move |bound| (skew, bound))
+    };
+    world.skews(from, until).into_iter().flat_map(of_skew).collect()
 }

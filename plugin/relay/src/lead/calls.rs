@@ -232,10 +232,4 @@ impl Calls {
     pub(super) fn count(&self, is: impl Fn(&Purpose) -> bool) -> usize {
         self.flights.values().filter(|flight| is(&flight.purpose)).count()
     }
-
-    /// The checks whose answer a call is.
-    #[cfg(test)]
-    pub(super) fn checks_of(&self, id: CallId) -> Option<Vec<CheckKey>> {
-        self.flights.get(&id).map(|flight| flight.purpose.checks())
-    }
 }

@@ -15,7 +15,7 @@ use crate::check::Outcome;
 use crate::time::Mono;
 use fakes::azure::{Fault as AzureFault, Route as AzureRoute};
 use fakes::testkube::{Fault, Route};
-use fakes::{Actor, Span, Status, execution};
+use fakes::{Actor, Span, Status};
 use world::{Answered, World};
 
 const SECOND: i64 = 1_000;
@@ -59,27 +59,6 @@ fn a_check_whose_executions_pass_succeeds_after_the_last_has_ended() {
     assert_eq!(answered.result, "succeeded");
     assert!((40 * SECOND..45 * SECOND).contains(&answered.after), "{answered:?}");
     assert!(answered.log.contains("All 2 executions tagged ado-run=shop-4001 passed"), "{}", answered.log);
-}
-
-#[test]
-fn the_log_line_comes_before_the_record_and_that_before_the_event() {
-    let mut world = World::new();
-    let run = world.passing(1);
-    world.check(&run, &[]);
-    world.pass(2 * MINUTE);
-    let sent: Vec<String> = world
-        .azure
-        .requests()
-        .iter()
-        .map(|r| format!("{} {}", r.request.method, r.request.path().rsplit('/').next().unwrap()))
-        .collect();
-    let position = |what: &str| sent.iter().position(|s| s == what).unwrap();
-    assert!(position("POST logs") < position("GET 4001"));
-    assert!(
-        position("POST 1") < position("PATCH records") && position("PATCH records") < position("POST events"),
-        "{sent:?}"
-    );
-    assert_eq!(sent.iter().filter(|s| *s == "POST events").count(), 1);
 }
 
 #[test]
@@ -161,21 +140,6 @@ fn nothing_that_appears_is_inconclusive_and_says_where_to_look() {
 }
 
 #[test]
-fn the_time_to_appear_runs_only_while_testkube_answers() {
-    let mut world = World::new();
-    let run = world.run(1);
-    world.testkube.fault(
-        Route::All,
-        Span::Between { from: world.at(MINUTE), until: world.at(2 * HOUR) },
-        Fault::Status(503),
-    );
-    world.check(&run, &[("testrelay-appear-timeout", "10m")]);
-    world.pass(4 * HOUR);
-    let after = world.answered(&run).after;
-    assert!((2 * HOUR + 8 * MINUTE..2 * HOUR + 12 * MINUTE).contains(&after), "{after}");
-}
-
-#[test]
 fn a_deadline_names_the_fault_that_kept_testkube_from_being_asked() {
     let mut world = World::new();
     let run = world.passing(1);
@@ -220,77 +184,6 @@ fn a_token_that_ends_before_the_deadline_decides_in_time() {
 }
 
 #[test]
-fn without_an_expectation_the_set_must_settle_for_a_minute() {
-    let mut world = World::new();
-    let run = world.run(1);
-    world.testkube.add(world.tagged(&run, "first").at(world.at(0), Status::Passed));
-    world.testkube.add(
-        world
-            .tagged(&run, "second")
-            .at(world.at(50 * SECOND), Status::Running)
-            .at(world.at(55 * SECOND), Status::Failed),
-    );
-    world.check(&run, &[]);
-    world.pass(5 * MINUTE);
-    let answered = world.answered(&run);
-    assert_eq!(answered.result, "failed");
-    assert!(
-        answered.after >= 115 * SECOND && answered.log.contains("No expectation was given"),
-        "{answered:?}"
-    );
-}
-
-#[test]
-fn an_execution_that_vanishes_is_not_a_pass() {
-    let mut world = World::new();
-    let run = world.run(1);
-    world
-        .testkube
-        .add(world.tagged(&run, "a").at(world.at(0), Status::Running).deleted_at(world.at(30 * SECOND)));
-    world
-        .testkube
-        .add(world.tagged(&run, "b").at(world.at(0), Status::Running).at(world.at(MINUTE), Status::Passed));
-    world.check(&run, &[("testrelay-expect", "b")]);
-    world.pass(5 * MINUTE);
-    let answered = world.answered(&run);
-    assert_eq!(answered.result, "failed");
-    assert!(answered.log.contains("gone from Testkube"), "{}", answered.log);
-}
-
-#[test]
-fn a_rerun_replaces_its_original_and_an_older_execution_does_not_count() {
-    let mut world = World::new();
-    let run = world.run(1);
-    let first = world.testkube.add(world.tagged(&run, "a").at(world.at(0), Status::Failed));
-    world
-        .testkube
-        .add(world.tagged(&run, "b").at(world.at(0), Status::Running).at(world.at(MINUTE), Status::Passed));
-    let actor = Actor {
-        kind: "user".into(),
-        name: "ada".into(),
-        execution_id: None,
-        execution_reference: Some(first),
-    };
-    world.testkube.add(
-        world
-            .tagged(&run, "a")
-            .actor(actor)
-            .at(world.at(20 * SECOND), Status::Running)
-            .at(world.at(30 * SECOND), Status::Passed),
-    );
-    world.testkube.add(world.tagged(&run, "a").at(world.at(-HOUR), Status::Failed));
-    world.check(&run, &[("testrelay-expect", "a, b")]);
-    world.pass(5 * MINUTE);
-    let answered = world.answered(&run);
-    assert_eq!(answered.result, "succeeded", "{}", answered.log);
-    assert!(
-        answered.log.contains("(repeated by a-") && answered.log.contains("(older than this run)"),
-        "{}",
-        answered.log
-    );
-}
-
-#[test]
 fn the_newest_attempt_of_the_named_stage_is_the_lower_bound() {
     let mut world = World::new();
     let run = world.run(1);
@@ -316,18 +209,6 @@ fn a_stage_that_cannot_be_read_is_inconclusive_and_never_a_fallback() {
     let answered = world.answered(&run);
     assert_eq!(answered.result, "failed");
     assert!(answered.log.contains("the build has no stage of this name"), "{}", answered.log);
-    assert!(world.testkube.requests().is_empty());
-}
-
-#[test]
-fn a_rejected_check_is_logged_and_posted_as_failed() {
-    let mut world = World::new();
-    let run = world.run(1);
-    assert_eq!(world.check(&run, &[("testrelay-tag", "no-build-in-it")]), 200);
-    world.pass(MINUTE);
-    let answered = world.answered(&run);
-    assert_eq!(answered.result, "failed");
-    assert!(answered.log.contains("This check cannot be evaluated: Testrelay-Tag:"), "{}", answered.log);
     assert!(world.testkube.requests().is_empty());
 }
 
@@ -370,53 +251,6 @@ fn an_event_whose_sender_is_gone_counts_as_delivered_when_azure_devops_waits_no_
     assert_eq!(world.events_sent(), 2);
     assert_eq!(world.delivered(Outcome::Passed), 1);
     assert!(world.nothing_pending());
-}
-
-#[test]
-fn retry_after_is_honoured() {
-    let mut world = World::new();
-    let run = world.passing(1);
-    let fault = AzureFault::Status { status: 429, retry_after: Some(120) };
-    world.azure.fault(AzureRoute::Events, Span::Next(1), fault);
-    world.check(&run, &[("testrelay-expect", "a")]);
-    world.pass(HOUR);
-    assert!(world.answered(&run).after >= 2 * MINUTE);
-    assert_eq!(world.events_sent(), 2);
-}
-
-#[test]
-fn log_calls_that_fail_never_keep_the_event_back() {
-    for route in [AzureRoute::LogAppend, AzureRoute::Records] {
-        let mut world = World::new();
-        let run = world.passing(1);
-        world.azure.fault(route, Span::UntilCleared, AzureFault::Status { status: 500, retry_after: None });
-        world.check(&run, &[("testrelay-expect", "a")]);
-        world.pass(2 * MINUTE);
-        assert!(world.answered(&run).after < MINUTE);
-    }
-    let mut world = World::new();
-    let run = world.passing(1);
-    world.azure.fault(
-        AzureRoute::LogCreate,
-        Span::UntilCleared,
-        AzureFault::Status { status: 403, retry_after: None },
-    );
-    world.check(&run, &[("testrelay-expect", "a")]);
-    world.pass(2 * MINUTE);
-    assert_eq!(world.answered(&run).result, "succeeded");
-}
-
-#[test]
-fn a_run_that_is_over_ends_its_check() {
-    let mut world = World::new();
-    let run = world.run(1);
-    world.check(&run, &[("testrelay-appear-timeout", "5m")]);
-    world.pass(MINUTE);
-    let at = world.wall();
-    world.azure.end_plan(&run.spec().plan, at, "canceled");
-    world.pass(2 * MINUTE);
-    assert!(world.nothing_pending());
-    assert_eq!(world.events_sent(), 0);
 }
 
 #[test]
@@ -494,42 +328,6 @@ fn a_lost_leader_loses_no_check_and_no_event_is_sent_twice() {
 }
 
 #[test]
-fn a_reload_hands_over_without_a_loss_or_a_second_event() {
-    for reload_after in 0..40 {
-        let mut world = World::new();
-        world.contexts(3);
-        let run = world.run(1);
-        world.testkube.add(
-            world
-                .tagged(&run, "a")
-                .at(world.at(5 * SECOND), Status::Running)
-                .at(world.at(12 * SECOND), Status::Passed),
-        );
-        world.check(&run, &[("testrelay-expect", "a")]);
-        world.pass(reload_after * 500);
-        world.reload();
-        world.pass(10 * SECOND);
-        world.drain();
-        world.pass(MINUTE);
-        assert_eq!(world.answered(&run).result, "succeeded", "reload after {reload_after} half seconds");
-        assert_eq!(world.events_sent(), 1, "reload after {reload_after} half seconds");
-    }
-}
-
-#[test]
-fn there_is_one_poller() {
-    let mut world = World::new();
-    world.contexts(9);
-    let run = world.run(1);
-    world.check(&run, &[]);
-    world.pass(10 * MINUTE);
-    let lists: Vec<i64> = world.testkube.requests().iter().map(|r| r.at).collect();
-    let closest = lists.windows(2).map(|w| w[1] - w[0]).min().unwrap();
-    assert!(closest >= 1_500, "{closest} ms");
-    assert!((55..=80).contains(&lists.len()), "{}", lists.len());
-}
-
-#[test]
 fn many_checks_share_a_few_requests() {
     let mut world = World::roomy();
     let runs: Vec<_> = (1..=500).map(|n| world.passing(n)).collect();
@@ -548,26 +346,6 @@ fn many_checks_share_a_few_requests() {
         .count();
     assert!(lists < 200, "{lists} list requests for 500 checks");
     assert!(world.testkube.requests().iter().all(|r| r.status == Some(200)));
-}
-
-#[test]
-fn a_check_over_which_two_vms_fall_is_decided_and_the_others_live() {
-    let mut world = World::new();
-    world.contexts(4);
-    let (poison, healthy) = (world.run(1), world.run(2));
-    world.testkube.add(world.tagged(&poison, "poison").at(world.at(0), Status::Passed));
-    world.testkube.add(
-        world.tagged(&healthy, "a").at(world.at(0), Status::Running).at(world.at(5 * MINUTE), Status::Passed),
-    );
-    world.falls_over("poison");
-    world.check(&poison, &[]);
-    world.check(&healthy, &[("testrelay-expect", "a")]);
-    world.pass(15 * MINUTE);
-    let answered = world.answered(&poison);
-    assert_eq!(answered.result, "failed");
-    assert!(answered.log.contains("Testrelay failed twice"), "{}", answered.log);
-    assert_eq!(world.answered(&healthy).result, "succeeded");
-    assert_eq!(world.falls, 2);
 }
 
 #[test]
@@ -635,26 +413,4 @@ fn counters_say_what_happened() {
     assert_eq!(world.delivered(Outcome::Passed), 1);
     assert_eq!(world.delivered(Outcome::Failed), 0);
     assert!(world.now.mono > Mono(0));
-}
-
-/// `TESTRELAY_LEAD_HISTORIES=1000-2000` plays other seeds than the usual ones.
-#[test]
-fn whatever_goes_wrong_every_check_is_answered_once_and_none_passes_wrongly() {
-    let asked = std::env::var("TESTRELAY_LEAD_HISTORIES").unwrap_or_else(|_| "0-16".into());
-    let (from, to) = asked.split_once('-').unwrap();
-    for seed in from.parse().unwrap()..to.parse().unwrap() {
-        world::history(seed);
-    }
-}
-
-#[test]
-fn executions_of_one_resource_repeat_each_other() {
-    let mut world = World::new();
-    let run = world.run(1);
-    let tagged = |at, status| execution("a").tag("ado-run", &run.tag).at(at, status);
-    world.testkube.add(tagged(world.at(0), Status::Failed));
-    world.testkube.add(tagged(world.at(5 * SECOND), Status::Passed));
-    world.check(&run, &[("testrelay-expect", "a"), ("testrelay-settle", "30s")]);
-    world.pass(3 * MINUTE);
-    assert_eq!(world.answered(&run).result, "succeeded");
 }

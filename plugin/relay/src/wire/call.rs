@@ -59,6 +59,9 @@ pub struct Response {
     pub body: Result<Vec<u8>, usize>,
 }
 
+/// A date without the answer's own `Date` holds calls back for so long at most: the wall clock may be behind by any amount.
+const MAX_UNDATED: Duration = Duration::from_secs(60);
+
 /// What an answer's headers ask of the calls after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asks {
@@ -71,15 +74,18 @@ pub struct Asks {
 impl Asks {
     /// Reads them from the headers that `value` finds by their names in lower case. `Retry-After` is a number of seconds or a
     /// date (RFC 9110 section 10.2.3), which is compared with the answer's own `Date`, so that it does not matter how far the
-    /// two clocks are apart; where there is none, with `now`. What cannot be read asks nothing.
+    /// two clocks are apart; where there is none, with `now`, and asks for [`MAX_UNDATED`] at most. What cannot be read asks nothing.
     pub fn of(value: impl Fn(&str) -> Option<String>, now: Wall) -> Asks {
         let date = |text: String| Wall::parse_http(text.trim());
         let wait = |text: String| match crate::text::number::<u64>(text.trim()) {
             Some(seconds) => Some(Duration::from_secs(seconds)),
             None => {
                 let until = date(text)?;
-                let sent = value("date").and_then(date).unwrap_or(now);
-                Some(Duration::from_millis(u64::try_from(until.0.saturating_sub(sent.0)).unwrap_or_default()))
+                let since = |at: Wall| {
+                    Duration::from_millis(u64::try_from(until.0.saturating_sub(at.0)).unwrap_or_default())
+                };
+                let sent = value("date").and_then(date);
+                Some(sent.map_or_else(|| since(now).min(MAX_UNDATED), since))
             }
         };
         Asks {
@@ -208,7 +214,7 @@ mod tests {
         let wait = |text| asks(&[("retry-after", text)]).retry_after;
         assert_eq!(wait("60"), Some(Duration::from_secs(60)));
         assert_eq!(wait(" 7 "), Some(Duration::from_secs(7)));
-        assert_eq!(wait("Fri, 23 Jan 2026 16:45:30 GMT"), Some(Duration::from_secs(90)));
+        assert_eq!(wait("Fri, 23 Jan 2026 16:44:30 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(wait("Fri, 23 Jan 2026 16:43:00 GMT"), Some(Duration::ZERO));
         for text in ["", "soon", "-1", "+1", "1.5", "99999999999999999999"] {
             assert_eq!(wait(text), None, "{text}");
@@ -221,7 +227,14 @@ mod tests {
         let date =
             |date| asks(&[("retry-after", "Fri, 23 Jan 2026 16:45:30 GMT"), ("date", date)]).retry_after;
         assert_eq!(date("Fri, 23 Jan 2026 16:45:00 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(date("yesterday"), Some(Duration::from_secs(90)));
+        assert_eq!(date("yesterday"), Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_an_hour_behind_makes_no_hour_of_a_date_without_date() {
+        let wait = |text| asks(&[("retry-after", text)]).retry_after;
+        assert_eq!(wait("Fri, 23 Jan 2026 17:44:10 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(wait("Fri, 23 Jan 2026 16:44:10 GMT"), Some(Duration::from_secs(10)));
     }
 
     #[test]

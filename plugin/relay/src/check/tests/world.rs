@@ -27,14 +27,18 @@ pub(super) const CAME: Mono = Mono(10 * MINUTE);
 /// a longer pause than a minute.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
+/// A call is answered after so many milliseconds, and up to so many more: of two, the later may be answered first.
+const LATENCY: u64 = 5;
+const JITTER: u64 = 150;
+
 /// What becomes of a call.
 #[derive(Clone, Debug)]
 pub(super) enum Fate {
-    /// It is served, and answered after so long.
+    /// It is served, and answered after so long and a little more.
     Served(u64),
     /// It is served, and its answer is lost.
     Unheard,
-    /// It is answered in this way after so long, and not served.
+    /// It is answered in this way after so long and a little more, and not served.
     Says(CallOutcome, u64),
     /// Somebody else turns out to lead: it is not started.
     NotStarted,
@@ -102,6 +106,7 @@ pub(super) struct World {
     holder: u64,
     names: u64,
     pub(super) random: Random,
+    jitter: Random,
     under_way: Vec<UnderWay>,
     is_queued: bool,
     runs: Runs,
@@ -128,7 +133,8 @@ impl World {
             servers: Servers::default(),
             sent: Vec::new(),
             oracle: Oracle::default(),
-            fates: Box::new(|_, _| Fate::Served(100)),
+            fates: Box::new(|_, _| Fate::Served(LATENCY)),
+            jitter: Random::new(seed),
             no_room: (Mono(0), false),
             refusals: 0,
             rival: None,
@@ -449,15 +455,15 @@ impl World {
             self.oracle.sends(now, given_up, reporting, &self.durable, what == What::Event(true));
         }
         let task = guid(1).to_string();
+        let jitter = self.jitter.draw() % JITTER;
+        let after = |ms| now.plus(Duration::from_millis(ms + jitter));
         let (outcome, arrives) = match fate {
-            Fate::Served(ms) => {
-                (self.servers.serve(&what, &token, &task, now), now.plus(Duration::from_millis(ms)))
-            }
+            Fate::Served(ms) => (self.servers.serve(&what, &token, &task, now), after(ms)),
             Fate::Unheard => {
                 self.servers.serve(&what, &token, &task, now);
                 (CallOutcome::Failed(Fault::Lost), given_up)
             }
-            Fate::Says(outcome, ms) => (outcome, now.plus(Duration::from_millis(ms))),
+            Fate::Says(outcome, ms) => (outcome, after(ms)),
             Fate::NotStarted => return,
         };
         self.under_way.push(UnderWay { id, purpose, what, began: now, arrives, outcome });

@@ -13,11 +13,8 @@ use crate::time::{Mono, Now, Wall};
 use crate::wire::call::{Asks, CallId, CallOutcome, Fault, Request, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fakes::azure::{Fault as AzureFault, Route as AzureRoute};
-use fakes::testkube::{Fault as TestkubeFault, Route};
 use fakes::{
-    AzureDevOps, Build, CheckSpec, Database, Execution, Reply, Service, Span, Stage, Status, Testkube,
-    execution,
+    AzureDevOps, Build, CheckSpec, Database, Execution, Reply, Service, Stage, Status, Testkube, execution,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -33,16 +30,10 @@ pub(super) struct World {
     pub(super) now: Now,
     pub(super) testkube: Testkube,
     pub(super) azure: AzureDevOps,
-    /// How far the module's wall clock is off.
-    skew: i64,
-    /// How many contexts fell.
-    pub(super) falls: u32,
     store: Memory,
     contexts: Vec<Context>,
     random: Random,
     counts: Vec<Counter>,
-    poison: Option<String>,
-    generation: u64,
     /// Whom hints wake.
     listener: Option<usize>,
     /// Who may call, and what else the configuration says.
@@ -54,10 +45,8 @@ pub(super) struct World {
 
 struct Context {
     lead: Lead,
-    generation: u64,
-    /// Answers on their way: when, which, what; with the calls whose answer kills its reader.
-    arriving: BTreeMap<(u64, u64), (CallId, CallOutcome, bool)>,
-    dead: bool,
+    /// Answers on their way: when, which, what.
+    arriving: BTreeMap<(u64, u64), (CallId, CallOutcome)>,
 }
 
 /// A run of a pipeline.
@@ -107,14 +96,10 @@ impl World {
             now: Now { mono: Mono(1_000_000), wall: Wall(START) },
             testkube: Testkube::new(Database::Postgres),
             azure: AzureDevOps::new("/fabrikam"),
-            skew: 0,
-            falls: 0,
             store: Memory::default(),
             contexts: Vec::new(),
             random: Random::new(seed),
             counts: Vec::new(),
-            poison: None,
-            generation: 0,
             listener: None,
             more: r#""insecure_no_auth": true"#,
             has_fallback: false,
@@ -156,13 +141,12 @@ impl World {
         }
     }
 
-    /// A configuration; each generation has its own fingerprint.
     fn config(&self) -> Rc<Config> {
-        let (more, generation) = (self.more, self.generation);
+        let more = self.more;
         let fallback =
             if self.has_fallback { r#", "fallback_cluster": "azure-devops-fallback""# } else { "" };
         let text = format!(
-            r#"{{"testkube": {{"cluster": "testkube"}}, {more}, "instance": "g{generation}",
+            r#"{{"testkube": {{"cluster": "testkube"}}, {more}, "instance": "g0",
                 "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"{fallback}}}]}}"#
         );
         Rc::new(Config::parse(text.as_bytes(), &|_| Some("a-secret-of-tests".into())).unwrap())
@@ -170,27 +154,11 @@ impl World {
 
     fn context(&mut self) -> Context {
         let lead = Lead::new(self.config(), ledger(), self.random.draw(), self.now.mono);
-        Context { lead, generation: self.generation, arriving: BTreeMap::new(), dead: false }
+        Context { lead, arriving: BTreeMap::new() }
     }
 
-    /// The true time, which the fakes have.
     pub(super) fn wall(&self) -> i64 {
-        self.now.wall.0 - self.skew
-    }
-
-    /// Somebody sets the module's wall clock.
-    pub(super) fn set_clock(&mut self, skew: i64) {
-        self.now.wall = Wall(self.wall() + skew);
-        self.skew = skew;
-    }
-
-    /// Fallen contexts are built anew, as a worker's is at its next request.
-    pub(super) fn revive(&mut self) {
-        for i in 0..self.contexts.len() {
-            if self.contexts[i].dead {
-                self.contexts[i] = self.context();
-            }
-        }
+        self.now.wall.0
     }
 
     /// A wall time, so long after the world began.
@@ -302,34 +270,23 @@ impl World {
         let until = self.now.mono.plus(step);
         while let Some((i, key)) = self.next_arrival(until) {
             self.advance_to(Mono(key.0));
-            let Some((id, outcome, deadly)) = self.contexts[i].arriving.remove(&key) else { continue };
-            if deadly {
-                // What a context that falls over an answer leaves behind: the note of whose answer it is.
-                let lead = &mut self.contexts[i].lead;
-                if let (Some(checks), true) = (lead.calls.checks_of(id), lead.leading) {
-                    lead.contender.note_busy(&mut self.store, &checks).unwrap();
-                }
-                self.fall(i);
-                continue;
-            }
+            let Some((id, outcome)) = self.contexts[i].arriving.remove(&key) else { continue };
             let outputs = self.contexts[i].lead.answer(self.now, &mut self.store, id, &outcome);
             self.perform(i, outputs);
         }
         self.advance_to(until);
         if until.0.is_multiple_of(1_000) {
             for i in 0..self.contexts.len() {
-                if !self.contexts[i].dead {
-                    let outputs = self.contexts[i].lead.tick(self.now, &mut self.store);
-                    self.perform(i, outputs);
-                }
+                let outputs = self.contexts[i].lead.tick(self.now, &mut self.store);
+                self.perform(i, outputs);
             }
         }
     }
 
     fn next_arrival(&self, until: Mono) -> Option<(usize, (u64, u64))> {
-        let firsts = self.contexts.iter().enumerate().filter(|(_, c)| !c.dead);
-        let firsts = firsts.filter_map(|(i, c)| c.arriving.keys().next().map(|key| (i, *key)));
-        firsts.filter(|(_, key)| key.0 <= until.0).min_by_key(|(_, key)| *key)
+        let firsts = self.contexts.iter().map(|context| context.arriving.keys().next().copied()).enumerate();
+        let due = firsts.filter_map(|(i, key)| Some((i, key?))).filter(|(_, key)| key.0 <= until.0);
+        due.min_by_key(|(_, key)| *key)
     }
 
     fn advance_to(&mut self, mono: Mono) {
@@ -343,16 +300,10 @@ impl World {
                 Output::Count(counter) => self.counts.push(counter),
                 Output::Listen => self.listener = Some(i),
                 Output::Call(id, request) => {
-                    let delay = 1 + self.random.draw() % 80;
+                    let delay = 5 + self.random.draw() % 80;
                     let (wait, outcome) = self.send(&request);
-                    let text = match &outcome {
-                        CallOutcome::Response(response) => response.body.clone().unwrap_or_default(),
-                        CallOutcome::Failed(_) => Vec::new(),
-                    };
-                    let poison = self.poison.as_deref().map(|p| format!("\"{p}-"));
-                    let deadly = poison.is_some_and(|p| String::from_utf8_lossy(&text).contains(&p));
                     let at = self.now.mono.0 + delay + wait;
-                    self.contexts[i].arriving.insert((at, self.random.draw()), (id, outcome, deadly));
+                    self.contexts[i].arriving.insert((at, self.random.draw()), (id, outcome));
                 }
             }
         }
@@ -384,43 +335,11 @@ impl World {
         }
     }
 
-    fn fall(&mut self, i: usize) {
-        self.falls += 1;
-        self.contexts[i].dead = true;
-    }
-
     /// Whoever leads is gone without a word; a new context comes in its place.
     pub(super) fn crash_leader(&mut self) {
-        if let Some(i) =
-            (0..self.contexts.len()).find(|i| self.contexts[*i].lead.leading && !self.contexts[*i].dead)
-        {
+        if let Some(i) = (0..self.contexts.len()).find(|i| self.contexts[*i].lead.leading) {
             self.contexts[i] = self.context();
         }
-    }
-
-    /// A new configuration: its contexts come beside the old ones.
-    pub(super) fn reload(&mut self) {
-        self.generation += 1;
-        let (old, n) = (self.contexts.len(), self.contexts.len());
-        for _ in 0..n {
-            let context = self.context();
-            self.contexts.push(context);
-        }
-        assert_eq!(self.contexts.len(), old * 2);
-    }
-
-    /// The drain ends: the old contexts go.
-    pub(super) fn drain(&mut self) {
-        for context in self.contexts.iter_mut().filter(|context| context.generation < self.generation) {
-            context.lead.end(self.now, &mut self.store);
-        }
-        let generation = self.generation;
-        self.contexts.retain(|context| context.generation == generation);
-    }
-
-    /// Answers that name an execution of this workflow kill the context that reads them.
-    pub(super) fn falls_over(&mut self, workflow: &str) {
-        self.poison = Some(workflow.into());
     }
 
     pub(super) fn answered(&self, run: &Run) -> Answered {
@@ -573,102 +492,6 @@ fn own_answer(status: u16) -> Response {
         from_envoy: true,
         body: Ok(b"upstream".to_vec()),
     }
-}
-
-/// One random history: runs with all kinds of executions, faults of both sides, lost leaders, reloads; then the rules.
-pub(super) fn history(seed: u64) {
-    let mut world = World::seeded(seed);
-    let mut random = Random::new(seed ^ 0xabcd);
-    let mut pick = move |n: u64| i64::try_from(random.draw() % n).unwrap();
-    world.contexts(3);
-    let mut runs = Vec::new();
-    for n in 1..=20 {
-        let run = world.run(n);
-        for workflow in ["a", "b"] {
-            let begins = world.at(pick(120_000));
-            let ends = begins + 1_000 + pick(120_000);
-            let status = [Status::Passed, Status::Passed, Status::Failed, Status::Aborted]
-                [usize::try_from(pick(4)).unwrap()]
-            .clone();
-            if pick(8) > 0 {
-                world.testkube.add(world.tagged(&run, workflow).at(begins, Status::Running).at(ends, status));
-            }
-        }
-        runs.push(run);
-    }
-    // One run in some histories has an execution whose answer no context survives.
-    let poisoned = (seed.is_multiple_of(4)).then_some(7);
-    if let Some(run) = runs.iter().find(|run| Some(run.n) == poisoned) {
-        world.falls_over("poison");
-        world.testkube.add(world.tagged(run, "poison").at(START, Status::Passed));
-    }
-    let mut asks: BTreeMap<u32, Vec<(&str, &str)>> = BTreeMap::new();
-    for run in &runs {
-        let expect = ["a", "a, b", "2", ""][usize::try_from(pick(4)).unwrap()];
-        let ask = vec![
-            ("testrelay-expect", expect),
-            ("testrelay-appear-timeout", "10m"),
-            ("testrelay-timeout", "1h"),
-        ];
-        assert_eq!(world.check(run, &ask), 200);
-        asks.insert(run.n, ask);
-        world.pass(pick(2_000));
-    }
-    for _ in 0..12 {
-        let span = Span::Between { from: world.wall(), until: world.wall() + pick(40_000) };
-        match pick(10) {
-            0 => world.testkube.fault(Route::All, span, TestkubeFault::Status(502)),
-            1 => world.testkube.fault(Route::All, span, TestkubeFault::TruncatedJson),
-            2 => world.testkube.fault(Route::List, span, TestkubeFault::Slow { millis: 12_000 }),
-            3 => world.azure.fault(
-                AzureRoute::All,
-                span,
-                AzureFault::Status { status: 503, retry_after: Some(3) },
-            ),
-            4 => world.azure.fault(AzureRoute::Events, span, AzureFault::ResetBefore),
-            5 => world.azure.fault(AzureRoute::All, span, AzureFault::Slow { millis: 25_000 }),
-            6 => world.crash_leader(),
-            7 => world.set_clock(pick(2 * 86_400_000) - 86_400_000),
-            8 => {
-                // Azure DevOps delivers one of them again, with another token.
-                let run = &mut runs[usize::try_from(pick(20)).unwrap()];
-                run.token.push('x');
-                world.azure.start_check(world.wall(), run.spec());
-                assert_eq!(world.check(run, &asks[&run.n]), 200);
-            }
-            _ => {
-                world.reload();
-                world.pass(pick(20_000));
-                world.drain();
-            }
-        }
-        world.pass(pick(60_000));
-        world.revive();
-    }
-    for _ in 0..120 {
-        world.pass(60_000);
-        world.revive();
-    }
-    for run in &runs {
-        let plan = run.spec().plan;
-        let events: Vec<_> = world.azure.events(&plan).into_iter().filter(|event| event.accepted).collect();
-        // Each delivery is answered, and a delivery that came after the decision is a check of its own.
-        assert!(!events.is_empty(), "seed {seed}: run {} was never answered", run.n);
-        assert!(events.len() <= 1 + run.token.matches('x').count(), "seed {seed}: run {}: {events:?}", run.n);
-        assert!(Some(run.n) != poisoned || events[0].result.as_deref() == Some("failed"), "seed {seed}");
-        for event in events.iter().filter(|event| event.result.as_deref() == Some("succeeded")) {
-            // The last reading that asked for the tag before it is the one that the decision rests on.
-            let asked = |r: &&fakes::Recorded| {
-                r.at <= event.at && r.status == Some(200) && names(&r.request.target, &run.tag)
-            };
-            let read_at = world.testkube.requests().iter().filter(asked).map(|r| r.at).max().unwrap();
-            let truth = world.testkube.truth("ado-run", &run.tag, read_at);
-            let passed = truth.iter().filter(|e| e.status == Status::Passed).count();
-            let right = !truth.is_empty() && passed == truth.len();
-            assert!(right, "seed {seed}: run {} succeeded with {truth:?}", run.n);
-        }
-    }
-    assert!(world.nothing_pending(), "seed {seed}");
 }
 
 /// Whether a list request asks for this value of the tag.
