@@ -17,9 +17,8 @@ use std::time::Duration;
 /// What is known of the executions that carry a check's tag.
 #[derive(Clone, Debug, Default)]
 pub struct Scene {
-    /// In the order in which they were scheduled.
-    order: Vec<String>,
-    executions: BTreeMap<String, Shown>,
+    /// In the order in which they were scheduled. A list, because most checks have a few, and there are thousands of checks.
+    executions: Vec<Shown>,
     /// Those that are not counted, and why, up to [`MAX_IGNORED`].
     ignored: BTreeMap<String, String>,
     /// How many more there are.
@@ -34,6 +33,7 @@ pub struct Scene {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shown {
+    id: String,
     name: String,
     workflow: String,
     status: Status,
@@ -57,14 +57,14 @@ impl Scene {
     /// What a complete reading shows at `now`. Steps that are known stay.
     pub fn read(&mut self, read: &Assessment<'_>, now: Wall) {
         let mut before = std::mem::take(&mut self.executions);
-        self.order = read.counted.iter().map(|e| e.id.clone()).collect();
-        for execution in &read.counted {
+        for (at, execution) in read.counted.iter().enumerate() {
             let mut shown = Shown::of(execution, now);
-            if let Some(known) = before.remove(&execution.id) {
-                (shown.steps, shown.message) = (known.steps, known.message);
+            if let Some(known) = find_mut(&mut before, at, &execution.id) {
+                shown.steps = std::mem::take(&mut known.steps);
+                shown.message = known.message.take();
                 shown.is_explained |= known.is_explained;
             }
-            self.executions.insert(execution.id.clone(), shown);
+            self.executions.push(shown);
         }
         let ignored = read.ignored.iter().take(MAX_IGNORED);
         self.ignored = ignored.map(|(e, why)| (e.id.clone(), why.in_words(e))).collect();
@@ -80,7 +80,7 @@ impl Scene {
 
     /// What the answer for a single execution shows.
     pub fn look(&mut self, execution: &Execution) {
-        if let Some(shown) = self.executions.get_mut(&execution.id) {
+        if let Some(shown) = find_mut(&mut self.executions, 0, &execution.id) {
             shown.steps = execution.steps.clone();
             shown.message = execution.message.clone();
             shown.is_explained |= execution.ended;
@@ -90,29 +90,34 @@ impl Scene {
     /// The execution to look at next, after `last`: one that has ended without passing and has not been looked at since,
     /// else the next of those that run.
     pub fn next_look(&self, last: &str) -> Option<String> {
-        let all: Vec<(&String, &Shown)> =
-            self.order.iter().filter_map(|id| Some((id, self.executions.get(id)?))).collect();
-        let unexplained = all.iter().find(|(_, shown)| shown.ended && !shown.is_explained);
-        let after = all.iter().position(|(id, _)| *id == last).map_or(0, |at| at + 1);
-        let running =
-            || all.iter().cycle().skip(after).take(all.len()).find(|(_, shown)| shown.is_under_way());
-        unexplained.or_else(running).map(|(id, _)| (*id).clone())
+        let all = &self.executions;
+        let unexplained = all.iter().find(|shown| shown.ended && !shown.is_explained);
+        let after = all.iter().position(|shown| shown.id == last).map_or(0, |at| at + 1);
+        let running = || all.iter().cycle().skip(after).take(all.len()).find(|shown| shown.is_under_way());
+        unexplained.or_else(running).map(|shown| shown.id.clone())
     }
 
     /// Whether the steps of an execution have been seen.
     pub fn knows_steps_of(&self, id: &str) -> bool {
-        self.executions.get(id).is_some_and(|shown| shown.steps.total > 0)
+        self.get(0, id).is_some_and(|shown| shown.steps.total > 0)
     }
 
     /// A number that is the same for scenes of which the log would say the same, steps aside: what one context leaves
     /// for the next.
     pub fn fingerprint(&self) -> u64 {
         let stuck = |e: &Shown| if e.stuck.is_some() { " stuck" } else { "" };
-        let counted =
-            self.executions.iter().map(|(id, e)| format!("{id} {} {}{}\n", e.status, e.ended, stuck(e)));
+        let mut by_id: Vec<&Shown> = self.executions.iter().collect();
+        by_id.sort_by(|a, b| a.id.cmp(&b.id));
+        let counted = by_id.iter().map(|e| format!("{} {} {}{}\n", e.id, e.status, e.ended, stuck(e)));
         let ignored = self.ignored.keys().map(|id| format!("-{id}\n"));
         let more = (self.more_ignored > 0).then(|| format!("-{}\n", self.more_ignored));
         crate::hash::fnv1a(counted.chain(ignored).chain(more).collect::<String>().as_bytes())
+    }
+
+    /// The one of this id, which is most often at this place.
+    fn get(&self, at: usize, id: &str) -> Option<&Shown> {
+        let there = self.executions.get(at).filter(|shown| shown.id == id);
+        there.or_else(|| self.executions.iter().find(|shown| shown.id == id))
     }
 
     /// Whether nothing that counts has appeared.
@@ -122,9 +127,8 @@ impl Scene {
 
     /// The counted executions that have not ended: ids and names.
     pub fn under_way(&self) -> Vec<(String, String)> {
-        let all = self.order.iter().filter_map(|id| Some((id, self.executions.get(id)?)));
-        let running = all.filter(|(_, shown)| !shown.ended);
-        running.map(|(id, shown)| (id.clone(), one_line(&shown.name, 80))).collect()
+        let running = self.executions.iter().filter(|shown| !shown.ended);
+        running.map(|shown| (shown.id.clone(), one_line(&shown.name, 80))).collect()
     }
 
     /// What of the expectation is missing, as a list; empty if nothing is.
@@ -141,16 +145,20 @@ impl Scene {
             || self
                 .executions
                 .iter()
-                .any(|(id, e)| said.executions.get(id).is_none_or(|s| s.ended != e.ended))
+                .enumerate()
+                .any(|(at, e)| said.get(at, &e.id).is_none_or(|s| s.ended != e.ended))
     }
 
     /// The lines that tell what has changed since `said`.
     pub fn lines(&self, said: &Scene, dashboard: Option<&Dashboard>) -> Vec<(Mark, String)> {
         let mut lines = Vec::new();
-        for (id, now) in self.order.iter().filter_map(|id| Some((id, self.executions.get(id)?))) {
-            now.lines(id, said.executions.get(id), dashboard, &mut lines);
+        for (at, now) in self.executions.iter().enumerate() {
+            now.lines(said.get(at, &now.id), dashboard, &mut lines);
         }
-        for (_, gone) in said.executions.iter().filter(|(id, _)| !self.executions.contains_key(*id)) {
+        for (at, gone) in said.executions.iter().enumerate() {
+            if self.get(at, &gone.id).is_some() {
+                continue;
+            }
             let name = one_line(&gone.name, 80);
             lines.push((Mark::Warning, format!("{name} is not counted any more")));
         }
@@ -183,14 +191,14 @@ impl Scene {
     /// 0 to 99: the mean of what has been done of each execution; what is missing counts as not begun.
     pub fn percent(&self) -> u8 {
         let all = self.executions.len().saturating_add(self.missing.len()).max(1);
-        let done: usize = self.executions.values().map(|shown| usize::from(shown.percent())).sum();
+        let done: usize = self.executions.iter().map(|shown| usize::from(shown.percent())).sum();
         u8::try_from((done / all).min(99)).unwrap_or(99)
     }
 
     /// What happens just now, for the record's `currentOperation`.
     pub fn operation(&self) -> String {
-        let (all, ended) = (self.executions.len(), self.executions.values().filter(|e| e.ended).count());
-        let running = self.order.iter().filter_map(|id| self.executions.get(id)).find_map(|e| {
+        let (all, ended) = (self.executions.len(), self.executions.iter().filter(|e| e.ended).count());
+        let running = self.executions.iter().find_map(|e| {
             Some(format!("{}: {}", one_line(&e.name, 60), e.steps.current.as_deref().filter(|_| !e.ended)?))
         });
         let mut parts = Vec::new();
@@ -211,25 +219,23 @@ impl Scene {
     /// What did not pass, one text each, for the record's issues.
     pub fn failures(&self) -> Vec<String> {
         let bad = |e: &&Shown| e.ended && e.status != Status::Passed;
-        let all = self.order.iter().filter_map(|id| self.executions.get(id));
-        all.filter(bad).take(MAX_ISSUES).map(Shown::ended_in_words).collect()
+        self.executions.iter().filter(bad).take(MAX_ISSUES).map(Shown::ended_in_words).collect()
     }
 
     /// The executions as a table of plain text: a line each, what did not pass first.
     pub fn table(&self, dashboard: Option<&Dashboard>) -> Vec<String> {
-        let all = self.order.iter().filter_map(|id| Some((id, self.executions.get(id)?)));
-        let (mut rows, passed): (Vec<(&String, &Shown)>, Vec<_>) =
-            all.partition(|(_, e)| !e.ended || e.status != Status::Passed);
+        let (mut rows, passed): (Vec<&Shown>, Vec<_>) =
+            self.executions.iter().partition(|e| !e.ended || e.status != Status::Passed);
         rows.extend(passed);
         if rows.is_empty() {
             return Vec::new();
         }
-        let width = rows.iter().map(|(_, e)| e.name.chars().count().min(60)).max().unwrap_or_default().max(9);
+        let width = rows.iter().map(|e| e.name.chars().count().min(60)).max().unwrap_or_default().max(9);
         let mut table = vec![format!("  {:width$}  {:10}  duration", "execution", "status")];
         let left_out = rows.len().saturating_sub(MAX_ROWS);
-        for (id, e) in rows.into_iter().take(MAX_ROWS) {
+        for e in rows.into_iter().take(MAX_ROWS) {
             let took = e.took.filter(|_| e.began).map(in_words).unwrap_or_default();
-            let link = dashboard.map(|d| d.link(&e.workflow, id)).unwrap_or_default();
+            let link = dashboard.map(|d| d.link(&e.workflow, &e.id)).unwrap_or_default();
             let row = format!("  {:width$}  {:10}  {took:8}  {link}", one_line(&e.name, 60), e.status);
             table.push(row.trim_end().to_string());
         }
@@ -240,12 +246,20 @@ impl Scene {
     }
 }
 
+/// The one of this id, which is most often at this place.
+fn find_mut<'a>(all: &'a mut [Shown], at: usize, id: &str) -> Option<&'a mut Shown> {
+    let is_there = all.get(at).is_some_and(|shown| shown.id == id);
+    let at = if is_there { at } else { all.iter().position(|shown| shown.id == id)? };
+    all.get_mut(at)
+}
+
 const MAX_ISSUES: usize = 10;
 const MAX_ROWS: usize = 50;
 
 impl Shown {
     fn of(execution: &Execution, now: Wall) -> Shown {
         Shown {
+            id: execution.id.clone(),
             name: execution.name.clone(),
             workflow: execution.workflow.clone(),
             status: execution.status.clone(),
@@ -272,16 +286,11 @@ impl Shown {
         }
     }
 
-    fn lines(
-        &self,
-        id: &str,
-        said: Option<&Shown>,
-        dashboard: Option<&Dashboard>,
-        lines: &mut Vec<(Mark, String)>,
-    ) {
+    fn lines(&self, said: Option<&Shown>, dashboard: Option<&Dashboard>, lines: &mut Vec<(Mark, String)>) {
         let name = one_line(&self.name, 80);
         if said.is_none() {
-            let link = dashboard.map(|d| format!("  {}", d.link(&self.workflow, id))).unwrap_or_default();
+            let link =
+                dashboard.map(|d| format!("  {}", d.link(&self.workflow, &self.id))).unwrap_or_default();
             let workflow = one_line(&self.workflow, 80);
             lines.push((Mark::Plain, format!("{name} (workflow {workflow}): {}{link}", self.status)));
         }

@@ -29,7 +29,7 @@ pub(super) struct Narrow {
 /// The slots of all checks, bucket by bucket like the ledger, so that each is found among a few.
 pub(super) struct Slots {
     ledger: Ledger,
-    by_bucket: Vec<BTreeMap<CheckKey, Slot>>,
+    by_bucket: Vec<BTreeMap<CheckKey, Box<Slot>>>,
     wakes: BTreeSet<(Mono, CheckKey)>,
     polls: BTreeSet<(Mono, CheckKey)>,
     tells: BTreeSet<(Mono, CheckKey)>,
@@ -57,18 +57,20 @@ impl Slots {
 
     pub(super) fn get_mut(&mut self, key: &CheckKey) -> Option<&mut Slot> {
         let place = self.place(key);
-        self.by_bucket.get_mut(place)?.get_mut(key)
+        self.by_bucket.get_mut(place)?.get_mut(key).map(Box::as_mut)
     }
 
     /// The slot of a check, new if there is none; its live log is about the evaluation at hand.
     pub(super) fn of(&mut self, key: &CheckKey, pending: &Pending) -> Option<&mut Slot> {
         let place = self.place(key);
-        let slot = self.by_bucket.get_mut(place)?.entry(*key).or_insert_with(|| Slot {
-            volatile: Volatile::default(),
-            log: LiveLog::of(pending),
-            reading: Narrow::WIDE,
-            times: Times::default(),
-            tells: None,
+        let slot = self.by_bucket.get_mut(place)?.entry(*key).or_insert_with(|| {
+            Box::new(Slot {
+                volatile: Volatile::default(),
+                log: LiveLog::of(pending),
+                reading: Narrow::WIDE,
+                times: Times::default(),
+                tells: None,
+            })
         });
         if !slot.log.is_about(pending) {
             slot.log = LiveLog::of(pending);

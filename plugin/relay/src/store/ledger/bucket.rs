@@ -6,7 +6,6 @@ use super::{
 };
 use crate::check::{CheckKey, Pending, Record, State};
 use crate::time::Mono;
-use std::ops::Range;
 
 /// What a record takes with a token of the usual length, in bytes, and room to spare.
 const USUAL_RECORD: usize = 3 << 10;
@@ -22,16 +21,16 @@ pub struct Bucket {
     only: Option<CheckKey>,
     /// Its version when it was read; `None`: never read, or never written.
     cas: Option<Cas>,
-    /// What stood there then, or was written since.
-    value: Vec<u8>,
+    /// What stood there then, or was written since: how many bytes, and slot by slot.
+    size: usize,
     slots: Vec<Slot>,
     versions: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Slot {
-    /// Where it stands in the bucket's value.
-    place: Range<usize>,
+    /// Its bytes. Each slot has its own, so that a reader of many buckets keeps no large piece of memory for each of them.
+    bytes: Box<[u8]>,
     /// What it says, as far as this version understands it and its reader wants to know.
     record: Option<Record>,
     /// Another number for each reading of other bytes, and for each write.
@@ -41,7 +40,7 @@ struct Slot {
 impl Bucket {
     /// The bucket under this name in shared data, unread; `only` where its reader looks for one check.
     pub(super) fn unread(key: String, only: Option<CheckKey>) -> Bucket {
-        Bucket { key, only, cas: None, value: Vec::new(), slots: Vec::new(), versions: 0 }
+        Bucket { key, only, cas: None, size: 0, slots: Vec::new(), versions: 0 }
     }
 
     /// Reads what stands there now. False: nobody has written it since it was last read.
@@ -52,7 +51,7 @@ impl Bucket {
         let Some(entry) = store.get(&self.key)? else {
             // Most buckets are empty, and there is nothing to do for them.
             if !self.slots.is_empty() {
-                (self.value, self.slots) = (Vec::new(), Vec::new());
+                (self.size, self.slots) = (0, Vec::new());
             }
             return Ok(self.cas.take().is_some());
         };
@@ -60,24 +59,21 @@ impl Bucket {
             return Ok(false);
         }
         self.cas = Some(entry.cas);
-        let old = std::mem::replace(&mut self.value, entry.value);
+        self.size = entry.value.len();
         let mut before = std::mem::take(&mut self.slots);
         let only = self.only.map(|key| key.bytes());
-        for place in slots(&self.value) {
-            let bytes = self.value.get(place.clone()).unwrap_or_default();
-            let known = before.iter().position(|slot| old.get(slot.place.clone()) == Some(bytes));
-            let (record, version) = match known {
-                Some(at) => {
-                    let slot = before.swap_remove(at);
-                    (slot.record, slot.version)
-                }
+        for place in slots(&entry.value) {
+            let bytes = entry.value.get(place).unwrap_or_default();
+            let known = before.iter().position(|slot| *slot.bytes == *bytes);
+            self.slots.push(match known {
+                Some(at) => before.swap_remove(at),
                 None => {
                     self.versions = self.versions.wrapping_add(1);
                     let is_wanted = only.is_none_or(|key| is_of(bytes, &key));
-                    (if is_wanted { decoded(bytes) } else { None }, self.versions)
+                    let record = if is_wanted { decoded(bytes) } else { None };
+                    Slot { bytes: bytes.into(), record, version: self.versions }
                 }
-            };
-            self.slots.push(Slot { place, record, version });
+            });
         }
         Ok(true)
     }
@@ -130,14 +126,14 @@ impl Bucket {
     ) -> Result<bool, LedgerError> {
         let is_known = self.find(key).is_some();
         let key = key.bytes();
-        let mut value = Vec::with_capacity(self.value.len() + USUAL_RECORD);
+        let mut value = Vec::with_capacity(self.size + USUAL_RECORD);
         value.push(LAYOUT);
         // The new one goes first: what cannot be read can only stand at the end.
         if let Some(record) = &record {
             encode(record, if is_known { MAX_GROWN } else { MAX_RECORD }, &mut value)?;
         }
         let new = 1..value.len();
-        let others = self.slots.iter().filter(|slot| !is_of(self.bytes(slot), &key)).count();
+        let others = self.slots.iter().filter(|slot| !is_of(&slot.bytes, &key)).count();
         // Only what is new can come too late.
         let is_new = record.is_some() && !is_known;
         let displaced = if is_new && others >= MAX_RECORDS { self.oldest_done() } else { None };
@@ -145,27 +141,20 @@ impl Bucket {
             return Err(LedgerError::Full);
         }
         let stays = |bytes: &[u8]| !is_of(bytes, &key) && displaced.is_none_or(|done| !is_of(bytes, &done));
-        for bytes in self.slots.iter().map(|slot| self.bytes(slot)).filter(|bytes| stays(bytes)) {
+        for bytes in self.slots.iter().map(|slot| &*slot.bytes).filter(|bytes| stays(bytes)) {
             value.extend_from_slice(bytes);
         }
         if !store.swap(&self.key, self.cas, &value).map_err(LedgerError::Store)? {
             return Ok(false);
         }
         // The next reading finds a version that it does not know and bytes that it does.
-        let mut before = std::mem::take(&mut self.slots);
-        before.retain(|slot| stays(self.bytes(slot)));
-        let mut end = new.end;
+        self.slots.retain(|slot| stays(&slot.bytes));
         self.versions = self.versions.wrapping_add(1);
-        let version = self.versions;
-        let new =
-            record.into_iter().map(|record| Slot { place: new.clone(), record: Some(*record), version });
-        self.slots = new.collect();
-        for slot in before {
-            let start = end;
-            end += slot.place.len();
-            self.slots.push(Slot { place: start..end, ..slot });
+        if let Some(record) = record {
+            let bytes = value.get(new).unwrap_or_default().into();
+            self.slots.insert(0, Slot { bytes, record: Some(*record), version: self.versions });
         }
-        self.value = value;
+        self.size = value.len();
         Ok(true)
     }
 
@@ -173,7 +162,7 @@ impl Bucket {
     fn oldest_done(&self) -> Option<[u8; CheckKey::BYTES]> {
         let mut oldest: Option<(Mono, CheckKey)> = None;
         for slot in &self.slots {
-            let read = if slot.record.is_none() { decoded(self.bytes(slot)) } else { None };
+            let read = if slot.record.is_none() { decoded(&slot.bytes) } else { None };
             if let Some(Record { key, state: State::Done(done) }) = slot.record.as_ref().or(read.as_ref())
                 && oldest.is_none_or(|(at, _)| done.at.mono < at)
             {
@@ -181,10 +170,6 @@ impl Bucket {
             }
         }
         oldest.map(|(_, key)| key.bytes())
-    }
-
-    fn bytes(&self, slot: &Slot) -> &[u8] {
-        self.value.get(slot.place.clone()).unwrap_or_default()
     }
 
     /// The records.
@@ -212,7 +197,7 @@ impl Bucket {
 
     /// How many bytes it had when it was last read.
     pub(crate) fn size(&self) -> usize {
-        self.value.len()
+        self.size
     }
 
     /// How many slots were new to it so far.
