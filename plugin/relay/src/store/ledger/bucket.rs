@@ -1,10 +1,11 @@
 //! One bucket: how it is read and changed, and what its reader remembers of it.
 
 use super::{
-    Cas, Change, LAYOUT, LedgerError, MAX_GROWN, MAX_PENDING, MAX_RECORD, MAX_RECORDS, Store, StoreError,
-    TRIES, decoded, encode, is_of, slots,
+    Cas, Change, HEADER, KEY, LAYOUT, LedgerError, MAX_GROWN, MAX_PENDING, MAX_RECORD, MAX_RECORDS, Store,
+    StoreError, TRIES, decoded, encode, is_of, slots,
 };
 use crate::check::{CheckKey, Pending, Record, State};
+use crate::secret::Secret;
 use crate::time::Mono;
 
 /// What a record takes with a token of the usual length, in bytes, and room to spare.
@@ -29,13 +30,62 @@ pub struct Bucket {
 
 #[derive(Clone, Debug)]
 struct Slot {
-    /// Its bytes. Each slot has its own, so that a reader of many buckets keeps no large piece of memory for each of them.
-    bytes: Box<[u8]>,
+    bytes: Kept,
     /// What it says, as far as this version understands it and its reader wants to know.
     record: Option<Record>,
     /// Another number for each reading of other bytes, and for each write.
     version: u64,
 }
+
+/// The bytes of a slot, in three pieces. Each slot has its own, so that a reader of many buckets keeps no large piece of memory for each of them;
+/// and a token, which is most of a record, is kept once and not twice.
+#[derive(Clone, Debug)]
+struct Kept {
+    before: Box<[u8]>,
+    token: Option<Secret>,
+    after: Box<[u8]>,
+}
+
+impl Kept {
+    fn new(bytes: &[u8], record: Option<&Record>) -> Kept {
+        let token = match record.map(|record| &record.state) {
+            Some(State::Pending(pending)) => Some(pending.tokens.current()),
+            _ => None,
+        };
+        let place = token.and_then(|token| {
+            let text = token.reveal().as_bytes();
+            let named = |part: &[u8]| part == NAMED;
+            let start =
+                HEADER + KEY + bytes.get(HEADER + KEY..)?.windows(NAMED.len()).position(named)? + NAMED.len();
+            let after = bytes.get(start..)?.strip_prefix(text)?;
+            Some((bytes.get(..start)?, after))
+        });
+        let (before, after) = place.unwrap_or((bytes, &[]));
+        let token = token.filter(|_| place.is_some()).cloned();
+        Kept { before: before.into(), token, after: after.into() }
+    }
+
+    fn pieces(&self) -> [&[u8]; 3] {
+        let token = self.token.as_ref().map_or(&[][..], |token| token.reveal().as_bytes());
+        [&self.before, token, &self.after]
+    }
+
+    fn is(&self, bytes: &[u8]) -> bool {
+        let rest = self.pieces().into_iter().try_fold(bytes, |rest, piece| rest.strip_prefix(piece));
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+
+    fn is_of(&self, key: &[u8; CheckKey::BYTES]) -> bool {
+        is_of(&self.before, key)
+    }
+
+    fn whole(&self) -> Vec<u8> {
+        self.pieces().concat()
+    }
+}
+
+/// What stands before the token in a record's JSON.
+const NAMED: &[u8] = b"\"newest\":\"";
 
 impl Bucket {
     /// The bucket under this name in shared data, unread; `only` where its reader looks for one check.
@@ -64,14 +114,14 @@ impl Bucket {
         let only = self.only.map(|key| key.bytes());
         for place in slots(&entry.value) {
             let bytes = entry.value.get(place).unwrap_or_default();
-            let known = before.iter().position(|slot| *slot.bytes == *bytes);
+            let known = before.iter().position(|slot| slot.bytes.is(bytes));
             self.slots.push(match known {
                 Some(at) => before.swap_remove(at),
                 None => {
                     self.versions = self.versions.wrapping_add(1);
                     let is_wanted = only.is_none_or(|key| is_of(bytes, &key));
                     let record = if is_wanted { decoded(bytes) } else { None };
-                    Slot { bytes: bytes.into(), record, version: self.versions }
+                    Slot { bytes: Kept::new(bytes, record.as_ref()), record, version: self.versions }
                 }
             });
         }
@@ -133,25 +183,26 @@ impl Bucket {
             encode(record, if is_known { MAX_GROWN } else { MAX_RECORD }, &mut value)?;
         }
         let new = 1..value.len();
-        let others = self.slots.iter().filter(|slot| !is_of(&slot.bytes, &key)).count();
+        let others = self.slots.iter().filter(|slot| !slot.bytes.is_of(&key)).count();
         // Only what is new can come too late.
         let is_new = record.is_some() && !is_known;
         let displaced = if is_new && others >= MAX_RECORDS { self.oldest_done() } else { None };
         if is_new && displaced.is_none() && others >= MAX_PENDING {
             return Err(LedgerError::Full);
         }
-        let stays = |bytes: &[u8]| !is_of(bytes, &key) && displaced.is_none_or(|done| !is_of(bytes, &done));
-        for bytes in self.slots.iter().map(|slot| &*slot.bytes).filter(|bytes| stays(bytes)) {
-            value.extend_from_slice(bytes);
+        let stays =
+            |slot: &Slot| !slot.bytes.is_of(&key) && displaced.is_none_or(|done| !slot.bytes.is_of(&done));
+        for piece in self.slots.iter().filter(|slot| stays(slot)).flat_map(|slot| slot.bytes.pieces()) {
+            value.extend_from_slice(piece);
         }
         if !store.swap(&self.key, self.cas, &value).map_err(LedgerError::Store)? {
             return Ok(false);
         }
         // The next reading finds a version that it does not know and bytes that it does.
-        self.slots.retain(|slot| stays(&slot.bytes));
+        self.slots.retain(stays);
         self.versions = self.versions.wrapping_add(1);
         if let Some(record) = record {
-            let bytes = value.get(new).unwrap_or_default().into();
+            let bytes = Kept::new(value.get(new).unwrap_or_default(), Some(&record));
             self.slots.insert(0, Slot { bytes, record: Some(*record), version: self.versions });
         }
         self.size = value.len();
@@ -162,7 +213,7 @@ impl Bucket {
     fn oldest_done(&self) -> Option<[u8; CheckKey::BYTES]> {
         let mut oldest: Option<(Mono, CheckKey)> = None;
         for slot in &self.slots {
-            let read = if slot.record.is_none() { decoded(&slot.bytes) } else { None };
+            let read = if slot.record.is_none() { decoded(&slot.bytes.whole()) } else { None };
             if let Some(Record { key, state: State::Done(done) }) = slot.record.as_ref().or(read.as_ref())
                 && oldest.is_none_or(|(at, _)| done.at.mono < at)
             {
@@ -230,10 +281,35 @@ mod tests {
     use super::super::memory::Memory;
     use super::*;
     use crate::check::tests::record;
+    use crate::check::{Ends, Tokens};
     use std::collections::BTreeSet;
 
     fn ids(bucket: &Bucket) -> BTreeSet<String> {
         bucket.records().map(|record| record.key.id()).collect()
+    }
+
+    #[test]
+    fn a_slots_bytes_are_the_same_whatever_its_token_is() {
+        for token in ["", "a", "a\"b\\", "\u{1}", "\"newest\":\"", "ÄÖ", &"x".repeat(8_192)] {
+            let mut record = record(1);
+            if let State::Pending(pending) = &mut record.state {
+                pending.tokens = Tokens::new(Secret::new(token.into()), 1, Ends::default());
+            }
+            let mut value = vec![LAYOUT];
+            encode(&record, MAX_GROWN, &mut value).unwrap();
+            let bytes = &value[1..];
+            let kept = Kept::new(bytes, Some(&record));
+            assert!(
+                kept.is(bytes) && kept.whole() == bytes && kept.is_of(&record.key.bytes()),
+                "{token:.20}"
+            );
+            for n in 0..bytes.len().min(600) {
+                let mut other = bytes.to_vec();
+                other[n] ^= 1;
+                assert!(!kept.is(&other), "{n}");
+            }
+            assert!(!kept.is(&bytes[1..]) && !kept.is(&[bytes, b"x"].concat()));
+        }
     }
 
     #[test]
