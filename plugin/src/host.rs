@@ -5,15 +5,14 @@
 //! UTF-8, which any client can send. A panic stops the VM of its thread: hence own declarations, statuses as numbers, and
 //! headers as bytes. ABI: proxy-wasm 0.2.1, as in proxy-wasm-cpp-host's `exports.h`.
 
+mod metrics;
+
+pub(crate) use metrics::Metrics;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::Status;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
-use testrelay::Counter;
-use testrelay::check::{self, ReasonCode};
 use testrelay::store::ledger::{Cas, Entry, Store, StoreError};
-use testrelay::surface::accept::Counted;
-use testrelay::surface::evaluate::Answered;
 use testrelay::surface::problem::Reply;
 use testrelay::time::{Mono, Now, Wall};
 use testrelay::wire::call::{Asks, CallOutcome, Fault, Request, Response};
@@ -377,107 +376,6 @@ pub(crate) fn wake(name: &str) {
     if found == OK {
         let status = unsafe { proxy_enqueue_shared_queue(queue, item.as_ptr(), item.len()) };
         report("proxy_enqueue_shared_queue", status);
-    }
-}
-
-/// The module's counters, which Envoy shows as `wasmcustom.testrelay_…`.
-pub(crate) struct Metrics {
-    counters: [Option<u32>; NAMES.len()],
-    /// Decisions, by reason code.
-    decided: Vec<Option<u32>>,
-}
-
-const NAMES: [&str; 20] = [
-    "testrelay_checks_accepted",
-    "testrelay_checks_rejected",
-    "testrelay_checks_repeated",
-    "testrelay_checks_refused",
-    "testrelay_delivered_succeeded",
-    "testrelay_delivered_failed",
-    "testrelay_delivered_inconclusive",
-    "testrelay_delivered_rejected",
-    "testrelay_undelivered",
-    "testrelay_testkube_faults",
-    "testrelay_azure_faults",
-    "testrelay_leader_falls",
-    "testrelay_logs_lost",
-    "testrelay_open_gates",
-    "testrelay_observed",
-    "testrelay_hints",
-    "testrelay_aborted",
-    "testrelay_evaluated_pending",
-    "testrelay_evaluated_succeeded",
-    "testrelay_evaluated_failed",
-];
-
-impl Metrics {
-    /// Defines all counters. Never on a hot path: a definition is a look-up by name in Envoy.
-    pub(crate) fn define() -> Metrics {
-        let decided = ReasonCode::all().map(|code| counter(&format!("testrelay_decided_{code}")));
-        Metrics { counters: NAMES.map(counter), decided: decided.collect() }
-    }
-
-    /// Counts what became of a delivery of a check.
-    pub(crate) fn count_check(&self, counted: Counted) {
-        self.add(match counted {
-            Counted::Accepted => 0,
-            Counted::Rejected => 1,
-            Counted::Repeated => 2,
-            Counted::Refused => 3,
-        });
-    }
-
-    /// Counts a hint that was taken.
-    pub(crate) fn count_hint(&self) {
-        self.add(15);
-    }
-
-    /// Counts what an evaluation was answered.
-    pub(crate) fn count_evaluation(&self, answered: Answered) {
-        self.add(match answered {
-            Answered::Pending => 17,
-            Answered::Succeeded => 18,
-            Answered::Failed => 19,
-        });
-    }
-
-    /// Counts what the leader did.
-    pub(crate) fn count(&self, counter: Counter) {
-        self.add(match counter {
-            Counter::Decided(code) => return add(self.decided.get(code.index())),
-            Counter::Delivered(check::Outcome::Passed) => 4,
-            Counter::Delivered(check::Outcome::Failed) => 5,
-            Counter::Delivered(check::Outcome::Inconclusive) => 6,
-            Counter::Delivered(check::Outcome::Rejected) => 7,
-            // Nothing is delivered for these two, so they are never counted as delivered.
-            Counter::Delivered(check::Outcome::Over | check::Outcome::OpenGate) | Counter::Undelivered => 8,
-            Counter::TestkubeFault => 9,
-            Counter::AzureFault => 10,
-            Counter::Fall => 11,
-            Counter::LogLost => 12,
-            Counter::OpenGate => 13,
-            Counter::Observed => 14,
-            Counter::Aborted => 16,
-        });
-    }
-
-    fn add(&self, index: usize) {
-        add(self.counters.get(index));
-    }
-}
-
-/// Defines a counter; `None` where Envoy refuses it.
-fn counter(name: &str) -> Option<u32> {
-    const COUNTER: u32 = 0;
-    let mut id = 0;
-    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &mut id) };
-    report("proxy_define_metric", status);
-    (status == OK).then_some(id)
-}
-
-fn add(counter: Option<&Option<u32>>) {
-    if let Some(id) = counter.copied().flatten() {
-        report("proxy_increment_metric", unsafe { proxy_increment_metric(id, 1) });
     }
 }
 

@@ -21,6 +21,7 @@ mod host;
 mod listeners;
 mod module;
 mod network;
+mod observed;
 mod own;
 mod pipeline;
 mod plugins;

@@ -15,6 +15,7 @@ mod code;
 mod deadline;
 mod effects;
 mod fallback;
+mod heard;
 mod live_log;
 mod naming;
 mod outcome;
@@ -40,7 +41,8 @@ pub use code::ReasonCode;
 pub use deadline::Deadline;
 pub use effects::Counter;
 pub(crate) use effects::{Call, Effects, Room, Space};
-pub(crate) use live_log::{Acted, Heard, LiveLog, LogCx};
+pub(crate) use heard::Heard;
+pub(crate) use live_log::{Acted, LiveLog, LogCx};
 pub use outcome::Outcome;
 pub use place::{Place, Placed};
 pub use record::{

@@ -172,26 +172,31 @@ impl Config {
                 "is true although credentials are configured: take one of the two away",
             );
         }
-        for (n, entry) in config.azure_devops.iter().enumerate() {
-            let Some(fallback) = &entry.fallback else { continue };
-            let place = format!("azure_devops[{n}].fallback_cluster");
-            if insecure {
-                errors.push(
-                    &place,
-                    "cannot be together with insecure_no_auth: everybody could have an identity of yours finish checks",
-                );
-            }
-            if config.azure_devops.iter().any(|other| other.cluster == *fallback) {
-                errors.push(
-                    &place,
-                    "is the same as a `cluster`: what Envoy puts on there would be on every call, and prove every token",
-                );
-            }
-        }
+        fallbacks(&mut errors, &config.azure_devops, insecure);
         unique(&mut errors, "azure_devops", "url", config.azure_devops.iter().map(Entry::url));
         unique(&mut errors, "credentials", "name", config.credentials.iter().map(|c| c.name.clone()));
         config.warnings = errors.take_warnings();
         errors.into_result(config)
+    }
+}
+
+/// What is wrong with clusters whose Envoy puts an identity on.
+fn fallbacks(errors: &mut ConfigErrors, entries: &[Entry], insecure: bool) {
+    for (n, entry) in entries.iter().enumerate() {
+        let Some(fallback) = &entry.fallback else { continue };
+        let place = format!("azure_devops[{n}].fallback_cluster");
+        if insecure {
+            errors.push(
+                &place,
+                "cannot be together with insecure_no_auth: everybody could have an identity of yours finish checks",
+            );
+        }
+        if entries.iter().any(|other| other.cluster == *fallback) {
+            errors.push(
+                &place,
+                "is the same as a `cluster`: what Envoy puts on there would be on every call, and prove every token",
+            );
+        }
     }
 }
 

@@ -4,9 +4,10 @@
 //! whose last lines are made of what it has seen. What cannot be told is told with the next call. Calls are few, because
 //! Azure DevOps counts them: changes are gathered, and the older a check is the longer.
 
+use super::heard::{Heard, News, ended};
 use super::run::{Look, RunWatch, Runs, Shown};
 use super::telling::{opening, rendered};
-use super::{Call, CheckKey, Counter, Log, Outcome, Pending, Phase, Room, Space, Told};
+use super::{Call, CheckKey, Counter, Log, Pending, Phase, Room, Space, Told};
 use crate::backoff::{Random, delay};
 use crate::check::scene::{Scene, advice};
 use crate::check::verdict::Assessment;
@@ -102,34 +103,6 @@ enum Next {
     Run(Look),
 }
 
-/// What an answer to the live log says of its check.
-pub(crate) struct Heard {
-    /// The evaluation that was asked for.
-    pub(super) began: Mono,
-    /// The delivery that brought the token that was presented.
-    pub(super) token: u32,
-    /// What was asked.
-    pub(super) what: &'static str,
-    /// Whether that was at the check's own plan.
-    pub(super) is_at_plan: bool,
-    pub(super) answer: Answer,
-    pub(super) news: Option<News>,
-}
-
-/// What changes for the check.
-pub(super) enum News {
-    Told(Told),
-    LogLost(String),
-    RecordLost(String),
-    /// Azure DevOps takes nothing for it any more.
-    RunOver(String),
-    RunEnded {
-        outcome: Outcome,
-        reason: String,
-        by_build: bool,
-    },
-}
-
 /// What the live log acts with.
 pub(crate) struct LogCx<'a> {
     /// The time.
@@ -156,13 +129,6 @@ pub(crate) struct Acted {
     pub(crate) counts: Vec<Counter>,
     /// Rooms for which a next call waits from now on.
     pub(crate) queues: Vec<Room>,
-}
-
-impl Heard {
-    /// Whether the run is over, so that it matters who else waits for its executions.
-    pub(crate) fn ends_run(&self) -> bool {
-        matches!(self.news, Some(News::RunEnded { .. }))
-    }
 }
 
 impl LiveLog {
@@ -501,8 +467,4 @@ impl LiveLog {
         // Azure DevOps answers late before it refuses: a slow answer asks for fewer calls.
         by_age.max(took.saturating_mul(30).min(MAX_PAUSE * 2))
     }
-}
-
-fn ended((outcome, reason, by_build): (Outcome, String, bool)) -> News {
-    News::RunEnded { outcome, reason, by_build }
 }

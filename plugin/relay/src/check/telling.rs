@@ -1,7 +1,7 @@
 //! What is told at Azure DevOps: the lines of the log and the changes of the record, and what is learnt by telling.
 
 use super::code::in_brackets;
-use super::live_log::News;
+use super::heard::News;
 use super::run::may_abort;
 use super::{
     Ask, Check, Counter, Cx, Decided, Effects, Heard, LiveLog, Outcome, Pending, Phase, ReasonCode, Reported,

@@ -1,0 +1,87 @@
+//! What a test sees of a world.
+
+use crate::*;
+use std::collections::BTreeMap;
+
+impl World {
+    /// What happened how often, and how often rules were checked.
+    pub fn counts(&self) -> Counts {
+        let state = self.process.state.borrow();
+        let mut counts = state.counts.clone();
+        for (rule, checked) in state.processes().flat_map(|own| &own.rules.checked) {
+            *counts.by_name.entry(format!("rule {rule}")).or_default() += checked;
+        }
+        counts
+    }
+
+    /// The most fuel that each callback took.
+    pub fn fuel(&self) -> BTreeMap<&'static str, u64> {
+        self.process.state.borrow().fuel.most.clone()
+    }
+
+    /// A counter of the module.
+    pub fn metric(&self, name: &str) -> i64 {
+        self.process.state.borrow().metric(name)
+    }
+
+    /// The same in all processes that there have been, together.
+    pub(crate) fn metric_of_all(&self, name: &str) -> i64 {
+        let state = self.process.state.borrow();
+        let all = state.processes().flat_map(|own| &own.metrics);
+        all.filter(|(own, _)| own == name).map(|(_, value)| *value).sum()
+    }
+
+    /// How many keys shared data has, and how many bytes.
+    pub fn shared_size(&self) -> (usize, usize) {
+        let state = self.process.state.borrow();
+        let sizes = state.own.spaces.iter().map(|(_, data)| data.size());
+        sizes.fold((0, 0), |(keys, bytes), (more_keys, more_bytes)| (keys + more_keys, bytes + more_bytes))
+    }
+
+    /// How many keys hold this text.
+    pub fn shared_keys(&self, part: &str) -> usize {
+        let state = self.process.state.borrow();
+        let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
+        all.filter(|(key, _)| String::from_utf8_lossy(key).contains(part)).count()
+    }
+
+    /// How many bytes the values have whose keys do not hold this text.
+    pub(crate) fn shared_bytes_without(&self, part: &str) -> usize {
+        let state = self.process.state.borrow();
+        let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
+        let others = all.filter(|(key, _)| !String::from_utf8_lossy(key).contains(part));
+        others.map(|(_, value)| value.len()).sum()
+    }
+
+    /// The value of a key of shared data, in the first vm_id that has it.
+    pub fn shared(&self, key: &str) -> Option<Vec<u8>> {
+        let state = self.process.state.borrow();
+        let mut found = state.own.spaces.iter().filter_map(|(_, data)| data.get(key.as_bytes()));
+        found.next().map(|(value, _)| value.to_vec())
+    }
+
+    /// The values of all keys of shared data whose names hold this, in every vm_id.
+    pub fn shared_like(&self, part: &str) -> Vec<Vec<u8>> {
+        let state = self.process.state.borrow();
+        let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
+        let found = all.filter(|(key, _)| String::from_utf8_lossy(key).contains(part));
+        found.map(|(_, value)| value.to_vec()).collect()
+    }
+
+    /// What the process has drawn to spread checks over its buckets; `None` where nothing was kept yet.
+    pub fn hash_key(&self) -> Option<[u8; 16]> {
+        let state = self.process.state.borrow();
+        let mut all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
+        all.find(|(key, _)| key.ends_with(b"/hash-key")).and_then(|(_, value)| value.try_into().ok())
+    }
+
+    /// The last lines of the log.
+    pub fn log(&self) -> Vec<String> {
+        self.process.state.borrow().log.iter().map(|(level, line)| format!("{level} {line}")).collect()
+    }
+
+    /// The trace, if it is kept.
+    pub fn trace(&self) -> String {
+        self.process.state.borrow().trace.text().to_string()
+    }
+}
