@@ -11,7 +11,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::unreachable
+    clippy::unreachable,
+    clippy::too_many_lines
 )]
 
 mod host;

@@ -72,6 +72,21 @@ fn the_leader_knows_no_phase() -> Result<()> {
     Ok(())
 }
 
+/// What tells two stories is two files.
+#[test]
+fn no_file_has_more_than_500_lines() -> Result<()> {
+    for folder in ["plugin", "host-tests"] {
+        for path in files(&root().join(folder))? {
+            let is_source = path.extension().is_some_and(|extension| extension == "rs");
+            if is_source {
+                let lines = std::fs::read_to_string(&path)?.lines().count();
+                ensure!(lines <= 500, "{} has {lines} lines", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_files_that_are_named_are_there() -> Result<()> {
     for page in ["plugin/ARCHITECTURE.md", "CONTRIBUTING.md"] {

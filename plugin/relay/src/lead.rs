@@ -211,6 +211,7 @@ impl Lead {
             return;
         }
         self.calls.tick();
+        self.runs.tick();
         self.step_due(turn, MAX_STEPS);
         self.poller.tick();
         self.poll(turn);
@@ -407,6 +408,12 @@ impl Lead {
                     self.tell(turn, &key);
                 }
                 Some((_, key)) => self.step(turn, &key, Event::Due),
+                None if let Some(key) = self.runs.next_turn() => {
+                    if let Some(slot) = self.slots.get_mut(&key) {
+                        slot.log.has_turn();
+                    }
+                    self.tell(turn, &key);
+                }
                 None => match self.slots.first_due(now) {
                     Some(key) => self.step(turn, &key, Event::Due),
                     None => return,

@@ -136,9 +136,9 @@ impl ReasonCode {
     }
 
     /// Of a deadline until which calls to Testkube had this fault.
-    pub(super) fn of_fault(fault: Option<&Fault>) -> ReasonCode {
+    pub(super) fn of_fault(fault: &Fault) -> ReasonCode {
         match fault {
-            Some(Fault::TooLarge(_) | Fault::Truncated | Fault::NotJson(_) | Fault::Unexpected(_)) => {
+            Fault::TooLarge(_) | Fault::Truncated | Fault::NotJson(_) | Fault::Unexpected(_) => {
                 ReasonCode::TestkubeUnreadable
             }
             _ => ReasonCode::TestkubeUnreachable,

@@ -230,12 +230,17 @@ impl LiveLog {
             );
             counts.push(Counter::LogLost);
         }
-        match self.next(cx, pending) {
+        match self.next(cx, key, pending) {
             Some(next) => calls.extend(self.send(cx, pending, next)),
             None => self.may_look = self.scene.next_look("").is_some(),
         }
         queues.extend(self.is_queued.then_some(Room::Telling));
         Acted { calls, counts, queues }
+    }
+
+    /// The look at its run has its turn.
+    pub(crate) fn has_turn(&mut self) {
+        self.run.take_turn();
     }
 
     /// There is room for the call that waited for it.
@@ -246,7 +251,7 @@ impl LiveLog {
         }
     }
 
-    fn next(&mut self, cx: &mut LogCx<'_>, pending: &Pending) -> Option<Next> {
+    fn next(&mut self, cx: &mut LogCx<'_>, key: &CheckKey, pending: &Pending) -> Option<Next> {
         let (now, dashboard) = (cx.now, cx.config.testkube.dashboard.as_ref());
         let (Phase::Watching(watch), Some(ask)) = (&pending.phase, pending.ask.as_ref()) else { return None };
         if self.sending.is_some() || now.mono < self.held_until {
@@ -259,7 +264,7 @@ impl LiveLog {
             let lines = rendered(now.wall, opening(pending, ask, watch, now));
             return Some(Next::Lines(lines, told, Box::new(self.said.clone())));
         }
-        if let Some(look) = self.run.due(now.mono, &pending.callback, cx.runs) {
+        if let Some(look) = self.run.due(now.mono, key, &pending.callback, cx.runs) {
             return Some(Next::Run(look));
         }
         let is_due = now.mono >= self.due;

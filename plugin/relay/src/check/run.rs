@@ -2,13 +2,14 @@
 //! time over (Microsoft Learn: the built-in checks have no cancel section), so it is asked: once a minute for each build, whose
 //! answer says so to all checks of it, and every two minutes for each check's own record.
 
-use super::{Outcome, Pending};
+use super::{CheckKey, Outcome, Pending};
 use crate::config::Config;
 use crate::guid::Guid;
 use crate::secret::Secret;
 use crate::time::{Mono, Wall};
 use crate::wire::azure::{self, Callback, Entry};
 use crate::wire::call::{CallOutcome, Request};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 const EACH: Duration = Duration::from_secs(60);
@@ -16,12 +17,9 @@ const EACH: Duration = Duration::from_secs(60);
 /// While one check asks for the build, the others of it wait for its answer, but no longer than this.
 const ASKING: Duration = Duration::from_secs(5);
 
-/// Between two looks at one entry of Azure DevOps, whatever checks there are: 4 a second.
-const APART: Duration = Duration::from_millis(250);
-
 const OVER: Mono = Mono(0);
 
-/// So many builds are remembered: the ones of 4 looks a second for some minutes.
+/// So many builds are remembered: the ones of 2 looks a second for some minutes.
 const MAX_REMEMBERED: usize = 1_024;
 
 /// What is known of all runs together, by one leader: lost without harm.
@@ -30,8 +28,29 @@ pub(crate) struct Runs {
     /// Builds that go on, or are being asked, and until when nobody asks them again; [`OVER`]: it is over, so each of its
     /// checks looks for itself.
     builds: Vec<(Build, Mono)>,
-    /// When the next look at an entry may be.
-    turns: Vec<(String, Mono)>,
+    /// Who waits for a look, and what of this second's looks is used up, for each entry of Azure DevOps.
+    entries: Vec<(String, Turns)>,
+}
+
+/// Why a look is made. Each kind has its own share of an entry's looks, so that none waits for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The build's, for all checks of it.
+    Build,
+    /// A check's first, which finds an open gate.
+    First,
+    /// At its own record again.
+    Record,
+}
+
+/// How many looks of each kind may be made at one entry in a second: 5 in all.
+const A_SECOND: [(Kind, u32); 3] = [(Kind::Build, 2), (Kind::First, 2), (Kind::Record, 1)];
+
+/// The looks at one entry.
+#[derive(Default)]
+struct Turns {
+    used: [u32; 3],
+    waiting: [VecDeque<CheckKey>; 3],
 }
 
 /// When the run is looked at next, and where.
@@ -40,8 +59,11 @@ pub(super) struct RunWatch {
     next: Mono,
     /// The build has its turn.
     is_builds_turn: bool,
-    /// It has the turn that it has waited for.
+    /// It waits for its turn, or has it.
+    is_queued: bool,
     has_turn: bool,
+    /// Something was seen before.
+    has_looked: bool,
     is_record_unreadable: bool,
     is_build_unreadable: bool,
     /// Why the check is over by its own record, while the build is asked whether the run is.
@@ -62,6 +84,8 @@ pub(super) enum Look {
 pub(super) enum Shown {
     GoesOn,
     Over(Outcome, String),
+    /// The same for a delivery that has come since: nothing is known of that one.
+    Stale,
     /// This token may not look there, or nothing is to be seen there.
     Nothing,
 }
@@ -86,7 +110,7 @@ impl Look {
             (Look::Build(build), Some(body)) => build_seen(body, pending, build),
         };
         match shown {
-            Shown::Over(..) if pending.delivery != delivery => Shown::GoesOn,
+            Shown::Over(..) if pending.delivery != delivery => Shown::Stale,
             shown => shown,
         }
     }
@@ -104,13 +128,20 @@ impl RunWatch {
 
     /// When it is to be looked at; `None`: nothing is to be seen anywhere.
     pub(super) fn next(&self) -> Option<Mono> {
-        (!(self.is_record_unreadable && self.is_build_unreadable)).then_some(self.next)
+        let is_anywhere = !(self.is_record_unreadable && self.is_build_unreadable);
+        (is_anywhere && !self.is_queued).then_some(self.next)
     }
 
     /// The look that is to be made now, if there is one: the own record first and then in turn with the build, unless another check
     /// of it has just asked.
-    pub(super) fn due(&mut self, now: Mono, callback: &Callback, runs: &mut Runs) -> Option<Look> {
-        if now < self.next {
+    pub(super) fn due(
+        &mut self,
+        now: Mono,
+        key: &CheckKey,
+        callback: &Callback,
+        runs: &mut Runs,
+    ) -> Option<Look> {
+        if now < self.next || self.is_queued {
             return None;
         }
         let record = callback.timeline.filter(|_| !self.is_record_unreadable).map(Look::Record);
@@ -124,15 +155,32 @@ impl RunWatch {
             (self.next, self.has_turn, self.is_builds_turn) = (until, false, false);
             return None;
         }
-        if !self.has_turn {
-            (self.next, self.has_turn) = (runs.turn(now, &callback.entry), true);
+        if !self.has_turn && !runs.has_turn(&callback.entry, self.kind(look)) {
+            runs.enqueue(&callback.entry, self.kind(look), *key);
+            self.is_queued = true;
+            return None;
         }
-        (now >= self.next).then_some(look)
+        self.has_turn = true;
+        Some(look)
+    }
+
+    /// Its turn has come.
+    pub(super) fn take_turn(&mut self) {
+        (self.is_queued, self.has_turn) = (false, true);
+    }
+
+    fn kind(&self, look: Look) -> Kind {
+        match look {
+            Look::Build(_) => Kind::Build,
+            Look::Record(_) if !self.has_looked => Kind::First,
+            Look::Record(_) => Kind::Record,
+        }
     }
 
     /// A look has been sent.
     pub(super) fn is_sent(&mut self, look: Look, now: Mono, callback: &Callback, runs: &mut Runs) {
-        self.has_turn = false;
+        runs.use_turn(&callback.entry, self.kind(look));
+        (self.has_turn, self.has_looked) = (false, true);
         if matches!(look, Look::Build(_)) && runs.known_until(callback) != Some(OVER) {
             runs.note(now.plus(ASKING), now, callback);
         }
@@ -154,7 +202,7 @@ impl RunWatch {
             (false, Shown::GoesOn) => runs.note(now.plus(EACH), now, callback),
             (false, Shown::Over(..)) => runs.note(OVER, now, callback),
             // Another check's token may see more.
-            (false, Shown::Nothing) => runs.forget(callback),
+            (false, Shown::Nothing | Shown::Stale) => runs.forget(callback),
         }
         match shown {
             // Whether the run is over, or this check alone, only the build says.
@@ -163,7 +211,7 @@ impl RunWatch {
                 return None;
             }
             Shown::Over(outcome, reason) => return Some((outcome, reason, !is_record)),
-            Shown::GoesOn => (self.next, self.is_builds_turn) = (now.plus(EACH), is_record),
+            Shown::GoesOn | Shown::Stale => (self.next, self.is_builds_turn) = (now.plus(EACH), is_record),
             Shown::Nothing if is_record => self.is_record_unreadable = true,
             Shown::Nothing => self.is_build_unreadable = true,
         }
@@ -182,19 +230,43 @@ impl Runs {
         self.builds.iter().find(|(known, _)| *known == build).map(|(_, until)| *until)
     }
 
-    /// The next turn for a look at an entry.
-    fn turn(&mut self, now: Mono, entry: &str) -> Mono {
-        match self.turns.iter_mut().find(|(known, _)| known == entry) {
-            Some((_, turn)) => {
-                let next = now.max(*turn);
-                *turn = next.plus(APART);
-                next
-            }
-            None => {
-                self.turns.push((entry.into(), now.plus(APART)));
-                now
-            }
+    fn turns(&mut self, entry: &str) -> Option<&mut Turns> {
+        if !self.entries.iter().any(|(known, _)| known == entry) {
+            self.entries.push((entry.into(), Turns::default()));
         }
+        self.entries.iter_mut().find(|(known, _)| known == entry).map(|(_, turns)| turns)
+    }
+
+    /// Whether a look of this kind may be made at once: nobody waits for one.
+    fn has_turn(&mut self, entry: &str, kind: Kind) -> bool {
+        self.turns(entry).is_some_and(|turns| turns.has_room(kind) && turns.has_nobody(kind))
+    }
+
+    fn use_turn(&mut self, entry: &str, kind: Kind) {
+        if let Some(used) = self.turns(entry).and_then(|turns| turns.used.get_mut(kind as usize)) {
+            *used = used.saturating_add(1);
+        }
+    }
+
+    fn enqueue(&mut self, entry: &str, kind: Kind, key: CheckKey) {
+        if let Some(waiting) = self.turns(entry).and_then(|turns| turns.waiting.get_mut(kind as usize)) {
+            waiting.push_back(key);
+        }
+    }
+
+    /// A second has passed.
+    pub(crate) fn tick(&mut self) {
+        self.entries.iter_mut().for_each(|(_, turns)| turns.used = [0; 3]);
+    }
+
+    /// The next check that has its turn. One that does not want it any more has used nothing up.
+    pub(crate) fn next_turn(&mut self) -> Option<CheckKey> {
+        self.entries.iter_mut().find_map(|(_, turns)| {
+            A_SECOND.iter().find_map(|(kind, _)| match turns.has_room(*kind) {
+                true => turns.waiting.get_mut(*kind as usize)?.pop_front(),
+                false => None,
+            })
+        })
     }
 
     /// A check's build goes on, or is being asked: nobody asks again until then.
@@ -210,6 +282,17 @@ impl Runs {
     fn forget(&mut self, callback: &Callback) {
         let build = build_of(callback);
         self.builds.retain(|(known, _)| Some(known) != build.as_ref());
+    }
+}
+
+impl Turns {
+    fn has_room(&self, kind: Kind) -> bool {
+        let most = A_SECOND.iter().find(|(of, _)| *of == kind).map_or(0, |(_, most)| *most);
+        self.used.get(kind as usize).is_some_and(|used| *used < most)
+    }
+
+    fn has_nobody(&self, kind: Kind) -> bool {
+        self.waiting.get(kind as usize).is_some_and(VecDeque::is_empty)
     }
 }
 
@@ -259,94 +342,4 @@ fn build_seen(body: &[u8], pending: &Pending, build: u64) -> Shown {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::record;
-    use super::super::{Record, State};
-    use super::*;
-
-    const SECOND: u64 = 1_000;
-
-    /// Check `n` of a build.
-    fn callback(n: u32, build: Option<u64>) -> Callback {
-        let Record { state: State::Pending(pending), .. } = record(n) else { panic!("a pending record") };
-        Callback { build, ..pending.callback }
-    }
-
-    /// Plays checks whose looks are answered after half a second; at which seconds which looks were made.
-    fn looks(of: &[Callback], seconds: u64, shown: impl Fn(Look, u64) -> Shown) -> Vec<(u64, usize, Look)> {
-        let mut runs = Runs::default();
-        let mut watches: Vec<RunWatch> = of.iter().map(RunWatch::of).collect();
-        let (mut asked, mut made, mut over) = (Vec::new(), Vec::new(), Vec::new());
-        for ms in (0..seconds * SECOND).step_by(100) {
-            let now = Mono(1_000_000 + ms);
-            let answered = |(at, ..): &(u64, usize, Look)| *at + 500 <= ms;
-            for (_, n, look) in asked.extract_if(.., |asked| answered(asked)) {
-                let ended = watches[n].is_seen(look, shown(look, ms / SECOND), now, false, &of[n], &mut runs);
-                over.extend(ended.map(|_| n));
-            }
-            for (n, callback) in of.iter().enumerate() {
-                let is_under_way = over.contains(&n) || asked.iter().any(|(_, other, _)| *other == n);
-                let due = (!is_under_way).then(|| watches[n].due(now, callback, &mut runs)).flatten();
-                if let Some(look) = due {
-                    watches[n].is_sent(look, now, callback, &mut runs);
-                    asked.push((ms, n, look));
-                    made.push((ms / SECOND, n, look));
-                }
-            }
-        }
-        made
-    }
-
-    #[test]
-    fn one_check_is_looked_at_once_a_minute_its_record_first_and_then_its_build() {
-        let made = looks(&[callback(1, Some(7))], 320, |_, _| Shown::GoesOn);
-        let kinds: Vec<(u64, bool)> =
-            made.iter().map(|(at, _, look)| (*at, matches!(look, Look::Build(_)))).collect();
-        assert_eq!(kinds, [(0, false), (60, true), (121, false), (181, true), (242, false), (302, true)]);
-        let made = looks(&[callback(1, None)], 200, |_, _| Shown::GoesOn);
-        assert_eq!(made.iter().map(|(at, ..)| *at).collect::<Vec<_>>(), [0, 60, 121, 181]);
-    }
-
-    #[test]
-    fn a_build_is_asked_once_a_minute_for_all_of_its_checks() {
-        let of: Vec<Callback> = (1..=200).map(|n| callback(n, Some(7))).collect();
-        let made = looks(&of, 240, |_, _| Shown::GoesOn);
-        let builds = made.iter().filter(|(.., look)| matches!(look, Look::Build(_))).count();
-        assert!((2..=4).contains(&builds), "{builds}");
-        assert!(
-            (400..=600).contains(&(made.len() - builds)),
-            "each record every two minutes: {}",
-            made.len()
-        );
-    }
-
-    #[test]
-    fn an_entry_is_looked_at_four_times_a_second_and_every_check_has_its_turn() {
-        let of: Vec<Callback> = (1..=1_000).map(|n| callback(n, Some(u64::from(n)))).collect();
-        let made = looks(&of, 520, |_, _| Shown::GoesOn);
-        for second in 0..520 {
-            let at_once = made.iter().filter(|(at, ..)| *at == second).count();
-            assert!(at_once <= 5, "{at_once} looks in second {second}");
-        }
-        let builds: std::collections::BTreeSet<usize> =
-            made.iter().filter(|(.., look)| matches!(look, Look::Build(_))).map(|(_, n, _)| *n).collect();
-        assert_eq!(builds.len(), 1_000);
-    }
-
-    #[test]
-    fn when_a_build_is_over_each_of_its_checks_sees_it_itself_within_a_minute() {
-        let of: Vec<Callback> = (1..=10).map(|n| callback(n, Some(7))).collect();
-        let over = |look, at| match (look, at >= 100) {
-            (Look::Build(build), true) => Shown::Over(Outcome::Over, format!("Build {build} is over.")),
-            _ => Shown::GoesOn,
-        };
-        let made = looks(&of, 190, over);
-        let first = made.iter().find(|(at, _, look)| *at >= 100 && matches!(look, Look::Build(_))).unwrap().0;
-        let seen: std::collections::BTreeSet<usize> = made
-            .iter()
-            .filter(|(at, _, look)| (first..first + 65).contains(at) && matches!(look, Look::Build(_)))
-            .map(|(_, n, _)| *n)
-            .collect();
-        assert_eq!(seen.len(), 10, "{made:?}");
-    }
-}
+mod tests;

@@ -136,13 +136,13 @@ impl Volatile {
             })
     }
 
-    /// The code of a deadline that no reading decided.
-    fn trouble_code(&self, of_all: &Trouble) -> ReasonCode {
+    /// The code of a deadline that no reading decided, where something stands in the way of them.
+    fn trouble_code(&self, of_all: &Trouble) -> Option<ReasonCode> {
         let unconfirmed = self.unconfirmed.as_ref().map(|(_, trouble)| trouble);
         let fault = of_all.main_fault().or_else(|| self.trouble.main_fault());
         match (fault, &self.incomplete) {
-            (None, Some(_)) => ReasonCode::TestkubeUnreadable,
-            (fault, _) => ReasonCode::of_fault(fault.or_else(|| unconfirmed?.main_fault())),
+            (None, Some(_)) => Some(ReasonCode::TestkubeUnreadable),
+            (fault, _) => fault.or_else(|| unconfirmed?.main_fault()).map(ReasonCode::of_fault),
         }
     }
 
@@ -207,7 +207,9 @@ impl Check {
             let why = self.volatile.trouble_in_words(cx.now.wall, cx.trouble);
             let why = why.unwrap_or_else(|| "No last reading of Testkube was complete".into());
             let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
-            self.decide(cx, fx, self.volatile.trouble_code(cx.trouble), reason);
+            let code = self.volatile.trouble_code(cx.trouble);
+            let code = code.unwrap_or_else(|| reason::code_of_deadline(&self.durable, cx.now));
+            self.decide(cx, fx, code, reason);
             return true;
         }
         self.confirm_next(cx, fx);
@@ -404,7 +406,9 @@ impl Check {
                     && let Some(why) = self.volatile.trouble_in_words(cx.now.wall, cx.trouble)
                 {
                     let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
-                    self.decide(cx, fx, self.volatile.trouble_code(cx.trouble), reason);
+                    let code = self.volatile.trouble_code(cx.trouble);
+                    let code = code.unwrap_or_else(|| reason::code_of_deadline(&self.durable, cx.now));
+                    self.decide(cx, fx, code, reason);
                 }
             }
         }

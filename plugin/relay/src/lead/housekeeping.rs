@@ -112,11 +112,15 @@ impl Housekeeping {
         changed: &mut Vec<usize>,
     ) -> Result<Option<Corrected>, StoreError> {
         let held = shelf.held();
-        let Some(suspicion) = self.correction.suspects(store, shelf.ledger(), now, held)? else {
-            return Ok(None);
-        };
-        *changed = shelf.refresh_all(store);
-        if !shelf.is_understood() {
+        let suspicion = self.correction.suspects(store, shelf.ledger(), now, held)?;
+        // The leader may not know one of them, because nobody has noted it.
+        if self.correction.is_off() {
+            shelf.sweep_all();
+        }
+        let Some(suspicion) = suspicion else { return Ok(None) };
+        let (found, is_whole) = shelf.read_all(store);
+        *changed = found;
+        if !is_whole || !shelf.is_understood() {
             return Ok(None);
         }
         self.correction.count(store, shelf.ledger(), suspicion, shelf.places())

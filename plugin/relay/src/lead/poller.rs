@@ -38,8 +38,11 @@ const MAX_BATCH: usize = 100;
 /// A reading that begins takes along checks that would be due so soon: many checks share few lists.
 const TAKEN_ALONG: Duration = Duration::from_secs(1);
 
-/// So many readings are begun in a second, however many tags there are.
-const MAX_A_SECOND: usize = 20;
+/// What lists may cost in a second, however many tags there are; a page of a reading for many checks, and one of a reading that
+/// was narrowed: so 20 lists a second, and 80 where each is for a few checks.
+const A_SECOND: usize = 80;
+const COST: usize = 4;
+const COST_OF_NARROW: usize = 1;
 
 /// So many complete readings in a row, and a smaller page is made larger again.
 const CALM: u32 = 8;
@@ -52,7 +55,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(8);
 
 impl Narrow {
-    pub(super) const WIDE: Narrow = Narrow { crowd: MAX_BATCH, page: PAGE_SIZE, calm: 0 };
+    pub(super) const WIDE: Narrow =
+        Narrow { crowd: MAX_BATCH, page: PAGE_SIZE, calm: 0, is_by_chance: false };
 }
 
 /// A reading of the executions for several checks, page by page.
@@ -182,6 +186,19 @@ impl Batch {
     }
 }
 
+/// Whether what one check asks for may be the cause of a fault, rather than the way to Testkube.
+fn is_of_data(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::TooLarge(_)
+            | Fault::Reset
+            | Fault::Truncated
+            | Fault::NotJson(_)
+            | Fault::NoAnswer
+            | Fault::Unexpected(_)
+    )
+}
+
 const TOO_LONG: Fault = Fault::Unexpected("more pages than are read");
 
 /// What all readings together say of Testkube.
@@ -191,8 +208,10 @@ pub(super) struct Poller {
     pub(super) trouble: Trouble,
     /// Whether the checks' people have been told of it.
     is_told: bool,
-    /// How many readings may still be begun before the next tick.
+    /// What lists may still cost before the next tick.
     left: usize,
+    /// Readings whose next page waits for that.
+    parked: Vec<Batch>,
 }
 
 impl Poller {
@@ -215,7 +234,8 @@ impl Poller {
         config: &Config,
         under_way: usize,
     ) -> Vec<Batch> {
-        let most = self.room(now).saturating_sub(under_way).min(self.left);
+        let under_way = under_way.saturating_add(self.parked.len());
+        let most = if self.left == 0 { 0 } else { self.room(now).saturating_sub(under_way) };
         let mut batches: Vec<Batch> = Vec::new();
         if most == 0 || slots.to_read(now).next().is_none() {
             return batches;
@@ -242,18 +262,30 @@ impl Poller {
             }
             batches.push(batch);
         }
-        self.left = self.left.saturating_sub(batches.len());
         batches
+    }
+
+    /// Whether a page of this reading may be asked for before the next tick.
+    fn may_ask(&mut self, batch: &Batch) -> bool {
+        let may = self.left > 0;
+        let cost = if batch.crowd < MAX_BATCH { COST_OF_NARROW } else { COST };
+        self.left = self.left.saturating_sub(cost);
+        may
+    }
+
+    /// The reading whose next page has waited the longest, if it may be asked for now.
+    fn unparked(&mut self) -> Option<Batch> {
+        (self.left > 0 && !self.parked.is_empty()).then(|| self.parked.remove(0))
     }
 
     /// Somebody has hinted: one more reading may be begun at once.
     pub(super) fn hinted(&mut self) {
-        self.left = self.left.max(1);
+        self.left = self.left.max(COST);
     }
 
     /// A second has passed.
     pub(super) fn tick(&mut self) {
-        self.left = MAX_A_SECOND;
+        self.left = A_SECOND;
     }
 
     /// A reading was complete.
@@ -263,6 +295,9 @@ impl Poller {
             let Some(slot) = slots.get_mut(key) else { continue };
             let narrow = &mut slot.reading;
             narrow.calm = narrow.calm.saturating_add(1);
+            if narrow.is_by_chance {
+                narrow.crowd = narrow.crowd.saturating_mul(2).min(MAX_BATCH);
+            }
             if narrow.calm.is_multiple_of(CALM) {
                 narrow.crowd = narrow.crowd.saturating_mul(2).min(MAX_BATCH);
                 narrow.page = narrow.page.saturating_mul(2).min(PAGE_SIZE);
@@ -295,6 +330,7 @@ impl Poller {
             let Some(slot) = slots.get_mut(key) else { continue };
             let narrow = &mut slot.reading;
             narrow.calm = 0;
+            narrow.is_by_chance = matches!(unread, Unread::Fault(fault) if !is_of_data(fault));
             match unread {
                 // Executions of one instant have no fixed order in Testkube: on one page none can fall between two.
                 Unread::Incomplete { counted, .. } => {
@@ -331,11 +367,14 @@ impl Poller {
 impl Lead {
     /// Begins readings for the checks that are due, as many as may be under way.
     pub(super) fn poll(&mut self, turn: &mut Turn<'_>) {
-        let under_way = self.calls.count(|purpose| matches!(purpose, Purpose::Page(_)));
         let now = turn.now.mono;
         if now < self.brake_until {
             return;
         }
+        while let Some(batch) = self.poller.unparked() {
+            self.read_page(turn, batch);
+        }
+        let under_way = self.calls.count(|purpose| matches!(purpose, Purpose::Page(_)));
         for mut batch in self.poller.due(now, &mut self.slots, &self.shelf, &self.config, under_way) {
             batch.id = self.calls.take_name();
             for key in &batch.checks {
@@ -349,6 +388,9 @@ impl Lead {
     }
 
     fn read_page(&mut self, turn: &mut Turn<'_>, batch: Batch) {
+        if !self.poller.may_ask(&batch) {
+            return self.poller.parked.push(batch);
+        }
         let request = batch.request(&self.config);
         let id = self.calls.take_name();
         if self.leads(turn) {

@@ -21,7 +21,8 @@ pub(super) enum Stored {
 
 /// So many buckets are read at each tick whether or not somebody has noted a change, all of them within a minute; and fewer where
 /// they are large, because every tick copies them: so many bytes of them. What a sweep alone finds is a change whose writer fell
-/// before it had noted it; a new check among these is found by its place as well, within seconds ([`places`](crate::store::places)).
+/// before it had noted it. While the places that are counted are more than the checks that are known, every bucket has its turn
+/// within a minute all the same: one of them may be such a change.
 const SWEEP: usize = 5;
 const SWEEP_BYTES: usize = 32 << 10;
 
@@ -39,6 +40,8 @@ pub(super) struct Shelf {
     next: usize,
     /// How many bytes the sweep may read.
     budget: usize,
+    /// How many buckets it reads whatever their size, because something may have been missed.
+    hurry: usize,
 }
 
 /// What is in a bucket, in checks.
@@ -57,7 +60,7 @@ impl Shelf {
     pub(super) fn new(ledger: Ledger) -> Shelf {
         let buckets = ledger.buckets();
         let counts = vec![Counts::default(); buckets.len()];
-        Shelf { counts, buckets, ledger, noted: BTreeSet::new(), next: 0, budget: 0 }
+        Shelf { counts, buckets, ledger, noted: BTreeSet::new(), next: 0, budget: 0, hurry: 0 }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -94,6 +97,7 @@ impl Shelf {
             Ok(noted) => self.noted.extend(noted.into_iter().map(usize::from)),
             Err(status) => {
                 log::error!("shared data failed with status {}: changes are found within a minute", status.0);
+                self.sweep_all();
             }
         }
         let mut changed = Vec::new();
@@ -102,12 +106,21 @@ impl Shelf {
             && let Some(number) = self.noted.pop_first()
         {
             let before = self.buckets.get(number).map_or(0, Bucket::versions);
-            if self.read(store, number) {
-                changed.push(number);
+            match self.read(store, number) {
+                Ok(true) => changed.push(number),
+                Ok(false) => {}
+                Err(_) => self.sweep_all(),
             }
             new += self.buckets.get(number).map_or(0, Bucket::versions).wrapping_sub(before);
         }
         changed
+    }
+
+    /// Something may have been missed: everything is read within a minute.
+    pub(super) fn sweep_all(&mut self) {
+        if self.hurry == 0 {
+            self.hurry = self.buckets.len();
+        }
     }
 
     /// Notes the buckets that the sweep comes to.
@@ -115,8 +128,13 @@ impl Shelf {
         self.budget = self.budget.saturating_add(SWEEP_BYTES);
         for _ in 0..SWEEP {
             let Some(bucket) = self.buckets.get(self.next) else { return self.next = 0 };
-            let Some(left) = self.budget.checked_sub(bucket.size()) else { return };
-            self.budget = left;
+            match (self.hurry, self.budget.checked_sub(bucket.size())) {
+                (0, None) => return,
+                (hurry, left) => {
+                    self.hurry = hurry.saturating_sub(1);
+                    self.budget = left.unwrap_or_default();
+                }
+            }
             self.noted.insert(self.next);
             self.next = (self.next + 1) % self.buckets.len().max(1);
         }
@@ -126,7 +144,23 @@ impl Shelf {
 
     /// Reads everything. Answers which buckets have changed.
     pub(super) fn refresh_all(&mut self, store: &mut dyn Store) -> Vec<usize> {
-        (0..self.buckets.len()).filter(|number| self.read(store, *number)).collect()
+        self.read_all(store).0
+    }
+
+    /// The same, and whether all could be read.
+    pub(super) fn read_all(&mut self, store: &mut dyn Store) -> (Vec<usize>, bool) {
+        let (mut changed, mut is_whole) = (Vec::new(), true);
+        for number in 0..self.buckets.len() {
+            match self.read(store, number) {
+                Ok(true) => changed.push(number),
+                Ok(false) => {}
+                Err(_) => is_whole = false,
+            }
+        }
+        if !is_whole {
+            self.sweep_all();
+        }
+        (changed, is_whole)
     }
 
     /// Whether all that was read is understood: a newer module's record may hold a place too.
@@ -136,19 +170,21 @@ impl Shelf {
 
     /// Reads the bucket of one check.
     pub(super) fn refresh_of(&mut self, store: &mut dyn Store, key: &CheckKey) {
-        self.read(store, usize::from(self.ledger.bucket_of(key)));
+        if self.read(store, usize::from(self.ledger.bucket_of(key))).is_err() {
+            self.sweep_all();
+        }
     }
 
-    fn read(&mut self, store: &mut dyn Store, number: usize) -> bool {
-        let Some(bucket) = self.buckets.get_mut(number) else { return false };
+    fn read(&mut self, store: &mut dyn Store, number: usize) -> Result<bool, StoreError> {
+        let Some(bucket) = self.buckets.get_mut(number) else { return Ok(false) };
         match bucket.read(store) {
             Ok(is_changed) => {
                 self.recount(number);
-                is_changed
+                Ok(is_changed)
             }
             Err(StoreError(status)) => {
                 log::error!("shared data failed with status {status}: bucket {number} was not read");
-                false
+                Err(StoreError(status))
             }
         }
     }
@@ -326,5 +362,50 @@ mod tests {
         store.memory.put(&name, &value);
         shelf.refresh_all(&mut store);
         assert!(!shelf.is_understood());
+    }
+
+    /// A store that does not answer for one bucket.
+    struct Silent {
+        memory: Memory,
+        key: String,
+    }
+
+    impl Store for Silent {
+        fn get(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
+            if key == self.key { Err(StoreError(10)) } else { self.memory.get(key) }
+        }
+
+        fn swap(
+            &mut self,
+            key: &str,
+            seen: Option<crate::store::ledger::Cas>,
+            value: &[u8],
+        ) -> Result<bool, StoreError> {
+            self.memory.swap(key, seen, value)
+        }
+    }
+
+    #[test]
+    fn no_place_is_taken_from_checks_whose_bucket_was_not_read() {
+        use crate::lead::housekeeping::Housekeeping;
+        use crate::store::places::{self, Limits};
+        let ledger = Ledger::with_key("t/", &[0; 16]);
+        let mut memory = Memory::default();
+        let mut shelf = Shelf::new(ledger.clone());
+        let limits = Limits { all: 9, credential: 9, project: 9 };
+        let mut record = record(1);
+        let State::Pending(pending) = &mut record.state else { panic!() };
+        let place = Place { credential: "a".into(), project: pending.callback.project };
+        pending.place = crate::check::Placed::Holds(place.clone());
+        let key = record.key;
+        assert_eq!(places::take(&mut memory, &ledger, &place, limits).unwrap(), places::Room::Taken);
+        ledger.bucket(&key).update(&mut memory, &key, |_| Change::Put(Box::new(record.clone()), ())).unwrap();
+        let mut store = Silent { memory, key: format!("t/checks/{:03}", ledger.bucket_of(&key)) };
+        let mut housekeeping = Housekeeping::new("t/", Mono(0));
+        for second in 0..60 {
+            housekeeping.count_places(Mono(second * 1_000), &mut store, &mut shelf);
+        }
+        let [credentials, projects] = places::counted(&mut store.memory, &ledger);
+        assert_eq!((credentials.get("a"), projects.len()), (Some(&1), 1), "its record stands there");
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Narrow {
     pub(super) page: u32,
     /// Readings in a row that were complete.
     pub(super) calm: u32,
+    /// The last one failed for a cause that is hardly the check's own: it is soon read among many again.
+    pub(super) is_by_chance: bool,
 }
 
 /// The slots of all checks, bucket by bucket like the ledger, so that each is found among a few.

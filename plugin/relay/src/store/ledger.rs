@@ -53,6 +53,8 @@ pub struct StoreError(pub u32);
 impl StoreError {
     /// A value is there and is not of the form that this version knows. No status of the host's has this number.
     pub const UNREADABLE: StoreError = StoreError(u32::MAX);
+    /// Others wrote it all the time. Nor has this.
+    pub const BUSY: StoreError = StoreError(u32::MAX - 1);
 }
 
 /// How many buckets there are: a constant, whatever the configuration, so that every version finds every check.

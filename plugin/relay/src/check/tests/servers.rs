@@ -1,7 +1,8 @@
 //! The two servers that one check calls, as far as it can tell: what was asked of them, and what they answer when all is well.
 
+use crate::check::Volatile;
 use crate::time::{Mono, Wall};
-use crate::wire::call::{Asks, CallOutcome, Request, Response};
+use crate::wire::call::{Asks, CallId, CallOutcome, Request, Response};
 use crate::wire::testkube::{Execution, from_json};
 use serde_json::{Value, json};
 
@@ -181,5 +182,12 @@ impl Servers {
         let listed: Vec<Value> =
             self.tests.iter().filter(|test| test.is_listed(now)).map(|test| test.json(now)).collect();
         from_json(Value::from(listed).to_string().as_bytes()).unwrap()
+    }
+}
+
+impl Volatile {
+    /// Whether this call's answer is waited for.
+    pub(super) fn waits_for(&self, id: CallId) -> bool {
+        self.waiting.is_some_and(|waiting| waiting.id == id)
     }
 }

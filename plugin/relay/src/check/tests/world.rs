@@ -302,7 +302,10 @@ impl World {
     }
 
     fn not_read(&mut self, id: CallId, unread: &Unread) {
-        self.oracle.unread();
+        // A late answer to a reading that was given up says nothing of those since.
+        if self.volatile.waits_for(id) {
+            self.oracle.unread();
+        }
         self.step(Event::Unread(id, unread));
     }
 
@@ -492,12 +495,5 @@ impl World {
         let wake = self.volatile.times(&self.durable, self.now.mono).wake;
         let is_due = wake.is_some_and(|wake| wake <= self.now.mono);
         assert!(self.done.is_some() || !is_due, "it is due again at once: {:?}", self.durable.phase);
-    }
-}
-
-impl Volatile {
-    /// Whether this call's answer is waited for.
-    fn waits_for(&self, id: CallId) -> bool {
-        self.waiting.is_some_and(|waiting| waiting.id == id)
     }
 }

@@ -228,3 +228,27 @@ fn a_check_that_comes_for_the_same_tag_ends_the_aborts() {
     world.pass(10 * MINUTE);
     assert_eq!(aborts(&world).len(), asked);
 }
+
+#[test]
+fn an_open_gate_is_found_although_many_checks_have_just_ended() {
+    let mut world = World::configured(
+        r#""insecure_no_auth": true, "checks": {"on_open_gate": "cancel_build", "max_pending_per_project": 8192}"#,
+    );
+    // 800 checks whose executions have passed settle for a minute, and are decided.
+    for n in 1_001..=1_800 {
+        let run = world.passing(n);
+        assert_eq!(world.check(&run, &[]), 200);
+    }
+    world.pass(2 * MINUTE);
+    assert!(world.nothing_pending());
+    // Then one check alone, whose gate is open: its execution runs for a minute, and fails.
+    let run = world.run(1);
+    let now = world.wall();
+    let execution = world.tagged(&run, "a").at(now, Status::Running);
+    world.testkube.add(execution.at(now + MINUTE, Status::Failed));
+    world.check(&run, &[("testrelay-expect", "a")]);
+    world.azure.end_plan(&run.spec().plan, world.wall(), "succeeded");
+    world.pass(2 * MINUTE);
+    let log = log(&world, &run);
+    assert_eq!(cancellations(&world), 1, "the build of an open gate went on: {log}");
+}

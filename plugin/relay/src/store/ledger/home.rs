@@ -135,7 +135,7 @@ impl Ledger {
                 return Ok(Some(result));
             }
         }
-        Ok(None)
+        Err(StoreError::BUSY)
     }
 
     /// All buckets, unread, in the order of their numbers.

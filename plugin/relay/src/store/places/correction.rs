@@ -76,6 +76,11 @@ impl Correction {
         Ok(Some(Suspicion { counts: all_counts(store, ledger)?, counted_before }))
     }
 
+    /// Whether the last look has found another number of places than of checks with one: also while checks come and go.
+    pub fn is_off(&self) -> bool {
+        self.suspected.is_some()
+    }
+
     /// Compares the counters with all records, which were read since, and sets them right where that is sure.
     ///
     /// # Errors

@@ -1,0 +1,91 @@
+//! Thousands of checks at once.
+
+use super::*;
+
+/// A delivery whose note is lost, beside checks with long tokens and while checks come and go.
+#[test]
+fn a_check_whose_note_is_lost_is_found_within_a_minute() {
+    let mut world = World::roomy();
+    let far = world.at(10 * HOUR);
+    for n in 1_001..=2_000 {
+        let mut run = world.run(n);
+        run.token = format!("{}{n}", "x".repeat(8_000));
+        world.azure.start_check(world.wall(), run.spec());
+        let start = world.wall();
+        let execution = world.tagged(&run, "a").at(start, Status::Running);
+        world.testkube.add(execution.at(far, Status::Passed));
+        assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
+    }
+    world.pass(30 * SECOND);
+    let lost = world.passing(1);
+    assert_eq!(world.check(&lost, &[("testrelay-expect", "a")]), 200);
+    world.forget_keys("changed");
+    let came = world.wall();
+    let found = |world: &World| {
+        let plan = lost.spec().plan;
+        world.azure.requests().iter().any(|r| r.request.target.contains(&plan))
+    };
+    let mut n = 10;
+    while !found(&world) && world.wall() - came < 20 * MINUTE {
+        // Somebody else's check comes every two seconds.
+        let run = world.passing(n);
+        assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
+        n += 1;
+        world.pass(2 * SECOND);
+    }
+    let after = (world.wall() - came) / SECOND;
+    assert!(after <= 60, "found after {after} s");
+}
+
+/// A Testkube that answers one list in six with a 502.
+#[test]
+fn a_check_settles_although_testkube_refuses_a_sixth_of_its_lists() {
+    let mut world = World::roomy();
+    for n in 1_001..=2_500 {
+        let run = world.run(n);
+        assert_eq!(world.check(&run, &[("testrelay-appear-timeout", "2h")]), 200);
+    }
+    let mut refused = 0;
+    let mut refuse = |world: &mut World, seconds: i64| {
+        for _ in 0..10 * seconds {
+            let lists = world.lists();
+            if lists >= refused + 5 {
+                refused = lists;
+                world.testkube.fault(Route::List, Span::Next(1), Fault::Status(502));
+            }
+            world.pass(SECOND / 10);
+        }
+    };
+    refuse(&mut world, 600);
+    let run = world.passing(1);
+    // No expectation: what has passed is to stay so for a minute.
+    assert_eq!(world.check(&run, &[]), 200);
+    let (before, from) = (world.lists(), world.wall());
+    refuse(&mut world, 900);
+    let lists = world.lists() - before;
+    let plan = run.spec().plan;
+    let event = world.azure.events(&plan).into_iter().find(|event| event.accepted);
+    let after = event.map(|event| (event.at - from) / SECOND);
+    assert!(after.is_some_and(|after| after < 300), "reported after {after:?} s; {lists} lists in 900 s");
+}
+
+/// Pages count as calls to Testkube too.
+#[test]
+fn lists_are_thirty_a_second_at_most_also_where_they_have_pages() {
+    let mut world = World::roomy();
+    for n in 1_001..=1_500 {
+        let run = world.run(n);
+        for _ in 0..20 {
+            let start = world.wall();
+            world.testkube.add(world.tagged(&run, "a").at(start, Status::Running));
+        }
+        assert_eq!(world.check(&run, &[("testrelay-expect", "a*20")]), 200);
+    }
+    world.pass(3 * MINUTE);
+    let mut by_second = std::collections::BTreeMap::<i64, usize>::new();
+    for r in world.testkube.requests().iter().filter(|r| r.request.target.contains("tagSelector=")) {
+        *by_second.entry(r.at / SECOND).or_default() += 1;
+    }
+    let most = by_second.values().max().unwrap();
+    assert!(*most <= 30, "{most} lists in a second, {} in 3 minutes", by_second.values().sum::<usize>());
+}
