@@ -20,16 +20,21 @@ fn request_fields() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let code = source("request/field.rs")?;
     let (_, table) = code.split_once("const FIELDS: ").context("no table of fields")?;
     let table = table.split("\n];").next().unwrap_or_default();
-    let mut fields = BTreeMap::new();
+    let mut fields: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
     for line in table.lines().filter(|line| line.trim_start().starts_with("(Field::")) {
-        let (own, more) = line.split_once("&[").context("no further names")?;
-        let name = literals(own).pop().context("no name")?;
-        let more = literals(more.split(']').next().unwrap_or_default());
-        let plain = [name].iter().chain(&more).map(|name| plain(name)).collect();
-        fields.insert(name.to_owned(), plain);
+        let variant = line.trim_start().split(',').next().unwrap_or_default();
+        let name = literals(line).into_iter().next().context("no name")?;
+        fields.insert(variant.to_owned(), (name.to_owned(), BTreeSet::from([plain(name)])));
+    }
+    let (_, also) = code.split_once("const ALSO: ").context("no table of further names")?;
+    let also = also.split("];").next().unwrap_or_default();
+    for pair in also.split("(Field::").skip(1) {
+        let variant = format!("(Field::{}", pair.split(',').next().unwrap_or_default());
+        let (_, more) = fields.get_mut(&variant).with_context(|| format!("no field {variant}"))?;
+        more.extend(literals(pair).iter().map(|name| plain(name)));
     }
     ensure!(fields.len() > 10, "{fields:?}");
-    Ok(fields)
+    Ok(fields.into_values().collect())
 }
 
 #[test]
@@ -172,7 +177,7 @@ fn its_errors_are_those_that_the_module_answers() -> Result<()> {
 
 /// The module's counters, as Envoy shows them.
 pub(crate) fn metrics() -> Result<BTreeSet<String>> {
-    let code = source("plugin/src/host.rs")?;
+    let code = source("plugin/src/host/metrics.rs")?;
     let own =
         literals(&code).into_iter().filter(|name| name.starts_with("testrelay_") && !name.contains('{'));
     Ok(own.map(|name| format!("wasmcustom.{name}")).collect())
@@ -180,7 +185,7 @@ pub(crate) fn metrics() -> Result<BTreeSet<String>> {
 
 #[test]
 fn its_reason_codes_are_those_of_the_code_each_with_its_verdict() -> Result<()> {
-    let code = source("plugin/src/host.rs")?;
+    let code = source("plugin/src/host/metrics.rs")?;
     assert!(code.contains("\"testrelay_decided_{code}\""), "the module counts no codes");
     let told: Vec<(String, String)> = rows(section(PAGE, "## Reason codes")?)
         .iter()

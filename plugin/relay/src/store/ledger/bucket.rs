@@ -121,11 +121,16 @@ impl Bucket {
                     self.versions = self.versions.wrapping_add(1);
                     let is_wanted = only.is_none_or(|key| is_of(bytes, &key));
                     let record = if is_wanted { decoded(bytes) } else { None };
-                    Slot { bytes: Kept::new(bytes, record.as_ref()), record, version: self.versions }
+                    Slot { bytes: self.kept(bytes, record.as_ref()), record, version: self.versions }
                 }
             });
         }
         Ok(true)
+    }
+
+    /// A slot's bytes as they are kept: whole by a reader of one check, who keeps them for a moment.
+    fn kept(&self, bytes: &[u8], record: Option<&Record>) -> Kept {
+        Kept::new(bytes, record.filter(|_| self.only.is_none()))
     }
 
     /// Reads the bucket, applies `change` to what stands under `key`, and writes it, again and again until nobody was
@@ -202,7 +207,7 @@ impl Bucket {
         self.slots.retain(stays);
         self.versions = self.versions.wrapping_add(1);
         if let Some(record) = record {
-            let bytes = Kept::new(value.get(new).unwrap_or_default(), Some(&record));
+            let bytes = self.kept(value.get(new).unwrap_or_default(), Some(&record));
             self.slots.insert(0, Slot { bytes, record: Some(*record), version: self.versions });
         }
         self.size = value.len();
