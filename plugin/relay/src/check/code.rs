@@ -6,98 +6,79 @@ use crate::wire::call::Fault;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// Why a check was decided as it was. Each code belongs to one [`Outcome`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ReasonCode {
-    /// Every counted execution passed.
-    AllPassed,
-    /// A counted execution failed.
-    Failed,
-    /// None failed, and one was aborted or cancelled, or ended otherwise without passing.
-    Aborted,
-    /// Part of what was expected did not appear in time.
-    Missing,
-    /// Nothing with the tag appeared in time.
-    NoneAppeared,
-    /// All with the tag are older than what counts.
-    OlderThanRun,
-    /// What counted is gone, or was long ago.
-    CleanedUp,
-    /// All had ended at the deadline, but not for as long as asked.
-    ChangedTooLate,
-    /// The check's time is over, and not everything had ended.
-    TimedOut,
-    /// The same because its token ends.
-    TokenEnded,
-    /// Testkube did not answer until the deadline.
-    TestkubeUnreachable,
-    /// Its answers could not be read, or were not the whole.
-    TestkubeUnreadable,
-    /// More executions carry the tag than are judged.
-    TooMany,
-    /// The stage that says since when executions count was not found.
-    StageUnreadable,
-    /// Azure DevOps never took its token.
-    TokenRefused,
-    /// Azure DevOps did not answer until the deadline.
-    AzureDevopsUnreachable,
-    /// The module fell twice while it read an answer for it.
-    Crashed,
-    /// The run ended first.
-    RunOver,
-    /// Azure DevOps did not wait for it.
-    OpenGate,
-    /// The request's tag is missing or wrong.
-    RejectedTag,
-    /// Its expectation is.
-    RejectedExpect,
-    /// Its stage is.
-    RejectedSinceStage,
-    /// Its time to settle is.
-    RejectedSettle,
-    /// Its timeout is.
-    RejectedTimeout,
-    /// Its time to appear is.
-    RejectedAppearTimeout,
-    /// Its rule for re-runs is.
-    RejectedRerun,
-    /// Its body cannot be read.
-    RejectedBody,
-    /// Anything else of it is wrong.
-    RejectedRequest,
+/// The codes: what each means, its name, its text, and the [`Outcome`] that it belongs to.
+macro_rules! codes {
+    ($($(#[$meaning:meta])* $code:ident = $text:literal, $outcome:ident;)*) => {
+        /// Why a check was decided as it was. Each code belongs to one [`Outcome`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum ReasonCode {
+            $($(#[$meaning])* $code,)*
+        }
+
+        /// Each code, its text, and what it comes to, in the order of the enum.
+        const CODES: &[(ReasonCode, &str, Outcome)] =
+            &[$((ReasonCode::$code, $text, Outcome::$outcome),)*];
+    };
 }
 
-/// Each code, its text, and what it comes to.
-const CODES: [(ReasonCode, &str, Outcome); 28] = [
-    (ReasonCode::AllPassed, "all_passed", Outcome::Passed),
-    (ReasonCode::Failed, "failed", Outcome::Failed),
-    (ReasonCode::Aborted, "aborted", Outcome::Failed),
-    (ReasonCode::Missing, "missing", Outcome::Inconclusive),
-    (ReasonCode::NoneAppeared, "none_appeared", Outcome::Inconclusive),
-    (ReasonCode::OlderThanRun, "older_than_run", Outcome::Inconclusive),
-    (ReasonCode::CleanedUp, "cleaned_up", Outcome::Inconclusive),
-    (ReasonCode::ChangedTooLate, "changed_too_late", Outcome::Inconclusive),
-    (ReasonCode::TimedOut, "timed_out", Outcome::Inconclusive),
-    (ReasonCode::TokenEnded, "token_ended", Outcome::Inconclusive),
-    (ReasonCode::TestkubeUnreachable, "testkube_unreachable", Outcome::Inconclusive),
-    (ReasonCode::TestkubeUnreadable, "testkube_unreadable", Outcome::Inconclusive),
-    (ReasonCode::TooMany, "too_many", Outcome::Inconclusive),
-    (ReasonCode::StageUnreadable, "stage_unreadable", Outcome::Inconclusive),
-    (ReasonCode::TokenRefused, "token_refused", Outcome::Inconclusive),
-    (ReasonCode::AzureDevopsUnreachable, "azure_devops_unreachable", Outcome::Inconclusive),
-    (ReasonCode::Crashed, "crashed", Outcome::Inconclusive),
-    (ReasonCode::RunOver, "run_over", Outcome::Over),
-    (ReasonCode::OpenGate, "open_gate", Outcome::OpenGate),
-    (ReasonCode::RejectedTag, "rejected_tag", Outcome::Rejected),
-    (ReasonCode::RejectedExpect, "rejected_expect", Outcome::Rejected),
-    (ReasonCode::RejectedSinceStage, "rejected_since_stage", Outcome::Rejected),
-    (ReasonCode::RejectedSettle, "rejected_settle", Outcome::Rejected),
-    (ReasonCode::RejectedTimeout, "rejected_timeout", Outcome::Rejected),
-    (ReasonCode::RejectedAppearTimeout, "rejected_appear_timeout", Outcome::Rejected),
-    (ReasonCode::RejectedRerun, "rejected_rerun", Outcome::Rejected),
-    (ReasonCode::RejectedBody, "rejected_body", Outcome::Rejected),
-    (ReasonCode::RejectedRequest, "rejected_request", Outcome::Rejected),
-];
+codes! {
+    /// Every counted execution passed.
+    AllPassed = "all_passed", Passed;
+    /// A counted execution failed.
+    Failed = "failed", Failed;
+    /// None failed, and one was aborted or cancelled, or ended otherwise without passing.
+    Aborted = "aborted", Failed;
+    /// Part of what was expected did not appear in time.
+    Missing = "missing", Inconclusive;
+    /// Nothing with the tag appeared in time.
+    NoneAppeared = "none_appeared", Inconclusive;
+    /// All with the tag are older than what counts.
+    OlderThanRun = "older_than_run", Inconclusive;
+    /// What counted is gone, or was long ago.
+    CleanedUp = "cleaned_up", Inconclusive;
+    /// All had ended at the deadline, but not for as long as asked.
+    ChangedTooLate = "changed_too_late", Inconclusive;
+    /// The check's time is over, and not everything had ended.
+    TimedOut = "timed_out", Inconclusive;
+    /// The same because its token ends.
+    TokenEnded = "token_ended", Inconclusive;
+    /// Testkube did not answer until the deadline.
+    TestkubeUnreachable = "testkube_unreachable", Inconclusive;
+    /// Its answers could not be read, or were not the whole.
+    TestkubeUnreadable = "testkube_unreadable", Inconclusive;
+    /// More executions carry the tag than are judged.
+    TooMany = "too_many", Inconclusive;
+    /// The stage that says since when executions count was not found.
+    StageUnreadable = "stage_unreadable", Inconclusive;
+    /// Azure DevOps never took its token.
+    TokenRefused = "token_refused", Inconclusive;
+    /// Azure DevOps did not answer until the deadline.
+    AzureDevopsUnreachable = "azure_devops_unreachable", Inconclusive;
+    /// The module fell twice while it read an answer for it.
+    Crashed = "crashed", Inconclusive;
+    /// The run ended first.
+    RunOver = "run_over", Over;
+    /// Azure DevOps did not wait for it.
+    OpenGate = "open_gate", OpenGate;
+    /// The request's tag is missing or wrong.
+    RejectedTag = "rejected_tag", Rejected;
+    /// Its expectation is.
+    RejectedExpect = "rejected_expect", Rejected;
+    /// Its stage is.
+    RejectedSinceStage = "rejected_since_stage", Rejected;
+    /// Its time to settle is.
+    RejectedSettle = "rejected_settle", Rejected;
+    /// Its timeout is.
+    RejectedTimeout = "rejected_timeout", Rejected;
+    /// Its time to appear is.
+    RejectedAppearTimeout = "rejected_appear_timeout", Rejected;
+    /// Its rule for re-runs is.
+    RejectedRerun = "rejected_rerun", Rejected;
+    /// Its body cannot be read.
+    RejectedBody = "rejected_body", Rejected;
+    /// Anything else of it is wrong.
+    RejectedRequest = "rejected_request", Rejected;
+}
 
 impl ReasonCode {
     /// All of them, in the order of the reference.
@@ -107,7 +88,7 @@ impl ReasonCode {
 
     /// Its place among [`ReasonCode::all`].
     pub fn index(self) -> usize {
-        CODES.iter().position(|(code, ..)| *code == self).unwrap_or_default()
+        self as usize
     }
 
     /// Its text: `none_appeared`.
@@ -179,8 +160,7 @@ mod tests {
         let texts: BTreeSet<&str> = ReasonCode::all().map(ReasonCode::text).collect();
         assert_eq!(texts.len(), CODES.len());
         assert!(texts.iter().all(|text| text.bytes().all(|c| c == b'_' || c.is_ascii_lowercase())));
-        let all: BTreeSet<ReasonCode> = ReasonCode::all().collect();
-        assert_eq!(all.len(), CODES.len());
+        assert!(ReasonCode::all().enumerate().all(|(at, code)| code.index() == at));
     }
 
     #[test]

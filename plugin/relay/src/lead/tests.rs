@@ -1,5 +1,6 @@
 //! The leader beside the state machines of both fakes, under a virtual clock: days pass in milliseconds.
 
+mod codes;
 mod crowds;
 mod deliveries;
 mod fairness;
