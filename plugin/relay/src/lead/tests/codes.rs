@@ -2,9 +2,12 @@
 
 use super::*;
 
+/// The code, the workflows' executions, and what the request says.
+type Case<'a> = (&'a str, &'a [(&'a str, Status)], &'a [(&'a str, &'a str)]);
+
 #[test]
 fn each_decision_names_its_code() {
-    let cases: [(&str, &[(&str, Status)], &[(&str, &str)]); 7] = [
+    let cases: [Case<'_>; 7] = [
         ("failed", &[("a", Status::Failed), ("b", Status::Aborted)], &[("testrelay-expect", "a, b")]),
         ("aborted", &[("a", Status::Aborted)], &[("testrelay-expect", "a")]),
         (
