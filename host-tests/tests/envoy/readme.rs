@@ -263,7 +263,10 @@ fn the_metrics_are_those_that_envoy_shows() -> Result<()> {
     let envoy = Envoy::start(&Setup::new()?)?;
     let stats = envoy.stats()?;
     let shown = stats.keys().filter(|name| name.contains("testrelay_"));
-    assert_eq!(names(section(REFERENCE, "## Metrics")?), set(shown));
+    let mut told = names(section(REFERENCE, "## Metrics")?);
+    let codes = names(section(REFERENCE, "## Reason codes")?);
+    told.extend(codes.into_iter().map(|code| format!("wasmcustom.testrelay_decided_{code}")));
+    assert_eq!(told, set(shown));
     envoy.stop()
 }
 

@@ -139,7 +139,7 @@ fn all_have_passed_and_each_was_looked_at_again() {
     assert_eq!(seen.status, "succeeded");
     assert!(seen.reason.starts_with("All 2 executions tagged ado-run=shop-4711 passed: "), "{}", seen.reason);
     assert!(seen.reason.contains("(6h before this evaluation)"), "{}", seen.reason);
-    assert!(seen.asked[0].contains("tagSelector=ado-run%3Dshop-4711&startDate=2026-01-23T10%3A44%3A02"));
+    assert!(seen.asked[0].contains("tagSelector=ado-run%3Dshop-4711&startDate=2026-01-23T04%3A44%3A02"));
     assert_eq!(seen.asked.len(), 3);
     assert!(seen.asked.contains(&"/v1/test-workflow-executions/id-shop-api-2".into()));
 }
@@ -214,6 +214,16 @@ fn a_child_whose_parent_is_not_listed_counts() {
         let seen = evaluate(&[execution("shop-e2e-1", "passed", 500), child], &[]);
         assert_eq!(seen.status, "failed", "{}", seen.reason);
     }
+}
+
+#[test]
+fn what_an_older_execution_has_started_is_not_what_is_expected() {
+    let mut parent = execution("shop-e2e-1", "passed", 500);
+    parent["scheduledAt"] = json!(Wall(NOW - 7 * HOUR).to_string());
+    let mut child = execution("shop-child-3", "passed", 500);
+    child["runningContext"]["actor"] = json!({"type": "testworkflow", "executionId": "id-shop-e2e-1"});
+    let seen = evaluate(&[parent, child], &[]);
+    assert_eq!(seen.status, "pending", "{}", seen.reason);
 }
 
 #[test]
