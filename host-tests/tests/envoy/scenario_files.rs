@@ -247,7 +247,8 @@ impl Host for Real {
         let stats = self.envoy.stats()?;
         let own = stats.into_iter().filter_map(|(name, value)| {
             let name = name.strip_prefix("wasmcustom.").filter(|name| name.starts_with("testrelay_"))?;
-            Some((name.to_owned(), value))
+            // Stories name verdicts, and no reason codes.
+            (!name.starts_with("testrelay_decided_")).then(|| (name.to_owned(), value))
         });
         Ok(own.collect())
     }
