@@ -43,6 +43,8 @@ pub(crate) struct LiveLog {
     is_adopted: bool,
     /// Whether another context has told the beginning.
     has_taken_over: bool,
+    /// When it was last seen to: a time that has passed since is still to be served.
+    acted: Mono,
     /// Something has changed since it was last seen to.
     is_stirred: bool,
     /// Whether an execution is worth a look.
@@ -196,8 +198,11 @@ impl LiveLog {
         let may_look = self.may_look && self.looking.is_none() && !self.is_look_queued;
         let look = may_look.then_some(self.next_look);
         let news = self.sent.plus(MIN_PAUSE);
-        let times =
-            [Some(self.due).filter(|at| *at > now), Some(news).filter(|at| *at > now), self.run.next()];
+        let times = [
+            Some(self.due).filter(|at| *at > self.acted),
+            Some(news).filter(|at| *at > self.acted),
+            self.run.next(),
+        ];
         let tell = match &self.sending {
             Some(_) => None,
             None if self.is_queued => None,
@@ -218,7 +223,7 @@ impl LiveLog {
         if self.is_queued {
             return Acted { calls, counts, queues };
         }
-        self.is_stirred = false;
+        (self.is_stirred, self.acted) = (false, cx.now.mono);
         self.scene.trouble = cx.trouble.take();
         if pending.callback.timeline.is_none()
             && !self.has_taken_over
