@@ -21,7 +21,7 @@ use std::path::Path;
 pub struct Plan {
     /// How many rounds, each with both modules in turn.
     pub rounds: usize,
-    /// How many checks are measured in each turn. With a ninth of it before: the default `max_pending` is 2048.
+    /// How many checks are measured in each turn, after a ninth of it: the Envoy has room for 2,048.
     pub checks: usize,
     /// Over how many connections.
     pub connections: usize,

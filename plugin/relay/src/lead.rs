@@ -461,7 +461,7 @@ impl Lead {
         let now = turn.now.mono;
         loop {
             let shelf = &self.shelf;
-            let is_awaited = |tag: &Tag| shelf.pending().any(|(_, pending)| pending.waits_for(tag));
+            let is_awaited = |tag: &Tag| shelf.is_awaited(tag, None);
             let Some((token, request)) = self.aborts.due(now, &self.config.testkube, is_awaited) else {
                 return;
             };

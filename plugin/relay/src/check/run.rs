@@ -29,7 +29,7 @@ pub(crate) struct Runs {
     /// checks looks for itself.
     builds: Vec<(Build, Mono)>,
     /// Who waits for a look, and what of this second's looks is used up, for each entry of Azure DevOps.
-    entries: Vec<(String, Turns)>,
+    entries: Vec<(String, [Turns; 3])>,
 }
 
 /// Why a look is made. Each kind has its own share of an entry's looks, so that none waits for another.
@@ -43,14 +43,15 @@ enum Kind {
     Record,
 }
 
-/// How many looks of each kind may be made at one entry in a second: 5 in all.
-const A_SECOND: [(Kind, u32); 3] = [(Kind::Build, 2), (Kind::First, 2), (Kind::Record, 1)];
+/// How many looks of each kind may be made at one entry in a second, in the order of [`Kind`]: 5 in all.
+const A_SECOND: [u32; 3] = [2, 2, 1];
 
-/// The looks at one entry.
-#[derive(Default)]
+/// The looks of one kind at one entry.
 struct Turns {
-    used: [u32; 3],
-    waiting: [VecDeque<CheckKey>; 3],
+    a_second: u32,
+    /// In this second.
+    used: u32,
+    waiting: VecDeque<CheckKey>,
 }
 
 /// When the run is looked at next, and where.
@@ -230,43 +231,40 @@ impl Runs {
         self.builds.iter().find(|(known, _)| *known == build).map(|(_, until)| *until)
     }
 
-    fn turns(&mut self, entry: &str) -> Option<&mut Turns> {
+    fn turns(&mut self, entry: &str, kind: Kind) -> Option<&mut Turns> {
         if !self.entries.iter().any(|(known, _)| known == entry) {
-            self.entries.push((entry.into(), Turns::default()));
+            self.entries.push((entry.into(), A_SECOND.map(Turns::of)));
         }
-        self.entries.iter_mut().find(|(known, _)| known == entry).map(|(_, turns)| turns)
+        let (_, turns) = self.entries.iter_mut().find(|(known, _)| known == entry)?;
+        turns.get_mut(kind as usize)
     }
 
     /// Whether a look of this kind may be made at once: nobody waits for one.
     fn has_turn(&mut self, entry: &str, kind: Kind) -> bool {
-        self.turns(entry).is_some_and(|turns| turns.has_room(kind) && turns.has_nobody(kind))
+        self.turns(entry, kind).is_some_and(|turns| turns.has_room() && turns.waiting.is_empty())
     }
 
     fn use_turn(&mut self, entry: &str, kind: Kind) {
-        if let Some(used) = self.turns(entry).and_then(|turns| turns.used.get_mut(kind as usize)) {
-            *used = used.saturating_add(1);
+        if let Some(turns) = self.turns(entry, kind) {
+            turns.used = turns.used.saturating_add(1);
         }
     }
 
     fn enqueue(&mut self, entry: &str, kind: Kind, key: CheckKey) {
-        if let Some(waiting) = self.turns(entry).and_then(|turns| turns.waiting.get_mut(kind as usize)) {
-            waiting.push_back(key);
+        if let Some(turns) = self.turns(entry, kind) {
+            turns.waiting.push_back(key);
         }
     }
 
     /// A second has passed.
     pub(crate) fn tick(&mut self) {
-        self.entries.iter_mut().for_each(|(_, turns)| turns.used = [0; 3]);
+        self.entries.iter_mut().flat_map(|(_, turns)| turns).for_each(|turns| turns.used = 0);
     }
 
     /// The next check that has its turn. One that does not want it any more has used nothing up.
     pub(crate) fn next_turn(&mut self) -> Option<CheckKey> {
-        self.entries.iter_mut().find_map(|(_, turns)| {
-            A_SECOND.iter().find_map(|(kind, _)| match turns.has_room(*kind) {
-                true => turns.waiting.get_mut(*kind as usize)?.pop_front(),
-                false => None,
-            })
-        })
+        let mut all = self.entries.iter_mut().flat_map(|(_, turns)| turns);
+        all.find_map(|turns| if turns.has_room() { turns.waiting.pop_front() } else { None })
     }
 
     /// A check's build goes on, or is being asked: nobody asks again until then.
@@ -286,13 +284,12 @@ impl Runs {
 }
 
 impl Turns {
-    fn has_room(&self, kind: Kind) -> bool {
-        let most = A_SECOND.iter().find(|(of, _)| *of == kind).map_or(0, |(_, most)| *most);
-        self.used.get(kind as usize).is_some_and(|used| *used < most)
+    fn of(a_second: u32) -> Turns {
+        Turns { a_second, used: 0, waiting: VecDeque::new() }
     }
 
-    fn has_nobody(&self, kind: Kind) -> bool {
-        self.waiting.get(kind as usize).is_some_and(VecDeque::is_empty)
+    fn has_room(&self) -> bool {
+        self.used < self.a_second
     }
 }
 

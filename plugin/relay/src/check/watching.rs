@@ -205,15 +205,19 @@ impl Check {
         }
         if volatile.last_reading.is_some_and(|since| now >= ends_at(since)) {
             let why = self.volatile.trouble_in_words(cx.now.wall, cx.trouble);
-            let why = why.unwrap_or_else(|| "No last reading of Testkube was complete".into());
-            let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
-            let code = self.volatile.trouble_code(cx.trouble);
-            let code = code.unwrap_or_else(|| reason::code_of_deadline(&self.durable, cx.now));
-            self.decide(cx, fx, code, reason);
+            self.end_unread(cx, fx, why.as_deref().unwrap_or("No last reading of Testkube was complete"));
             return true;
         }
         self.confirm_next(cx, fx);
         false
+    }
+
+    /// A deadline has passed, and nothing was read that decides.
+    fn end_unread(&mut self, cx: &Cx<'_>, fx: &mut Effects, why: &str) {
+        let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
+        let code = self.volatile.trouble_code(cx.trouble);
+        let code = code.unwrap_or_else(|| reason::code_of_deadline(&self.durable, cx.now));
+        self.decide(cx, fx, code, reason);
     }
 
     fn confirm_next(&mut self, cx: &Cx<'_>, fx: &mut Effects) {
@@ -405,10 +409,7 @@ impl Check {
                 if volatile.last_reading.is_some()
                     && let Some(why) = self.volatile.trouble_in_words(cx.now.wall, cx.trouble)
                 {
-                    let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
-                    let code = self.volatile.trouble_code(cx.trouble);
-                    let code = code.unwrap_or_else(|| reason::code_of_deadline(&self.durable, cx.now));
-                    self.decide(cx, fx, code, reason);
+                    self.end_unread(cx, fx, &why);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use crate::check::{CheckKey, Pending, Place, Record, State};
 use crate::store::hints::fingerprint;
 use crate::store::ledger::{Bucket, Change, Ledger, LedgerError, Store, StoreError};
+use crate::tag::Tag;
 use crate::time::Mono;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -225,10 +226,9 @@ impl Shelf {
         self.pending().filter(|(_, pending)| is_hinted(pending)).map(|(key, _)| *key).collect()
     }
 
-    /// Whether another check waits for the executions of the same tag.
-    pub(super) fn others_wait(&self, key: &CheckKey, pending: &Pending) -> bool {
-        let Some(ask) = &pending.ask else { return false };
-        self.pending().any(|(other, pending)| other != key && pending.waits_for(&ask.tag))
+    /// Whether a check waits for the executions of this tag, this one aside.
+    pub(super) fn is_awaited(&self, tag: &Tag, aside: Option<&CheckKey>) -> bool {
+        self.pending().any(|(key, pending)| Some(key) != aside && pending.waits_for(tag))
     }
 
     /// A pending check, and the version of its record.
@@ -290,18 +290,23 @@ impl Shelf {
 mod tests {
     use super::*;
     use crate::check::tests::record;
-    use crate::store::ledger::Entry;
     use crate::store::ledger::memory::Memory;
+    use crate::store::ledger::{Cas, Entry};
 
-    /// A store that notes which of the checks' buckets are read, and counts their bytes.
-    struct Counted {
+    /// A store that notes which of the checks' buckets are read, and counts their bytes; one of them it may not give.
+    #[derive(Default)]
+    struct Watched {
         memory: Memory,
+        silent: Option<String>,
         keys: BTreeSet<String>,
         read: usize,
     }
 
-    impl Store for Counted {
+    impl Store for Watched {
         fn get(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
+            if self.silent.as_deref() == Some(key) {
+                return Err(StoreError(10));
+            }
             let entry = self.memory.get(key)?;
             if key.contains("/checks/") {
                 self.keys.insert(key.into());
@@ -310,20 +315,15 @@ mod tests {
             Ok(entry)
         }
 
-        fn swap(
-            &mut self,
-            key: &str,
-            seen: Option<crate::store::ledger::Cas>,
-            value: &[u8],
-        ) -> Result<bool, StoreError> {
+        fn swap(&mut self, key: &str, seen: Option<Cas>, value: &[u8]) -> Result<bool, StoreError> {
             self.memory.swap(key, seen, value)
         }
     }
 
     /// So many checks whose tokens take so many bytes.
-    fn stored(checks: u32, token: usize) -> (Shelf, Counted) {
+    fn stored(checks: u32, token: usize) -> (Shelf, Watched) {
         let ledger = Ledger::with_key("t/", &[0; 16]);
-        let mut store = Counted { memory: Memory::default(), keys: BTreeSet::new(), read: 0 };
+        let mut store = Watched::default();
         for n in 1..=checks {
             let mut record = record(n);
             record.make_large(token);
@@ -364,27 +364,6 @@ mod tests {
         assert!(!shelf.is_understood());
     }
 
-    /// A store that does not answer for one bucket.
-    struct Silent {
-        memory: Memory,
-        key: String,
-    }
-
-    impl Store for Silent {
-        fn get(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
-            if key == self.key { Err(StoreError(10)) } else { self.memory.get(key) }
-        }
-
-        fn swap(
-            &mut self,
-            key: &str,
-            seen: Option<crate::store::ledger::Cas>,
-            value: &[u8],
-        ) -> Result<bool, StoreError> {
-            self.memory.swap(key, seen, value)
-        }
-    }
-
     #[test]
     fn no_place_is_taken_from_checks_whose_bucket_was_not_read() {
         use crate::lead::housekeeping::Housekeeping;
@@ -400,7 +379,11 @@ mod tests {
         let key = record.key;
         assert_eq!(places::take(&mut memory, &ledger, &place, limits).unwrap(), places::Room::Taken);
         ledger.bucket(&key).update(&mut memory, &key, |_| Change::Put(Box::new(record.clone()), ())).unwrap();
-        let mut store = Silent { memory, key: format!("t/checks/{:03}", ledger.bucket_of(&key)) };
+        let mut store = Watched {
+            memory,
+            silent: Some(format!("t/checks/{:03}", ledger.bucket_of(&key))),
+            ..Watched::default()
+        };
         let mut housekeeping = Housekeeping::new("t/", Mono(0));
         for second in 0..60 {
             housekeeping.count_places(Mono(second * 1_000), &mut store, &mut shelf);

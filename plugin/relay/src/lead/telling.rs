@@ -67,7 +67,7 @@ impl Lead {
                 for bucket in self.shelf.refresh_all(turn.store) {
                     self.changed(turn, bucket);
                 }
-                self.shelf.others_wait(key, &seen)
+                seen.ask.as_ref().is_some_and(|ask| self.shelf.is_awaited(&ask.tag, Some(key)))
             };
             self.step(turn, key, Event::Heard(&heard, others_wait));
         }

@@ -119,7 +119,7 @@ impl World {
 
     /// A world in which as many checks of one project may be pending as can be.
     pub(super) fn roomy() -> World {
-        World::configured(r#""insecure_no_auth": true, "checks": {"max_pending_per_project": 8192}"#)
+        World::configured(r#""insecure_no_auth": true, "checks": {"max_pending_per_project": 16384}"#)
     }
 
     /// A world with an identity for what is owed, and a credential for checks.
