@@ -212,8 +212,8 @@ impl Lead {
         }
         self.calls.tick();
         self.runs.tick();
-        self.step_due(turn, MAX_STEPS);
         self.poller.tick();
+        self.step_due(turn, MAX_STEPS);
         self.poll(turn);
         if self.poller.turns(now, LONG_TROUBLE) {
             self.slots.tell_all(now);
@@ -247,7 +247,7 @@ impl Lead {
     /// Makes a step of a check: what it changes is stored, then what it asks for is done. Where shared data
     /// refuses the change, nothing is done for the check for a while.
     fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey, event: Event<'_>) {
-        let mut why = "others wrote it all the time".to_string();
+        let mut refused = None;
         for _ in 0..MAX_RACES {
             let Lead { config, contender, random, brake_until, shelf, slots, calls, poller, .. } = self;
             let Some((seen, version)) = shelf.find_version(key) else { return slots.remove(key) };
@@ -285,12 +285,13 @@ impl Lead {
                 Stored::Raced => {}
                 Stored::Gone => return slots.remove(key),
                 Stored::Refused(error) => {
-                    why = error.to_string();
+                    refused = Some(error.to_string());
                     break;
                 }
             }
         }
         let (now, wait) = (turn.now.mono, in_words(REFUSED_CHANGE));
+        let why = refused.as_deref().unwrap_or("others wrote it all the time");
         log::error!("check {}: its record could not be changed: {why}; waits {wait}", key.id());
         if let Some(slot) = self.slots.get_mut(key) {
             slot.volatile.hold(now.plus(REFUSED_CHANGE));
