@@ -27,6 +27,11 @@ impl Random {
     }
 }
 
+/// The shortest time that [`Random::jitter`] makes of this one.
+pub(crate) fn shortest(d: Duration) -> Duration {
+    d.saturating_sub(d / 4)
+}
+
 /// How long to wait before try number `failures` + 1: `first` doubled with each failure, at most `most`.
 pub(crate) fn delay(failures: u32, first: Duration, most: Duration) -> Duration {
     let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -51,6 +56,7 @@ mod tests {
         let d = Duration::from_secs(2);
         let drawn: Vec<u64> = (0..1000).map(|_| crate::time::millis(random.jitter(d))).collect();
         assert!(drawn.iter().all(|ms| (1500..=2000).contains(ms)));
+        assert_eq!(shortest(d), Duration::from_millis(1500));
         assert!(drawn.iter().collect::<std::collections::BTreeSet<_>>().len() > 100);
     }
 }

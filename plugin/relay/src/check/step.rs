@@ -54,6 +54,8 @@ pub(crate) struct Volatile {
     pub(super) entry_missing: Option<Mono>,
     /// When Testkube is asked for its executions next.
     pub(super) poll: Mono,
+    /// From when on it may be asked already, with a list that is asked for others.
+    pub(super) may_join: Mono,
     /// A decision that rests on a reading, while each execution is looked at once more.
     pub(super) confirm: Option<Rc<Confirm>>,
     /// Since when the deadline has passed: one last reading is made.

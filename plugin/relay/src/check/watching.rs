@@ -5,6 +5,7 @@ use super::{
     Ask, Call, Check, Counter, Cx, Effects, Pending, Phase, ReasonCode, Room, Seen, Space, Volatile, Watch,
     reason,
 };
+use crate::backoff;
 use crate::check::verdict::{Assessment, Standing, assess};
 use crate::expect::MAX_EXPECTED;
 use crate::tag::Tag;
@@ -156,6 +157,11 @@ impl Volatile {
         ];
         let is_long = lasts.into_iter().any(|lasts| lasts >= LONG);
         if is_long { self.trouble_in_words(now.wall, of_all) } else { None }
+    }
+
+    /// Whether a reading that begins for others may be one for this check too.
+    pub(crate) fn may_join(&self, now: Mono) -> bool {
+        now >= self.may_join.min(self.poll).max(self.held_until)
     }
 
     /// The next look is made at once, or as soon as another one may be brought forward.
@@ -403,8 +409,9 @@ impl Check {
             }
             Unread::Fault(fault) => {
                 let failures = volatile.trouble.failures.saturating_add(1);
-                let wait = crate::backoff::delay(failures, FIRST_RETRY, MAX_RETRY);
+                let wait = backoff::delay(failures, FIRST_RETRY, MAX_RETRY);
                 volatile.poll = cx.now.mono.plus(cx.random.jitter(wait));
+                volatile.may_join = volatile.poll;
                 volatile.trouble.add(fault.clone(), cx.now, volatile.poll);
                 if volatile.last_reading.is_some()
                     && let Some(why) = self.volatile.trouble_in_words(cx.now.wall, cx.trouble)
@@ -420,6 +427,7 @@ impl Check {
         let now = cx.now.mono;
         let wait = interval(now.since(self.durable.accepted.mono));
         self.volatile.poll = now.plus(cx.random.jitter(wait));
+        self.volatile.may_join = now.plus(backoff::shortest(wait));
         if self.volatile.is_hinted {
             self.volatile.bring_forward(now);
         }

@@ -35,7 +35,7 @@ const MAX_PAGES_ALONE: u32 = 400;
 
 const MAX_BATCH: usize = 100;
 
-/// A reading that begins takes along checks that would be due so soon: many checks share few lists.
+/// A reading that begins takes along checks that would be due so soon and may be looked up already: many checks share few lists.
 const TAKEN_ALONG: Duration = Duration::from_secs(1);
 
 /// What lists may cost in a second, however many tags there are; a page of a reading for many checks, and one of a reading that
@@ -246,13 +246,18 @@ impl Poller {
             let Some(wanted) = shelf.find(&key).and_then(|p| p.wanted(now, config.checks.lookback)) else {
                 continue;
             };
-            let Some(mut narrow) = slots.get_mut(&key).map(|slot| slot.reading) else { continue };
+            let Some(slot) = slots.get_mut(&key) else { continue };
+            let (mut narrow, is_due) = (slot.reading, slot.is_due(now));
+            if !is_due && !slot.volatile.may_join(now) {
+                continue;
+            }
             if wanted.is_suspect {
                 narrow.crowd = 1;
             }
             let tag_key = wanted.tag.key.as_str();
             let batch = open.get(tag_key).and_then(|place| batches.get_mut(*place));
-            if batch.is_some_and(|batch| batch.add(key, &wanted, narrow)) || batches.len() >= most {
+            let has_joined = batch.is_some_and(|batch| batch.add(key, &wanted, narrow));
+            if has_joined || !is_due || batches.len() >= most {
                 continue;
             }
             let mut batch = Batch::new(tag_key);

@@ -16,6 +16,13 @@ pub(super) struct Slot {
     tells: Option<Mono>,
 }
 
+impl Slot {
+    /// Whether Testkube is to be asked for its executions by now.
+    pub(super) fn is_due(&self, now: Mono) -> bool {
+        self.times.poll.is_some_and(|at| at <= now)
+    }
+}
+
 /// How many checks a reading with this one may have, and how large its pages may be: less after answers that could not be
 /// read, until one check is alone with what cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Thousands of checks at once.
 
+use super::world::names;
 use super::*;
 
 /// A delivery whose note is lost, beside checks with long tokens and while checks come and go.
@@ -88,4 +89,23 @@ fn lists_are_thirty_a_second_at_most_also_where_they_have_pages() {
     }
     let most = by_second.values().max().unwrap();
     assert!(*most <= 30, "{most} lists in a second, {} in 3 minutes", by_second.values().sum::<usize>());
+}
+
+/// A list for others takes a check along only when the check may be looked up again by its own schedule.
+#[test]
+fn no_tag_is_looked_up_again_within_a_second_and_a_half_whoever_else_is() {
+    let mut world = World::roomy();
+    let runs: Vec<_> = (1..=20).map(|n| world.run(n)).collect();
+    for run in &runs {
+        assert_eq!(world.check(run, &[]), 200);
+        world.pass(330);
+    }
+    world.pass(15 * SECOND);
+    for run in &runs {
+        let lists = world.testkube.requests().iter().filter(|r| names(&r.request.target, &run.tag));
+        let times: Vec<i64> = lists.map(|r| r.at).collect();
+        let spacing: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // A call may take up to 20 ms longer than the one before.
+        assert!(spacing.len() > 4 && spacing.iter().all(|ms| *ms >= 1_480), "{}: {spacing:?}", run.tag);
+    }
 }
