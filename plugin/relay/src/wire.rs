@@ -1,4 +1,4 @@
-//! What goes over the wire: the requests to Azure DevOps and Testkube, and what their answers mean. Pure: knows no check.
+//! The wire formats: requests to Azure DevOps and Testkube, and what their answers mean. Pure; knows no check.
 
 pub mod azure;
 pub mod call;

@@ -1,4 +1,4 @@
-//! Azure DevOps: where it is, what is said to it, and what its answers mean.
+//! Azure DevOps: its address, the requests to it, and the meaning of its answers.
 
 mod answer;
 mod call;
@@ -17,6 +17,6 @@ pub use plan_url::{Entry, PlanUrl, TokenScheme, Webhook};
 pub use run::{OwnRecord, build_over, own_record};
 pub use stage::stage_start;
 
-/// The most records of a timeline that are read. One of Azure DevOps's own takes some 500 bytes, and no more than 8 MiB of an
-/// answer are read.
+/// Maximum records read of one timeline. One of Azure DevOps's own timelines takes some 500 bytes a record, and at most
+/// 8 MiB of an answer are read.
 const MAX_RECORDS: usize = 20_000;

@@ -1,17 +1,17 @@
-//! Calls to the two clusters: what goes out, and the five kinds of what becomes of it.
+//! Calls to the two clusters: the requests, and their outcomes.
 
 use crate::time::Wall;
 use std::fmt;
 use std::time::Duration;
 
-/// Which of a [`Lead`](crate::Lead)'s calls an outcome belongs to.
+/// The number of one of a [`Lead`](crate::Lead)'s calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
-/// How long after its timeout a call is given up: a callback may never come.
+/// How long after its timeout a call is given up: its callback may never come.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// An HTTP request through one of Envoy's clusters. It may hold a credential, hence no `Debug`.
+/// An HTTP request through one of Envoy's clusters. No `Debug`, because it may hold a credential.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// The Envoy cluster.
@@ -28,18 +28,18 @@ pub struct Request {
     pub headers: Vec<(&'static str, String)>,
     /// The body; empty for none.
     pub body: Vec<u8>,
-    /// When to give up. Never zero: Envoy takes 0 ms for "no timeout at all".
+    /// Timeout of the call. Never zero: for Envoy 0 ms means no timeout.
     pub timeout: Duration,
-    /// How much of an answer's body is worth having, in bytes. A larger body is not copied into the VM.
+    /// Maximum response body to copy into the VM, in bytes.
     pub max_body: usize,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
-    /// Somebody answered: the server, or Envoy in its place.
+    /// An answer came, from the server or from Envoy in its place.
     Response(Response),
-    /// Nobody answered.
+    /// No answer came.
     Failed(Fault),
 }
 
@@ -50,31 +50,32 @@ pub struct Response {
     pub status: u16,
     /// `content-type`; empty if there was none.
     pub content_type: String,
-    /// What it asks of the calls after it.
+    /// What the answer asks of later calls.
     pub asks: Asks,
-    /// A 503 or 504 that Envoy made itself: no `x-envoy-upstream-service-time`, which its router adds to every answer
-    /// of an upstream.
+    /// Whether Envoy made this 503 or 504 itself: `x-envoy-upstream-service-time`, which its router adds to every
+    /// answer of an upstream, is missing.
     pub from_envoy: bool,
-    /// The body, or its size where that was over the request's `max_body`.
+    /// The body, or its size in bytes if it exceeds the request's `max_body`.
     pub body: Result<Vec<u8>, usize>,
 }
 
-/// A date without the answer's own `Date` holds calls back for so long at most: the wall clock may be behind by any amount.
+/// Maximum wait for a `Retry-After` date in an answer without `Date`: the wall clock may be behind by any amount.
 const MAX_UNDATED: Duration = Duration::from_secs(60);
 
-/// What an answer's headers ask of the calls after it.
+/// What an answer's headers ask of later calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asks {
-    /// `Retry-After`: no call before this time is over.
+    /// `Retry-After`: the time before the next call.
     pub retry_after: Option<Duration>,
-    /// `X-RateLimit-Delay`: for how long Azure DevOps has held the call back because of its rate limits.
+    /// `X-RateLimit-Delay`: for how long Azure DevOps delayed this call because of its rate limits.
     pub delayed: Option<Duration>,
 }
 
 impl Asks {
-    /// Reads them from the headers that `value` finds by their names in lower case. `Retry-After` is a number of seconds or a
-    /// date (RFC 9110 section 10.2.3), which is compared with the answer's own `Date`, so that it does not matter how far the
-    /// two clocks are apart; where there is none, with `now`, and asks for [`MAX_UNDATED`] at most. What cannot be read asks nothing.
+    /// Reads the headers, which `value` finds by lower-case name. `Retry-After` is a number of seconds or a date (RFC
+    /// 9110 section 10.2.3). A date is compared with the answer's own `Date`, so that the difference between the two
+    /// clocks does not matter; without one it is compared with `now`, and the wait is at most [`MAX_UNDATED`]. A value
+    /// that cannot be read asks nothing.
     pub fn of(value: impl Fn(&str) -> Option<String>, now: Wall) -> Asks {
         let date = |text: String| Wall::parse_http(text.trim());
         let wait = |text: String| match crate::text::number::<u64>(text.trim()) {
@@ -95,7 +96,7 @@ impl Asks {
     }
 }
 
-/// Seconds with or without a fraction: `30`, `0.125`. Zero is none.
+/// Reads seconds with or without a fraction: `30`, `0.125`. Zero gives `None`.
 fn seconds(text: &str) -> Option<Duration> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let millis = format!("{:0<3}", fraction.get(..fraction.len().min(3))?);
@@ -108,16 +109,16 @@ fn seconds(text: &str) -> Option<Duration> {
 pub enum Fault {
     /// The server answered with this status.
     Status(u16),
-    /// The same, with the server's own words for it.
+    /// The same, with the server's own words.
     Said(u16, String),
     /// Envoy could not connect, or lost the connection before an answer began (its own 503).
     NoConnection,
-    /// Envoy waited for the request's timeout (its own 504).
+    /// The request's timeout passed (Envoy's own 504).
     NoAnswer,
     /// The connection broke in the middle of the answer.
     Reset,
-    /// Envoy refused the call at once: it has no address for the cluster, or none that is healthy, or a circuit breaker is
-    /// full. It does not say which; names that DNS does not know are by far the most common.
+    /// Envoy refused the call at once: the cluster has no address or no healthy one, or a circuit breaker is open.
+    /// Envoy does not say which; names unknown to DNS are by far the most common.
     Refused,
     /// Envoy has no cluster of this name.
     UnknownCluster(String),
@@ -125,30 +126,30 @@ pub enum Fault {
     Lost,
     /// Envoy's thread stood still between the decision to call and the call, which was not made.
     Stalled,
-    /// The body is larger than is read.
+    /// The body exceeds what is read; its size in bytes.
     TooLarge(usize),
-    /// The body is not JSON; with its content type.
+    /// The body is not JSON; holds its content type.
     NotJson(String),
-    /// The body is JSON that ends in the middle.
+    /// The body is JSON that is cut off.
     Truncated,
-    /// The body is JSON, and not what was asked for.
+    /// The body is JSON, but not what was asked for.
     Unexpected(&'static str),
 }
 
 impl Fault {
-    /// Whether the call had no effect for certain: it was answered, or never left Envoy.
+    /// Whether the call certainly had no effect: it was answered, or never left Envoy.
     pub fn was_refused(&self) -> bool {
         !matches!(self, Fault::NoConnection | Fault::NoAnswer | Fault::Reset | Fault::Lost)
     }
 }
 
 impl Response {
-    /// Whether this is a web page, which no API of the two answers with when all is well.
+    /// Whether the answer is a web page, which neither API sends when all is well.
     pub fn is_html(&self) -> bool {
         self.content_type.to_ascii_lowercase().starts_with("text/html")
     }
 
-    /// The answer's status as a fault, Envoy's own answers told from the server's.
+    /// The answer's status as a fault. Envoy's own answers are told apart from the server's.
     pub fn fault(&self) -> Fault {
         match (self.from_envoy, self.status) {
             (true, 504) => Fault::NoAnswer,
@@ -160,7 +161,7 @@ impl Response {
     /// Reads a 200's body as JSON of type `T`.
     ///
     /// # Errors
-    /// Which fault it is instead.
+    /// The fault, if the answer is not a 200 with such a body.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
         if self.status != 200 || self.from_envoy {
             return Err(self.fault());
@@ -175,7 +176,7 @@ impl Response {
 }
 
 impl fmt::Display for Fault {
-    /// As it stands in `could not be asked since 14:02 UTC (HTTP 503 × 31)`.
+    /// The form used in `could not be asked since 14:02 UTC (HTTP 503 × 31)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Status(status) => write!(f, "HTTP {status}"),

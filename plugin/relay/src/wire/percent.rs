@@ -12,7 +12,7 @@ pub fn percent_encoded(text: &str) -> String {
     })
 }
 
-/// How many bytes [`percent_encoded`] makes of `text`.
+/// Length of [`percent_encoded`]'s result for `text`, in bytes.
 pub fn percent_encoded_len(text: &str) -> usize {
     text.bytes().map(|byte| if is_unreserved(byte) { 1 } else { "%00".len() }).sum()
 }
@@ -21,7 +21,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// `path` with each `%XX` replaced by its byte; a `%` that starts nothing stays.
+/// `path` with each `%XX` replaced by its byte; any other `%` stays.
 pub(crate) fn percent_decoded(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut at = 0;
@@ -32,8 +32,8 @@ pub(crate) fn percent_decoded(path: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The byte that stands at `at` once `path` has been decoded `times`, and where the next one begins. Most bytes stand for
-/// themselves: the loops need no call for them.
+/// The byte at `at` after decoding `path` `times` times, and where the next one begins. Inlined: most bytes stand for
+/// themselves and need no call.
 #[inline(always)]
 pub(crate) fn decoded(path: &[u8], at: usize, times: u8) -> Option<(u8, usize)> {
     match path.get(at)? {
@@ -42,7 +42,7 @@ pub(crate) fn decoded(path: &[u8], at: usize, times: u8) -> Option<(u8, usize)> 
     }
 }
 
-/// The same for a `%`, which with what it stands for is looked at in the reading before.
+/// The same for a `%`, which is read together with the two characters after it as the previous decoding shows them.
 fn unescaped(path: &[u8], at: usize, before: u8) -> (u8, usize) {
     let hex = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (first, after) = decoded(path, at, before).unwrap_or((b'%', at + 1));

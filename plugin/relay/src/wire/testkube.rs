@@ -1,4 +1,4 @@
-//! Testkube: what it is asked, and what its answers hold.
+//! Testkube: the requests to it, and the contents of its answers.
 
 mod artifacts;
 mod dashboard;

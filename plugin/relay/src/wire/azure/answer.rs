@@ -10,24 +10,25 @@ use std::time::Duration;
 /// The meaning of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It was taken, and the token with it.
+    /// Azure DevOps took the request, and with it the token.
     Taken,
-    /// The token is not, or no longer, valid.
+    /// The token is not valid, or no longer.
     TokenRefused,
-    /// The token is valid and may not do this.
+    /// The token is valid but may not do this.
     Forbidden,
-    /// The run has ended: nothing more can be said to it. With Azure DevOps's own name for the reason.
+    /// The run has ended and takes nothing more. Holds Azure DevOps's own name for the reason.
     Over(String),
-    /// It was understood and refused.
+    /// Azure DevOps understood the request and refused it.
     Refused(Fault),
-    /// It may be taken later; not before the given time, if one was given.
+    /// The request may succeed later; not before the given time, if there is one.
     Later(Fault, Option<Duration>),
 }
 
-/// The longest `Retry-After` that is followed. Longer ones would be a mistake or an attack, and a check has a deadline.
+/// Maximum `Retry-After` that is obeyed. A longer one would be a mistake or an attack, and a check has a deadline.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// Types of exception that end a plan (github.com/actions/runner, `Sdk/DTWebApi`, and azure-pipelines-tasks #15470).
+/// Exception types that mean that the plan has ended (github.com/actions/runner, `Sdk/DTWebApi`, and
+/// azure-pipelines-tasks #15470).
 const OVER: [&str; 4] = [
     "OrchestrationSessionNotFoundException",
     "TaskOrchestrationPlanNotFoundException",
@@ -35,7 +36,7 @@ const OVER: [&str; 4] = [
     "TaskOrchestrationJobNotFoundException",
 ];
 
-/// Classifies what became of a call.
+/// Classifies the outcome of a call.
 pub fn classify(outcome: &CallOutcome) -> Answer {
     match outcome {
         CallOutcome::Failed(fault) => Answer::Later(fault.clone(), None),

@@ -1,7 +1,7 @@
 //! The calls to Azure DevOps, in the forms that Microsoft's own clients use.
 //!
-//! api-versions: 2.0-preview.1 for events is the one value that every document and server version has; 6.0 for the rest
-//! is the newest that Server 2020 knows.
+//! api-versions: 2.0-preview.1 for events is the only value that every document and server version has; 6.0 for the
+//! rest is the newest that Server 2020 knows.
 
 use super::{Entry, TokenScheme};
 use crate::guid::Guid;
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Duration;
 
-/// Where a check is answered: Azure DevOps's ids, as parsed.
+/// The address of a check: Azure DevOps's ids, as parsed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Callback {
-    /// The configured entry's URL.
+    /// URL of the configured entry.
     pub entry: String,
     /// ProjectId.
     pub project: Guid,
@@ -30,7 +30,7 @@ pub struct Callback {
     pub job: Guid,
     /// TaskInstanceId: the timeline record of the check.
     pub task: Guid,
-    /// TimelineId, without which no log can be linked to the record.
+    /// TimelineId. Without it no log can be linked to the record.
     pub timeline: Option<Guid>,
     /// BuildId, which the user adds to the headers.
     pub build: Option<u64>,
@@ -74,10 +74,10 @@ impl HubName {
     }
 }
 
-/// A log's id, which [`create_log`]'s answer gives.
+/// The id of a log, from the answer to [`create_log`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogId {
-    /// Never 0: a record that is linked to log 0 shows none.
+    /// Never 0: a record linked to log 0 shows none.
     pub id: u64,
 }
 
@@ -87,18 +87,18 @@ pub fn create_log(entry: &Entry, callback: &Callback, token: &Secret) -> Request
     post(entry, token, format!("{}/logs?api-version=6.0", plan(entry, callback)), JSON, body)
 }
 
-/// Appends lines, each with its line feed, to a log.
+/// Appends lines to a log. Each line ends with its line feed.
 pub fn append_log(entry: &Entry, callback: &Callback, token: &Secret, log: LogId, lines: String) -> Request {
     let path = format!("{}/logs/{}?api-version=6.0", plan(entry, callback), log.id);
     post(entry, token, path, "application/octet-stream", lines)
 }
 
-/// What is changed of a check's record; what is `None` or empty stays as it is.
+/// A change of a check's record. Fields that are `None` or empty stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordChange {
-    /// Whether the state becomes `inProgress`. Never said of a record that Azure DevOps has completed.
+    /// Whether to set the state to `inProgress`. Never set for a record that Azure DevOps has completed.
     pub begin: bool,
-    /// The log that is shown on it. Never 0: that would be stored, and no log shown.
+    /// The log to show on the record. Never 0: Azure DevOps would store that and show no log.
     pub log: Option<LogId>,
     /// `percentComplete`, 0 to 100.
     pub percent: Option<u8>,
@@ -108,10 +108,10 @@ pub struct RecordChange {
     pub errors: Vec<String>,
 }
 
-/// The longest text on a record, in characters.
+/// Maximum length of a text on a record, in characters.
 const MAX_TEXT: usize = 1_024;
 
-/// Changes the check's record. PATCH is a merge: what is not named stays.
+/// Changes the check's record. PATCH merges: fields that are not named stay.
 pub fn change_record(
     entry: &Entry,
     callback: &Callback,
@@ -144,7 +144,7 @@ pub fn change_record(
     Request { method: "PATCH", ..post(entry, token, records(entry, callback, timeline), JSON, body) }
 }
 
-/// Reads the records of the check's own timeline, its own among them.
+/// Reads all records of the check's timeline, the check's own record among them.
 pub fn read_records(entry: &Entry, callback: &Callback, token: &Secret, timeline: Guid) -> Request {
     get(entry, token, records(entry, callback, timeline))
 }
@@ -153,7 +153,8 @@ fn records(entry: &Entry, callback: &Callback, timeline: Guid) -> String {
     format!("{}/timelines/{timeline}/records?api-version=6.0", plan(entry, callback))
 }
 
-/// The decision. `taskId` is the instance (TaskInstanceId), never the task's definition; names are case-sensitive.
+/// Sends the decision. `taskId` is the instance (TaskInstanceId), never the task's definition; names are
+/// case-sensitive.
 pub fn complete_task(entry: &Entry, callback: &Callback, token: &Secret, succeeded: bool) -> Request {
     let result = if succeeded { "succeeded" } else { "failed" };
     let body =
@@ -167,7 +168,7 @@ pub fn build(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> 
     get(entry, token, format!("{}/_apis/build/builds/{build}?api-version=6.0", project(entry, callback)))
 }
 
-/// Cancels a build, as its page's button does.
+/// Cancels a build, as the button on its page does.
 pub fn cancel_build(entry: &Entry, callback: &Callback, token: &Secret, build: u64) -> Request {
     let path = format!("{}/_apis/build/builds/{build}?api-version=6.0", project(entry, callback));
     let body = json!({"status": "cancelling"}).to_string();
@@ -183,7 +184,7 @@ pub fn timeline(entry: &Entry, callback: &Callback, token: &Secret, build: u64) 
     )
 }
 
-/// When a build started, from [`build`]'s answer.
+/// The start of a build, from the answer to [`build`].
 pub fn build_start(body: &[u8]) -> Option<Wall> {
     #[derive(Deserialize)]
     struct Build {
@@ -195,7 +196,8 @@ pub fn build_start(body: &[u8]) -> Option<Wall> {
 
 const JSON: &str = "application/json";
 
-/// Azure DevOps delays a busy client by up to 30 s before it refuses it; what is slower than this is tried again.
+/// Timeout of a call. Azure DevOps delays a busy client by up to 30 s before it refuses it; slower calls are tried
+/// again.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn project(entry: &Entry, callback: &Callback) -> String {
@@ -231,7 +233,8 @@ fn get(entry: &Entry, token: &Secret, path: String) -> Request {
             ("accept", JSON.into()),
             ("authorization", authorization),
             ("user-agent", crate::USER_AGENT.into()),
-            // Asks for 401 where a browser would be sent to a sign-in page; Microsoft's clients send it too.
+            // Makes Azure DevOps answer 401 where it would send a browser to a sign-in page; Microsoft's clients send
+            // it too.
             ("x-tfs-fedauthredirect", "Suppress".into()),
         ],
         body: Vec::new(),

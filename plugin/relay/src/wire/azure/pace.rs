@@ -1,7 +1,7 @@
-//! How often Azure DevOps may be called, as its answers ask for it.
+//! Rate limits of Azure DevOps, as its answers state them.
 //!
-//! It counts what an identity uses, and the identity of a check's token is the build service's, of a project. So what an answer
-//! asks holds for the project that was called, and for no other.
+//! Azure DevOps counts usage by identity. The identity of a check's token is the build service of one project, so an
+//! answer's demand holds for the project that was called, and for no other.
 
 use super::answer::MAX_RETRY_AFTER;
 use crate::guid::Guid;
@@ -10,36 +10,36 @@ use crate::wire::call::{Asks, CallOutcome};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// For how many times as long as a call was held back its project is told nothing more. Azure DevOps holds calls back, by up to
-/// 30 s, before it refuses any.
+/// How long a project rests, as a multiple of the delay that it reported. Azure DevOps delays calls by up to 30 s
+/// before it refuses any.
 const REST: u32 = 30;
-/// And no longer than this.
+/// Maximum rest.
 const MAX_REST: Duration = Duration::from_secs(300);
 
-/// Of so many projects it is known at the same time that they are to be left alone: callers choose them. Of more, those that
-/// may be called first again are called at once.
+/// Maximum projects for which a pause is remembered, because callers choose projects. When there are more, those with
+/// the earliest end are forgotten, and may be called at once.
 const MAX_PROJECTS: usize = 1_024;
 
-/// What a call is for.
+/// How urgent a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// A check or its decision waits for it: only `Retry-After` holds it.
+    /// A check or its decision waits for the call: only `Retry-After` holds it back.
     Owed,
-    /// It tells or asks what can wait: a delay holds it as well.
+    /// The call can wait: a reported delay holds it back as well.
     CanWait,
 }
 
-/// For how long an answer asks that its project be left alone.
+/// For how long an answer asks that its project not be called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
-    /// By every call.
+    /// Pause for every call.
     pub silence: Duration,
-    /// By calls that can wait; at least as long.
+    /// Pause for calls that can wait; at least as long as `silence`.
     pub rest: Duration,
 }
 
 impl Pace {
-    /// What an answer's headers ask. They come on answers that are given as well as on 429.
+    /// Reads the demands of an answer's headers. They come on successful answers as well as on 429.
     pub fn of(asks: &Asks) -> Pace {
         let silence = asks.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
         let rest = asks.delayed.unwrap_or_default().saturating_mul(REST).min(MAX_REST);
@@ -47,17 +47,17 @@ impl Pace {
     }
 }
 
-/// Which projects are to be left alone, and until when.
+/// The projects that are not to be called, and until when.
 #[derive(Clone, Debug, Default)]
 pub struct Paces {
-    /// By the entry's URL and the project, the time before which a call that can wait is not made, and before which none is.
+    /// By entry URL and project: the times before which no call that can wait is made, and no call at all.
     until: BTreeMap<(String, Guid), (Mono, Mono)>,
 }
 
 impl Paces {
-    /// Until when this project of this entry is to be left alone, if it is now.
+    /// Until when this project of this entry must not be called; `None` if it may be called now.
     pub fn quiet_until(&self, now: Mono, entry: &str, project: Guid, urgency: Urgency) -> Option<Mono> {
-        // Nearly always nobody has asked for anything, and then no key is made.
+        // Usually no project has a pause: then no key is made.
         if self.until.is_empty() {
             return None;
         }
@@ -69,7 +69,7 @@ impl Paces {
         Some(until).filter(|until| now < *until)
     }
 
-    /// Notes what an answer of this project asks. What an earlier one has asked for longer stays.
+    /// Notes what an answer asks for its project. A longer pause from an earlier answer stays.
     pub fn answered(&mut self, now: Mono, entry: &str, project: Guid, outcome: &CallOutcome) {
         let CallOutcome::Response(response) = outcome else { return };
         let pace = Pace::of(&response.asks);

@@ -1,4 +1,4 @@
-//! PlanUrl decides where a live credential goes. The request only chooses one of the configured entries; authority,
+//! PlanUrl: it decides where a live credential goes. The request only chooses one of the configured entries; authority,
 //! path prefix and cluster of every call come from the entry.
 
 use crate::guid::Guid;
@@ -6,7 +6,7 @@ use crate::text::number;
 use crate::wire::percent::percent_decoded;
 use std::time::Duration;
 
-/// How the token of a check is presented to Azure DevOps; both are documented (ServerTaskHelper uses Basic, the Azure
+/// How a check's token is presented to Azure DevOps. Both are documented (ServerTaskHelper uses Basic, the Azure
 /// Function sample Bearer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenScheme {
@@ -20,25 +20,25 @@ pub enum TokenScheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     location: PlanUrl,
-    /// The URL without a slash at its end.
+    /// The URL without a trailing slash.
     url: String,
     /// The Envoy cluster that leads there.
     pub cluster: String,
     /// How tokens are presented.
     pub scheme: TokenScheme,
-    /// How long a token lives that does not say it.
+    /// Assumed life of a token that does not state its end.
     pub token_life: Duration,
-    /// The Envoy cluster that leads there with an identity that Envoy puts on.
+    /// The Envoy cluster that leads there with an identity that Envoy adds.
     pub fallback: Option<String>,
 }
 
 impl Entry {
-    /// What a token's life is taken for where neither it nor the configuration says: tokens were seen to end after a day
-    /// (azure-pipelines-agent#5520, 2026).
+    /// Assumed life of a token when neither the token nor the configuration states it. Tokens were seen to end after a
+    /// day (azure-pipelines-agent#5520, 2026).
     pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 
     /// Reads a configured URL. The organisation (`dev.azure.com`) or the collection (Server) is mandatory, because the
-    /// host alone would let every other organisation in; on `*.visualstudio.com` the host is the organisation.
+    /// host alone would admit every other organisation; on `*.visualstudio.com` the host is the organisation.
     pub fn parse(url: &str, cluster: String, scheme: TokenScheme) -> Option<Entry> {
         let location = PlanUrl::parse(url).ok()?;
         let host_is_organisation = location.host.ends_with(".visualstudio.com");
@@ -53,17 +53,17 @@ impl Entry {
         })
     }
 
-    /// The URL without a slash at its end: the entry's name in the ledger.
+    /// The URL without a trailing slash: the entry's name in the ledger.
     pub fn url(&self) -> String {
         self.url.clone()
     }
 
-    /// Whether this is its name in the ledger.
+    /// Whether `url` is the entry's name in the ledger.
     pub fn is_named(&self, url: &str) -> bool {
         self.url == url
     }
 
-    /// `:authority` of every call: the host, with its port unless that is the scheme's own.
+    /// `:authority` of every call: the host, with the port unless it is the scheme's default.
     pub fn authority(&self) -> String {
         self.location.authority()
     }
@@ -73,12 +73,12 @@ impl Entry {
         self.location.scheme_name()
     }
 
-    /// What the path of every call begins with: empty, or `/fabrikam`, `/tfs/DefaultCollection`.
+    /// The prefix of every call's path: empty, or `/fabrikam`, `/tfs/DefaultCollection`.
     pub fn prefix(&self) -> String {
         self.location.prefix()
     }
 
-    /// Whether a request's PlanUrl lies at or below this entry, on the borders of path segments.
+    /// Whether a request's PlanUrl lies at or below this entry, compared by whole path segments.
     pub fn admits(&self, url: &PlanUrl) -> bool {
         let own = &self.location;
         let same_place = (own.tls, &own.host, own.port) == (url.tls, &url.host, url.port);
@@ -88,7 +88,7 @@ impl Entry {
     }
 }
 
-/// A PlanUrl as a request gives it: scheme, host, port, path segments.
+/// A PlanUrl from a request: scheme, host, port, path segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanUrl {
     tls: bool,
@@ -98,8 +98,8 @@ pub struct PlanUrl {
 }
 
 impl PlanUrl {
-    /// Reads an absolute http or https URL. Slashes at the end and doubled ones do not count: Azure DevOps sends
-    /// `https://dev.azure.com/fabrikam/`, and Microsoft's samples put a second slash behind it.
+    /// Reads an absolute http or https URL. Trailing and doubled slashes are ignored: Azure DevOps sends
+    /// `https://dev.azure.com/fabrikam/`, and Microsoft's samples append a second slash.
     ///
     /// # Errors
     /// What is wrong, as the end of a sentence that begins with the field's name.
@@ -155,21 +155,22 @@ impl PlanUrl {
     }
 }
 
-/// A full callback URL, `{planUrl}/{projectId}/_apis/distributedtask/hubs/{hubName}/plans/{planId}/events`, taken apart.
+/// The parts of a full callback URL,
+/// `{planUrl}/{projectId}/_apis/distributedtask/hubs/{hubName}/plans/{planId}/events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
-    /// What stands before the project.
+    /// The part before the project.
     pub plan_url: PlanUrl,
-    /// The project's id.
+    /// ProjectId.
     pub project: Guid,
-    /// The hub's name as it was written.
+    /// The hub's name as written.
     pub hub: String,
-    /// The plan's id.
+    /// PlanId.
     pub plan: Guid,
 }
 
 impl Webhook {
-    /// Reads a callback URL; its query may only be one `api-version`.
+    /// Reads a callback URL. Its query may only be one `api-version`.
     ///
     /// # Errors
     /// What is wrong, as the end of a sentence that begins with the field's name.
@@ -199,7 +200,7 @@ impl Webhook {
     }
 }
 
-/// One parameter `api-version` with a version such as `2.0-preview.1`, and nothing behind it.
+/// Whether a query is one parameter `api-version` with a version such as `2.0-preview.1`, and nothing else.
 fn is_api_version(query: &str) -> bool {
     let (name, version) = query.split_once('=').unwrap_or((query, ""));
     name.eq_ignore_ascii_case("api-version")
@@ -207,7 +208,8 @@ fn is_api_version(query: &str) -> bool {
         && version.bytes().all(|c| c.is_ascii_alphanumeric() || b"-.".contains(&c))
 }
 
-/// Letters, digits, `-`, `_` and `.`, or a bracketed IPv6 address. Nothing that a resolver could read in two ways.
+/// Whether a host is letters, digits, `-`, `_` and `.`, or a bracketed IPv6 address: nothing that two resolvers could
+/// read differently.
 fn is_host(host: &str) -> bool {
     let name = !host.is_empty() && !host.starts_with('.') && !host.ends_with('.') && !host.contains("..");
     let plain = name && host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
@@ -228,7 +230,8 @@ fn is_unsafe(segment: &str) -> bool {
     is_unsafe(segment.as_bytes()) || (segment.as_bytes().contains(&b'%') && decoded())
 }
 
-/// Azure DevOps's organisations, collections and projects are case-insensitive, and a client may encode a space.
+/// Compares path segments. Azure DevOps's organisations, collections and projects are case-insensitive, and a client
+/// may encode a space.
 fn same_segment(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
         || percent_decoded(a.as_bytes()).eq_ignore_ascii_case(&percent_decoded(b.as_bytes()))

@@ -1,4 +1,4 @@
-//! Whether a run still waits for its check, as Azure DevOps's answers say it.
+//! Whether a run still waits for its check, from Azure DevOps's answers.
 
 use super::MAX_RECORDS;
 use crate::at_most::AtMost;
@@ -10,23 +10,24 @@ use std::time::Duration;
 /// A check's own timeline record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OwnRecord {
-    /// `state` is `completed`: nobody waits for the check any more.
+    /// Whether `state` is `completed`: then nobody waits for the check.
     pub completed: bool,
-    /// `result`, as Azure DevOps names it; empty if there is none.
+    /// `result`, as Azure DevOps names it; empty if absent.
     pub result: String,
-    /// `startTime`, by Azure DevOps's clock like the other.
+    /// `startTime`, by Azure DevOps's clock, as `finishTime` is.
     pub started: Option<Wall>,
     /// `finishTime`.
     pub finished: Option<Wall>,
 }
 
-/// How long Azure DevOps waits for the answer that accepts a check (Microsoft Learn, `invoke-rest-api-v1`; it cannot be set).
+/// How long Azure DevOps waits for the answer that accepts a check (Microsoft Learn, `invoke-rest-api-v1`; not
+/// configurable).
 const ANSWERED: Duration = Duration::from_secs(20);
 
 impl OwnRecord {
-    /// Whether the answer that accepted the check has completed it, which is what completion event ApiResponse means: its
-    /// record has ended with `succeeded` before Azure DevOps would have given up that answer. A later end was somebody's who
-    /// has bypassed it. A time that the record does not have is replaced by this process's: when the check came, and now.
+    /// Whether the answer that accepted the check also completed it, as completion event ApiResponse does: its record
+    /// ended with `succeeded` before Azure DevOps would have given up on that answer. A record that ended later was
+    /// bypassed. A time that the record lacks is replaced by this process's: `came` for the start, `now` for the end.
     pub fn is_open_gate(&self, came: Wall, now: Wall) -> bool {
         let (started, finished) = (self.started.unwrap_or(came), self.finished.unwrap_or(now));
         self.completed && self.result == "succeeded" && finished < started.plus(ANSWERED)
@@ -62,8 +63,8 @@ pub fn own_record(body: &[u8], task: &Guid) -> Option<OwnRecord> {
     })
 }
 
-/// From the answer to [`build`](super::build): the build's status if it is over or about to be, `completed` or
-/// `cancelling`, and when it ended. `None` if it is no build.
+/// Reads the answer to [`build`](super::build): the build's status if it is `completed` or `cancelling`, and when it
+/// ended. `None` if the body is not a build.
 pub fn build_over(body: &[u8]) -> Option<(Option<&'static str>, Option<Wall>)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -104,7 +105,7 @@ mod tests {
             finished: finished.map(at),
         };
         let is_open = |record: OwnRecord| record.is_open_gate(at(100), at(130));
-        // Azure DevOps's clock is behind by 100 s, and ahead.
+        // Azure DevOps's clock is 100 s behind, equal, and 100 s ahead.
         for start in [0, 100, 200] {
             assert!(is_open(record("succeeded", Some(start), Some(start))));
             assert!(is_open(record("succeeded", Some(start), Some(start + 19))));
@@ -115,7 +116,7 @@ mod tests {
             !OwnRecord { completed: false, ..record("succeeded", Some(0), Some(0)) }
                 .is_open_gate(at(0), at(0))
         );
-        // A server that leaves a time out.
+        // A server that leaves out a time.
         assert!(is_open(record("succeeded", None, Some(101))));
         assert!(!is_open(record("succeeded", None, Some(121))));
         assert!(!is_open(record("succeeded", Some(100), None)));

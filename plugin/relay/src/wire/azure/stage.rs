@@ -1,4 +1,4 @@
-//! When a stage of a build started, as the build's timeline says it.
+//! The start of a build's stage, from the build's timeline.
 
 use super::MAX_RECORDS;
 use crate::at_most::AtMost;
@@ -11,12 +11,12 @@ struct Timeline {
     records: AtMost<Record, MAX_RECORDS>,
 }
 
-/// A record of any type; a stage has `Stage`.
+/// A timeline record of any type; a stage has the type `Stage`.
 #[derive(Deserialize)]
 struct Record {
     #[serde(rename = "type")]
     kind: Option<String>,
-    /// What the page shows: `displayName` of the YAML.
+    /// The name on the page: `displayName` in the YAML.
     name: Option<String>,
     /// The stage's name in the YAML, by which stages depend on each other.
     identifier: Option<String>,
@@ -39,15 +39,15 @@ impl Record {
     }
 }
 
-/// When the newest attempt of a stage started, and which attempt that is, from the answer to [`timeline`](super::timeline).
-/// The stage is the one that has this identifier; where none has, the one that is displayed so, as long as it is one.
+/// Returns the start and number of the newest attempt of a stage, from the answer to [`timeline`](super::timeline). The
+/// stage is the one with this identifier, else the only one with this display name.
 ///
 /// # Errors
-/// Why it cannot be told.
+/// Why the stage's start is not known.
 pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str> {
     let timeline: Timeline =
         serde_json::from_slice(body).map_err(|_| "the build's timeline could not be read")?;
-    // Among those that are not read may be a newer attempt, or another stage of the name.
+    // The records that were not read may hold a newer attempt, or another stage of this name.
     if timeline.records.is_cut {
         return Err("the build's timeline has more records than are read");
     }
@@ -60,9 +60,9 @@ pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str
     Ok((newest.start().ok_or("that stage has not started")?, newest.attempt()))
 }
 
-/// The attempts of the stage that is displayed under this name. An earlier start than the one that was meant would let old
-/// executions count, so where two stages could be meant, none is: neither of two that are displayed so, nor one beside
-/// another whose identifier differs in its letters' case alone.
+/// The attempts of the stage with this display name. An error if two stages could be meant: two with this display name,
+/// or one beside another whose identifier differs only in case. The wrong stage's earlier start would let old
+/// executions count.
 fn displayed<'a>(stages: &[&'a Record], stage: &str) -> Result<Vec<&'a Record>, &'static str> {
     let is_like =
         |record: &Record| record.identifier.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(stage));

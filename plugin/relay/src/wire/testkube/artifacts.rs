@@ -1,4 +1,4 @@
-//! What an execution has kept: the list of its artifacts, and Testkube's own paths to them.
+//! The artifacts of an execution: their list, and Testkube's paths to them.
 
 use super::query::get;
 use crate::at_most::AtMost;
@@ -7,36 +7,36 @@ use crate::wire::percent::percent_encoded;
 use crate::wire::testkube::Testkube;
 use serde::Deserialize;
 
-/// A file that an execution has kept.
+/// A file that an execution has stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
     /// Its path relative to the execution, with slashes.
     pub name: String,
-    /// In bytes; `None` from 2 GiB on, where Testkube's 32-bit number is negative.
+    /// Size in bytes; `None` from 2 GiB on, where Testkube's 32-bit number is negative.
     pub size: Option<u64>,
 }
 
-/// How many artifacts of one execution are listed, and how many bytes of Testkube's list are read: a name of 80 bytes takes some
-/// 110 of them.
+/// Maximum artifacts listed of one execution, and maximum size of Testkube's list, in bytes: an artifact with a name of
+/// 80 bytes takes some 110 bytes.
 pub const MAX_NAMES: usize = 20_000;
 const MAX_LIST: usize = 2 << 20;
 
-/// Asks for the artifacts of one execution.
+/// Asks for the list of an execution's artifacts.
 pub fn list_artifacts(testkube: &Testkube, id: &str) -> Request {
     let path = format!("{}/artifacts", execution_path(testkube, id));
     Request { max_body: MAX_LIST, ..get(testkube, path) }
 }
 
-/// Asks whether an execution has kept a file of this name: 200, without reading it from its storage; 500 if it is missing, as for
-/// other faults.
+/// Asks whether an execution has stored a file of this name. Testkube answers 200 without reading the file from its
+/// storage, or 500 if it is missing, as for other faults.
 pub fn has_artifact(testkube: &Testkube, id: &str, name: &str) -> Request {
     Request { method: "HEAD", ..get(testkube, artifact_path(testkube, id, name)) }
 }
 
-/// Reads the answer to [`list_artifacts`], which is `null` where there are none.
+/// Reads the answer to [`list_artifacts`], which is `null` for an execution without artifacts.
 ///
 /// # Errors
-/// Which fault it is; 404 means that the execution is gone, [`Fault::TooLarge`] that it has more than is listed.
+/// The fault; 404 means that the execution is gone, [`Fault::TooLarge`] that it has more artifacts than are listed.
 pub fn artifacts(response: &Response) -> Result<Vec<Artifact>, Fault> {
     #[derive(Deserialize)]
     struct Wire {
@@ -51,13 +51,13 @@ pub fn artifacts(response: &Response) -> Result<Vec<Artifact>, Fault> {
     Ok(list.items.into_iter().map(read).collect())
 }
 
-/// The path of one artifact. Testkube takes a single segment and unescapes it twice, so what is encoded twice arrives as it
-/// was, whatever characters it has.
+/// The path of one artifact. Testkube takes one segment and unescapes it twice, so a name that is encoded twice arrives
+/// unchanged, whatever its characters.
 pub fn artifact_path(testkube: &Testkube, id: &str, name: &str) -> String {
     format!("{}/artifacts/{}", execution_path(testkube, id), percent_encoded(&percent_encoded(name)))
 }
 
-/// The path of all artifacts in one archive; `query` is empty, or `?` and what follows it.
+/// The path of the archive of all artifacts; `query` is empty, or begins with `?`.
 pub fn archive_path(testkube: &Testkube, id: &str, query: &str) -> String {
     format!("{}/artifact-archive{query}", execution_path(testkube, id))
 }

@@ -1,11 +1,11 @@
-//! Where people look at an execution.
+//! Links to the page of an execution.
 
-/// The address of an execution's page, with `{id}` and, if wanted, `{workflow}` in it.
+/// The URL template of an execution's page, with `{id}` and optionally `{workflow}` in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dashboard(String);
 
 impl Dashboard {
-    /// Reads a template.
+    /// Reads a template; `None` if it is not valid.
     pub fn parse(text: &str) -> Option<Dashboard> {
         let places = text.replace("{id}", "").replace("{workflow}", "");
         let rest = places.strip_prefix("https://").or_else(|| places.strip_prefix("http://"));

@@ -17,34 +17,35 @@ use std::time::Duration;
 pub struct Execution {
     /// 24 hexadecimal digits.
     pub id: String,
-    /// As `shop-e2e-17`.
+    /// Name, such as `shop-e2e-17`.
     pub name: String,
     /// The TestWorkflow's name.
     pub workflow: String,
-    /// The execution's number within its workflow.
+    /// Number of the execution within its workflow.
     pub number: i64,
     /// `scheduledAt`.
     pub scheduled: Wall,
     /// `result.status`.
     pub status: Status,
-    /// Terminal status *and* a finish time, which is Testkube's own rule: an execution whose spec cannot be resolved has
-    /// a finish time while it is still `assigned`.
+    /// Terminal status *and* a finish time, which is Testkube's own rule: an execution whose spec cannot be resolved
+    /// has a finish time while it is still `assigned`.
     pub ended: bool,
-    /// `result.finishedAt`, where it is set.
+    /// `result.finishedAt`, if set.
     pub finished: Option<Wall>,
-    /// `result.startedAt` is set: a runner has begun it.
+    /// Whether `result.startedAt` is set: a runner has begun it.
     pub began: bool,
-    /// `statusAt` of one that is `stopping`.
+    /// `statusAt` of an execution that is `stopping`.
     pub stopping_since: Option<Wall>,
-    /// `tags`, with the full-width dots of stored keys turned back.
+    /// `tags`, with the full-width dots of stored keys turned back into dots.
     pub tags: BTreeMap<String, String>,
     /// `runningContext.actor`: who started it.
     pub actor: Actor,
-    /// `result.initialization.errorMessage`: why it never got to its first step. Only in the answer for a single one.
+    /// `result.initialization.errorMessage`: why the execution never reached its first step. Only in the answer for a
+    /// single execution.
     pub message: Option<String>,
     /// `result.durationMs`; `None` until it has ended.
     pub took: Option<Duration>,
-    /// How far its steps are. Only in the answer for a single one.
+    /// The progress of its steps. Only in the answer for a single execution.
     pub steps: Steps,
 }
 
@@ -55,23 +56,23 @@ pub struct Actor {
     pub kind: String,
     /// The resource's or the person's name.
     pub name: String,
-    /// Of a re-run: the id of the execution that it repeats.
+    /// For a re-run: the id of the execution that it repeats.
     pub reference: String,
-    /// Whether another execution has started it: the type is `testworkflow`, or `executionId` or `executionPath` says from
-    /// which one on. No other execution has one of the two.
+    /// Whether another execution started it: the type is `testworkflow`, or `executionId` or `executionPath` is set. No
+    /// other execution has one of the two.
     pub is_child: bool,
-    /// Of a child: the ids of its parent (`executionId`) and of the parent's ancestors (`executionPath`, ids with slashes
-    /// between them, the parent last), the nearest first.
+    /// For a child: the ids of its parent (`executionId`) and of the parent's ancestors (`executionPath`, ids separated
+    /// by slashes, the parent last), nearest first.
     pub ancestors: Vec<String>,
 }
 
-/// Ancestors further away than these are not kept: whoever calls Testkube's API may write any number.
+/// Maximum ancestors that are kept: callers of Testkube's API may write any number.
 const MAX_ANCESTORS: usize = 16;
 
-/// The status of one that somebody aborts.
+/// The status of an execution that is being aborted.
 const STOPPING: &str = "stopping";
 
-/// The longest id that is read, in bytes.
+/// Maximum length of an id, in bytes.
 const MAX_ID: usize = 64;
 
 impl Actor {
@@ -79,7 +80,7 @@ impl Actor {
         let kind = actor.kind.unwrap_or_default();
         let path = actor.execution_path.unwrap_or_default();
         let parent = actor.execution_id.unwrap_or_default();
-        // The path ends with the parent once more.
+        // The path repeats the parent as its last id.
         let path_ids = path.rsplit('/').filter(|id| *id != parent);
         let ids = std::iter::once(parent.as_str()).chain(path_ids);
         let ids = ids.filter(|id| (1..=MAX_ID).contains(&id.len())).take(MAX_ANCESTORS);
@@ -92,48 +93,48 @@ impl Actor {
         }
     }
 
-    /// The ancestors as `executionPath` has them; never empty for a child.
+    /// The ancestors in the form of `executionPath`; never empty for a child.
     fn path(&self) -> Option<String> {
         let ids: Vec<&str> = self.ancestors.iter().rev().map(String::as_str).collect();
         self.is_child.then(|| if ids.is_empty() { "/".into() } else { ids.join("/") })
     }
 }
 
-/// `result.status`. Every name that is not one of the four terminal ones means "not yet": names have come and gone
-/// between versions of Testkube.
+/// `result.status`. Every name other than the four terminal ones means "not yet": names have come and gone between
+/// versions of Testkube.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// `passed`.
     Passed,
     /// `failed`.
     Failed,
-    /// `aborted`: by the system, or by a person (Testkube mixes the two up).
+    /// `aborted`: by the system or by a person (Testkube confuses the two).
     Aborted,
     /// `canceled`.
     Canceled,
-    /// Not ended.
+    /// Not ended; holds Testkube's name for the status.
     NotYet(String),
 }
 
 impl Execution {
-    /// Whether it carries exactly this tag.
+    /// Whether the execution carries exactly this tag.
     pub fn carries(&self, tag: &Tag) -> bool {
         self.tags.get(&tag.key) == Some(&tag.value)
     }
 
-    /// Whether it is what a list had: ended, with this status and tag.
+    /// Whether the execution is as a list had it: ended, with this status and tag.
     pub(crate) fn is_still(&self, id: &str, status: &Status, tag: &Tag) -> bool {
         self.id == id && self.ended && self.status == *status && self.carries(tag)
     }
 
-    /// Whether it has been about to stop for so long that it may stay so for ever: an API server that is restarted meanwhile
-    /// does not come back to it (`GetUnfinishedExecutions` leaves `stopping` out).
+    /// Whether the execution has been `stopping` for so long that it may stay so for ever: an API server that restarts
+    /// meanwhile does not resume it (`GetUnfinishedExecutions` leaves `stopping` out).
     pub(crate) fn is_stuck(&self, now: Wall) -> bool {
         const STUCK: Duration = Duration::from_secs(600);
         self.stopping_since.is_some_and(|since| since.plus(STUCK) <= now)
     }
 
-    /// The message of one that did not pass, or its first step that had to pass and did not.
+    /// Why the execution did not pass: its message, or its first failed step that is not optional. `None` if it passed.
     pub(crate) fn why_not_passed(&self) -> Option<String> {
         if self.status == Status::Passed {
             return None;
@@ -145,7 +146,8 @@ impl Execution {
     }
 }
 
-/// A runner that declines an execution leaves no reason in it, where an image cannot be inspected for instance.
+/// The reason given for an execution that a runner declined, for instance because an image could not be inspected:
+/// Testkube stores none.
 pub(crate) const NEVER_BEGAN: &str =
     "it never began, and Testkube gives no reason: see the log of Testkube's API server";
 
@@ -164,33 +166,32 @@ impl fmt::Display for Status {
 /// One page of a list.
 #[derive(Debug)]
 pub struct Page {
-    /// The executions on it.
+    /// The executions on this page.
     pub executions: Vec<Execution>,
-    /// How many there are on all pages. The sum is right even where its parts are not.
+    /// Number of executions on all pages. Testkube's sum is right even where its parts are not.
     pub filtered: u32,
 }
 
-/// The largest page that is asked for.
+/// Maximum rows of a page.
 const MAX_ROWS: usize = 1_000;
 
-/// The most steps and groups of steps of one execution that are read. What follows them is not shown, and nothing else: no
-/// verdict rests on a step.
+/// Maximum steps and groups of steps read of one execution. Further ones are not shown; no verdict rests on a step.
 pub(super) const MAX_STEPS: usize = 2_000;
 
-/// What a row is that is not read.
+/// The fault of a row that cannot be read.
 const NO_EXECUTION: Fault =
     Fault::Unexpected("an execution without id or scheduledAt, or with more than 256 tags");
 
-/// Reads the answer to a list request. Rows that lack an id or a date are a fault: a verdict must not rest on a part.
+/// Reads the answer to a list request. A row without an id or a date is a fault: a verdict must not rest on a part.
 ///
 /// # Errors
-/// Which fault it is.
+/// The fault.
 pub fn page(response: &Response) -> Result<Page, Fault> {
     let list: wire::List = response.json()?;
     let (Some(rows), Some(filtered)) = (list.results, list.filtered.and_then(|f| f.results)) else {
         return Err(Fault::Unexpected("JSON without `results` or `filtered.results`"));
     };
-    // A page of more rows than are read is none; that there are more than these on all pages is the caller's to judge.
+    // A page with more rows than are read is a fault. If all pages together have more, the caller decides.
     if rows.is_cut && usize::try_from(filtered).is_ok_and(|filtered| filtered <= MAX_ROWS) {
         return Err(Fault::Unexpected("more executions on a page than were asked for"));
     }
@@ -202,13 +203,13 @@ pub fn page(response: &Response) -> Result<Page, Fault> {
 /// Reads the answer to a request for one execution.
 ///
 /// # Errors
-/// Which fault it is; 404 means that it is gone.
+/// The fault; 404 means that the execution is gone.
 pub fn single(response: &Response) -> Result<Execution, Fault> {
     let execution: wire::Execution = response.json()?;
     execution.reduce().ok_or(NO_EXECUTION)
 }
 
-/// Executions in the form of Testkube's lists, with what a verdict needs of them and one of their tags.
+/// Writes executions in the form of Testkube's lists, with the fields that a verdict needs and one tag.
 pub(crate) fn to_json(executions: &[Execution], tag_key: &str) -> String {
     let rows = executions.iter().map(|e| {
         let tag = e.tags.get(tag_key).map(|value| (tag_key.to_string(), json!(value)));
@@ -287,7 +288,7 @@ pub(super) mod wire {
         pub(in super::super) children: Vec<Node>,
     }
 
-    /// What became of a step.
+    /// The result of a step.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     pub(in super::super) struct StepResult {
@@ -297,7 +298,7 @@ pub(super) mod wire {
     }
 
     impl Node {
-        /// Its name, else its category, which is Testkube's own rule.
+        /// The step's name, else its category, which is Testkube's own rule.
         pub(in super::super) fn label(&self) -> &str {
             let named = self.name.as_deref().filter(|name| !name.is_empty());
             named.or(self.category.as_deref()).unwrap_or("step")
@@ -333,7 +334,7 @@ pub(super) mod wire {
 
     impl Execution {
         pub(super) fn reduce(self) -> Option<super::Execution> {
-            // An answer that no VM survives, for the test of what happens then.
+            // Test hook: an answer that traps the VM that reads it.
             #[cfg(feature = "test-hooks")]
             if self.name.as_deref().is_some_and(|name| name.starts_with("trap-the-reader")) {
                 std::process::abort();

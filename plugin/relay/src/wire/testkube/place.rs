@@ -1,19 +1,19 @@
-//! Where Testkube is.
+//! Testkube's address.
 
 use super::Dashboard;
 use crate::secret::Secret;
 
-/// Where Testkube is and how it is asked.
+/// Testkube's address, and how to call it.
 #[derive(Debug)]
 pub struct Testkube {
     /// The Envoy cluster.
     pub cluster: String,
-    /// The `:authority` of calls.
+    /// `:authority` of calls.
     pub authority: String,
     /// `/v1` for the API server; `/organizations/{org}/environments/{env}/agent` for a control plane.
     pub api_prefix: String,
-    /// A control plane's API token.
+    /// API token of a control plane.
     pub token: Option<Secret>,
-    /// Where people look at an execution.
+    /// Template of links to an execution's page.
     pub dashboard: Option<Dashboard>,
 }

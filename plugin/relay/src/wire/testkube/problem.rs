@@ -1,24 +1,24 @@
 //! Testkube's own words for an error: the `detail` of its problem document (RFC 9457 in shape, `pkg/problem`).
 //!
-//! They say what nobody else knows ("No space left on device"), and come from outside: they are cut, stay on one line, and
-//! lose every word that is as long as a secret. A detail may hold a signed URL (`X-Amz-Signature`), and whoever stands between
-//! may put into it what was sent.
+//! These words say what nobody else knows ("No space left on device"), and come from outside: they are cut, kept on one
+//! line, and stripped of every word that is long enough to be a secret. A detail may hold a signed URL
+//! (`X-Amz-Signature`), and a proxy on the way may repeat the request in it.
 
 use crate::text::{one_line, plain};
 use crate::wire::call::{Fault, Response};
 use serde::Deserialize;
 
-/// A longer body is no problem document of Testkube's.
+/// Maximum body of a problem document, in bytes. A larger one is not Testkube's.
 const MAX_BODY: usize = 16 << 10;
 
-/// In characters.
+/// Maximum length of a detail, in characters.
 const MAX_DETAIL: usize = 160;
 
-/// A word of letters, digits, `-`, `_`, `+` and `=` that has more bytes is not shown. An execution's id has 24.
+/// Maximum length of a shown word of letters, digits, `-`, `_`, `+` and `=`, in bytes. An execution's id has 24.
 const MAX_WORD: usize = 31;
 
-/// `fault`, which [`Response::fault`] says of `response`, with Testkube's own words for it, if it has any. A 404 stays what it
-/// is: it means that something is not there.
+/// Adds Testkube's own words, if there are any, to `fault`, which is [`Response::fault`] of `response`. A 404 stays as
+/// it is: it means that something does not exist.
 pub(crate) fn said(fault: Fault, response: &Response) -> Fault {
     match (fault, detail(response)) {
         (Fault::Status(status), Some(detail)) if status != 404 => Fault::Said(status, detail),
@@ -34,7 +34,7 @@ fn detail(response: &Response) -> Option<String> {
     let body = response.body.as_deref().ok().filter(|body| body.len() <= MAX_BODY)?;
     let detail = serde_json::from_slice::<Problem>(body).ok()?.detail?;
     let detail = detail.strip_suffix(", context: null").unwrap_or(&detail);
-    // What comes before is the way that the error has taken through Testkube's own layers.
+    // The part before names the layers of Testkube that passed the error on.
     let detail = detail.rsplit_once(" desc = ").map_or(detail, |(_, last)| last).trim();
     let shown = one_line(&without_long_words(&plain(detail)), MAX_DETAIL);
     (!shown.is_empty()).then_some(shown)

@@ -6,17 +6,17 @@ use crate::wire::percent::{percent_encoded, percent_encoded_len};
 use crate::wire::testkube::Testkube;
 use std::time::Duration;
 
-/// The most bytes that the values of one tag query may take: Testkube's server refuses a request head of more than 4096
-/// bytes with 431, and Envoy's own headers and a control plane's token need room beside it.
+/// Maximum size of the values in one tag query, in bytes. Testkube's server refuses a request head of more than 4096
+/// bytes with 431, and Envoy's own headers and a control plane's token need room too.
 pub const MAX_QUERY: usize = 2_500;
 
-/// What one tag value adds to a query, in bytes.
+/// Bytes that one tag value adds to a query.
 pub fn selector_cost(key: &str, value: &str) -> usize {
     percent_encoded_len(key) + "%3D".len() + percent_encoded_len(value) + "%2C".len()
 }
 
-/// Asks for one page of the executions that carry any of these values of one tag key, scheduled since `since`. Values of
-/// one key are OR on both of Testkube's databases; two keys would be AND on one and OR on the other.
+/// Asks for one page of the executions that carry any of these values of one tag key, scheduled since `since`. Values
+/// of one key are OR on both of Testkube's databases; two keys would be AND on one and OR on the other.
 pub fn list_executions(
     testkube: &Testkube,
     key: &str,

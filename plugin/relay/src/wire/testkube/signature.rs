@@ -1,6 +1,7 @@
-//! The signature of an execution: its steps in their groups, of which no more are kept than a workflow has.
+//! The signature of an execution: its steps in their groups, up to a maximum.
 //!
-//! Groups stand in groups, so it is their sum that is bounded and not each list: 8 MiB of `{},` would be 300 MB of steps.
+//! Groups nest, so the maximum holds for all of them together and not for each list: 8 MiB of `{},` would become 300 MB
+//! of steps.
 
 use super::execution::MAX_STEPS;
 use super::execution::wire::Node;
@@ -9,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use std::cell::Cell;
 use std::fmt;
 
-/// The first [`MAX_STEPS`] steps and groups; what follows them is read over.
+/// The first [`MAX_STEPS`] steps and groups; the rest is skipped.
 #[derive(Default)]
 pub(super) struct Signature(pub(super) Vec<Node>);
 
@@ -20,10 +21,10 @@ impl<'de> Deserialize<'de> for Signature {
     }
 }
 
-/// A list of them, or null; there may be so many more.
+/// Reads a list of nodes, or null. The cell holds how many more may be read.
 struct Nodes<'l>(&'l Cell<usize>);
 
-/// One of them.
+/// Reads one node.
 struct One<'l>(&'l Cell<usize>);
 
 #[derive(Deserialize)]

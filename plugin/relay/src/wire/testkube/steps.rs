@@ -1,6 +1,6 @@
-//! How far one execution's steps are: `signature` says what they are, `result.steps` what became of each.
+//! The progress of one execution's steps: `signature` names the steps, `result.steps` holds the result of each.
 //!
-//! Only the leaves of the signature count: Testkube's own progress ("2/4 steps") counts them too, and a group's status
+//! Only the leaves of the signature count. Testkube's own progress ("2/4 steps") counts them too, and a group's status
 //! only repeats that of its leaves.
 
 use super::execution::wire::{Node, StepResult};
@@ -9,32 +9,32 @@ use std::collections::BTreeMap;
 /// The steps of one execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
-    /// How many there are; 0 until a runner has accepted the execution.
+    /// Number of steps; 0 until a runner has accepted the execution.
     pub total: u32,
-    /// How many of them have ended.
+    /// Number of steps that have ended.
     pub done: u32,
-    /// The path of the one that runs now, as `Run tests › Unit`.
+    /// Path of the running step, such as `Run tests › Unit`.
     pub current: Option<String>,
-    /// Those that did not pass, in their order.
+    /// The steps that did not pass, in order.
     pub failed: Vec<FailedStep>,
 }
 
 /// A step that ended and did not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedStep {
-    /// `Run tests › Unit`.
+    /// Path, such as `Run tests › Unit`.
     pub path: String,
     /// `failed`, `timeout`, `aborted` or `canceled`.
     pub status: String,
-    /// The exit code of its process, if it was not 0.
+    /// Exit code of its process, if not 0.
     pub exit_code: Option<i64>,
-    /// `errorMessage`; empty if there is none.
+    /// `errorMessage`; empty if absent.
     pub message: String,
-    /// Whether the execution can pass without it.
+    /// Whether the execution can pass without this step.
     pub optional: bool,
 }
 
-/// Failed steps beyond these are not kept: the answer comes from outside.
+/// Maximum failed steps that are kept: the answer comes from outside.
 const MAX_FAILED: usize = 10;
 
 impl Steps {

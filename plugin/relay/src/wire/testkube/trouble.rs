@@ -1,26 +1,26 @@
-//! Since when Testkube has not given a usable answer, and why.
+//! An outage of Testkube: since when it has given no usable answer, and why.
 
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::Fault;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A run of failed calls, ended by the first good answer.
+/// A run of failed calls. The first good answer ends it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
     since: Option<Now>,
     faults: BTreeMap<Fault, u32>,
-    /// How many calls failed one after the other.
+    /// Failed calls in a row.
     pub failures: u32,
-    /// No call before this time.
+    /// The time before which no call is made.
     pub wait_until: Mono,
 }
 
-/// How many kinds of fault are told apart, so that answers from outside cannot make this grow.
+/// Maximum kinds of fault that are told apart, so that answers from outside cannot make the map grow.
 const MAX_KINDS: usize = 8;
 
 impl Trouble {
-    /// A call failed; the next one waits until `wait_until`.
+    /// Notes a failed call; the next one waits until `wait_until`.
     pub fn add(&mut self, fault: Fault, now: Now, wait_until: Mono) {
         self.since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
@@ -31,8 +31,8 @@ impl Trouble {
         }
     }
 
-    /// Words differ from answer to answer where they name ports, for instance: a status is shown with two of them at most, and
-    /// its further answers are counted without.
+    /// Drops the server's words from a fault when two faults with other words of its status are known: words may differ
+    /// in every answer, for instance by a port.
     fn without_further_words(&self, fault: Fault) -> Fault {
         const MAX_WORDS: usize = 2;
         let Fault::Said(status, _) = &fault else { return fault };
@@ -41,22 +41,22 @@ impl Trouble {
         if is_full && !self.faults.contains_key(&fault) { Fault::Status(*status) } else { fault }
     }
 
-    /// A good answer came.
+    /// Notes a good answer: the outage is over.
     pub fn end(&mut self) {
         *self = Trouble::default();
     }
 
-    /// For how long it has lasted; zero while all is well.
+    /// How long the outage has lasted; zero if there is none.
     pub fn lasts(&self, now: Mono) -> Duration {
         self.since.map_or(Duration::ZERO, |since| now.since(since.mono))
     }
 
-    /// The fault that most calls had.
+    /// The most frequent fault.
     pub fn main_fault(&self) -> Option<&Fault> {
         self.faults.iter().max_by_key(|(_, count)| **count).map(|(fault, _)| fault)
     }
 
-    /// `Testkube could not be asked since 14:02 UTC (HTTP 503 × 31)`; `None` while all is well.
+    /// `Testkube could not be asked since 14:02 UTC (HTTP 503 × 31)`; `None` if there is no outage.
     pub fn in_words(&self, now: Wall) -> Option<String> {
         self.in_words_of("Testkube could not be asked", now)
     }
