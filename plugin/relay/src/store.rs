@@ -1,5 +1,5 @@
-//! What a process keeps in Envoy's shared data, which outlives its VMs: the checks' records, who may have how many, hints, and
-//! what evaluations have seen.
+//! What a process keeps in Envoy's shared data, which outlives its VMs: the checks' records, the counters of places,
+//! hints, and what evaluations have seen.
 
 pub mod hints;
 pub mod ledger;

@@ -1,7 +1,7 @@
-//! Hints that somebody gave: the tags for which Testkube is to be asked at once.
+//! Hints: tags for which Testkube should be asked at once.
 //!
-//! The last ones stand under one key in shared data, each with its time. Whoever adds one sees there how many came within the
-//! last second; the leader reads those that it does not know.
+//! The latest hints are stored under one key in shared data, each with its time. A writer sees there how many came
+//! within the last second; the leader reads the new ones.
 
 use super::ledger::{Cas, Store, StoreError};
 use crate::hash::fnv1a;
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 const MAX_A_SECOND: usize = 10;
 const SECOND: Duration = Duration::from_secs(1);
-/// More than arrive between two ticks.
+/// Number of hints kept: more than arrive between two ticks.
 pub(crate) const KEPT: usize = 32;
 const TRIES: u32 = 10;
 
-/// A tag's value as it stands among the hints.
+/// The fingerprint of a tag's value among the hints.
 pub(crate) fn fingerprint(value: &str) -> u64 {
     fnv1a(value.as_bytes())
 }
 
-/// Adds a hint. False: there were too many within a second.
+/// Adds a hint. False if there were too many within a second.
 pub(crate) fn add(store: &mut dyn Store, prefix: &str, now: Mono, tag: u64) -> Result<bool, StoreError> {
     let key = key(prefix);
     for _ in 0..TRIES {
@@ -40,7 +40,7 @@ fn key(prefix: &str) -> String {
     format!("{prefix}hints")
 }
 
-/// What a leader has seen of the hints.
+/// The leader's reader of the hints.
 pub struct Inbox {
     key: String,
     cas: Option<Cas>,
@@ -48,12 +48,12 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Nothing has been seen.
+    /// A reader that has seen none.
     pub fn new(prefix: &str) -> Inbox {
         Inbox { key: key(prefix), cas: None, count: 0 }
     }
 
-    /// The tags of the hints that are new, as [`fingerprint`] has them.
+    /// The [`fingerprint`]s of the tags in new hints.
     pub(crate) fn news(&mut self, store: &mut dyn Store) -> Vec<u64> {
         let Ok(Some(entry)) = store.get(&self.key) else { return Vec::new() };
         if self.cas.replace(entry.cas) == Some(entry.cas) {
@@ -66,8 +66,8 @@ impl Inbox {
     }
 }
 
-/// The last hints, as they stand in shared data: a byte for the layout's version, how many there were in all, then tag and
-/// time of each, the oldest first; numbers of eight bytes, little-endian.
+/// The latest hints as bytes in shared data: a byte for the layout's version, the number of hints ever added, then tag
+/// and time of each, oldest first; numbers of eight bytes, little-endian.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Hints {
     count: u64,
@@ -99,7 +99,7 @@ impl Hints {
         bytes
     }
 
-    /// The inverse; `None` for what another version, or nobody, wrote.
+    /// The inverse of `to_bytes`; `None` for any other value.
     fn from_bytes(bytes: &[u8]) -> Option<Hints> {
         let (&LAYOUT, rest) = bytes.split_first()? else { return None };
         let (numbers, []) = rest.as_chunks::<8>() else { return None };

@@ -1,8 +1,8 @@
 //! The ledger: every pending check, in the host's shared data, which outlives VMs.
 //!
-//! A check lives in the bucket that a keyed hash of its key names, so that finding a duplicate, inserting, replacing and
-//! deleting are one compare-and-swap each. Shared data cannot delete keys, hence a fixed number of them. Whoever sends
-//! checks chooses their keys, and without the process's own hash key nobody can choose which of them share a bucket.
+//! A check lives in the bucket that a keyed hash of its key names, so finding a duplicate, inserting, replacing and
+//! deleting are one compare-and-swap each. Shared data cannot delete keys, hence a fixed number of them. Senders choose
+//! the checks' keys, but without the process's own hash key nobody can choose which of them share a bucket.
 
 mod bucket;
 mod home;
@@ -19,14 +19,14 @@ use std::ops::Range;
 
 /// The host's shared data: a compare-and-swap store.
 pub trait Store {
-    /// The value of `key`, with the number that a later [`Store::swap`] must name. `None`: never written.
+    /// The value of `key`, with the version to pass to [`Store::swap`]. `None` if it was never written.
     ///
     /// # Errors
     /// The host's status.
     fn get(&mut self, key: &str) -> Result<Option<Entry>, StoreError>;
 
-    /// Writes `value` if `key` still is as `seen` says: the number that `get` gave, or `None` where it found nothing.
-    /// False: somebody else was faster.
+    /// Writes `value` if `key` still has the version `seen`: the one that `get` returned, or `None` if `get` found
+    /// nothing. False if it has another one by now.
     ///
     /// # Errors
     /// The host's status.
@@ -36,42 +36,42 @@ pub trait Store {
 /// A value and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The value; empty where another program emptied the key.
+    /// The value; empty if another program emptied the key.
     pub value: Vec<u8>,
     /// Its version.
     pub cas: Cas,
 }
 
-/// A version of a value; another one after each write.
+/// A version of a value. Each write makes a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cas(pub u32);
 
-/// The host's status of a store operation that should not fail and did.
+/// The status of a store operation that failed unexpectedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreError(pub u32);
 
 impl StoreError {
-    /// A value is there and is not of the form that this version knows. No status of the host's has this number.
+    /// The value exists but has no form that this version knows. The host never returns this number.
     pub const UNREADABLE: StoreError = StoreError(u32::MAX);
-    /// Others wrote it all the time. Nor has this.
+    /// Other contexts wrote the value all the time. The host never returns this number either.
     pub const BUSY: StoreError = StoreError(u32::MAX - 1);
 }
 
-/// How many buckets there are: a constant, whatever the configuration, so that every version finds every check.
+/// Number of buckets: a constant, whatever the configuration, so that every version finds every check.
 pub const BUCKETS: u16 = 256;
 
-/// The most bytes one record may take when it is accepted: a token of 8 KiB, each of its characters escaped, and the rest
-/// of a check with room to spare.
+/// Maximum size of a record at acceptance, in bytes: a token of 8 KiB with every character escaped, and the rest of a
+/// check with a margin.
 pub const MAX_RECORD: usize = 24 << 10;
-/// What a record may grow to once it was accepted: further deliveries with their tokens, and what the check has gone
-/// through. That must always find room: a change that is not stored is a check that is never decided.
+/// Maximum size of a record later, in bytes: it grows by further deliveries with their tokens, and by the check's
+/// progress. The record must always find room: a change that is not stored is a check that is never decided.
 const MAX_GROWN: usize = 8 * MAX_RECORD;
 
-/// From so many records on in a bucket, a new check takes the place of the one that has been done the longest.
+/// Records in a bucket from which on a new check replaces the oldest done one.
 const MAX_RECORDS: usize = 64;
-/// How many checks may be pending in a bucket. The limits of checks are lower by far, so only what overshoots them ends here.
+/// Maximum pending checks in a bucket. The limits of checks are far lower, so only an overshoot of them ends here.
 const MAX_PENDING: usize = 256;
-/// How often a change is tried where others are faster.
+/// Maximum tries of a change while others write first.
 pub(crate) const TRIES: u32 = 100;
 
 /// The format of slots that this code writes: JSON of [`State`](crate::check::State).
@@ -79,11 +79,11 @@ const FORMAT: u8 = 1;
 
 /// What an update does with a check's record.
 pub enum Change<R> {
-    /// Nothing.
+    /// Leave it.
     Keep(R),
-    /// Writes this one.
+    /// Write this one.
     Put(Box<Record>, R),
-    /// Deletes it.
+    /// Delete it.
     Remove(R),
 }
 
@@ -94,23 +94,25 @@ pub enum LedgerError {
     Full,
     /// The record itself is too large.
     TooLarge,
-    /// Others wrote the bucket a hundred times in between.
+    /// Other contexts wrote the bucket first, [`TRIES`] times.
     Busy,
-    /// The host failed.
+    /// The host's store failed.
     Store(StoreError),
 }
 
-// A bucket's value is a version byte and its slots. A slot is its length after this header (u32, little-endian), its
-// format (a byte), the check's key (48 bytes) and JSON of the check's state. The key stands apart so that one check can be
-// changed without reading the others. Slots of another format, and a remainder that is none, are carried through untouched.
+// A bucket's value is a version byte and its slots. A slot is the length of the part after this header (u32,
+// little-endian), its format (a byte), the check's key (48 bytes) and JSON of the check's state. The key stands apart
+// so that one check can be changed without reading the others. Slots of another format, and a remainder that is not a
+// slot, are carried through untouched.
 
-/// The version byte of a bucket. With it a bucket is never empty: an empty value would look like a deleted key.
+/// The version byte of a bucket. It keeps a bucket from being empty: an empty value would look like a deleted key.
 const LAYOUT: u8 = 1;
 
 const HEADER: usize = 5;
 const KEY: usize = CheckKey::BYTES;
 
-/// The name of one of many keys: its number, below ten to the power of `DIGITS`, with zeros before it. Without a format, because some are made with each check.
+/// The name of one of many keys: its number, less than ten to the power of `DIGITS`, padded with zeros. Made without
+/// `format!`, because some names are made for each check.
 pub(crate) fn numbered_key<const DIGITS: usize>(prefix: &str, kind: &str, number: usize) -> String {
     let mut digits = [b'0'; DIGITS];
     let mut left = number;
@@ -121,7 +123,7 @@ pub(crate) fn numbered_key<const DIGITS: usize>(prefix: &str, kind: &str, number
     [prefix, kind, std::str::from_utf8(&digits).unwrap_or_default()].concat()
 }
 
-/// Where the slots of a bucket's value stand in it, each with its header.
+/// The positions of the slots in a bucket's value, each with its header.
 fn slots(value: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut start = value.len().min(1);
     std::iter::from_fn(move || {
@@ -134,7 +136,7 @@ fn slots(value: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Whether a slot is one of the check with this key, in the format that this code writes.
+/// Whether a slot belongs to the check with this key and has the format that this code writes.
 fn is_of(slot: &[u8], key: &[u8; KEY]) -> bool {
     slot.get(4) == Some(&FORMAT) && slot.get(HEADER..).is_some_and(|rest| rest.starts_with(key))
 }
@@ -147,7 +149,7 @@ fn decoded(slot: &[u8]) -> Option<Record> {
     Some(Record { key: CheckKey::from_bytes(key)?, state: serde_json::from_slice(json).ok()? })
 }
 
-/// Adds a record's slot to a bucket's value, if it has at most `most` bytes.
+/// Appends a record's slot of at most `most` bytes to a bucket's value.
 fn encode(record: &Record, most: usize, value: &mut Vec<u8>) -> Result<(), LedgerError> {
     let start = value.len();
     value.extend_from_slice(&[0, 0, 0, 0, FORMAT]);
@@ -189,12 +191,12 @@ pub(crate) mod memory {
     pub(crate) struct Memory {
         pub(crate) keys: Keys,
         pub(crate) writes: u32,
-        /// Runs before each swap: somebody who is faster.
+        /// Runs before each swap, in the role of a faster writer.
         pub(crate) rival: Option<fn(&mut Keys, u32)>,
     }
 
     impl Memory {
-        /// Somebody writes a value blindly.
+        /// Writes a value without comparing.
         pub(crate) fn put(&mut self, key: &str, value: &[u8]) {
             self.writes += 1;
             self.keys.insert(key.into(), Entry { value: value.to_vec(), cas: Cas(self.writes) });

@@ -1,9 +1,10 @@
-//! What Testkube last said about a tag, for whoever asks about it soon after: evaluations share the look-ups of pending
-//! checks, and each other's. What had not passed is remembered beside them, and longer ([`unpassed`]).
+//! The latest answer of Testkube about a tag, shared for a short time: evaluations use the readings of pending checks
+//! and of each other. Executions that had not passed are remembered beside them, and longer ([`unpassed`]).
 //!
-//! The looks stand in shared data under a fixed number of keys for each credential, of which the tag's keyed hash names one: two
-//! tags with one key put each other out, which costs a call. Nobody puts out what another credential rests on, however many tags
-//! he names. The leader keeps its own only while somebody evaluates, for the credentials of the checks that wait.
+//! The readings are kept in shared data under a fixed number of keys for each credential. The tag's keyed hash selects
+//! the key: two tags with the same key displace each other, which costs a call. No credential displaces what another
+//! one relies on, however many tags it names. The leader shares its own readings only while somebody evaluates, for the
+//! credentials of the waiting checks.
 
 mod unpassed;
 
@@ -16,29 +17,29 @@ use crate::wire::testkube::{self, Execution};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// How long a look is as good as a new one for the answer "pending". Who asks every few minutes hears of the end so many
-/// seconds later, as a pending check does between two polls.
+/// How long a kept reading is good enough for the answer "pending". A caller who asks every few minutes learns of the
+/// end up to this much later, as a pending check does between two polls.
 const FRESH: Duration = Duration::from_secs(20);
-/// How long after an evaluation the leader goes on to keep its looks.
+/// How long after an evaluation the leader goes on sharing its readings.
 const WANTED: Duration = Duration::from_secs(600);
-/// An evaluation says so at most so often.
+/// How often evaluations note that they happen.
 const SAID: Duration = Duration::from_secs(60);
 
-/// For each credential.
+/// Keys for each credential.
 const SLOTS: u64 = 16;
-/// The longest look that is kept, in bytes.
+/// Maximum size of a kept reading, in bytes.
 const MAX_LOOK: usize = 16 << 10;
 
-/// What stands on the first line of a look; on the second the executions.
+/// The first line of a kept reading; the second holds the executions.
 #[derive(Serialize, Deserialize)]
 struct Head {
     tag: Tag,
     at: Mono,
-    /// Executions scheduled before this were not asked for.
+    /// The time before which scheduled executions were not asked for.
     since: Wall,
 }
 
-/// A complete look at one tag.
+/// A complete reading of one tag.
 pub(crate) struct KeptReading {
     head: Head,
     pub(crate) executions: Vec<Execution>,
@@ -60,14 +61,14 @@ impl KeptReading {
         format!("{head}\n{executions}").into_bytes()
     }
 
-    /// How old it is; `None` where it is too old, or has not asked as far back as `since`, for an answer to rest on it.
+    /// Its age; `None` if it is too old for an answer to rest on it, or does not reach back to `since`.
     pub(crate) fn age(&self, now: Now, since: Wall) -> Option<Duration> {
         let age = now.mono.since(self.head.at);
         (self.head.since <= since && age < FRESH).then_some(age)
     }
 }
 
-/// The last look at this tag that was kept for this credential.
+/// The last reading of this tag that was kept for this credential.
 pub(crate) fn recall(
     store: &mut dyn Store,
     ledger: &Ledger,
@@ -78,8 +79,8 @@ pub(crate) fn recall(
     KeptReading::from_bytes(&entry.value).filter(|look| look.head.tag == *tag)
 }
 
-/// Keeps what a complete look has found of this tag since `since`, and remembers what of it has not passed. A look that is too
-/// long is not kept, and asked for again.
+/// Keeps a complete reading of this tag since `since`, and remembers its executions that have not passed. A reading
+/// that is too large is not kept and is made again.
 pub(crate) fn keep(
     store: &mut dyn Store,
     ledger: &Ledger,
@@ -100,14 +101,14 @@ pub(crate) fn keep(
     (look, memory)
 }
 
-/// Somebody evaluates: for some time the leader's looks are wanted.
+/// Notes that somebody evaluates, so that the leader shares its readings for some time.
 pub(crate) fn want(store: &mut dyn Store, prefix: &str, now: Now) {
     if !is_asked_since(store, prefix, now, SAID) {
         write(store, &asked_key(prefix), now.mono.0.to_string().as_bytes());
     }
 }
 
-/// Whether somebody has evaluated lately.
+/// Whether somebody has evaluated recently.
 pub(crate) fn are_wanted(store: &mut dyn Store, prefix: &str, now: Now) -> bool {
     is_asked_since(store, prefix, now, WANTED)
 }
@@ -118,7 +119,7 @@ fn is_asked_since(store: &mut dyn Store, prefix: &str, now: Now, time: Duration)
     at.is_some_and(|at| now.mono.since(Mono(at)) < time)
 }
 
-/// Writes a key, unless somebody else is faster: that one knows as much.
+/// Writes a key, unless another context writes first: that one knows as much.
 fn write(store: &mut dyn Store, key: &str, value: &[u8]) {
     let mut swap = || -> Result<bool, StoreError> {
         let seen = store.get(key)?.map(|entry| entry.cas);
@@ -192,7 +193,7 @@ mod tests {
         }
     }
 
-    /// So many executions of one tag, of which the first has failed and the others have passed.
+    /// `count` executions of one tag: the first has failed, the others have passed.
     fn one_failed(count: usize) -> Vec<Execution> {
         let first = listed().remove(0);
         let one = |n: usize| Execution {
@@ -251,7 +252,7 @@ mod tests {
             assert_eq!(lost(&look(&all[1..])), ["shop-e2e-0"], "{count}");
             look(&running);
             let memory = look(&all[1..]);
-            // More than are remembered are not known to be all.
+            // More executions than are remembered are not known to be all.
             assert!(lost(&memory) == ["shop-e2e-0"] && memory.is_whole == (count < 200), "{count}");
         }
     }
@@ -261,7 +262,7 @@ mod tests {
         let mut store = memory::Memory::default();
         let (of_run, all) = (tag("20260123.4"), one_failed(3));
         keep(&mut store, &ledger(), "ado", at(10), &of_run, Wall(5), &all);
-        // Also by who knows the key, of the tags that share its place.
+        // Nor can a holder of the credential displace it, with tags that share its place.
         let slot = |t: &Tag| key_of(&ledger(), "ado", t);
         let chosen = (0..).map(|n| tag(&format!("x-{n}"))).filter(|t| slot(t) == slot(&of_run)).take(20);
         for (n, chosen) in (11..).zip(chosen) {
@@ -271,7 +272,8 @@ mod tests {
         }
         let memory = keep(&mut store, &ledger(), "ado", at(40), &of_run, Wall(5), &all[1..]).1;
         assert!(lost(&memory) == ["shop-e2e-0"] && memory.is_whole);
-        // However many they are, the place is bounded, what is fresh stays, and what found no room is not known.
+        // However many executions there are, the place is bounded, fresh ones stay, and what found no room is not
+        // known.
         let many: Vec<Execution> = one_failed(200)
             .into_iter()
             .map(|e| Execution { status: testkube::Status::Failed, ..e })
@@ -341,7 +343,7 @@ mod tests {
         for n in 0..500 {
             keep(&mut store, &ledger(), "other", at(10), &tag(&n.to_string()), Wall(5), &all);
         }
-        // Nor by the same tag, of which it has seen something else.
+        // Nor with the same tag, of which it has seen something else.
         keep(&mut store, &ledger(), "other", at(11), &tag_of_run, Wall(5), &[]);
         assert_eq!(recall(&mut store, &ledger(), "ado", &tag_of_run).unwrap().executions.len(), all.len());
         let memory = keep(&mut store, &ledger(), "ado", at(12), &tag_of_run, Wall(5), &all[1..]).1;

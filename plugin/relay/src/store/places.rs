@@ -1,13 +1,14 @@
-//! How many checks may be pending in all, and of each credential and each project, so that one cannot take all the room.
+//! The limits of pending checks: in all, for each credential and for each project, so that none of them can take all
+//! the room.
 //!
-//! The counters stand in shared data and are exact when a check is accepted: they are raised by compare-and-swap before its
-//! record is put, and lowered by whoever ends it. Keys cannot be deleted and callers name projects, so there is a fixed
-//! number of them: one counts credentials, whose sum is that of all checks, and [`SPREAD`] of them count the projects that
-//! the ledger's keyed hash gives them. Each is a list of those that have a place.
+//! The counters are in shared data and exact when a check is accepted: they are raised by compare-and-swap before its
+//! record is stored, and lowered by whoever ends it. Keys cannot be deleted and callers name projects, so there is a
+//! fixed number of keys: one counts credentials, whose sum is that of all checks, and [`SPREAD`] of them count
+//! projects, spread by the ledger's keyed hash. Each is a list of the names that have a place.
 //!
-//! The credential's counter is raised first and lowered last. Where a VM falls in between, the credentials' counters hold at
-//! least as many places as the projects', and those at least as many as there are records: so one look at the first tells the
-//! leader whether a place was lost ([`Correction`]).
+//! The credential's counter is raised first and lowered last. If a VM falls in between, the credentials' counters hold
+//! at least as many places as the projects', and those at least as many as there are records: so one look at the first
+//! tells the leader whether a place was lost ([`Correction`]).
 
 mod correction;
 mod counts;
@@ -17,10 +18,10 @@ use crate::store::ledger::{Ledger, LedgerError, Store, TRIES, numbered_key};
 pub use correction::{Corrected, Correction, Suspicion};
 use counts::Counts;
 
-/// How many keys the projects are spread over: a constant, so that every version finds every counter.
+/// Number of keys that the projects are spread over: a constant, so that every version finds every counter.
 const SPREAD: usize = 16;
 
-/// How many checks may be pending where one more is to be accepted. Modules of different configurations count together, and
+/// Maximum pending checks when another one is to be accepted. Modules with different configurations count together, and
 /// each keeps to its own limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -32,7 +33,7 @@ pub struct Limits {
     pub project: u32,
 }
 
-/// Whose limit was reached.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
     /// That of all checks together.
@@ -43,26 +44,26 @@ pub enum Share {
     Project,
 }
 
-/// What became of a try to take a place.
+/// The outcome of a try to take a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// It is taken, and is to be given back unless a record that notes it is put.
+    /// It is taken. Give it back unless a record that notes it is stored.
     Taken,
-    /// There is none.
+    /// There is none free.
     Full(Share),
 }
 
 /// Takes a place, if every limit leaves one.
 ///
 /// # Errors
-/// Why it is not known whether there is one; then none is taken.
+/// Why it is unknown whether a place is free; then none is taken.
 pub fn take(
     store: &mut dyn Store,
     ledger: &Ledger,
     place: &Place,
     limits: Limits,
 ) -> Result<Room, LedgerError> {
-    // Looked at before anything is raised, so that a check whose project is full is in nobody's way.
+    // Read before anything is raised, so that a check of a full project is in nobody's way.
     let mut projects = Counts::read(store, projects_key(ledger, place)).map_err(LedgerError::Store)?;
     let mut share = None;
     let is_raised = change(store, credentials_key(ledger.prefix()), |credentials| {
@@ -88,7 +89,7 @@ pub fn take(
     taken.map(|is_taken| if is_taken { Room::Taken } else { Room::Full(Share::Project) })
 }
 
-/// Takes a place whatever the limits say, for a check that was accepted without one.
+/// Takes a place regardless of the limits, for a check that was accepted without one.
 ///
 /// # Errors
 /// Why none is taken.
@@ -97,7 +98,7 @@ pub fn take_beyond(store: &mut dyn Store, ledger: &Ledger, place: &Place) -> Res
     take(store, ledger, place, limits).map(|_| ())
 }
 
-/// Gives a place back. Where that fails it stays taken until the leader has counted.
+/// Gives a place back. If that fails, it stays counted until the leader corrects the counters.
 pub fn give_back(store: &mut dyn Store, ledger: &Ledger, place: &Place) {
     lower(store, projects_key(ledger, place), place.project.bytes());
     lower(store, credentials_key(ledger.prefix()), place.credential.as_bytes());
@@ -113,7 +114,8 @@ fn lower(store: &mut dyn Store, key: String, name: &[u8]) {
     }
 }
 
-/// Reads a key's counters and changes them. `change` may run more than once, and answers `None` to leave them; then false.
+/// Reads a key's counters and changes them. `change` may run more than once, and returns `None` to leave them; then the
+/// result is false.
 fn change(
     store: &mut dyn Store,
     key: String,
@@ -123,7 +125,7 @@ fn change(
     change_read(store, &mut counts, change)
 }
 
-/// The same with counters that were just read.
+/// The same for counters that were just read.
 fn change_read(
     store: &mut dyn Store,
     counts: &mut Counts,
@@ -157,7 +159,7 @@ fn key_of_projects(prefix: &str, number: usize) -> String {
     numbered_key::<2>(prefix, "places/projects/", number)
 }
 
-/// How many places each credential has, and each project.
+/// The number of places of each credential, and of each project.
 #[cfg(test)]
 pub(crate) fn counted(
     store: &mut dyn Store,

@@ -1,4 +1,4 @@
-//! One bucket: how it is read and changed, and what its reader remembers of it.
+//! One bucket: reading and changing it, and what its reader remembers of it.
 
 use super::{
     Cas, Change, HEADER, KEY, LAYOUT, LedgerError, MAX_GROWN, MAX_PENDING, MAX_RECORD, MAX_RECORDS, Store,
@@ -8,21 +8,21 @@ use crate::check::{CheckKey, Pending, Record, State};
 use crate::secret::Secret;
 use crate::time::Mono;
 
-/// What a record takes with a token of the usual length, in bytes, and room to spare.
+/// Size of a record with a token of the usual length, with a margin, in bytes.
 const USUAL_RECORD: usize = 3 << 10;
 
-/// A bucket and what was last read of it, or written to it.
+/// A bucket, as it was last read or written.
 ///
-/// A leader reads all buckets again and again, and most of them have not changed: so the key is made once, and a record is
-/// parsed only when its bytes are new to the reader.
+/// A leader reads all buckets again and again, and most of them have not changed: so the key is made once, and a record
+/// is parsed only if its bytes are new to the reader.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     key: String,
-    /// Its reader wants to know of this check alone: the others are not parsed.
+    /// The only check that the reader wants; the others are not parsed.
     only: Option<CheckKey>,
-    /// Its version when it was read; `None`: never read, or never written.
+    /// The version that was read; `None` if the bucket was never read, or never written.
     cas: Option<Cas>,
-    /// What stood there then, or was written since: how many bytes, and slot by slot.
+    /// The value that was read or written, by size in bytes and slot by slot.
     size: usize,
     slots: Vec<Slot>,
     versions: u64,
@@ -31,14 +31,14 @@ pub struct Bucket {
 #[derive(Clone, Debug)]
 struct Slot {
     bytes: Kept,
-    /// What it says, as far as this version understands it and its reader wants to know.
+    /// The record, if this version understands it and the reader wants it.
     record: Option<Record>,
-    /// Another number for each reading of other bytes, and for each write.
+    /// A new number for each reading of other bytes, and for each write.
     version: u64,
 }
 
-/// The bytes of a slot, in three pieces. Each slot has its own, so that a reader of many buckets keeps no large piece of memory for each of them;
-/// and a token, which is most of a record, is kept once and not twice.
+/// A slot's bytes, in three pieces. Each slot has its own, so that a reader of many buckets keeps no large piece of
+/// memory for each; and the token, which is most of a record, is kept once, not twice.
 #[derive(Clone, Debug)]
 struct Kept {
     before: Box<[u8]>,
@@ -84,22 +84,22 @@ impl Kept {
     }
 }
 
-/// What stands before the token in a record's JSON.
+/// The text before the token in a record's JSON.
 const NAMED: &[u8] = b"\"newest\":\"";
 
 impl Bucket {
-    /// The bucket under this name in shared data, unread; `only` where its reader looks for one check.
+    /// The bucket under this key of shared data, unread; `only` if the reader wants one check.
     pub(super) fn unread(key: String, only: Option<CheckKey>) -> Bucket {
         Bucket { key, only, cas: None, size: 0, slots: Vec::new(), versions: 0 }
     }
 
-    /// Reads what stands there now. False: nobody has written it since it was last read.
+    /// Reads the bucket. False if nobody has written it since it was last read.
     ///
     /// # Errors
-    /// The host's status; then it remembers what it did before.
+    /// The host's status; then the earlier reading stays.
     pub fn read(&mut self, store: &mut dyn Store) -> Result<bool, StoreError> {
         let Some(entry) = store.get(&self.key)? else {
-            // Most buckets are empty, and there is nothing to do for them.
+            // Most buckets are empty: there is nothing to do for them.
             if !self.slots.is_empty() {
                 (self.size, self.slots) = (0, Vec::new());
             }
@@ -128,16 +128,16 @@ impl Bucket {
         Ok(true)
     }
 
-    /// A slot's bytes as they are kept: whole by a reader of one check, who keeps them for a moment.
+    /// A slot's bytes in kept form: in one piece for a reader of one check, who keeps them for a moment.
     fn kept(&self, bytes: &[u8], record: Option<&Record>) -> Kept {
         Kept::new(bytes, record.filter(|_| self.only.is_none()))
     }
 
-    /// Reads the bucket, applies `change` to what stands under `key`, and writes it, again and again until nobody was
-    /// faster.
+    /// Reads the bucket, applies `change` to the record under `key`, and writes the result; repeats this while others
+    /// write first.
     ///
     /// # Errors
-    /// Why not; then nothing was written.
+    /// The reason; then nothing was written.
     pub fn update<R>(
         &mut self,
         store: &mut dyn Store,
@@ -148,10 +148,10 @@ impl Bucket {
         self.update_read(store, key, change)
     }
 
-    /// The same for a bucket that was just read: it is read again only where somebody was faster.
+    /// The same for a bucket that was just read: it is read again only if another context wrote first.
     ///
     /// # Errors
-    /// Why not; then nothing was written.
+    /// The reason; then nothing was written.
     pub fn update_read<R>(
         &mut self,
         store: &mut dyn Store,
@@ -172,7 +172,8 @@ impl Bucket {
         Err(LedgerError::Busy)
     }
 
-    /// Writes this record in place of whatever is the check's. False: somebody was faster than this since the last reading.
+    /// Writes this record in place of the check's present one. False if another context has written since the last
+    /// reading.
     fn write(
         &mut self,
         store: &mut dyn Store,
@@ -183,13 +184,13 @@ impl Bucket {
         let key = key.bytes();
         let mut value = Vec::with_capacity(self.size + USUAL_RECORD);
         value.push(LAYOUT);
-        // The new one goes first: what cannot be read can only stand at the end.
+        // The new slot goes first: a remainder that cannot be read must stand at the end.
         if let Some(record) = &record {
             encode(record, if is_known { MAX_GROWN } else { MAX_RECORD }, &mut value)?;
         }
         let new = 1..value.len();
         let others = self.slots.iter().filter(|slot| !slot.bytes.is_of(&key)).count();
-        // Only what is new can come too late.
+        // The limit applies to new checks only.
         let is_new = record.is_some() && !is_known;
         let displaced = if is_new && others >= MAX_RECORDS { self.oldest_done() } else { None };
         if is_new && displaced.is_none() && others >= MAX_PENDING {
@@ -203,7 +204,7 @@ impl Bucket {
         if !store.swap(&self.key, self.cas, &value).map_err(LedgerError::Store)? {
             return Ok(false);
         }
-        // The next reading finds a version that it does not know and bytes that it does.
+        // The next reading finds an unknown version with known bytes.
         self.slots.retain(stays);
         self.versions = self.versions.wrapping_add(1);
         if let Some(record) = record {
@@ -214,7 +215,7 @@ impl Bucket {
         Ok(true)
     }
 
-    /// The key of the check that has been done the longest. A reader of one check alone has to look into the others for it.
+    /// The key of the check that has been done the longest. A reader of one check parses the other records to find it.
     fn oldest_done(&self) -> Option<[u8; CheckKey::BYTES]> {
         let mut oldest: Option<(Mono, CheckKey)> = None;
         for slot in &self.slots {
@@ -233,7 +234,7 @@ impl Bucket {
         self.slots.iter().filter_map(|slot| slot.record.as_ref())
     }
 
-    /// Whether every record is one that this version understands; for a reader of all.
+    /// Whether this version understands every record; for a reader of all checks.
     pub fn is_understood(&self) -> bool {
         self.slots.iter().all(|slot| slot.record.is_some())
     }
@@ -251,17 +252,17 @@ impl Bucket {
         })
     }
 
-    /// How many bytes it had when it was last read.
+    /// Size in bytes when it was last read.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// How many slots were new to it so far.
+    /// Number of slots so far that were new to the reader.
     pub(crate) fn versions(&self) -> u64 {
         self.versions
     }
 
-    /// A check, if it is pending, and the version of its record: another one after each change.
+    /// A check, if it is pending, and the version of its record. Each change makes a new version.
     pub(crate) fn find_version(&self, key: &CheckKey) -> Option<(&Pending, u64)> {
         let of = |slot: &&Slot| slot.record.as_ref().is_some_and(|record| record.key == *key);
         let slot = self.slots.iter().find(of)?;
@@ -332,7 +333,7 @@ mod tests {
                 pending.delivery = u32::try_from(step).unwrap();
             }
             let is_removed = step % 3 == 2;
-            // Others write it, and now and then its reader itself.
+            // Other contexts write the bucket, and now and then its reader does.
             let mut others = ledger.bucket(&one.key);
             let writer = if step % 4 == 1 { &mut bucket } else { &mut others };
             writer

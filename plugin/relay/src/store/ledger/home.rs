@@ -1,10 +1,10 @@
-//! Where the checks of one instance live, and which bucket holds which.
+//! The place of an instance's checks in shared data, and which bucket holds which check.
 
 use super::{BUCKETS, Bucket, Cas, Store, StoreError, TRIES, numbered_key};
 use crate::check::CheckKey;
 use siphasher::sip::SipHasher24;
 
-/// The ledger of one instance: what its keys begin with, and the key of the hash that spreads checks over its buckets.
+/// The ledger of one instance: the prefix of its keys, and the key of the hash that spreads checks over its buckets.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     prefix: String,
@@ -13,15 +13,15 @@ pub struct Ledger {
 
 const HASH_KEY: usize = 16;
 
-/// One bit for each bucket.
+/// One bit for each bucket, in bytes.
 const NOTES: usize = BUCKETS as usize / 8;
 
 impl Ledger {
-    /// Opens the ledger of the instance whose keys begin with `prefix`. The first to open it in a process draws the hash's
-    /// key and leaves it in shared data for the others.
+    /// Opens the ledger of the instance whose keys begin with `prefix`. The first to open it in a process draws the
+    /// hash's key and leaves it in shared data for the others.
     ///
     /// # Errors
-    /// The host's status, or [`StoreError::UNREADABLE`] where something else than a key stands in its place.
+    /// The host's status, or [`StoreError::UNREADABLE`] if another value is in the key's place.
     pub fn open(
         store: &mut dyn Store,
         prefix: &str,
@@ -50,17 +50,17 @@ impl Ledger {
         Err(StoreError::UNREADABLE)
     }
 
-    /// A ledger whose hash has this key.
+    /// A ledger with this hash key.
     pub fn with_key(prefix: &str, key: &[u8; HASH_KEY]) -> Ledger {
         Ledger { prefix: prefix.into(), hasher: SipHasher24::new_with_key(key) }
     }
 
-    /// What the instance's keys begin with.
+    /// The prefix of the instance's keys.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// A hash of these parts, with the process's own key; another one for each `what`.
+    /// A hash of these parts with the process's own key, different for each `what`.
     pub(crate) fn keyed(&self, what: &str, parts: &[&str]) -> u64 {
         let mut bytes = what.as_bytes().to_vec();
         for part in parts {
@@ -76,18 +76,18 @@ impl Ledger {
         u16::try_from(self.hash(&key.bytes()) % u64::from(BUCKETS)).unwrap_or_default()
     }
 
-    /// The process's keyed hash: what callers choose is spread by it, and they cannot know how.
+    /// The process's keyed hash. It spreads values that callers choose, and callers cannot predict it.
     pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
         self.hasher.hash(bytes)
     }
 
-    /// The bucket that a check lives in, unread and for this check alone.
+    /// The bucket of a check, unread, for a reader of this check alone.
     pub fn bucket(&self, key: &CheckKey) -> Bucket {
         Bucket::unread(bucket_key(&self.prefix, self.bucket_of(key)), Some(*key))
     }
 
-    /// Notes that a check's bucket has changed, for the leader's next tick. A note that is lost, with its writer or because
-    /// shared data fails, is made up for by the leader's sweep.
+    /// Notes that a check's bucket has changed, for the leader's next tick. The leader's sweep makes up for a note that
+    /// is lost with its writer or to a failure of shared data.
     ///
     /// # Errors
     /// The host's status.
@@ -118,7 +118,7 @@ impl Ledger {
         Ok(taken.unwrap_or_default())
     }
 
-    /// Changes the notes, again and again until nobody was faster; `None` of `change` leaves them.
+    /// Changes the notes; repeats this while others write first. If `change` returns `None`, they stay.
     fn change_notes<R>(
         &self,
         store: &mut dyn Store,
@@ -138,12 +138,12 @@ impl Ledger {
         Err(StoreError::BUSY)
     }
 
-    /// All buckets, unread, in the order of their numbers.
+    /// All buckets, unread, in order of their numbers.
     pub fn buckets(&self) -> Vec<Bucket> {
         Ledger::buckets_of(&self.prefix)
     }
 
-    /// The same for who does not look for one check: nothing has to be opened for it.
+    /// The same for a reader of all checks, for whom the ledger need not be opened.
     pub fn buckets_of(prefix: &str) -> Vec<Bucket> {
         (0..BUCKETS).map(|bucket| Bucket::unread(bucket_key(prefix, bucket), None)).collect()
     }

@@ -1,8 +1,9 @@
-//! Where version 0.1.0's first modules kept their checks: buckets by an unkeyed hash, under names of their own.
+//! The place where the first modules of version 0.1.0 kept their checks: buckets by an unkeyed hash, under keys of
+//! their own.
 //!
-//! During an update the old module's contexts run beside the new one's until the old listener has drained, and may still
-//! accept checks there. What stands there is moved: written to its new home first, then taken out of the old one. Found in
-//! both it is the new one that counts.
+//! During an update the old module's contexts run beside the new one's until the old listener has drained, and may
+//! still accept checks there. These are moved: first written to the new home, then removed from the old one. If a check
+//! is in both, the new one counts.
 
 use super::{BUCKETS, Bucket, Change, Ledger, LedgerError, Store, StoreError, numbered_key};
 use crate::check::{CheckKey, Record};
@@ -20,7 +21,7 @@ impl OldHome {
         OldHome { buckets: (0..BUCKETS).map(|bucket| Bucket::unread(name(prefix, bucket), None)).collect() }
     }
 
-    /// The record of one check, if it still stands there.
+    /// The record of one check, if it is still there.
     ///
     /// # Errors
     /// The host's status.
@@ -34,7 +35,7 @@ impl OldHome {
         Ok(bucket.find(key).cloned())
     }
 
-    /// Takes one check out.
+    /// Removes one check.
     ///
     /// # Errors
     /// Why it stays.
@@ -45,10 +46,10 @@ impl OldHome {
         })
     }
 
-    /// Moves all that stands there to `ledger`; answers how many checks were moved.
+    /// Moves all checks to `ledger`. Returns the number of moved checks.
     ///
     /// # Errors
-    /// Why some of it stays. It is found again the next time.
+    /// Why some of them stay. They are found again the next time.
     pub(crate) fn move_to(&mut self, store: &mut dyn Store, ledger: &Ledger) -> Result<u32, LedgerError> {
         let mut moved = 0;
         for old in &mut self.buckets {
@@ -85,7 +86,7 @@ mod tests {
     use crate::check::State;
     use crate::check::tests::record;
 
-    /// What a module of version 0.1.0 wrote for six checks, one in each phase: names and values in hexadecimal.
+    /// The keys and values, in hexadecimal, that a module of version 0.1.0 wrote for six checks, one in each phase.
     const WRITTEN: &str = include_str!("fixtures/0.1.0-format-1.hex");
 
     fn written() -> Memory {

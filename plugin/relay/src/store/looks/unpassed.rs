@@ -1,9 +1,9 @@
-//! Executions that had not passed when a tag was looked at: who deletes one that has failed does not open a gate by that.
+//! Executions that had not passed when a tag was read: deleting a failed execution must not open a gate.
 //!
-//! They are remembered apart from the looks, which come and go: as hashes with the process's own key, for each credential in
-//! a fixed number of buckets, of which the tag's keyed hash names one. What is fresh is never put out by something newer. Where
-//! there is no room for it, the bucket says so for as long as it would have been kept, and nothing that rests on it is known to
-//! be whole.
+//! They are kept apart from the readings, which come and go: as hashes with the process's own key, for each credential
+//! in a fixed number of buckets. The tag's keyed hash selects the bucket. A newer entry never displaces a fresh one. If
+//! a fresh entry finds no room, the bucket says so for as long as the entry would have been kept, and nothing that
+//! rests on the bucket is known to be whole.
 
 use crate::check::verdict::assess;
 use crate::config::Rerun;
@@ -17,35 +17,35 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// For each credential.
+/// Buckets for each credential.
 pub(super) const BUCKETS: u64 = 16;
-/// The longest bucket, in bytes.
+/// Maximum size of a bucket, in bytes.
 const MAX_BYTES: usize = 64 << 10;
-/// How many executions are remembered of one tag.
+/// Maximum executions remembered of one tag.
 const MAX_OF_ONE: usize = 200;
-/// What is kept of a name, in bytes.
+/// Maximum size of a kept name, in bytes.
 const MAX_NAME: usize = 48;
-/// How long an execution is remembered after it was seen for the last time.
+/// How long an execution is remembered after it was last seen.
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
-/// A tag that has been looked at is written anew after so long, if nothing else has changed.
+/// Interval at which an unchanged tag is written again.
 const TOUCHED: Duration = Duration::from_secs(60);
-/// How often a bucket is tried that others write.
+/// Maximum tries of a change while others write first.
 const TRIES: u32 = 100;
 
 /// The policies under which an execution may count, each a bit of [`Unpassed::counts`].
 const POLICIES: [Rerun; 3] = [Rerun::Latest, Rerun::All, Rerun::None];
 
-/// What is remembered of a tag beside a look at it.
+/// What is remembered of a tag besides a reading of it.
 #[derive(Debug, Default)]
 pub(crate) struct UnpassedMemory {
     lost: Vec<Unpassed>,
-    /// Nothing that was seen of the tag lately is forgotten.
+    /// Whether nothing that was seen of the tag recently is forgotten.
     pub(crate) is_whole: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Bucket {
-    /// Until then it may lack something that there was no room for.
+    /// The time until which the bucket may lack entries that found no room.
     #[serde(rename = "f")]
     full_until: Option<Mono>,
     #[serde(rename = "t")]
@@ -56,10 +56,10 @@ struct Bucket {
 struct OfTag {
     #[serde(rename = "t")]
     tag: u64,
-    /// When one of them was seen last.
+    /// When an execution of the tag was last seen.
     #[serde(rename = "a")]
     at: Mono,
-    /// There were more than are here.
+    /// Whether there were more executions than are kept.
     #[serde(rename = "c")]
     is_cut: bool,
     #[serde(rename = "e")]
@@ -72,12 +72,12 @@ struct Unpassed {
     id: u64,
     #[serde(rename = "w")]
     workflow: u64,
-    /// The resource that has started it, if one has.
+    /// The resource that started it, if any.
     #[serde(rename = "r")]
     resource: Option<u64>,
     #[serde(rename = "s")]
     scheduled: Wall,
-    /// Under which of [`POLICIES`] it counted.
+    /// The [`POLICIES`] under which it counted, as bits.
     #[serde(rename = "c")]
     counts: u8,
     #[serde(rename = "n")]
@@ -85,15 +85,15 @@ struct Unpassed {
 }
 
 impl UnpassedMemory {
-    /// The names of those that would count under this policy, were seen before, and are not there any more.
+    /// The names of executions that were seen before, would count under this policy, and are gone.
     pub(crate) fn lost(&self, rerun: Rerun) -> impl Iterator<Item = &str> {
         let counts = move |one: &&Unpassed| one.counts & bit(rerun) != 0;
         self.lost.iter().filter(counts).map(|one| one.name.as_str())
     }
 }
 
-/// Remembers which of the executions that a complete look has found of a tag since `since` have not passed; and says which of
-/// the earlier ones are gone, and that no re-run that was found stands for.
+/// Remembers the executions of a complete reading of a tag since `since` that have not passed. Returns the earlier ones
+/// that are gone and that no found re-run replaces.
 pub(super) fn remember(
     store: &mut dyn Store,
     ledger: &Ledger,
@@ -154,7 +154,8 @@ pub(super) fn remember(
 }
 
 impl Bucket {
-    /// What has not been seen for long is left out. A value of another form is one that may lack everything.
+    /// Reads a bucket and drops entries that are too old. A value in another form counts as a bucket that may lack
+    /// everything.
     fn read(value: &[u8], now: Mono) -> Bucket {
         if value.is_empty() {
             return Bucket::default();
@@ -176,7 +177,7 @@ impl Bucket {
         Some(self.tags.remove(place))
     }
 
-    /// Puts what is to be remembered of a tag, or what was, if there is no room for more. False: there was none.
+    /// Stores the new entry of a tag, or the earlier one if there is no room for more. False if there was none.
     fn put(&mut self, of_tag: OfTag, before: Option<OfTag>, now: Mono) -> bool {
         if of_tag.all.is_empty() && !of_tag.is_cut {
             return true;

@@ -1,4 +1,4 @@
-//! Setting counters right where they are not what the records say: a VM has fallen between a counter and its record.
+//! Correction of counters that differ from the records, because a VM fell between writing a counter and its record.
 
 use super::counts::Counts;
 use super::{SPREAD, credentials_key, key_of_projects, number_of};
@@ -8,32 +8,32 @@ use crate::time::Mono;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How often the leader looks. Whoever has taken a place puts its record, or gives it back, within this time.
+/// Interval of the leader's looks. Whoever takes a place stores its record, or gives it back, within this time.
 const EACH: Duration = Duration::from_secs(5);
 
-/// The leader's looks for places without a check.
+/// The leader's search for places without a check.
 ///
-/// Counters are set only to what two complete counts of the records have found, [`EACH`] apart, where no counter was written
-/// from before the first of them until after the second. So a place that somebody is just taking, or giving back, is not taken
-/// from them. A thread that stalls for longer than that in the midst of an acceptance is: its record makes the counters too low,
-/// and the next looks raise them again.
+/// Counters are set only to what two complete counts of the records have found, [`EACH`] apart, if no counter was
+/// written from before the first until after the second. So a place that is being taken or given back stays. One is
+/// lost if its thread stalls for longer than that in the midst of an acceptance: the counters are then too low, and the
+/// next looks raise them.
 #[derive(Debug, Default)]
 pub struct Correction {
     next: Mono,
-    /// The version of the credentials' counters that did not hold as many places as there are checks.
+    /// The version of the credentials' counters that differed from the number of checks.
     suspected: Option<Cas>,
     /// The versions of all counters at the first count.
     counted: Option<Vec<Option<Cas>>>,
 }
 
-/// The counters do not hold as many places as there are checks.
+/// The counters that differ from the number of checks.
 #[derive(Debug)]
 pub struct Suspicion {
     counts: Vec<Counts>,
     counted_before: Option<Vec<Option<Cas>>>,
 }
 
-/// How many places were counted, and are.
+/// The number of places before and after a correction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrected {
     /// What the counters said.
@@ -42,7 +42,7 @@ pub struct Corrected {
     pub now: u32,
 }
 
-/// How many places the records hold: for each key in the order of [`all_counts`].
+/// The number of places that the records hold, for each key in the order of [`all_counts`].
 struct Tally(Vec<BTreeMap<Vec<u8>, u32>>);
 
 impl Correction {
@@ -51,9 +51,9 @@ impl Correction {
         now >= self.next
     }
 
-    /// Looks whether as many places are counted as the leader knows records with one, `held`. It costs one reading of a key where
-    /// they are as many. `Some`: they have not been for a while, so every record is to be read now, also because the leader may
-    /// not have seen one; then [`Correction::count`].
+    /// Compares the number of counted places with `held`, the number of records with a place that the leader knows. It
+    /// costs one reading of a key if they are equal. `Some`: they have differed for a while. Then read every record,
+    /// since the leader may have missed one, and call [`Correction::count`].
     ///
     /// # Errors
     /// The host's status.
@@ -76,15 +76,15 @@ impl Correction {
         Ok(Some(Suspicion { counts: all_counts(store, ledger)?, counted_before }))
     }
 
-    /// Whether the last look has found another number of places than of checks with one: also while checks come and go.
+    /// Whether the last look found another number of places than of checks with one, be it because checks come and go.
     pub fn is_off(&self) -> bool {
         self.suspected.is_some()
     }
 
-    /// Compares the counters with all records, which were read since, and sets them right where that is sure.
+    /// Compares the counters with all records, which were read since, and corrects them if the difference is certain.
     ///
     /// # Errors
-    /// The host's status; nothing is corrected then, or not all.
+    /// The host's status; then not everything is corrected.
     pub fn count<'a>(
         &mut self,
         store: &mut dyn Store,
@@ -105,7 +105,7 @@ impl Correction {
     }
 }
 
-/// The counters of all keys, those of the projects first: they are lowered first.
+/// The counters of all keys. Those of the projects come first, because they are lowered first.
 fn all_counts(store: &mut dyn Store, ledger: &Ledger) -> Result<Vec<Counts>, StoreError> {
     let prefix = ledger.prefix();
     let projects = (0..SPREAD).map(|number| key_of_projects(prefix, number));
@@ -116,7 +116,7 @@ fn cas_of(all: &[Counts]) -> Vec<Option<Cas>> {
     all.iter().map(Counts::cas).collect()
 }
 
-/// Sets each counter to its tally; stops where somebody else was faster.
+/// Sets each counter to its tally; stops if another context writes first.
 fn correct(store: &mut dyn Store, all: Vec<Counts>, tally: Tally) -> Result<Option<Corrected>, StoreError> {
     let mut corrected = None;
     for (mut counts, tally) in all.into_iter().zip(tally.0) {
@@ -133,7 +133,7 @@ fn correct(store: &mut dyn Store, all: Vec<Counts>, tally: Tally) -> Result<Opti
         if is_changed && !counts.write(store)? {
             return Ok(None);
         }
-        // The last ones are the credentials', whose sum is that of all.
+        // The last ones are the credentials', whose sum is that of all checks.
         corrected = is_changed.then(|| Corrected { before, now: counts.sum() });
     }
     Ok(corrected)

@@ -1,15 +1,15 @@
-//! The counters of one key of shared data, as bytes: they are read and written with every check that comes or ends.
+//! The counters of one key of shared data, as bytes, because every check that comes or ends reads and writes them.
 //!
-//! A byte for the layout's version, then for each name that has a place: how long it is (u32, little-endian), the name, how
-//! many places it has (u32, little-endian). What is of no such form counts as nothing and is replaced by the next write: a
-//! version with another layout needs other keys.
+//! A byte for the layout's version, then for each name that has a place: its length (u32, little-endian), the name, its
+//! number of places (u32, little-endian). A value in any other form counts as nothing and is replaced by the next
+//! write, so a version with another layout needs other keys.
 
 use crate::store::ledger::{Cas, Store, StoreError};
 
-/// The version byte. With it a value is never empty: an empty one would look like a deleted key.
+/// The version byte. It keeps a value from being empty: an empty value would look like a deleted key.
 const LAYOUT: u8 = 1;
 
-/// The counters of one key, as they were read.
+/// The counters of one key, as read.
 #[derive(Clone, Debug)]
 pub(super) struct Counts {
     key: String,
@@ -30,7 +30,7 @@ impl Counts {
         Ok(())
     }
 
-    /// Writes what they were changed to. False: somebody else was faster.
+    /// Writes the changed counters. False if another context wrote first.
     pub(super) fn write(&self, store: &mut dyn Store) -> Result<bool, StoreError> {
         store.swap(&self.key, self.cas, &self.value)
     }
@@ -40,7 +40,7 @@ impl Counts {
         self.cas
     }
 
-    /// Those that have a place, and how many.
+    /// The names that have a place, and how many.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&[u8], u32)> {
         let mut rest = self.value.strip_prefix(&[LAYOUT]).unwrap_or_default();
         std::iter::from_fn(move || {
@@ -53,17 +53,17 @@ impl Counts {
         })
     }
 
-    /// How many places this one has.
+    /// Number of places of this name.
     pub(super) fn of(&self, name: &[u8]) -> u32 {
         self.entries().find(|(other, _)| *other == name).map_or(0, |(_, count)| count)
     }
 
-    /// How many places all have together.
+    /// Number of places of all names.
     pub(super) fn sum(&self) -> u32 {
         self.entries().fold(0, |sum, (_, count)| sum.saturating_add(count))
     }
 
-    /// One place more. What has none takes no room: so a list is no longer than there are checks.
+    /// Adds a place. Names without a place are not listed, so a list is no longer than there are checks.
     pub(super) fn raise(&mut self, name: &[u8]) {
         self.set(name, self.of(name).saturating_add(1));
     }
