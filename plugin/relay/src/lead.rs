@@ -1,8 +1,8 @@
-//! Leading: what one context of the process does for all pending checks. It schedules, stores and calls, and knows nothing of
-//! a check's phases: those are [`check`](crate::check)'s.
+//! The leader: the one context of a process that works on all pending checks. It schedules, stores and calls, and knows
+//! nothing of a check's phases, which belong to [`check`](crate::check).
 //!
-//! The ledger is the only truth. What is kept here are calls under way and what may be lost at any moment: another context
-//! then reads the ledger and goes on.
+//! The ledger is the only truth. The leader itself keeps only calls under way and what may be lost at any moment:
+//! another context then reads the ledger and goes on.
 
 mod aborts;
 mod calls;
@@ -36,27 +36,27 @@ use std::time::Duration;
 pub use turn::Output;
 use turn::Turn;
 
-/// How long a check waits after shared data has refused a change of it: its next call would be the one that it has just made.
+/// Pause of a check after shared data has refused a change of it: its next call would be the one that it has just made.
 const REFUSED_CHANGE: Duration = Duration::from_secs(10);
 
-/// So often a step is made again because another context was faster.
+/// Maximum repeats of a step because another context wrote first.
 const MAX_RACES: u32 = 100;
 
-/// So many steps are made in one tick beside what answers bring, and so many after an answer: the rest has its turn with the
-/// next ones.
+/// Maximum steps of one tick, besides those that answers cause, and maximum further steps after an answer. The rest
+/// waits for the next tick or answer.
 const MAX_STEPS: usize = 200;
 const MAX_STEPS_AFTER_ANSWER: usize = 8;
 
-/// So many records of modules that noted no place get one in a tick.
+/// Maximum records of older modules that are given a place in one tick.
 const MAX_NOTED: usize = 512;
 
-/// Testkube is silent for so long before the people at the pipelines are told.
+/// How long Testkube must be silent before the checks' logs say so.
 const LONG_TROUBLE: Duration = Duration::from_secs(60);
 
-/// A call that has not been started so long after its turn must not be: what the turn knew is old.
+/// Maximum delay of a call's start after its turn. A later start is dropped: what the turn knew is old.
 pub const STALE: Duration = crate::wire::call::GRACE;
 
-/// One root context's leading, while it leads.
+/// The leader's part of one root context.
 pub struct Lead {
     config: Rc<Config>,
     contender: Contender,
@@ -69,13 +69,13 @@ pub struct Lead {
     poller: Poller,
     aborts: Aborts,
     runs: Runs,
-    /// Hints that have been seen.
+    /// The hints seen so far.
     hints: Inbox,
     housekeeping: Housekeeping,
 }
 
 impl Lead {
-    /// The machine of a root context. `seed` is random: it names this context among the others.
+    /// Creates the leader's part of a root context. `seed` is random: it names this context among the others.
     pub fn new(config: Rc<Config>, ledger: Ledger, seed: u64, configured_at: Mono) -> Lead {
         let mut random = Random::new(seed);
         let prefix = ledger.prefix();
@@ -97,19 +97,19 @@ impl Lead {
         }
     }
 
-    /// This context serves requests, so it belongs to a worker.
+    /// Notes that this context serves requests, so it belongs to a worker.
     pub fn serves_requests(&mut self) {
         self.contender.is_worker = true;
     }
 
-    /// One tick, a second after the last.
+    /// Runs one tick, a second after the last.
     pub fn tick(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
         let mut turn = Turn { now, store, out: Vec::new() };
         let pending = self.leading.then(|| self.shelf.count());
         match self.contender.tick(turn.store, now, pending) {
             Ok(Role::Leader { brake_until, suspects, new }) => {
                 self.brake_until = brake_until;
-                // A thread that stood still may have thought that it had lost a lease which nobody has taken.
+                // A thread that stood still may have believed that it lost a lease that nobody has taken.
                 self.leading = true;
                 if new {
                     self.take_over(&mut turn, &suspects);
@@ -130,7 +130,7 @@ impl Lead {
         turn.out
     }
 
-    /// What became of a call. Answers are recorded whether this context still leads or not.
+    /// Takes the outcome of a call. It is recorded whether this context still leads or not.
     pub fn answer(
         &mut self,
         now: Now,
@@ -143,7 +143,7 @@ impl Lead {
         turn.out
     }
 
-    /// Somebody has hinted: looks at once. Nothing depends on it, because the next tick sees the hint as well.
+    /// Takes a hint: looks at once. Nothing depends on it, because the next tick sees the hint as well.
     pub fn wake(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
         let mut turn = Turn { now, store, out: Vec::new() };
         if self.leading && now.mono >= self.brake_until && self.hear(&mut turn) {
@@ -153,12 +153,12 @@ impl Lead {
         turn.out
     }
 
-    /// Whether the outcome of this call is still waited for.
+    /// Whether this call's outcome is still awaited.
     pub fn waits_for(&self, id: CallId) -> bool {
         self.calls.is_under_way(id)
     }
 
-    /// The context ends: frees the lease and says what is left to others. Calls nobody.
+    /// Ends the context: frees the lease and logs what is left to others. Starts no call.
     pub fn end(&mut self, now: Now, store: &mut dyn Store) {
         if self.leading {
             log::info!("gives up the lead; pending checks: {}", self.shelf.count());
@@ -224,7 +224,7 @@ impl Lead {
         self.send_aborts(turn);
     }
 
-    /// Others have written this bucket: what is new in it is due, what is gone is forgotten.
+    /// Takes over another context's changes of this bucket: new checks are due, removed ones forgotten.
     fn changed(&mut self, turn: &mut Turn<'_>, bucket: usize) {
         let now = turn.now.mono;
         let mut pending = Vec::new();
@@ -244,8 +244,8 @@ impl Lead {
         }
     }
 
-    /// Makes a step of a check: what it changes is stored, then what it asks for is done. Where shared data
-    /// refuses the change, nothing is done for the check for a while.
+    /// Steps a check: stores what the step changed, then does what it asks for. If shared data refuses the change,
+    /// nothing is done for the check until [`REFUSED_CHANGE`] has passed.
     fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey, event: Event<'_>) {
         let mut refused = None;
         for _ in 0..MAX_RACES {
@@ -270,7 +270,7 @@ impl Lead {
                 Some(done) => Some(State::Done(done.clone())),
                 None => (*durable != *seen).then_some(State::Pending(durable)),
             };
-            // Whoever's write says that it has a place no more gives the place back.
+            // The context whose write ends the check's place gives the place back.
             let left =
                 seen.held().filter(|_| next.as_ref().is_some_and(|next| next.held().is_none())).cloned();
             let lane = calls::lane(&seen.callback);
@@ -332,11 +332,11 @@ impl Lead {
             );
         }
         self.index(turn.now.mono, key);
-        // What has just had its turn has no other one at once.
+        // A check that has just had its turn gets no second one at once.
         self.slots.delay_wake(key, turn.now.mono);
     }
 
-    /// Notes when a check is to be looked at next.
+    /// Notes when to look at a check next.
     fn index(&mut self, now: Mono, key: &CheckKey) {
         let Lead { shelf, slots, .. } = self;
         let Some(seen) = shelf.find(key) else { return };
@@ -347,13 +347,13 @@ impl Lead {
         slots.set_times(key, times, tells);
     }
 
-    /// Whether this context leads at this very moment. It reads the lease before each call.
+    /// Whether this context leads at this moment. Reads the lease, as is done before each call.
     fn leads(&mut self, turn: &mut Turn<'_>) -> bool {
         self.leading = self.contender.leads(turn.store, turn.now).unwrap_or(false);
         self.leading
     }
 
-    /// Deals with an outcome, and then with what waits for the room that it leaves.
+    /// Handles an outcome, then starts what waits for the room that it frees.
     fn settle(&mut self, turn: &mut Turn<'_>, id: CallId, outcome: &CallOutcome) {
         let Some(purpose) = self.calls.end(turn.now.mono, id, outcome) else { return };
         let checks = purpose.checks();
@@ -362,7 +362,7 @@ impl Lead {
         }
         match purpose {
             Purpose::Check(key, Some(reporting)) => {
-                // Whoever leads: the record may be another's by now.
+                // Another context may lead by now and have written the record.
                 if !self.leading {
                     self.shelf.refresh_of(turn.store, &key);
                 }
@@ -379,7 +379,7 @@ impl Lead {
                 }));
                 self.send_aborts(turn);
             }
-            // Whoever leads by now has asked for itself.
+            // The present leader has made its own request.
             Purpose::Page(batch) => {
                 for key in &batch.checks {
                     self.step(turn, key, Event::NotStarted(batch.id));
@@ -393,8 +393,8 @@ impl Lead {
         self.step_due(turn, MAX_STEPS_AFTER_ANSWER);
     }
 
-    /// Steps the checks that have waited for room, and then those whose time has come, at most so many: a callback keeps its
-    /// thread for a few milliseconds at the most.
+    /// Steps the checks that have waited for room, then those whose time has come, at most `most` in all: a callback
+    /// may keep its thread for a few milliseconds only.
     fn step_due(&mut self, turn: &mut Turn<'_>, most: usize) {
         let now = turn.now.mono;
         for _ in 0..most {
@@ -429,7 +429,7 @@ impl Lead {
         }
     }
 
-    /// Brings the next look at those checks forward for which Testkube has hinted, and says whether there are any.
+    /// Brings forward the next reading of the checks for which Testkube has sent a hint. Returns whether there are any.
     fn hear(&mut self, turn: &mut Turn<'_>) -> bool {
         let now = turn.now.mono;
         let tags = self.hints.news(turn.store);
@@ -443,7 +443,7 @@ impl Lead {
         !keys.is_empty()
     }
 
-    /// Takes places for checks whose records note none: an older module has written them.
+    /// Takes places for checks whose records note none, because an older module wrote them.
     fn note_places(&mut self, turn: &mut Turn<'_>) {
         for (key, place) in self.shelf.unnoted().take(MAX_NOTED).collect::<Vec<_>>() {
             if let Err(e) = places::take_beyond(turn.store, self.shelf.ledger(), &place) {
@@ -475,7 +475,7 @@ impl Lead {
     }
 }
 
-/// Whether a call may be started: none while the leader brakes.
+/// Whether a call may be started; none while the leader brakes.
 fn space(calls: &Calls, now: Mono, brake_until: Mono, room: Room, callback: &Callback) -> Space {
     match now < brake_until {
         true => Space::Quiet(brake_until),

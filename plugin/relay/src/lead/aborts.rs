@@ -1,9 +1,9 @@
-//! Executions of runs that are over: Testkube is asked to abort them until they have ended.
+//! Aborts of executions whose run is over, each repeated until the execution has ended.
 //!
-//! A 204 says no more than that it was asked. On PostgreSQL the abort of an execution that is queued or assigned is answered
-//! with it and nothing happens: the runner starts it all the same (`pkg/controlplane/scheduling/controller_postgres.go`). From
-//! `starting` on it is `stopping` at once and `canceled` within a second. So each execution is looked at until it has ended, and
-//! asked again where it goes on.
+//! A 204 only says that Testkube was asked. On PostgreSQL it is also the answer for a queued or assigned execution, and
+//! then nothing happens: the runner starts the execution all the same
+//! (`pkg/controlplane/scheduling/controller_postgres.go`). From `starting` on, an execution is `stopping` at once and
+//! `canceled` within a second. So each execution is looked at until it has ended, and asked again if it goes on.
 
 use crate::backoff::{Random, delay};
 use crate::tag::Tag;
@@ -13,30 +13,31 @@ use crate::wire::testkube::Testkube;
 use crate::wire::testkube::{self, Execution, Status};
 use std::time::Duration;
 
-/// So many calls are under way at the same time.
+/// Maximum abort calls under way.
 const MAX_CALLS: usize = 2;
-/// So many executions are remembered at the same time.
+/// Maximum executions remembered.
 const MAX_EXECUTIONS: usize = 1_000;
-/// An execution is given up after so many rounds without an end, of an abort and a look each: a quarter of an hour.
+/// Maximum rounds of an abort and a look before an execution is given up: a quarter of an hour.
 const MAX_ROUNDS: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(120);
 
-/// All executions that are to end. Lost with the context that asked: what is not ended then ends by itself.
+/// The executions to abort. Lost with the context that asked: an execution that has not ended then runs on to its own
+/// end.
 #[derive(Default)]
 pub(crate) struct Aborts {
     last: u64,
     executions: Vec<Abort>,
 }
 
-/// Which execution a call is about.
+/// Identifies the execution that a call is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token(u64);
 
-/// What is to be counted.
+/// An event to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// An execution has ended because Testkube was asked to abort it.
+    /// An execution ended because Testkube was asked to abort it.
     Aborted,
     /// A call had no usable answer.
     Fault,
@@ -51,7 +52,7 @@ struct Abort {
     is_calling: bool,
     next: Mono,
     rounds: u32,
-    /// Whether Testkube has taken an abort, or may have: an answer was lost.
+    /// Whether Testkube has taken an abort, or may have, because an answer was lost.
     is_asked: bool,
 }
 
@@ -61,24 +62,24 @@ enum Stage {
     Look,
 }
 
-/// What is done for an execution after an answer.
+/// What to do for an execution after an answer.
 enum Next {
-    /// It is asked to abort at once.
+    /// Ask it to abort at once.
     Ask,
-    /// Its step is taken after a pause.
+    /// Repeat its step after a pause.
     Pause,
-    /// It is forgotten.
+    /// Forget it.
     Nothing,
 }
 
-/// What an answer has shown of an execution.
+/// What an answer shows of an execution.
 enum Observed {
-    /// The abort was taken.
+    /// Testkube took the abort.
     Asked,
-    /// It had ended, Testkube says to the abort.
+    /// Testkube answered the abort that the execution had ended before.
     EndedBefore,
     Ended(Status),
-    /// Somebody aborts it just now.
+    /// It is being aborted.
     Stopping,
     GoesOn,
     Gone,
@@ -86,7 +87,7 @@ enum Observed {
 }
 
 impl Aborts {
-    /// From now on these executions of a tag are to end: ids and names. How many of them there was no room for.
+    /// Adds executions of a tag, by id and name. Returns how many there was no room for.
     pub(crate) fn ask(&mut self, now: Mono, tag: &Tag, executions: Vec<(String, String)>) -> usize {
         let mut left_out = 0;
         for (id, name) in executions {
@@ -113,13 +114,13 @@ impl Aborts {
         left_out
     }
 
-    /// Forgets them all. Answers to calls that are under way are not taken for others'.
+    /// Forgets all executions. Answers to calls under way are not mistaken for those of later ones.
     pub(crate) fn clear(&mut self) {
         self.executions.clear();
     }
 
-    /// The next call, if one is due and there is room for it; its answer goes to [`Aborts::answered`]. Executions for which a
-    /// check waits by now are forgotten: their tag has come again.
+    /// Returns the next call, if one is due and there is room for it; its answer goes to [`Aborts::answered`]. Forgets
+    /// executions for which a check waits by now: their tag has come again.
     pub(crate) fn due(
         &mut self,
         now: Mono,
@@ -140,14 +141,14 @@ impl Aborts {
         None
     }
 
-    /// A call of [`Aborts::due`] could not be started.
+    /// A call from [`Aborts::due`] could not be started.
     pub(crate) fn not_started(&mut self, token: Token) {
         if let Some(abort) = self.find(token) {
             abort.is_calling = false;
         }
     }
 
-    /// What became of a call.
+    /// Takes the outcome of a call.
     pub(crate) fn answered(
         &mut self,
         now: Mono,
@@ -219,7 +220,7 @@ impl Abort {
         }
     }
 
-    /// What is done after what was seen, and what is to be counted.
+    /// What to do after this observation, and what to count.
     fn next_of(&mut self, seen: Observed) -> (Next, Option<Effect>) {
         let name = &self.name;
         match seen {
@@ -255,7 +256,7 @@ impl Abort {
         }
     }
 
-    /// This, unless all rounds are over.
+    /// `next`, unless all rounds are used up.
     fn next_round(&self, next: Next, what: &str) -> Next {
         if self.rounds < MAX_ROUNDS {
             return next;

@@ -1,5 +1,5 @@
-//! Calls that are under way, and who waits for room: bounded for each entry of Azure DevOps and each project of it, and fair
-//! between projects, so that what is slow or refused holds up only its own.
+//! Calls under way, and the checks that wait for room. Bounded for each entry of Azure DevOps and each of its projects,
+//! and fair between projects, so that slow or refused calls hold up only their own project.
 
 use super::poller::Batch;
 use crate::check::{CheckKey, Reporting, Room, Space};
@@ -10,20 +10,20 @@ use crate::wire::azure::{Callback, Paces, Urgency};
 use crate::wire::call::{CallId, CallOutcome, GRACE, Request};
 use std::collections::{BTreeMap, VecDeque};
 
-/// What a call is for.
+/// The purpose of a call.
 pub(super) enum Purpose {
-    /// A check's own next step; what it reports, where it is the event.
+    /// A check's own next step; with what it reports, if the call is the event.
     Check(CheckKey, Option<Reporting>),
-    /// What is told of a check that waits, and what it shows of its executions.
+    /// The live log of a waiting check, or a look at its executions' steps.
     LiveLog(CheckKey),
     /// A page of a reading for several checks.
     Page(Box<Batch>),
-    /// An execution of a run that is over.
+    /// The abort of an execution whose run is over.
     Abort(aborts::Token),
 }
 
 impl Purpose {
-    /// The checks whose answer it is.
+    /// The checks that the answer is for.
     pub(super) fn checks(&self) -> Vec<CheckKey> {
         match self {
             Purpose::Check(key, _) | Purpose::LiveLog(key) => vec![*key],
@@ -34,20 +34,20 @@ impl Purpose {
     }
 }
 
-/// A call whose outcome is waited for.
+/// A call whose outcome is awaited.
 pub(super) struct Flight {
     pub(super) purpose: Purpose,
     lane: Option<(Room, Lane)>,
     deadline: Mono,
 }
 
-/// So many looks at steps are begun in a second, however many executions run.
+/// Maximum looks at steps that are begun in a second.
 const MAX_STEPS_A_SECOND: usize = 8;
 
 /// An entry of Azure DevOps and a project of it.
 pub(super) type Lane = (String, Guid);
 
-/// How many calls of a room may be under way: for each entry, and for each project of it.
+/// Maximum calls of a room under way: for each entry, and for each of its projects.
 fn most(room: Room) -> (usize, usize) {
     match room {
         Room::Azure => (32, 16),
@@ -57,7 +57,7 @@ fn most(room: Room) -> (usize, usize) {
     }
 }
 
-/// What goes on in one lane.
+/// The calls and the queue of one lane.
 #[derive(Default)]
 struct Traffic {
     calls: usize,
@@ -69,42 +69,42 @@ struct Traffic {
 pub(super) struct Calls {
     flights: BTreeMap<CallId, Flight>,
     last: u64,
-    /// How many calls of a room are under way for each entry: there are few of them.
+    /// Calls under way by room and entry; a list, because there are few entries.
     by_entry: Vec<(Room, String, usize)>,
     lanes: BTreeMap<(Room, Lane), Traffic>,
-    /// How many checks wait for room.
+    /// Number of checks that wait for room.
     waiting: usize,
-    /// Whose turn was last in each room.
+    /// The lane that had the last turn, by room.
     turns: Vec<(Room, Lane)>,
-    /// How often Azure DevOps may be called, as its answers ask.
+    /// The pauses that Azure DevOps's answers ask for.
     paces: Paces,
-    /// How many looks at steps may still be begun before the next tick.
+    /// Looks at steps that may still begin before the next tick.
     steps_left: usize,
 }
 
-/// Where a check is answered.
+/// The lane of a check's calls.
 pub(super) fn lane(callback: &Callback) -> Lane {
     (callback.entry.clone(), callback.project)
 }
 
 impl Calls {
-    /// The name of the next call.
+    /// The id of the next call.
     pub(super) fn name(&self) -> CallId {
         CallId(self.last.wrapping_add(1))
     }
 
-    /// Takes that name.
+    /// Takes the id of the next call.
     pub(super) fn take_name(&mut self) -> CallId {
         self.last = self.last.wrapping_add(1);
         CallId(self.last)
     }
 
-    /// A second has passed.
+    /// Renews the budget of a second.
     pub(super) fn tick(&mut self) {
         self.steps_left = MAX_STEPS_A_SECOND;
     }
 
-    /// Whether a call of this kind may be started for a check that is answered there.
+    /// Whether a call of this kind may be started for the check at `callback`.
     pub(super) fn space(&self, now: Mono, room: Room, callback: &Callback) -> Space {
         self.space_in(now, room, &lane(callback))
     }
@@ -128,7 +128,7 @@ impl Calls {
         if is_full { Space::Full } else { Space::Free }
     }
 
-    /// A call for a check is under way.
+    /// Notes that a call is under way.
     pub(super) fn begin(
         &mut self,
         now: Now,
@@ -151,7 +151,7 @@ impl Calls {
         self.flights.insert(id, Flight { purpose, lane, deadline });
     }
 
-    /// A call was answered, or is given up. `None`: nobody waits for it.
+    /// Notes that a call was answered or given up. `None` if it is not awaited.
     pub(super) fn end(&mut self, now: Mono, id: CallId, outcome: &CallOutcome) -> Option<Purpose> {
         let flight = self.flights.remove(&id)?;
         if let Some((room, lane)) = flight.lane {
@@ -173,13 +173,13 @@ impl Calls {
         Some(flight.purpose)
     }
 
-    /// A check waits for room.
+    /// Queues a check that waits for room.
     pub(super) fn enqueue(&mut self, room: Room, lane: Lane, key: CheckKey) {
         self.waiting += 1;
         self.lanes.entry((room, lane)).or_default().queue.push_back(key);
     }
 
-    /// The next check for which there is room now, and of which kind: projects take turns.
+    /// The next check for which there is room, and the room's kind. Projects take turns.
     pub(super) fn next_queued(&mut self, now: Mono) -> Option<(Room, CheckKey)> {
         if self.waiting == 0 {
             return None;
@@ -219,7 +219,7 @@ impl Calls {
         key
     }
 
-    /// Calls that should have been answered by now.
+    /// Calls whose deadline has passed without an answer.
     pub(super) fn silent(&self, now: Mono) -> Vec<CallId> {
         self.flights.iter().filter(|(_, flight)| now >= flight.deadline).map(|(id, _)| *id).collect()
     }
@@ -228,7 +228,7 @@ impl Calls {
         self.flights.contains_key(&id)
     }
 
-    /// How many calls there are of a kind.
+    /// Number of calls with such a purpose.
     pub(super) fn count(&self, is: impl Fn(&Purpose) -> bool) -> usize {
         self.flights.values().filter(|flight| is(&flight.purpose)).count()
     }

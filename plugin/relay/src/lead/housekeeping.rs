@@ -1,5 +1,5 @@
-//! What the leader does for all records together, now and then: forgets those that have ended, takes over those of an older
-//! module, and keeps the counters of places in step with them.
+//! The leader's work on all records together: forgets ended checks, takes over those of an older module, and corrects
+//! the counters of places.
 
 use super::shelf::Shelf;
 use crate::check::{CheckKey, DONE_STAYS, Record, State};
@@ -9,31 +9,31 @@ use crate::time::Mono;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// An older module drains within this time after an update (Envoy's `--drain-time-s`, 600 s by default), and its checks are
-/// looked for so often meanwhile, and afterwards.
+/// How long an older module may drain after an update (Envoy's `--drain-time-s`, 600 s by default, with a margin), and
+/// how often its checks are looked for during that time and afterwards.
 const UPDATE: Duration = Duration::from_secs(900);
 const MOVES_IN_UPDATE: Duration = Duration::from_secs(5);
 const MOVES: Duration = Duration::from_secs(60);
 
-/// So many checks are forgotten in one tick.
+/// Maximum checks forgotten in one tick.
 const MAX_FORGOTTEN: usize = 100;
 
-/// A record that shared data did not let go is tried again after this.
+/// Pause before the removal of a record is tried again after shared data has refused it.
 const REFUSED_REMOVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Housekeeping {
-    /// What looks for lost places have seen.
+    /// The state of the search for lost places.
     correction: Correction,
-    /// When checks that have ended are forgotten.
+    /// When to forget which ended check.
     ends: BTreeSet<(Mono, CheckKey)>,
     old_home: OldHome,
-    /// When that is looked into again.
+    /// When to look into the old home again.
     next_move: Mono,
     configured_at: Mono,
 }
 
 impl Housekeeping {
-    /// Of a context that was configured then.
+    /// For a context that was configured at `configured_at`.
     pub(super) fn new(prefix: &str, configured_at: Mono) -> Housekeeping {
         Housekeeping {
             correction: Correction::default(),
@@ -44,13 +44,13 @@ impl Housekeeping {
         }
     }
 
-    /// This context leads from now on, and knows nothing yet.
+    /// Notes that this context leads from now on, and knows nothing yet.
     pub(super) fn begin(&mut self) {
         self.correction = Correction::default();
         self.ends.clear();
     }
 
-    /// A check has ended then: its record is forgotten in a while.
+    /// Notes when a check ended: its record is forgotten a while later.
     pub(super) fn ended(&mut self, key: &CheckKey, at: Mono) {
         self.ends.insert((at.plus(DONE_STAYS), *key));
     }
@@ -67,15 +67,15 @@ impl Housekeeping {
         }
     }
 
-    /// [`Housekeeping::move_old`], if it is time.
+    /// Runs [`Housekeeping::move_old`], if it is time.
     pub(super) fn move_old_if_due(&mut self, now: Mono, store: &mut dyn Store, ledger: &Ledger) {
         if now >= self.next_move {
             self.move_old(now, store, ledger);
         }
     }
 
-    /// Takes over what an older module of this process keeps in its own place: it runs on beside this one until its listener
-    /// has drained.
+    /// Takes over the checks of an older module of this process, which keeps them under its own keys and runs beside
+    /// this one until its listener has drained.
     pub(super) fn move_old(&mut self, now: Mono, store: &mut dyn Store, ledger: &Ledger) {
         let pause = if now.since(self.configured_at) < UPDATE { MOVES_IN_UPDATE } else { MOVES };
         self.next_move = now.plus(pause);
@@ -86,7 +86,8 @@ impl Housekeeping {
         }
     }
 
-    /// Sets the counters of places right every few seconds, where they are wrong. Answers which buckets were found changed.
+    /// Corrects the counters of places, every few seconds, if they are wrong. Returns the buckets that were found
+    /// changed.
     pub(super) fn count_places(&mut self, now: Mono, store: &mut dyn Store, shelf: &mut Shelf) -> Vec<usize> {
         if !self.correction.is_due(now) {
             return Vec::new();
@@ -113,7 +114,7 @@ impl Housekeeping {
     ) -> Result<Option<Corrected>, StoreError> {
         let held = shelf.held();
         let suspicion = self.correction.suspects(store, shelf.ledger(), now, held)?;
-        // The leader may not know one of them, because nobody has noted it.
+        // The leader may miss a check whose change nobody has noted.
         if self.correction.is_off() {
             shelf.sweep_all();
         }

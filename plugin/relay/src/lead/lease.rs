@@ -1,7 +1,7 @@
 //! One leader per Envoy process: a lease in shared data, among root contexts that all tick.
 //!
-//! The main thread's contexts, every worker's, and during a configuration change the old ones beside the new: all of them
-//! may lead, one of them does. Only the leader starts calls, and it reads the lease before each.
+//! The main thread's contexts, every worker's, and during a configuration change the old ones beside the new: all may
+//! lead, one does. Only the leader starts calls, and it reads the lease before each.
 
 mod layout;
 
@@ -10,10 +10,10 @@ use crate::store::ledger::{Cas, Store, StoreError};
 use crate::time::{Mono, Now};
 use std::time::Duration;
 
-/// How long a lease lasts without being renewed.
+/// How long a lease lasts without renewal.
 pub const LEASE: Duration = Duration::from_secs(15);
 
-/// How much longer a worker waits before it takes an expired lease, so that the main thread usually leads: it has no
+/// How much longer a worker waits before it takes an expired lease, so that usually the main thread leads: it has no
 /// downloads that a fault in a tick would cut.
 const WORKER_WAITS: Duration = Duration::from_secs(5);
 
@@ -24,57 +24,57 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// The lease as it stands in shared data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// The context that leads; 0: nobody, the last one went in good order.
+    /// The context that leads; 0: nobody, because the last leader gave the lease up in good order.
     pub holder: u64,
     /// The fingerprint of its configuration.
     pub configuration: u64,
-    /// When that configuration came.
+    /// When that configuration was loaded.
     pub configured_at: Mono,
-    /// When the lease ends.
+    /// When the lease expires.
     pub until: Mono,
     /// Since when this holder leads.
     pub since: Mono,
-    /// How many checks are pending.
+    /// Number of pending checks.
     pub pending: u32,
-    /// How many leaders in a row were lost without a word.
+    /// Number of leaders in a row whose lease expired.
     pub falls: u32,
-    /// No call is started before this.
+    /// The time before which no call is started.
     pub brake_until: Mono,
     /// The checks whose answer is being read.
     pub busy: Vec<CheckKey>,
 }
 
-/// One root context's part in it.
+/// One root context's access to the lease.
 #[derive(Debug)]
 pub struct Contender {
     key: String,
     holder: u64,
     configuration: u64,
     configured_at: Mono,
-    /// Whether this context has ever created a stream, which only a worker's does.
+    /// Whether this context has ever created a stream, as only a worker's does.
     pub is_worker: bool,
-    /// What stood there last in a layout that this version does not know, and since when.
+    /// The last value in a layout that this version does not know, and since when it is there.
     foreign: Option<(Vec<u8>, Mono)>,
 }
 
 /// What a tick found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Somebody else leads.
+    /// Another context leads.
     Follower,
     /// This context leads.
     Leader {
-        /// No call before this time.
+        /// The time before which no call is made.
         brake_until: Mono,
-        /// Checks that a fallen leader was reading an answer for; only in the tick that took the lease.
+        /// The checks whose answer a fallen leader was reading; only in the tick that took the lease.
         suspects: Vec<CheckKey>,
-        /// Whether this tick took it.
+        /// Whether this tick took the lease.
         new: bool,
     },
 }
 
 impl Contender {
-    /// A context whose configuration came at `configured_at`. `holder` is drawn at random and not 0.
+    /// For a context whose configuration was loaded at `configured_at`. `holder` is random and not 0.
     pub fn new(prefix: &str, holder: u64, configuration: u64, configured_at: Mono) -> Contender {
         Contender {
             key: lease_key(prefix),
@@ -91,7 +91,7 @@ impl Contender {
         self.holder
     }
 
-    /// Keeps, takes or leaves the lease. `pending` is published with it.
+    /// Keeps, takes or leaves the lease, and publishes `pending` with it.
     ///
     /// # Errors
     /// The host's status; then this context does not lead.
@@ -116,12 +116,12 @@ impl Contender {
         let brake_until = next.brake_until;
         match self.write(store, &next, cas)? {
             true => Ok(Role::Leader { brake_until, suspects, new }),
-            // Whoever was faster leads; the next tick sees.
+            // The faster context leads; the next tick sees it.
             false => Ok(Role::Follower),
         }
     }
 
-    /// Whether this context leads at this very moment.
+    /// Whether this context leads at this moment.
     ///
     /// # Errors
     /// The host's status.
@@ -130,7 +130,8 @@ impl Contender {
         Ok(found.held_by(self.holder).is_some_and(|lease| now.mono < lease.until))
     }
 
-    /// Notes that an answer for these checks is about to be read. If the VM falls over it, the next leader knows.
+    /// Notes that an answer for these checks is about to be read, so that the next leader knows if the VM falls over
+    /// it.
     ///
     /// # Errors
     /// The host's status.
@@ -143,7 +144,7 @@ impl Contender {
         Ok(())
     }
 
-    /// Gives the lease up in good order.
+    /// Gives up the lease in good order.
     ///
     /// # Errors
     /// The host's status.
@@ -156,7 +157,7 @@ impl Contender {
         Ok(())
     }
 
-    /// The lease that this context writes now, if it does.
+    /// The lease that this context writes now; `None` if it writes none.
     fn next(&self, lease: &Lease, now: Mono, pending: Option<u32>) -> Option<(Lease, Vec<CheckKey>, bool)> {
         let mut next = Lease {
             holder: self.holder,
@@ -182,7 +183,7 @@ impl Contender {
         let expired = now >= lease.until;
         let is_newer = self.configuration != lease.configuration && lease.configured_at < self.configured_at;
         if !expired {
-            // A preference for the newest configuration, never a bar for the others.
+            // The newest configuration is preferred, but an older one is never barred.
             return is_newer.then_some((next, Vec::new(), true));
         }
         if self.is_worker && now < lease.until.plus(WORKER_WAITS) {
@@ -197,8 +198,8 @@ impl Contender {
         store.swap(&self.key, cas, &lease.to_bytes())
     }
 
-    /// Whether a lease in a layout of another version has stood there unchanged for as long as one lasts. Two versions
-    /// share a process while one replaces the other, and whoever leads renews its lease at each tick.
+    /// Whether a lease in another version's layout has stayed unchanged for as long as a lease lasts. Two versions
+    /// share a process during an update, and a leader renews its lease at each tick.
     fn is_abandoned(&mut self, value: &[u8], now: Mono) -> bool {
         match &self.foreign {
             Some((before, since)) if before == value => now.since(*since) >= LEASE,
@@ -210,11 +211,11 @@ impl Contender {
     }
 }
 
-/// What stands under the lease's key.
+/// The value of the lease's key.
 enum Found {
-    /// A lease; one that nobody holds where nothing stands there.
+    /// A lease; without a value, one that nobody holds.
     Lease(Lease),
-    /// What another version wrote.
+    /// A value of another version.
     Foreign(Vec<u8>),
 }
 
@@ -227,8 +228,7 @@ impl Found {
     }
 }
 
-/// The lease of the instance whose keys begin with `prefix`, as anyone may read it. One in the layout of another version
-/// looks like none.
+/// Reads the lease of the instance whose keys begin with `prefix`. A lease in another version's layout looks like none.
 ///
 /// # Errors
 /// The host's status.
@@ -253,7 +253,8 @@ fn read(store: &mut dyn Store, key: &str) -> Result<(Found, Option<Cas>), StoreE
     Ok((found, Some(entry.cas)))
 }
 
-/// How long the leader after `falls` lost ones starts no call: else one bad answer would kill every VM in a minute.
+/// How long the leader after `falls` fallen ones starts no call: otherwise one bad answer would kill every VM within a
+/// minute.
 fn brake(falls: u32) -> Duration {
     crate::backoff::delay(falls.saturating_add(1), FIRST_BRAKE, MAX_BRAKE)
 }

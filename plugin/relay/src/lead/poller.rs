@@ -1,5 +1,5 @@
-//! Polling Testkube: one poller for all checks, batched by tag, page by page. What cannot be read is narrowed down until one
-//! check is alone with it; only where nothing can be read at all does everybody wait.
+//! Polling Testkube: one poller for all checks, batched by tag, page by page. An answer that cannot be read narrows the
+//! batches until one check is alone with it; everybody waits only if nothing can be read at all.
 
 use super::calls::Purpose;
 use super::shelf::Shelf;
@@ -17,40 +17,41 @@ use crate::wire::testkube::{self, Execution, MAX_QUERY, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Readings at the same time.
+/// Maximum readings under way.
 pub(super) const MAX_READINGS: usize = 2;
 
-/// Testkube's own default; made smaller where answers are too large, because `workflow.annotations` may hold a whole spec.
+/// Executions on a page: Testkube's own default. Reduced when answers are too large, because `workflow.annotations` may
+/// hold a whole spec.
 const PAGE_SIZE: u32 = 100;
 
-/// The smallest for several checks together.
+/// Minimum page size for several checks together.
 const SMALL_PAGE: u32 = 25;
 
-/// Testkube itself knows no maximum.
+/// Maximum page size. Testkube itself knows none.
 const MAX_PAGE_SIZE: u32 = 1_000;
 
-/// So many pages a reading may have, and so many where one check is alone in it.
+/// Maximum pages of one reading, and of a reading for one check alone.
 const MAX_PAGES: u32 = 50;
 const MAX_PAGES_ALONE: u32 = 400;
 
 const MAX_BATCH: usize = 100;
 
-/// A reading that begins takes along checks that would be due so soon and may be looked up already: many checks share few lists.
+/// How long before it is due a check joins a reading, if it may be read already: so many checks share few lists.
 const TAKEN_ALONG: Duration = Duration::from_secs(1);
 
-/// What lists may cost in a second, however many tags there are; a page of a reading for many checks, and one of a reading that
-/// was narrowed: so 20 lists a second, and 80 where each is for a few checks.
+/// Budget of lists in a second, whatever the number of tags, and the cost of a page: of a reading for many checks, and
+/// of a narrowed reading. So 20 lists a second, or 80 if each is for a few checks.
 const A_SECOND: usize = 80;
 const COST: usize = 4;
 const COST_OF_NARROW: usize = 1;
 
-/// So many complete readings in a row, and a smaller page is made larger again.
+/// Complete readings in a row after which a reduced page grows again.
 const CALM: u32 = 8;
 
-/// So many failed readings in a row, and none between them that succeeded: Testkube itself is away.
+/// Failed readings in a row, with no success between them, that count as an outage of Testkube.
 const OUTAGE: u32 = 3;
 
-/// While it is, one reading after the other is tried, with pauses of at most this.
+/// First and maximum pause between readings during an outage. They are tried one at a time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(8);
 
@@ -61,33 +62,33 @@ impl Narrow {
 
 /// A reading of the executions for several checks, page by page.
 pub(super) struct Batch {
-    /// Its name, to the checks that wait for it.
+    /// The reading's id, known to the checks that wait for it.
     pub(super) id: CallId,
     pub(super) checks: Vec<CheckKey>,
     key: String,
     values: BTreeSet<String>,
-    /// What the values take of [`MAX_QUERY`].
+    /// Bytes of the values in the query, at most [`MAX_QUERY`].
     size: usize,
-    /// Executions scheduled before this are not asked for.
+    /// The time before which scheduled executions are not asked for.
     pub(super) since: Wall,
-    /// How many checks may be in it.
+    /// Maximum checks in it.
     crowd: usize,
     page: u32,
     page_size: u32,
-    /// How many executions Testkube counted when it gave the first page.
+    /// Testkube's number of executions when it gave the first page.
     counted: Option<u32>,
     ids: BTreeSet<String>,
-    /// By the tags' values, so that no check's judgement looks at the executions of all the others.
+    /// By tag value, so that judging one check does not look at the executions of all others.
     pub(super) executions: BTreeMap<String, Vec<Execution>>,
 }
 
-/// What is to be done after a page.
+/// What to do after a page.
 pub(super) enum Paged {
     /// Ask for the next one.
     More,
     /// The reading is complete.
     Complete,
-    /// It is not, and this is why.
+    /// The reading failed.
     Unread(Unread),
 }
 
@@ -109,7 +110,7 @@ impl Batch {
         }
     }
 
-    /// Adds a check, if it still fits; whether it did.
+    /// Adds a check if it still fits. Returns whether it did.
     fn add(&mut self, check: CheckKey, wanted: &Wanted<'_>, narrow: Narrow) -> bool {
         let value = &wanted.tag.value;
         let is_new = !self.values.contains(value);
@@ -118,7 +119,7 @@ impl Batch {
         if self.checks.len() >= crowd || (size > MAX_QUERY && !self.checks.is_empty()) {
             return false;
         }
-        // The smallest page that one of them needs; else the largest.
+        // The smallest page that one of the checks needs; without such a need, the largest.
         self.page_size = match self.page_size.min(narrow.page) {
             small if small < PAGE_SIZE => small,
             _ => self.page_size.max(narrow.page),
@@ -131,13 +132,13 @@ impl Batch {
         true
     }
 
-    /// The request for its next page.
+    /// The request for the next page.
     pub(super) fn request(&self, config: &Config) -> Request {
         let values: Vec<&str> = self.values.iter().map(String::as_str).collect();
         testkube::list_executions(&config.testkube, &self.key, &values, self.since, self.page, self.page_size)
     }
 
-    /// Lets evaluations of the same tags by the same credentials have what was read, while there are any.
+    /// Shares the reading with evaluations of the same tags by the same credentials, while there are any.
     pub(super) fn share(&self, now: Now, store: &mut dyn Store, shelf: &Shelf) {
         let prefix = shelf.ledger().prefix();
         if !looks::are_wanted(store, prefix, now) {
@@ -157,14 +158,14 @@ impl Batch {
         let filtered = page.filtered;
         for execution in page.executions {
             let is_fresh = self.ids.insert(execution.id.clone());
-            // Testkube may send more than what carries one of the tags.
+            // Testkube may send executions that carry none of the tags.
             let value =
                 execution.tags.get(&self.key).filter(|value| is_fresh && self.values.contains(*value));
             if let Some(value) = value.cloned() {
                 self.executions.entry(value).or_default().push(execution);
             }
         }
-        // Where executions were deleted since the first page, others have moved up to a page that was read already.
+        // If executions were deleted since the first page, others have moved up to a page that was already read.
         let is_unchanged = *self.counted.get_or_insert(filtered) == filtered;
         let read = u64::from(self.page.saturating_add(1)) * u64::from(self.page_size);
         let is_last = read >= u64::from(filtered);
@@ -178,15 +179,15 @@ impl Batch {
                 self.page += 1;
                 Paged::More
             }
-            // Executions of one instant may stand on any page, each time anew: fewer distinct ones than Testkube counts are
-            // not the whole.
+            // Executions of the same instant may move between pages: fewer distinct ones than Testkube counts are not
+            // complete.
             (true, true) if listed >= usize::try_from(filtered).unwrap_or(usize::MAX) => Paged::Complete,
             _ => Paged::Unread(Unread::Incomplete { counted: filtered, listed }),
         }
     }
 }
 
-/// Whether what one check asks for may be the cause of a fault, rather than the way to Testkube.
+/// Whether this fault may come from one check's data, rather than from the way to Testkube.
 fn is_of_data(fault: &Fault) -> bool {
     matches!(
         fault,
@@ -201,21 +202,21 @@ fn is_of_data(fault: &Fault) -> bool {
 
 const TOO_LONG: Fault = Fault::Unexpected("more pages than are read");
 
-/// What all readings together say of Testkube.
+/// The state of polling over all readings.
 #[derive(Default)]
 pub(super) struct Poller {
-    /// Since when none has succeeded.
+    /// The outage, if no reading succeeds.
     pub(super) trouble: Trouble,
-    /// Whether the checks' people have been told of it.
+    /// Whether the checks' logs have mentioned the outage.
     is_told: bool,
-    /// What lists may still cost before the next tick.
+    /// Budget of lists left before the next tick.
     left: usize,
-    /// Readings whose next page waits for that.
+    /// Readings whose next page waits for the budget.
     parked: Vec<Batch>,
 }
 
 impl Poller {
-    /// How many readings may be under way.
+    /// Maximum readings under way now.
     fn room(&self, now: Mono) -> usize {
         match self.trouble.failures >= OUTAGE {
             true if now < self.trouble.wait_until => 0,
@@ -224,8 +225,8 @@ impl Poller {
         }
     }
 
-    /// The readings to begin now, beside those that are under way: those that have waited the longest come first, so that each
-    /// has its turn where all of them are more than Testkube answers in an interval.
+    /// The readings to begin now, beside those under way. Checks that have waited longest come first, so that each gets
+    /// its turn even if Testkube cannot answer all within an interval.
     pub(super) fn due(
         &mut self,
         now: Mono,
@@ -278,22 +279,22 @@ impl Poller {
         may
     }
 
-    /// The reading whose next page has waited the longest, if it may be asked for now.
+    /// The reading whose next page has waited longest, if it may be asked for now.
     fn unparked(&mut self) -> Option<Batch> {
         (self.left > 0 && !self.parked.is_empty()).then(|| self.parked.remove(0))
     }
 
-    /// Somebody has hinted: one more reading may be begun at once.
+    /// Allows one more reading at once, because of a hint.
     pub(super) fn hinted(&mut self) {
         self.left = self.left.max(COST);
     }
 
-    /// A second has passed.
+    /// Renews the budget of a second.
     pub(super) fn tick(&mut self) {
         self.left = A_SECOND;
     }
 
-    /// A reading was complete.
+    /// Notes a complete reading.
     pub(super) fn succeeded(&mut self, slots: &mut Slots, batch: &Batch) {
         self.trouble.end();
         for key in &batch.checks {
@@ -310,7 +311,7 @@ impl Poller {
         }
     }
 
-    /// A reading was not: how the next ones of its checks are made.
+    /// Notes a failed reading, and decides how the next ones of its checks are made.
     pub(super) fn failed(
         &mut self,
         now: Now,
@@ -337,13 +338,13 @@ impl Poller {
             narrow.calm = 0;
             narrow.is_by_chance = matches!(unread, Unread::Fault(fault) if !is_of_data(fault));
             match unread {
-                // Executions of one instant have no fixed order in Testkube: on one page none can fall between two.
+                // Testkube has no fixed order for executions of the same instant: on a single page none can be missed.
                 Unread::Incomplete { counted, .. } => {
                     narrow.page = counted.saturating_add(PAGE_SIZE).min(MAX_PAGE_SIZE);
                 }
                 Unread::Fault(_) if is_outage => {}
                 Unread::Fault(fault) => {
-                    // Small pages for many checks would be many calls: first they are told apart.
+                    // Small pages for many checks would be many calls: first the checks are separated.
                     let least = if batch.checks.len() > 1 { SMALL_PAGE } else { 1 };
                     let smaller = (batch.page_size / 4).max(least).min(batch.page_size);
                     let is_large = matches!(fault, Fault::TooLarge(_)) && smaller < batch.page_size;
@@ -362,7 +363,7 @@ impl Poller {
         }
     }
 
-    /// Whether people should begin, or cease, to hear of it.
+    /// Whether the checks' logs should begin, or cease, to mention the outage.
     pub(super) fn turns(&mut self, now: Mono, long: Duration) -> bool {
         let is_long = self.trouble.lasts(now) >= long;
         std::mem::replace(&mut self.is_told, is_long) != is_long
@@ -401,14 +402,14 @@ impl Lead {
         if self.leads(turn) {
             turn.start(&mut self.calls, id, request, Purpose::Page(Box::new(batch)), None);
         } else {
-            // Whoever leads by now asks for itself.
+            // The present leader makes its own request.
             for key in &batch.checks {
                 self.step(turn, key, Event::NotStarted(batch.id));
             }
         }
     }
 
-    /// A page of a reading came, or did not.
+    /// Takes the outcome of a page.
     pub(super) fn paged(&mut self, turn: &mut Turn<'_>, mut batch: Batch, outcome: &CallOutcome) {
         let page = match outcome {
             CallOutcome::Failed(fault) => Err(fault.clone()),

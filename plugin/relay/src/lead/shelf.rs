@@ -1,4 +1,4 @@
-//! The shelf: what this context knows of the ledger, and the one place where checks are stored.
+//! The shelf: what this context knows of the ledger, and the only place that stores checks.
 
 use crate::check::{CheckKey, Pending, Place, Record, State};
 use crate::store::hints::fingerprint;
@@ -8,56 +8,56 @@ use crate::time::Mono;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What became of a change.
+/// The outcome of a change.
 pub(super) enum Stored {
-    /// It stands there.
+    /// It is stored.
     Won,
-    /// Another context was faster; what it wrote is on the shelf now.
+    /// Another context wrote first; its version is on the shelf now.
     Raced,
-    /// The check is not pending any more.
+    /// The check is no longer pending.
     Gone,
-    /// Shared data did not take it.
+    /// Shared data refused it.
     Refused(LedgerError),
 }
 
-/// So many buckets are read at each tick whether or not somebody has noted a change, all of them within a minute; and fewer where
-/// they are large, because every tick copies them: so many bytes of them. What a sweep alone finds is a change whose writer fell
-/// before it had noted it. While the places that are counted are more than the checks that are known, every bucket has its turn
-/// within a minute all the same: one of them may be such a change.
+/// Maximum buckets, and maximum bytes of large buckets, that each tick reads without a noted change. So all small
+/// buckets are read within a minute, and a tick copies little. The sweep finds changes whose writer fell before noting
+/// them. While more places are counted than checks are known, every bucket is read within a minute whatever its size,
+/// because one of them may hold such a change.
 const SWEEP: usize = 5;
 const SWEEP_BYTES: usize = 32 << 10;
 
-/// So many new records are read in one tick.
+/// Maximum new records read in one tick.
 const MAX_NEW: u64 = 600;
 
 pub(super) struct Shelf {
     ledger: Ledger,
     buckets: Vec<Bucket>,
-    /// What is in each.
+    /// Counts of each bucket.
     counts: Vec<Counts>,
-    /// Buckets that are to be read.
+    /// Buckets to read.
     noted: BTreeSet<usize>,
-    /// The bucket that the sweep comes to next.
+    /// The next bucket of the sweep.
     next: usize,
-    /// How many bytes the sweep may read.
+    /// Bytes that the sweep may still read.
     budget: usize,
-    /// How many buckets it reads whatever their size, because something may have been missed.
+    /// Number of buckets that the sweep reads whatever their size, because a change may have been missed.
     hurry: usize,
 }
 
-/// What is in a bucket, in checks.
+/// Numbers of checks in a bucket.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     /// Pending, and not reported yet.
     pending: u32,
-    /// They hold a place.
+    /// Those that hold a place.
     held: u32,
-    /// Their records say nothing of one.
+    /// Those whose records note no place.
     unnoted: u32,
 }
 
 impl Shelf {
-    /// Knows nothing yet.
+    /// A shelf that knows nothing yet.
     pub(super) fn new(ledger: Ledger) -> Shelf {
         let buckets = ledger.buckets();
         let counts = vec![Counts::default(); buckets.len()];
@@ -68,12 +68,12 @@ impl Shelf {
         &self.ledger
     }
 
-    /// How many checks are pending.
+    /// Number of pending checks.
     pub(super) fn count(&self) -> u32 {
         self.counts.iter().map(|counts| counts.pending).sum()
     }
 
-    /// How many checks hold a place.
+    /// Number of checks that hold a place.
     pub(super) fn held(&self) -> u32 {
         self.counts.iter().map(|counts| counts.held).sum()
     }
@@ -83,15 +83,16 @@ impl Shelf {
         self.pending().filter_map(|(_, pending)| pending.held())
     }
 
-    /// Pending checks whose records say nothing of a place, and the place of each.
+    /// Pending checks whose records note no place, and the place that each should have.
     pub(super) fn unnoted(&self) -> impl Iterator<Item = (CheckKey, Place)> {
         let buckets = self.buckets.iter().zip(&self.counts).filter(|(_, counts)| counts.unnoted > 0);
         let pending = buckets.flat_map(|(bucket, _)| bucket.pending());
         pending.filter_map(|(key, pending)| Some((*key, pending.unnoted()?)))
     }
 
-    /// Reads what others have noted as changed, and some buckets that nobody did. Answers which buckets have changed. After many
-    /// new records the rest is read at the next tick: a callback keeps its thread for a few milliseconds at the most.
+    /// Reads the buckets that others have noted as changed, and those of the sweep. Returns the numbers of the changed
+    /// ones. After many new records it leaves the rest to the next tick: a callback may keep its thread for a few
+    /// milliseconds only.
     pub(super) fn refresh(&mut self, store: &mut dyn Store) -> Vec<usize> {
         self.sweep();
         match self.ledger.take_notes(store) {
@@ -117,14 +118,14 @@ impl Shelf {
         changed
     }
 
-    /// Something may have been missed: everything is read within a minute.
+    /// Makes the sweep read every bucket within a minute, because a change may have been missed.
     pub(super) fn sweep_all(&mut self) {
         if self.hurry == 0 {
             self.hurry = self.buckets.len();
         }
     }
 
-    /// Notes the buckets that the sweep comes to.
+    /// Notes the buckets of the sweep.
     fn sweep(&mut self) {
         self.budget = self.budget.saturating_add(SWEEP_BYTES);
         for _ in 0..SWEEP {
@@ -139,11 +140,11 @@ impl Shelf {
             self.noted.insert(self.next);
             self.next = (self.next + 1) % self.buckets.len().max(1);
         }
-        // What small buckets leave is not saved for the large ones.
+        // Small buckets do not save up for large ones.
         self.budget = 0;
     }
 
-    /// Reads everything. Answers which buckets have changed.
+    /// Reads all buckets. Returns the numbers of the changed ones.
     pub(super) fn refresh_all(&mut self, store: &mut dyn Store) -> Vec<usize> {
         self.read_all(store).0
     }
@@ -164,7 +165,7 @@ impl Shelf {
         (changed, is_whole)
     }
 
-    /// Whether all that was read is understood: a newer module's record may hold a place too.
+    /// Whether all records that were read are understood: a newer module's record may hold a place too.
     pub(super) fn is_understood(&self) -> bool {
         self.buckets.iter().all(Bucket::is_understood)
     }
@@ -215,7 +216,7 @@ impl Shelf {
         self.buckets.get(usize::from(self.ledger.bucket_of(key)))?.find_pending(key)
     }
 
-    /// The checks that are read for these tags, by their [`fingerprint`].
+    /// The checks that wait for these tags, given by their [`fingerprint`].
     pub(super) fn hinted(&self, now: Mono, lookback: Duration, tags: &[u64]) -> Vec<CheckKey> {
         if tags.is_empty() {
             return Vec::new();
@@ -226,7 +227,7 @@ impl Shelf {
         self.pending().filter(|(_, pending)| is_hinted(pending)).map(|(key, _)| *key).collect()
     }
 
-    /// Whether a check waits for the executions of this tag, this one aside.
+    /// Whether a check other than `aside` waits for the executions of this tag.
     pub(super) fn is_awaited(&self, tag: &Tag, aside: Option<&CheckKey>) -> bool {
         self.pending().any(|(key, pending)| Some(key) != aside && pending.waits_for(tag))
     }
@@ -236,7 +237,7 @@ impl Shelf {
         self.buckets.get(usize::from(self.ledger.bucket_of(key)))?.find_version(key)
     }
 
-    /// Puts `state` in the place of the check that was seen in this version.
+    /// Replaces the check's record, if it still has this version, with `state`.
     pub(super) fn commit(
         &mut self,
         store: &mut dyn Store,
@@ -253,7 +254,7 @@ impl Shelf {
         let stored = match bucket.find_version(key) {
             None => Stored::Gone,
             Some((_, found)) if found != version => Stored::Raced,
-            // Where somebody is faster it is the step that is made again, and not the write.
+            // If another context writes first, the step is repeated, not the write.
             Some(_) => bucket
                 .update_read(store, key, |_| match record.take() {
                     Some(record) => Change::Put(record, Stored::Won),
@@ -265,7 +266,7 @@ impl Shelf {
         stored
     }
 
-    /// Takes a record out, if it still is as asked; false where shared data refuses.
+    /// Removes a record for which `is` still holds. False if shared data refuses.
     pub(super) fn remove(
         &mut self,
         store: &mut dyn Store,
@@ -293,7 +294,7 @@ mod tests {
     use crate::store::ledger::memory::Memory;
     use crate::store::ledger::{Cas, Entry};
 
-    /// A store that notes which of the checks' buckets are read, and counts their bytes; one of them it may not give.
+    /// A store that notes which of the checks' buckets are read, counts their bytes, and can withhold one.
     #[derive(Default)]
     struct Watched {
         memory: Memory,
@@ -320,7 +321,7 @@ mod tests {
         }
     }
 
-    /// So many checks whose tokens take so many bytes.
+    /// A shelf and store with `checks` checks whose tokens have `token` bytes.
     fn stored(checks: u32, token: usize) -> (Shelf, Watched) {
         let ledger = Ledger::with_key("t/", &[0; 16]);
         let mut store = Watched::default();

@@ -1,5 +1,5 @@
-//! What is remembered of each check between two entries, and when each is to be looked at: a tick costs what is due, not what
-//! is pending.
+//! What the leader remembers of each check between two entries from the host, and when each is due. A tick costs what
+//! is due, not what is pending.
 
 use crate::check::{CheckKey, LiveLog, Pending, Times, Volatile};
 use crate::store::ledger::{BUCKETS, Ledger};
@@ -17,25 +17,25 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Whether Testkube is to be asked for its executions by now.
+    /// Whether its executions are due to be read.
     pub(super) fn is_due(&self, now: Mono) -> bool {
         self.times.poll.is_some_and(|at| at <= now)
     }
 }
 
-/// How many checks a reading with this one may have, and how large its pages may be: less after answers that could not be
-/// read, until one check is alone with what cannot be.
+/// How many checks a reading with this one may have, and how large its pages may be. Reduced after answers that could
+/// not be read, until one check is alone with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Narrow {
     pub(super) crowd: usize,
     pub(super) page: u32,
-    /// Readings in a row that were complete.
+    /// Complete readings in a row.
     pub(super) calm: u32,
-    /// The last one failed for a cause that is hardly the check's own: it is soon read among many again.
+    /// Whether the last reading failed for a cause that is hardly the check's own: it soon joins many again.
     pub(super) is_by_chance: bool,
 }
 
-/// The slots of all checks, bucket by bucket like the ledger, so that each is found among a few.
+/// The slots of all checks, grouped by bucket like the ledger, so that each is found among a few.
 pub(super) struct Slots {
     ledger: Ledger,
     by_bucket: Vec<BTreeMap<CheckKey, Box<Slot>>>,
@@ -45,7 +45,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Nothing is remembered.
+    /// Remembers nothing.
     pub(super) fn none(ledger: Ledger) -> Slots {
         Slots {
             ledger,
@@ -69,7 +69,7 @@ impl Slots {
         self.by_bucket.get_mut(place)?.get_mut(key).map(Box::as_mut)
     }
 
-    /// The slot of a check, new if there is none; its live log is about the evaluation at hand.
+    /// The slot of a check, created if there is none; its live log is about the present evaluation.
     pub(super) fn of(&mut self, key: &CheckKey, pending: &Pending) -> Option<&mut Slot> {
         let place = self.place(key);
         let slot = self.by_bucket.get_mut(place)?.entry(*key).or_insert_with(|| {
@@ -95,12 +95,12 @@ impl Slots {
         }
     }
 
-    /// The checks of a bucket that are remembered.
+    /// The remembered checks of a bucket.
     pub(super) fn keys_of(&self, bucket: usize) -> Vec<CheckKey> {
         self.by_bucket.get(bucket).into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
-    /// When a check is to be stepped, read, and told.
+    /// Sets when to step, read and tell a check.
     pub(super) fn set_times(&mut self, key: &CheckKey, times: Times, tells: Option<Mono>) {
         let place = self.place(key);
         let Some(slot) = self.by_bucket.get_mut(place).and_then(|slots| slots.get_mut(key)) else { return };
@@ -118,7 +118,7 @@ impl Slots {
         }
     }
 
-    /// A check is not to be stepped again at this same instant.
+    /// Delays a check that would be stepped again at this same instant.
     pub(super) fn delay_wake(&mut self, key: &CheckKey, now: Mono) {
         let place = self.place(key);
         let Some(slot) = self.by_bucket.get(place).and_then(|slots| slots.get(key)) else { return };
@@ -129,22 +129,22 @@ impl Slots {
         }
     }
 
-    /// The check that was to be stepped the longest ago, if one is by now.
+    /// The check that is due for a step and has waited longest.
     pub(super) fn first_due(&self, now: Mono) -> Option<CheckKey> {
         self.wakes.first().filter(|(at, _)| *at <= now).map(|(_, key)| *key)
     }
 
-    /// The checks that are to be told by now.
+    /// The checks whose live log is due.
     pub(super) fn to_tell(&self, now: Mono) -> Vec<CheckKey> {
         until(&self.tells, now).collect()
     }
 
-    /// The checks that are to be read by now.
+    /// The checks that are due to be read.
     pub(super) fn to_read(&self, now: Mono) -> impl Iterator<Item = CheckKey> {
         until(&self.polls, now)
     }
 
-    /// All checks are to be told now: something has changed for each of them.
+    /// Makes the live logs of all checks due now: something has changed for each of them.
     pub(super) fn tell_all(&mut self, now: Mono) {
         for (key, slot) in self.by_bucket.iter_mut().flatten() {
             if let Some(old) = slot.tells.replace(now) {

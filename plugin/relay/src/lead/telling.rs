@@ -1,4 +1,4 @@
-//! What is told of checks that wait, and what the answers mean for them: the leader's part in the live log.
+//! The leader's part in the live log: starts its calls, and passes the answers on to the checks.
 
 use super::calls::{self, Purpose};
 use super::{Lead, Output, Turn, space};
@@ -7,7 +7,7 @@ use crate::wire::azure::Callback;
 use crate::wire::call::{CallId, CallOutcome};
 
 impl Lead {
-    /// Tells what has changed of one check, if it is time.
+    /// Tells what has changed of one check, if it is due.
     pub(super) fn tell(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
         let now = turn.now;
         let Lead { config, random, brake_until, shelf, slots, calls, poller, runs, .. } = self;
@@ -47,7 +47,7 @@ impl Lead {
         self.index(now.mono, key);
     }
 
-    /// What became of a call that tells something, or looks at what runs.
+    /// Takes the outcome of a live log's call.
     pub(super) fn told(&mut self, turn: &mut Turn<'_>, key: &CheckKey, id: CallId, outcome: &CallOutcome) {
         let Some(seen) = self.shelf.find(key).cloned() else { return };
         let Lead { config, random, slots, runs, .. } = self;
@@ -63,7 +63,7 @@ impl Lead {
         };
         if let Some(heard) = slot.log.answered(&mut cx, &seen, id, outcome) {
             let others_wait = heard.ends_run() && {
-                // One may have come since the last tick.
+                // A check may have come since the last tick.
                 for bucket in self.shelf.refresh_all(turn.store) {
                     self.changed(turn, bucket);
                 }

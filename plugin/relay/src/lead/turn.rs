@@ -1,4 +1,4 @@
-//! One entry from the host: what it brings, and what is asked of the host in return.
+//! One entry from the host: what it brings, and what it asks of the host in return.
 
 use super::calls::{Calls, Lane, Purpose};
 use crate::check::{Counter, Room};
@@ -16,7 +16,7 @@ pub enum Output {
     Listen,
 }
 
-/// One entry from the host: the time, the store, and what is asked of the host in return.
+/// One entry from the host: the time, the store, and the requests to the host.
 pub(super) struct Turn<'a> {
     pub(super) now: Now,
     pub(super) store: &'a mut dyn Store,
@@ -24,7 +24,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// A call is to be started.
+    /// Asks for the start of a call.
     pub(super) fn start(
         &mut self,
         calls: &mut Calls,

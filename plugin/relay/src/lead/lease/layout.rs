@@ -1,6 +1,6 @@
-//! The lease as bytes. Every context reads it each second and the leader before each call, so it is no JSON.
+//! The lease as bytes, not JSON, because every context reads it each second and the leader before each call.
 //!
-//! A byte for the layout's version, eight numbers of eight bytes (little-endian), then the busy checks' keys.
+//! A byte for the layout's version, eight numbers of eight bytes (little-endian), then the keys of the busy checks.
 
 use super::Lease;
 use crate::check::CheckKey;
@@ -10,7 +10,7 @@ const LAYOUT: u8 = 1;
 const NUMBERS: usize = 8;
 
 impl Lease {
-    /// As it stands in shared data.
+    /// The bytes in shared data.
     pub fn to_bytes(&self) -> Vec<u8> {
         let numbers: [u64; NUMBERS] = [
             self.holder,
@@ -32,7 +32,7 @@ impl Lease {
         bytes
     }
 
-    /// The inverse; `None` for what another version, or nobody, wrote.
+    /// The inverse of [`Lease::to_bytes`]; `None` for any other value.
     pub fn from_bytes(bytes: &[u8]) -> Option<Lease> {
         let (&LAYOUT, rest) = bytes.split_first()? else { return None };
         let (numbers, busy) = rest.split_at_checked(NUMBERS * 8)?;
@@ -87,7 +87,7 @@ mod tests {
     fn what_has_another_version_another_length_or_another_range_is_none() {
         let bytes = lease(2).to_bytes();
         assert!((0..bytes.len()).filter(|n| Lease::from_bytes(&bytes[..*n]).is_some()).eq([65, 65 + 48]));
-        // Another version, JSON, and a number of pending checks that is none.
+        // Another version, JSON, and a number of pending checks that does not fit.
         for (at, byte) in [(0, LAYOUT + 1), (0, b'{'), (1 + 5 * 8 + 7, 1)] {
             let mut changed = bytes.clone();
             changed[at] = byte;
