@@ -1,10 +1,10 @@
-//! One check, from its first delivery to its end: no store, no leader, no other check.
+//! One check, from its first delivery to its end. Knows no store, no leader and no other check.
 //!
 //! ```text
 //! Accepted → Proven → Watching → Decided → Owing → Done → gone
 //! ```
 //!
-//! What the ledger keeps of it is [`Pending`]; what is lost with the leader is [`Volatile`]. A delivery changes it in
+//! The ledger keeps [`Pending`]; [`Volatile`] is lost with the leader. A delivery changes the check in
 //! [`deliver`](crate::surface::accept), everything else in [`Check::step`]: an event comes in, [`Effects`] go out.
 
 mod answers;
@@ -54,7 +54,7 @@ pub(crate) use step::{Check, Cx, Event, Reporting, Times, Volatile};
 pub use tokens::{Ends, Tokens};
 pub(crate) use watching::{FALLS_TOGETHER, Reading, Unread, Wanted};
 
-/// What makes a delivery the same check: PlanId, JobId and TaskInstanceId.
+/// The identity of a check: PlanId, JobId and TaskInstanceId.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckKey {
     /// PlanId.
@@ -66,17 +66,17 @@ pub struct CheckKey {
 }
 
 impl CheckKey {
-    /// The key of the check that is answered at `callback`.
+    /// The key of the check at `callback`.
     pub fn of(callback: &Callback) -> CheckKey {
         CheckKey { plan: callback.plan, job: callback.job, task: callback.task }
     }
 
-    /// A short name for logs and answers.
+    /// A short id for logs and answers.
     pub fn id(&self) -> String {
         format!("{:016x}", self.hash())
     }
 
-    /// How many [`CheckKey::bytes`] there are.
+    /// Length of [`CheckKey::bytes`].
     pub const BYTES: usize = 48;
 
     /// Plan, job and task, 16 bytes each.
@@ -100,13 +100,13 @@ impl CheckKey {
         })
     }
 
-    /// The same in every process and version.
+    /// A hash that is the same in every process and version.
     pub fn hash(&self) -> u64 {
         fnv1a(&self.bytes())
     }
 }
 
-/// What stands in few records is left out of the others.
+/// Whether a field is left out of a record, as fields are that few records set.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

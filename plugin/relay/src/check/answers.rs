@@ -1,4 +1,4 @@
-//! The calls of a check: which one it waits for, and what an answer says.
+//! The calls of a check: the one that it waits for, and the meaning of each answer.
 
 use super::naming::{AGAIN, named};
 use super::proving::Proof;
@@ -18,21 +18,21 @@ pub(super) struct Waiting {
     pub(super) asked: Asked,
 }
 
-/// What it is for.
+/// The purpose of the call.
 #[derive(Clone, Copy)]
 pub(super) enum Asked {
     /// A reading of its executions.
     Reading,
-    /// One execution is looked at again.
+    /// A second look at one execution.
     Confirm,
-    /// Azure DevOps, with the token that this delivery brought.
+    /// A call to Azure DevOps, with the token that delivery number `token` brought.
     Azure { ask: AzureCall, token: u32, report: Option<Reporting> },
 }
 
-/// What a call to Azure DevOps is for.
+/// The purpose of a call to Azure DevOps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AzureCall {
-    /// See that the token is taken.
+    /// Prove that the token is taken.
     Prove(Proof),
     /// Read the build's timeline for a stage's start.
     ReadTimeline,
@@ -44,14 +44,14 @@ pub(super) enum AzureCall {
     OpenLog,
     /// Append the decision's lines.
     Lines,
-    /// Bring the record up to date with the decision.
+    /// Write the decision into the record.
     Link,
     /// Send the TaskCompleted.
     Event,
 }
 
 impl AzureCall {
-    /// Whether it is made at the check's own plan, where nobody else's token is taken.
+    /// Whether it is made at the check's own plan, which takes no other token.
     fn is_at_plan(self) -> bool {
         !matches!(self, AzureCall::ReadTimeline | AzureCall::ReadBuild | AzureCall::CancelBuild)
     }
@@ -76,14 +76,15 @@ impl fmt::Display for AzureCall {
     }
 }
 
-/// However long Azure DevOps was away, what is owed is delivered about a minute after its return.
+/// Maximum pause between tries: after an outage of Azure DevOps, however long, the report arrives within about a
+/// minute.
 pub(super) const MAX_RETRY: Duration = Duration::from_secs(60);
 
-/// A check whose entry is not in the configuration is given up after this: another configuration may come.
+/// How long a check whose entry is missing from the configuration waits for another configuration.
 const ENTRY_MISSING: Duration = Duration::from_secs(30 * 60);
 
 impl Check {
-    /// Starts a call to Azure DevOps, if there is room for it; whether it was started.
+    /// Starts a call to Azure DevOps, if there is room for it. Returns whether it did.
     pub(super) fn call_azure(
         &mut self,
         cx: &mut Cx<'_>,
@@ -102,7 +103,7 @@ impl Check {
         true
     }
 
-    /// Where the check is answered, if a call may be started there now.
+    /// The entry of the check, if a call may be started there now.
     pub(super) fn reach(&mut self, cx: &Cx<'_>, fx: &mut Effects) -> Option<Entry> {
         let Some(entry) = self.entry(cx.config) else {
             self.entry_is_missing(cx, fx);
@@ -138,7 +139,7 @@ impl Check {
         self.volatile.next = now.plus(MAX_RETRY);
     }
 
-    /// A call was answered, or never will be. The answer to a call that is not waited for says nothing.
+    /// Takes the outcome of a call. It is ignored if the call is not awaited.
     pub(super) fn answered(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, id: CallId, outcome: &CallOutcome) {
         let Some(waiting) = self.volatile.waiting.take_if(|waiting| waiting.id == id) else { return };
         match waiting.asked {
@@ -152,7 +153,7 @@ impl Check {
         }
     }
 
-    /// A TaskCompleted was answered, to this context, whoever leads.
+    /// Takes the answer to a TaskCompleted, which this context got, whether it leads or not.
     pub(super) fn reported(
         &mut self,
         cx: &mut Cx<'_>,
@@ -164,7 +165,7 @@ impl Check {
         self.volatile.waiting.take_if(|waiting| waiting.id == id);
         let answer = classify(outcome);
         self.note_fault(fx, &AzureCall::Event.to_string(), &answer);
-        // What became of another evaluation's says nothing of this one's tokens.
+        // The answer for another evaluation says nothing about this one's tokens.
         if reporting.began != self.durable.began {
             return;
         }
@@ -189,7 +190,7 @@ impl Check {
             (AzureCall::OpenLog | AzureCall::Lines | AzureCall::Link, _) => {
                 self.part_answered(cx, fx, ask, token, answer, outcome);
             }
-            // The event's answer comes as an event of its own; a bound that was found meanwhile stays.
+            // The event's answer is an event of its own; a bound that was found meanwhile stays.
             (AzureCall::Event | AzureCall::ReadTimeline | AzureCall::ReadBuild, _) => {}
         }
     }
@@ -209,14 +210,14 @@ impl Check {
         }
     }
 
-    /// Notes what an answer says about the token that was presented. Of a check that is not proven its proof notes it.
+    /// Notes what an answer says about the presented token. For an unproven check its proof does this.
     pub(super) fn note_token(&mut self, is_at_plan: bool, token: u32, answer: &Answer) {
         if !self.durable.is_proven() {
             return;
         }
         match answer {
             Answer::TokenRefused => self.durable.tokens.refused(token),
-            // Who may do less here than the token that was taken, or does not see the plan, is somebody else.
+            // A token that may do less than the taken one, or does not see the plan, is somebody else's.
             Answer::Forbidden | Answer::Refused(_) | Answer::Over(_)
                 if is_at_plan && self.is_foreign(token) =>
             {
@@ -230,22 +231,22 @@ impl Check {
         }
     }
 
-    /// Whether another token was taken at the plan, and the one that this delivery brought never.
+    /// Whether another token was taken at the plan, but never the one that this delivery brought.
     pub(super) fn is_foreign(&self, token: u32) -> bool {
         let tokens = &self.durable.tokens;
         tokens.came_with(token) && tokens.are_proven() && !tokens.was_taken_with(token)
     }
 }
 
-/// How long the answer to a TaskCompleted may take before it counts as lost.
+/// How long to wait for the answer to a TaskCompleted before it counts as lost.
 pub(super) fn claim_time(request: &Request) -> Duration {
     request.timeout.saturating_add(GRACE)
 }
 
-/// A token that is good and presented in the wrong way gets the same answer as one that is not.
+/// A valid token that is presented in the wrong way gets the same answer as an invalid one.
 const TOKEN_REFUSED: &str = "the token is not valid (401, or a sign-in page), or is not presented as this server takes it (`azure_devops[].auth`)";
 
-/// An answer as the end of a sentence.
+/// An answer in words, as the end of a sentence.
 pub(super) fn in_words_of(answer: &Answer) -> String {
     match answer {
         Answer::Taken => "taken".into(),

@@ -1,4 +1,4 @@
-//! What a check asks.
+//! The request of a check.
 
 use super::is_default;
 use crate::config::Rerun;
@@ -7,31 +7,31 @@ use crate::tag::Tag;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// What a check asks.
+/// The request of a check: its tag, expectation and policies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// The tag of its executions.
     pub tag: Tag,
-    /// What must be there.
+    /// The executions that must be there.
     pub expect: Expect,
-    /// How long the counted set must have been the same.
+    /// How long the counted set must stay unchanged.
     pub settle: Duration,
-    /// The total deadline, counted from its acceptance.
+    /// Total deadline, counted from acceptance.
     pub timeout: Duration,
-    /// How long the expected may take to appear, counted while Testkube answers.
+    /// How long the expected executions may take to appear, counted while Testkube answers.
     pub appear_timeout: Duration,
     /// The stage whose newest start is the lower bound.
     pub since_stage: Option<String>,
-    /// What a re-run means.
+    /// Policy for re-runs.
     #[serde(default)]
     pub rerun: Rerun,
-    /// Which of these the request gave itself; the others are the configuration's. `None` in records of modules that did not
-    /// note it.
+    /// The policies that the request set itself; the others are the configuration's. `None` in records of modules that
+    /// did not note it.
     #[serde(default)]
     pub given: Option<Given>,
 }
 
-/// The policies that a request gave itself.
+/// Which policies a request set itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Given {
@@ -57,7 +57,8 @@ impl Given {
 }
 
 impl Ask {
-    /// Whether another request asks the same. What neither of them gave does not count: it may be another configuration's.
+    /// Whether another request asks the same. Policies that neither of them set do not count: they may come from
+    /// different configurations.
     pub fn is_same(&self, other: &Ask) -> bool {
         let given = match (self.given, other.given) {
             (Some(own), Some(others)) if own != others => return false,

@@ -1,4 +1,4 @@
-//! Since when executions count: the lower bound, from the best source that the request names.
+//! The lower bound: the time since which executions count, from the best source that the request names.
 
 use super::answers::{AzureCall, MAX_RETRY, in_words_of};
 use super::{Check, Cx, Effects, Phase, ReasonCode, Watch};
@@ -12,7 +12,7 @@ use std::time::Duration;
 const MAX_TRIES: u32 = 8;
 
 impl Check {
-    /// Finds the lower bound; whether it is found already.
+    /// Finds the lower bound. Returns whether it is known already.
     pub(super) fn find_bound(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
         let callback = self.durable.callback.clone();
         let wants_stage = self.durable.ask.as_ref().is_some_and(|ask| ask.since_stage.is_some());
@@ -86,7 +86,7 @@ impl Check {
         }
     }
 
-    /// Whether the bound is worth another try, which is then due.
+    /// Whether another try may find the bound; if so, it is due.
     fn retries_bound(&mut self, cx: &mut Cx<'_>, answer: &Answer) -> bool {
         let after = match answer {
             Answer::Later(_, after) => *after,

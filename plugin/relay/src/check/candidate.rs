@@ -1,39 +1,39 @@
-//! Deliveries of one check with different values, side by side until Azure DevOps has taken a token.
+//! Deliveries of one check with different values, kept side by side until Azure DevOps has taken a token.
 //!
-//! Whoever knows a check's ids can deliver them with values and a token of their own, before or after Azure DevOps does. A
-//! token proves only the values that it came with: so each delivery keeps its own, the first whose token is taken fixes the
-//! check, and the others are dropped.
+//! Anybody who knows a check's ids can deliver them with values and a token of their own, before or after Azure DevOps
+//! does. A token proves only the values that it came with. So each delivery keeps its own; the first whose token is
+//! taken fixes the check, and the others are dropped.
 
 use super::{Ask, Log, Outcome, Pending, Phase, ReasonCode, Tokens};
 use crate::time::{Mono, Now};
 use crate::wire::azure::Callback;
 use serde::{Deserialize, Serialize};
 
-/// How many deliveries stand side by side.
+/// Maximum deliveries side by side.
 pub const MAX_CANDIDATES: usize = 8;
-/// How many of them one credential may have sent.
+/// Maximum deliveries of one credential among them.
 pub const MAX_OF_CREDENTIAL: usize = 6;
 
-/// A delivery whose token has not been taken yet, with the values that it came with.
+/// A delivery whose token has not been taken yet, with its own values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// Where it is answered.
+    /// The address of its answer.
     pub callback: Callback,
-    /// What it asks; `None` where that could not be understood.
+    /// Its request; `None` if it could not be understood.
     pub ask: Option<Ask>,
-    /// What is decided as soon as its token is taken.
+    /// A decision to make as soon as its token is taken.
     pub known: Option<Known>,
     /// Its token.
     pub tokens: Tokens,
     /// The credential that sent it.
     pub credential: String,
-    /// Whether its verdict is only told.
+    /// Whether its verdict is only logged.
     pub observe: bool,
-    /// When it came first.
+    /// When it first came.
     pub accepted: Now,
-    /// How often its proof was tried.
+    /// Number of tries of its proof.
     pub tries: u32,
-    /// When it had its last turn, or came: who has waited the longest is next.
+    /// When it last had its turn, or came. The one that has waited longest is next.
     #[serde(default)]
     pub turn: Mono,
     /// Whether Azure DevOps refused its token at the last try.
@@ -43,39 +43,39 @@ pub struct Candidate {
 /// A decision that is known before Testkube is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
-    /// Which.
+    /// The decision.
     pub outcome: Outcome,
-    /// Why, for the people at the pipeline.
+    /// The reason in words, for the people at the pipeline.
     pub reason: String,
-    /// Why, for programs. `None` in records of modules that did not note it.
+    /// The reason as a code, for programs. `None` in records of modules that did not note it.
     #[serde(default, deserialize_with = "super::code::known", skip_serializing_if = "Option::is_none")]
     pub code: Option<ReasonCode>,
-    /// It was reported a moment ago, and so long a delivery of the same values is the same one again.
+    /// Set if this decision was just reported: until then a delivery of the same values repeats it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats_until: Option<Mono>,
 }
 
-/// What became of a delivery that stands beside others.
+/// The outcome of a delivery that is kept beside others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stands {
-    /// It was there.
+    /// It was there already.
     Again,
-    /// It has a place of its own.
+    /// It was added.
     Beside,
     /// Its token came with other values before.
     Otherwise,
-    /// There is no place for it.
+    /// There is no room for it.
     Nowhere,
 }
 
 impl Candidate {
-    /// Whether another delivery came with the same values, by value.
+    /// Whether another delivery has equal values.
     pub fn is_same(&self, other: &Candidate) -> bool {
         self.callback == other.callback && is_same_ask(self.ask.as_ref(), other.ask.as_ref())
     }
 }
 
-/// Whether two deliveries ask the same; those that could not be understood do.
+/// Whether two deliveries ask the same. Two that could not be understood do.
 pub fn is_same_ask(one: Option<&Ask>, other: Option<&Ask>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.is_same(other),
@@ -85,8 +85,9 @@ pub fn is_same_ask(one: Option<&Ask>, other: Option<&Ask>) -> bool {
 }
 
 impl Pending {
-    /// Whether Azure DevOps has taken a call at its plan with one of its tokens: then its values are fixed. Where the token may
-    /// read the build alone, it goes on, and its values give way to those of a token that is taken at the plan.
+    /// Whether Azure DevOps has taken a call at the check's plan with one of its tokens, which fixes its values. A
+    /// token that may only read the build lets the check go on, but its values give way to those of a token that is
+    /// taken at the plan.
     pub fn is_proven(&self) -> bool {
         match self.phase {
             Phase::Accepted => false,
@@ -98,8 +99,8 @@ impl Pending {
         }
     }
 
-    /// Adds a delivery to those that have not been proven. None gives way to it that may still be proven: only one whose token
-    /// was refused.
+    /// Adds a delivery to the unproven ones. It never displaces one that may still be proven, only one whose token was
+    /// refused.
     pub fn stand_beside(&mut self, mut new: Candidate) -> Stands {
         let mut all = self.candidates();
         let token = new.tokens.current();
@@ -131,7 +132,7 @@ impl Pending {
         Stands::Beside
     }
 
-    /// The turn goes to the one that has waited for it the longest.
+    /// Gives the turn to the delivery that has waited longest.
     fn next_turn(&mut self) {
         let mut all = self.candidates();
         let waited = |one: &Candidate| (one.turn, one.tries, one.tokens.current_delivery());
@@ -142,7 +143,7 @@ impl Pending {
         }
     }
 
-    /// All deliveries that have not been proven, the one whose turn it is first.
+    /// All unproven deliveries, first the one whose turn it is.
     fn candidates(&self) -> Vec<Candidate> {
         let front = Candidate {
             callback: self.callback.clone(),
@@ -178,9 +179,9 @@ impl Pending {
         self.note_ends();
     }
 
-    /// Azure DevOps took the token that this delivery brought: its values are the check's. At its plan that is final: the
-    /// others are dropped, but for the newest token that came with the same values. False: it is not among those that have not
-    /// been proven.
+    /// Notes that Azure DevOps took the token that this delivery brought: its values are the check's. If that was at
+    /// the check's plan, it is final: the others are dropped, except for the newest token with equal values. False if
+    /// the delivery is not among the unproven ones.
     pub fn prove(&mut self, delivery: u32, is_at_plan: bool) -> bool {
         if self.is_proven() || !self.bring_forward(|one| one.tokens.came_with(delivery)) {
             return false;
@@ -202,8 +203,8 @@ impl Pending {
         true
     }
 
-    /// A proof with the token that this delivery brought has failed: the turn goes to the one that has waited the longest.
-    /// Answers whether all have had theirs as often.
+    /// Notes that a proof with the token that this delivery brought has failed, and passes the turn to the one that has
+    /// waited longest. Returns whether all have had equally many turns.
     pub fn pass_turn(&mut self, delivery: u32, is_refused: bool, now: Mono) -> bool {
         let mut all = self.candidates();
         let Some(one) = all.iter_mut().find(|one| one.tokens.came_with(delivery)) else { return false };
@@ -213,7 +214,7 @@ impl Pending {
         if is_refused {
             one.tokens.refused(delivery);
         }
-        // Records of earlier modules have two tokens in one place: the other has its turn first.
+        // Records of earlier modules hold two tokens together: the other one has its turn first.
         let has_other = one.tokens.current_delivery() < delivery;
         if !has_other {
             one.tries = one.tries.saturating_add(1);
@@ -226,8 +227,8 @@ impl Pending {
         !has_other && self.tries >= tries
     }
 
-    /// One of those that have not been proven is dropped: its run is over, its token has ended, or its decision was not taken.
-    /// False: no other is left, and nothing was changed.
+    /// Drops an unproven delivery: its run is over, its token has ended, or its decision was not taken. False if it is
+    /// the only one; then nothing changes.
     pub fn drop_candidate(&mut self, delivery: u32) -> bool {
         let mut all = self.candidates();
         let before = all.len();
@@ -243,12 +244,12 @@ impl Pending {
         true
     }
 
-    /// Whether no other delivery can be proven at the plan, as far as is known.
+    /// Whether, as far as is known, no other delivery can be proven at the plan.
     pub fn are_others_refused(&self) -> bool {
         self.rivals.iter().all(|one| one.is_refused)
     }
 
-    /// Gives the turn to the first of those that have not been proven that is as asked; false if none is.
+    /// Gives the turn to the first unproven delivery for which `is` holds. False if there is none.
     pub fn bring_forward(&mut self, is: impl Fn(&Candidate) -> bool) -> bool {
         let mut all = self.candidates();
         let Some(at) = all.iter().position(is) else { return false };
@@ -259,12 +260,12 @@ impl Pending {
         true
     }
 
-    /// Whether all that have not been proven are so.
+    /// Whether `are` holds for all unproven deliveries.
     pub fn all_candidates(&self, are: impl Fn(&Candidate) -> bool) -> bool {
         self.candidates().iter().all(are)
     }
 
-    /// None of those that have not been proven counts as refused any more.
+    /// Forgets which unproven deliveries were refused.
     pub fn forget_refusals(&mut self) {
         let mut all = self.candidates();
         for one in &mut all {

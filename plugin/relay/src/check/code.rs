@@ -1,21 +1,21 @@
-//! Reason codes: why a check was decided as it was, in one word, for programs. The same in Envoy's log, the check's log, the list
-//! and the metrics; a code keeps its meaning, and new ones may come.
+//! Reason codes: why a check was decided, in one word, for programs. They are the same in Envoy's log, the check's log,
+//! the list and the metrics. A code keeps its meaning; new codes may be added.
 
 use super::Outcome;
 use crate::wire::call::Fault;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// The codes: what each means, its name, its text, and the [`Outcome`] that it belongs to.
+/// Defines the codes: the meaning, name, text and [`Outcome`] of each.
 macro_rules! codes {
     ($($(#[$meaning:meta])* $code:ident = $text:literal, $outcome:ident;)*) => {
-        /// Why a check was decided as it was. Each code belongs to one [`Outcome`].
+        /// Why a check was decided. Each code belongs to one [`Outcome`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ReasonCode {
             $($(#[$meaning])* $code,)*
         }
 
-        /// Each code, its text, and what it comes to, in the order of the enum.
+        /// Each code, its text and its outcome, in the order of the enum.
         const CODES: &[(ReasonCode, &str, Outcome)] =
             &[$((ReasonCode::$code, $text, Outcome::$outcome),)*];
     };
@@ -26,82 +26,82 @@ codes! {
     AllPassed = "all_passed", Passed;
     /// A counted execution failed.
     Failed = "failed", Failed;
-    /// None failed, and one was aborted or cancelled, or ended otherwise without passing.
+    /// None failed, but one was aborted or cancelled, or ended otherwise without passing.
     Aborted = "aborted", Failed;
     /// Part of what was expected did not appear in time.
     Missing = "missing", Inconclusive;
     /// Nothing with the tag appeared in time.
     NoneAppeared = "none_appeared", Inconclusive;
-    /// All with the tag are older than what counts.
+    /// All executions with the tag are older than the lower bound.
     OlderThanRun = "older_than_run", Inconclusive;
-    /// What counted is gone, or was long ago.
+    /// A counted execution is gone, or may have been deleted long ago.
     CleanedUp = "cleaned_up", Inconclusive;
-    /// All had ended at the deadline, but not for as long as asked.
+    /// All had ended at the deadline, but had not stayed unchanged for long enough.
     ChangedTooLate = "changed_too_late", Inconclusive;
-    /// The check's time is over, and not everything had ended.
+    /// The check's time is over, but not everything had ended.
     TimedOut = "timed_out", Inconclusive;
-    /// The same because its token ends.
+    /// The same, because its token ends.
     TokenEnded = "token_ended", Inconclusive;
     /// Testkube did not answer until the deadline.
     TestkubeUnreachable = "testkube_unreachable", Inconclusive;
-    /// Its answers could not be read, or were not the whole.
+    /// Testkube's answers could not be read, or were incomplete.
     TestkubeUnreadable = "testkube_unreadable", Inconclusive;
-    /// More executions carry the tag than are judged.
+    /// More executions carry the tag than may count.
     TooMany = "too_many", Inconclusive;
-    /// The stage that says since when executions count was not found.
+    /// The stage that sets the lower bound was not found.
     StageUnreadable = "stage_unreadable", Inconclusive;
     /// Azure DevOps never took its token.
     TokenRefused = "token_refused", Inconclusive;
     /// Azure DevOps did not answer until the deadline.
     AzureDevopsUnreachable = "azure_devops_unreachable", Inconclusive;
-    /// The module fell twice while it read an answer for it.
+    /// The module failed twice while it read an answer for the check.
     Crashed = "crashed", Inconclusive;
-    /// The run ended first.
+    /// The run ended before the decision.
     RunOver = "run_over", Over;
-    /// Azure DevOps did not wait for it.
+    /// Azure DevOps did not wait for the check.
     OpenGate = "open_gate", OpenGate;
-    /// The request's tag is missing or wrong.
+    /// The tag is missing or wrong.
     RejectedTag = "rejected_tag", Rejected;
-    /// Its expectation is.
+    /// The expectation is wrong.
     RejectedExpect = "rejected_expect", Rejected;
-    /// Its stage is.
+    /// The stage is wrong.
     RejectedSinceStage = "rejected_since_stage", Rejected;
-    /// Its time to settle is.
+    /// The settle time is wrong.
     RejectedSettle = "rejected_settle", Rejected;
-    /// Its timeout is.
+    /// The timeout is wrong.
     RejectedTimeout = "rejected_timeout", Rejected;
-    /// Its time to appear is.
+    /// The appear timeout is wrong.
     RejectedAppearTimeout = "rejected_appear_timeout", Rejected;
-    /// Its rule for re-runs is.
+    /// The policy for re-runs is wrong.
     RejectedRerun = "rejected_rerun", Rejected;
-    /// Its body cannot be read.
+    /// The body cannot be read.
     RejectedBody = "rejected_body", Rejected;
-    /// Anything else of it is wrong.
+    /// Another part of the request is wrong.
     RejectedRequest = "rejected_request", Rejected;
 }
 
 impl ReasonCode {
-    /// All of them, in the order of the reference.
+    /// All codes, in the order of the reference.
     pub fn all() -> impl Iterator<Item = ReasonCode> {
         CODES.iter().map(|(code, ..)| *code)
     }
 
-    /// Its place among [`ReasonCode::all`].
+    /// Its index in [`ReasonCode::all`].
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// Its text: `none_appeared`.
+    /// Its text, such as `none_appeared`.
     pub fn text(self) -> &'static str {
         CODES.get(self.index()).map_or("", |(_, text, _)| text)
     }
 
-    /// What it comes to.
+    /// Its outcome.
     pub fn outcome(self) -> Outcome {
         CODES.get(self.index()).map_or(Outcome::Inconclusive, |(.., outcome)| *outcome)
     }
 
-    /// Of a request in which this field is wrong, by the name that errors give it.
+    /// The code for a request in which this field is wrong; `field` is the name that errors give it.
     pub fn of_rejected(field: &str) -> ReasonCode {
         match field {
             "Testrelay-Tag" => ReasonCode::RejectedTag,
@@ -116,7 +116,7 @@ impl ReasonCode {
         }
     }
 
-    /// Of a deadline until which calls to Testkube had this fault.
+    /// The code for a deadline until which calls to Testkube had this fault.
     pub(super) fn of_fault(fault: &Fault) -> ReasonCode {
         match fault {
             Fault::TooLarge(_) | Fault::Truncated | Fault::NotJson(_) | Fault::Unexpected(_) => {
@@ -139,12 +139,12 @@ impl Serialize for ReasonCode {
     }
 }
 
-/// ` [none_appeared]`, as lines end with it.
+/// ` [none_appeared]`, the end of a line.
 pub(super) fn in_brackets(code: Option<ReasonCode>) -> String {
     code.map(|code| format!(" [{code}]")).unwrap_or_default()
 }
 
-/// Reads a code; `None` for one of a newer module: that is no reason to lose a check.
+/// Reads a code. `None` for a newer module's code, which is no reason to lose a check.
 pub(super) fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ReasonCode>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.and_then(|text| ReasonCode::all().find(|code| code.text() == text)))

@@ -1,29 +1,30 @@
-//! By when a check is decided, whatever happens.
+//! The deadline of a check's decision.
 
 use super::{Ask, Ends, Pending, Phase};
 use crate::time::{Mono, Now, in_words};
 use std::time::Duration;
 
-/// By when a check is decided, and what sets that time.
+/// The latest time of a check's decision, and what sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
-    /// How long after the check was accepted.
+    /// Time from acceptance to the deadline.
     pub after: Duration,
-    /// When.
+    /// The deadline.
     pub at: Mono,
-    /// Whether its token ends before its own time is over.
+    /// Whether the token's end sets it, because it comes before the check's own timeout.
     pub by_token: bool,
 }
 
 impl Deadline {
-    /// Of a check that asks for `timeout`, if anything, since it was accepted, with a token that ends as given.
+    /// The deadline of a check that was accepted at `accepted` with this `timeout`, if any, and a token that must be
+    /// used by `decide_by`.
     pub fn of(accepted: Mono, timeout: Option<Duration>, decide_by: Mono) -> Deadline {
         let own = timeout.map(|timeout| accepted.plus(timeout)).filter(|own| *own <= decide_by);
         let at = own.unwrap_or(decide_by);
         Deadline { after: at.since(accepted), at, by_token: own.is_none() }
     }
 
-    /// `12h` after the check came, or less and why: for a sentence that says `within` or `after`.
+    /// `12h`, or less and why: for a sentence with `within` or `after`.
     pub fn in_words(&self, ends: Ends) -> String {
         let after = in_words(self.after);
         match (self.by_token, ends.assumed) {
@@ -37,12 +38,12 @@ impl Deadline {
 }
 
 impl Pending {
-    /// By when it is decided.
+    /// Its deadline.
     pub fn deadline(&self) -> Deadline {
         Deadline::of(self.accepted.mono, self.ask.as_ref().map(|ask: &Ask| ask.timeout), self.decide_by)
     }
 
-    /// Whether the time for its decision is over; while none of its deliveries is proven, for all of them.
+    /// Whether the deadline has passed; while no delivery is proven, the deadlines of all of them.
     pub fn is_past_deadline(&self, now: Now) -> bool {
         now.mono >= self.deadline().at
             && (self.rivals.is_empty()
@@ -54,14 +55,14 @@ impl Pending {
                 }))
     }
 
-    /// Its times follow its tokens.
+    /// Sets its times from its tokens.
     pub fn note_ends(&mut self) {
         if let Some(ends) = self.tokens.ends() {
             (self.token_end, self.decide_by) = (ends.at, ends.decide_by);
         }
     }
 
-    /// Azure DevOps took a call with the token that this delivery brought. False: that was known.
+    /// Notes that Azure DevOps took a call with the token that this delivery brought. False if that was known.
     pub fn token_was_taken(&mut self, delivery: u32) -> bool {
         let is_new = self.tokens.was_taken(delivery);
         self.note_ends();

@@ -1,4 +1,4 @@
-//! What a step of a check asks of whoever steps it.
+//! The effects of a step: what it asks of the leader.
 
 use super::{Done, Outcome, ReasonCode};
 use crate::tag::Tag;
@@ -6,17 +6,17 @@ use crate::time::Mono;
 use crate::wire::call::{CallId, Request};
 use log::Level;
 
-/// What a step asks for. What it has changed of the record is stored first: a step whose change was raced is taken back, and
-/// made again on the record that stands there then.
+/// What a step asks for. Its change of the record is stored first. If another context writes first, the step is undone
+/// and repeated on the new record.
 #[derive(Default)]
 pub(crate) struct Effects {
-    /// Start this call; its answer is an event.
+    /// A call to start; its answer is an event.
     pub(crate) call: Option<Call>,
-    /// The check is over: this stands in its place.
+    /// The end of the check: this record replaces the pending one.
     pub(crate) done: Option<Done>,
-    /// Its next call waits until there is room of this kind.
+    /// The kind of room that its next call waits for.
     pub(crate) queue: Option<Room>,
-    /// Executions of this tag that still run for a run that is over, by id and name.
+    /// Executions of this tag, by id and name, that still run although their run is over.
     pub(crate) aborts: Option<(Tag, Vec<(String, String)>)>,
     /// Counters to raise.
     pub(crate) counts: Vec<Counter>,
@@ -26,26 +26,26 @@ pub(crate) struct Effects {
 
 /// A call that a step starts.
 pub(crate) struct Call {
-    /// Its name.
+    /// Its id.
     pub(crate) id: CallId,
-    /// What it takes room of.
+    /// The kind of room that it takes.
     pub(crate) room: Room,
     /// The request.
     pub(crate) request: Request,
-    /// What it reports, where it is the event: whoever gets the answer notes it.
+    /// What it reports, if it is the event. The context that gets the answer notes it.
     pub(crate) report: Option<super::Reporting>,
 }
 
-/// What calls take room of. Each kind has its own, so that none waits for another.
+/// A kind of call with room of its own, so that none waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Room {
-    /// Azure DevOps: what a check needs to go on.
+    /// Azure DevOps: a check's next step.
     Azure,
-    /// Azure DevOps: what is told of a check that waits.
+    /// Azure DevOps: the live log of a waiting check.
     Telling,
-    /// Testkube: an execution is looked at again before a decision.
+    /// Testkube: the second look at an execution before a decision.
     Confirm,
-    /// Testkube: the steps of an execution.
+    /// Testkube: the steps of a running execution.
     Steps,
 }
 
@@ -54,13 +54,13 @@ pub(crate) enum Room {
 pub(crate) enum Space {
     /// It may.
     Free,
-    /// As many as may be are under way.
+    /// The maximum is under way.
     Full,
-    /// The server has asked for a pause until then.
+    /// The server has asked for a pause until this time.
     Quiet(Mono),
 }
 
-/// What is counted.
+/// A counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
     /// A decision was made.
@@ -73,15 +73,15 @@ pub enum Counter {
     TestkubeFault,
     /// A call to Azure DevOps was not taken.
     AzureFault,
-    /// A leader was lost without a word.
+    /// A leader's lease expired: it fell.
     Fall,
-    /// A check's log or record could not be written, or is not shown: its people see the decision alone.
+    /// A check's log or record could not be written, or is not shown: people see only the decision.
     LogLost,
     /// Azure DevOps did not wait for a check.
     OpenGate,
-    /// A verdict of observe mode was delivered as `succeeded`.
+    /// A verdict in observe mode was delivered as `succeeded`.
     Observed,
-    /// An execution of a run that is over was aborted.
+    /// An execution was aborted because its run was over.
     Aborted,
 }
 

@@ -1,9 +1,9 @@
-//! The way through `fallback_cluster`: Envoy puts an identity of its own on what is owed to a check whose tokens Azure DevOps
-//! does not take any more.
+//! Calls through `fallback_cluster`, where Envoy adds an identity of its own, for a check whose tokens Azure DevOps no
+//! longer takes.
 //!
-//! Only for a check of which Azure DevOps took a token before, and only for its decision: the log, the lines, the record, the
-//! event, each at the plan that the token was taken for. Whoever sends a plan's ids with a token of his own gets nothing by it. The
-//! identity may be refused too; then the tokens are tried again, and so on.
+//! Only for a check with a token that Azure DevOps took before, and only for its decision: the log, the lines, the
+//! record and the event, each at the plan that the token was taken for. Sending a plan's ids with another token gains
+//! nothing. The identity may be refused too; then the tokens are tried again, and so on.
 
 use super::answers::AzureCall;
 use super::{Check, Effects};
@@ -11,10 +11,10 @@ use crate::wire::azure::{Answer, Entry};
 use crate::wire::call::Request;
 use log::Level;
 
-/// In place of the delivery that brought the presented token: none did, so that no answer says anything of a token.
+/// Stands for the delivery of the presented token in such a call, so that no answer says anything about a token.
 const BY_IDENTITY: u32 = u32::MAX;
 
-/// How often what is owed for a delivery was refused.
+/// How often a delivery's report was refused.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Refused {
     delivery: u32,
@@ -22,15 +22,15 @@ pub(super) struct Refused {
 }
 
 impl AzureCall {
-    /// Whether it is a part of a decision, which is owed.
+    /// Whether the call is part of a report.
     fn is_owed(self) -> bool {
         matches!(self, AzureCall::OpenLog | AzureCall::Lines | AzureCall::Link | AzureCall::Event)
     }
 }
 
 impl Check {
-    /// Sends a request through the fallback cluster where that is due: the check's token is not in it then. Answers which
-    /// delivery brought the token that it presents.
+    /// Sends a request through the fallback cluster, without the check's token, if that is due. Returns the delivery
+    /// that brought the presented token.
     pub(super) fn by_the_way_that_is_due(
         &self,
         fx: &mut Effects,
@@ -53,17 +53,17 @@ impl Check {
         (request, BY_IDENTITY)
     }
 
-    /// The cluster through which this call goes in place of the entry's own.
+    /// The fallback cluster, if this call goes through it.
     fn fallback<'e>(&self, entry: &'e Entry, ask: AzureCall) -> Option<&'e str> {
         let cluster = entry.fallback.as_deref()?;
         let refused = self.volatile.refused;
         let tokens = self.durable.tokens.count();
         let is_due = refused.delivery == self.durable.delivery && refused.times % (tokens + 1) == tokens;
-        // Not what a record without such notes is taken for.
+        // Excludes a record without notes about its tokens, which counts as proven otherwise.
         (is_due && ask.is_owed() && self.durable.tokens.are_proven()).then_some(cluster)
     }
 
-    /// An answer to what is owed: after a refusal it is another token's turn, or the identity's.
+    /// Notes the answer to a part of the report: after a refusal another token, or the identity, has its turn.
     pub(super) fn note_refusal(&mut self, ask: AzureCall, token: u32, answer: &Answer) {
         if !ask.is_owed() {
             return;
@@ -75,7 +75,7 @@ impl Check {
         match answer {
             Answer::TokenRefused => refused.times = refused.times.saturating_add(1),
             Answer::Forbidden if token == BY_IDENTITY => refused.times = refused.times.saturating_add(1),
-            // What one part was taken by is tried first for the next.
+            // A token that one part was taken with is tried first for the next.
             Answer::Taken if token != BY_IDENTITY => refused.times = 0,
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! What an answer to the live log says of its check.
+//! What an answer to the live log says about its check.
 
 use super::{Outcome, Told};
 use crate::time::Mono;
@@ -6,24 +6,24 @@ use crate::wire::azure::Answer;
 
 /// An answer to the live log.
 pub(crate) struct Heard {
-    /// The evaluation that was asked for.
+    /// The evaluation that the call was for.
     pub(super) began: Mono,
-    /// The delivery that brought the token that was presented.
+    /// The delivery that brought the presented token.
     pub(super) token: u32,
-    /// What was asked.
+    /// The call, in words.
     pub(super) what: &'static str,
-    /// Whether that was at the check's own plan.
+    /// Whether the call was made at the check's own plan.
     pub(super) is_at_plan: bool,
     pub(super) answer: Answer,
     pub(super) news: Option<News>,
 }
 
-/// What changes for the check.
+/// What the answer changes for the check.
 pub(super) enum News {
     Told(Told),
     LogLost(String),
     RecordLost(String),
-    /// Azure DevOps takes nothing for it any more.
+    /// Azure DevOps takes nothing more for it.
     RunOver(String),
     RunEnded {
         outcome: Outcome,
@@ -39,7 +39,7 @@ impl Heard {
     }
 }
 
-/// How a run has ended, and whether its build said so.
+/// The news that a run has ended: how, why, and whether its build said so.
 pub(super) fn ended((outcome, reason, by_build): (Outcome, String, bool)) -> News {
     News::RunEnded { outcome, reason, by_build }
 }

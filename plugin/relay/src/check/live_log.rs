@@ -1,8 +1,8 @@
-//! The live log: what the people at one check have been told, and what is to be told next.
+//! The live log: what the people at one check have been told, and what to tell next.
 //!
-//! Beside the check and not of it: no decision waits for it, it may be lost with the leader, and it outlives the decision,
-//! whose last lines are made of what it has seen. What cannot be told is told with the next call. Calls are few, because
-//! Azure DevOps counts them: changes are gathered, and the older a check is the longer.
+//! It is beside the check, not part of it. No decision waits for it; it may be lost with the leader; and it outlives
+//! the decision, whose last lines are made of what it has seen. What cannot be told goes into the next call. Calls are
+//! few, because Azure DevOps counts them: changes are gathered, and for longer the older a check is.
 
 use super::heard::{Heard, News, ended};
 use super::run::{Look, RunWatch, Runs, Shown};
@@ -18,14 +18,14 @@ use crate::wire::call::{CallId, CallOutcome};
 use crate::wire::testkube::{self, Execution};
 use std::time::Duration;
 
-/// News is told after this; the rest waits longer.
+/// Minimum pause between lines, after which news is told, and maximum pause for other changes.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(150);
 
-/// A decision waits for lines that are on their way, so that its own stands below them, but no longer than this.
+/// Maximum wait of a decision for lines under way, so that its own lines come below them.
 const LINES_FIRST: Duration = Duration::from_secs(3);
 
-/// Between two looks at the steps of a check's executions, whichever of them has its turn.
+/// Interval between two looks at the steps of a check's executions; they take turns.
 const LOOK: Duration = Duration::from_secs(15);
 
 const FIRST_RETRY: Duration = Duration::from_secs(10);
@@ -34,54 +34,54 @@ const MAX_RETRY: Duration = Duration::from_secs(300);
 /// What the people at one check have been told, and what they have not.
 #[derive(Default)]
 pub(crate) struct LiveLog {
-    /// The evaluation that this is about, and its acceptance.
+    /// The evaluation that this log is about, and when it was accepted.
     began: Mono,
     accepted: Mono,
     pub(super) scene: Scene,
     pub(super) said: Scene,
-    /// Whether another context has told the beginning, and this one has not read since.
+    /// Whether another context has told the beginning, and this one has had no reading since.
     is_adopted: bool,
     /// Whether another context has told the beginning.
     has_taken_over: bool,
-    /// When it was last seen to: a time that has passed since is still to be served.
+    /// When it last acted: a time that has come since is still to be served.
     acted: Mono,
-    /// Something has changed since it was last seen to.
+    /// Whether something has changed since it last acted.
     is_stirred: bool,
-    /// Whether an execution is worth a look.
+    /// Whether an execution may be worth a look.
     may_look: bool,
-    /// What to say once in place of the changes that nobody here has seen.
+    /// A line to write once, in place of the changes that this context has missed.
     pub(super) digest: Option<String>,
     pub(super) advice: u8,
     pub(super) absent: Duration,
-    /// What the record shows.
+    /// The progress that the record shows.
     pub(super) shown: Option<(u8, String)>,
-    /// No TimelineId was sent, which has been counted.
+    /// Whether no TimelineId was sent, which has been counted.
     is_unshown: bool,
-    /// Azure DevOps does not let this token change the record.
+    /// Whether Azure DevOps forbids this token to change the record.
     is_record_closed: bool,
-    /// The call in flight.
+    /// The call under way.
     sending: Option<Sending>,
-    /// Lines have been sent: the record is brought up to date as well.
+    /// Whether the record is to be updated next, because lines were sent.
     shows_next: bool,
     /// When lines were last sent.
     sent: Mono,
-    /// What is not news waits until then.
+    /// The time until which changes that are not news wait.
     due: Mono,
     failures: u32,
-    /// No call before this, after a failure or for want of room.
+    /// The time before which no call is made, after a failure or for lack of room.
     held_until: Mono,
-    /// Its next call waits for room.
+    /// Whether its next call waits for room.
     is_queued: bool,
-    /// The look at an execution's steps that is under way.
+    /// The look at an execution's steps under way.
     looking: Option<CallId>,
-    /// The next one waits for room.
+    /// Whether the next look waits for room.
     is_look_queued: bool,
     next_look: Mono,
     last_look: String,
     run: RunWatch,
 }
 
-/// A call in flight: known to have been said when its answer has come.
+/// A call under way. Its content counts as said when its answer has come.
 struct Sending {
     id: CallId,
     since: Mono,
@@ -93,19 +93,19 @@ struct Sending {
 enum Said {
     Lines(Box<Scene>, Told),
     Record(RecordChange),
-    /// Nothing: it asks whether the run goes on, for this delivery.
+    /// Nothing: the call asks whether the run goes on, for this delivery.
     Run(Look, u32),
 }
 
-/// What to do next for one check.
+/// The next thing to do for a check.
 enum Next {
-    /// Lines, what the ledger knows once they are taken, and what has been said then.
+    /// The lines, the note for the ledger once they are taken, and the scene that they describe.
     Lines(String, Told, Box<Scene>),
     Record(RecordChange),
     Run(Look),
 }
 
-/// What the live log acts with.
+/// What the live log needs to act.
 pub(crate) struct LogCx<'a> {
     /// The time.
     pub(crate) now: Now,
@@ -115,26 +115,26 @@ pub(crate) struct LogCx<'a> {
     pub(crate) random: &'a mut Random,
     /// What is known of all runs.
     pub(crate) runs: &'a mut Runs,
-    /// Names calls.
+    /// Makes the ids of calls.
     pub(crate) name: &'a mut dyn FnMut() -> CallId,
     /// Whether a call of this kind may be started.
     pub(crate) space: &'a dyn Fn(Room, &Callback) -> Space,
-    /// Why nothing has been known of the executions for so long that people should hear of it.
+    /// Why nothing is known of the executions, if that has lasted long enough to be told.
     pub(crate) trouble: Option<String>,
 }
 
-/// What the live log does in one turn.
+/// What the live log asks for after a turn.
 pub(crate) struct Acted {
     /// Calls to start.
     pub(crate) calls: Vec<Call>,
     /// Counters to raise.
     pub(crate) counts: Vec<Counter>,
-    /// Rooms for which a next call waits from now on.
+    /// The kinds of room that a next call waits for from now on.
     pub(crate) queues: Vec<Room>,
 }
 
 impl LiveLog {
-    /// Of a check that nobody here has told anything of.
+    /// The live log of a check of which this context has told nothing yet.
     pub(crate) fn of(pending: &Pending) -> LiveLog {
         LiveLog {
             began: pending.began,
@@ -148,12 +148,12 @@ impl LiveLog {
         }
     }
 
-    /// Whether this is about the evaluation at hand, and not about an earlier one of the same check.
+    /// Whether it is about the present evaluation, not an earlier one of the same check.
     pub(crate) fn is_about(&self, pending: &Pending) -> bool {
         self.began == pending.began && self.accepted == pending.accepted.mono
     }
 
-    /// What a complete reading shows.
+    /// Takes a complete reading.
     pub(super) fn read(&mut self, read: &Assessment<'_>, told: Option<&Told>, now: Wall) {
         let before = (self.scene.fingerprint(), self.scene.missing());
         self.scene.read(read, now);
@@ -166,17 +166,17 @@ impl LiveLog {
         }
     }
 
-    /// For how long the expected has been absent.
+    /// Notes how long the expected executions have been absent.
     pub(super) fn is_absent(&mut self, absent: Duration) {
         self.absent = absent;
         self.is_stirred |= advice(absent, self.advice).is_some();
     }
 
-    /// What the answer for a single execution shows.
+    /// Takes the answer for a single execution.
     pub(super) fn looked_at(&mut self, execution: &Execution) {
         self.scene.look(execution);
         self.is_stirred = true;
-        // The steps that an earlier context has told are not told again.
+        // Steps that an earlier context has told are not told again.
         if self.has_taken_over && !self.said.knows_steps_of(&execution.id) {
             self.said.look(execution);
         }
@@ -187,13 +187,13 @@ impl LiveLog {
         self.scene.under_way()
     }
 
-    /// Until when a decision that is made now waits for lines that are on their way.
+    /// Until when a decision made now waits for lines under way.
     pub(super) fn holds_decision(&self, now: Mono) -> Option<Mono> {
         let until = self.sending.as_ref().map(|sending| sending.since.plus(LINES_FIRST));
         until.filter(|until| now < *until)
     }
 
-    /// When there may be something to do here, if nothing else happens.
+    /// When to act next, if nothing else happens.
     pub(crate) fn wakes(&self, now: Mono) -> Option<Mono> {
         let may_look = self.may_look && self.looking.is_none() && !self.is_look_queued;
         let look = may_look.then_some(self.next_look);
@@ -213,7 +213,7 @@ impl LiveLog {
         look.into_iter().chain(tell).min().map(|at| at.max(now.plus(Duration::from_millis(1))))
     }
 
-    /// Tells what has changed, if it is time, and looks at an execution's steps. Only of a check that is watched.
+    /// Tells what has changed, if it is due, and looks at an execution's steps. Only for a check in `Watching`.
     pub(crate) fn act(&mut self, cx: &mut LogCx<'_>, key: &CheckKey, pending: &Pending) -> Acted {
         let (mut calls, mut counts, mut queues) = (Vec::new(), Vec::new(), Vec::new());
         if !matches!(pending.phase, Phase::Watching(_)) {
@@ -243,12 +243,12 @@ impl LiveLog {
         Acted { calls, counts, queues }
     }
 
-    /// The look at its run has its turn.
+    /// Notes that the look at its run has its turn.
     pub(crate) fn has_turn(&mut self) {
         self.run.take_turn();
     }
 
-    /// There is room for the call that waited for it.
+    /// Notes that there is room for the call that waited for it.
     pub(crate) fn has_room(&mut self, room: Room) {
         match room {
             Room::Steps => self.is_look_queued = false,
@@ -264,7 +264,7 @@ impl LiveLog {
         }
         let is_open = matches!(pending.log, Log::Open(_));
         if is_open && pending.told.is_none() {
-            // It says nothing of the executions.
+            // This call says nothing of the executions.
             let told = Told { fingerprint: self.said.fingerprint(), advice: self.advice };
             let lines = rendered(now.wall, opening(pending, ask, watch, now));
             return Some(Next::Lines(lines, told, Box::new(self.said.clone())));
@@ -338,7 +338,7 @@ impl LiveLog {
         Some(Call { id, room: Room::Telling, request, report: None })
     }
 
-    /// Looks at the steps of one of a check's executions: of one that has just failed, else of the next that runs.
+    /// Looks at the steps of one of the executions: one that has just failed, else the next that runs.
     fn look(&mut self, cx: &mut LogCx<'_>, pending: &Pending, queues: &mut Vec<Room>) -> Option<Call> {
         let now = cx.now.mono;
         if self.looking.is_some() || self.is_look_queued || now < self.next_look {
@@ -365,7 +365,7 @@ impl LiveLog {
         Some(Call { id: name, room: Room::Steps, request, report: None })
     }
 
-    /// A call was answered, or was not even started.
+    /// Takes the outcome of a call, or that it was not started.
     pub(crate) fn answered(
         &mut self,
         cx: &mut LogCx<'_>,
@@ -389,7 +389,7 @@ impl LiveLog {
         let is_at_plan = !matches!(what, Said::Run(Look::Build(_), _));
         let is_trial = pending.tokens.trial().is_some_and(|(_, delivery)| delivery == token);
         let is_refused = !matches!(answer, Answer::Taken | Answer::Later(..));
-        // A token that is refused where it was tried beside another, or does not see the plan, says nothing of what was to be told.
+        // A token that is refused beside another, or does not see the plan, says nothing about the content.
         let news = match is_trial && is_refused {
             true => None,
             false => self.news(cx, pending, since, what, &answer, outcome),
@@ -397,7 +397,7 @@ impl LiveLog {
         Some(Heard { began: self.began, token, what: asked, is_at_plan, answer, news })
     }
 
-    /// A call was not started, because somebody else leads by now.
+    /// Notes that a call was not started, because another context leads by now.
     pub(crate) fn not_started(&mut self, id: CallId) {
         self.looking.take_if(|looking| *looking == id);
         self.sending.take_if(|sending| sending.id == id);
@@ -446,7 +446,7 @@ impl LiveLog {
         }
     }
 
-    /// The answer to a look. It is not judged: what it cannot tell is not told.
+    /// Takes the answer to a look. It is not judged, and a fault is not told.
     fn looked(&mut self, pending: &Pending, outcome: &CallOutcome) {
         let Some(ask) = &pending.ask else { return };
         if let CallOutcome::Response(response) = outcome
@@ -457,21 +457,21 @@ impl LiveLog {
         }
     }
 
-    /// Lines were taken, sent at `since`.
+    /// Notes that lines, sent at `since`, were taken.
     fn have_said(&mut self, scene: Scene, told: &Told, now: Mono, since: Mono) {
         (self.said, self.advice, self.digest) = (scene, told.advice, None);
         (self.sent, self.shows_next) = (since, true);
         self.due = now.plus(self.pause(now, now.since(since)));
     }
 
-    /// A change of the record was taken, sent at `since`.
+    /// Notes that a change of the record, sent at `since`, was taken.
     fn has_shown(&mut self, change: &RecordChange, now: Mono, since: Mono) {
         self.shown = Some((change.percent.unwrap_or_default(), change.operation.clone().unwrap_or_default()));
         self.shows_next = false;
         self.due = now.plus(self.pause(now, now.since(since)));
     }
 
-    /// How long changes are gathered after an answer that took so long.
+    /// How long to gather changes after an answer that took this long.
     fn pause(&self, now: Mono, took: Duration) -> Duration {
         let by_age = (now.since(self.accepted) / 3).clamp(MIN_PAUSE, MAX_PAUSE);
         // Azure DevOps answers late before it refuses: a slow answer asks for fewer calls.

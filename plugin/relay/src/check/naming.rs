@@ -1,11 +1,11 @@
-//! How a check is named to those who have to find its stage.
+//! The name of a check in texts for those who must find its stage.
 
 use super::{CheckKey, Pending, Phase};
 
-/// What people do about a check that is not reported.
+/// What to do about a check that is not reported.
 pub(super) const AGAIN: &str = "Its stage waits until its own time is over: run it again.";
 
-/// With what people need to find the stage that waits: `check 0f…, project …, build 4711, tag ado-run=shop-4711`.
+/// The check with all that identifies its waiting stage: `check 0f…, project …, build 4711, tag ado-run=shop-4711`.
 pub(super) fn named(key: &CheckKey, pending: &Pending) -> String {
     let build = pending.callback.build.map(|build| format!(", build {build}")).unwrap_or_default();
     let tag = pending.ask.as_ref().map(|ask| format!(", tag {}", ask.tag)).unwrap_or_default();
@@ -13,7 +13,7 @@ pub(super) fn named(key: &CheckKey, pending: &Pending) -> String {
 }
 
 impl Pending {
-    /// What is said of it when the process, or the filter, ends.
+    /// The log line about it when the process, or the filter, ends.
     pub(crate) fn parting(&self, key: &CheckKey) -> String {
         let state = match &self.phase {
             Phase::Accepted | Phase::Proven => "accepted".to_string(),

@@ -1,4 +1,4 @@
-//! What a check is decided to be.
+//! The decision of a check.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -9,27 +9,27 @@ use std::fmt;
 pub enum Outcome {
     /// Every counted execution passed.
     Passed,
-    /// All ended, and one did not pass.
+    /// All ended, and at least one did not pass.
     Failed,
     /// It could not be determined.
     Inconclusive,
     /// The request could not be evaluated.
     Rejected,
-    /// The run ended before a decision: nothing is posted.
+    /// The run ended before a decision; nothing is posted.
     Over,
-    /// Azure DevOps did not wait for the check at all: nothing is posted, because nobody waits.
+    /// Azure DevOps did not wait for the check, so nothing is posted.
     OpenGate,
 }
 
 impl Outcome {
-    /// Whether no TaskCompleted is owed for it.
+    /// Whether it owes no TaskCompleted.
     pub fn is_silent(self) -> bool {
         matches!(self, Outcome::Over | Outcome::OpenGate)
     }
 }
 
 impl Outcome {
-    /// Its one word, in lists and metrics; the log explains it ([`Outcome`]'s `Display`).
+    /// Its one word in lists and metrics. The log explains it ([`Outcome`]'s `Display`).
     pub fn code(self) -> &'static str {
         match self {
             Outcome::Passed => "succeeded",

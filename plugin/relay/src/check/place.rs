@@ -1,11 +1,12 @@
-//! The place that a pending check takes of what its credential, its project and all checks together may have.
+//! The place that a pending check takes of the limits of its credential, its project and all checks.
 
 use super::{Pending, State};
 use crate::guid::Guid;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Whom a check is counted under: the credential and the project of its first delivery, until it ends. A later delivery with
-/// others takes no place and moves none, whichever of them is proven: a change of an accepted check is never refused.
+/// The credential and project that a check is counted under: those of its first delivery, until it ends. A later
+/// delivery with others takes no place and moves none, whichever is proven: a change of an accepted check is never
+/// refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The credential's name; empty without one.
@@ -14,22 +15,23 @@ pub struct Place {
     pub project: Guid,
 }
 
-/// What a pending check's record says of its place. In JSON one text, because it is written and read at each change of a check:
-/// the project's GUID and the credential's name, with nothing between; or [`GAVE_BACK`].
+/// What a pending check's record says of its place. In JSON it is one text, because it is written and read at each
+/// change of a check: the project's GUID and the credential's name, with nothing between; or [`GAVE_BACK`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Placed {
-    /// Nothing that is understood: a module wrote it that does not note places. The leader takes one for it, limit or not.
+    /// Nothing that is understood: a module that notes no places wrote it. The leader takes a place for it, limit or
+    /// not.
     #[default]
     Unnoted,
-    /// It is counted here.
+    /// It holds this place.
     Holds(Place),
-    /// It was counted, and is no more.
+    /// It has given its place back.
     GaveBack,
 }
 
 const GAVE_BACK: &str = "gave_back";
 
-/// How long a GUID is as text.
+/// Length of a GUID as text, in bytes.
 const GUID: usize = 36;
 
 impl Serialize for Placed {
@@ -50,7 +52,7 @@ impl<'de> Deserialize<'de> for Placed {
         if text == GAVE_BACK {
             return Ok(Placed::GaveBack);
         }
-        // What cannot be read is no reason to lose a check.
+        // A place that cannot be read is no reason to lose a check.
         let place = text.split_at_checked(GUID).and_then(|(project, credential)| {
             Some(Place { credential: credential.into(), project: Guid::parse(project)? })
         });
@@ -59,7 +61,7 @@ impl<'de> Deserialize<'de> for Placed {
 }
 
 impl Pending {
-    /// The place that it holds.
+    /// The place that the check holds.
     pub fn held(&self) -> Option<&Place> {
         match &self.place {
             Placed::Holds(place) => Some(place),
@@ -67,8 +69,9 @@ impl Pending {
         }
     }
 
-    /// From now on it is counted against no limit. What it gives back is due to [`give_back`](crate::store::places::give_back) by
-    /// whoever's write of the changed record won, and by nobody else; `None`: nothing is.
+    /// Frees the check from the limits from now on. The context whose write of the changed record wins, and no other,
+    /// must pass the returned place to [`give_back`](crate::store::places::give_back). `None` if there is nothing to
+    /// give back.
     pub fn leave_place(&mut self) -> Option<Place> {
         match std::mem::replace(&mut self.place, Placed::GaveBack) {
             Placed::Holds(place) => Some(place),
@@ -76,7 +79,7 @@ impl Pending {
         }
     }
 
-    /// The place that is to be taken for it, because its record says nothing of one.
+    /// The place to take for the check, if its record notes none.
     pub fn unnoted(&self) -> Option<Place> {
         let place = || Place { credential: self.credential.clone(), project: self.callback.project };
         (self.place == Placed::Unnoted).then(place)

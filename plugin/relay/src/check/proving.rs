@@ -1,4 +1,4 @@
-//! Before Testkube is asked: that Azure DevOps takes the check's token.
+//! The proof of a check: Azure DevOps must take its token before Testkube is asked.
 
 use super::answers::{AzureCall, MAX_RETRY};
 use super::{Check, Cx, Effects, Log, Outcome, Phase, ReasonCode, Room, Space};
@@ -8,26 +8,26 @@ use crate::wire::call::{CallOutcome, Request};
 use log::Level;
 use std::time::Duration;
 
-/// A token that Azure DevOps has never taken is tried for so long after its check was last delivered: its sign-in can be
-/// broken for a while, or a proxy's, and a check that is dropped is one that its stage waits for in vain.
+/// How long after the last delivery a token that was never taken is tried. Its sign-in, or a proxy's, can be broken for
+/// a while, and the stage of a dropped check waits in vain.
 const UNPROVEN: Duration = Duration::from_secs(30 * 60);
 
 const NEVER_TAKEN: &str = "Azure DevOps took no call with this check's token for half an hour, so it is not certain where it comes from, and nothing was asked of Testkube.";
 
-/// What shows that Azure DevOps takes a token, in the order in which it is asked. Only a 2xx proves one: who is known and
-/// may not do something can be anybody whom this Azure DevOps knows.
+/// The calls that prove a token, in the order in which they are tried. Only a 2xx proves it: a caller that is known but
+/// forbidden can be anybody known to this Azure DevOps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// The check's log is created, which is needed anyway.
+    /// Create the check's log, which is needed anyway.
     Log,
-    /// Where that is forbidden: the check's own timeline can be read.
+    /// If that is forbidden: read the check's own timeline.
     Record,
-    /// Where that is forbidden too: the build can.
+    /// If that is forbidden too: read the build.
     Build,
 }
 
 impl Proof {
-    /// What is asked next where this was forbidden.
+    /// The call to try after this one was forbidden.
     fn next(self, callback: &Callback) -> Option<Proof> {
         match self {
             Proof::Log => Some(Proof::Record),
@@ -39,7 +39,7 @@ impl Proof {
     fn request(self, entry: &Entry, callback: &Callback, token: &Secret) -> Request {
         match (self, callback.build) {
             (Proof::Build, Some(build)) => azure::build(entry, callback, token, build),
-            // A check's timeline has its plan's id in all recorded exchanges.
+            // In all recorded exchanges a check's timeline has its plan's id.
             (Proof::Record, _) => {
                 azure::read_records(entry, callback, token, callback.timeline.unwrap_or(callback.plan))
             }
@@ -49,10 +49,10 @@ impl Proof {
 }
 
 impl Check {
-    /// Asks something that only who has a good token is answered.
+    /// Makes a call that only a valid token is allowed.
     pub(super) fn prove(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
         if !self.durable.rivals.is_empty() {
-            // Others need not wait until this one's Azure DevOps may be asked.
+            // Deliveries for other entries need not wait until this one's Azure DevOps may be called.
             let is_listed = |callback: &Callback| {
                 cx.config.azure_devops.iter().any(|entry| entry.url() == callback.entry)
             };
@@ -64,7 +64,7 @@ impl Check {
             }
         }
         let token = self.durable.tokens.current_delivery();
-        // Another delivery may have come since: who may read the build alone begins anew beside it.
+        // Another delivery may have come since: a token that may only read the build starts again beside it.
         let may_be = |proof: &Proof| *proof != Proof::Build || self.durable.are_others_refused();
         let begun = self.volatile.proof.filter(|(of, proof)| *of == token && may_be(proof));
         let proof = begun.map_or(Proof::Log, |(_, proof)| proof);
@@ -75,7 +75,7 @@ impl Check {
         false
     }
 
-    /// The answer to a proof with the token that delivery number `token` brought.
+    /// Takes the answer to a proof with the token that delivery number `token` brought.
     pub(super) fn proved(
         &mut self,
         cx: &mut Cx<'_>,
@@ -86,7 +86,7 @@ impl Check {
         outcome: &CallOutcome,
     ) {
         let is_here = self.durable.tokens.came_with(token);
-        // That a build may be read says nothing of the check's plan: who has shown that for another delivery comes first.
+        // Reading a build says nothing about the check's plan: a delivery that has proven itself there comes first.
         let may_be = |next: &Proof| *next != Proof::Build || self.durable.are_others_refused();
         let next = proof.next(&self.durable.callback).filter(|next| is_here && may_be(next));
         match (answer, next) {
@@ -113,7 +113,7 @@ impl Check {
         }
     }
 
-    /// The values that the token came with are the check's; false where it was proven before.
+    /// Makes the values that came with the token the check's. False if it was proven before.
     fn proven(&mut self, cx: &Cx<'_>, fx: &mut Effects, token: u32, proof: Proof, log: Log) -> bool {
         let is_open = self.durable.phase == Phase::Accepted;
         self.restart();
@@ -122,7 +122,7 @@ impl Check {
         }
         self.durable.log = log;
         self.durable.phase = Phase::Proven;
-        // What was reported before is known only to the check that is told again.
+        // Only a repeated check knows what was reported before.
         if let Some(known) = self.durable.known.clone() {
             self.durable.before = self.durable.before.filter(|_| known.repeats_until.is_none());
             self.decide_as(cx, fx, known);
@@ -130,8 +130,8 @@ impl Check {
         true
     }
 
-    /// A call for a check that is not proven has failed: the next of its deliveries has its turn, after a pause where all had
-    /// theirs. Where all were refused for half an hour, what could not be determined is reported, and then it is over.
+    /// Passes the turn to the next delivery after a failed call of an unproven check, with a pause once all have had
+    /// theirs. If all were refused for half an hour, "could not be determined" is reported, and the check is over.
     pub(super) fn pass_turn(
         &mut self,
         cx: &mut Cx<'_>,
@@ -143,7 +143,7 @@ impl Check {
         if self.durable.is_proven() {
             return;
         }
-        // An outage changes nothing of a check that stands alone.
+        // An outage changes nothing for a check with a single delivery.
         let changes = is_refused || !self.durable.rivals.is_empty();
         let all_had_turn = !changes || self.durable.pass_turn(token, is_refused, cx.now.mono);
         self.volatile.proof = None;
@@ -167,8 +167,8 @@ impl Check {
         }
     }
 
-    /// What could not be proven is decided, so that its event is tried with each of its tokens: an event may be allowed where
-    /// everything else is not.
+    /// Decides a check that could not be proven, so that its event is tried with each of its tokens: a token may be
+    /// allowed to send an event and nothing else.
     pub(super) fn give_up_proof(&mut self, cx: &Cx<'_>, fx: &mut Effects, code: ReasonCode, reason: &str) {
         let rejected = self
             .durable
@@ -185,7 +185,7 @@ impl Check {
         }
     }
 
-    /// Takes the delivery that brought a token off those that are not proven; false where it is the last, or one is proven.
+    /// Drops the unproven delivery that brought a token. False if it is the last, or one is proven.
     pub(super) fn drop_candidate(&mut self, token: u32) -> bool {
         let is_dropped = !self.durable.is_proven() && self.durable.drop_candidate(token);
         if is_dropped {
@@ -195,7 +195,7 @@ impl Check {
     }
 }
 
-/// The log that the answer to [`azure::create_log`] names.
+/// The log in the answer to [`azure::create_log`].
 pub(super) fn log_of(outcome: &CallOutcome) -> Log {
     let CallOutcome::Response(response) = outcome else { return Log::Off };
     let log = response.body.as_deref().ok().and_then(|body| serde_json::from_slice::<LogId>(body).ok());

@@ -1,4 +1,4 @@
-//! Why a check was decided as it was, for the people at the pipeline.
+//! The reason of a decision, in words for the people at the pipeline.
 
 use super::{Ask, Pending, ReasonCode, Watch};
 use crate::check::verdict::{Assessment, Standing};
@@ -8,11 +8,11 @@ use crate::time::{Now, Wall, in_words};
 use crate::wire::testkube::Status;
 use std::time::Duration;
 
-/// All had ended.
+/// The reason when all had ended.
 pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
     let total = read.counted.len();
     let bad = read.counted.iter().filter(|e| e.status != Status::Passed).count();
-    // What its parent would have said, nobody has seen.
+    // Nobody has seen what its parent would have said.
     let origin = match (read.are_all_children(), total) {
         (false, _) => "",
         (true, 1) => ", which another workflow's execution without this tag has started",
@@ -33,7 +33,7 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
     )
 }
 
-/// The code of a decision that was made when all had ended.
+/// The code of a decision when all had ended.
 pub(super) fn code_of_ended(passed: bool, read: &Assessment<'_>) -> ReasonCode {
     match passed {
         true => ReasonCode::AllPassed,
@@ -42,7 +42,7 @@ pub(super) fn code_of_ended(passed: bool, read: &Assessment<'_>) -> ReasonCode {
     }
 }
 
-/// The code of a deadline before which not everything had ended.
+/// The code of a deadline before all had ended.
 pub(super) fn code_of_deadline(pending: &Pending, now: Now) -> ReasonCode {
     match pending.ask.as_ref() {
         Some(ask) if now.mono >= pending.accepted.mono.plus(ask.timeout) => ReasonCode::TimedOut,
@@ -50,7 +50,7 @@ pub(super) fn code_of_deadline(pending: &Pending, now: Now) -> ReasonCode {
     }
 }
 
-/// Not all that was expected appeared in time.
+/// The code and reason when not all that was expected appeared in time.
 pub(super) fn absent(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> (ReasonCode, String) {
     let waited = in_words(ask.appear_timeout);
     let since = counted_since(watch, now.wall);
@@ -88,10 +88,11 @@ pub(super) fn absent(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) 
     (code, text)
 }
 
-/// Executions that began so long ago may have been deleted: Testkube is often told to keep them for some days.
+/// Age from which on executions may have been deleted: Testkube is often set to keep them for some days.
 const LONG_AGO: Duration = Duration::from_secs(86_400);
 
-/// All executions with the tag are older than what counts, the newest of them scheduled at `newest`.
+/// The reason when all executions with the tag are older than the lower bound, the newest of them scheduled at
+/// `newest`.
 pub(super) fn only_older(ask: &Ask, watch: &Watch, newest: Wall) -> String {
     format!(
         "All executions tagged {} are older than what counts: the newest was scheduled at {newest} by Testkube's clock, and what counts begins at {} ({}). If this run has started them, compare the clocks of Testkube and Azure DevOps, and see checks.clock_skew.",
@@ -99,7 +100,7 @@ pub(super) fn only_older(ask: &Ask, watch: &Watch, newest: Wall) -> String {
     )
 }
 
-/// How things stood in the last reading before a deadline.
+/// The state at the last reading before a deadline.
 pub(super) fn unfinished(standing: Standing, ask: &Ask, read: &Assessment<'_>, now: Wall) -> String {
     let what = match standing {
         Standing::Incomplete => {
@@ -116,7 +117,7 @@ pub(super) fn unfinished(standing: Standing, ask: &Ask, read: &Assessment<'_>, n
     format!("{what}{}", read.ignored_in_words())
 }
 
-/// A deadline has passed; `what` says how things stood.
+/// The reason of a passed deadline; `what` is the state at that time.
 pub(super) fn deadline(pending: &Pending, now: Now, what: &str) -> String {
     let head = match pending.ask.as_ref() {
         Some(ask) if code_of_deadline(pending, now) == ReasonCode::TimedOut => {
@@ -139,7 +140,7 @@ fn counted_since(watch: &Watch, now: Wall) -> String {
     format!("Counted since {} ({}).", watch.bound.clock(now), watch.bound_from)
 }
 
-/// What is missing, as a list.
+/// The missing executions, as a list.
 pub(crate) fn missing(read: &Assessment<'_>) -> String {
     listed(read.missing.iter().cloned(), 10)
 }

@@ -1,4 +1,4 @@
-//! What the ledger keeps of a check.
+//! The ledger's record of a check.
 
 use super::{Ask, Candidate, CheckKey, Known, Outcome, Placed, ReasonCode, Tokens, is_default};
 use crate::guid::Guid;
@@ -8,114 +8,116 @@ use crate::wire::azure::{Callback, LogId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// What the ledger keeps of a check.
+/// The ledger's record of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Which check.
+    /// The check's key.
     pub key: CheckKey,
     /// Pending or done.
     pub state: State,
 }
 
-/// Pending or done.
+/// The state of a check: pending or done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// A TaskCompleted is owed.
     Pending(Box<Pending>),
-    /// It was delivered, or nobody wants it any more. Kept for [`DONE_STAYS`], to answer late deliveries.
+    /// It was delivered, or is no longer wanted. Kept for [`DONE_STAYS`], to answer late deliveries.
     Done(Done),
 }
 
-/// How long a done check is remembered.
+/// How long a done check is kept.
 pub const DONE_STAYS: Duration = Duration::from_secs(600);
 
 /// A check whose TaskCompleted is owed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// Where it is answered.
+    /// The address of its answer.
     pub callback: Callback,
-    /// What it asks; `None` where that could not be understood and the check was rejected.
+    /// Its request; `None` if it could not be understood and the check was rejected.
     pub ask: Option<Ask>,
-    /// What is decided as soon as its token is taken: it was rejected, or it comes again right after its decision.
+    /// The decision to make as soon as its token is taken: a rejection, or the repeat of a decision just reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<Known>,
     /// The tokens that came with its deliveries.
     pub tokens: Tokens,
-    /// Deliveries with other values, as long as no token was taken.
+    /// Deliveries with other values, while no token was taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rivals: Vec<Candidate>,
-    /// How often its proof was tried since its last delivery.
+    /// Number of tries of its proof since its last delivery.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tries: u32,
-    /// When its proof had its last turn.
+    /// When its proof last had its turn.
     #[serde(default, skip_serializing_if = "is_default")]
     pub turn: Mono,
     /// Whether its token was refused at the last try of its proof.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_refused: bool,
-    /// When this evaluation began: it names it among those of the same check. Zero in records of modules that did not note it.
+    /// When this evaluation began, which identifies it among those of the same check. Zero in records of modules that
+    /// did not note it.
     #[serde(default)]
     pub began: Mono,
-    /// How many times it was delivered.
+    /// Number of its deliveries.
     pub delivery: u32,
     /// When it was last delivered.
     #[serde(default)]
     pub delivered: Mono,
     /// When it was first accepted.
     pub accepted: Now,
-    /// When its token ends. Told from the wall clock once, when it came: nobody can set this clock.
+    /// When its token ends. Computed once from the wall clock at its arrival, because nobody can set this clock.
     pub token_end: Mono,
-    /// The latest time of the decision, so that it arrives before the token's end.
+    /// The latest time of its decision, early enough to be delivered before the token ends.
     pub decide_by: Mono,
-    /// The log in Azure DevOps.
+    /// Its log in Azure DevOps.
     pub log: Log,
-    /// Who is sending the TaskCompleted just now.
+    /// The context that is sending the TaskCompleted now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
-    /// Whether Azure DevOps has taken a TaskCompleted with the token of an earlier delivery, or may have: its answer was lost.
+    /// Whether Azure DevOps has taken a TaskCompleted with the token of an earlier delivery, or may have, because its
+    /// answer was lost.
     #[serde(default, skip_serializing_if = "is_default")]
     pub taken: bool,
-    /// Whether Azure DevOps has taken one with the token of an earlier delivery for certain.
+    /// Whether Azure DevOps has certainly taken one with the token of an earlier delivery.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_reported: bool,
-    /// VMs that fell while they read an answer for this check.
+    /// Falls of VMs while they read an answer for this check.
     pub falls: Falls,
     /// The credential that sent it.
     #[serde(default)]
     pub credential: String,
-    /// Whose limits it is counted against.
+    /// The place that it holds.
     #[serde(default, skip_serializing_if = "is_default")]
     pub place: Placed,
-    /// Whether its verdict is only told, and `succeeded` posted whatever it is. Never what a request says.
+    /// Whether its verdict is only logged, and `succeeded` posted in any case. Never set by a request.
     #[serde(default, skip_serializing_if = "is_default")]
     pub observe: bool,
-    /// What was reported for it before, if Azure DevOps has sent it again after that.
+    /// The decision that was reported before Azure DevOps sent the check again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Reported>,
-    /// What its log says so far; `None`: nothing.
+    /// What its log says so far; `None` if it is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
-    /// Where in its life it is.
+    /// The phase of its life.
     pub phase: Phase,
 }
 
 /// A decision that was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reported {
-    /// Which.
+    /// The decision.
     pub outcome: Outcome,
     /// When.
     pub at: Wall,
 }
 
-/// What a check's log says so far, as far as the next context has to know it.
+/// What a check's log says so far, as far as the next context must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// [`Scene::fingerprint`](crate::check::scene::Scene::fingerprint) of what was said last.
+    /// [`Scene::fingerprint`](crate::check::scene::Scene::fingerprint) of the last scene told.
     #[serde(rename = "print")]
     pub fingerprint: u64,
-    /// How much of the [`advice`](crate::check::scene::advice) has been given.
+    /// Number of pieces of [`advice`](crate::check::scene::advice) given.
     pub advice: u8,
 }
 
@@ -127,72 +129,72 @@ pub enum Log {
     Unopened,
     /// Created.
     Open(LogId),
-    /// Azure DevOps does not let this token write one.
+    /// Azure DevOps forbids this token to write one.
     Off,
 }
 
-/// The right to send a TaskCompleted. Until it is over or answered, nobody else sends one.
+/// The right to send a TaskCompleted. Until it expires or is answered, no other context sends one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The context that sends.
     pub holder: u64,
-    /// Which of its sends.
+    /// The number of the send.
     pub send: u64,
     /// The delivery whose token it uses.
     pub delivery: u32,
-    /// When an answer can no longer come.
+    /// When it expires, because an answer can no longer come.
     pub until: Mono,
 }
 
-/// How often in a row a VM fell over this check.
+/// Falls of VMs over this check, in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Falls {
-    /// How often.
+    /// Number of falls.
     pub count: u32,
-    /// The last time.
+    /// Time of the last one.
     pub last: Mono,
 }
 
-/// Where in its life a pending check is.
+/// The phase of a pending check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Azure DevOps has not yet been seen to take its token: Testkube is not asked anything for it.
+    /// Azure DevOps has not taken its token yet. Testkube is not asked.
     Accepted,
-    /// Azure DevOps took its token; the lower bound is being found.
+    /// Azure DevOps took its token; the lower bound is being determined.
     Proven,
     /// Testkube is asked.
     Watching(Watch),
-    /// The decision is to be reported.
+    /// The decision is being reported.
     Decided(Decided),
-    /// It was reported; what could not be written before is written still.
+    /// It was reported; parts that could not be written before are still being written.
     Owing(Owing),
 }
 
-/// What is owed of a decision that was reported.
+/// The parts of a reported decision that are still to be written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owing {
-    /// The decision; its next part is what is owed.
+    /// The decision; `next` is the part to write.
     pub decided: Decided,
     /// When the event was taken.
     pub reported: Now,
-    /// After this nothing is written any more.
+    /// The time after which nothing more is written.
     pub until: Mono,
 }
 
-/// What a check that waits for its executions remembers.
+/// The state of a check that waits for its executions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
-    /// Executions scheduled before this do not count.
+    /// The lower bound: executions scheduled before this time do not count.
     pub bound: Wall,
-    /// Where the bound comes from, in words.
+    /// The source of the bound, in words.
     pub bound_from: String,
     /// When it was fixed. `None` in records of modules that did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixed: Option<Wall>,
-    /// The counted set when it was last seen to change.
+    /// The counted set when it last changed.
     pub seen: Option<Seen>,
-    /// For how long the expected was absent while Testkube answered.
+    /// How long the expected executions were absent while Testkube answered.
     pub absent: Duration,
 }
 
@@ -202,27 +204,27 @@ pub struct Seen {
     /// [`Assessment::fingerprint`](crate::check::verdict::Assessment::fingerprint).
     #[serde(rename = "print")]
     pub fingerprint: u64,
-    /// Since when it is the same.
+    /// Since when it has been the same.
     pub since: Mono,
-    /// Its members, shortened.
+    /// Short fingerprints of its members.
     pub members: Vec<u32>,
 }
 
-/// A decision that is to be delivered.
+/// A decision to deliver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
-    /// Which.
+    /// The decision.
     pub outcome: Outcome,
-    /// Why, for the people at the pipeline.
+    /// The reason in words, for the people at the pipeline.
     pub reason: String,
-    /// Why, for programs. `None` in records of modules that did not note it.
+    /// The reason as a code, for programs. `None` in records of modules that did not note it.
     #[serde(default, deserialize_with = "super::code::known", skip_serializing_if = "Option::is_none")]
     pub code: Option<ReasonCode>,
-    /// When.
+    /// When it was made.
     pub at: Wall,
-    /// What of it is reported next.
+    /// The next part of the report.
     pub next: Part,
-    /// What could not be written before the event.
+    /// The parts that could not be written before the event.
     #[serde(default, skip_serializing_if = "is_default")]
     pub owed: Owed,
 }
@@ -243,8 +245,8 @@ impl Owed {
     }
 }
 
-/// The parts of a report, in their order. The event does not wait for the others for long: what could not be written before
-/// it is written after it.
+/// The parts of a report, in order. The event does not wait long for the others: what could not be written before it is
+/// written after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
@@ -260,16 +262,16 @@ pub enum Part {
     Event,
 }
 
-/// A check that is over. No token.
+/// A check that is over. Holds no token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// What was decided; `None` where the run was over, or the token refused, before a decision.
+    /// The decision; `None` if the run was over, or the token refused, before one was made.
     pub outcome: Option<Outcome>,
     /// Whether Azure DevOps took the TaskCompleted.
     pub reported: bool,
-    /// When.
+    /// When it ended.
     pub at: Now,
-    /// What was asked, and where it was answered: a delivery that comes again may be the same.
+    /// Its request and address: a later delivery may be the same.
     #[serde(default)]
     pub values: Option<Box<Values>>,
     /// When it came.
@@ -278,10 +280,10 @@ pub struct Done {
     /// When it was decided.
     #[serde(default)]
     pub decided: Option<Wall>,
-    /// Why, shortened.
+    /// The reason in words, shortened.
     #[serde(default)]
     pub reason: String,
-    /// Why, for programs.
+    /// The reason as a code.
     #[serde(default, deserialize_with = "super::code::known", skip_serializing_if = "Option::is_none")]
     pub code: Option<ReasonCode>,
     /// ProjectId.
@@ -290,22 +292,22 @@ pub struct Done {
     /// The tag that it waited for.
     #[serde(default)]
     pub tag: Option<Tag>,
-    /// Whether `succeeded` was posted whatever was decided.
+    /// Whether `succeeded` was posted whatever the decision.
     #[serde(default)]
     pub observe: bool,
 }
 
-/// What a check was asked, and where it was answered.
+/// The request of a check, and its address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Values {
-    /// Where it was answered.
+    /// Its address.
     pub callback: Callback,
-    /// What it asked; `None` where that could not be understood.
+    /// Its request; `None` if it could not be understood.
     pub ask: Option<Ask>,
 }
 
 impl Log {
-    /// What is reported first of a decision.
+    /// The first part of this decision's report.
     pub fn first_part(self) -> Part {
         match self {
             Log::Unopened => Part::OpenLog,
@@ -316,7 +318,7 @@ impl Log {
 }
 
 impl Done {
-    /// What was reported, if anything was.
+    /// The reported decision, if there is one.
     pub fn reported(&self) -> Option<Reported> {
         let outcome = self.outcome.filter(|_| self.reported)?;
         Some(Reported { outcome, at: self.at.wall })
@@ -324,7 +326,7 @@ impl Done {
 }
 
 impl Pending {
-    /// What is done when a decision is made.
+    /// Makes the decision.
     pub fn decide(&mut self, outcome: Outcome, code: Option<ReasonCode>, reason: String, at: Wall) {
         let next = self.log.first_part();
         let reason = crate::text::clip(reason, 1_500);
@@ -349,7 +351,7 @@ impl Pending {
         }
     }
 
-    /// What stands for it once it is reported, though lines of its log are still owed.
+    /// Its done record once it is reported, even if lines of its log are still owed.
     pub fn reported(&self) -> Option<Done> {
         match &self.phase {
             Phase::Owing(owing) => Some(self.done(true, owing.reported)),
@@ -357,7 +359,7 @@ impl Pending {
         }
     }
 
-    /// What remains of it at its end.
+    /// Its done record at its end.
     pub fn done(&self, reported: bool, at: Now) -> Done {
         let decided = self.decided();
         Done {

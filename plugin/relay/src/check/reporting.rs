@@ -1,7 +1,7 @@
-//! Reporting a decision: the last lines, the record, then the event; and what could not be written before it, after it.
+//! Reporting a decision: the last lines, the record, then the event; and after it what could not be written before.
 //!
-//! Lines and record are tried three times before the event, because the stage waits for that. The event is owed: it is sent
-//! until Azure DevOps took it, or says that the run is over, or the token has ended.
+//! Lines and record are tried three times before the event, because the stage waits for it. The event is sent until
+//! Azure DevOps takes it, says that the run is over, or the token has ended.
 
 use super::answers::{AzureCall, MAX_RETRY, claim_time, in_words_of};
 use super::proving::log_of;
@@ -13,15 +13,15 @@ use crate::wire::call::CallOutcome;
 use log::Level;
 use std::time::Duration;
 
-/// So often lines and record are tried before the event, with pauses of at most this.
+/// Maximum tries of lines and record before the event, and maximum pause between them.
 const MAX_TRIES: u32 = 3;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// For so long after the event what is still owed is tried.
+/// How long after the event the owed parts are tried.
 const OWING: Duration = Duration::from_secs(15 * 60);
 
 impl Check {
-    /// Starts the next part of the report; whether another may follow at once.
+    /// Starts the next part of the report. Returns whether another may follow at once.
     pub(super) fn report(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
         let Phase::Decided(decided) = &self.durable.phase else { return false };
         let decided = decided.clone();
@@ -44,7 +44,7 @@ impl Check {
         false
     }
 
-    /// Writes what can be: the log, its last lines, the record. What cannot be is passed by.
+    /// Writes the log, its last lines and the record, as far as possible, and skips the rest.
     fn write(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, decided: &Decided) -> bool {
         let now = cx.now.mono;
         let told = cx.log.is_about(&self.durable);
@@ -80,7 +80,7 @@ impl Check {
         false
     }
 
-    /// What is still owed of a decision that was reported.
+    /// Writes what is still owed of a reported decision.
     pub(super) fn write_owed(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
         let Phase::Owing(owing) = &self.durable.phase else { return false };
         if owing.decided.owed.is_empty() {
@@ -91,12 +91,12 @@ impl Check {
         self.write(cx, fx, &decided)
     }
 
-    /// A check that was reported is over, whatever is still owed.
+    /// Ends a reported check, whatever is still owed.
     pub(super) fn end_owing(&mut self, fx: &mut Effects) {
         fx.done = self.durable.reported();
     }
 
-    /// The build whose gate is open was cancelled, or cannot be: the log says which.
+    /// Takes the answer to the cancellation of the build: the log says whether it succeeded.
     pub(super) fn build_cancelled(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, answer: &Answer) {
         if let Answer::Later(_, after) = answer
             && self.retry(cx, after.map(|after| after.min(MAX_PAUSE)), MAX_PAUSE) < MAX_TRIES
@@ -121,7 +121,8 @@ impl Check {
         }
     }
 
-    /// A log call was answered: goes on after a success; after some failures without it, and it is owed.
+    /// Takes the answer to a call that writes a part. After a success the report goes on; after several failures the
+    /// part is owed.
     pub(super) fn part_answered(
         &mut self,
         cx: &mut Cx<'_>,
@@ -137,7 +138,7 @@ impl Check {
             _ => Part::Link,
         };
         let after = match answer {
-            // Somebody else's token may do less, and the other has its turn.
+            // Another caller's token may do less: the other token has its turn.
             Answer::Forbidden | Answer::Refused(_) if self.is_foreign(token) => None,
             Answer::Taken | Answer::Forbidden if part == Part::OpenLog => {
                 self.durable.log = if *answer == Answer::Taken { log_of(outcome) } else { Log::Off };
@@ -157,7 +158,7 @@ impl Check {
         }
     }
 
-    /// A part was written, or never can be.
+    /// Notes that a part was written, or cannot be.
     fn was_written(&mut self, part: Part) {
         if let Phase::Owing(owing) = &mut self.durable.phase {
             match part {
@@ -169,7 +170,7 @@ impl Check {
         self.pass_part(part);
     }
 
-    /// What follows the part in its place; true.
+    /// Moves on from this part to the next; returns true.
     fn pass_part(&mut self, part: Part) -> bool {
         let log = self.durable.log;
         self.restart();
@@ -198,7 +199,7 @@ impl Check {
         true
     }
 
-    /// The part is owed after the event. Without a log its lines and its link are.
+    /// Notes that the part is owed after the event. Without a log, its lines and its link are.
     fn owe(&mut self, part: Part) {
         let has_record = self.durable.callback.timeline.is_some();
         if let Phase::Decided(decided) = &mut self.durable.phase {
@@ -228,7 +229,7 @@ impl Check {
         let passes = outcome == Outcome::Passed || self.durable.observe;
         let request = |entry: &Entry, token: &Secret| azure::complete_task(entry, &callback, token, passes);
         let until = now.plus(claim_time(&request(&entry, self.durable.tokens.current())));
-        // A claim that has run out was for an event that may have been taken: nobody read its answer.
+        // An expired claim was for an event that may have been taken: nobody read its answer.
         self.durable.taken |= self.durable.claim.is_some();
         let delivery = self.durable.delivery;
         self.durable.claim = Some(Claim { holder: cx.holder, send: cx.random.draw(), delivery, until });
@@ -238,7 +239,7 @@ impl Check {
         false
     }
 
-    /// The answer to a TaskCompleted.
+    /// Takes the answer to a TaskCompleted.
     pub(super) fn event_answered(
         &mut self,
         cx: &mut Cx<'_>,
@@ -248,11 +249,12 @@ impl Check {
     ) {
         let token = reporting.token;
         let (is_refused, after) = match answer {
-            // It is the run of another delivery's values that is over.
+            // The run that is over belongs to another delivery's values.
             Answer::Over(_) if self.drop_candidate(token) => return self.unclaim(reporting.send),
             Answer::Taken | Answer::Over(_) => return self.conclude(cx, fx, reporting, answer),
             Answer::Later(fault, after) => {
-                // It may have been taken although its answer was lost: "the run is over" is then the answer to that one.
+                // The event may have been taken although its answer was lost: a later "the run is over" is then due to
+                // it.
                 self.durable.taken |= !fault.was_refused();
                 (false, *after)
             }
@@ -263,7 +265,7 @@ impl Check {
             self.note_token(true, token, answer);
             self.retry(cx, after, MAX_RETRY);
         } else if self.rests_on_reading() {
-            // The verdict is that of this delivery's values: no other token sends it.
+            // The verdict belongs to this delivery's values: no other token sends it.
             if !is_refused || !self.drop_candidate(token) {
                 self.retry(cx, after, MAX_RETRY);
             }
@@ -272,14 +274,15 @@ impl Check {
         }
     }
 
-    /// Whether its decision is what was read of the executions.
+    /// Whether its decision rests on a reading of the executions.
     fn rests_on_reading(&self) -> bool {
         let outcome = self.durable.decided().map(|decided| decided.outcome);
         matches!(outcome, Some(Outcome::Passed | Outcome::Failed)) && self.durable.known.is_none()
     }
 
-    /// Azure DevOps took the event for a delivery, or does not want it any more. That ends the check, unless a newer
-    /// delivery has come meanwhile: an answer belongs to the delivery that it was sent for, and the newer one is told too.
+    /// Ends the check, because Azure DevOps took the event for a delivery, or no longer wants it. If a newer delivery
+    /// has come meanwhile the check goes on: an answer belongs to the delivery that it was sent for, and the newer one
+    /// is told too.
     fn conclude(&mut self, cx: &Cx<'_>, fx: &mut Effects, reporting: Reporting, answer: &Answer) {
         let is_taken = *answer == Answer::Taken;
         let Phase::Decided(decided) = &self.durable.phase else { return };
@@ -312,18 +315,18 @@ impl Check {
         self.durable.claim = None;
         self.durable.token_was_taken(reporting.token);
         let until = cx.now.mono.plus(OWING);
-        // It counts against no limit any more.
+        // It is free of the limits from here on.
         self.durable.leave_place();
         self.durable.phase = Phase::Owing(Owing { decided, reported: cx.now, until });
         self.restart();
     }
 
-    /// An event that was claimed is not under way any more.
+    /// Drops the claim of a send that is no longer under way.
     pub(super) fn unclaim(&mut self, send: u64) {
         self.durable.claim.take_if(|claim| claim.send == send);
     }
 
-    /// The log cannot be written: the decision comes without it.
+    /// Gives up the log: the decision comes without it.
     pub(super) fn lose_log(&mut self, fx: &mut Effects, why: &str) {
         self.durable.log = Log::Off;
         let id = self.key.id();

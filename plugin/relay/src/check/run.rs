@@ -1,6 +1,6 @@
-//! Whether the run still waits for its check. Azure DevOps sends no word when a run is cancelled, a check bypassed or its
-//! time over (Microsoft Learn: the built-in checks have no cancel section), so it is asked: once a minute for each build, whose
-//! answer says so to all checks of it, and every two minutes for each check's own record.
+//! Whether the run still waits for its check. Azure DevOps sends no word when a run is cancelled, a check is bypassed
+//! or its time is over (Microsoft Learn: the built-in checks have no cancel section). So it is asked: once a minute for
+//! each build, whose answer serves all of its checks, and every two minutes for each check's own record.
 
 use super::{CheckKey, Outcome, Pending};
 use crate::config::Config;
@@ -14,80 +14,80 @@ use std::time::Duration;
 
 const EACH: Duration = Duration::from_secs(60);
 
-/// While one check asks for the build, the others of it wait for its answer, but no longer than this.
+/// How long the other checks of a build wait for the answer that one of them has asked for.
 const ASKING: Duration = Duration::from_secs(5);
 
 const OVER: Mono = Mono(0);
 
-/// So many builds are remembered: the ones of 2 looks a second for some minutes.
+/// Maximum builds remembered: those of some minutes with 2 looks a second.
 const MAX_REMEMBERED: usize = 1_024;
 
-/// What is known of all runs together, by one leader: lost without harm.
+/// What one leader knows of all runs. May be lost without harm.
 #[derive(Default)]
 pub(crate) struct Runs {
-    /// Builds that go on, or are being asked, and until when nobody asks them again; [`OVER`]: it is over, so each of its
-    /// checks looks for itself.
+    /// Builds that go on, or are being asked, and the time until which they are not asked again. [`OVER`]: the build is
+    /// over, so each of its checks looks for itself.
     builds: Vec<(Build, Mono)>,
-    /// Who waits for a look, and what of this second's looks is used up, for each entry of Azure DevOps.
+    /// For each entry of Azure DevOps, the checks that wait for a look, and the looks used up in this second.
     entries: Vec<(String, [Turns; 3])>,
 }
 
-/// Why a look is made. Each kind has its own share of an entry's looks, so that none waits for another.
+/// The kind of a look. Each has its own share of an entry's looks, so that none waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// The build's, for all checks of it.
+    /// At the build, for all of its checks.
     Build,
-    /// A check's first, which finds an open gate.
+    /// A check's first look at its record, which finds an open gate.
     First,
-    /// At its own record again.
+    /// A later look at a check's own record.
     Record,
 }
 
-/// How many looks of each kind may be made at one entry in a second, in the order of [`Kind`]: 5 in all.
+/// Maximum looks in a second at one entry, for each [`Kind`] in order: 5 in all.
 const A_SECOND: [u32; 3] = [2, 2, 1];
 
 /// The looks of one kind at one entry.
 struct Turns {
     a_second: u32,
-    /// In this second.
+    /// Looks made in this second.
     used: u32,
     waiting: VecDeque<CheckKey>,
 }
 
-/// When the run is looked at next, and where.
+/// When and where to look at a check's run next.
 #[derive(Default)]
 pub(super) struct RunWatch {
     next: Mono,
-    /// The build has its turn.
+    /// Whether the next look is at the build.
     is_builds_turn: bool,
-    /// It waits for its turn, or has it.
+    /// Whether it waits for its turn, or has it.
     is_queued: bool,
     has_turn: bool,
-    /// Something was seen before.
+    /// Whether a look has shown something before.
     has_looked: bool,
     is_record_unreadable: bool,
     is_build_unreadable: bool,
-    /// Why the check is over by its own record, while the build is asked whether the run is.
+    /// Why the check's own record says that it is over, while the build is asked whether the run is.
     record_over: Option<String>,
 }
 
 /// A look at the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// At the check's own record, in its timeline.
+    /// At the check's own record, in this timeline.
     Record(Guid),
     /// At the build whose stage waits.
     Build(u64),
 }
 
-/// What a look has shown.
+/// What a look shows.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     GoesOn,
     Over(Outcome, String),
-    /// The same for a delivery that has come since: nothing is known of that one.
+    /// The run of an earlier delivery is over: nothing is known of the newer one's.
     Stale,
-    /// This token may not look there, or nothing is to be seen there.
+    /// This token may not look there, or there is nothing to see.
     Nothing,
 }
 
@@ -99,7 +99,8 @@ impl Look {
         }
     }
 
-    /// What an answer that was taken shows, to a look that was started for one delivery: a later one is another run's.
+    /// What a successful answer shows. The look was started for delivery number `delivery`; a later delivery is another
+    /// run's.
     pub(super) fn shows(self, pending: &Pending, delivery: u32, outcome: &CallOutcome, now: Wall) -> Shown {
         let body = match outcome {
             CallOutcome::Response(response) => response.body.as_deref().ok(),
@@ -118,7 +119,7 @@ impl Look {
 }
 
 impl RunWatch {
-    /// The run of a check that is answered there.
+    /// For the run of the check at `callback`.
     pub(super) fn of(callback: &Callback) -> RunWatch {
         RunWatch {
             is_record_unreadable: callback.timeline.is_none(),
@@ -127,14 +128,14 @@ impl RunWatch {
         }
     }
 
-    /// When it is to be looked at; `None`: nothing is to be seen anywhere.
+    /// When to look next; `None` if there is nothing to see anywhere.
     pub(super) fn next(&self) -> Option<Mono> {
         let is_anywhere = !(self.is_record_unreadable && self.is_build_unreadable);
         (is_anywhere && !self.is_queued).then_some(self.next)
     }
 
-    /// The look that is to be made now, if there is one: the own record first and then in turn with the build, unless another check
-    /// of it has just asked.
+    /// The look to make now, if any: first at the own record, then in turn at the build, unless another of its checks
+    /// has just asked.
     pub(super) fn due(
         &mut self,
         now: Mono,
@@ -150,7 +151,7 @@ impl RunWatch {
         let known_until = runs.known_until(callback);
         let is_builds_turn = self.is_builds_turn || known_until == Some(OVER);
         let look = if is_builds_turn { build.or(record) } else { record.or(build) }?;
-        // Where the own record is over, an answer from before that says nothing.
+        // If the own record is over, an earlier answer of the build says nothing.
         let is_known = matches!(look, Look::Build(_)) && self.record_over.is_none();
         if let Some(until) = known_until.filter(|until| is_known && *until > now) {
             (self.next, self.has_turn, self.is_builds_turn) = (until, false, false);
@@ -165,7 +166,7 @@ impl RunWatch {
         Some(look)
     }
 
-    /// Its turn has come.
+    /// Notes that its turn has come.
     pub(super) fn take_turn(&mut self) {
         (self.is_queued, self.has_turn) = (false, true);
     }
@@ -178,7 +179,7 @@ impl RunWatch {
         }
     }
 
-    /// A look has been sent.
+    /// Notes that a look has been sent.
     pub(super) fn is_sent(&mut self, look: Look, now: Mono, callback: &Callback, runs: &mut Runs) {
         runs.use_turn(&callback.entry, self.kind(look));
         (self.has_turn, self.has_looked) = (false, true);
@@ -187,7 +188,7 @@ impl RunWatch {
         }
     }
 
-    /// Notes what a look has shown. Answers how the run has ended and why, and whether the build said so.
+    /// Notes what a look has shown. Returns how and why the run has ended, and whether the build said so.
     pub(super) fn is_seen(
         &mut self,
         look: Look,
@@ -206,7 +207,7 @@ impl RunWatch {
             (false, Shown::Nothing | Shown::Stale) => runs.forget(callback),
         }
         match shown {
-            // Whether the run is over, or this check alone, only the build says.
+            // Only the build says whether the run is over, or this check alone.
             Shown::Over(Outcome::Over, reason) if may_abort && is_record && self.can_ask_build(callback) => {
                 (self.record_over, self.is_builds_turn, self.next) = (Some(reason), true, Mono(0));
                 return None;
@@ -216,7 +217,7 @@ impl RunWatch {
             Shown::Nothing if is_record => self.is_record_unreadable = true,
             Shown::Nothing => self.is_build_unreadable = true,
         }
-        // The build has not said that the run is over: then it is the check alone that is.
+        // The build has not said that the run is over, so only the check is.
         self.record_over.take().map(|reason| (Outcome::Over, reason, false))
     }
 
@@ -239,7 +240,7 @@ impl Runs {
         turns.get_mut(kind as usize)
     }
 
-    /// Whether a look of this kind may be made at once: nobody waits for one.
+    /// Whether a look of this kind may be made at once, because nobody waits for one.
     fn has_turn(&mut self, entry: &str, kind: Kind) -> bool {
         self.turns(entry, kind).is_some_and(|turns| turns.has_room() && turns.waiting.is_empty())
     }
@@ -256,18 +257,18 @@ impl Runs {
         }
     }
 
-    /// A second has passed.
+    /// Renews the looks of a second.
     pub(crate) fn tick(&mut self) {
         self.entries.iter_mut().flat_map(|(_, turns)| turns).for_each(|turns| turns.used = 0);
     }
 
-    /// The next check that has its turn. One that does not want it any more has used nothing up.
+    /// The next check that has its turn. If it no longer wants it, nothing is used up.
     pub(crate) fn next_turn(&mut self) -> Option<CheckKey> {
         let mut all = self.entries.iter_mut().flat_map(|(_, turns)| turns);
         all.find_map(|turns| if turns.has_room() { turns.waiting.pop_front() } else { None })
     }
 
-    /// A check's build goes on, or is being asked: nobody asks again until then.
+    /// Notes that a check's build goes on, or is being asked: nobody asks again before `until`.
     fn note(&mut self, until: Mono, now: Mono, callback: &Callback) {
         let Some(build) = build_of(callback) else { return };
         self.builds.retain(|(known, until)| *known != build && (*until > now || *until == OVER));
@@ -293,15 +294,15 @@ impl Turns {
     }
 }
 
-/// A build, by its project and its number. Projects of two entries have different GUIDs.
+/// A build, by project and number. Projects of two entries have different GUIDs.
 type Build = (Guid, u64);
 
 fn build_of(callback: &Callback) -> Option<Build> {
     Some((callback.project, callback.build?))
 }
 
-/// Whether executions of this check may be aborted when its run is over: its tag is of its build, and both the
-/// configuration and its credential say so.
+/// Whether this check's executions may be aborted when its run is over: its tag belongs to its build, and
+/// both the configuration and its credential allow it.
 pub(super) fn may_abort(config: &Config, pending: &Pending) -> bool {
     let of_build = |build| pending.ask.as_ref().is_some_and(|ask| ask.tag.is_of(build));
     let mut credentials = config.credentials.iter();
@@ -332,7 +333,7 @@ fn build_seen(body: &[u8], pending: &Pending, build: u64) -> Shown {
     match azure::build_over(body) {
         None => Shown::Nothing,
         Some((None, _)) => Shown::GoesOn,
-        // The build of another pipeline, say: the one that waits was not over when it sent the check.
+        // Another pipeline's build, for example: the build that waits was not over when it sent the check.
         Some((Some("completed"), Some(finished))) if finished < pending.accepted.wall => Shown::Nothing,
         Some((Some(status), _)) => Shown::Over(Outcome::Over, format!("Build {build} is {status}.")),
     }

@@ -1,7 +1,7 @@
 //! What the people at the pipeline see while a stage waits: the lines of the check's log, and its record's progress.
 //!
-//! A [`Scene`] is what is known of one check's executions. Lines are the difference of two scenes, what was said and
-//! what there is, so a line is written when something has changed and never because a poll has come round.
+//! A [`Scene`] is what is known of one check's executions. Lines are the difference between the scene that was told and
+//! the present one, so a line is written when something has changed and never because time has passed.
 
 mod line;
 
@@ -14,20 +14,20 @@ pub use line::{Line, Mark};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What is known of the executions that carry a check's tag.
+/// What is known of the executions with a check's tag.
 #[derive(Clone, Debug, Default)]
 pub struct Scene {
-    /// In the order in which they were scheduled. A list, because most checks have a few, and there are thousands of checks.
+    /// In the order of their scheduling. A list, because most checks have few, and there are thousands of checks.
     executions: Vec<Shown>,
-    /// Those that are not counted, and why, up to [`MAX_IGNORED`].
+    /// Executions that do not count, and why, up to [`MAX_IGNORED`].
     ignored: BTreeMap<String, String>,
-    /// How many more there are.
+    /// Number of further ones.
     more_ignored: usize,
-    /// What of the expectation is not there.
+    /// The missing part of the expectation.
     missing: Vec<String>,
-    /// The newest of the executions, where all of them are older than what counts: when it was scheduled.
+    /// If all executions are older than the lower bound: when the newest was scheduled.
     only_older: Option<Wall>,
-    /// Whether Testkube could not be asked, or has not told all, for so long that people should know.
+    /// Why nothing, or not all, is known of Testkube, once that has lasted long enough to be told.
     pub trouble: Option<String>,
 }
 
@@ -42,19 +42,19 @@ struct Shown {
     message: Option<String>,
     steps: Steps,
     began: bool,
-    /// Since when it has its status, where it has been about to stop for so long that it may stay so.
+    /// Since when it has been stopping, if that is long enough that it may stay so.
     stuck: Option<Wall>,
-    /// It passed, or its steps have been looked at since it ended.
+    /// Whether it passed, or its steps have been looked at since it ended.
     is_explained: bool,
 }
 
-/// Executions that are not counted, beyond these, are told as a number.
+/// Maximum executions that do not count and are told one by one; of the others the number is told.
 const MAX_TOLD_IGNORED: usize = 10;
-/// And beyond these only their number is known: a tag may be on any number of old ones.
+/// Maximum of them that are remembered, because a tag may be on any number of old ones.
 const MAX_IGNORED: usize = 100;
 
 impl Scene {
-    /// What a complete reading shows at `now`. Steps that are known stay.
+    /// Takes a complete reading made at `now`. Known steps stay.
     pub fn read(&mut self, read: &Assessment<'_>, now: Wall) {
         let mut before = std::mem::take(&mut self.executions);
         for (at, execution) in read.counted.iter().enumerate() {
@@ -73,12 +73,12 @@ impl Scene {
         self.only_older = read.only_older().map(|newest| newest.scheduled);
     }
 
-    /// When the newest execution was scheduled, where all of them are older than what counts.
+    /// When the newest execution was scheduled, if all are older than the lower bound.
     pub fn only_older(&self) -> Option<Wall> {
         self.only_older
     }
 
-    /// What the answer for a single execution shows.
+    /// Takes the answer for a single execution.
     pub fn look(&mut self, execution: &Execution) {
         if let Some(shown) = find_mut(&mut self.executions, 0, &execution.id) {
             shown.steps = execution.steps.clone();
@@ -87,8 +87,8 @@ impl Scene {
         }
     }
 
-    /// The execution to look at next, after `last`: one that has ended without passing and has not been looked at since,
-    /// else the next of those that run.
+    /// The execution to look at next, after `last`: one that ended without passing and has not been looked at since,
+    /// else the next that runs.
     pub fn next_look(&self, last: &str) -> Option<String> {
         let all = &self.executions;
         let unexplained = all.iter().find(|shown| shown.ended && !shown.is_explained);
@@ -102,8 +102,7 @@ impl Scene {
         self.get(0, id).is_some_and(|shown| shown.steps.total > 0)
     }
 
-    /// A number that is the same for scenes of which the log would say the same, steps aside: what one context leaves
-    /// for the next.
+    /// A number that is equal for scenes that give the same log, steps aside. One context leaves it for the next.
     pub fn fingerprint(&self) -> u64 {
         let stuck = |e: &Shown| if e.stuck.is_some() { " stuck" } else { "" };
         let mut by_id: Vec<&Shown> = self.executions.iter().collect();
@@ -114,29 +113,29 @@ impl Scene {
         crate::hash::fnv1a(counted.chain(ignored).chain(more).collect::<String>().as_bytes())
     }
 
-    /// The one of this id, which is most often at this place.
+    /// The execution with this id, which is usually at this index.
     fn get(&self, at: usize, id: &str) -> Option<&Shown> {
         let there = self.executions.get(at).filter(|shown| shown.id == id);
         there.or_else(|| self.executions.iter().find(|shown| shown.id == id))
     }
 
-    /// Whether nothing that counts has appeared.
+    /// Whether no counted execution has appeared.
     pub fn is_empty(&self) -> bool {
         self.executions.is_empty()
     }
 
-    /// The counted executions that have not ended: ids and names.
+    /// The counted executions that have not ended, by id and name.
     pub fn under_way(&self) -> Vec<(String, String)> {
         let running = self.executions.iter().filter(|shown| !shown.ended);
         running.map(|shown| (shown.id.clone(), one_line(&shown.name, 80))).collect()
     }
 
-    /// What of the expectation is missing, as a list; empty if nothing is.
+    /// The missing part of the expectation, as a list; empty if nothing is missing.
     pub fn missing(&self) -> String {
         crate::text::listed(self.missing.iter().cloned(), 10)
     }
 
-    /// Whether people wait for what has changed since `said`: an execution has appeared, ended or gone.
+    /// Whether the change since `said` is news: an execution has appeared, ended or gone.
     pub fn is_news(&self, said: &Scene) -> bool {
         self.trouble.is_some() != said.trouble.is_some()
             || self.ignored.keys().any(|id| !said.ignored.contains_key(id))
@@ -149,7 +148,7 @@ impl Scene {
                 .any(|(at, e)| said.get(at, &e.id).is_none_or(|s| s.ended != e.ended))
     }
 
-    /// The lines that tell what has changed since `said`.
+    /// The lines for what has changed since `said`.
     pub fn lines(&self, said: &Scene, dashboard: Option<&Dashboard>) -> Vec<(Mark, String)> {
         let mut lines = Vec::new();
         for (at, now) in self.executions.iter().enumerate() {
@@ -188,14 +187,14 @@ impl Scene {
         }
     }
 
-    /// 0 to 99: the mean of what has been done of each execution; what is missing counts as not begun.
+    /// 0 to 99: the mean progress of the executions; a missing one counts as not begun.
     pub fn percent(&self) -> u8 {
         let all = self.executions.len().saturating_add(self.missing.len()).max(1);
         let done: usize = self.executions.iter().map(|shown| usize::from(shown.percent())).sum();
         u8::try_from((done / all).min(99)).unwrap_or(99)
     }
 
-    /// What happens just now, for the record's `currentOperation`.
+    /// What happens now, for the record's `currentOperation`.
     pub fn operation(&self) -> String {
         let (all, ended) = (self.executions.len(), self.executions.iter().filter(|e| e.ended).count());
         let running = self.executions.iter().find_map(|e| {
@@ -216,13 +215,13 @@ impl Scene {
         one_line(&parts.join("; "), 200)
     }
 
-    /// What did not pass, one text each, for the record's issues.
+    /// One text for each execution that did not pass, for the record's issues.
     pub fn failures(&self) -> Vec<String> {
         let bad = |e: &&Shown| e.ended && e.status != Status::Passed;
         self.executions.iter().filter(bad).take(MAX_ISSUES).map(Shown::ended_in_words).collect()
     }
 
-    /// The executions as a table of plain text: a line each, what did not pass first.
+    /// The executions as a plain-text table, one line each; first those that did not pass.
     pub fn table(&self, dashboard: Option<&Dashboard>) -> Vec<String> {
         let (mut rows, passed): (Vec<&Shown>, Vec<_>) =
             self.executions.iter().partition(|e| !e.ended || e.status != Status::Passed);
@@ -246,7 +245,7 @@ impl Scene {
     }
 }
 
-/// The one of this id, which is most often at this place.
+/// The execution with this id, which is usually at this index.
 fn find_mut<'a>(all: &'a mut [Shown], at: usize, id: &str) -> Option<&'a mut Shown> {
     let is_there = all.get(at).is_some_and(|shown| shown.id == id);
     let at = if is_there { at } else { all.iter().position(|shown| shown.id == id)? };
@@ -297,7 +296,7 @@ impl Shown {
         let ended_before = said.is_some_and(|said| said.ended);
         let ends = self.ended && !ended_before;
         let failed_before = said.map_or(0, |said| said.steps.failed.len());
-        // The line that tells the end names the step that had to pass.
+        // The line about the end names the failed step that is not optional.
         let told_at_the_end = |step: &&FailedStep| ends && self.status != Status::Passed && !step.optional;
         for step in self.steps.failed.iter().skip(failed_before).filter(|step| !told_at_the_end(step)) {
             let mark = if step.optional { Mark::Warning } else { Mark::Error };
@@ -344,10 +343,10 @@ impl Shown {
     }
 }
 
-/// Of an execution that is about to stop.
+/// Advice about an execution that keeps stopping.
 pub(crate) const STAYS_SO: &str = "if Testkube's API server was restarted meanwhile, it stays so for ever; abort it and start the tests again";
 
-/// What to look at after so long without what was expected, at most once each.
+/// Advice after executions have been absent for `absent`: its number and text, each given at most once.
 pub fn advice(absent: Duration, given: u8) -> Option<(u8, &'static str)> {
     const ADVICE: [(u64, &str); 3] = [
         (

@@ -1,4 +1,4 @@
-//! The one way in: an event comes to a check, and effects go out. Only this moves its phase.
+//! The only way in: an event comes to a check, and effects go out. Only this moves its phase.
 
 use super::answers::{Asked, Waiting};
 use super::code::in_brackets;
@@ -19,72 +19,74 @@ use log::Level;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// One check: what the ledger keeps of it, and what its leader remembers.
+/// One check: its record in the ledger, and what its leader remembers.
 pub(crate) struct Check {
-    /// Which.
+    /// The check's key.
     pub(crate) key: CheckKey,
-    /// What outlives the leader.
+    /// The part that outlives the leader.
     pub(crate) durable: Box<Pending>,
-    /// What does not.
+    /// The part that does not.
     pub(crate) volatile: Volatile,
 }
 
-/// What is lost with the leader and made anew by the next.
+/// The state that is lost with the leader and made anew by the next.
 #[derive(Clone, Default)]
 pub(crate) struct Volatile {
-    /// The evaluation that all of this is about.
+    /// The evaluation that this state belongs to.
     began: Mono,
-    /// The delivery that `tries` is about.
+    /// The delivery that `tries` belongs to.
     delivery: u32,
-    /// The call that is waited for. An answer of any other is not this one's.
+    /// The awaited call. Answers of other calls are ignored.
     pub(super) waiting: Option<Waiting>,
-    /// Its next call waits for room.
+    /// Whether its next call waits for room.
     pub(super) is_queued: bool,
-    /// No call of its own before this.
+    /// The time before which it makes no call of its own.
     pub(super) next: Mono,
-    /// Nor anything else: shared data has refused a change of it, or Azure DevOps has asked for a pause.
+    /// The time before which nothing is done for it: shared data has refused a change, or Azure DevOps has asked for a
+    /// pause.
     pub(super) held_until: Mono,
-    /// Failures in a row of the call at hand.
+    /// Failures in a row of the present call.
     pub(super) tries: u32,
-    /// What is asked next to prove the token that this delivery brought.
+    /// The next proof of the token that this delivery brought.
     pub(super) proof: Option<(u32, Proof)>,
-    /// How often what is owed was refused.
+    /// How often its report was refused.
     pub(super) refused: Refused,
-    /// Since when its entry of `azure_devops` is not there.
+    /// Since when its entry is missing from `azure_devops`.
     pub(super) entry_missing: Option<Mono>,
-    /// When Testkube is asked for its executions next.
+    /// When to ask Testkube for its executions next.
     pub(super) poll: Mono,
-    /// From when on it may be asked already, with a list that is asked for others.
+    /// The time from which it may join a reading that is made for others.
     pub(super) may_join: Mono,
-    /// A decision that rests on a reading, while each execution is looked at once more.
+    /// A decision that rests on a reading, while each execution is looked at again.
     pub(super) confirm: Option<Rc<Confirm>>,
-    /// Since when the deadline has passed: one last reading is made.
+    /// When the deadline passed, if one last reading is being made.
     pub(super) last_reading: Option<Mono>,
-    /// The last reading, if it was a good one.
+    /// When the last reading was made, if it was complete and nothing had vanished.
     pub(super) good_reading: Option<Mono>,
-    /// Readings that were not complete, since the last one that was.
+    /// Incomplete readings since the last complete one.
     pub(super) incomplete: Option<Incomplete>,
-    /// Answers for this check that could not be read, since the last one that could.
+    /// Unreadable answers for this check since the last readable one.
     pub(super) trouble: Trouble,
-    /// The execution whose answer could not be read when it was looked at again, and since when.
+    /// The execution whose second look could not be read, and since when.
     pub(super) unconfirmed: Option<(String, Trouble)>,
     /// Absence that is not in the ledger yet.
     pub(super) absent: Duration,
     /// Readings in a row in which an execution had vanished.
     pub(super) vanished: u32,
-    /// Testkube has hinted since the last look began.
+    /// Whether Testkube has sent a hint since the last look began.
     pub(super) is_hinted: bool,
     /// When the last look began that a hint had brought forward.
     pub(super) hint_look: Mono,
 }
 
 impl Volatile {
-    /// Shared data has refused a change of the check: nothing is done for it before then. What it waited for has come.
+    /// Stops all work for the check until then, because shared data has refused a change of it. Its awaited call has
+    /// ended.
     pub(crate) fn hold(&mut self, until: Mono) {
         (self.waiting, self.held_until) = (None, until);
     }
 
-    /// What is remembered of an earlier evaluation is forgotten, and a new delivery is tried at once.
+    /// Forgets the state of an earlier evaluation, and tries a new delivery at once.
     pub(crate) fn renew(&mut self, durable: &Pending) {
         if self.began != durable.began {
             *self = Volatile { began: durable.began, delivery: durable.delivery, ..Volatile::default() };
@@ -94,8 +96,8 @@ impl Volatile {
         }
     }
 
-    /// When it is to be looked at next, if nothing else happens to it. Nothing is due while it waits for a call: its answer
-    /// comes, or its loss.
+    /// When to look at it next, if nothing else happens. Nothing is due while it waits for a call: the answer, or its
+    /// loss, comes.
     pub(crate) fn times(&self, durable: &Pending, now: Mono) -> Times {
         if self.waiting.is_some() {
             return Times::default();
@@ -119,52 +121,52 @@ impl Volatile {
         Times { wake: wake.map(|wake| wake.max(self.held_until)), poll }
     }
 
-    /// Until when nothing is done for the check.
+    /// The time before which nothing is done for the check.
     pub(crate) fn held_until(&self) -> Mono {
         self.held_until
     }
 }
 
-/// What a step is made with.
+/// What a step needs.
 pub(crate) struct Cx<'a> {
     /// The time.
     pub(crate) now: Now,
     /// The leader's configuration.
     pub(crate) config: &'a Config,
-    /// The context that steps it.
+    /// The context that makes the step.
     pub(crate) holder: u64,
-    /// Draws jitter and the numbers of claims.
+    /// Makes jitter and the numbers of claims.
     pub(crate) random: &'a mut Random,
-    /// The name of the call that this step may start.
+    /// The id of the call that this step may start.
     pub(crate) call: CallId,
-    /// Whether a call of this kind may be started for a check that is answered there.
+    /// Whether a call of this kind may be started for the check at this address.
     pub(crate) space: &'a dyn Fn(Room, &Callback) -> Space,
-    /// What is known of Testkube by all checks.
+    /// The outage of Testkube that all checks share.
     pub(crate) trouble: &'a Trouble,
-    /// What has been seen and told of this check. It may be lost, and what it is shown twice changes nothing.
+    /// The check's live log. It may be lost, and showing it something twice changes nothing.
     pub(crate) log: &'a mut LiveLog,
 }
 
-/// What happens to a check.
+/// An event of a check.
 #[derive(Clone, Copy)]
 pub(crate) enum Event<'a> {
     /// Its time has come, there is room for its call, or its record has changed.
     Due,
     /// A call for it was answered, or never will be.
     Answered(CallId, &'a CallOutcome),
-    /// A TaskCompleted was answered. Whoever gets the answer notes it, leading or not.
+    /// A TaskCompleted was answered. The context that gets the answer notes it, leading or not.
     Reported(CallId, Reporting, &'a CallOutcome),
-    /// A call that a step asked for was not started.
+    /// A requested call was not started.
     NotStarted(CallId),
-    /// The reading is complete.
+    /// A reading is complete.
     Read(CallId, &'a Reading<'a>),
-    /// The reading is not.
+    /// A reading failed.
     Unread(CallId, &'a Unread),
-    /// A VM fell while it read an answer for it.
+    /// A VM fell while it read an answer for the check.
     Fell,
     /// A place was taken for it, because its record notes none.
     Placed(&'a Place),
-    /// Its live log has heard something of Azure DevOps. Whether another check waits for the same tag.
+    /// Its live log has an answer of Azure DevOps. The flag says whether another check waits for the same tag.
     Heard(&'a Heard, bool),
 }
 
@@ -173,24 +175,24 @@ pub(crate) enum Event<'a> {
 pub(crate) struct Reporting {
     /// The evaluation.
     pub(crate) began: Mono,
-    /// The claim's own number.
+    /// The number of the claim.
     pub(crate) send: u64,
     /// The delivery that it was sent for.
     pub(crate) delivery: u32,
-    /// The delivery that brought the token that it presented.
+    /// The delivery that brought the presented token.
     pub(crate) token: u32,
 }
 
-/// When a check is to be looked at by itself.
+/// When a check is next due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Times {
-    /// To be stepped.
+    /// For a step.
     pub(crate) wake: Option<Mono>,
-    /// To be read at Testkube.
+    /// For a reading.
     pub(crate) poll: Option<Mono>,
 }
 
-/// One event moves a check by no more phases than it has.
+/// Maximum moves after one event: no more than there are phases.
 const MAX_ROUNDS: u32 = 12;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -199,14 +201,14 @@ pub(super) const NO_ANSWER: &str =
     "Azure DevOps did not answer before this check's deadline, so nothing was asked of Testkube.";
 
 impl Check {
-    /// A check as the ledger has it, and as its leader remembers it.
+    /// A check from its record and what its leader remembers.
     pub(crate) fn new(key: CheckKey, durable: Box<Pending>, volatile: Volatile) -> Check {
         let mut check = Check { key, durable, volatile };
         check.volatile.renew(&check.durable);
         check
     }
 
-    /// What becomes of the check.
+    /// Handles an event.
     pub(crate) fn step(&mut self, cx: &mut Cx<'_>, event: Event<'_>) -> Effects {
         let mut fx = Effects::default();
         self.volatile.is_queued = false;
@@ -237,7 +239,7 @@ impl Check {
         fx
     }
 
-    /// Does what is next; whether something else may follow at once.
+    /// Does the next thing. Returns whether another may follow at once.
     fn go_on(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
         let now = cx.now;
         if now.mono >= self.durable.token_end {
@@ -303,7 +305,7 @@ impl Check {
         self.decide_as(cx, fx, known);
     }
 
-    /// The same where the decision was known before.
+    /// The same with a decision that was known before.
     pub(super) fn decide_as(&mut self, cx: &Cx<'_>, fx: &mut Effects, known: Known) {
         if self.durable.decided().is_some() {
             return;
@@ -335,7 +337,7 @@ impl Check {
         fx.done = Some(done);
     }
 
-    /// Waits before the next try of the call at hand; answers how many there were.
+    /// Sets the pause before the next try of the present call. Returns the number of tries.
     pub(super) fn retry(&mut self, cx: &mut Cx<'_>, after: Option<Duration>, longest: Duration) -> u32 {
         let tries = self.volatile.tries.saturating_add(1);
         let wait = cx.random.jitter(delay(tries, FIRST_RETRY, longest)).max(after.unwrap_or_default());
@@ -343,18 +345,18 @@ impl Check {
         tries
     }
 
-    /// The next call begins with no failures and at once.
+    /// Lets the next call start at once, with no failures.
     pub(super) fn restart(&mut self) {
         (self.volatile.tries, self.volatile.next) = (0, Mono(0));
     }
 
-    /// The configured entry where it is answered.
+    /// The configured entry of the check.
     pub(super) fn entry<'c>(&self, config: &'c Config) -> Option<&'c Entry> {
         config.azure_devops.iter().find(|entry| entry.url() == self.durable.callback.entry)
     }
 }
 
-/// Counts a check that has just been reported, or has ended without a report.
+/// Counts a check that was just reported, or ended without a report.
 pub(super) fn count_end(fx: &mut Effects, done: &Done) {
     fx.count(match done.outcome {
         Some(_) if done.reported && done.observe => Counter::Observed,

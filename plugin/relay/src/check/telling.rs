@@ -1,4 +1,5 @@
-//! What is told at Azure DevOps: the lines of the log and the changes of the record, and what is learnt by telling.
+//! The texts for Azure DevOps: the lines of the log and the changes of the record; and what the answers to them mean
+//! for the check.
 
 use super::code::in_brackets;
 use super::heard::News;
@@ -16,7 +17,7 @@ use crate::wire::testkube::Dashboard;
 use log::Level;
 
 impl Check {
-    /// The live log has heard something of Azure DevOps. `others_wait`: another check waits for the same tag.
+    /// Takes an answer of Azure DevOps to the live log. `others_wait`: another check waits for the same tag.
     pub(super) fn heard(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, heard: &Heard, others_wait: bool) {
         if heard.began != self.durable.began {
             return;
@@ -25,7 +26,7 @@ impl Check {
         self.note_token(heard.is_at_plan, heard.token, &heard.answer);
         let is_watching = matches!(self.durable.phase, Phase::Watching(_));
         if self.volatile.tries == 0 {
-            // A decision that waited for this.
+            // Wakes a decision that waited for this.
             self.volatile.next = Mono(0);
         }
         let id = self.key.id();
@@ -61,8 +62,8 @@ impl Check {
     }
 }
 
-/// Azure DevOps has said that the run is over: what of the counted set still runs is aborted, unless another check waits
-/// for it. The answer continues the reason.
+/// Aborts the counted executions that still run, after Azure DevOps has said that the run is over, unless another check
+/// waits for them. Returns the continuation of the reason.
 fn abort(cx: &Cx<'_>, fx: &mut Effects, pending: &Pending, others_wait: bool) -> String {
     let running = cx.log.under_way();
     if running.is_empty() {
@@ -77,7 +78,7 @@ fn abort(cx: &Cx<'_>, fx: &mut Effects, pending: &Pending, others_wait: bool) ->
 }
 
 impl LiveLog {
-    /// What is to be said now, and how much advice has been given then.
+    /// The lines to write now, and the number of pieces of advice given with them.
     pub(super) fn lines(
         &self,
         ask: &Ask,
@@ -100,7 +101,7 @@ impl LiveLog {
         (lines, advice.map_or(self.advice, |(given, _)| given))
     }
 
-    /// The last lines: what has not been said yet, the decision, a table of the executions, and where their files are listed.
+    /// The last lines: changes not told yet, the decision, a table of the executions, and the link to their files.
     pub(super) fn last_lines(
         &self,
         decided: &Decided,
@@ -121,7 +122,7 @@ impl LiveLog {
         rendered(decided.at, lines)
     }
 
-    /// The record as the decision leaves it.
+    /// The record's last change.
     pub(super) fn last_change(&self, decided: &Decided, observe: bool, log: Option<LogId>) -> RecordChange {
         let is_over = decided.outcome.is_silent();
         let mut errors = self.scene.failures();
@@ -155,7 +156,7 @@ fn decision(decided: &Decided, observe: bool) -> (Mark, String) {
     (mark, format!("Testrelay: {}. {}{code}", in_words_of(decided.outcome, observe), decided.reason))
 }
 
-/// An outcome as its people read it.
+/// An outcome in words.
 fn in_words_of(outcome: Outcome, observe: bool) -> String {
     match observe && !outcome.is_silent() {
         true => format!("OBSERVE ONLY, would have been: {outcome}"),
@@ -163,7 +164,7 @@ fn in_words_of(outcome: Outcome, observe: bool) -> String {
     }
 }
 
-/// Says that a check which was answered is evaluated anew, and how that is mended if nobody wants it.
+/// The line that says that an answered check is evaluated again, and how to stop that if it is not wanted.
 fn again(before: Reported, hub: HubName, now: Wall) -> (Mark, String) {
     let why = match hub {
         HubName::Checks => {
@@ -182,7 +183,7 @@ fn again(before: Reported, hub: HubName, now: Wall) -> (Mark, String) {
     (Mark::Warning, text)
 }
 
-/// What the log begins with.
+/// The first lines of the log.
 pub(super) fn opening(pending: &Pending, ask: &Ask, watch: &Watch, now: Now) -> Vec<(Mark, String)> {
     let mut lines = vec![(
         Mark::Plain,

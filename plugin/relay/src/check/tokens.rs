@@ -4,9 +4,10 @@ use crate::secret::Secret;
 use crate::time::Mono;
 use serde::{Deserialize, Serialize};
 
-/// The newest token and the one before it. On a refusal the other one is tried. A token that Azure DevOps has taken at the
-/// check's own plan stays the one that is presented, and gives way only to another that it has taken there: whoever knows a
-/// check's ids can deliver it with a token of his own, and what that may do elsewhere says nothing of this plan.
+/// The newest token and the one before it. When one is refused, the other is tried. A token that Azure DevOps has taken
+/// at the check's own plan stays the presented one, and gives way only to another that was taken there: anybody who
+/// knows a check's ids can deliver it with another token, and what that token may do elsewhere says nothing about this
+/// plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     newest: Secret,
@@ -21,7 +22,7 @@ pub struct Tokens {
 /// What is known of a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct About {
-    /// The delivery that brought it: its name in the calls that present it. 0 in records of modules that did not note it.
+    /// The delivery that brought it, which identifies it in calls. 0 in records of modules that did not note it.
     delivery: u32,
     ends: Ends,
     /// Whether Azure DevOps has taken a call with it at the check's plan.
@@ -34,11 +35,11 @@ struct About {
 /// When a token ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ends {
-    /// By this process's clock.
+    /// The token's end, by this process's clock.
     pub at: Mono,
-    /// The latest time of a decision that is to be delivered before.
+    /// The latest time of a decision that must be delivered before that.
     pub decide_by: Mono,
-    /// Whether the token does not say it, and `azure_devops[].token_life` was assumed.
+    /// Whether the token does not state its end, so that `azure_devops[].token_life` was assumed.
     pub assumed: bool,
 }
 
@@ -59,17 +60,17 @@ impl Tokens {
         self.previous.as_ref().filter(|_| self.use_previous).unwrap_or(&self.newest)
     }
 
-    /// How many there are.
+    /// Number of tokens.
     pub fn count(&self) -> u32 {
         1 + u32::from(self.previous.is_some())
     }
 
-    /// The delivery that brought the [current](Tokens::current) one.
+    /// The delivery that brought the [current](Tokens::current) token.
     pub fn current_delivery(&self) -> u32 {
         if self.uses_previous() { self.about_previous.delivery } else { self.about_newest.delivery }
     }
 
-    /// A further delivery's token. One that is there keeps its place: it may be older than the newest.
+    /// Adds a further delivery's token. A known one keeps its place: it may be older than the newest.
     pub fn add(&mut self, token: Secret, delivery: u32, ends: Ends) {
         if self.hold(&token) {
             return;
@@ -83,21 +84,21 @@ impl Tokens {
         self.use_previous = self.previous.is_some() && self.about_previous.taken;
     }
 
-    /// A token that is to be tried beside the one that is presented, because it may live longer, and the delivery that brought
-    /// it: where it is refused, nothing is lost.
+    /// The newest token and its delivery, if it should be tried beside the presented one because it may live longer. If
+    /// it is refused, nothing is lost.
     pub fn trial(&self) -> Option<(&Secret, u32)> {
         let about = self.about_newest;
         let is_untried = self.uses_previous() && self.about_previous.taken && !about.taken && !about.tried;
         is_untried.then_some((&self.newest, about.delivery))
     }
 
-    /// Whether this is one of them.
+    /// Whether this token is one of them.
     pub fn hold(&self, token: &Secret) -> bool {
         let is_it = |known: &Secret| known.is(token.reveal().as_bytes());
         is_it(&self.newest) || self.previous.as_ref().is_some_and(is_it)
     }
 
-    /// Azure DevOps refused the token that this delivery brought.
+    /// Notes that Azure DevOps refused the token that this delivery brought.
     pub fn refused(&mut self, delivery: u32) {
         if self.about_newest.delivery == delivery && self.uses_previous() {
             self.about_newest.tried = true;
@@ -106,8 +107,8 @@ impl Tokens {
         }
     }
 
-    /// Azure DevOps took a call at the check's plan with the token that this delivery brought. False: that was known, or it is
-    /// gone.
+    /// Notes that Azure DevOps took a call at the check's plan with the token that this delivery brought. False if that
+    /// was known, or the token is gone.
     pub fn was_taken(&mut self, delivery: u32) -> bool {
         let has_previous = self.previous.is_some();
         if self.about_newest.delivery == delivery && !self.about_newest.taken {
@@ -121,14 +122,14 @@ impl Tokens {
         !std::mem::replace(&mut about.taken, true)
     }
 
-    /// Whether the token that this delivery brought is among them and was never seen to be taken.
+    /// Whether the token that this delivery brought is held and has never been taken.
     pub fn can_take(&self, delivery: u32) -> bool {
         let newest = self.about_newest.delivery == delivery && !self.about_newest.taken;
         let previous = self.about_previous.delivery == delivery && !self.about_previous.taken;
         newest || (self.previous.is_some() && previous)
     }
 
-    /// Whether the token that this delivery brought is among them.
+    /// Whether the token that this delivery brought is held.
     pub fn came_with(&self, delivery: u32) -> bool {
         self.about_newest.delivery == delivery
             || (self.previous.is_some() && self.about_previous.delivery == delivery)
@@ -141,18 +142,17 @@ impl Tokens {
         newest || (self.previous.is_some() && previous)
     }
 
-    /// Whether Azure DevOps has taken a call at the check's plan with one of them.
+    /// Whether one of them has been taken at the check's plan.
     pub fn are_proven(&self) -> bool {
         self.about_newest.taken || (self.previous.is_some() && self.about_previous.taken)
     }
 
-    /// Whether a module that did not note what became of tokens wrote them.
+    /// Whether a module that did not note the fate of tokens wrote them.
     pub fn are_of_old_record(&self) -> bool {
         self.about_newest == About::default()
     }
 
-    /// When the last of those ends that Azure DevOps has taken; while it has taken none, the last of all. `None` where that
-    /// was not noted.
+    /// The later end of the taken tokens; while none was taken, of all. `None` if it was not noted.
     pub fn ends(&self) -> Option<Ends> {
         let both = [Some(self.about_newest), self.previous.as_ref().map(|_| self.about_previous)];
         let noted = || both.into_iter().flatten().filter(|about| about.delivery > 0);

@@ -1,8 +1,8 @@
 //! The verdict: executions in, decision and reason out.
 //!
-//! The **counted set** of a check are the executions that carry exactly its tag, were scheduled not before its lower
-//! bound, are not judged through a parent that the same reading has ([`children`]), and were not provably replaced by
-//! a re-run ([`reruns`]). Every member must pass; zero members, unknown statuses and faults are never a pass.
+//! The **counted set** of a check are the executions that carry exactly its tag, were scheduled at its lower bound or
+//! later, are not judged through a parent in the same reading ([`children`]), and were not provably replaced by a
+//! re-run ([`reruns`]). Every member must pass; zero members, unknown statuses and faults are never a pass.
 
 mod children;
 mod reruns;
@@ -24,7 +24,7 @@ pub struct Assessment<'a> {
     pub counted: Vec<&'a Execution>,
     /// Executions with the tag that do not count, and why.
     pub ignored: Vec<(&'a Execution, Ignored<'a>)>,
-    /// What of the expectation is not there, in words.
+    /// The missing part of the expectation, in words.
     pub missing: Vec<String>,
 }
 
@@ -33,11 +33,11 @@ pub struct Assessment<'a> {
 pub enum Ignored<'a> {
     /// Scheduled before the check's lower bound.
     Older,
-    /// Started by another workflow's execution, through which it is judged.
+    /// Started by an execution of another workflow, through which it is judged.
     Child,
-    /// Repeated by this later execution.
+    /// Repeated by this later execution, by name.
     Replaced(&'a str),
-    /// Repeats this earlier one, and re-runs do not count.
+    /// Repeats this earlier one, by name, and re-runs do not count.
     Repeats(&'a str),
 }
 
@@ -56,10 +56,10 @@ impl Ignored<'_> {
     }
 }
 
-/// How far the counted set is.
+/// The state of the counted set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Less than expected is there.
+    /// Less is there than expected.
     Incomplete,
     /// Something has not ended.
     Running,
@@ -108,7 +108,7 @@ pub fn assess<'a>(
 }
 
 impl Assessment<'_> {
-    /// How far the counted set is.
+    /// The state of the counted set.
     pub fn standing(&self) -> Standing {
         if self.counted.is_empty() || !self.missing.is_empty() {
             Standing::Incomplete
@@ -119,7 +119,7 @@ impl Assessment<'_> {
         }
     }
 
-    /// A number that changes when a member joins, leaves, or changes its status: what `settle` watches.
+    /// A number that changes when a member joins, leaves, or changes its status. `settle` watches it.
     pub fn fingerprint(&self) -> u64 {
         let text: String =
             self.counted.iter().map(|e| format!("{} {} {}\n", e.id, e.status, e.ended)).collect();
@@ -131,20 +131,20 @@ impl Assessment<'_> {
         self.counted.iter().map(|e| e.finished.unwrap_or(e.scheduled).max(e.scheduled)).max()
     }
 
-    /// Short fingerprints of every execution that carries the tag, counted or not: one that is missing from a later
-    /// complete reading has vanished.
+    /// Short fingerprints of every execution with the tag, counted or not. One that is missing from a later complete
+    /// reading has vanished.
     pub fn present(&self) -> Vec<u32> {
         let ignored = self.ignored.iter().map(|(e, _)| *e);
         self.counted.iter().copied().chain(ignored).map(|e| short(&e.id)).collect()
     }
 
-    /// The newest execution with the tag, where there are some and all of them are older than what counts.
+    /// The newest execution with the tag, if there are some and all are older than the lower bound.
     pub fn only_older(&self) -> Option<&Execution> {
         let is_older = self.counted.is_empty() && self.ignored.iter().all(|(_, why)| *why == Ignored::Older);
         self.ignored.last().filter(|_| is_older).map(|(execution, _)| *execution)
     }
 
-    /// Those that count and have been about to stop for long, as a sentence with a space before it; empty if there are none.
+    /// The counted executions that have been stopping for long, as a sentence after a space; empty if there are none.
     pub fn stuck_in_words(&self, now: Wall) -> String {
         let stuck = self.counted.iter().filter(|e| e.is_stuck(now)).map(|e| one_line(&e.name, 80));
         match listed(stuck, 5) {
@@ -155,7 +155,7 @@ impl Assessment<'_> {
         }
     }
 
-    /// Whether what counts are children alone, whose parents do not carry the tag.
+    /// Whether the counted set holds only children whose parents do not carry the tag.
     pub fn are_all_children(&self) -> bool {
         self.counted.iter().all(|execution| execution.actor.is_child)
     }
@@ -165,14 +165,14 @@ impl Assessment<'_> {
         self.counted.iter().map(|e| short(&e.id)).collect()
     }
 
-    /// `shop-e2e-17 passed, shop-api-41 running`; what did not pass comes first.
+    /// `shop-e2e-17 passed, shop-api-41 running`; first those that did not pass.
     pub fn statuses(&self) -> String {
         let mut counted = self.counted.clone();
         counted.sort_by_key(|e| e.ended && e.status == Status::Passed);
         listed(counted.iter().map(|e| format!("{} {}", one_line(&e.name, 80), e.status)), 10)
     }
 
-    /// Why executions with the tag were not counted, as a sentence with a space before it; empty if all were.
+    /// Why executions with the tag do not count, as a sentence after a space; empty if all count.
     pub fn ignored_in_words(&self) -> String {
         const SHOWN: usize = 5;
         let words = self.ignored.iter().take(SHOWN).map(|(execution, why)| why.in_words(execution));

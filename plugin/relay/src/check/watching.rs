@@ -18,28 +18,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// After its deadline a check waits this long for one last reading.
+/// Maximum wait for one last reading after the deadline.
 const LAST_READING: Duration = Duration::from_secs(60);
 
-/// Absence is written to the ledger in steps of this, so that a lost leader loses little and nobody writes at each poll.
+/// Steps in which absence is written to the ledger: a lost leader loses little, and not every poll writes.
 const ABSENCE_STEP: Duration = Duration::from_secs(10);
 
-/// Falls further apart than this have nothing to do with each other.
+/// Maximum time between falls that count as related.
 pub(crate) const FALLS_TOGETHER: Duration = Duration::from_secs(1_800);
 
-/// Between two looks at one check that hints have brought forward.
+/// Minimum interval between two looks at one check that hints bring forward.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
-/// Testkube is silent, or tells a part, for so long before the people at the pipeline are told.
+/// How long Testkube must be silent, or its readings incomplete, before the check's log says so.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a failed reading of a check waits for first, and at most: a check is told within 15 s after Testkube is back.
+/// First and maximum pause after a failed reading of a check: it is read within 15 s after Testkube is back.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const MAX_RETRY: Duration = Duration::from_secs(10);
 
-/// A complete reading: the executions that carry tags of one key, by the tags' values.
+/// A complete reading: the executions with tags of one key, by tag value.
 pub(crate) struct Reading<'a> {
-    /// By value; who is not there has none.
+    /// By tag value; a value without executions is absent.
     pub(crate) by_value: &'a BTreeMap<String, Vec<Execution>>,
 }
 
@@ -48,16 +48,16 @@ pub(crate) struct Reading<'a> {
 pub(crate) enum Unread {
     /// A page could not be read.
     Fault(Fault),
-    /// Pages were read, and are not the whole.
+    /// The pages that were read are not everything.
     Incomplete {
-        /// How many executions Testkube has counted.
+        /// Number of executions that Testkube counted.
         counted: u32,
-        /// How many different ones it has listed.
+        /// Number of distinct executions that it listed.
         listed: usize,
     },
 }
 
-/// A decision that rests on a reading, while each execution is looked at once more.
+/// A decision that rests on a reading, while each execution is looked at again.
 #[derive(Clone)]
 pub(super) struct Confirm {
     todo: Rc<Vec<Listed>>,
@@ -74,7 +74,7 @@ struct Listed {
     status: Status,
 }
 
-/// Readings in a row that were not complete: they decide nothing.
+/// Incomplete readings in a row, which decide nothing.
 #[derive(Clone)]
 pub(super) struct Incomplete {
     since: Now,
@@ -94,24 +94,24 @@ impl Incomplete {
     }
 }
 
-/// How often a check is looked up: a look adds at most a fifteenth to what people have waited already. Half an hour costs
-/// some 140 lists.
+/// Interval between looks at a check: it adds at most a fifteenth to the time that people have waited. Half an hour
+/// costs some 140 lists.
 fn interval(age: Duration) -> Duration {
     (age / 15).clamp(Duration::from_secs(2), Duration::from_secs(20))
 }
 
-/// Two complete readings of a check of this age that are no further apart have watched the time between them.
+/// Maximum interval between two complete readings of a check of this age that counts as watched.
 fn longest_gap(age: Duration) -> Duration {
     (interval(age) * 2).max(Duration::from_secs(30))
 }
 
-/// Until when a last reading that was begun then is waited for.
+/// When the wait for a last reading ends, if the deadline passed at `last_reading`.
 pub(super) fn ends_at(last_reading: Mono) -> Mono {
     last_reading.plus(LAST_READING)
 }
 
 impl Volatile {
-    /// A reading of this name begins, for this check among others: what was hinted before is in it.
+    /// Notes that a reading begins, for this check among others: it covers earlier hints.
     pub(crate) fn begin_reading(&mut self, now: Mono, id: CallId) {
         self.waiting = Some(Waiting { id, asked: Asked::Reading });
         if std::mem::take(&mut self.is_hinted) {
@@ -119,13 +119,13 @@ impl Volatile {
         }
     }
 
-    /// Testkube says that an execution of the check has changed.
+    /// Notes Testkube's hint that an execution of the check has changed.
     pub(crate) fn hint(&mut self, now: Mono) {
         self.is_hinted = true;
         self.bring_forward(now);
     }
 
-    /// Why nothing is known of its executions, if something stands in the way: of all checks, or of this one alone.
+    /// Why nothing is known of its executions, if a fault of all checks or of this one alone stands in the way.
     fn trouble_in_words(&self, now: Wall, of_all: &Trouble) -> Option<String> {
         of_all
             .in_words(now)
@@ -137,7 +137,7 @@ impl Volatile {
             })
     }
 
-    /// The code of a deadline that no reading decided, where something stands in the way of them.
+    /// The code of a deadline that no reading decided because of a fault.
     fn trouble_code(&self, of_all: &Trouble) -> Option<ReasonCode> {
         let unconfirmed = self.unconfirmed.as_ref().map(|(_, trouble)| trouble);
         let fault = of_all.main_fault().or_else(|| self.trouble.main_fault());
@@ -147,7 +147,7 @@ impl Volatile {
         }
     }
 
-    /// The same, once it has lasted for so long that the people at the pipeline should hear of it.
+    /// The same words, once the fault has lasted long enough to be told.
     pub(crate) fn long_trouble(&self, now: Now, of_all: &Trouble) -> Option<String> {
         let lasts = [
             of_all.lasts(now.mono),
@@ -159,49 +159,49 @@ impl Volatile {
         if is_long { self.trouble_in_words(now.wall, of_all) } else { None }
     }
 
-    /// Whether a reading that begins for others may be one for this check too.
+    /// Whether it may join a reading that begins for others.
     pub(crate) fn may_join(&self, now: Mono) -> bool {
         now >= self.may_join.min(self.poll).max(self.held_until)
     }
 
-    /// The next look is made at once, or as soon as another one may be brought forward.
+    /// Brings the next look forward to now, or to the earliest time at which that is allowed.
     fn bring_forward(&mut self, now: Mono) {
         let earliest = self.hint_look.plus(BETWEEN_LOOKS);
-        // Before all that are only due, where they are many.
+        // Puts it before all that are only due, if they are many.
         let is_now = earliest <= now;
         self.poll = self.poll.min(if is_now { Mono(0) } else { earliest });
     }
 }
 
-/// What a reading asks for on behalf of a check.
+/// What a check asks of a reading.
 pub(crate) struct Wanted<'a> {
     /// The tag of its executions.
     pub(crate) tag: &'a Tag,
-    /// Executions scheduled before this are not asked for.
+    /// The time before which scheduled executions are not asked for.
     pub(crate) since: Wall,
-    /// A VM fell over it: it is read alone, so that the next fall names the right one.
+    /// Whether a VM fell over the check. It is then read alone, so that the next fall names the right one.
     pub(crate) is_suspect: bool,
 }
 
 impl Pending {
-    /// What of Testkube it waits for; `None`: nothing now.
+    /// What the check waits for at Testkube; `None` if it waits for nothing now.
     pub(crate) fn wanted(&self, now: Mono, lookback: Duration) -> Option<Wanted<'_>> {
         let (Phase::Watching(watch), Some(ask)) = (&self.phase, &self.ask) else { return None };
-        // Older executions are asked for as well, so that the decision can say that they were seen and not counted.
+        // Older executions are asked for as well, so that the decision can say that they were seen but do not count.
         let since = watch.bound.min(self.accepted.wall.minus(lookback));
         let is_suspect = self.falls.count > 0 && now.since(self.falls.last) < FALLS_TOGETHER;
         Some(Wanted { tag: &ask.tag, since, is_suspect })
     }
 
-    /// Whether it is undecided and waits for the executions of this tag.
+    /// Whether the check is undecided and waits for the executions of this tag.
     pub(crate) fn waits_for(&self, tag: &Tag) -> bool {
         self.decided().is_none() && self.ask.as_ref().is_some_and(|ask| ask.tag == *tag)
     }
 }
 
 impl Check {
-    /// What a watching check does by itself: deadlines and confirmations. Readings are made for many checks together. Whether
-    /// something else may follow at once.
+    /// Handles deadlines and confirmations of a watching check; readings are made for many checks together. Returns
+    /// whether something else may follow at once.
     pub(super) fn watch(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
         let now = cx.now.mono;
         let volatile = &mut self.volatile;
@@ -218,7 +218,7 @@ impl Check {
         false
     }
 
-    /// A deadline has passed, and nothing was read that decides.
+    /// Decides after a deadline without a deciding reading.
     fn end_unread(&mut self, cx: &Cx<'_>, fx: &mut Effects, why: &str) {
         let reason = reason::deadline(&self.durable, cx.now, &format!("{why}."));
         let code = self.volatile.trouble_code(cx.trouble);
@@ -240,7 +240,7 @@ impl Check {
         }
     }
 
-    /// One complete reading against the check.
+    /// Judges one complete reading for the check.
     pub(super) fn read(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, id: CallId, reading: &Reading<'_>) {
         if self.volatile.waiting.take_if(|waiting| waiting.id == id).is_none() {
             return;
@@ -250,7 +250,7 @@ impl Check {
         let (watch, ask) = (watch.clone(), ask.clone());
         let executions = reading.by_value.get(&ask.tag.value).map_or(&[][..], Vec::as_slice);
         let read = assess(executions, &ask.tag, watch.bound, &ask.expect, ask.rerun);
-        // First of all: what follows keeps, and says, something of each of them.
+        // Checked first: what follows keeps, and says, something of each execution.
         if read.counted.len() > usize::try_from(MAX_EXPECTED).unwrap_or(usize::MAX) {
             let reason = format!("More than {MAX_EXPECTED} executions carry the tag {}.", ask.tag);
             return self.decide(cx, fx, ReasonCode::TooMany, reason);
@@ -266,7 +266,7 @@ impl Check {
         if self.is_vanished(cx, fx, &watch, &ask, &read) {
             return;
         }
-        // Time that nobody watched settles nothing, whatever its cause: an outage, or a leader that fell.
+        // Time that was not watched does not count for settling, whether because of an outage or a fallen leader.
         let since = self.note_seen(now, &watch, &read, was_watched || ask.settle.is_zero());
         let elapsed = gap.unwrap_or_default();
         if !self.is_absent_for_too_long(cx, fx, &watch, &ask, &read, elapsed) {
@@ -274,7 +274,7 @@ impl Check {
         }
     }
 
-    /// What a reading comes to that shows nothing missing for too long; the counted set is as it is since `since`.
+    /// Acts on a reading that shows nothing missing for too long. The counted set has been the same since `since`.
     fn judge(
         &mut self,
         cx: &mut Cx<'_>,
@@ -317,7 +317,7 @@ impl Check {
         }
     }
 
-    /// Whether an execution that was counted is in no complete reading any more, counted or not. Twice in a row, it decides.
+    /// Whether a counted execution is missing from complete readings altogether. Two readings in a row decide.
     fn is_vanished(
         &mut self,
         cx: &Cx<'_>,
@@ -346,7 +346,8 @@ impl Check {
         true
     }
 
-    /// Adds to the time for which the expected was absent while Testkube answered; whether that was too long.
+    /// Adds to the time for which the expected executions were absent while Testkube answered. Returns whether that was
+    /// too long.
     fn is_absent_for_too_long(
         &mut self,
         cx: &mut Cx<'_>,
@@ -377,8 +378,8 @@ impl Check {
         absent >= ask.appear_timeout
     }
 
-    /// Remembers the counted set when it has changed, or may have changed and back while nobody watched; answers since when it
-    /// is as it is.
+    /// Remembers the counted set if it has changed, or may have changed and back unwatched. Returns since when it has
+    /// been the same.
     fn note_seen(&mut self, now: Mono, watch: &Watch, read: &Assessment<'_>, was_watched: bool) -> Mono {
         let fingerprint = read.fingerprint();
         let same = watch.seen.as_ref().filter(|seen| was_watched && seen.fingerprint == fingerprint);
@@ -393,7 +394,7 @@ impl Check {
         now
     }
 
-    /// A reading decided nothing.
+    /// Takes a reading that decides nothing.
     pub(super) fn unread(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, id: CallId, unread: &Unread) {
         if self.volatile.waiting.take_if(|waiting| waiting.id == id).is_none() {
             return;
@@ -422,7 +423,7 @@ impl Check {
         }
     }
 
-    /// When the check is looked up again.
+    /// Sets the time of the next look.
     fn poll_later(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
         let wait = interval(now.since(self.durable.accepted.mono));
@@ -433,7 +434,7 @@ impl Check {
         }
     }
 
-    /// One execution was looked at again: it must be as the reading had it.
+    /// Takes the second look at an execution: it must be as the reading had it.
     pub(super) fn confirmed(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, outcome: &CallOutcome) {
         let execution = match outcome {
             CallOutcome::Failed(fault) => Err(fault.clone()),
@@ -467,7 +468,7 @@ impl Check {
         }
     }
 
-    /// One more execution is as it was listed: the next is looked at, or the decision is made.
+    /// One more execution is as it was listed: looks at the next, or makes the decision.
     fn confirm_more(&mut self, cx: &Cx<'_>, fx: &mut Effects, before: &Confirm, found: &Execution) {
         let mut confirm = Confirm { at: before.at + 1, ..before.clone() };
         if let Some(why) = found.why_not_passed() {

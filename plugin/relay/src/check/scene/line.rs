@@ -1,12 +1,12 @@
-//! One line of a check's log, in the form that Azure DevOps's log view knows.
+//! One line of a check's log, in the form that Azure DevOps's log view understands.
 
 use crate::text::one_line;
 use crate::time::Wall;
 
-/// How a line is shown: the agent's formatting marks.
+/// The agent's formatting mark of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// As it is.
+    /// None.
     Plain,
     /// `##[section]`: green.
     Section,
@@ -16,23 +16,23 @@ pub enum Mark {
     Error,
 }
 
-/// Lines are cut where ServerTaskHelper cuts them, the time stamp not counted.
+/// Maximum length of a line in characters, without the time stamp: ServerTaskHelper cuts lines there.
 const MAX_LINE: usize = 1_024;
 
-/// A line.
+/// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// When it was known.
+    /// The time of what it says.
     pub at: Wall,
-    /// How it is shown.
+    /// Its formatting mark.
     pub mark: Mark,
-    /// Its words, which may hold names from outside.
+    /// Its text, which may hold names from outside.
     pub text: String,
 }
 
 impl Line {
-    /// With an ISO 8601 stamp, by which the view folds the times away, and a line feed. Whatever the words are, it stays one
-    /// line, and no command can be forged in it.
+    /// The line with an ISO 8601 stamp, by which the view can hide the times, and a line feed. Whatever the text, it
+    /// stays one line, and no command can be forged in it.
     pub fn render(&self) -> String {
         let mark = match self.mark {
             Mark::Plain => "",

@@ -1,36 +1,37 @@
-//! Children: executions that another one has started by an `execute` step.
+//! Children: executions started by another execution's `execute` step.
 //!
-//! A child inherits the tags of its parent and is judged through it: where its step is optional, the parent passes although
-//! the child has failed. It is known by its actor, which has the type `testworkflow`, or keeps the parent's type and names the
-//! parent's id and its chain of ancestors (`cmd/tcl/testworkflow-toolkit/commands/execute.go`; from 2.13 on below a parent of
-//! type `gitintegration`, `model_test_workflow_running_context_actor_type_child_context.go`).
+//! A child inherits its parent's tags and is judged through the parent: if its step is optional, the parent passes
+//! although the child has failed. Its actor identifies it: it has the type `testworkflow`, or keeps the parent's type
+//! and names the parent's id and its chain of ancestors (`cmd/tcl/testworkflow-toolkit/commands/execute.go`; from 2.13
+//! on below a parent of type `gitintegration`, `model_test_workflow_running_context_actor_type_child_context.go`).
 //!
-//! All of these fields come from whoever calls Testkube's API. So nothing is left out on its own word: only an execution that
-//! names another one which is there to be judged in its place.
+//! All of these fields come from the caller of Testkube's API. So no execution is left out on its own word, but only if
+//! it names another one that is there to be judged in its place.
 
 use crate::wire::testkube::Execution;
 use std::collections::BTreeMap;
 
-/// Whose part an execution is.
+/// The part of an execution in the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// It is judged itself: no child, or one whose ancestors are not in the reading, that names itself, or stands in a circle of
-    /// executions of which each would be judged through the next.
+    /// It is judged itself: it is not a child, or its ancestors are not in the reading, or it names itself, or it is
+    /// part of a circle of executions of which each would be judged through the next.
     Own,
-    /// It is judged through an ancestor that the reading has, and in the end through one that counts.
+    /// It is judged through an ancestor in the reading, and in the end through one that counts.
     Child,
-    /// Its nearest ancestor in the reading is older than the check's lower bound, so nobody is judged in its place. It must
-    /// pass, and what an older run has started is not what the check expects.
+    /// Its nearest ancestor in the reading is older than the check's lower bound, so no execution is judged in its
+    /// place. It must pass, but the child of an older run is not what the check expects.
     OfOlder,
 }
 
-/// What each of these executions is part of. The first `older` of them lie before the lower bound; `others` says of each that
-/// follows which other one is judged in its place: its re-run, or where re-runs do not count, the one that it repeats.
+/// The part of each of these executions. The first `older` of them lie before the lower bound; `others` says for each
+/// of the rest which execution is judged in its place: its re-run or, if re-runs do not count, the one that it repeats.
 ///
-/// An ancestor that a re-run has replaced still stands for its children, which are not waited for either: the re-run does all of
-/// it once more, and counts. One that repeats another where re-runs do not count stands for them as well: nothing that it did
-/// counts. And so does an ancestor that is a child: it counts, or is judged through its own ancestor. But each of these chains
-/// has to end at one that counts, so a child in whose chain it stands itself, by whatever links, is judged itself.
+/// An ancestor that a re-run has replaced still stands for its children, which are not waited for either: the re-run
+/// does all of it again, and counts. One that repeats another while re-runs do not count stands for them as well:
+/// nothing that it did counts. So does an ancestor that is a child: it counts, or is judged through its own ancestor.
+/// But each of these chains must end at one that counts, so a child that is part of its own chain, by whatever links,
+/// is judged itself.
 pub(super) fn parts(all: &[&Execution], older: usize, others: &[Option<usize>]) -> Vec<Part> {
     if !all.iter().any(|execution| execution.actor.is_child) {
         return vec![Part::Own; all.len()];
@@ -49,7 +50,7 @@ pub(super) fn parts(all: &[&Execution], older: usize, others: &[Option<usize>]) 
     parents.iter().zip(&is_in_circle).map(part).collect()
 }
 
-/// The nearest ancestor that is there. One that names itself has none.
+/// The nearest ancestor in the reading. An execution that names itself has none.
 fn parent(execution: &Execution, places: &BTreeMap<&str, usize>) -> Option<usize> {
     let ancestors = &execution.actor.ancestors;
     if ancestors.contains(&execution.id) {
@@ -58,9 +59,9 @@ fn parent(execution: &Execution, places: &BTreeMap<&str, usize>) -> Option<usize
     ancestors.iter().find_map(|id| places.get(id.as_str()).copied())
 }
 
-/// Which places are reached from themselves, where each leads to at most one other. Each is visited once.
+/// The places that can be reached from themselves; each leads to at most one other. Each is visited once.
 fn circles(links: &[Option<usize>]) -> Vec<bool> {
-    /// No walk has come here; or the one that began at this place plus 1.
+    /// No walk has come here. Any other value is the number of a walk's first place plus 1.
     const UNSEEN: usize = 0;
     let mut seen_by = vec![UNSEEN; links.len()];
     let mut is_in_circle = vec![false; links.len()];
@@ -73,7 +74,7 @@ fn circles(links: &[Option<usize>]) -> Vec<bool> {
             *seen = start + 1;
             at = next(here);
         }
-        // Where this walk has met itself, the circle is gone round once more.
+        // The walk has met itself: go round the circle once more.
         while let Some(here) = at.filter(|here| seen_by.get(*here) == Some(&(start + 1)))
             && let Some(found) = is_in_circle.get_mut(here).filter(|found| !**found)
         {

@@ -1,16 +1,16 @@
 //! Re-runs: executions that provably repeat an earlier one.
 //!
-//! The proof is `actor.executionReference`, which holds the other's id, or that the same TestWorkflowExecution resource
-//! has started both. The same workflow alone proves nothing: a matrix runs one workflow many times.
+//! The proof is `actor.executionReference` with the other's id, or that the same TestWorkflowExecution resource started
+//! both. The same workflow alone proves nothing: a matrix runs one workflow many times.
 //!
-//! A child proves nothing either: it has its parent's actor, not one of its own, so two children of one parent would seem to
-//! repeat each other, and one whose result nobody looks at could take the place of one that counts.
+//! A child proves nothing either. It has its parent's actor, not its own, so two children of one parent would seem to
+//! repeat each other, and one whose result nobody looks at could replace one that counts.
 
 use super::order;
 use crate::wire::testkube::Execution;
 use std::collections::BTreeMap;
 
-/// For each of these executions, which are in their order, the latest that repeats it.
+/// For each of these executions, which are in order, the latest one that repeats it.
 pub(super) fn replaced(all: &[&Execution]) -> Vec<Option<usize>> {
     let mut by = vec![None; all.len()];
     pairs(
@@ -25,7 +25,7 @@ pub(super) fn replaced(all: &[&Execution]) -> Vec<Option<usize>> {
     by
 }
 
-/// For each of them, the earliest that it repeats.
+/// For each of them, the earliest one that it repeats.
 pub(super) fn repeated(all: &[&Execution]) -> Vec<Option<usize>> {
     let mut first: Vec<Option<usize>> = vec![None; all.len()];
     pairs(
@@ -40,8 +40,8 @@ pub(super) fn repeated(all: &[&Execution]) -> Vec<Option<usize>> {
     first
 }
 
-/// Tells `found` of pairs of which the later one repeats the earlier one: each that has a reference, and of those that one
-/// resource has started each together with the one that `end` chooses of them.
+/// Calls `found` with pairs whose later execution repeats the earlier one: each that has a reference with the one it
+/// names, and each of those that one resource started with the one that `end` selects.
 fn pairs(all: &[&Execution], end: impl Fn(&[usize]) -> Option<usize>, mut found: impl FnMut(usize, usize)) {
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     let mut groups: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
@@ -52,7 +52,7 @@ fn pairs(all: &[&Execution], end: impl Fn(&[usize]) -> Option<usize>, mut found:
     for (n, execution) in all.iter().enumerate() {
         let actor = &execution.actor;
         if !actor.is_child {
-            // Only earlier ones have their places there yet.
+            // Only earlier ones are in the map yet.
             let earlier = places.get(actor.reference.as_str()).copied();
             let same = earlier.filter(|earlier| {
                 is_later(n, *earlier) && all.get(*earlier).is_some_and(|e| e.workflow == execution.workflow)
