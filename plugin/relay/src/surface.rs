@@ -1,4 +1,4 @@
-//! What an HTTP client meets: where a request goes, who may send it, and what is answered.
+//! The HTTP surface: routes, credentials, and answers.
 
 pub mod accept;
 pub mod artifacts;

@@ -17,60 +17,61 @@ use deliver::{Delivered, deliver, place_of};
 use ends::ends_of;
 use serde::Serialize;
 
-/// The header fields of a request, names in lower case, values as bytes off the wire; owned, or borrowed where only looked at.
+/// The header fields of a request: names in lower case, values as bytes off the wire; owned or borrowed.
 pub type Headers<B = Vec<u8>> = [(B, B)];
 
-/// What is known when a check request's headers have come.
+/// What to do with a check request once its headers have come.
 #[derive(Debug)]
 pub enum Admission {
-    /// It can be answered now: send this.
+    /// Send this answer now.
     Reply(Reply),
-    /// Everything is there, or it must come with the body: read that, then call [`accept`].
+    /// Read the body, then call [`accept`]: it holds missing fields, or must be read because it was sent.
     AwaitBody(CallerId),
-    /// There is no body: call [`accept`].
+    /// Call [`accept`]: there is no body.
     Ready,
-    /// Everything is there, and a body that this Envoy does not hand over: call [`accept`], which rejects it.
+    /// Call [`accept`], which rejects the request: the headers are complete, but there is a body that this Envoy does
+    /// not hand over.
     Unread,
 }
 
-/// Which credential of its configuration a request came with, as a number; all without one are the same.
+/// The number of the credential that a request came with; all requests without one share a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallerId(u32);
 
 impl CallerId {
-    /// The number of a credential of this configuration.
+    /// The number of this credential in the configuration.
     pub(crate) fn of(config: &Config, caller: Option<&Credential>) -> CallerId {
         let is_own = |own: &Credential| caller.is_some_and(|caller| own.name == caller.name);
         let place = config.credentials.iter().position(is_own);
         CallerId(place.and_then(|place| u32::try_from(place).ok()).unwrap_or(u32::MAX))
     }
 
-    /// The credential's name in this configuration; empty for those without one.
+    /// The credential's name in this configuration; empty for callers without a credential.
     pub fn name(self, config: &Config) -> &str {
         let place = usize::try_from(self.0).ok();
         place.and_then(|place| config.credentials.get(place)).map_or("", |credential| &credential.name)
     }
 }
 
-/// What a check that was accepted counts as.
+/// How the outcome of a check request is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// A new check.
     Accepted,
     /// A new check that cannot be evaluated.
     Rejected,
-    /// A known one, delivered again.
+    /// A known check, delivered again.
     Repeated,
-    /// Turned away.
+    /// A refused request.
     Refused,
 }
 
-/// Looks at the headers of a check request: who sends it, and whether its body is needed.
+/// Reads the headers of a check request: who sends it, and whether its body is needed.
 pub fn admit<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, has_body: bool) -> Admission {
     admit_as(config, headers, has_body, request::is_complete)
 }
 
-/// The same; `is_complete` says whether the headers alone hold what the request must have.
+/// The same; `is_complete` says whether the headers alone hold all required fields.
 pub(crate) fn admit_as<B: AsRef<[u8]>>(
     config: &Config,
     headers: &Headers<B>,
@@ -91,7 +92,7 @@ pub(crate) fn admit_as<B: AsRef<[u8]>>(
     }
     let complete = is_complete(headers);
     match (config.read_body, complete) {
-        // Whatever its type: what stands in it may be a policy.
+        // Read whatever its type: it may hold a policy.
         (true, true) => Admission::AwaitBody(sender),
         (false, true) => Admission::Unread,
         (true, false) if header(headers, b"content-type").is_some_and(is_json) => {
@@ -115,13 +116,13 @@ pub fn body_unread() -> Reply {
     )
 }
 
-/// Whether a request has what only the check of Azure DevOps sends.
+/// Whether a request has headers that only Azure DevOps's check sends.
 pub fn carries_a_check<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
     header(headers, b"authtoken").is_some() || header(headers, b"planid").is_some()
 }
 
-/// The answer to a method that a path does not have; `allow` names those that it has. A check that was set to GET is told what
-/// to change, because GET of its path is something else.
+/// The answer to a method that a path does not allow; `allow` lists the allowed ones. A check that was set to GET is
+/// told what to change, because GET of its path is another request.
 pub fn wrong_method<B: AsRef<[u8]>>(allow: &'static str, headers: &Headers<B>) -> Reply {
     let detail = match carries_a_check(headers) && allow.contains("POST") {
         true => {
@@ -132,7 +133,7 @@ pub fn wrong_method<B: AsRef<[u8]>>(allow: &'static str, headers: &Headers<B>) -
     Reply::problem(405, "Method not allowed", &detail).with("allow", allow)
 }
 
-/// The answer to a path that only a blank keeps from being Testrelay's; `blank` is what stands for it, as `%20`.
+/// The answer to a path that would be Testrelay's without a blank; `blank` is its encoded form, such as `%20`.
 pub fn blank_in_path(blank: &str) -> Reply {
     let detail = format!(
         "The path has `{blank}`, which is a blank: take it out of the URL of the service connection, or of the `urlSuffix` of the check. It often stands at the end, where nobody sees it."
@@ -154,7 +155,7 @@ pub fn unauthorized<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, route
     caller(config, headers, route).err()
 }
 
-/// Who calls; `None` where everybody may (`insecure_no_auth`).
+/// The caller's credential; `None` if everybody may call (`insecure_no_auth`).
 ///
 /// # Errors
 /// The refusal of a caller that may not use `route`.
@@ -180,7 +181,7 @@ pub fn caller<'a, B: AsRef<[u8]>>(
     })
 }
 
-/// The refusal of a check that its caller's credential does not cover: nothing is stored, and nobody is called.
+/// The refusal of a check that its caller's credential does not cover. Nothing is stored, and nobody is called.
 fn uncovered(caller: &Credential, request: &CheckRequest) -> Option<Reply> {
     let name = &caller.name;
     let what = if !caller.covers_project(&request.callback.project) {
@@ -247,15 +248,15 @@ pub fn accept<'b, B: AsRef<[u8]>>(
     }
 }
 
-/// The answer to a check where the ledger could not be opened.
+/// The answer to a check when the ledger could not be opened.
 pub fn unopened(status: StoreError) -> (Reply, Counted) {
     let error = LedgerError::Store(status);
     log::error!("a check could not be stored: {error}");
     (unstored(&error), Counted::Refused)
 }
 
-/// Puts a delivery into the ledger, together with what an older module has kept of the same check. A place is asked for only
-/// where the check is new.
+/// Stores a delivery in the ledger, together with what an older module has kept of the same check. Takes a place only
+/// for a new check.
 fn stored(
     ledger: &Ledger,
     store: &mut dyn Store,
@@ -270,13 +271,14 @@ fn stored(
     let place = place_of(request, sender);
     let mut bucket = ledger.bucket(key);
     let mut room = None;
-    // Whether a new record notes the place that was taken, and the place of one that it replaces: as of the last try.
+    // As of the last try: whether a new record notes the place that was taken, and the place of a record that it
+    // replaces.
     let (mut is_noted, mut left) = (false, None);
     let mut change = |found: Option<&Record>, room: Option<Room>| {
         let found = found.or(old.as_ref());
         let before = found.and_then(|record| record.state.held());
         let inherits = before == Some(&place);
-        // One that nobody waits for leaves its place to the one that replaces it.
+        // A check that nobody waits for leaves its place to the one that replaces it.
         let room = if inherits { Some(Room::Taken) } else { room };
         let change = deliver(found, request, sender, ends, now, room);
         let is_new =
@@ -290,7 +292,8 @@ fn stored(
         room = Some(taken);
         delivered = match taken {
             Room::Taken => bucket.update_read(store, key, |found| change(found, room)),
-            // The same check may have come twice at once, and taken the last place: that is no new one any more.
+            // The same check may have come twice at once, and its first delivery taken the last place: then it is no
+            // longer new.
             Room::Full(_) => bucket.update(store, key, |found| change(found, room)),
         };
     }
@@ -313,14 +316,14 @@ fn stored(
     Ok(delivered)
 }
 
-/// Who sends a check.
+/// The sender of a check.
 struct Sender<'a> {
     credential: &'a str,
     observe: bool,
     limits: Limits,
 }
 
-/// What a check that was taken is answered.
+/// What the answer to a taken check says.
 #[derive(Serialize)]
 struct Answer<'a> {
     id: &'a str,

@@ -1,8 +1,8 @@
-//! Artifacts by tag, for a pipeline that knows its tag and not Testkube's ids: the list over the tag's executions, and one
-//! file, archive or log that goes straight through.
+//! Artifacts by tag, for a pipeline that knows its tag but not Testkube's ids: the list of files of the tag's
+//! executions, and single files, archives or logs, which are streamed through.
 //!
-//! A request is a [`Visit`]: it asks Testkube for the executions, then for what they have kept, and ends with an answer of
-//! its own or with a path at Testkube's to which the request goes on. Nothing of a file passes through here.
+//! A request is a [`Visit`]: it asks Testkube for the executions, then for their artifacts, and ends with its own
+//! answer or with a path at Testkube to which the request goes on. No part of a file passes through here.
 
 mod ask;
 mod file;
@@ -43,25 +43,26 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How far back a tag is looked for, unless the request says otherwise.
+/// How far back executions of a tag are looked for, unless the request says otherwise.
 const LOOKBACK: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// Executions on one page; when there are more of them, all are asked for at once: executions of one instant have no fixed
-/// order in Testkube, so that one of them could fall between two pages.
+/// Executions on the first page. If there are more, all are asked for on one page: Testkube has no fixed order for
+/// executions of the same instant, so one could fall between two pages.
 const PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1_000;
 
-/// The artifacts of so many executions are listed for one request, and [`MAX_NAMES`] artifacts: they are in memory together.
+/// Maximum executions whose artifacts are listed for one request. Together they have at most [`MAX_NAMES`] artifacts,
+/// because all are in memory at once.
 const MAX_EXECUTIONS: usize = 100;
 
-/// The longest list that is answered, in bytes. Envoy holds all of it until a slow reader has it.
+/// Maximum size of a list that is answered, in bytes. Envoy holds all of it until a slow reader has it.
 const MAX_ANSWER: usize = 2 << 20;
 
-/// How long a request may take to find out what it means, before the last call: Envoy itself ends it after 30 s without a
-/// sign (`stream_idle_timeout`).
+/// Maximum time to find out what a request means, before the last call. Envoy itself ends a request after 30 s without
+/// a sign (`stream_idle_timeout`).
 const MAX_TIME: Duration = Duration::from_secs(15);
 
-/// Who asks for an artifact by Testkube's own path, where that may be asked; `None`: everybody may.
+/// The caller of an artifact by Testkube's own path; `None` if everybody may call.
 ///
 /// # Errors
 /// The refusal of a caller that may not.
@@ -70,7 +71,7 @@ pub fn admit<'a, B: AsRef<[u8]>>(
     headers: &Headers<B>,
 ) -> Result<Option<&'a Credential>, Reply> {
     match caller(config, headers, Allow::Artifacts)? {
-        // A path by an execution's id does not say its tag.
+        // A path by an execution's id does not state its tag.
         Some(caller) if !caller.tags.is_empty() => Err(Reply::problem(
             403,
             "Not allowed",
@@ -80,7 +81,7 @@ pub fn admit<'a, B: AsRef<[u8]>>(
     }
 }
 
-/// Who asks for an artifact by tag; `None`: everybody may.
+/// The caller of an artifact by tag; `None` if everybody may call.
 ///
 /// # Errors
 /// The refusal of a caller that may not ask for any.
@@ -91,8 +92,9 @@ pub fn admit_by_tag<'a, B: AsRef<[u8]>>(
     caller(config, headers, Allow::Artifacts)
 }
 
-/// Where a request goes on to that has been found out for the same target in the last seconds. `rest` is what follows
-/// `<base>/v1/artifacts/` in it, and who asks. `None`: begin a [`Visit`], which also says why this caller may not ask it.
+/// The caller of a request, and where the request goes on to, if that was found out for the same target in the last
+/// seconds. `rest` is the part of the target after `<base>/v1/artifacts/`. `None`: begin a [`Visit`], which also
+/// refuses a caller that may not ask for it.
 pub fn known<'c, 'm, B: AsRef<[u8]>>(
     config: &'c Config,
     now: Mono,
@@ -108,50 +110,51 @@ pub fn known<'c, 'm, B: AsRef<[u8]>>(
 /// One request for artifacts by tag.
 pub struct Visit {
     config: Rc<Config>,
-    /// What follows `<base>/v1/artifacts/` in its target.
+    /// The part of its target after `<base>/v1/artifacts/`.
     rest: Vec<u8>,
     ask: Target,
-    /// Scheme and host as the request has them: what links begin with.
+    /// Scheme and host of the request, with which links begin.
     asked_at: (Vec<u8>, Vec<u8>),
-    /// [`Visit::links`], once they were wanted: a request that goes on to a file wants none.
+    /// [`Visit::links`], made on first use: a request for one file needs none.
     links: OnceCell<Links>,
     since: Wall,
-    /// What was asked for last.
+    /// The last question to Testkube.
     asked: Asked,
     executions: Option<Rc<Vec<Execution>>>,
-    /// Positions among the executions, and what these have kept.
+    /// Indices of the chosen executions, and the artifacts of each.
     chosen: Vec<usize>,
     kept: Vec<Rc<Vec<Artifact>>>,
-    /// Which of them have the file that is wanted, and what its head said of the next one where that was not enough.
+    /// For each chosen execution, whether it has the wanted file; and for the next one, what its head said if that was
+    /// not enough.
     found: Vec<Presence>,
     by_head: Option<Presence>,
-    /// How many artifacts have been looked through, and whether there are some that cannot be listed.
+    /// Number of artifacts looked at, and whether some cannot be listed.
     names: usize,
     is_unlisted: bool,
-    /// What is wanted of the chosen ones.
+    /// The wanted path within the chosen executions.
     path: String,
     page_size: u32,
     began: Mono,
-    /// When Testkube gave the oldest of the answers that it rests on, at the latest.
+    /// An upper limit of the age of the answers that it rests on: when Testkube gave the oldest.
     oldest: Mono,
 }
 
-/// What Testkube is asked for.
+/// A question to Testkube.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     /// The executions.
     Executions,
-    /// What the next of the chosen ones has kept.
+    /// The artifacts of the next chosen execution.
     Names,
-    /// The head of a file that the next of the chosen ones may have kept.
+    /// The head of a file that the next chosen execution may have.
     Head,
 }
 
 impl Visit {
-    /// Begins with a request's headers; `rest` is what follows `<base>/v1/artifacts/` in its target.
+    /// Begins a visit with a request's headers; `rest` is the part of its target after `<base>/v1/artifacts/`.
     ///
     /// # Errors
-    /// The refusal of a request that cannot be read or a caller that may not ask this; nobody has been called.
+    /// The refusal of a request that cannot be read, or of a caller that may not ask for it. Nobody has been called.
     pub fn new<B: AsRef<[u8]>>(
         config: &Rc<Config>,
         now: Now,
@@ -203,7 +206,7 @@ impl Visit {
         })
     }
 
-    /// What to do next, with what is remembered of earlier visits.
+    /// The next step, using the answers that earlier visits have remembered.
     pub fn step(&mut self, now: Now, memory: &mut Memory) -> Step {
         let step = self.resolve(now, memory);
         if let Step::Forward(forward) = &step {
@@ -236,7 +239,7 @@ impl Visit {
         }
     }
 
-    /// The list, once all of the chosen executions have said what they have kept.
+    /// The list, once the artifacts of all chosen executions are known.
     fn all(&mut self, now: Now, memory: &Memory) -> Step {
         while let Some(execution) = self.at(self.kept.len()) {
             match memory.artifacts(now, &execution.id) {
@@ -262,14 +265,14 @@ impl Visit {
         self.kept.push(kept);
     }
 
-    /// More names than are listed, or more bytes of them: each stands in the list twice.
+    /// Whether there are too many names, or bytes of names: each is in the list twice.
     fn is_too_much(&self) -> bool {
         let bytes =
             || self.kept.iter().flat_map(|kept| kept.iter()).map(|one| 2 * one.name.len()).sum::<usize>();
         self.names > MAX_NAMES || bytes() > MAX_ANSWER
     }
 
-    /// Reads the answer to the last [`Step::Call`], and says what to do next.
+    /// Reads the answer to the last [`Step::Call`]. Returns the next step.
     pub fn answer(&mut self, now: Now, memory: &mut Memory, outcome: &CallOutcome) -> Step {
         let next = match (outcome, self.asked) {
             (CallOutcome::Failed(fault), _) => Some(Step::from(not_read(fault))),
@@ -282,7 +285,7 @@ impl Visit {
         next.unwrap_or_else(|| self.step(now, memory))
     }
 
-    /// `None`: go on.
+    /// Reads the executions. `None`: go on.
     fn read_executions(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
         let page = match testkube::page(response) {
             Ok(page) => page,
@@ -301,7 +304,7 @@ impl Visit {
         None
     }
 
-    /// `None`: go on.
+    /// Reads the artifacts of an execution. `None`: go on.
     fn read_names(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
         let path = self.path.clone();
         let want = self.ask.want(&path);
@@ -335,7 +338,7 @@ impl Visit {
         None
     }
 
-    /// Asks through the cluster that is there for this: whatever jobs fetch, the checks' own calls have room.
+    /// Asks through the cluster for artifacts, so that the checks' own calls have room whatever jobs download.
     fn ask(&mut self, asked: Asked, request: Request) -> Step {
         self.asked = asked;
         Step::call(Request { cluster: self.config.artifacts.cluster.clone(), ..request })
@@ -383,7 +386,7 @@ impl Visit {
         )
     }
 
-    /// The nth of the chosen executions.
+    /// The chosen execution with this index.
     fn at(&self, n: usize) -> Option<&Execution> {
         self.executions.as_ref()?.get(*self.chosen.get(n)?)
     }
@@ -392,7 +395,7 @@ impl Visit {
         (0..self.chosen.len()).filter_map(|n| self.at(n))
     }
 
-    /// Chooses the executions that the request is about: one that its path names, or the scope's.
+    /// Chooses the executions of the request: the one that its path names, or those of its scope.
     fn choose(&mut self) -> Result<(), Reply> {
         let executions = self.executions.clone().unwrap_or_default();
         let tag = &self.ask.tag;

@@ -1,23 +1,24 @@
-//! Who may call: the credentials of a configuration against an `Authorization` header.
+//! Authentication: the credentials of a configuration against an `Authorization` header.
 
 use crate::config::{Allow, Credential, Kind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// Why a caller is turned away.
+/// Why a caller is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Denied {
     /// No credential, an unknown one, or more than one.
     Unknown,
-    /// A known credential that does not open this route; with its name.
+    /// A known credential that does not open this route; holds its name.
     NotAllowed(String),
 }
 
-/// Whether the `Authorization` headers of a request open `route`. Every credential is compared, in a time that does
-/// not tell which one nearly fitted. Answers which one it is; `None`: with no credential configured (`insecure_no_auth`) everybody may.
+/// The credential that opens `route` for the `Authorization` headers of a request; `None` if no credential is
+/// configured (`insecure_no_auth`) and everybody may call. Every credential is compared, in a time that does not reveal
+/// a near match.
 ///
 /// # Errors
-/// Why not.
+/// Why the caller is refused.
 pub fn authorize<'a, 'h>(
     credentials: &'a [Credential],
     headers: impl IntoIterator<Item = &'h [u8]>,
@@ -42,7 +43,7 @@ pub fn authorize<'a, 'h>(
     }
 }
 
-/// What a caller presents.
+/// The credential that a caller presents.
 enum Presented<'h> {
     Basic { pair: Vec<u8>, colon: usize },
     Bearer(&'h [u8]),

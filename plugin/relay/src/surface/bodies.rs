@@ -1,12 +1,12 @@
-//! Request bodies that the streams of one VM wait for or are reading: bounded in number and in bytes, for each credential and
-//! in all, so that requests that never end take neither the memory of the Envoy nor the others' place.
+//! Request bodies that the streams of one VM wait for or are reading. Bounded in number and bytes, for each credential
+//! and in all, so that requests that never end use up neither Envoy's memory nor the room of others.
 //!
-//! A body that comes at once takes its place for milliseconds. So the bounds between two ticks are wide, and what they let in
-//! beyond the narrow ones is sorted out at the next tick, where the oldest give way: whoever sends slow bodies has to begin
-//! [`MAX_BODIES_OF_ONE`] less [`MAX_LEFT_OF_ONE`] of them in each second before a good request of the same credential is turned
-//! away.
+//! A body that comes at once takes up room for milliseconds. So the bounds between two ticks are wide. What exceeds the
+//! narrow ones is cut off at the next tick, oldest first: a sender of slow bodies must begin [`MAX_BODIES_OF_ONE`] less
+//! [`MAX_LEFT_OF_ONE`] of them in each second before a good request with the same credential is refused.
 //!
-//! The bytes of bodies are in Envoy's buffers, the headers in the VM; both are counted. A VM that falls takes its streams and this list with it.
+//! Bodies are in Envoy's buffers, headers in the VM; both are counted. A VM that falls takes its streams and this list
+//! with it.
 
 use super::{accept, hint};
 use crate::surface::accept::CallerId;
@@ -14,30 +14,30 @@ use crate::surface::problem::Reply;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// How many may be on their way in one VM.
+/// Maximum bodies under way in one VM.
 pub const MAX_BODIES: usize = 1_024;
-/// How many of one credential.
+/// Maximum of one credential.
 pub const MAX_BODIES_OF_ONE: usize = 256;
-/// How many a tick leaves, however new they are.
+/// Maximum that a tick leaves, however new they are.
 pub const MAX_LEFT: usize = 256;
-/// How many of one credential.
+/// Maximum of one credential that a tick leaves.
 pub const MAX_LEFT_OF_ONE: usize = 64;
-/// How many bytes of them, their requests' headers included, may be held for one VM.
+/// Maximum bytes held for one VM, including the requests' headers.
 pub const MAX_BYTES: usize = 32 << 20;
-/// How many for one credential.
+/// Maximum bytes held for one credential.
 pub const MAX_BYTES_OF_ONE: usize = 16 << 20;
 
-/// How many ticks, one each second, a request may wait for the first piece of its body where none has ever come. Where
-/// `read_body` is set and the filter's `allow_on_headers_stop_iteration` is not, none ever does. Ticks and not time: a thread
-/// that has stood still finds what has arrived meanwhile before so many of them.
+/// Ticks, one each second, that a request may wait for the first piece of its body if no body has ever come. If
+/// `read_body` is set but the filter's `allow_on_headers_stop_iteration` is not, none ever does. Counted in ticks, not
+/// time: a thread that stood still finds what has arrived meanwhile before that many ticks.
 pub const FIRST_TICKS: u32 = 10;
-/// How many ticks the whole body may take: Azure DevOps waits 20 s for an answer.
+/// Ticks that a whole body may take: Azure DevOps waits 20 s for an answer.
 pub const ALL_TICKS: u32 = 18;
 
-/// How many ticks a body is new, and does not give way to fewer others than [`MAX_LEFT_OF_ONE`] or [`MAX_LEFT`].
+/// Ticks during which a body is new: it is then cut off only to leave [`MAX_LEFT_OF_ONE`] or [`MAX_LEFT`].
 const NEW_TICKS: u32 = 2;
 
-/// What a body is for.
+/// The kind of request that a body belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Posted {
     /// A check.
@@ -53,35 +53,35 @@ pub enum Posted {
 pub enum Cut {
     /// Too many bodies, or too many bytes, are on their way.
     Crowded,
-    /// It took too long.
+    /// The body took too long.
     Late,
-    /// None came, as none ever has: this Envoy seems not to hand bodies over.
+    /// No body came, as none ever has: this Envoy seems not to hand bodies over.
     Unread,
 }
 
-/// A stream whose request is to be answered now; it is not in the list any more.
+/// A stream to answer now. It is no longer in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CutOff {
     /// The stream's context.
     pub stream: u32,
-    /// What its body is for.
+    /// The kind of its request.
     pub posted: Posted,
-    /// Whose it is.
+    /// The sender.
     pub caller: CallerId,
-    /// Why.
+    /// The cause.
     pub why: Cut,
 }
 
-/// One body on its way.
+/// A body under way.
 #[derive(Debug)]
 struct Body {
     posted: Posted,
     caller: CallerId,
-    /// Its place in the order of arrival.
+    /// Its number in order of arrival.
     number: u64,
-    /// Of its request's headers.
+    /// Bytes of the request's headers.
     head: usize,
-    /// Of what has come of it.
+    /// Bytes of the body so far.
     bytes: usize,
     has_begun: bool,
     ticks: u32,
@@ -93,7 +93,7 @@ impl Body {
     }
 }
 
-/// Those of one VM, by the contexts of their streams.
+/// The bodies of one VM, by their streams' contexts.
 #[derive(Debug, Default)]
 pub struct Bodies {
     all: BTreeMap<u32, Body>,
@@ -101,9 +101,10 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    /// A stream begins to wait for its body, and holds its request's headers of so many bytes; or there is no room for it, and it is to be answered itself. Nobody else is
-    /// answered here: a local reply stops the iteration of whichever stream's callback is running (proxy-wasm-cpp-host,
-    /// `stopNextIteration`), so that its own body would never be handed over.
+    /// Adds a stream that waits for its body; `head` is the size of its request's headers in bytes. Returns the stream
+    /// to answer if there is no room for it. No other stream is answered here: a local reply stops the iteration of the
+    /// stream whose callback is running (proxy-wasm-cpp-host, `stopNextIteration`), so its own body would never be
+    /// handed over.
     pub fn begin(&mut self, stream: u32, caller: CallerId, posted: Posted, head: usize) -> Option<CutOff> {
         let is_one_more = self.has_room(caller, |_| 1, MAX_BODIES_OF_ONE - 1, MAX_BODIES - 1);
         let left = |most: usize| most.saturating_sub(head);
@@ -116,8 +117,8 @@ impl Bodies {
         None
     }
 
-    /// So many bytes of a stream's body are there. Where that is too many it is to be answered itself. `None`: it has been
-    /// answered already.
+    /// Notes that a stream's body has `bytes` bytes so far. Returns the stream to answer if that is too many. `None` if
+    /// it has been answered already.
     pub fn grow(&mut self, stream: u32, bytes: usize) -> Option<Option<CutOff>> {
         let body = self.all.get_mut(&stream)?;
         (body.bytes, body.has_begun) = (bytes, true);
@@ -128,14 +129,15 @@ impl Bodies {
         }
     }
 
-    /// A stream waits no longer. False: it did not, or it has been answered already.
+    /// Removes a stream that waits no longer. False if it did not wait, or has been answered already.
     pub fn end(&mut self, stream: u32) -> bool {
         self.all.remove(&stream).is_some()
     }
 
-    /// A tick: who has waited too long, and who has to give way: the oldest of more than [`MAX_LEFT_OF_ONE`] or [`MAX_LEFT`];
-    /// and while more than half of that is taken, the oldest, or the largest, of those that are no longer new. So room for a good request comes back in seconds. `is_handed_over` says
-    /// whether a piece of any body has ever come in this process; it is asked only where that matters.
+    /// Runs a tick: returns the streams that have waited too long, and those that must give way. These are the oldest
+    /// of more than [`MAX_LEFT_OF_ONE`] or [`MAX_LEFT`]; and, while more than half of that is taken, the oldest or
+    /// largest that are no longer new. So room for a good request comes back in seconds. `is_handed_over` says whether
+    /// a piece of any body has ever come in this process; it is called only if that matters.
     pub fn tick(&mut self, is_handed_over: impl Fn() -> bool) -> Vec<CutOff> {
         if self.all.is_empty() {
             return Vec::new();
@@ -163,7 +165,7 @@ impl Bodies {
         gone
     }
 
-    /// Whether no more than so much is taken, of one credential and of all.
+    /// Whether the sums of `size`, for this credential and for all, are within these bounds.
     fn has_room(
         &self,
         caller: CallerId,
@@ -175,8 +177,8 @@ impl Bodies {
         own.map(&size).sum::<usize>() <= of_one && self.all.values().map(&size).sum::<usize>() <= of_all
     }
 
-    /// The stream that has to give way, if more is taken than so much: of the credential that has too much, or has the most; and
-    /// of those that have been there for more than `new` ticks.
+    /// The stream to cut off, if more than these bounds is taken: one of the credential that has too much, or the most,
+    /// and among those that are older than `new` ticks.
     fn gives_way(
         &self,
         new: u32,
@@ -208,7 +210,7 @@ impl Bodies {
 }
 
 impl CutOff {
-    /// What its client is answered.
+    /// The answer to its client.
     pub fn reply(&self) -> Reply {
         let (status, title, what) = match (self.why, self.posted) {
             (Cut::Unread, Posted::Hint) => return hint::body_unread(),
@@ -251,13 +253,13 @@ mod tests {
         [0, 1, 2, 3, 4].map(|n| CallerId::of(&config, config.credentials.get(n)))
     }
 
-    /// Begins so many bodies; those for which there was no room.
+    /// Begins `count` bodies. Returns those for which there was no room.
     fn begin(bodies: &mut Bodies, from: u32, count: u32, caller: CallerId) -> Vec<u32> {
         let cut = |stream| bodies.begin(stream, caller, Posted::Check, 0).map(|cut| cut.stream);
         (from..from + count).filter_map(cut).collect()
     }
 
-    /// So many ticks; who had to give way, in their order.
+    /// Runs `count` ticks. Returns the streams that had to give way, in order.
     fn ticks(bodies: &mut Bodies, count: u32) -> Vec<u32> {
         let cut = (0..count).flat_map(|_| bodies.tick(|| true)).collect::<Vec<_>>();
         assert!(cut.iter().all(|cut| cut.why == Cut::Crowded), "{cut:?}");
@@ -292,7 +294,7 @@ mod tests {
         let (mut bodies, [a, ..]) = (Bodies::default(), callers());
         for second in 0..60 {
             assert!(begin(&mut bodies, 1_000 * second, SLOW, a).is_empty());
-            // A good one comes with its body, at once or in pieces that lie between two ticks.
+            // A good body comes at once, or in pieces between two ticks.
             for good in [900, 901] {
                 assert!(begin(&mut bodies, 1_000 * second + good, 1, a).is_empty(), "second {second}");
             }

@@ -1,4 +1,4 @@
-//! What a request presents as credential and token, so that nothing of it is repeated in an answer, a log line or a list,
+//! The credential and token of a request, so that no part of them is repeated in an answer, a log line or a list,
 //! wherever else in the request it was written by mistake.
 
 use crate::wire::percent::percent_decoded;
@@ -6,21 +6,23 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
 
-/// The shortest text that is taken for a part of a secret. Names, numbers and words of a few letters occur in a long token by
-/// chance; 8 characters of a random one do in less than 1 of 10 billion texts. No configured secret is shorter.
+/// Minimum length of a text that counts as a part of a secret. Short names, numbers and words occur in a long token by
+/// chance; 8 given characters occur in a random token in fewer than 1 of 10 billion cases. No configured secret is
+/// shorter.
 const MIN_PART: usize = 8;
 
-/// A text that has this much in common with a secret is not repeated, even if it is not wholly a part of it.
+/// Minimum common length of a text and a secret from which on the text is not repeated, even if it is not wholly a part
+/// of the secret.
 const MIN_COMMON: usize = 2 * MIN_PART;
 
-/// Longer texts are never repeated.
+/// Maximum length of a text that is repeated.
 const MAX_REPEATED: usize = 1_024;
 
-/// Where a request presents no token under its own name, it may stand under another one: what is longer than a GUID and could be
-/// a token is not repeated. No token of Azure DevOps is so short.
+/// Maximum length of a word that is repeated if the request presents no token under its own name: the token may be
+/// under another name, and no token of Azure DevOps is shorter than a GUID.
 const MAX_NAME: usize = 36;
 
-/// What stands in place of a text that is not repeated.
+/// The error about a text that is not repeated.
 pub(crate) const HIDDEN: &str = "holds a part of this request's token or credential, which is not repeated here: send it in its own field alone";
 
 /// The secrets of one request.
@@ -31,7 +33,7 @@ pub(crate) struct Confidential<'a> {
 }
 
 impl<'a> Confidential<'a> {
-    /// Takes the value of an `Authorization` header: what it holds behind the scheme, and a Basic credential's password.
+    /// Adds the value of an `Authorization` header: the part after the scheme, and a Basic credential's password.
     pub(crate) fn add_authorization(&mut self, value: &'a [u8]) {
         let behind = value.iter().position(|c| *c == b' ').and_then(|space| value.get(space..));
         let (scheme, given) = match behind {
@@ -47,7 +49,7 @@ impl<'a> Confidential<'a> {
         }
     }
 
-    /// Takes a value of AuthToken.
+    /// Adds a value of AuthToken.
     pub(crate) fn add_token(&mut self, token: Cow<'a, [u8]>) {
         self.has_token = true;
         self.add(token);
@@ -56,7 +58,7 @@ impl<'a> Confidential<'a> {
     /// Whether a segment of a request's target, or a value in its query, is, holds or is a part of a secret.
     pub(crate) fn is_in_target(&self, target: &[u8]) -> bool {
         let parts = target.split(|c| b"/?&=".contains(c));
-        // A password may hold these characters itself.
+        // A password may itself contain these characters.
         std::iter::once(target).chain(parts).any(|part| {
             let once = percent_decoded(part);
             let twice = percent_decoded(&once);
@@ -70,14 +72,14 @@ impl<'a> Confidential<'a> {
         }
     }
 
-    /// Whether a text is, holds or is a part of a secret. It is compared as a whole and word by word, so that one of them may be
-    /// the part, and without case, which a header's name loses on its way. A password may have any character: what is taken for
-    /// a word is what stands between characters that tokens do not have, and what stands between those that part a list's items.
+    /// Whether a text is, holds or is a part of a secret. Compared as a whole and word by word, so that a single word
+    /// may be the part, and without case, which a header's name loses on its way. A password may have any character, so
+    /// words are split in two ways: at characters that no token has, and at those that separate a list's items.
     pub(crate) fn is_in(&self, text: &str) -> bool {
         text.len() > MAX_REPEATED || self.is_part_of(text)
     }
 
-    /// The same of a text of any length, for a bounded number of texts.
+    /// The same for a text of any length. Only for a bounded number of texts.
     fn is_part_of(&self, text: &str) -> bool {
         if words(text).any(is_web_token) {
             return true;
@@ -86,7 +88,7 @@ impl<'a> Confidential<'a> {
         let mut all: Vec<&[u8]> = vec![whole];
         // Most texts are one word.
         if !whole.iter().all(|c| is_of_token(*c)) {
-            // Whole words are looked at once.
+            // A whole word is compared once.
             all.extend(items(whole).filter(|item| item.len() >= MIN_PART));
             all.extend(
                 words(text).filter(|word| word.len() >= MIN_PART && !items(whole).any(|item| item == *word)),
@@ -100,13 +102,14 @@ impl<'a> Confidential<'a> {
         })
     }
 
-    /// Whether a text must not stand in an error: because it [is in](Self::is_in) a secret, or because the token may be anywhere.
+    /// Whether a text must not be in an error: because it [is in](Self::is_in) a secret, or because the token may be
+    /// anywhere.
     pub(crate) fn may_be_in(&self, text: &str) -> bool {
         self.is_in(text) || (!self.has_token && words(text).any(|word| word.len() > MAX_NAME))
     }
 }
 
-/// The longest pieces of a text that consist of characters of tokens: those of Base64 in both alphabets, and `.` and `~`.
+/// The longest pieces of a text with characters of tokens only: those of Base64 in both alphabets, and `.` and `~`.
 fn words(text: &str) -> impl Iterator<Item = &[u8]> {
     text.as_bytes().split(|c| !is_of_token(*c))
 }
@@ -115,7 +118,7 @@ fn is_of_token(c: u8) -> bool {
     c.is_ascii_alphanumeric() || b"-._~+/=".contains(&c)
 }
 
-/// What of a text stands between blanks and the signs of `expect`'s list.
+/// The parts of a text between blanks and the separators of `expect`'s list.
 fn items(text: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     text.split(|c| c.is_ascii_whitespace() || matches!(c, b',' | b'*'))
 }
@@ -125,8 +128,8 @@ fn is_web_token(word: &[u8]) -> bool {
     word.len() > MAX_NAME && word.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"eyJ"))
 }
 
-/// Eight characters of a word, and where they begin. In all that is common to the word and a secret and at least 15 long stands
-/// one of those that begin at a multiple of eight; in a word that is a part as a whole, the first.
+/// Eight characters of a word, and their position. Any common part of at least 15 characters contains a block that
+/// begins at a multiple of eight; a word that is wholly a part contains its first block.
 struct Block<'w> {
     word: &'w [u8],
     at: usize,
@@ -143,7 +146,7 @@ fn has_part_in(blocks: &[Block<'_>], secret: &[u8]) -> bool {
     if blocks.is_empty() {
         return false;
     }
-    // Most windows of a secret are passed over by one look at their last character.
+    // One look at their last character rules out most windows of a secret.
     let last = |key: u64| 1_u64 << (key & 63);
     let wanted = blocks.iter().fold(0, |all, block| all | last(block.key));
     let mut window = 0;
@@ -159,7 +162,7 @@ fn has_part_in(blocks: &[Block<'_>], secret: &[u8]) -> bool {
     false
 }
 
-/// Whether what is common around a block is the whole word, the whole secret, or long enough.
+/// Whether the common part around a block is the whole word, the whole secret, or long enough.
 fn is_part(block: &Block<'_>, secret: &[u8], start: usize) -> bool {
     let (before, after) = block.word.split_at_checked(block.at).unwrap_or_default();
     let (secret_before, secret_after) = secret.split_at_checked(start).unwrap_or_default();

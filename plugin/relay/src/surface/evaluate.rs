@@ -1,13 +1,14 @@
-//! `POST /v1/checks/evaluate`, the synchronous check: one look at Testkube, one answer, and nothing is kept of it.
+//! `POST /v1/checks/evaluate`, the synchronous check: one look at Testkube and one answer; nothing of the check is
+//! kept.
 //!
-//! Azure DevOps asks again after each "time between evaluations", until the answer fits the check's success criterion,
-//! `eq(root['status'], 'succeeded')`, or the check's time is over. It takes an answer within three seconds (Microsoft Learn,
-//! "Invoke Azure Function / REST API checks") and is not called itself, so nobody can say when the run or its stage began:
-//! executions count from the configured `lookback` on.
+//! Azure DevOps asks again after each "time between evaluations", until the answer meets the check's success criterion,
+//! `eq(root['status'], 'succeeded')`, or the check's time is over. It accepts an answer within three seconds (Microsoft
+//! Learn, "Invoke Azure Function / REST API checks") and is not called itself, so nobody can say when the run or its
+//! stage began: executions of the configured `lookback` count.
 //!
-//! The rules are those of the asynchronous check: the counted set, what is expected of it, one complete list, each execution
-//! confirmed by its id. `settle` is judged by Testkube's own times, which may be off by the configured `clock_skew`. That an
-//! execution has been deleted is known only as long as an earlier look has seen that it had not passed ([`looks`]).
+//! The rules are those of the asynchronous check: the counted set, the expectation, one complete list, each execution
+//! confirmed by its id. `settle` is judged by Testkube's own times, which may be off by the configured `clock_skew`.
+//! The deletion of an execution is known only while an earlier look that saw it not passed is remembered ([`looks`]).
 
 use crate::check::reason;
 use crate::check::verdict::{Standing, assess};
@@ -30,32 +31,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long Testkube is asked for one answer.
+/// Maximum time of the calls to Testkube for one answer.
 const MAX_TIME: Duration = Duration::from_millis(1_800);
-/// After this an evaluation whose calls are never answered is answered at the next tick, which comes within a second.
+/// Time after which an evaluation whose calls are never answered is answered, at the next tick, which comes within a
+/// second.
 pub const GIVEN_UP: Duration = Duration::from_millis(1_900);
-/// A call that may take less than this is not begun.
+/// Minimum time left to begin a call.
 const MIN_TIME: Duration = Duration::from_millis(50);
 
-/// Testkube's own default; when there are more executions, all are asked for at once, because those of one instant have no
-/// fixed order and one of them could fall between two pages.
+/// Executions on the first page: Testkube's own default. If there are more, all are asked for on one page, because
+/// executions of the same instant have no fixed order and one could fall between two pages.
 const PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1_000;
 
-/// How many executions are confirmed at the same time.
+/// Maximum confirmations under way.
 const CONFIRMS: usize = 8;
 
-/// Why an evaluation whose executions have all passed is not answered so.
+/// Why an evaluation is not answered `succeeded` although all executions have passed.
 const FORGOTTEN: &str = "All have passed, but more executions that had not passed were seen with this credential's tags in the last day than can be remembered: whether one of this tag's was deleted is not known. Use the asynchronous check, or a credential of its own for each project.";
 
-/// What an evaluation came to.
+/// The answer of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
-    /// Not yet, or not known: ask again.
+    /// Not decided, or not known: ask again.
     Pending,
     /// The run may go on.
     Succeeded,
-    /// It may not.
+    /// The run may not go on.
     Failed,
 }
 
@@ -63,7 +65,7 @@ pub enum Answered {
 pub struct Evaluation {
     config: Rc<Config>,
     ledger: Ledger,
-    /// The caller's name in the configuration; empty where everybody may.
+    /// The caller's name in the configuration; empty if everybody may call.
     credential: String,
     ask: Ask,
     observe: bool,
@@ -73,7 +75,7 @@ pub struct Evaluation {
     confirm: Option<Confirmation>,
 }
 
-/// A verdict that rests on a list, while each execution is looked at once more.
+/// A verdict that rests on a list, while each execution is looked at again.
 struct Confirmation {
     passed: bool,
     reason: String,
@@ -83,7 +85,7 @@ struct Confirmation {
     notes: Vec<String>,
 }
 
-/// Looks at the headers of an evaluation: who sends it, and whether its body is needed.
+/// Reads the headers of an evaluation: who sends it, and whether its body is needed.
 pub fn admit<B: AsRef<[u8]>>(config: &Config, headers: &Headers<B>, has_body: bool) -> Admission {
     accept::admit_as(config, headers, has_body, request::names_tag)
 }
@@ -93,17 +95,18 @@ pub fn lost() -> Reply {
     shown(Answered::Pending, "Testkube has not answered in time.", None)
 }
 
-/// The answer to an evaluation where the ledger could not be opened.
+/// The answer to an evaluation when the ledger could not be opened.
 pub fn unopened(status: StoreError) -> Reply {
     log::error!("an evaluation was not begun: shared data failed with status {}", status.0);
     shown(Answered::Pending, "Envoy's shared data failed: see its log.", None)
 }
 
 impl Evaluation {
-    /// Begins with a whole request, in the instance that has this ledger.
+    /// Begins an evaluation with a whole request, in the instance of this ledger.
     ///
     /// # Errors
-    /// The refusal of a request that cannot be evaluated, or of a caller that may not ask this; nobody has been called.
+    /// The refusal of a request that cannot be evaluated, or of a caller that may not ask for it. Nobody has been
+    /// called.
     pub fn new<'b, B: AsRef<[u8]>>(
         config: &Rc<Config>,
         ledger: &Ledger,
@@ -132,7 +135,7 @@ impl Evaluation {
         })
     }
 
-    /// What to do first. A look of the last seconds is enough to say that it is not over yet.
+    /// The first step. A reading of the last seconds is enough to answer "pending".
     pub fn begin(&mut self, now: Now, store: &mut dyn Store) -> Step {
         looks::want(store, self.ledger.prefix(), now);
         let look = looks::recall(store, &self.ledger, &self.credential, &self.ask.tag);
@@ -147,7 +150,7 @@ impl Evaluation {
         }
     }
 
-    /// Reads the answer to the call of this number, and says what to do next.
+    /// Reads the answer to the call with this number. Returns the next step.
     pub fn answer(&mut self, now: Now, store: &mut dyn Store, call: usize, outcome: &CallOutcome) -> Step {
         match self.confirm.is_some() {
             true => self.confirmed(now, call, outcome),
@@ -158,13 +161,13 @@ impl Evaluation {
     fn list(&self, now: Now) -> Step {
         let tag = &self.ask.tag;
         let testkube = &self.config.testkube;
-        // Older ones as well: what one of them has started is known by it, and is not what is expected.
+        // Older executions as well: a child of one is recognised by it, and is not what is expected.
         let since = self.bound.minus(self.config.checks.lookback);
         let list = testkube::list_executions(testkube, &tag.key, &[&tag.value], since, 0, self.page_size);
         self.in_time(now, vec![(0, list)])
     }
 
-    /// Begins calls that may take what is left of the time.
+    /// Begins calls with the time that is left as their timeout.
     fn in_time(&self, now: Now, calls: Vec<(usize, Request)>) -> Step {
         let left = MAX_TIME.saturating_sub(now.mono.since(self.began));
         if left < MIN_TIME {
@@ -217,7 +220,7 @@ impl Evaluation {
         self.begin_to_confirm(now, &page.executions)
     }
 
-    /// Why nothing can be said for good yet, if so.
+    /// Why the answer is still "pending", if it is.
     fn why_pending(&self, now: Now, executions: &[Execution]) -> Option<String> {
         let ask = &self.ask;
         let read = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun);
@@ -241,7 +244,7 @@ impl Evaluation {
         Some(format!("{why}{}", read.ignored_in_words()))
     }
 
-    /// Why the result cannot be known: executions that would count were there lately, had not passed, and are gone.
+    /// Why the result cannot be known: executions that would count were there recently, had not passed, and are gone.
     fn vanished(&self, gone: &str, executions: &[Execution]) -> String {
         let ask = &self.ask;
         let there = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun).statuses();
@@ -297,7 +300,7 @@ impl Evaluation {
         }
     }
 
-    /// One execution was looked at again: it must be as the list had it.
+    /// Reads the second look at an execution: it must be as the list had it.
     fn confirmed(&mut self, now: Now, call: usize, outcome: &CallOutcome) -> Step {
         let execution = match outcome {
             CallOutcome::Failed(fault) => Err(fault.clone()),
@@ -357,7 +360,7 @@ impl Evaluation {
 }
 
 impl Answered {
-    /// `status` of the answer.
+    /// `status` in the answer.
     fn name(self) -> &'static str {
         match self {
             Answered::Pending => "pending",

@@ -1,5 +1,5 @@
-//! A request that Testkube is asked for before it is answered or goes on: an evaluation, or a visit to what a tag's executions
-//! have kept. Both take the same steps, so that a stream has one way to take them.
+//! A request that needs answers of Testkube before it is answered or goes on: an evaluation, or a visit to the
+//! artifacts of a tag. Both take the same steps, so a stream handles them in one way.
 
 use super::artifacts::{Forward, Memory, Visit};
 use super::evaluate::{Answered, Evaluation};
@@ -9,19 +9,19 @@ use crate::time::Now;
 use crate::wire::call::{CallOutcome, Request};
 use std::rc::Rc;
 
-/// What an exchange needs next.
+/// The next step of an exchange.
 pub enum Step {
-    /// Start these calls, each under its number; more may be under way already.
+    /// Start these calls, each with its number. Others may be under way already.
     Call(Vec<(usize, Request)>),
     /// Wait for the calls that are under way.
     Wait,
-    /// Answer this; what an evaluation came to, where it is one.
+    /// Send this answer; with the result, if this is an evaluation.
     Reply(Reply, Option<Answered>),
     /// Let the request go on to Testkube.
     Forward(Rc<Forward>),
 }
 
-/// A request that waits for Testkube's answers.
+/// A request that waits for answers of Testkube.
 pub enum Exchange {
     /// A synchronous check.
     Evaluation(Evaluation),
@@ -30,7 +30,7 @@ pub enum Exchange {
 }
 
 impl Step {
-    /// One call, under the number 0.
+    /// One call, with the number 0.
     pub fn call(request: Request) -> Step {
         Step::Call(vec![(0, request)])
     }
@@ -43,7 +43,7 @@ impl From<Reply> for Step {
 }
 
 impl Exchange {
-    /// What to do first.
+    /// The first step.
     pub fn begin(&mut self, now: Now, store: &mut dyn Store, memory: &mut Memory) -> Step {
         match self {
             Exchange::Evaluation(evaluation) => evaluation.begin(now, store),
@@ -51,7 +51,7 @@ impl Exchange {
         }
     }
 
-    /// Reads the answer to the call of this number, and says what to do next.
+    /// Reads the answer to the call with this number. Returns the next step.
     pub fn answer(
         &mut self,
         now: Now,

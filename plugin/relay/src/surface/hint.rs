@@ -1,5 +1,5 @@
-//! `POST /v1/events`: Testkube's webhook says "look now" for a tag. A hint brings the next look forward and decides nothing.
-//! Of the body only the execution's tags are read.
+//! `POST /v1/events`: Testkube's webhook says "look now" for a tag. A hint brings the next look forward and decides
+//! nothing. Only the execution's tags are read from the body.
 
 use crate::config::Allow;
 use crate::config::Config;
@@ -12,13 +12,13 @@ use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// The largest body that is read. Testkube sends the whole execution, its workflow's definition twice.
+/// Maximum body, in bytes. Testkube sends the whole execution, with its workflow's definition twice.
 pub const MAX_BODY: usize = 1 << 20;
 
-/// Looks at the headers of an event: who sends it, and whether its body can be read.
+/// Reads the headers of an event: who sends it, and whether its body can be read.
 ///
 /// # Errors
-/// The answer, where the body is not needed for it.
+/// The answer, if the body is not needed for it.
 pub fn admit<B: AsRef<[u8]>>(
     config: &Config,
     headers: &Headers<B>,
@@ -36,7 +36,7 @@ pub fn admit<B: AsRef<[u8]>>(
     }
 }
 
-/// Takes an event. `true`: it is a hint that nobody has seen yet, so the leader is to be woken.
+/// Takes an event. `true` if it is a new hint, so that the leader must be woken.
 pub fn take<B: AsRef<[u8]>>(
     config: &Config,
     prefix: &str,
@@ -81,7 +81,7 @@ fn answer(taken: bool) -> Reply {
     Reply::json(202, &json!({ "status": status }))
 }
 
-/// The value of the tag that checks wait for, of the execution that an event is about.
+/// The value of the checks' tag on the execution of this event.
 fn tag_of(config: &Config, body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Event {

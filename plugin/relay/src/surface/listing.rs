@@ -1,4 +1,4 @@
-//! `GET /v1/checks` and `/v1/checks/{id}`: what is pending and what was decided lately. Never a token.
+//! `GET /v1/checks` and `/v1/checks/{id}`: pending and recently decided checks. Never a token.
 
 use crate::check::{CheckKey, Done, Outcome, Pending, Phase, Record, State};
 use crate::config::Config;
@@ -9,7 +9,7 @@ use crate::surface::problem::Reply;
 use crate::time::{Now, Wall};
 use serde_json::{Value, json};
 
-/// All checks that the caller's credential covers, those that came first first.
+/// All checks that the caller's credential covers, oldest first.
 pub fn list<B: AsRef<[u8]>>(
     config: &Config,
     prefix: &str,
@@ -26,7 +26,7 @@ pub fn list<B: AsRef<[u8]>>(
     }
 }
 
-/// The check of this id, as the answer to its delivery named it.
+/// The check with this id, which the answer to its delivery stated.
 pub fn one<B: AsRef<[u8]>>(
     config: &Config,
     prefix: &str,
@@ -46,7 +46,7 @@ pub fn one<B: AsRef<[u8]>>(
                     "No check of this id is pending, none was decided in the last ten minutes, or it is not this credential's.",
                 ),
                 [record] => private(Reply::json(200, &shown(record, now))),
-                // An id is short, and who sends a check chooses what it is made from.
+                // An id is short, and the sender of a check chooses what it is made from.
                 _ => Reply::problem(
                     409,
                     "More than one check has this id",

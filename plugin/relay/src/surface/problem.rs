@@ -1,17 +1,17 @@
-//! What a caller gets: a status, a media type and a body.
+//! Answers: a status, a media type and a body.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// What an answer's body seldom exceeds, in bytes.
+/// Usual maximum of an answer's body, in bytes.
 const USUAL_BODY: usize = 512;
 
-/// An answer of the module's own.
+/// An answer made by the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// Further headers; the content type is among them.
+    /// Further headers, including the content type.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,
@@ -21,7 +21,7 @@ impl Reply {
     /// An answer with a JSON body.
     pub fn json<T: Serialize>(status: u16, body: &T) -> Reply {
         let mut text = Vec::with_capacity(USUAL_BODY);
-        // Nothing that is answered has a map whose keys are no texts.
+        // No answer has a map whose keys are not texts.
         if crate::json::add(body, &mut text).is_err() {
             text = b"{}".to_vec();
         }
@@ -51,7 +51,7 @@ impl Reply {
         Reply::problem_with_member(status, title, detail, "errors", member)
     }
 
-    /// A problem document with one more member, unless that is null.
+    /// A problem document with one more member, unless it is null.
     pub fn problem_with_member(status: u16, title: &str, detail: &str, name: &str, member: Value) -> Reply {
         let mut body = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
         if let (false, Some(members)) = (member.is_null(), body.as_object_mut()) {
@@ -69,11 +69,11 @@ impl Reply {
     }
 }
 
-/// One field of a request that is wrong.
+/// A wrong field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// The field, as the documentation writes it.
+    /// The field's name in the documentation.
     pub field: &'static str,
-    /// What is wrong with it and what is expected.
+    /// What is wrong with it, and what is expected.
     pub detail: String,
 }

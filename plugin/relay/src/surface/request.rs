@@ -1,8 +1,8 @@
-//! A check request: header fields and body members in, a check out.
+//! Reading a check request: from header fields and body members to a check.
 //!
-//! Two kinds of mistake are told apart. What makes it impossible to call back (ids, token, PlanUrl) is answered with 400:
-//! nothing is stored. What is wrong while the way back is known (tag, policies, bindings) is a *rejected* check: it is
-//! stored and posted as failed with the reason, because only that is surely seen by the people at the pipeline.
+//! There are two kinds of mistake. A request that makes it impossible to call back (ids, token, PlanUrl) is answered
+//! with 400, and nothing is stored. Any other mistake (tag, policies, bindings) makes a *rejected* check: it is stored
+//! and posted as failed with the reason, because only that is sure to be seen by the people at the pipeline.
 
 mod field;
 
@@ -26,31 +26,31 @@ use std::time::Duration;
 /// A delivery of a check, as Azure DevOps sends it.
 #[derive(Debug)]
 pub struct CheckRequest {
-    /// Where it is answered.
+    /// The address of its answer.
     pub callback: Callback,
     /// The token to answer with.
     pub token: Secret,
-    /// What it asks; or why that cannot be evaluated.
+    /// Its request, or why that cannot be evaluated.
     pub ask: Result<Ask, Vec<FieldError>>,
 }
 
-/// Why there is no way back to Azure DevOps.
+/// Why Azure DevOps cannot be called back.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unanswerable {
-    /// `PlanUrl` was understood and is not configured.
+    /// Whether `PlanUrl` was understood but is not configured.
     pub not_listed: bool,
-    /// Every field that is wrong.
+    /// Every wrong field.
     pub errors: Vec<FieldError>,
 }
 
 /// A request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// There is none.
+    /// No body.
     None,
-    /// There is one, or there may be, and this Envoy does not hand it over: what it says is not known.
+    /// A body, or perhaps one, that this Envoy does not hand over, so its content is unknown.
     Unread,
-    /// All of it.
+    /// The whole body.
     Read(&'a [u8]),
 }
 
@@ -60,16 +60,16 @@ impl<'a> From<Option<&'a [u8]>> for Body<'a> {
     }
 }
 
-/// What is wrong with a body that is not read. Whatever stands in it may be a policy.
+/// The error about a body that is not read. It may hold a policy.
 const UNREAD: &str = "was sent, and this Envoy does not hand bodies over, so what it says would be lost. Leave the check's body empty and send every value as a header (Testrelay-Expect, Testrelay-Settle and so on), or let Envoy hand bodies over: `allow_on_headers_stop_iteration: true` on the filter and `\"read_body\": true` in the plugin's configuration";
 
-/// The largest body that is read.
+/// Maximum body, in bytes.
 pub const MAX_BODY: usize = 64 << 10;
 
-/// The longest token. Microsoft documents no length; encrypted Entra tokens of 7,000 characters have been seen.
+/// Maximum token, in bytes. Microsoft documents no length; encrypted Entra tokens of 7,000 characters have been seen.
 const MAX_TOKEN: usize = 8 << 10;
 
-/// Whether the headers alone hold everything that a check must have, so that no body is needed.
+/// Whether the headers alone hold all fields that a check must have, so that no body is needed.
 pub fn is_complete<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
     let values = Values::from_headers(headers);
     let webhook = values.was_given(Field::Webhook);
@@ -78,7 +78,7 @@ pub fn is_complete<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
     ids.iter().all(|f| values.was_given(*f)) && (webhook || place.iter().all(|f| values.was_given(*f)))
 }
 
-/// What an evaluation asks. Nobody is called back.
+/// The request of an evaluation. Nobody is called back.
 #[derive(Debug)]
 pub struct EvaluationRequest {
     /// The tag and the policies.
@@ -92,11 +92,11 @@ pub fn names_tag<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
     Values::from_headers(headers).was_given(Field::Tag)
 }
 
-/// Reads an evaluation from the header fields and, where there is one, the JSON body. The fields for a way back are not read:
-/// a check's default headers send them.
+/// Reads an evaluation from the header fields and, if there is one, the JSON body. Ignores the fields for calling back,
+/// which a check's default headers contain.
 ///
 /// # Errors
-/// Every field that is wrong.
+/// Every wrong field.
 pub fn read_evaluation<'b, B: AsRef<[u8]>>(
     config: &Config,
     headers: &Headers<B>,
@@ -121,7 +121,7 @@ pub fn read_evaluation<'b, B: AsRef<[u8]>>(
     }
 }
 
-/// What is wrong with a body; its members are added.
+/// Adds the members of a body. Returns the error, if it cannot be read.
 fn add_body(values: &mut Values<'_>, body: Body<'_>) -> Option<FieldError> {
     let detail = match body {
         Body::None => return None,
@@ -131,8 +131,8 @@ fn add_body(values: &mut Values<'_>, body: Body<'_>) -> Option<FieldError> {
     Some(FieldError { field: "body", detail })
 }
 
-/// Reads a check from the header fields and, where there is one, the JSON body. With a body that cannot be read it is rejected,
-/// where the headers hold the way back.
+/// Reads a check from the header fields and, if there is one, the JSON body. If the body cannot be read but the headers
+/// allow calling back, the check is rejected.
 ///
 /// # Errors
 /// Why nobody could be told the outcome.
@@ -154,14 +154,14 @@ pub fn read<'b, B: AsRef<[u8]>>(
             Ok(CheckRequest { callback, token, ask })
         }
         _ => {
-            // The fields that are missing may stand in it.
+            // The missing fields may be in the body.
             let errors = in_body.into_iter().chain(reader.errors).collect();
             Err(Unanswerable { not_listed: reader.not_listed, errors })
         }
     }
 }
 
-/// Reads fields and gathers what is wrong: `errors` in what the way back needs, `wrong` in the rest.
+/// Reads fields and collects mistakes: `errors` in the fields for calling back, `wrong` in the rest.
 struct Reader<'a> {
     config: &'a Config,
     errors: Vec<FieldError>,
@@ -260,7 +260,7 @@ impl Reader<'_> {
         for detail in values.unknown() {
             self.wrong.push(FieldError { field: "request", detail });
         }
-        // A BuildId that is there and unusable has its own error; the tag is not blamed for it as well.
+        // A BuildId that cannot be used has its own error; the tag is not blamed as well.
         let bind = self.config.tag.bind_to_build && (build.is_some() || !values.was_given(Field::BuildId));
         let rule = TagRule { bind_to_build: bind, ..self.config.tag.clone() };
         let tag = self.policy(values, Field::Tag, |text| rule.read(text, build));
@@ -310,7 +310,7 @@ impl Reader<'_> {
         Some(Ask { tag: tag?, expect, settle, timeout, appear_timeout, since_stage, rerun, given })
     }
 
-    /// A field that the way back needs: from the webhook, or from the field itself; both must agree.
+    /// A field that calling back needs, from the webhook or from the field itself; if both are given, they must agree.
     fn place<T: PartialEq>(
         &mut self,
         values: &Values,
@@ -329,7 +329,7 @@ impl Reader<'_> {
         None
     }
 
-    /// A field that may be absent, and that the way back needs if it is there.
+    /// A field that may be absent, but that calling back needs if it is given.
     fn optional<T>(
         &mut self,
         values: &Values,
@@ -345,7 +345,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A field without which there still is a way back.
+    /// A field that calling back does not need.
     fn policy<T>(
         &mut self,
         values: &Values,
@@ -366,8 +366,8 @@ impl Reader<'_> {
     }
 }
 
-/// A field's value, if it was sent. An unknown variable stays in Azure DevOps's texts as `$(name)`. What is repeated, here or by
-/// who reads the value, is no part of the request's token or credential.
+/// A field's value, if it was sent. Azure DevOps leaves an unknown variable as `$(name)`. A value that is repeated,
+/// here or by its reader, is not a part of the request's token or credential.
 fn parsed<T>(
     values: &Values,
     field: Field,
@@ -387,7 +387,8 @@ fn parsed<T>(
     value.map_err(|what| if values.confidential().may_be_in(text) { HIDDEN.into() } else { what })
 }
 
-/// Each field is looked through, and few hold a `$`: a search for both signs prepares for longer words than this.
+/// Whether a text contains a macro. Few contain a `$`, so that is searched first: a search for both characters is
+/// prepared for longer patterns.
 fn holds_macro(text: &str) -> bool {
     text.as_bytes().contains(&b'$') && text.contains("$(")
 }

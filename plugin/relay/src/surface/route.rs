@@ -1,44 +1,44 @@
-//! Method and path: what a request is.
+//! Routing by method and path.
 
 use crate::config::{Config, Passthrough};
 use crate::wire::percent::decoded;
 
-/// What a request is.
+/// The meaning of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route<'a> {
     /// `POST <base>/v1/checks`.
     Check,
-    /// `GET <base>/v1/checks`, or of one check's id: what is pending and what was decided lately.
+    /// `GET <base>/v1/checks`, or of one check's id: pending and recently decided checks.
     Checks(Option<&'a str>),
     /// `POST <base>/v1/checks/evaluate`: the synchronous check.
     Evaluate,
-    /// `POST <base>/v1/events`: a hint of Testkube's webhook.
+    /// `POST <base>/v1/events`: a hint from Testkube's webhook.
     Event,
     /// `GET <base>/healthz`: this VM runs.
     Health,
-    /// `GET <base>/readyz`: and somebody leads.
+    /// `GET <base>/readyz`: there is a leader.
     Ready,
-    /// One of Testkube's own artifact, archive or log paths: goes straight through for who may.
+    /// One of Testkube's own artifact, archive or log paths: streamed through for callers that may.
     Artifact,
-    /// `<base>/v1/artifacts/{tag}…`: the same by tag; with what follows `artifacts/`, the query included.
+    /// `<base>/v1/artifacts/{tag}…`: the same by tag; holds the part after `artifacts/`, including the query.
     Tagged(&'a [u8]),
-    /// Not Testrelay's: goes on untouched.
+    /// Another program's path: goes on untouched.
     PassThrough,
-    /// A path that exists, with a method that it does not have; with what is allowed.
+    /// A known path with a method that it does not allow; holds the allowed ones.
     WrongMethod(&'static str),
-    /// A path that climbs out of its folder in some encoding.
+    /// A path that leaves its folder in some encoding.
     Traversal,
-    /// A path that would be Testrelay's without what stands for a space in it, as `%20`: a blank in the URL of a service
-    /// connection, which nobody sees there.
+    /// A path that would be Testrelay's without an encoded blank, such as `%20`: a blank in the URL of a service
+    /// connection, where nobody sees it.
     Blank(&'static str),
-    /// Nothing.
+    /// An unknown path.
     Unknown,
 }
 
-/// What the request `method path` is. `path` is the request target with its query, as bytes off the wire.
+/// Routes the request `method path`. `path` is the request target with its query, as bytes off the wire.
 pub fn route<'a>(config: &Config, method: &[u8], path: &'a [u8]) -> Route<'a> {
     let target = path;
-    // Few paths have a query, and `contains` looks at whole words.
+    // Few paths have a query, and `contains` compares a whole word at a time.
     let path = if path.contains(&b'?') { split_once(path, b'?').0 } else { path };
     let reads = matches!(method, b"GET" | b"HEAD");
     if let Some(rest) = under(path, config.base_path.as_bytes()) {
@@ -77,8 +77,9 @@ pub fn route<'a>(config: &Config, method: &[u8], path: &'a [u8]) -> Route<'a> {
     }
 }
 
-/// What follows `<prefix>/test-workflow-executions/{id}/` where it is `artifacts`, `artifacts/…`, `artifact-archive` or
-/// `logs`, and the id the 24 hexadecimal digits of Testkube's ids: its API is open, and this is the part that a pipeline may see.
+/// The part after `<prefix>/test-workflow-executions/{id}/` if it is `artifacts`, `artifacts/…`, `artifact-archive` or
+/// `logs` and the id is Testkube's 24 hexadecimal digits. Testkube's API is open, and a pipeline may see only this part
+/// of it.
 fn below_execution<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     let rest = under(path, prefix)?.strip_prefix(b"/test-workflow-executions/")?;
     let (id, rest) = rest.split_first_chunk::<24>()?;
@@ -88,25 +89,25 @@ fn below_execution<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     (is_seen && id.iter().all(u8::is_ascii_hexdigit)).then_some(what)
 }
 
-/// What follows `/v1/artifacts/`, where something does. Its slashes may be part of a file's name.
+/// The part after `/v1/artifacts/`, if there is one. Its slashes may be part of a file's name.
 fn tagged(target: &[u8]) -> Option<&[u8]> {
     let rest = target.strip_prefix(b"/")?;
     let rest = rest.strip_prefix(b"/").unwrap_or(rest).strip_prefix(b"v1/artifacts/")?;
     Some(rest).filter(|rest| !matches!(rest.first(), None | Some(b'/' | b'?')))
 }
 
-/// What a blank becomes on its way here, also one that is not seen: tab, line ends, no-break space, zero-width space, byte
-/// order mark.
+/// The encodings of blanks, including invisible ones: tab, line ends, no-break space, zero-width space, byte order
+/// mark.
 const BLANKS: [&str; 7] = ["%20", "%09", "%0A", "%0D", "%C2%A0", "%E2%80%8B", "%EF%BB%BF"];
 
-/// The first of [`BLANKS`] in a path that lies below the base path without them.
+/// The first of [`BLANKS`] in a path that would be below the base path without them.
 fn meant_for_base(config: &Config, path: &[u8]) -> Option<&'static str> {
     blank(path).filter(|_| under(&without_blanks(path), config.base_path.as_bytes()).is_some())
 }
 
-/// The first of [`BLANKS`] that stands in `path`.
+/// The first of [`BLANKS`] in `path`.
 fn blank(path: &[u8]) -> Option<&'static str> {
-    // Few paths have any, and `contains` looks at whole words.
+    // Few paths have any, and `contains` compares a whole word at a time.
     if !path.contains(&b'%') {
         return None;
     }
@@ -144,13 +145,14 @@ fn check_id(id: &[u8]) -> Option<&str> {
 /// How often a path is decoded before it is judged. Testkube decodes a name twice.
 const DECODINGS: u8 = 3;
 
-/// Whether some reading of `path`, decoded up to [`DECODINGS`] times, has a `.` or `..` segment, also between backslashes or
-/// with parameters (`..;x`: some proxies and servers drop what follows the `;`), or a control character. `backslash`: whether
-/// a backslash is one of these.
+/// Whether some form of `path`, decoded up to [`DECODINGS`] times, has a `.` or `..` segment, also between backslashes
+/// or with parameters (`..;x`: some proxies and servers drop the part after `;`), or a control character. `backslash`:
+/// whether a backslash counts as one of these.
 ///
-/// It is enough to look at the last reading: what climbs has no `%` and no hexadecimal digit, so decoding leaves it as it is.
+/// It is enough to look at the last form: what leaves the folder has no `%` and no hexadecimal digit, so decoding does
+/// not change it.
 pub(crate) fn climbs(path: &[u8], backslash: bool) -> bool {
-    // How many dots the running segment has: `OTHER` once it has anything else, or more than two.
+    // Number of dots in the present segment; `OTHER` if it has anything else, or more than two.
     const OTHER: u8 = 3;
     let (mut at, mut dots) = (0, 0);
     while let Some((c, next)) = decoded(path, at, DECODINGS) {
@@ -171,7 +173,7 @@ pub(crate) fn climbs(path: &[u8], backslash: bool) -> bool {
     matches!(dots, 1 | 2)
 }
 
-/// What follows `base` in `path`, when `path` is `base` or lies below it.
+/// The part of `path` after `base`, if `path` is `base` or lies below it.
 fn under<'a>(path: &'a [u8], base: &[u8]) -> Option<&'a [u8]> {
     path.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

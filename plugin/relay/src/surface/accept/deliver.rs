@@ -1,4 +1,4 @@
-//! The step of the ledger for one delivery.
+//! The ledger's step for one delivery.
 
 use super::Sender;
 use crate::check::{
@@ -11,36 +11,36 @@ use crate::surface::request::CheckRequest;
 use crate::time::{Mono, Now};
 use std::time::Duration;
 
-/// A delivery that comes so soon after the decision was taken is the same one again: Azure DevOps, or something before it,
-/// has not seen the answer to the first. What comes later is evaluated anew.
+/// How long after the decision was taken a delivery counts as the same one again, because Azure DevOps, or a proxy
+/// before it, has not seen the answer to the first. A later delivery is evaluated anew.
 const SAME_DECISION: Duration = Duration::from_secs(30);
 
-/// What a delivery turned out to be.
+/// The kind of a delivery.
 #[derive(Debug)]
 pub(super) enum Delivered {
-    /// A check that was not there.
+    /// A new check.
     New(Deadline),
-    /// One that waits for this already.
+    /// A repeat of a check that waits already.
     Again,
-    /// One with other values stands there, and none of them is proven yet.
+    /// A delivery with other values than those already there, none of which is proven yet.
     Beside(Deadline),
-    /// What was decided a moment ago: it is reported once more.
+    /// A repeat of a check that was just decided: the decision is reported once more.
     Repeated(Outcome),
-    /// One with other values is fixed, or the same token came with other values before.
+    /// A delivery with other values than the fixed ones, or with a known token that came with other values.
     Different,
-    /// As many deliveries of it as there may be wait to be proven.
+    /// A delivery of a check of which the maximum waits to be proven.
     Crowded,
-    /// There is no room.
+    /// A new check for which there is no room.
     NoRoom(Share),
-    /// A check that was not there, and whether there is room for it was not asked yet.
+    /// A new check for which no place has been asked for yet.
     Unplaced,
 }
 
-/// By when a check that was taken is decided, and the end of its token.
+/// The deadline of a taken check, and the end of its token.
 pub(super) type Deadline = (crate::check::Deadline, Ends);
 
-/// What becomes of a check's record when a delivery comes; `room`: what is known of a place for a new check. Runs in the
-/// stream, on any worker.
+/// Applies a delivery to a check's record; `room` is what is known of a place for a new check. Runs in the stream, on
+/// any worker.
 pub(super) fn deliver(
     found: Option<&Record>,
     request: &CheckRequest,
@@ -87,7 +87,7 @@ pub(super) fn deliver(
     }
 }
 
-/// A proven check takes the token of a delivery with the values that it is fixed on, whoever sends it.
+/// Adds the token of a delivery to a proven check with the same values, whoever sends it.
 fn add_token(pending: &mut Pending, request: &CheckRequest, sender: &Sender<'_>, ends: Ends) -> Delivered {
     let is_same =
         pending.callback == request.callback && is_same_ask(pending.ask.as_ref(), request.ask.as_ref().ok());
@@ -96,12 +96,12 @@ fn add_token(pending: &mut Pending, request: &CheckRequest, sender: &Sender<'_>,
     }
     pending.tokens.add(request.token.clone(), pending.delivery, ends);
     pending.note_ends();
-    // One that is to be enforced cannot be loosened by another credential.
+    // Another credential cannot loosen a check that is enforced.
     pending.observe &= sender.observe;
     Delivered::Again
 }
 
-/// A delivery of a check that is not proven yet has its own values.
+/// Adds a delivery with its own values to a check that is not proven yet.
 fn stand_beside(
     pending: &mut Pending,
     request: &CheckRequest,
@@ -122,8 +122,8 @@ fn stand_beside(
     }
 }
 
-/// A delivery after the decision: the same decision once more where it is the same delivery, else a new evaluation that
-/// knows of the earlier one.
+/// Handles a delivery after the decision: the same delivery repeats the decision; any other starts a new evaluation
+/// that knows of the earlier one.
 fn follow(pending: &mut Pending, done: &Done, request: &CheckRequest, now: Now) -> Option<Delivered> {
     let reported = done.reported()?;
     let is_same = done.values.as_ref().is_some_and(|values| {
@@ -138,7 +138,7 @@ fn follow(pending: &mut Pending, done: &Done, request: &CheckRequest, now: Now) 
             repeats_until,
         });
         pending.before = Some(reported);
-        // That Azure DevOps waits no more is then an answer to the report before.
+        // Azure DevOps may then say that nobody waits, because it took the earlier report.
         pending.taken = true;
         pending.observe &= done.observe;
         return Some(Delivered::Repeated(reported.outcome));
@@ -147,7 +147,7 @@ fn follow(pending: &mut Pending, done: &Done, request: &CheckRequest, now: Now) 
     None
 }
 
-/// Whom a check is counted under if this is its first delivery.
+/// The credential and project that a check is counted under, if this is its first delivery.
 pub(super) fn place_of(request: &CheckRequest, sender: &Sender<'_>) -> Place {
     Place { credential: sender.credential.into(), project: request.callback.project }
 }

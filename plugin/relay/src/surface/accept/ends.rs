@@ -1,4 +1,4 @@
-//! When a check's token ends.
+//! The end of a check's token.
 
 use crate::check::Ends;
 use crate::secret::Secret;
@@ -8,16 +8,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// What no token lives longer than: Microsoft Learn says 48 hours of a check's token ("Invoke Azure Function / REST API
-/// checks", 2023). What a token says beyond that is not believed: anybody can write one.
+/// Maximum life of a token: Microsoft Learn states 48 hours for a check's token ("Invoke Azure Function / REST API
+/// checks", 2023). A later end in a token is not believed: anybody can write one.
 const MAX_LIFE: Duration = Duration::from_secs(48 * 3600);
 
-/// What is kept of a token's life for delivering the decision; of a short life a quarter.
+/// The part of a token's life that is kept for delivering the decision; of a short life, a quarter.
 const RESERVE: Duration = Duration::from_secs(30 * 60);
 
-/// When a token that comes now ends, and by when the decision must be made so that it is delivered before. A token that can
-/// be read as a JSON Web Token says it itself, give or take `clock_skew`; Azure DevOps promises no form, so any other is
-/// taken to live for `token_life`. `None`: it has ended.
+/// The end of a token that arrives now, and the latest time of a decision that can be delivered before. A readable JSON
+/// Web Token states its end, give or take `clock_skew`. Azure DevOps promises no form, so any other token is assumed to
+/// live for `token_life`. `None` if it has ended.
 pub(super) fn ends_of(token: &Secret, now: Now, token_life: Duration, clock_skew: Duration) -> Option<Ends> {
     let expiry = jwt_expiry(token.reveal());
     let left = match expiry {
@@ -36,7 +36,7 @@ pub(super) fn ends_of(token: &Secret, now: Now, token_life: Duration, clock_skew
     })
 }
 
-/// The `exp` claim of a JSON Web Token (RFC 7519); `None` where the token is none.
+/// The `exp` claim of a JSON Web Token (RFC 7519); `None` if the token is not one.
 fn jwt_expiry(token: &str) -> Option<Wall> {
     #[derive(Deserialize)]
     struct Claims {

@@ -1,4 +1,4 @@
-//! What a request for artifacts by tag asks for: `<base>/v1/artifacts/{tag}[/…][?…]`.
+//! The target of a request for artifacts by tag: `<base>/v1/artifacts/{tag}[/…][?…]`.
 
 use crate::config::Config;
 use crate::surface::problem::Reply;
@@ -9,41 +9,41 @@ use crate::time::Wall;
 use crate::wire::percent::percent_decoded;
 use crate::wire::percent::percent_encoded;
 
-/// What is asked for.
+/// The parts of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) tag: Tag,
-    /// What follows the tag, as people write it in a URL, decoded once. Its first segment may be an execution's name.
+    /// The path after the tag, decoded once. Its first segment may be an execution's name.
     pub(super) path: String,
-    /// The path is a file's, even if it is named `archive` or `logs`.
+    /// Whether the path is a file's, even if it is named `archive` or `logs`.
     is_file: bool,
-    /// The `mask` parameters as they were understood, as a query: empty, or `?mask=…`. Encoded anew: a `+` is itself here, and a
-    /// blank to Go, so that another mask would be applied than the one by which the archive's size was reckoned.
+    /// The `mask` parameters as they were read, as a query: empty, or `?mask=…`. Encoded again: a `+` is itself here
+    /// but a blank in Go, which would then apply another mask than the one that the archive's size was computed with.
     pub(super) masks: String,
-    /// The regular expressions in them.
+    /// The regular expressions of the masks.
     pub(super) patterns: Vec<String>,
     pub(super) scope: Scope,
-    /// An execution that has not ended yet will do.
+    /// Whether executions that have not ended are accepted.
     pub(super) partial: bool,
-    /// The list as text, one link a line.
+    /// Whether to answer the list as text, one link a line.
     pub(super) text: bool,
 }
 
-/// Which executions of the tag are meant.
+/// The executions of a tag to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// The counted set, as a verdict would count it: of each chain of re-runs the newest; scheduled in the last 30 days.
+    /// The counted set, as a verdict counts it: the newest of each chain of re-runs; scheduled in the last 30 days.
     Counted,
-    /// The same from this time on.
+    /// The same, scheduled since this time.
     Since(Wall),
-    /// Everything that carries the tag.
+    /// All executions with the tag.
     All,
 }
 
-/// What of the executions, or of one, is meant.
+/// What to get of the executions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want<'a> {
-    /// What there is.
+    /// The list of files.
     List,
     /// The file of this name.
     File(&'a str),
@@ -54,7 +54,7 @@ pub(super) enum Want<'a> {
 }
 
 impl Target {
-    /// Reads what follows `<base>/v1/artifacts/` in a request target, as bytes off the wire.
+    /// Reads the part of a request target after `<base>/v1/artifacts/`, as bytes off the wire.
     ///
     /// # Errors
     /// The refusal, which says what to change.
@@ -116,7 +116,7 @@ impl Target {
         Ok(ask)
     }
 
-    /// What `path` is: the whole of it, or what follows an execution's name.
+    /// The meaning of `path`: the whole path, or the part after an execution's name.
     pub(super) fn want<'a>(&self, path: &'a str) -> Want<'a> {
         match path {
             "" => Want::List,
@@ -126,7 +126,7 @@ impl Target {
         }
     }
 
-    /// The parameters that a link needs to find the same executions, as a query.
+    /// The parameters with which a link finds the same executions, as a query.
     pub(super) fn parameters(&self, name: &str) -> String {
         let mut all = Vec::new();
         match &self.scope {
@@ -154,7 +154,7 @@ fn decoded(raw: &[u8]) -> Result<String, Reply> {
     String::from_utf8(percent_decoded(raw)).map_err(|_| refusal("The path or a parameter is not UTF-8."))
 }
 
-/// 400, with what to change.
+/// A 400 that says what to change.
 pub(super) fn refusal(detail: &str) -> Reply {
     Reply::problem(400, "Not a request for artifacts", detail)
 }

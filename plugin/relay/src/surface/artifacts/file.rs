@@ -1,20 +1,21 @@
-//! A file that goes through: where it is at Testkube, and the headers that say what it is and that no browser runs it.
+//! A file that is streamed through: its path at Testkube, and the headers that state its type and keep browsers from
+//! running it.
 
 use crate::surface::problem::Reply;
 use crate::wire::percent::percent_encoded;
 
-/// Where at Testkube a request goes on to, and what its answer is.
+/// The path at Testkube to which a request goes on, and the type of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// Path and query.
     pub path: String,
     what: What,
-    /// Testkube says `text/plain` for everything.
+    /// Testkube itself states `text/plain` for everything.
     content_type: &'static str,
     disposition: String,
 }
 
-/// What is fetched.
+/// The kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     File,
@@ -22,8 +23,8 @@ enum What {
     Log,
 }
 
-/// Tests write these files, so whoever opens one in a browser must not run it: it is a download, in a sandbox, of the type that
-/// its name says and no other.
+/// Tests write these files, so no browser may run them: each is a download, in a sandbox, of the type that its name
+/// states and no other.
 const ALWAYS: [(&str, &str); 3] = [
     ("cache-control", "private, no-store"),
     ("x-content-type-options", "nosniff"),
@@ -31,34 +32,35 @@ const ALWAYS: [(&str, &str); 3] = [
 ];
 
 impl Forward {
-    /// To an artifact, whose name says what it is.
+    /// An artifact. Its name states its type.
     pub(super) fn file(path: String, name: &str) -> Forward {
         let name = name.rsplit('/').next().unwrap_or_default();
         Forward { path, what: What::File, content_type: content_type(name), disposition: disposition(name) }
     }
 
-    /// To a tar.gz of an execution's artifacts.
+    /// A tar.gz of an execution's artifacts.
     pub(super) fn archive(path: String, execution: &str) -> Forward {
         let disposition = disposition(&format!("{execution}.tar.gz"));
         Forward { path, what: What::Archive, content_type: "application/gzip", disposition }
     }
 
-    /// To an execution's log.
+    /// An execution's log.
     pub(super) fn logs(path: String, execution: &str) -> Forward {
         let disposition = disposition(&format!("{execution}.log"));
         Forward { path, what: What::Log, content_type: "text/plain; charset=utf-8", disposition }
     }
 
-    /// The headers of Testkube's answer when that is the file, or a part of it.
+    /// The headers to set on Testkube's answer if it is the file, or a part of it.
     pub fn answer_headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let of_file = [("content-type", self.content_type), ("content-disposition", &self.disposition)];
         ALWAYS.into_iter().chain(of_file)
     }
 
-    /// What is answered in place of Testkube's answer with this status; `None`: that one, which is the file.
+    /// The answer to send in place of Testkube's answer with this status; `None` if Testkube's answer is the file.
     ///
-    /// Nothing else of Testkube's goes on: while its object store is away, the text of its 500 has the presigned address of the
-    /// file in it (`X-Amz-Signature`), with which everybody may read it (a real API server with its MinIO stopped).
+    /// No other text of Testkube goes on: while its object store is down, the text of its 500 contains the presigned
+    /// address of the file (`X-Amz-Signature`), with which everybody may read it (seen with a real API server whose
+    /// MinIO was stopped).
     pub fn refusal(&self, status: u16) -> Option<Reply> {
         let (what, own) = match self.what {
             What::File => {
@@ -97,7 +99,7 @@ impl Forward {
     }
 }
 
-/// The type of a file of this name.
+/// The type of a file with this name.
 fn content_type(name: &str) -> &'static str {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     match extension.to_ascii_lowercase().as_str() {
@@ -122,7 +124,8 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// RFC 6266, with the name in RFC 8187's form, and a plain one for who cannot read that.
+/// A `Content-Disposition` (RFC 6266) with the name in RFC 8187's form, and a plain one for clients that cannot read
+/// that.
 fn disposition(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_. ".contains(c) { c } else { '_' };
     let plain: String = name.chars().map(plain).collect();

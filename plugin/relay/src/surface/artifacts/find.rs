@@ -1,7 +1,7 @@
-//! One file, archive or log: which execution has it, and whether it may be fetched.
+//! A single file, archive or log: which execution has it, and whether it may be downloaded.
 //!
-//! A file does not need the whole list: where none is remembered, Testkube is asked for the file's head. Only where that is
-//! not there is the list asked for, which says whether the file is missing or cannot be read.
+//! A file does not need the whole list. If none is remembered, Testkube is asked for the file's head; only if that
+//! fails is it asked for the list, which says whether the file is missing or cannot be read.
 
 use super::ask::{Target, Want};
 use super::mask::Mask;
@@ -20,7 +20,7 @@ use std::rc::Rc;
 pub(super) enum Presence {
     There,
     Missing,
-    /// Testkube does not say, neither by the file's head nor by a list that can be read.
+    /// Unknown, both from the file's head and from the list.
     Unknown,
 }
 
@@ -50,7 +50,7 @@ impl Visit {
         self.found_file(name)
     }
 
-    /// Reads the answer to the question for a file's head. `None`: go on.
+    /// Reads the answer to the request for a file's head. `None`: go on.
     pub(super) fn read_head(&mut self, response: &Response) -> Option<Step> {
         match response.status {
             _ if response.from_envoy => return Some(Step::from(not_read(&response.fault()))),
@@ -61,7 +61,7 @@ impl Visit {
         None
     }
 
-    /// The list of the execution that was asked for the file last; `None`: it is too long to be read.
+    /// Takes the list of the execution that was last asked for the file; `None` if it is too long to be read.
     pub(super) fn read_for_file(&mut self, kept: Option<&[Artifact]>) {
         let by_head = self.by_head.take();
         let path = self.path.clone();
@@ -85,7 +85,7 @@ impl Visit {
         };
         match (with(Presence::There).as_slice(), with(Presence::Unknown).as_slice()) {
             ([execution], _) => self.forward_file(execution, name),
-            // Its own answer says what Testkube makes of it.
+            // Testkube's own answer says what it makes of the name.
             ([], [execution]) if self.chosen.len() == 1 => self.forward_file(execution, name),
             ([], _) => Step::from(self.no_file(name)),
             (several, _) => {
@@ -119,7 +119,7 @@ impl Visit {
         Reply::problem(404, "No such artifact", &detail)
     }
 
-    /// The one execution that was chosen.
+    /// The single chosen execution.
     ///
     /// # Errors
     /// The links to choose from.
@@ -130,7 +130,7 @@ impl Visit {
         })
     }
 
-    /// The log goes on as it is: whether there is one, Testkube's answer says.
+    /// The log is streamed as it is: Testkube's answer says whether there is one.
     pub(super) fn logs(&self) -> Step {
         match self.only("logs") {
             Ok(execution) => {
@@ -141,8 +141,8 @@ impl Visit {
         }
     }
 
-    /// The archive, once the list says that it is not too large: Testkube collects all its files in memory, and takes four to
-    /// five times their size.
+    /// The archive, once the list shows that it is not too large: Testkube collects all files in memory, and takes four
+    /// to five times their size.
     pub(super) fn archive(&mut self, now: Now, memory: &Memory) -> Step {
         if self.kept.is_empty() {
             let id = match self.only("archive") {
@@ -176,7 +176,7 @@ impl Visit {
         }
     }
 
-    /// The refusal of an archive; `why` says what its files are.
+    /// The refusal of an archive; `why` describes its files.
     pub(super) fn too_large(&self, execution: &Execution, why: &str) -> Reply {
         let detail = format!(
             "{why}; an archive may have {} (artifacts.max_archive), because Testkube collects all of it in memory. Fetch single files: {}. A `mask` of plain characters, `.`, `*`, `+`, `?` and `[…]` that chooses fewer of them is let through.",
@@ -194,10 +194,10 @@ fn in_list(kept: &[Artifact], name: &str) -> Presence {
     }
 }
 
-/// How many bytes the files have that an archive would hold; `None`: more than Testkube can say.
+/// Total size of the files in an archive, in bytes; `None` if Testkube cannot state it.
 fn size_of(kept: &[Artifact], ask: &Target) -> Option<u64> {
     let masks: Option<Vec<Mask>> = ask.patterns.iter().map(|mask| Mask::read(mask)).collect();
-    // Without a mask, or with one that is not understood, all are counted.
+    // Without a mask, or with one that cannot be read, all files count.
     let masks = masks.filter(|masks| !masks.is_empty());
     let is_chosen =
         |name: &str| masks.as_ref().is_none_or(|masks| masks.iter().any(|mask| mask.chooses(name)));

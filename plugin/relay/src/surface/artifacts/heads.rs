@@ -1,32 +1,33 @@
-//! Which of a request's headers do not go on to Testkube.
+//! The request headers that do not go on to Testkube.
 
 use crate::surface::accept::Headers;
 
-/// The caller's credentials, the check's token, a browser's cookies.
+/// Whether a header is the caller's credential, the check's token or a browser's cookie.
 fn is_credential(name: &[u8]) -> bool {
     matches!(name, b"authorization" | b"authtoken" | b"proxy-authorization" | b"cookie")
 }
 
-/// Testkube's server refuses a request head of more than 4096 bytes (431). Beside these, the path of a file with a long name
-/// takes some 1,300 bytes, and a control plane's token and Envoy's own headers need room.
+/// Maximum size of the headers that go on, in bytes. Testkube's server refuses a request head of more than 4096 bytes
+/// (431). Besides these, the path of a file with a long name takes some 1,300 bytes, and a control plane's token and
+/// Envoy's own headers need room.
 const MAX_HEAD: usize = 1_536;
 
-/// What still goes on when the rest is too much, if it is short.
+/// The headers that still go on, if they are short, when the rest is too much.
 const USEFUL: [&[u8]; 6] =
     [b"accept", b"accept-encoding", b"range", b"traceparent", b"user-agent", b"x-request-id"];
 const SHORT: usize = 256;
 
-/// What HTTP itself needs, and Envoy: for a request without `x-forwarded-proto` it looks for no route and answers 404
-/// (`VirtualHostImpl::getRouteFromEntries`).
+/// The headers that HTTP itself needs, and Envoy: for a request without `x-forwarded-proto` Envoy looks for no route
+/// and answers 404 (`VirtualHostImpl::getRouteFromEntries`).
 const NEEDED: [&[u8]; 4] = [b"host", b"content-length", b"transfer-encoding", b"x-forwarded-proto"];
 
-/// The names of the headers to take off: credentials always, and where the head would be too long all that is of no use
-/// to Testkube.
+/// The names of the headers to remove: always credentials, and if the head would be too long, all that Testkube has no
+/// use for.
 pub fn to_take_off<B: AsRef<[u8]>>(headers: &Headers<B>) -> impl Iterator<Item = &str> {
     let pairs = || headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
     let length = |(name, value): (&[u8], &[u8])| name.len() + value.len() + ": \r\n".len();
     let others = || pairs().filter(|(name, _)| !name.starts_with(b":") && !is_credential(name));
-    // Most heads are short with all that they have.
+    // Most heads are short with all of their headers.
     let is_long =
         pairs().map(length).sum::<usize>() > MAX_HEAD && others().map(length).sum::<usize>() > MAX_HEAD;
     let goes = move |name: &[u8], value: &[u8]| match name {

@@ -1,4 +1,4 @@
-//! Links to what executions have kept, by tag.
+//! Links to the files of executions, by tag.
 
 use super::{Visit, ask, shown};
 use crate::wire::percent::percent_encoded;
@@ -6,21 +6,21 @@ use crate::wire::testkube::Execution;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
-/// A link to a file. It is written where it is wanted: a list has thousands of them.
+/// A link to a file. Formatted only when it is written: a list has thousands of them.
 pub(super) struct FileLink<'a> {
     base: &'a str,
-    /// The execution, where the file's name alone could be another's.
+    /// The execution, if the file's name alone could mean another file.
     scope: Option<&'a str>,
     name: &'a str,
     parameters: &'a str,
 }
 
-/// What all links of a visit have in common.
+/// The common parts of all links of a visit.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// What they begin with, the tag included.
+    /// The beginning of every link, including the tag.
     pub(super) base: String,
-    /// The parameters that find the same executions, and those of a file that is named like an archive.
+    /// The parameters that find the same executions; and those for a file that is named like an archive.
     pub(super) parameters: String,
     file_parameters: String,
     /// The names of all executions of the tag: a file's path may begin like one of them.
@@ -58,13 +58,13 @@ impl Visit {
         format!("{base}/{}/{what}{rest}", percent_encoded(&execution.name))
     }
 
-    /// How the files of one execution are asked for, for people.
+    /// How to ask for the files of one execution, for people.
     pub(super) fn single_files(&self, execution: &Execution) -> String {
         let Links { base, parameters, .. } = self.links();
         format!("{base}/{}/NAME{parameters}", percent_encoded(&execution.name))
     }
 
-    /// A link to a file; `None` where none can lead there, for the reason [`NO_LINK`].
+    /// A link to a file; `None` if no link can lead to it, for the reason [`NO_LINK`].
     pub(super) fn link_to_file<'a>(
         &'a self,
         execution: &'a Execution,
@@ -74,7 +74,7 @@ impl Visit {
             return None;
         }
         let links = self.links();
-        // A name in the path brought the request here, so the execution may not be the scope's only one.
+        // A name in the path selected the execution, so it may not be the scope's only one.
         let is_named = self.path != self.ask.path;
         let first = || name.split('/').next().unwrap_or_default();
         let is_alone = self.chosen.len() == 1 && !is_named && !links.executions.contains(first());
@@ -103,7 +103,7 @@ impl fmt::Display for FileLink<'_> {
     }
 }
 
-/// Writes `text` with everything encoded but RFC 3986's unreserved characters and those of `also`.
+/// Percent-encodes `text`, except for RFC 3986's unreserved characters and those in `also`.
 fn encoded(text: &str, also: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let is_plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~') || also.contains(c);

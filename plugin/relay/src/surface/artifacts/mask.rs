@@ -1,6 +1,8 @@
-//! Masks of an archive: regular expressions in Go's form, as far as the sizes of what they choose can be told here.
+//! Masks of an archive: regular expressions in Go's syntax, as far as the size of the chosen files can be computed
+//! here.
 //!
-//! Testkube applies them. Here they say how large an archive will be, so a mask that is not understood chooses everything.
+//! Testkube applies them. Here they only tell how large an archive will be, so a mask that cannot be read chooses
+//! everything.
 
 /// One alternative of a mask: characters, `.`, `[…]`, each with `*`, `+` or `?`, and `^` and `$` at the ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub(super) struct Mask {
 enum Atom {
     Any,
     One(char),
-    /// Of these ranges, or of none of them.
+    /// A character in one of these ranges, or in none of them.
     Class {
         is_negated: bool,
         ranges: Vec<(char, char)>,
@@ -29,11 +31,11 @@ enum Repeat {
     Many,
 }
 
-/// One bit for each atom and one for the end.
+/// Maximum atoms: one bit for each, and one for the end.
 const MAX_ATOMS: usize = 63;
 
 impl Mask {
-    /// Reads a mask; `None`: it has more than is understood here.
+    /// Reads a mask; `None` if it has more than is understood here.
     pub(super) fn read(text: &str) -> Option<Mask> {
         let (from_start, text) = text.strip_prefix('^').map_or((false, text), |rest| (true, rest));
         let mut chars = text.chars().peekable();
@@ -64,7 +66,7 @@ impl Mask {
         (atoms.len() <= MAX_ATOMS).then_some(Mask { atoms, from_start, to_end })
     }
 
-    /// Whether it chooses a file of this name: some part of it fits.
+    /// Whether the mask chooses a file of this name: it matches some part of it.
     pub(super) fn chooses(&self, name: &str) -> bool {
         let end = 1_u64 << self.atoms.len();
         let mut states = self.skipped(1);
@@ -87,7 +89,7 @@ impl Mask {
         states & end != 0
     }
 
-    /// With the states that follow where an atom may be absent.
+    /// Adds the states that follow atoms that may be absent.
     fn skipped(&self, mut states: u64) -> u64 {
         for (n, (_, repeat)) in self.atoms.iter().enumerate() {
             let here = 1_u64 << n;
@@ -111,7 +113,7 @@ impl Atom {
     }
 }
 
-/// A class, after its bracket.
+/// Reads a class, after its opening bracket.
 fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Atom> {
     let is_negated = chars.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();

@@ -1,4 +1,4 @@
-//! What the last visits have learned of Testkube: a pipeline that fetches file after file asks for each of them anew.
+//! Testkube's latest answers to visits, because a pipeline that downloads file after file repeats the same questions.
 
 use super::Forward;
 use super::ask::{Scope, Target};
@@ -9,19 +9,19 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long an answer is as good as a new one. Only what has ended is remembered, and that changes with re-runs and
-/// deletions alone.
+/// How long an answer can be used again. Only ended executions are remembered; they change by re-runs and deletions
+/// alone.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// How many answers of each kind are kept, and the longest list that is.
+/// Maximum answers of each kind, and maximum length of a list in one.
 const MAX_TARGETS: usize = 16;
 const MAX_ITEMS: usize = 500;
 
-/// How many requests are remembered whose way is known, and the longest target of one, in bytes.
+/// Maximum requests remembered by their destination, and maximum size of such a request's target, in bytes.
 const MAX_WAYS: usize = 64;
 const MAX_TARGET: usize = 1_024;
 
-/// The answers of one VM's visits. What is forgotten is asked for again.
+/// The answers to one VM's visits. A forgotten one is asked for again.
 #[derive(Debug, Default)]
 pub struct Memory {
     executions: VecDeque<Kept<(Tag, Scope), Execution>>,
@@ -29,18 +29,18 @@ pub struct Memory {
     ways: VecDeque<Way>,
 }
 
-/// Where a request goes on to.
+/// The destination of a request.
 #[derive(Debug)]
 struct Way {
-    /// When Testkube gave the oldest of the answers that say so.
+    /// When Testkube gave the oldest of the answers that it rests on.
     at: Mono,
-    /// What followed `artifacts/` in the request's target.
+    /// The part of the request's target after `artifacts/`.
     rest: Vec<u8>,
     tag: Tag,
     forward: Rc<Forward>,
 }
 
-/// One answer, and what it is the answer to.
+/// An answer and its question.
 #[derive(Debug)]
 struct Kept<K, T> {
     at: Mono,
@@ -49,13 +49,13 @@ struct Kept<K, T> {
 }
 
 impl Memory {
-    /// Where the same request went on to, and the tag that it named.
+    /// The destination of an earlier request with the same target, and its tag.
     pub(super) fn way(&self, now: Mono, rest: &[u8]) -> Option<(&Tag, &Rc<Forward>)> {
         let known = self.ways.iter().rev().find(|way| way.rest == rest)?;
         (now.since(known.at) < FRESH).then_some((&known.tag, &known.forward))
     }
 
-    /// Keeps where a request goes on to, if it was found out by answers that are kept, the oldest of `at`.
+    /// Keeps a request's destination, if it rests on answers that are kept; the oldest was given at `at`.
     pub(super) fn keep_way(&mut self, now: Now, at: Mono, rest: &[u8], ask: &Target, forward: &Rc<Forward>) {
         if rest.len() > MAX_TARGET || self.executions(now, ask).is_none() {
             return;
@@ -89,7 +89,7 @@ impl Memory {
     }
 }
 
-/// The answer, and when it was given.
+/// The answer to this question, and when it was given.
 fn recall<K, T>(
     all: &VecDeque<Kept<K, T>>,
     now: Now,

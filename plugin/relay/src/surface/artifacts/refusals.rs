@@ -1,4 +1,4 @@
-//! What a request by tag is told that cannot be met.
+//! The refusals of requests by tag.
 
 use super::MAX_PAGE;
 use super::ask::{Scope, Target};

@@ -1,4 +1,4 @@
-//! The list, as JSON and as text. It is written as it goes, without a tree of values, and never more than [`MAX_ANSWER`] of it.
+//! The list, as JSON and as text. It is written directly, without a tree of values, up to [`MAX_ANSWER`] bytes.
 
 use super::ask::Scope;
 use super::links::{FileLink, NO_LINK};
@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use std::fmt::Write as _;
 
 impl Visit {
-    /// All chosen executions with what they have kept; `None`: that is too much for one answer.
+    /// All chosen executions with their files; `None` if that is too much for one answer.
     pub(super) fn list(&self) -> Option<Reply> {
         let (content_type, body) = match self.ask.text {
             true => ("text/plain; charset=utf-8", self.text()?),
@@ -28,7 +28,7 @@ impl Visit {
         Some(reply.with("cache-control", "private, no-store").with("x-content-type-options", "nosniff"))
     }
 
-    /// One link a line; a line that begins with `#` names a file that has none.
+    /// One link a line. A line that begins with `#` names a file that has no link.
     fn text(&self) -> Option<String> {
         let mut text = String::new();
         for (execution, kept) in self.all_chosen().zip(&self.kept) {
@@ -106,7 +106,7 @@ impl Serialize for Artifacts<'_> {
     }
 }
 
-/// A file of the list.
+/// A file in the list.
 #[derive(Serialize)]
 struct File<'a> {
     name: &'a str,
@@ -123,8 +123,8 @@ impl Serialize for FileLink<'_> {
     }
 }
 
-/// The scheme and the host by which a request has reached Envoy, as far as it gives them. Behind a load balancer that ends TLS
-/// the scheme is the one that this one names, where Envoy is told to trust it (`xff_num_trusted_hops`): otherwise Envoy sets
+/// The scheme and host by which a request reached Envoy, as far as it states them. Behind a load balancer that ends
+/// TLS, the scheme is the load balancer's, if Envoy is told to trust it (`xff_num_trusted_hops`); otherwise Envoy sets
 /// `x-forwarded-proto` itself.
 pub(super) fn asked_at<B: AsRef<[u8]>>(headers: &Headers<B>) -> (Vec<u8>, Vec<u8>) {
     let value = |name: &[u8]| {
@@ -138,7 +138,7 @@ pub(super) fn asked_at<B: AsRef<[u8]>>(headers: &Headers<B>) -> (Vec<u8>, Vec<u8
     (scheme.to_vec(), value(b":authority").to_vec())
 }
 
-/// `https://testrelay.example.com`, as the caller has reached it; empty where its host is none, and then links are paths.
+/// `https://testrelay.example.com`, as the caller reached it; empty if the host is not valid, and then links are paths.
 pub(super) fn origin(scheme: &[u8], host: &[u8]) -> String {
     let is_host = !host.is_empty()
         && host.len() <= 255

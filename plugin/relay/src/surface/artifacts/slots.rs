@@ -1,29 +1,29 @@
-//! How many downloads each credential has under way in this VM. They end with their streams, and these with the VM: nothing is
-//! left over that nobody gives back.
+//! The downloads under way in this VM, counted by credential. They end with their streams, and these with the VM, so no
+//! count is left over.
 
 use crate::config::Credential;
 use crate::config::{Config, DEFAULT_MAX_DOWNLOADS};
 use crate::surface::problem::Reply;
 use std::cell::Cell;
 
-/// Counters by credential; the last one is of callers without any (`insecure_no_auth`).
+/// Counters by credential; the last is of callers without one (`insecure_no_auth`).
 #[derive(Debug)]
 pub struct Slots(Vec<Cell<u32>>);
 
-/// A place that a download has taken; its stream gives it back.
+/// A download under way; its stream gives it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(usize);
 
 impl Slots {
-    /// With nothing under way.
+    /// No downloads.
     pub fn new(config: &Config) -> Slots {
         Slots(vec![Cell::new(0); config.credentials.len() + 1])
     }
 
-    /// A place for a download of this caller, one of the configuration's.
+    /// Counts a download of this caller, one of the configuration's.
     ///
     /// # Errors
-    /// The refusal: it has as many under way as it may.
+    /// The refusal: the caller's maximum is under way.
     pub fn take(&self, config: &Config, caller: Option<&Credential>) -> Result<Slot, Reply> {
         let place = |caller: &Credential| config.credentials.iter().position(|one| std::ptr::eq(one, caller));
         let n = caller.and_then(place).unwrap_or(config.credentials.len());
@@ -37,7 +37,7 @@ impl Slots {
         }
     }
 
-    /// A download has ended.
+    /// Notes that a download has ended.
     pub fn give_back(&self, slot: Slot) {
         if let Some(count) = self.0.get(slot.0) {
             count.set(count.get().saturating_sub(1));

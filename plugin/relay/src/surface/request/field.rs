@@ -1,4 +1,4 @@
-//! The fields of a check request, by every name under which they come.
+//! The fields of a check request, with all names by which they may be sent.
 
 use crate::surface::accept::Headers;
 use crate::surface::confidential::Confidential;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 
-/// One field.
+/// A field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Field {
     PlanUrl,
@@ -31,9 +31,9 @@ pub(super) enum Field {
     Rerun,
 }
 
-/// The field, the name that documentation gives it, and the macro that Azure DevOps replaces. The check task's default headers
-/// send the first eight (InvokeRestApiV1 `task.json`). Body members have the same names in any case, Testrelay's own without the
-/// prefix.
+/// Each field, its name in the documentation, and the macro that Azure DevOps replaces. The check task's default
+/// headers send the first eight (InvokeRestApiV1 `task.json`). Body members have the same names in any case,
+/// Testrelay's own without the prefix.
 const FIELDS: [(Field, &str, Option<&str>); 17] = [
     (Field::PlanUrl, "PlanUrl", Some("$(system.CollectionUri)")),
     (Field::ProjectId, "ProjectId", Some("$(system.TeamProjectId)")),
@@ -54,14 +54,15 @@ const FIELDS: [(Field, &str, Option<&str>); 17] = [
     (Field::Rerun, "Testrelay-Rerun", None),
 ];
 
-/// Further names, in lower case; `VstsUrl` is the older task's for PlanUrl.
+/// Further names, in lower case; the older task sends PlanUrl as `VstsUrl`.
 const ALSO: [(Field, &str); 3] =
     [(Field::PlanUrl, "vstsurl"), (Field::Webhook, "webhook"), (Field::Tag, "tag")];
 
-/// What the names of Testrelay's own fields begin with, without the `-`.
+/// The prefix of Testrelay's own field names, without the `-`.
 const PREFIX: &str = "testrelay";
 
-/// The fields whose names a header may nearly have, the names in plain form, and whether they are taken with `x-` as well.
+/// The fields that near misses of a header name are taken for, with their names in plain form, and whether `x-` before
+/// the name is allowed.
 const NEARLY: [(Field, &[u8], bool); 9] = [
     (Field::Tag, b"tag", false),
     (Field::Timeout, b"timeout", false),
@@ -74,25 +75,26 @@ const NEARLY: [(Field, &[u8], bool); 9] = [
     (Field::BuildId, b"buildid", false),
 ];
 
-/// The header that HTTP has for something else than what a check expects (RFC 9110, 10.1.1), and its only value there.
+/// The header that HTTP uses for another purpose than a check's expectation (RFC 9110, 10.1.1), and its only value
+/// there.
 const HTTPS_OWN: &[u8] = b"expect";
 const CONTINUE: &[u8] = b"100-continue";
 
-/// How many unknown names are told.
+/// Maximum unknown names in an error.
 const MAX_UNKNOWN: usize = 8;
 
 impl Field {
-    /// The name that documentation and errors give it.
+    /// The name in documentation and errors.
     pub(super) fn name(self) -> &'static str {
         FIELDS.iter().find(|(field, ..)| *field == self).map_or("", |(_, name, _)| name)
     }
 
-    /// What to write into the check's form.
+    /// The text to write into the check's form.
     pub(super) fn macro_text(self) -> Option<&'static str> {
         FIELDS.iter().find(|(field, ..)| *field == self).and_then(|(.., text)| *text)
     }
 
-    /// Whether what was sent is repeated where nothing is wrong with it: in answers, log lines and lists.
+    /// Whether a correct value is repeated in answers, log lines and lists.
     pub(super) fn is_repeated(self) -> bool {
         matches!(self, Field::Tag | Field::Expect | Field::SinceStage)
     }
@@ -103,12 +105,12 @@ impl Field {
         own.or_else(also)
     }
 
-    /// The field that may be absent and whose name a header nearly has: compared without `-`, `_` and a leading `x-`, a policy's
-    /// also without the prefix, as a body member may be called. A field without which there is no check is missed aloud.
+    /// The optional field that a header name nearly matches. Compared without `-`, `_` and a leading `x-`; a policy
+    /// also without the prefix, as in a body. A required field is not matched: its absence is an error anyway.
     ///
-    /// Not taken are names that are HTTP's own (`expect`), and those with `x-` that a proxy on the way may well add.
+    /// Not matched are HTTP's own names (`expect`), and names with `x-` that a proxy on the way may well add.
     fn nearly_of_header(name: &[u8]) -> Option<Field> {
-        // Few headers begin so.
+        // Few headers begin with these letters.
         let may_be = matches!(name, [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
         let name = std::str::from_utf8(name).ok().filter(|_| may_be)?;
         let behind = behind_prefix(bare(name));
@@ -127,7 +129,7 @@ impl Field {
         NEARLY.iter().find(names).map(|(field, ..)| *field)
     }
 
-    /// Body members are compared without case, `-` and `_`, and without the prefix.
+    /// The field of a body member. Compared without case, `-` and `_`, and without the prefix.
     fn of_member(name: &str) -> Option<Field> {
         let name: Vec<u8> = plain(name).collect();
         let wanted = name.strip_prefix(b"testrelay").unwrap_or(&name);
@@ -138,7 +140,7 @@ impl Field {
     }
 }
 
-/// Whether two names differ at most in case: most of their characters are the same.
+/// Whether two names are equal except for case; usually most of their characters are the same.
 #[inline]
 fn is_same(one: &str, other: &[u8]) -> bool {
     let is_same = |(a, b): (&u8, &u8)| a == b || a.eq_ignore_ascii_case(b);
@@ -150,7 +152,7 @@ fn plain(text: &str) -> impl Iterator<Item = u8> {
     text.bytes().filter(|c| !matches!(c, b'-' | b'_')).map(|c| c.to_ascii_lowercase())
 }
 
-/// A header's name, if it begins as those of Testrelay's own fields do.
+/// A header's name, if it begins like one of Testrelay's own fields.
 fn meant_for_us(name: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(name).ok().filter(|name| name.starts_with(['t', 'x']))?;
     behind_prefix(bare(name)).map(|_rest| name)
@@ -161,7 +163,7 @@ fn bare(name: &str) -> &str {
     name.strip_prefix("x-").or_else(|| name.strip_prefix("x_")).unwrap_or(name)
 }
 
-/// What follows [`PREFIX`] in a header's name, whatever signs stand in it.
+/// The part of a header's name after [`PREFIX`], with any signs in between.
 fn behind_prefix(name: &str) -> Option<&str> {
     let mut wanted = PREFIX.bytes();
     let mut next = wanted.next();
@@ -178,7 +180,7 @@ fn behind_prefix(name: &str) -> Option<&str> {
     None
 }
 
-/// The values that a request gives, with their mistakes.
+/// The values in a request, with their mistakes.
 #[derive(Debug, Default)]
 pub(super) struct Values<'a> {
     /// In the order of [`Field`].
@@ -187,19 +189,19 @@ pub(super) struct Values<'a> {
     confidential: Confidential<'a>,
 }
 
-/// A name that looks as if it was meant for Testrelay.
+/// An unknown name that was probably meant for Testrelay.
 #[derive(Debug)]
 enum Unknown<'a> {
     Header(&'a str),
     Member(String),
-    /// The header `expect` with a value that HTTP does not know.
+    /// The header `expect` with a value that HTTP does not define.
     Expect,
     /// The URL's query.
     Query(&'a [u8]),
 }
 
 impl<'a> Values<'a> {
-    /// Takes every known header field. An empty value is as good as none.
+    /// Takes every known header field. An empty value counts as none.
     pub(super) fn from_headers<B: AsRef<[u8]>>(headers: &'a Headers<B>) -> Values<'a> {
         let mut values = Values::default();
         for (name, value) in headers {
@@ -227,7 +229,7 @@ impl<'a> Values<'a> {
             return Ok(());
         }
         let Members(members) = serde_json::from_slice(body).map_err(|e| {
-            // Where, and not what: the parser's own words repeat what it found, which may be a token.
+            // The place, not the content: the parser's own message repeats what it found, which may be a token.
             let (line, column) = (e.line(), e.column());
             format!("is not a JSON object (line {line}, column {column}): what it says would be lost. Leave it empty, or write the fields as members of an object")
         })?;
@@ -244,7 +246,7 @@ impl<'a> Values<'a> {
         Ok(())
     }
 
-    /// The one value of a field.
+    /// The value of a field, if it was given once.
     pub(super) fn get(&self, field: Field) -> Result<Option<&str>, String> {
         match self.given.get(field as usize).and_then(Option::as_ref) {
             None => Ok(None),
@@ -257,8 +259,8 @@ impl<'a> Values<'a> {
         self.given.get(field as usize).is_some_and(Option::is_some)
     }
 
-    /// Names that look as if they were meant for Testrelay, as sentences: the first ones, and how many more there are, so
-    /// that a large body is not answered and logged with a larger text.
+    /// Sentences about unknown names that were probably meant for Testrelay: the first ones, and the number of the
+    /// others, so that the answer to a large body, and its log line, stay small.
     pub(super) fn unknown(&self) -> Vec<String> {
         let shown = |name: &str| match self.confidential.may_be_in(name) {
             true => "(it holds a part of this request's token or credential and is not repeated)".to_string(),
@@ -299,7 +301,7 @@ impl<'a> Values<'a> {
         sentences
     }
 
-    /// What of this request must not be repeated.
+    /// The texts of this request that must not be repeated.
     pub(super) fn confidential(&self) -> &Confidential<'a> {
         &self.confidential
     }
@@ -328,13 +330,13 @@ impl<'a> Values<'a> {
     }
 }
 
-/// What follows the `?` of a request's target, if it has a parameter.
+/// The part of a request's target after `?`, if it has a parameter.
 fn query(target: &[u8]) -> Option<&[u8]> {
     let at = target.iter().position(|c| *c == b'?')?;
     target.get(at + 1..).filter(|query| query.iter().any(|c| *c != b'&'))
 }
 
-/// The members of an object in their order, a name that stands twice included: a map would keep one in silence.
+/// The members of an object in order, with doubled names: a map would silently keep one of them.
 struct Members(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -359,7 +361,7 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// A member's text. `expect` may be a list, whose items are joined as the header would be written.
+/// A member's text. `expect` may be a list; its items are joined as in the header.
 fn text_of(field: Field, value: &Value) -> Option<String> {
     match value {
         Value::Null => Some(String::new()),
