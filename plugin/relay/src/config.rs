@@ -1,8 +1,8 @@
-//! The plugin's configuration: JSON in, validated types out.
+//! The plugin's configuration: from JSON to validated types.
 //!
-//! Parsing is strict, because a field that is misspelt and ignored is a gate that is open: unknown fields are
-//! refused, and every error says which field it is about, what stood there and what is allowed. Secrets are
-//! named by environment variables and never stand in the configuration, which Envoy shows in `/config_dump`.
+//! Parsing is strict, because a misspelt field that is ignored is an open gate: unknown fields are refused, and every
+//! error states the field, its value and what is allowed. Secrets are given by the names of environment variables,
+//! never by value, because Envoy shows the configuration in `/config_dump`.
 
 mod credential;
 mod doubled;
@@ -26,102 +26,103 @@ pub use rerun::Rerun;
 use serde_json::Value;
 use std::time::Duration;
 
-/// Everything that one plugin configuration says.
+/// A plugin configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Which ledger and leader this configuration shares; `None`: the host's `plugin_name` says it.
+    /// The ledger and leader that this configuration shares; `None`: the host's `plugin_name` decides.
     pub instance: Option<String>,
-    /// Where Testrelay's own routes begin; no slash at the end, `/testrelay` by default.
+    /// The prefix of Testrelay's own routes, without a trailing slash; `/testrelay` by default.
     pub base_path: String,
-    /// What links begin with, before `base_path`, as `https://testrelay.example.com`; `None`: scheme and host of the request.
+    /// The part of links before `base_path`, such as `https://testrelay.example.com`; `None`: the request's scheme and
+    /// host.
     pub public_url: Option<String>,
-    /// What happens to requests that are not Testrelay's.
+    /// How other programs' requests are treated.
     pub passthrough: Passthrough,
-    /// Where Testkube is.
+    /// Testkube's address.
     pub testkube: Testkube,
     /// The Azure DevOps collections that checks may come from.
     pub azure_devops: Vec<Entry>,
     /// Who may call; empty only with `insecure_no_auth`.
     pub credentials: Vec<Credential>,
-    /// What a tag must look like.
+    /// The rule for tags.
     pub tag: TagRule,
-    /// Whether the filter's Envoy hands a request's body over before its headers go on
-    /// (`allow_on_headers_stop_iteration`).
+    /// Whether Envoy hands a request's body over before its headers go on (the filter's
+    /// `allow_on_headers_stop_iteration`).
     pub read_body: bool,
-    /// Bounds and defaults for checks.
+    /// Limits and defaults for checks.
     pub checks: Checks,
-    /// What pipelines fetch.
+    /// Settings for what pipelines download.
     pub artifacts: Artifacts,
-    /// A fingerprint of the configuration's text: two root contexts with the same one are interchangeable.
+    /// A fingerprint of the configuration's text: root contexts with equal ones are interchangeable.
     pub fingerprint: u64,
-    /// What is allowed and should be changed, as sentences for the log.
+    /// Sentences for the log about settings that are allowed but should be changed.
     pub warnings: Vec<String>,
 }
 
-/// What happens to a request for a path that is neither Testrelay's nor one of Testkube's artifact paths.
+/// How a request is treated whose path is neither Testrelay's nor one of Testkube's artifact paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passthrough {
-    /// 404: this Envoy exists for Testrelay alone.
+    /// Answer 404: this Envoy serves Testrelay alone.
     Artifacts,
-    /// Untouched: this Envoy is Testkube's own sidecar.
+    /// Let it go on untouched: this Envoy is Testkube's sidecar.
     All,
 }
 
-/// Bounds and defaults for checks.
+/// Limits and defaults for checks.
 #[derive(Debug)]
 pub struct Checks {
-    /// The total deadline.
+    /// Total deadline.
     pub timeout: Duration,
     /// How long the expected executions may take to appear, counted while Testkube answers.
     pub appear_timeout: Duration,
-    /// How far before its arrival a check looks for executions when nothing better is known.
+    /// How far before its arrival a check looks for executions if no better bound is known.
     pub lookback: Duration,
-    /// How far Testkube's clock may be behind Azure DevOps's.
+    /// Maximum by which Testkube's clock may be behind Azure DevOps's.
     pub clock_skew: Duration,
-    /// Whether a check that does not say what it expects is rejected.
+    /// Whether a check without an expectation is rejected.
     pub require_expect: bool,
-    /// How many checks may be pending.
+    /// Maximum pending checks.
     pub max_pending: u32,
-    /// What a check expects that does not say.
+    /// The default expectation.
     pub expect: Option<Expect>,
-    /// How long the counted set must be unchanged, where neither the check nor its expectation says otherwise.
+    /// How long the counted set must stay unchanged, unless the check or its expectation says otherwise.
     pub settle: Option<Duration>,
-    /// What a re-run means.
+    /// Policy for re-runs.
     pub rerun: Rerun,
-    /// How many checks of one project may be pending.
+    /// Maximum pending checks of one project.
     pub max_pending_per_project: u32,
-    /// Whether a build that did not wait for its check is cancelled.
+    /// Whether to cancel a build that did not wait for its check.
     pub cancels_open_gate: bool,
-    /// Whether executions that still run are aborted when their run is over, for credentials that may.
+    /// Whether to abort executions that still run when their run is over, for credentials that allow it.
     pub abort_on_cancel: bool,
 }
 
-/// What pipelines fetch, and how.
+/// Settings for what pipelines download.
 #[derive(Debug)]
 pub struct Artifacts {
-    /// The Envoy cluster through which Testkube is asked what a request by tag means; the checks' own by default. Where a
-    /// file itself goes through, Envoy's route says.
+    /// The Envoy cluster for calls to Testkube about requests by tag; the checks' own by default. Envoy's route decides
+    /// where the file itself comes from.
     pub cluster: String,
-    /// How many bytes the files of an archive by tag may have together.
+    /// Maximum total size of the files in an archive by tag, in bytes.
     pub max_archive: u64,
 }
 
-/// How many downloads a caller may have under way where its credential does not say, in one VM.
+/// Default for the maximum downloads under way of a caller, in one VM.
 pub(crate) const DEFAULT_MAX_DOWNLOADS: u32 = 32;
 
-/// What a limit of pending checks may be set to. The ledger has room for more, and 10,000 were measured.
+/// Maximum value for a limit of pending checks. The ledger has room for more, and 10,000 were measured.
 pub const MAX_PENDING: u32 = 16_384;
 
-/// The longest deadline a check may have: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn,
-/// "Invoke Azure Function / REST API checks"), and half an hour is kept for the callback.
+/// Maximum deadline of a check: Azure DevOps's token for a check ends after 48 hours (Microsoft Learn, "Invoke Azure
+/// Function / REST API checks"), and half an hour is kept for the callback.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(47 * 3600 + 1800);
 
 impl Config {
-    /// Reads a configuration. `environment` looks up environment variables; it is asked only for the names that
-    /// `secret_env`, `secret_env_next` and `bearer_env` give.
+    /// Reads a configuration. `environment` looks up environment variables; it is called only with the names in
+    /// `secret_env`, `secret_env_next` and `bearer_env`.
     ///
     /// # Errors
-    /// All that is wrong with it, not just the first thing.
+    /// Everything that is wrong with it, not only the first mistake.
     pub fn parse(text: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
         let value: Value = serde_json::from_slice(text).map_err(|e| {
             ConfigErrors::one("", format!("the plugin configuration is not JSON: {e} (a StringValue that holds a JSON object is expected)"))
@@ -180,7 +181,7 @@ impl Config {
     }
 }
 
-/// What is wrong with clusters whose Envoy puts an identity on.
+/// Mistakes in the clusters to which Envoy adds an identity.
 fn fallbacks(errors: &mut ConfigErrors, entries: &[Entry], insecure: bool) {
     for (n, entry) in entries.iter().enumerate() {
         let Some(fallback) = &entry.fallback else { continue };

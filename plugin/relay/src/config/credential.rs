@@ -1,4 +1,4 @@
-//! Who may call, as it is configured.
+//! The configured callers.
 
 use crate::guid::Guid;
 use crate::secret::Secret;
@@ -7,46 +7,46 @@ use crate::tag::Tag;
 /// One configured caller.
 #[derive(Debug)]
 pub struct Credential {
-    /// The name that logs give it.
+    /// The caller's name in logs.
     pub name: String,
     /// How it presents itself.
     pub kind: Kind,
-    /// The secret, and while it is being rotated the next one.
+    /// The secret, and during rotation also the next one.
     pub secrets: Vec<Secret>,
     /// The routes that it opens.
     pub allow: Vec<Allow>,
-    /// The Azure DevOps projects that it may speak for; empty: all.
+    /// The Azure DevOps projects that it may act for; empty: all.
     pub projects: Vec<Guid>,
-    /// Patterns of the tag values that it may name; empty: all.
+    /// Patterns of the tag values that it may use; empty: all.
     pub tags: Vec<String>,
-    /// How many of its checks may be pending.
+    /// Maximum pending checks.
     pub max_pending: u32,
-    /// How many downloads it may have under way in one VM.
+    /// Maximum downloads under way in one VM.
     pub max_downloads: u32,
     /// Whether executions of its checks may be aborted when their run is over.
     pub abort_on_cancel: bool,
-    /// Whether the verdict on its checks is only told, and `succeeded` posted whatever it is.
+    /// Whether the verdicts on its checks are only logged, and `succeeded` is always posted.
     pub observe: bool,
 }
 
 impl Credential {
-    /// Whether it may speak for this project.
+    /// Whether it may act for this project.
     pub fn covers_project(&self, project: &Guid) -> bool {
         self.projects.is_empty() || self.projects.contains(project)
     }
 
-    /// Whether it may name this tag.
+    /// Whether it may use this tag.
     pub fn covers_tag(&self, tag: &Tag) -> bool {
         self.tags.is_empty() || self.tags.iter().any(|pattern| crate::tag::fits(pattern, &tag.value))
     }
 }
 
-/// How a credential presents itself.
+/// The form of a credential.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `Authorization: Basic`, which a Generic service connection sends.
     Basic {
-        /// The user name, which is no secret.
+        /// The user name, which is not secret.
         username: String,
     },
     /// `Authorization: Bearer`.
@@ -60,8 +60,8 @@ pub enum Allow {
     Checks,
     /// Testkube's artifact, archive and log paths.
     Artifacts,
-    /// `GET /v1/checks`: what is pending and what was decided lately.
+    /// `GET /v1/checks`: pending and recently decided checks.
     Status,
-    /// `POST /v1/events`: hints of Testkube's webhook.
+    /// `POST /v1/events`: hints from Testkube's webhook.
     Events,
 }

@@ -1,11 +1,11 @@
-//! Keys that stand twice in one object of the configuration. A map would keep the last of them in silence.
+//! Detection of doubled keys in one object of the configuration. A map would silently keep the last one.
 
 use crate::text::excerpt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Any JSON in which no object has a key twice, at whatever depth. The error of another one names the key and its line.
+/// Any JSON without doubled keys in an object, at any depth. Otherwise the error names the key and its line.
 pub(super) struct Undoubled;
 
 impl<'de> Deserialize<'de> for Undoubled {

@@ -1,4 +1,4 @@
-//! Reading one JSON object strictly: every field is asked for by name, and what nobody asked for is an error.
+//! Strict reading of one JSON object: every field is asked for by name, and a field that was not asked for is an error.
 
 use crate::secret::Secret;
 use crate::text::{excerpt, parse_size};
@@ -9,25 +9,26 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// One thing that is wrong with a configuration.
+/// One mistake in a configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where, as `credentials[0].allow`; empty for the whole.
+    /// The path of the field, such as `credentials[0].allow`; empty for the whole configuration.
     pub path: String,
     /// What is wrong, and what is allowed.
     pub what: String,
 }
 
-/// Everything that is wrong with a configuration; never empty when it is an error.
+/// All mistakes in a configuration; never empty as an error.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
 }
 
-/// A shorter secret is refused: it can be tried out, and what a request may repeat is compared in pieces of this length.
+/// Minimum length of a secret. A shorter one can be guessed, and what a request may repeat is compared in pieces of
+/// this length.
 const MIN_SECRET: usize = 8;
-/// A shorter one is warned of.
+/// Minimum length of a secret without a warning.
 const SAFE_SECRET: usize = 16;
 
 impl ConfigErrors {
@@ -40,7 +41,7 @@ impl ConfigErrors {
         self.errors.push(ConfigError { path: path.into(), what: what.into() });
     }
 
-    /// What is allowed and should be changed, as sentences.
+    /// Sentences about settings that are allowed but should be changed.
     pub(super) fn take_warnings(&mut self) -> Vec<String> {
         let warnings = std::mem::take(&mut self.warnings).into_iter();
         warnings.map(|ConfigError { path, what }| format!("{path}: {what}")).collect()
@@ -62,7 +63,7 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// One object of the configuration while it is being read.
+/// One object of the configuration that is being read.
 pub(super) struct Fields<'a> {
     path: String,
     object: Option<&'a Map<String, Value>>,
@@ -79,7 +80,7 @@ impl<'a> Fields<'a> {
         Fields { path: path.into(), object, known: BTreeSet::new(), errors }
     }
 
-    /// Says which fields nobody asked for. Their values are not repeated: a secret may have been put there.
+    /// Reports the fields that nobody asked for, without their values: one may be a secret.
     pub(super) fn finish(self) {
         for name in self.object.into_iter().flat_map(Map::keys) {
             if !self.known.contains(name.as_str()) {
@@ -114,7 +115,7 @@ impl<'a> Fields<'a> {
         self.object(name)
     }
 
-    /// A list of objects, each read by `read`. An empty list is an error: it always is an oversight.
+    /// A list of objects, each read by `read`. An empty list is an error, because it is always an oversight.
     pub(super) fn list<T>(
         &mut self,
         name: &'static str,
@@ -179,7 +180,7 @@ impl<'a> Fields<'a> {
         value.as_bool()
     }
 
-    /// A whole number. Istio hands numbers through a protobuf Struct, where they are doubles: `5.0` is taken as 5.
+    /// A whole number. Istio passes numbers through a protobuf Struct, where they are doubles: `5.0` counts as 5.
     pub(super) fn number(&mut self, name: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         let value = self.take(name)?;
         let number = value
@@ -246,7 +247,7 @@ impl<'a> Fields<'a> {
         self.choice(name, choices)
     }
 
-    /// A list, required and not empty, of words out of `choices`.
+    /// A required, non-empty list of words out of `choices`.
     pub(super) fn choices<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Vec<T> {
         let given = self.take(name);
         let Some(items) = given.and_then(Value::as_array).filter(|items| !items.is_empty()) else {
@@ -262,7 +263,7 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    /// A list of texts; empty if it is not given.
+    /// A list of texts; empty if it is absent.
     pub(super) fn texts(
         &mut self,
         name: &'static str,
@@ -280,8 +281,8 @@ impl<'a> Fields<'a> {
         texts.unwrap_or_default()
     }
 
-    /// The secret in the environment variable that this field names. The field's own text is never repeated:
-    /// some people write the secret itself there.
+    /// The secret in the environment variable that this field names. The field's own text is never repeated: some
+    /// people write the secret itself there.
     pub(super) fn secret(
         &mut self,
         name: &'static str,

@@ -1,4 +1,4 @@
-//! Reads the parts of a configuration.
+//! Reading the parts of a configuration.
 
 use super::{
     Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, MAX_PENDING,
@@ -240,7 +240,8 @@ pub(super) fn is_base_path(text: &str) -> bool {
         && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"/-_.~".contains(&c))
 }
 
-/// `http(s)://host[:port][/path]`; it is what a pipeline's token is sent to, so nothing in it may be read in two ways.
+/// Whether a text is `http(s)://host[:port][/path]`. A pipeline's token is sent there, so nothing in it may be
+/// ambiguous.
 pub(super) fn is_public_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| {

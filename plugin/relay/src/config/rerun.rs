@@ -1,15 +1,15 @@
-//! What a re-run means.
+//! The policy for re-runs.
 
 use serde::{Deserialize, Serialize};
 
-/// What it means that an execution provably repeats another one.
+/// What to do with an execution that provably repeats another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rerun {
     /// The newest of a chain counts, in place of those that it repeats.
     #[default]
     Latest,
-    /// Every one counts: what has failed once stays failed.
+    /// Every one counts: a failure stays a failure.
     All,
     /// The first of a chain counts: repeating changes nothing.
     None,
