@@ -1,9 +1,9 @@
-//! The host: every function that the module imports from Envoy and WASI, and nothing else of the SDK but
-//! `dispatch_http_call` (which registers the call with the SDK's dispatcher) and `set_effective_context`.
+//! The host: every function that the module imports from Envoy and WASI. Of the SDK it uses only `dispatch_http_call`
+//! (which registers the call with the SDK's dispatcher) and `set_effective_context`.
 //!
 //! The SDK's other wrappers panic on statuses that they do not list, and its header getters panic on bytes that are not
-//! UTF-8, which any client can send. A panic stops the VM of its thread: hence own declarations, statuses as numbers, and
-//! headers as bytes. ABI: proxy-wasm 0.2.1, as in proxy-wasm-cpp-host's `exports.h`.
+//! UTF-8, which any client can send. A panic stops the VM of its thread: hence own declarations, statuses as numbers,
+//! and headers as bytes. ABI: proxy-wasm 0.2.1, as in proxy-wasm-cpp-host's `exports.h`.
 
 mod metrics;
 
@@ -112,7 +112,7 @@ const MAP_CALL_RESPONSE_HEADERS: u32 = 6;
 /// A name and a value, as bytes off the wire. Envoy gives names in lower case.
 pub(crate) type Header<'a> = (&'a [u8], &'a [u8]);
 
-/// Headers as the host has given them, in one piece of memory: who looks at them copies nothing.
+/// Headers as the host gave them, in one piece of memory, so that readers copy nothing.
 #[derive(Default)]
 pub(crate) struct HeaderMap(Vec<u8>);
 
@@ -122,13 +122,13 @@ impl HeaderMap {
         deserialized(&self.0).unwrap_or_default()
     }
 
-    /// How many bytes they take here.
+    /// Size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Sends the `log` crate's lines to Envoy's log, and a panic's text as well.
+/// Sends the `log` crate's lines, and the text of a panic, to Envoy's log.
 pub(crate) fn install_logger() {
     struct Logger;
     impl log::Log for Logger {
@@ -157,12 +157,12 @@ fn write_log(level: u32, message: &str) {
     let _status = unsafe { proxy_log(level, message.as_ptr(), message.len()) };
 }
 
-/// Both clocks of WASI, which Envoy implements.
+/// Both WASI clocks, which Envoy implements.
 pub(crate) fn now() -> Now {
     Now { wall: Wall(i64::try_from(clock(0)).unwrap_or(i64::MAX)), mono: mono() }
 }
 
-/// The monotonic clock: the same for all VMs of the process.
+/// The monotonic clock, which all VMs of the process share.
 pub(crate) fn mono() -> Mono {
     Mono(clock(1))
 }
@@ -178,7 +178,7 @@ pub(crate) fn random() -> u64 {
     u64::from_le_bytes(random_bytes())
 }
 
-/// Random bytes. Where the host has none to give they come from the clock.
+/// Random bytes; from the clock, if the host has none.
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     let errno = unsafe { random_get(bytes.as_mut_ptr(), bytes.len()) };
@@ -189,7 +189,7 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A property of the host that is text; `None` if there is none of that name.
+/// A text property of the host; `None` if it has none of that name.
 pub(crate) fn property(name: &str) -> Option<String> {
     let value = unsafe { returned(|data, size| proxy_get_property(name.as_ptr(), name.len(), data, size)) };
     String::from_utf8(value.ok()?).ok()
@@ -200,18 +200,18 @@ pub(crate) fn plugin_configuration() -> Vec<u8> {
     buffer(BUFFER_PLUGIN_CONFIGURATION, usize::MAX)
 }
 
-/// Ticks each `period`; at least a millisecond, because 0 switches ticks off.
+/// Ticks each `period`; at least a millisecond, because 0 turns ticks off.
 pub(crate) fn tick_every(period: Duration) {
     let period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX).max(1);
     report("proxy_set_tick_period_milliseconds", unsafe { proxy_set_tick_period_milliseconds(period) });
 }
 
-/// All headers of the request. None too where there are more than 1024 of them or more than 1 MiB.
+/// All headers of the request; none if there are more than 1024 or more than 1 MiB of them.
 pub(crate) fn request_headers() -> HeaderMap {
     header_map(MAP_REQUEST_HEADERS)
 }
 
-/// Takes a header off the request, every line of it.
+/// Removes a header from the request, with all of its lines.
 pub(crate) fn remove_request_header(name: &str) {
     let status = unsafe { proxy_remove_header_map_value(MAP_REQUEST_HEADERS, name.as_ptr(), name.len()) };
     report("proxy_remove_header_map_value", status);
@@ -222,12 +222,12 @@ pub(crate) fn set_request_header(name: &str, value: &str) {
     set_header(MAP_REQUEST_HEADERS, name, value);
 }
 
-/// Lets a request go on that was held back; outside its own callbacks.
+/// Lets a held-back request go on, outside its own callbacks.
 pub(crate) fn continue_request() {
     report("proxy_continue_stream", unsafe { proxy_continue_stream(STREAM_REQUEST) });
 }
 
-/// The status of the upstream's answer; 0 where there is none. Only in the callback of its headers.
+/// The status of the upstream's answer; 0 if there is none. Only in the callback of its headers.
 pub(crate) fn response_status() -> u16 {
     let status = header(MAP_RESPONSE_HEADERS, ":status");
     status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok()).unwrap_or_default()
@@ -238,12 +238,12 @@ pub(crate) fn set_response_header(name: &str, value: &str) {
     set_header(MAP_RESPONSE_HEADERS, name, value);
 }
 
-/// The request's body so far, at most `most` bytes of it.
+/// The first `most` bytes of the request's body so far.
 pub(crate) fn request_body(most: usize) -> Vec<u8> {
     buffer(BUFFER_REQUEST_BODY, most)
 }
 
-/// Answers the request of the effective context. Takes effect when the callback returns.
+/// Answers the request of the effective context when the callback returns.
 pub(crate) fn reply(reply: &Reply) {
     let headers: Vec<(&str, &str)> =
         reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -263,7 +263,7 @@ pub(crate) fn reply(reply: &Reply) {
     report("proxy_send_local_response", status);
 }
 
-/// Answers the request of another context, then comes back to `own`.
+/// Answers the request of another context, then returns to `own`.
 pub(crate) fn reply_to(context: u32, own: u32, answer: &Reply) {
     if hostcalls::set_effective_context(context).is_ok() {
         reply(answer);
@@ -276,7 +276,7 @@ pub(crate) fn reply_to(context: u32, own: u32, answer: &Reply) {
 /// Starts a call through a cluster.
 ///
 /// # Errors
-/// What Envoy answers at once; then no callback comes.
+/// Envoy's refusal; then no callback comes.
 pub(crate) fn call(request: &Request) -> Result<u32, Fault> {
     let mut headers = vec![
         (":method", request.method),
@@ -289,14 +289,14 @@ pub(crate) fn call(request: &Request) -> Result<u32, Fault> {
     let timeout = request.timeout.max(Duration::from_millis(1));
     hostcalls::dispatch_http_call(&request.cluster, headers, body, vec![], timeout).map_err(|status| {
         match status {
-            // Method, path and authority are always there: what is left is the cluster.
+            // Method, path and authority are always there, so the cluster is wrong.
             Status::BadArgument => Fault::UnknownCluster(request.cluster.clone()),
             _ => Fault::Refused,
         }
     })
 }
 
-/// The outcome of a call, inside its callback. With no headers there is no answer, and Envoy has no map to ask for one.
+/// The outcome of a call, inside its callback. Without headers there is no answer, and Envoy has no map to ask for.
 pub(crate) fn call_outcome(now: Now, num_headers: usize, body_size: usize, max_body: usize) -> CallOutcome {
     if num_headers == 0 {
         return CallOutcome::Failed(Fault::Reset);
@@ -324,8 +324,8 @@ pub(crate) fn call_outcome(now: Now, num_headers: usize, body_size: usize, max_b
     })
 }
 
-/// Envoy's shared data. A missing key ignores the cas it is given, and cas 0 overwrites whatever is there: so a key that was
-/// not found is written with a cas that no entry has, which creates it only if nobody else has meanwhile.
+/// Envoy's shared data. For a missing key it ignores the given cas, and cas 0 overwrites any value. So a key that was
+/// not found is written with a cas that no entry has, which creates it only if nobody else has done so meanwhile.
 pub(crate) struct SharedData;
 
 const CREATE: u32 = u32::MAX;
@@ -353,8 +353,8 @@ impl Store for SharedData {
     }
 }
 
-/// Lets the effective root context be woken through the queue of this name, in place of whoever was before. A queue has no
-/// bound of its own: what nobody took is thrown away.
+/// Makes this queue wake the effective root context, in place of an earlier listener. A queue has no bound of its own:
+/// items that nobody took are dropped.
 pub(crate) fn listen(name: &str) {
     let mut queue = 0;
     let status = unsafe { proxy_register_shared_queue(name.as_ptr(), name.len(), &mut queue) };
@@ -364,12 +364,12 @@ pub(crate) fn listen(name: &str) {
     }
 }
 
-/// Takes everything out of a queue.
+/// Removes all items of a queue.
 pub(crate) fn empty(queue: u32) {
     while unsafe { returned(|item, size| proxy_dequeue_shared_queue(queue, item, size)) }.is_ok() {}
 }
 
-/// Wakes whoever listens to the queue of this name, in this or another VM of the same vm_id, if there is one.
+/// Wakes the listener of this queue, if there is one, in this or another VM of the same vm_id.
 pub(crate) fn wake(name: &str) {
     let (mut queue, item) = (0, b"!");
     let found = unsafe { proxy_resolve_shared_queue(null(), 0, name.as_ptr(), name.len(), &mut queue) };
@@ -406,11 +406,11 @@ fn buffer(buffer: u32, most: usize) -> Vec<u8> {
     unsafe { returned(|data, size| proxy_get_buffer_bytes(buffer, 0, most, data, size)) }.unwrap_or_default()
 }
 
-/// Runs a host function that gives bytes back, and takes them over.
+/// Runs a host function that returns bytes, and takes them over.
 ///
 /// # Safety
 /// When `function` answers OK, its pointer must be null or have come from this module's `proxy_on_memory_allocate` with
-/// exactly the size that it gives: so the ABI promises.
+/// exactly the size that it gives: the ABI promises this.
 unsafe fn returned(function: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, u32> {
     let (mut data, mut size) = (null_mut(), 0);
     match function(&mut data, &mut size) {
@@ -437,7 +437,7 @@ fn serialized(headers: &[(&str, &str)]) -> Vec<u8> {
     out
 }
 
-/// The inverse of [`serialized`], with bytes for texts. `None` where the form is broken.
+/// The inverse of [`serialized`], with bytes for texts. `None` if the form is broken.
 fn deserialized(bytes: &[u8]) -> Option<Vec<Header<'_>>> {
     let count = usize::try_from(u32::from_le_bytes(*bytes.first_chunk()?)).ok()?;
     let mut at = count.checked_mul(8)?.checked_add(4)?;

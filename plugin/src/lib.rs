@@ -1,7 +1,7 @@
 //! Testrelay as a proxy-wasm module: the adapter between Envoy and the core (`testrelay`).
 //!
-//! - [`root`]: a root context, one on each thread and for each configuration; its ticks lead the pending checks.
-//! - [`stream`]: an HTTP stream; it takes checks and lets artifact requests through.
+//! - [`root`]: a root context, one on each thread and for each configuration. Its ticks drive the pending checks.
+//! - [`stream`]: an HTTP stream. It takes checks and lets artifact requests through.
 //! - [`host`]: the only file that talks to the host.
 
 // The SDK's macro exports `_initialize` without documentation.

@@ -1,4 +1,4 @@
-//! A root context: reads the configuration, ticks, and passes calls to and fro.
+//! A root context: reads the configuration, ticks, and passes calls and their answers between Envoy and the core.
 
 use crate::host::{self, Metrics, SharedData};
 use crate::stream::Stream;
@@ -21,7 +21,7 @@ use testrelay::{Lead, Output};
 
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long a request may wait for the answer to a call, and so many ticks as well: longer than the call itself may take. Its
+/// Maximum wait of a request for the answer to a call, in time and in ticks: longer than the call itself may take. Its
 /// callback may never come.
 const CALL_WAIT: Duration = Duration::from_secs(12);
 const CALL_TICKS: u32 = 3;
@@ -35,12 +35,12 @@ pub(crate) struct Root {
     calls: BTreeMap<u32, (CallId, usize)>,
 }
 
-/// What a root context shares with its streams.
+/// The state that a root context shares with its streams.
 pub(crate) struct Plugin {
     pub(crate) config: Rc<Config>,
-    /// What the instance's keys in shared data begin with.
+    /// The prefix of the instance's keys in shared data.
     pub(crate) prefix: String,
-    /// Where checks are kept, once it was opened.
+    /// The ledger, once it was opened.
     ledger: OnceCell<Ledger>,
     pub(crate) metrics: Metrics,
     /// Streams that wait for the answer to a call.
@@ -49,16 +49,16 @@ pub(crate) struct Plugin {
     bodies: RefCell<Bodies>,
     /// Whether a piece of a body is known to have come in this process.
     has_bodies: Cell<bool>,
-    /// How many streams had to give way since the last tick, and whose the last of them was.
+    /// Number of streams that had to give way since the last tick, and the sender of the last one.
     crowded: Cell<(u32, Option<CallerId>)>,
-    /// What Testkube has said to requests by tag.
+    /// Testkube's answers to requests by tag.
     pub(crate) memory: RefCell<Memory>,
     /// The downloads that are under way.
     pub(crate) slots: Slots,
     has_served: Cell<bool>,
 }
 
-/// What a stream waits for, since when, and how many ticks it has seen.
+/// What a stream waits for, since when, and for how many ticks.
 #[derive(Clone, Copy)]
 pub(crate) struct Waiting {
     what: Awaited,
@@ -66,7 +66,7 @@ pub(crate) struct Waiting {
     ticks: u32,
 }
 
-/// Something that may never come.
+/// An event that may never come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awaited {
     /// The answer to a call for artifacts.
@@ -76,8 +76,8 @@ pub(crate) enum Awaited {
 }
 
 impl Plugin {
-    /// Where checks are kept. Opened when it is first needed and not when the plugin is configured: a configuration may
-    /// depend on nothing that differs between threads.
+    /// The ledger. Opened on first use, not when the plugin is configured: a configuration must not depend on anything
+    /// that differs between threads.
     ///
     /// # Errors
     /// The host's status.
@@ -91,41 +91,41 @@ impl Plugin {
         }
     }
 
-    /// A stream begins to wait.
+    /// Notes that a stream begins to wait.
     pub(crate) fn waits(&self, context: u32, what: Awaited) {
         self.waiting.borrow_mut().insert(context, Waiting { what, since: host::mono(), ticks: 0 });
     }
 
-    /// Whether a stream waits, and nobody has answered it for want of what it waits for.
+    /// Whether a stream still waits, so it has not been answered by the root context.
     pub(crate) fn is_waiting(&self, context: u32) -> bool {
         self.waiting.borrow().contains_key(&context)
     }
 
-    /// A stream waits no longer. False: it did not, or it was answered for want of what it waited for.
+    /// Notes that a stream waits no longer. False if it did not wait, or was answered by the root context.
     pub(crate) fn waits_no_longer(&self, context: u32) -> bool {
         let waited = self.waiting.borrow_mut().remove(&context).is_some();
         let read = self.bodies.borrow_mut().end(context);
         waited || read
     }
 
-    /// A stream begins to wait for its body, and holds so many bytes of headers. False: there is no room for it, and it is
-    /// answered.
+    /// Notes that a stream begins to wait for its body; `head` is the size of its headers in bytes. False if there is
+    /// no room for it; then it is answered.
     pub(crate) fn awaits_body(&self, context: u32, caller: CallerId, posted: Posted, head: usize) -> bool {
         let cut = self.bodies.borrow_mut().begin(context, caller, posted, head);
         self.goes_on(cut)
     }
 
-    /// So many bytes of a stream's body are there. False: it is answered.
+    /// Notes that `bytes` bytes of a stream's body are there. False if it is answered.
     pub(crate) fn has_of_body(&self, context: u32, bytes: usize) -> bool {
         if !self.has_bodies.replace(true) {
-            // Who finds it there already has nothing to add.
+            // If another context has created the key already, there is nothing to add.
             let _created = SharedData.swap(&self.bodies_key(), None, b"1");
         }
         let grown = self.bodies.borrow_mut().grow(context, bytes);
         grown.is_some_and(|cut| self.goes_on(cut))
     }
 
-    /// Answers the stream of the running callback, if it is cut off. False: it is.
+    /// Answers the stream of the running callback if it is cut off. Returns false then.
     fn goes_on(&self, cut: Option<CutOff>) -> bool {
         let Some(cut) = cut else { return true };
         self.count(&cut);
@@ -142,26 +142,26 @@ impl Plugin {
         }
     }
 
-    /// Whether a piece of a body has come in this process, whichever VM it came to.
+    /// Whether a piece of a body has come in this process, to whichever VM.
     fn is_handed_over(&self) -> bool {
         let known = self.has_bodies.get() || matches!(SharedData.get(&self.bodies_key()), Ok(Some(_)));
         self.has_bodies.set(known);
         known
     }
 
-    /// Under this key stands something once a body has come: so this Envoy does hand bodies over.
+    /// The key that has a value once a body has come: then this Envoy does hand bodies over.
     fn bodies_key(&self) -> String {
         format!("{}bodies", self.prefix)
     }
 }
 
 impl Root {
-    /// A context that has no configuration yet.
+    /// A context without a configuration.
     pub(crate) fn new(context_id: u32) -> Root {
         Root { context_id, plugin: None, configured_at: Mono(0), lead: None, calls: BTreeMap::new() }
     }
 
-    /// Starts the calls that a turn asked for. A call that Envoy refuses at once is answered at once, because no callback
+    /// Starts the calls that a turn asks for. A call that Envoy refuses gets its outcome at once, because no callback
     /// comes for it.
     fn perform(&mut self, now: Now, outputs: Vec<Output>) {
         let (Some(plugin), Some(lead)) = (&self.plugin, &mut self.lead) else { return };
@@ -182,7 +182,7 @@ impl Root {
         }
     }
 
-    /// Answers the streams that wait for what does not come.
+    /// Answers the streams that have waited too long.
     fn answer_waiting(&self, plugin: &Plugin, now: Now) {
         let mut late = Vec::new();
         plugin.waiting.borrow_mut().retain(|context, waiting| {
@@ -232,8 +232,8 @@ impl Plugin {
     }
 }
 
-/// Starts a call, unless the thread has stood still since the turn that asked for it: by now somebody else may lead, and
-/// the claim on an event may be over.
+/// Starts a call, unless the thread has stood still since the turn that asked for it: by now another context may lead,
+/// and the claim on an event may have expired.
 fn start(turn: Now, request: &Request) -> Result<u32, Fault> {
     match host::mono().since(turn.mono) < STALE {
         true => host::call(request),
@@ -257,8 +257,8 @@ impl Context for Root {
     }
 }
 
-/// At the context's deletion and not in `on_done`: that export is taken out of the built module, because Envoy would call it
-/// for each download as well.
+/// On deletion of the context, not in `on_done`: that export is removed from the built module, because Envoy would call
+/// it for each download as well.
 impl Drop for Root {
     fn drop(&mut self) {
         if let Some(lead) = &mut self.lead {
@@ -279,7 +279,7 @@ impl RootContext for Root {
     }
 
     /// Reads the configuration, the environment and the plugin's name, and nothing that could differ between threads: a
-    /// configuration that is refused on one of them only would be refused for ever (envoy#43751).
+    /// configuration that only one of them refuses would be refused for ever (envoy#43751).
     fn on_configure(&mut self, _size: usize) -> bool {
         let text = host::plugin_configuration();
         let config = match Config::parse(&text, &|name| std::env::var(name).ok()) {
@@ -369,7 +369,7 @@ impl RootContext for Root {
         self.perform(now, outputs);
     }
 
-    /// Somebody has hinted. What is in the queue says nothing: the hints stand in shared data.
+    /// Takes a hint's wake-up. The queue's items hold nothing: the hints are in shared data.
     fn on_queue_ready(&mut self, queue: u32) {
         host::empty(queue);
         let now = host::now();

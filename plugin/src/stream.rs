@@ -1,4 +1,5 @@
-//! An HTTP stream: takes checks, answers probes, lets artifact requests through, those by tag when Testkube has said where to.
+//! An HTTP stream: takes checks, answers probes, and lets artifact requests through; those by tag once Testkube has
+//! said where to.
 
 use crate::host::{self, Header, HeaderMap, SharedData};
 use crate::root::{Awaited, Plugin};
@@ -24,21 +25,21 @@ pub(crate) struct Stream {
     context_id: u32,
     plugin: Option<Rc<Plugin>>,
     state: State,
-    /// The place among its credential's downloads that it holds until it ends.
+    /// The download that it holds until it ends.
     slot: Option<Slot>,
 }
 
-/// How far a stream is.
+/// The progress of a stream.
 enum State {
-    /// Its headers have not come, or it is none of ours.
+    /// Its headers have not come, or it belongs to another program.
     Open,
-    /// A request whose body is awaited or being read.
+    /// It waits for, or reads, a request's body.
     Reading {
-        /// Its headers.
+        /// The request's headers.
         headers: HeaderMap,
-        /// How many bytes of its body are there.
+        /// Bytes of the body so far.
         size: usize,
-        /// What it is.
+        /// The kind of request.
         what: Posted,
     },
     /// It waits for Testkube's answers.
@@ -49,13 +50,13 @@ enum State {
     Answered,
 }
 
-/// A call that is under way for an exchange.
+/// A call under way for an exchange.
 struct ExchangeCall {
-    /// Envoy's number for it.
+    /// Envoy's number of the call.
     token: u32,
-    /// The exchange's.
+    /// The exchange's number of the call.
     number: usize,
-    /// How much of the answer's body is worth having, in bytes.
+    /// Maximum response body to copy, in bytes.
     max_body: usize,
 }
 
@@ -123,7 +124,7 @@ impl Stream {
         Action::Pause
     }
 
-    /// So many bytes of a body are there, or as many as before; and perhaps that is the whole.
+    /// Takes a body that has `size` bytes so far, or as many as before, and may be complete.
     fn body(&mut self, size: Option<usize>, is_whole: bool) -> Action {
         let Some(plugin) = self.plugin.clone() else { return Action::Continue };
         let (headers, size, what) = match std::mem::replace(&mut self.state, State::Answered) {
@@ -142,7 +143,7 @@ impl Stream {
             Posted::Check | Posted::Evaluation => (MAX_BODY, accept::too_large as fn() -> Reply),
         };
         if size > most {
-            // Somebody else may have answered it already.
+            // The root context may have answered it already.
             if self.forget() {
                 if what != Posted::Hint {
                     plugin.metrics.count_check(Counted::Refused);
@@ -212,8 +213,8 @@ impl Stream {
         self.go_on(plugin, Box::new(exchange), Vec::new(), step, Some(headers))
     }
 
-    /// Does what an exchange needs next: the request waits, is answered, or goes on. `headers`: the request's, where they have
-    /// just been read.
+    /// Takes an exchange's next step: the request waits, is answered, or goes on. `headers`: the request's, if they
+    /// have just been read.
     fn go_on(
         &mut self,
         plugin: &Plugin,
@@ -246,14 +247,14 @@ impl Stream {
                             Ok(token) => {
                                 calls.push(ExchangeCall { token, number, max_body: request.max_body });
                             }
-                            // No callback comes for it, and one that fails is enough.
+                            // No callback comes for it, and one failed call is enough.
                             Err(fault) => refused = Some((number, fault)),
                         }
                     }
                 }
             }
             let Some((number, fault)) = refused else {
-                // Each call of a visit has its time; an evaluation has had its own from its beginning.
+                // Each call of a visit has its own time limit; an evaluation has one from its beginning.
                 if matches!(*exchange, Exchange::Visit(_)) {
                     plugin.waits(self.context_id, Awaited::Call);
                 }
@@ -289,7 +290,7 @@ impl Stream {
         self.answer(&reply)
     }
 
-    /// Lets a request for an artifact go on to Testkube: its path untouched, its credentials taken off.
+    /// Lets a request for an artifact go on to Testkube, with its path untouched and its credentials removed.
     fn artifact(&mut self, plugin: &Plugin, headers: &[Header<'_>]) -> Action {
         let taken = artifacts::admit(&plugin.config, headers).and_then(|caller| self.take(plugin, caller));
         if let Err(refusal) = taken {
@@ -302,7 +303,7 @@ impl Stream {
         Action::Continue
     }
 
-    /// Begins to find out what a request for artifacts by tag means; `rest` is what follows `artifacts/` in its target.
+    /// Begins a request for artifacts by tag; `rest` is the part of its target after `artifacts/`.
     fn tagged(&mut self, plugin: &Plugin, headers: &[Header<'_>], rest: &[u8]) -> Action {
         let known = artifacts::known(&plugin.config, host::mono(), headers, rest, &plugin.memory.borrow())
             .map(|(caller, forward)| (caller, forward.clone()));
@@ -310,7 +311,7 @@ impl Stream {
             Some((caller, _)) => Ok(*caller),
             None => artifacts::admit_by_tag(&plugin.config, headers),
         };
-        // From here on, because a request that waits for Testkube's answers keeps them.
+        // Counted from here on, because a request that waits for Testkube's answers keeps them in memory.
         if let Err(refusal) = admitted.and_then(|caller| self.take(plugin, caller)) {
             return self.answer(&refusal);
         }
@@ -323,13 +324,13 @@ impl Stream {
         }
     }
 
-    /// Takes a place among the downloads of a credential.
+    /// Counts a download of this credential.
     fn take(&mut self, plugin: &Plugin, caller: Option<&Credential>) -> Result<(), Reply> {
         self.slot = Some(plugin.slots.take(&plugin.config, caller)?);
         Ok(())
     }
 
-    /// Lets a request by tag go on to where it leads at Testkube.
+    /// Lets a request by tag go on to its path at Testkube.
     fn forward(&mut self, plugin: &Plugin, headers: &[Header<'_>], forward: Rc<Forward>) -> Action {
         for_testkube(plugin, headers);
         host::set_request_header(":path", &forward.path);
@@ -337,7 +338,7 @@ impl Stream {
         Action::Continue
     }
 
-    /// Lets a request of somebody else's go on as it is, but never with the token of a check.
+    /// Lets another program's request go on as it is, but never with a check's token.
     fn pass_through(&mut self, headers: &[Header<'_>]) -> Action {
         if headers.iter().any(|(name, _)| *name == b"authtoken") {
             host::remove_request_header("authtoken");
@@ -362,7 +363,7 @@ impl Context for Stream {
                 return;
             }
         };
-        // A root context answers those that wait too long, and takes them off the list.
+        // A root context answers streams that wait too long, and removes them from the list.
         if !plugin.is_waiting(self.context_id) {
             return;
         }
@@ -381,7 +382,7 @@ impl Context for Stream {
     }
 }
 
-/// Takes off what Testkube must not or need not see, and puts its own token on.
+/// Removes the headers that Testkube must not see or does not need, and adds its own token.
 fn for_testkube(plugin: &Plugin, headers: &[Header<'_>]) {
     for name in artifacts::to_take_off(headers) {
         host::remove_request_header(name);
@@ -396,7 +397,7 @@ impl HttpContext for Stream {
         let Some(plugin) = self.plugin.clone() else {
             return self.answer(&Reply::problem(503, "Not configured", "This module has no configuration."));
         };
-        // All at once: each call of the host costs as much as a download's whole path through this module.
+        // Read all at once: each call of the host costs as much as a download's whole path through this module.
         let map = host::request_headers();
         let headers = map.pairs();
         let value = |name: &str| {
@@ -446,15 +447,15 @@ impl HttpContext for Stream {
         self.body(Some(body_size), end_of_stream)
     }
 
-    /// A body that ends by trailers never shows `end_of_stream`, and where there is nothing but trailers no piece of it comes.
-    /// What is held back must not go on without the module's word: it carries the caller's credentials.
+    /// A body that ends by trailers never shows `end_of_stream`, and if there are only trailers no piece of it comes. A
+    /// held-back request must not go on without the module's word: it carries the caller's credentials.
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
         self.body(None, true)
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
         let State::Forwarded(forward) = &self.state else { return Action::Continue };
-        // Envoy sends a reply that is given here in place of the upstream's answer, and does not call this again for it.
+        // Envoy sends this reply in place of the upstream's answer, and does not call this again for it.
         if let Some(refusal) = forward.refusal(host::response_status()) {
             return self.answer(&refusal);
         }
@@ -465,7 +466,7 @@ impl HttpContext for Stream {
     }
 }
 
-/// Not in `on_done` or `on_log`: they are taken out of the built module, because each callback of a download costs.
+/// Not in `on_done` or `on_log`: they are removed from the built module, because each callback of a download costs.
 impl Drop for Stream {
     fn drop(&mut self) {
         self.forget();
@@ -476,13 +477,13 @@ impl Drop for Stream {
 }
 
 impl Stream {
-    /// Takes this stream off the list of those that wait. False: it was not on it.
+    /// Removes this stream from the list of waiting ones. False if it was not on it.
     fn forget(&self) -> bool {
         self.plugin.as_ref().is_some_and(|plugin| plugin.waits_no_longer(self.context_id))
     }
 }
 
-/// Headers as text, for the test build that has no redaction.
+/// Headers as text, for the test build without redaction.
 struct TextOf<'a>(&'a [Header<'a>]);
 
 impl std::fmt::Debug for TextOf<'_> {

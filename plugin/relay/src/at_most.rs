@@ -1,4 +1,4 @@
-//! A list or a map in an answer, of which no more is kept than can be meant.
+//! Bounded lists and maps in answers: items beyond a maximum are not kept.
 //!
 //! A row takes far more memory than its text: 8 MiB of `{},` would be 1.7 GB of rows.
 
@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The first `N` items of a list; what follows them is read over.
+/// The first `N` items of a list; the rest is skipped.
 #[derive(Debug)]
 pub(crate) struct AtMost<T, const N: usize> {
     pub(crate) items: Vec<T>,
-    /// There were more.
+    /// Whether there were more.
     pub(crate) is_cut: bool,
 }
 
@@ -53,7 +53,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for List<T, N> {
     }
 }
 
-/// The first `N` members of an object whose members are of one kind; what follows them is read over.
+/// The first `N` members of an object whose members are of one type; the rest is skipped.
 #[derive(Debug)]
 pub(crate) struct MapOfAtMost<T, const N: usize> {
     pub(crate) items: BTreeMap<String, T>,

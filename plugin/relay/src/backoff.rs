@@ -1,8 +1,8 @@
-//! Exponential back-off with jitter, and the random numbers it draws on.
+//! Exponential back-off with jitter, and the random numbers for it.
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): the core has no randomness of its own, its host gives it a seed.
+/// SplitMix64 (Steele, Lea, Flood 2014). The core has no randomness of its own; its host provides a seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -27,12 +27,12 @@ impl Random {
     }
 }
 
-/// The shortest time that [`Random::jitter`] makes of this one.
+/// The shortest result of [`Random::jitter`] for `d`.
 pub(crate) fn shortest(d: Duration) -> Duration {
     d.saturating_sub(d / 4)
 }
 
-/// How long to wait before try number `failures` + 1: `first` doubled with each failure, at most `most`.
+/// The pause before try number `failures` + 1: `first`, doubled with each failure, at most `most`.
 pub(crate) fn delay(failures: u32, first: Duration, most: Duration) -> Duration {
     let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
     first.checked_mul(factor).map_or(most, |d| d.min(most))

@@ -1,4 +1,4 @@
-//! What a check expects to see before it may pass.
+//! The expectation of a check: what must be there before it may pass.
 
 use crate::text::{excerpt, number};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// How many executions of which workflows must be there.
+/// The number of executions, and the workflows, that must be there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expect {
@@ -14,7 +14,7 @@ pub enum Expect {
     Names(BTreeMap<String, u32>),
     /// At least this many in all.
     Number(u32),
-    /// Nothing was said: at least one.
+    /// No expectation: at least one.
     Any,
 }
 
@@ -54,7 +54,7 @@ impl Expect {
         Ok(Expect::Names(names))
     }
 
-    /// How long the counted set must have stayed the same when the request does not say.
+    /// How long the counted set must stay unchanged, unless the request says otherwise.
     pub fn default_settle(&self) -> Duration {
         match self {
             Expect::Names(_) => Duration::ZERO,
@@ -63,7 +63,7 @@ impl Expect {
         }
     }
 
-    /// What is still missing, in words; empty when the expectation is met. `have` counts executions by workflow.
+    /// The missing part, in words; empty when the expectation is met. `have` counts executions by workflow.
     pub fn missing(&self, have: &BTreeMap<&str, u32>) -> Vec<String> {
         let total: u32 = have.values().sum();
         match self {
@@ -99,10 +99,10 @@ impl fmt::Display for Expect {
     }
 }
 
-/// The most executions a check counts: they must fit its record in the ledger.
+/// Maximum counted executions of a check: they must fit its record in the ledger.
 pub const MAX_EXPECTED: u32 = 200;
 
-/// A Kubernetes object name, which a TestWorkflow's name is.
+/// Whether a text is a Kubernetes object name, as a TestWorkflow's name is.
 fn is_workflow(name: &str) -> bool {
     (1..=253).contains(&name.len())
         && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-.".contains(&c))

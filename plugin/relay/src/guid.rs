@@ -1,4 +1,4 @@
-//! GUIDs: Azure DevOps's ids. Parsed once, so that what stands in a call's path is ours and not the caller's.
+//! GUIDs: Azure DevOps's ids. They are parsed and printed again, so that no text of a caller gets into a call's path.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
@@ -8,15 +8,15 @@ use std::fmt;
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guid([u8; 16]);
 
-/// How long it is as text.
+/// Length as text.
 const TEXT: usize = 36;
-/// Where in its text the two digits of each byte begin, and where the dashes stand.
+/// Where the two digits of each byte begin in the text.
 static PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
-/// Where four digits begin that no dash parts.
+/// Where four digits without a dash between them begin.
 static FOURS: [usize; 8] = [0, 4, 9, 14, 19, 24, 28, 32];
 static DASHES: [usize; 4] = [8, 13, 18, 23];
 
-/// Some order: that of two numbers which WebAssembly loads as they stand. The leader looks up thousands of these in a tick.
+/// Any total order: that of two numbers as WebAssembly loads them. The leader compares thousands of these in a tick.
 impl Ord for Guid {
     #[inline]
     fn cmp(&self, other: &Guid) -> Ordering {
@@ -32,8 +32,8 @@ impl PartialOrd for Guid {
 }
 
 impl Guid {
-    /// Reads `8-4-4-4-12` hexadecimal digits of either case. The nil GUID is refused: Azure DevOps sends it for
-    /// "none", never for a thing.
+    /// Reads `8-4-4-4-12` hexadecimal digits of either case. Refuses the nil GUID, which Azure DevOps sends for "none",
+    /// never for a thing.
     pub fn parse(text: &str) -> Option<Guid> {
         let text: &[u8; TEXT] = text.as_bytes().try_into().ok()?;
         let mut bytes = [0; 16];
@@ -46,7 +46,7 @@ impl Guid {
         Guid::from_bytes(bytes).filter(|_| is_parted)
     }
 
-    /// The inverse of [`Guid::bytes`]; not the nil GUID.
+    /// The inverse of [`Guid::bytes`]. Refuses the nil GUID.
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Guid> {
         (bytes != [0; 16]).then_some(Guid(bytes))
     }
@@ -57,7 +57,7 @@ impl Guid {
         [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
     }
 
-    /// What it is printed as. By hand: a record is written at each change of a check, and holds a good many of these.
+    /// The printed form. Written by hand, because each change of a check writes a record with many of these.
     fn digits(&self) -> [u8; TEXT] {
         let mut text = [b'-'; TEXT];
         for (pair, at) in self.0.as_chunks().0.iter().zip(&FOURS) {
@@ -68,7 +68,7 @@ impl Guid {
         text
     }
 
-    /// The sixteen bytes in the order in which they are printed.
+    /// The sixteen bytes in printing order.
     pub fn bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -89,7 +89,7 @@ fn four_digits(pair: [u8; 2]) -> [u8; 4] {
     const EACH: u32 = 0x0101_0101;
     let apart = u32::from_le_bytes([pair[0], 0, pair[1], 0]);
     let digits = (apart >> 4 | apart << 8) & (EACH * 0x0f);
-    // 6 more carries ten and above into the fifth bit.
+    // Adding 6 carries ten and above into the fifth bit.
     let letters = ((digits + EACH * 6) >> 4) & EACH;
     (digits + EACH * u32::from(b'0') + letters * u32::from(b'a' - b'0' - 10)).to_le_bytes()
 }

@@ -1,5 +1,5 @@
-//! FNV-1a, 64 bits: the same in every process and version, which the ledger's bucket numbers need. Not for
-//! anything that an attacker must not be able to collide.
+//! FNV-1a, 64 bits: the same in every process and version, as the ledger's bucket numbers need. Unfit wherever an
+//! attacker must not be able to make collisions.
 
 /// The hash of `bytes`.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {

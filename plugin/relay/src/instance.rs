@@ -1,20 +1,20 @@
-//! Under which name a filter's checks are kept.
+//! The name under which a filter's checks are kept.
 
-/// Without a name of any kind.
+/// The instance, if neither the configuration nor Envoy gives a name.
 const DEFAULT: &str = "testrelay";
 
-/// What istiod puts behind a plugin's name. Up to 1.29 a WasmPlugin's filter is called `NAMESPACE.NAME`; from 1.30 on istiod makes
-/// a TrafficExtension of it and calls it so with this behind, and a TrafficExtension's own filter `NAMESPACE.NAME` again. An
-/// upgrade must not leave behind what is pending.
+/// The suffix that istiod adds to a plugin's name. Up to 1.29 a WasmPlugin's filter is called `NAMESPACE.NAME`. From
+/// 1.30 on istiod translates it into a TrafficExtension and adds this suffix, while a TrafficExtension's own filter is
+/// again called `NAMESPACE.NAME`. An upgrade must not abandon pending checks.
 const TRANSLATED: &str = "~istio-translated-wasmplugin";
 
-/// The configured instance; else the plugin's name as Envoy says it, without what istiod has put behind it. Never empty.
+/// The configured instance, else the plugin's name as Envoy gives it, without istiod's suffix. Never empty.
 pub fn instance<'a>(configured: Option<&'a str>, plugin_name: Option<&'a str>) -> &'a str {
     let named = || plugin_name.map(|name| name.strip_suffix(TRANSLATED).unwrap_or(name));
     configured.or_else(named).filter(|name| !name.is_empty()).unwrap_or(DEFAULT)
 }
 
-/// What the keys of an instance begin with. The number is the layout's version.
+/// The prefix of an instance's keys. The number is the layout's version.
 pub fn key_prefix(instance: &str) -> String {
     format!("testrelay/1/{instance}/")
 }

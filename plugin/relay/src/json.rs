@@ -1,23 +1,23 @@
 //! JSON into memory, for what is written with each check.
 //!
-//! A check's record has some fifty fields of a few bytes. `serde_json` writes each of them in seven pieces, looks at every byte of
-//! them, the field's name included, and makes room for each piece anew. [`writer`] does these things once for a field, and leaves to
-//! `serde_json` what is seldom there: fractions, and texts with signs that are escaped.
+//! A check's record has some fifty fields of a few bytes. `serde_json` writes each in seven pieces, looks at every
+//! byte, including the field's name, and reserves memory for each piece. [`writer`] does these things once for a field,
+//! and leaves rare values to `serde_json`: fractions, and texts with escaped characters.
 
 mod writer;
 
 use serde::Serialize;
 use writer::Writer;
 
-/// Adds a value's JSON to `to`.
+/// Appends a value's JSON to `to`.
 ///
 /// # Errors
-/// The value has none: a map whose keys are no texts. Then a part of it may have been added.
+/// The value has no JSON: it has a map whose keys are not texts. A part of it may have been appended.
 pub(crate) fn add<T: Serialize>(value: &T, to: &mut Vec<u8>) -> serde_json::Result<()> {
     Writer::write(value, to, usize::MAX)
 }
 
-/// A value's JSON and a line's end; `None` where it takes more than `most` bytes: then it is not written to its end.
+/// A value's JSON and a line feed; `None` if it takes more than `most` bytes: then writing stops early.
 pub(crate) fn within<T: Serialize>(value: &T, most: usize) -> Option<String> {
     let mut text = Vec::new();
     Writer::write(value, &mut text, most).ok().filter(|()| text.len() <= most)?;

@@ -1,12 +1,12 @@
 //! The core of Testrelay: Azure DevOps checks that wait for Testkube executions, as two machines without I/O.
 //!
-//! - [`accept`](accept::accept) runs in the stream, on any worker: a request becomes a record in the [`ledger`] and an
-//!   answer. It keeps nothing.
-//! - [`Lead`] runs in the ticks of one root context per process: it asks Testkube, makes the decision
-//!   ([`verdict`]) and delivers it to Azure DevOps.
+//! - [`accept`](accept::accept) runs in the stream, on any worker: it turns a request into a record in the [`ledger`]
+//!   and an answer, and keeps nothing.
+//! - [`Lead`] runs in the ticks of one root context per process: it asks Testkube, makes the decision ([`verdict`]) and
+//!   delivers it to Azure DevOps.
 //!
-//! Time is passed in, calls are passed out, and the host's shared data is an abstract compare-and-swap store: the same code
-//! runs in Envoy, in a simulated world and in unit tests.
+//! Time is passed in, calls are passed out, and the host's shared data is an abstract compare-and-swap store: the same
+//! code runs in Envoy, in a simulated world and in unit tests.
 
 #![cfg_attr(
     not(test),
@@ -42,5 +42,5 @@ pub use check::Counter;
 pub use instance::{instance, key_prefix};
 pub use lead::{Lead, Output};
 
-/// What calls to both clusters name themselves.
+/// `user-agent` of the calls to both clusters.
 const USER_AGENT: &str = concat!("testrelay/", env!("CARGO_PKG_VERSION"));

@@ -4,8 +4,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::rc::Rc;
 
-/// A credential. It has no `Display`, its `Debug` hides it, and the ledger is the only place it is written to. Copies share it:
-/// a token has 2 KiB, and each step of a check copies the check.
+/// A credential. It has no `Display`, its `Debug` hides it, and it is written to the ledger only. Copies share its
+/// memory: a token has 2 KiB, and each step of a check copies the check.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Rc<str>);
 
@@ -15,15 +15,15 @@ impl Secret {
         Secret(value.into())
     }
 
-    /// The credential itself: for the header it belongs in, and for nothing else.
+    /// The credential itself: for the header that it belongs in, and for nothing else.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether `given` is this credential, in a time that depends on the lengths alone.
+    /// Whether `given` equals this credential, in a time that depends on the lengths alone.
     pub fn is(&self, given: &[u8]) -> bool {
         let own = self.0.as_bytes();
-        // Eight bytes at a time, and what is left one by one.
+        // Compares eight bytes at a time, and the rest one by one.
         let ((own_words, own_rest), (words, rest)) = (own.as_chunks::<8>(), given.as_chunks::<8>());
         let words = own_words.iter().zip(words).map(|(a, b)| u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b));
         let rest = own_rest.iter().zip(rest).map(|(a, b)| u64::from(a ^ b));

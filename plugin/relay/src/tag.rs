@@ -4,28 +4,28 @@ use crate::text::excerpt;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A tag that is safe in Testkube's selector grammar, in which `=` and `,` cannot be escaped: a selector that
-/// Testkube cannot use is dropped in silence, and then every execution is returned.
+/// A tag that is safe in Testkube's selector grammar, in which `=` and `,` cannot be escaped. Testkube silently drops a
+/// selector that it cannot use, and then returns every execution.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tag {
-    /// The key, as `ado-run`.
+    /// The key, such as `ado-run`.
     pub key: String,
-    /// The value, as `shop-4711`.
+    /// The value, such as `shop-4711`.
     pub value: String,
 }
 
-/// What a tag must look like, from the configuration.
+/// The configured rule for tags.
 #[derive(Clone, Debug)]
 pub struct TagRule {
-    /// The key of a tag that is given as its value alone.
+    /// The key of a tag that is given by its value alone.
     pub key: String,
-    /// Whether the value must hold the BuildId as one of its `-`, `_` or `.` separated parts, so that no two runs
-    /// can share a tag.
+    /// Whether the value must contain the BuildId as one of its parts between `-`, `_` or `.`, so that no two runs can
+    /// share a tag.
     pub bind_to_build: bool,
 }
 
 impl TagRule {
-    /// Reads `key=value`, or a value alone, which gets the configured key, whichever build it belongs to.
+    /// Reads `key=value`, or a value alone, which gets the configured key. Does not check its build.
     ///
     /// # Errors
     /// What is wrong with it, without a full stop.
@@ -47,7 +47,7 @@ impl TagRule {
         Ok(Tag { key: key.into(), value: value.into() })
     }
 
-    /// Reads the tag of a check, which may have to belong to its build.
+    /// Reads the tag of a check, which must belong to its build if the rule says so.
     ///
     /// # Errors
     /// A sentence for the people at the pipeline.
@@ -69,7 +69,7 @@ impl TagRule {
 }
 
 impl Tag {
-    /// Whether its value holds the BuildId as one of its parts, so that it is of this build and no other.
+    /// Whether its value contains the BuildId as one of its parts, so that it belongs to this build and no other.
     pub fn is_of(&self, build: u64) -> bool {
         let build = build.to_string();
         self.value.split(['-', '_', '.']).any(|part| part == build)
@@ -92,7 +92,7 @@ pub fn is_pattern(text: &str) -> bool {
     text.len() <= 128 && is_value(&text.replace('*', "x"))
 }
 
-/// Whether a tag's value fits a pattern, in which `*` stands for any characters or none.
+/// Whether a tag's value matches a pattern, in which `*` stands for any characters or none.
 pub fn fits(pattern: &str, value: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = value.strip_prefix(parts.next().unwrap_or_default()) else { return false };

@@ -1,16 +1,16 @@
-//! Words from outside, made fit to stand in a text of ours.
+//! Texts from outside, made safe for texts of our own.
 
 use std::str::FromStr;
 
-/// At most 64 printable characters of `given`, control characters as `·`, an ellipsis where it was cut. For
+/// At most 64 printable characters of `given`, with control characters as `·`, and an ellipsis if it was cut. For
 /// problem texts: enough to recognise one's own mistake, too little to carry anything.
 pub(crate) fn excerpt(given: &str) -> String {
     one_line(given, 64)
 }
 
-/// `given` on one line of at most `most` characters and an ellipsis where it was cut, and without anything that an agent or a
-/// log view could take for a command: Azure DevOps's begin with `##`, `##vso[…]` and `##[…]`, so no two `#` stay together,
-/// however many there are and wherever they stand. Names come from whoever may write a TestWorkflow.
+/// `given` on one line of at most `most` characters, with an ellipsis if it was cut, and without anything that an agent
+/// or a log view could take for a command. Azure DevOps's commands begin with `##`, `##vso[…]` and `##[…]`, so no two
+/// `#` stay together, wherever they are. Names come from anybody who may write a TestWorkflow.
 pub(crate) fn one_line(given: &str, most: usize) -> String {
     let apart = given.chars().scan(false, |follows, c| {
         let was = std::mem::replace(follows, c == '#');
@@ -19,14 +19,14 @@ pub(crate) fn one_line(given: &str, most: usize) -> String {
     cut(apart.flatten(), most)
 }
 
-/// A number in decimal digits and nothing else: [`str::parse`] takes a `+` before them as well.
+/// Reads a number of decimal digits and nothing else: [`str::parse`] also accepts a leading `+`.
 pub(crate) fn number<T: FromStr>(text: &str) -> Option<T> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
 
-/// `64MiB`, `2GiB`: a number of one to four digits, which does not begin with 0, and its unit.
+/// Reads `64MiB` or `2GiB` as bytes: a number of one to four digits that does not begin with 0, and its unit.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let unit = |name: &str| text.strip_suffix(name);
     let (count, bits) = unit("MiB").map(|count| (count, 20)).or_else(|| Some((unit("GiB")?, 30)))?;
@@ -34,7 +34,7 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
     number::<u64>(count).filter(|_| is_good).map(|count| count << bits)
 }
 
-/// In the largest unit that fits, rounded down.
+/// A size in the largest unit that fits, rounded down.
 pub(crate) fn size_in_words(bytes: u64) -> String {
     match UNITS.iter().find(|(_, bits)| bytes >> bits > 0) {
         Some((name, bits)) => format!("{}{name}", bytes >> bits),
@@ -42,7 +42,7 @@ pub(crate) fn size_in_words(bytes: u64) -> String {
     }
 }
 
-/// The first items of a list with `, ` between them, and how many more there are.
+/// The first items of a list, separated by `, `, and the number of the others.
 pub(crate) fn listed<I: IntoIterator<Item = String>>(items: I, most: usize) -> String {
     let items: Vec<String> = items.into_iter().collect();
     let shown = items.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
@@ -52,7 +52,7 @@ pub(crate) fn listed<I: IntoIterator<Item = String>>(items: I, most: usize) -> S
     }
 }
 
-/// `text` cut to at most `most` bytes on a character's border.
+/// `text` cut to at most `most` bytes, between characters.
 pub(crate) fn clip(mut text: String, most: usize) -> String {
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most.saturating_sub('…'.len_utf8())));
@@ -61,7 +61,7 @@ pub(crate) fn clip(mut text: String, most: usize) -> String {
     text
 }
 
-/// A message without its terminal colours (`ESC [ … letter`).
+/// A message without terminal colours (`ESC [ … letter`).
 pub(crate) fn plain(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     let mut rest = message;
@@ -82,7 +82,7 @@ fn cut(mut given: impl Iterator<Item = char>, most: usize) -> String {
     out
 }
 
-/// Neither a control character nor one of the marks that change the direction or hide text.
+/// Whether a character is neither a control character nor a mark that changes the direction or hides text.
 fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

@@ -1,4 +1,4 @@
-//! The two clocks, and the texts that times are read from and written as.
+//! The two clocks, and the text forms of times.
 
 mod http_date;
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
-/// Milliseconds on the monotonic clock, which is one for all VMs of an Envoy process. Leases, claims,
-/// back-off and a check's own deadlines count on it, because nobody can set it back.
+/// Milliseconds on the monotonic clock, which all VMs of an Envoy process share. Leases, claims, back-off and a check's
+/// own deadlines use it, because nobody can set it back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Mono(pub u64);
 
-/// Milliseconds since 1970-01-01T00:00:00Z on the wall clock. Only for what others wrote down: a token's
-/// expiry, Testkube's dates, texts for people.
+/// Milliseconds since 1970-01-01T00:00:00Z on the wall clock. Only for times from outside (a token's expiry, Testkube's
+/// dates) and for texts for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Wall(pub i64);
@@ -33,7 +33,7 @@ impl Mono {
         Mono(self.0.saturating_add(millis(d)))
     }
 
-    /// How long ago `earlier` was; zero if it is not in the past.
+    /// Time since `earlier`; zero if that is not in the past.
     pub fn since(self, earlier: Mono) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -50,8 +50,8 @@ impl Wall {
         Wall(self.0.saturating_sub(i64::try_from(millis(d)).unwrap_or(i64::MAX)))
     }
 
-    /// Reads RFC 3339 with any number of fraction digits and `Z` or an offset, as Testkube and Azure DevOps
-    /// write it. `None` for anything else.
+    /// Reads RFC 3339 with any number of fraction digits and `Z` or an offset, as Testkube and Azure DevOps write it.
+    /// `None` for anything else.
     pub fn parse(text: &str) -> Option<Wall> {
         let b = text.as_bytes();
         let (year, month, day) = (digits(b, 0, 4)?, digits(b, 5, 2)?, digits(b, 8, 2)?);
@@ -80,7 +80,7 @@ impl Wall {
         Some(Wall((seconds - offset_minutes * 60) * 1_000 + fraction))
     }
 
-    /// `14:02 UTC`, for a text that is read on the same day; with the date in front when `now` is another day.
+    /// `14:02 UTC`, for a text that is read on the same day; with the date in front if `now` is on another day.
     pub fn clock(self, now: Wall) -> String {
         let c = self.civil();
         if self.0.div_euclid(DAY) == now.0.div_euclid(DAY) {
@@ -90,8 +90,8 @@ impl Wall {
         }
     }
 
-    /// RFC 3339 in UTC with seven fraction digits, the form that Azure DevOps's log view folds away
-    /// (ServerTaskHelper's `TaskLogger` writes .NET's round-trip format "O").
+    /// RFC 3339 in UTC with seven fraction digits, the form that Azure DevOps's log view can hide (ServerTaskHelper's
+    /// `TaskLogger` writes .NET's round-trip format "O").
     pub fn log_stamp(self) -> String {
         let c = self.civil();
         format!(
@@ -120,7 +120,7 @@ impl fmt::Display for Wall {
     }
 }
 
-/// A length of time as people write it in a configuration: `"5s"`, `"10m"`, `"12h"`, `"500ms"`.
+/// Reads a duration as written in a configuration: `"5s"`, `"10m"`, `"12h"`, `"500ms"`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -136,7 +136,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(unit_ms)?))
 }
 
-/// A length of time for a text: the two largest units that are not zero (`1h 30m`, `12h`, `15s`).
+/// A duration for a text: the two largest units that are not zero (`1h 30m`, `12h`, `15s`).
 pub fn in_words(d: Duration) -> String {
     let s = d.as_secs();
     let parts = [(s / 3_600, "h"), (s / 60 % 60, "m"), (s % 60, "s")];
@@ -173,7 +173,7 @@ fn digits(b: &[u8], at: usize, n: usize) -> Option<i64> {
     Some(value)
 }
 
-/// Milliseconds of a `.123…` at the start, and what follows it. Digits past the third are dropped.
+/// Milliseconds of a leading `.123…`, and the rest of the text. Digits after the third are dropped.
 fn split_fraction(b: &[u8]) -> (i64, &[u8]) {
     let [b'.', rest @ ..] = b else { return (0, b) };
     let n = rest.iter().take_while(|c| c.is_ascii_digit()).count();

@@ -37,13 +37,13 @@ const NAMES: [&str; 20] = [
 ];
 
 impl Metrics {
-    /// Defines all counters. Never on a hot path: a definition is a look-up by name in Envoy.
+    /// Defines all counters. Never call it on a hot path: each definition is a look-up by name in Envoy.
     pub(crate) fn define() -> Metrics {
         let decided = ReasonCode::all().map(|code| counter(&format!("testrelay_decided_{code}")));
         Metrics { counters: NAMES.map(counter), decided: decided.collect() }
     }
 
-    /// Counts what became of a delivery of a check.
+    /// Counts the outcome of a check's delivery.
     pub(crate) fn count_check(&self, counted: Counted) {
         self.add(match counted {
             Counted::Accepted => 0,
@@ -53,12 +53,12 @@ impl Metrics {
         });
     }
 
-    /// Counts a hint that was taken.
+    /// Counts a taken hint.
     pub(crate) fn count_hint(&self) {
         self.add(15);
     }
 
-    /// Counts what an evaluation was answered.
+    /// Counts the answer of an evaluation.
     pub(crate) fn count_evaluation(&self, answered: Answered) {
         self.add(match answered {
             Answered::Pending => 17,
@@ -67,7 +67,7 @@ impl Metrics {
         });
     }
 
-    /// Counts what the leader did.
+    /// Counts an event of the leader.
     pub(crate) fn count(&self, counter: Counter) {
         self.add(match counter {
             Counter::Decided(code) => return add(self.decided.get(code.index())),
@@ -75,7 +75,7 @@ impl Metrics {
             Counter::Delivered(check::Outcome::Failed) => 5,
             Counter::Delivered(check::Outcome::Inconclusive) => 6,
             Counter::Delivered(check::Outcome::Rejected) => 7,
-            // Nothing is delivered for these two, so they are never counted as delivered.
+            // These two are never delivered, so they are never counted as delivered.
             Counter::Delivered(check::Outcome::Over | check::Outcome::OpenGate) | Counter::Undelivered => 8,
             Counter::TestkubeFault => 9,
             Counter::AzureFault => 10,
@@ -92,7 +92,7 @@ impl Metrics {
     }
 }
 
-/// Defines a counter; `None` where Envoy refuses it.
+/// Defines a counter; `None` if Envoy refuses it.
 fn counter(name: &str) -> Option<u32> {
     const COUNTER: u32 = 0;
     let mut id = 0;

@@ -3,20 +3,21 @@
 use serde::ser::{self, Error as _, Serialize};
 use serde_json::{Error, Result};
 
-/// The longest piece that is copied byte by byte: what the library does for a copy takes longer than a short one.
+/// Maximum length of a piece that is copied byte by byte: the library's copy takes longer for a short one.
 const SHORT: usize = 16;
 
-/// How many bytes are prepared at once.
+/// Number of bytes prepared at once.
 const AHEAD: usize = 256;
 
-/// How many digits the largest number has.
+/// Number of digits of the largest number.
 const MAX_DIGITS: usize = 20;
 
-/// Writes values behind what stands in `to`, as `serde_json` does. It stops before a member or an item where more than `most` bytes
+/// Appends values to `to`, as `serde_json` writes them. Stops before a member or an item once more than `most` bytes
 /// are there.
 pub(super) struct Writer<'a> {
     to: &'a mut Vec<u8>,
-    /// How many of the bytes in `to` are written: those behind are prepared, so that a piece is added by a few instructions.
+    /// Number of written bytes in `to`. The bytes after them are prepared, so that adding a piece takes a few
+    /// instructions.
     written: usize,
     most: usize,
 }
@@ -29,7 +30,7 @@ impl<'a> Writer<'a> {
         result
     }
 
-    /// Takes off what was prepared.
+    /// Removes the prepared bytes.
     fn cut(&mut self) {
         self.to.truncate(self.written);
     }
@@ -62,7 +63,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A text without signs that are escaped.
+    /// Adds a text without escaped characters.
     fn add_plain(&mut self, text: &str) {
         if let [open, inside @ .., close] = self.room(text.len() + 2) {
             copy(text.as_bytes(), inside);
@@ -70,7 +71,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Goes on to a member or an item: before all but the first stands a comma.
+    /// Goes on to a member or an item: writes a comma before all but the first.
     fn next(&mut self) -> Result<()> {
         if self.written > self.most {
             return Err(Error::custom("too long"));
@@ -82,7 +83,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The name of a member; what the code calls a field needs no escaping.
+    /// Writes the name of a member. Names of fields in the code need no escaping.
     fn name(&mut self, name: &'static str) -> Result<()> {
         self.next()?;
         if let [open, inside @ .., close, colon] = self.room(name.len() + 3) {
@@ -107,7 +108,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A variant that holds something, whose JSON begins with `bracket`.
+    /// Writes a variant that holds a value, whose JSON begins with `bracket`.
     fn variant(&mut self, variant: &'static str, bracket: u8) -> Result<&mut Self> {
         self.sign(b'{');
         self.name(variant)?;
@@ -115,7 +116,7 @@ impl<'a> Writer<'a> {
         Ok(self)
     }
 
-    /// What is written the same way by `serde_json`.
+    /// Writes a value with `serde_json`.
     fn library<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
         self.cut();
         let result = serde_json::to_writer(&mut *self.to, value);
@@ -124,7 +125,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Copies a piece to a place of the same length.
+/// Copies a piece to a slice of the same length.
 fn copy(from: &[u8], to: &mut [u8]) {
     if from.len() > SHORT && from.len() == to.len() {
         return to.copy_from_slice(from);
@@ -134,10 +135,10 @@ fn copy(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// Whether a text holds signs that JSON escapes: `"`, `\` and those before the blank.
+/// Whether a text holds characters that JSON escapes: `"`, `\` and those before the blank.
 fn is_escaped(text: &str) -> bool {
     const EACH: u64 = u64::MAX / 0xff;
-    // A borrow may mark the byte above one that is meant, never one alone.
+    // A borrow may mark the byte above a marked one, but never one alone.
     let below = |word: u64, least: u64| word.wrapping_sub(EACH * least) & !word;
     let is_marked = |word: u64| {
         let is = |sign: u8| below(word ^ (EACH * u64::from(sign)), 1);
@@ -338,7 +339,7 @@ impl ser::SerializeMap for &mut Writer<'_> {
     }
 }
 
-/// The traits of sequences: the method that adds an item, and what closes them.
+/// Implements the traits of sequences: the method that adds an item, and the closing bracket.
 macro_rules! items {
     ($($sequence:ident, $add:ident, $close:literal;)*) => {$(
         impl ser::$sequence for &mut Writer<'_> {
@@ -363,7 +364,7 @@ items! {
     SerializeTupleVariant, serialize_field, b"]}";
 }
 
-/// The traits of what has fields, and what closes it.
+/// Implements the traits of values with fields, and the closing bracket.
 macro_rules! members {
     ($($kind:ident, $close:literal;)*) => {$(
         impl ser::$kind for &mut Writer<'_> {

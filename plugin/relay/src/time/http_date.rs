@@ -1,15 +1,16 @@
-//! Dates as HTTP's headers have them.
+//! Dates in HTTP headers.
 
 use super::{Wall, days_from_civil, digits};
 
-/// The length of the one form that senders may still write.
+/// Length of the only form that senders may still write.
 const LENGTH: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
 const MONTHS: [&[u8]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 impl Wall {
-    /// Reads an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7). `None` for anything else, the two
-    /// obsolete forms included: no server of this century writes them. The day's name is not compared with the date.
+    /// Reads an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7). `None` for anything else,
+    /// including the two obsolete forms, which no server of this century writes. The name of the day is not compared
+    /// with the date.
     pub fn parse_http(text: &str) -> Option<Wall> {
         let b = text.as_bytes();
         let separators: [(usize, &[u8]); 6] =
