@@ -208,7 +208,7 @@ impl Root {
         }
         if let (given_up @ 1.., Some(caller)) = plugin.crowded.take() {
             log::warn!(
-                "{given_up} requests were given up in the last second, because too many bodies are on their way; the last one came with the credential `{}`",
+                "{given_up} requests were dropped in the last second, because there were too many bodies; the last one came with the credential `{}`",
                 caller.name(&plugin.config)
             );
         }
@@ -307,13 +307,13 @@ impl RootContext for Root {
             config.azure_devops.iter().filter_map(|entry| Some((entry, entry.fallback.as_ref()?)))
         {
             log::info!(
-                "{}: what is owed to a check whose token was taken before and is refused later goes through the fallback cluster `{cluster}`",
+                "{}: reports of a check whose token was taken before and is refused later go through the fallback cluster `{cluster}`",
                 entry.url()
             );
         }
         if config.passthrough == Passthrough::All && !config.credentials.is_empty() {
             log::info!(
-                "passthrough is `all`: only checks are asked for a credential, everything else is Testkube's own"
+                "passthrough is `all`: only checks need a credential, all other requests go on to Testkube"
             );
         }
         if cfg!(feature = "test-hooks") {
@@ -355,7 +355,7 @@ impl RootContext for Root {
                     self.configured_at,
                 )),
                 Err(status) => {
-                    log::error!("shared data failed with status {}: nobody can lead here", status.0);
+                    log::error!("shared data failed with status {}: this context cannot lead", status.0);
                     return;
                 }
             },

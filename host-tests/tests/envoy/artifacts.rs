@@ -173,7 +173,7 @@ fn what_cannot_be_given_is_refused_with_a_reason() -> Result<()> {
         Ok((answer.status, detail.unwrap_or_else(|| answer.text())))
     };
     for (target, status, detail) in [
-        (by_tag("/junit.xml"), 409, "2 executions have `junit.xml`: take one of the links."),
+        (by_tag("/junit.xml"), 409, "2 executions have `junit.xml`: use one of the links."),
         (by_tag("/archive"), 409, "2 executions have `archive`"),
         (by_tag("/nope.xml"), 404, "`nope.xml` is not among the 2 artifacts of shop-e2e"),
         (by_tag("/..%2fx"), 400, "a `.` or `..` segment"),
@@ -194,7 +194,7 @@ fn what_cannot_be_given_is_refused_with_a_reason() -> Result<()> {
 
     scene.testkube().fault(Route::List, Span::Next(1), Fault::Reset);
     let (status, text) = refused("/testrelay/v1/artifacts/shop-9")?;
-    assert!(status == 503 && text.contains("Testkube could not be asked"), "{status} {text}");
+    assert!(status == 503 && text.contains("The request to Testkube failed"), "{status} {text}");
     envoy.stop()
 }
 

@@ -114,7 +114,7 @@ fn an_execution_older_than_the_build_alone_never_passes_a_check() -> Result<()> 
     let fields = story.run.fields("shop-e2e").with("Testrelay-Appear-Timeout", "4s");
     let said = [
         "could not be determined",
-        "are older than what counts",
+        "are older than the lower bound",
         "compare the clocks",
         "shop-e2e-1 (older than this run)",
     ];
@@ -130,7 +130,7 @@ fn without_a_build_id_the_configured_time_before_the_check_counts() -> Result<()
     story.scene.execution(story.tagged("shop-e2e", "old").at(now - 20 * MINUTE, Status::Failed));
     story.scene.execution(story.tagged("shop-e2e", "new").at(now - 5 * MINUTE, Status::Passed));
     let decision = story.decision(story.run.fields("shop-e2e").without("BuildId"))?;
-    assert_said(&decision, "succeeded", &["10m before the check came, because no BuildId was sent"]);
+    assert_said(&decision, "succeeded", &["10m before the check arrived, because no BuildId was sent"]);
     story.envoy.stop()
 }
 
@@ -144,7 +144,7 @@ fn a_build_that_cannot_be_read_falls_back_to_the_configured_time_and_says_so() -
     assert_said(
         &decision,
         "succeeded",
-        &["6h before the check came, because the build's start could not be read"],
+        &["6h before the check arrived, because the build's start could not be read"],
     );
     story.envoy.stop()
 }

@@ -41,7 +41,7 @@ fn fails_then_recovers(fault: &Fault, words: &str) -> Result<()> {
     let text = decision.text();
     ensure!(decision.result() == "failed", "{text}");
     for part in [
-        "failed (inconclusive: could not be determined). The check's time of 6s is over. Testkube could not be asked since",
+        "failed (inconclusive: could not be determined). The check's time of 6s is over. Requests to Testkube have failed since",
         words,
     ] {
         ensure!(text.contains(part), "{part:?} expected: {text}");
@@ -80,7 +80,7 @@ fn a_check_outlives_every_fault_and_its_deadline_names_the_one_that_lasted() -> 
         (Fault::TruncatedJson, "(JSON cut off in the middle × "),
         (HUGE, "(an answer of 10 MiB × "),
         (Fault::Reset, "(connection refused or broken × "),
-        (Fault::Cut { bytes: 20 }, "(connection broken in the middle of the answer × "),
+        (Fault::Cut { bytes: 20 }, "(connection broken during the answer × "),
         (Fault::Slow { millis: 30_000 }, "(no answer in time × "),
     ])
 }
@@ -94,7 +94,7 @@ fn a_testkube_that_is_not_there_is_named_as_no_connection() -> Result<()> {
     send(&envoy, &run, "2s")?;
     let decision = scene.decision(&run, SOON)?;
     assert_eq!(decision.result(), "failed");
-    assert!(decision.text().contains("Testkube could not be asked since"), "{}", decision.text());
+    assert!(decision.text().contains("Requests to Testkube have failed since"), "{}", decision.text());
     assert!(decision.text().contains("(connection refused or broken"), "{}", decision.text());
     envoy.stop()
 }
@@ -109,7 +109,7 @@ fn a_testkube_cluster_that_envoy_does_not_have_is_named() -> Result<()> {
     let decision = scene.decision(&run, SOON)?;
     assert_eq!(decision.result(), "failed");
     assert!(decision.text().contains("(Envoy has no cluster `testcube`"), "{}", decision.text());
-    assert!(envoy.log().contains("Testkube could not be asked: Envoy has no cluster `testcube`"));
+    assert!(envoy.log().contains("request to Testkube failed: Envoy has no cluster `testcube`"));
     envoy.stop()
 }
 

@@ -59,7 +59,7 @@ fn the_limits_are_those_of_the_code() -> Result<()> {
     ] {
         ensure!(read_body[2].contains(&figure), "{figure} is not in {:?}", read_body[2]);
     }
-    let late = cell_of_error("The body did not come in time")?;
+    let late = cell_of_error("The body did not arrive in time")?;
     ensure!(close(late).contains(&in_words(Duration::from_secs(bodies::ALL_TICKS.into()))), "{late}");
     Ok(())
 }

@@ -178,13 +178,10 @@ fn bodies_that_do_not_end_take_no_others_place_and_a_good_check_is_decided_meanw
     assert_eq!(given_up(&world).len(), 70 - 15);
     for answer in given_up(&world) {
         assert_eq!((answer.status, answer.by), (503, By::Module));
-        assert!(answer.text().contains("Too many bodies are on their way"), "{}", answer.text());
+        assert!(answer.text().contains("Too many request bodies"), "{}", answer.text());
     }
     let log = world.log().join("\n");
-    assert!(
-        log.contains("requests were given up") && log.contains("with the credential `testkube`"),
-        "{log}"
-    );
+    assert!(log.contains("requests were dropped") && log.contains("with the credential `testkube`"), "{log}");
     assert_eq!(decided_within(&mut world, &pipeline, MINUTE), "succeeded");
     healthy(&world);
 }

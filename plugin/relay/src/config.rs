@@ -130,7 +130,7 @@ impl Config {
         if let Err(e) = serde_json::from_slice::<doubled::Undoubled>(text) {
             return Err(ConfigErrors::one(
                 "",
-                format!("{e}: only one of them would count, so take the other away"),
+                format!("{e}: only one of them would count: remove the other"),
             ));
         }
         let mut errors = ConfigErrors::default();
@@ -138,11 +138,11 @@ impl Config {
         let mut config = Config {
             instance: top.text("instance", "letters, digits, `-`, `_` and `.`, at most 64", is_instance),
             base_path: top
-                .text("base_path", "a path such as \"/testrelay\", without a slash at its end", is_base_path)
+                .text("base_path", "a path such as \"/testrelay\", without a trailing slash", is_base_path)
                 .unwrap_or_else(|| "/testrelay".into()),
             public_url: top.text(
                 "public_url",
-                "what people write before the base path, as \"https://testrelay.example.com\", without a slash at its end",
+                "the part of the URL before the base path, such as \"https://testrelay.example.com\", without a trailing slash",
                 is_public_url,
             ),
             passthrough: top
@@ -165,12 +165,12 @@ impl Config {
         let credentials_given = top.was_given("credentials");
         top.finish();
         if !insecure && !credentials_given {
-            errors.push("credentials", "missing: without credentials anyone who reaches this Envoy can start checks. Configure at least one, or say \"insecure_no_auth\": true");
+            errors.push("credentials", "missing: without credentials anyone who reaches this Envoy can start checks. Configure at least one, or set \"insecure_no_auth\": true");
         }
         if insecure && !config.credentials.is_empty() {
             errors.push(
                 "insecure_no_auth",
-                "is true although credentials are configured: take one of the two away",
+                "is true although credentials are configured: remove one of the two",
             );
         }
         fallbacks(&mut errors, &config.azure_devops, insecure);
@@ -189,13 +189,13 @@ fn fallbacks(errors: &mut ConfigErrors, entries: &[Entry], insecure: bool) {
         if insecure {
             errors.push(
                 &place,
-                "cannot be together with insecure_no_auth: everybody could have an identity of yours finish checks",
+                "cannot be combined with insecure_no_auth: anybody could finish checks with your identity",
             );
         }
         if entries.iter().any(|other| other.cluster == *fallback) {
             errors.push(
                 &place,
-                "is the same as a `cluster`: what Envoy puts on there would be on every call, and prove every token",
+                "is also a `cluster`: every call there would carry Envoy's identity, and prove every token",
             );
         }
     }

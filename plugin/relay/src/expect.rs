@@ -42,7 +42,7 @@ impl Expect {
                 (true, Some(n)) => *names.entry(name.trim().to_string()).or_insert(0) += n,
                 _ => {
                     return Err(format!(
-                        "`{}` is not something to expect: write workflow names with commas between them, `name*2` for two, or a number",
+                        "`{}` cannot be expected: write workflow names separated by commas, `name*2` for two, or a number",
                         excerpt(item.trim())
                     ));
                 }

@@ -123,7 +123,7 @@ impl Lead {
                 self.give_up_silent_calls(&mut turn);
             }
             Err(status) => {
-                log::error!("shared data failed with status {}: nobody can lead here", status.0);
+                log::error!("shared data failed with status {}: this context cannot lead", status.0);
                 self.leading = false;
             }
         }
@@ -166,7 +166,7 @@ impl Lead {
         }
         self.leading = false;
         if let Err(status) = self.contender.release(store, now) {
-            log::error!("the lease could not be freed (status {}): it ends by itself", status.0);
+            log::error!("the lease could not be freed (status {}): it expires by itself", status.0);
         }
     }
 
@@ -181,7 +181,7 @@ impl Lead {
         log::info!("leads");
         if turn.now.mono < self.brake_until {
             let wait = in_words(self.brake_until.since(turn.now.mono));
-            log::warn!("the leader before was lost without a word; waits {wait} before the first call");
+            log::warn!("previous leader's lease expired; waiting {wait} before the first call");
             turn.out.push(Output::Count(Counter::Fall));
         }
         self.housekeeping.move_old(turn.now.mono, turn.store, self.shelf.ledger());
@@ -291,8 +291,8 @@ impl Lead {
             }
         }
         let (now, wait) = (turn.now.mono, in_words(REFUSED_CHANGE));
-        let why = refused.as_deref().unwrap_or("others wrote it all the time");
-        log::error!("check {}: its record could not be changed: {why}; waits {wait}", key.id());
+        let why = refused.as_deref().unwrap_or("other contexts wrote it all the time");
+        log::error!("check {}: its record could not be changed: {why}; waiting {wait}", key.id());
         if let Some(slot) = self.slots.get_mut(key) {
             slot.volatile.hold(now.plus(REFUSED_CHANGE));
         }
@@ -308,7 +308,7 @@ impl Lead {
         if let Some((tag, executions)) = effects.aborts {
             let left_out = self.aborts.ask(turn.now.mono, &tag, executions);
             if left_out > 0 {
-                log::warn!("{left_out} executions tagged {tag} are not asked to abort: there are too many");
+                log::warn!("{left_out} executions tagged {tag} are not aborted: there are too many");
             }
         }
         if let Some(done) = effects.done {
@@ -358,7 +358,7 @@ impl Lead {
         let Some(purpose) = self.calls.end(turn.now.mono, id, outcome) else { return };
         let checks = purpose.checks();
         if self.leading && self.contender.note_busy(turn.store, &checks).is_err() {
-            log::error!("shared data failed: an answer is read without a note of it");
+            log::error!("shared data failed: an answer is read without being noted");
         }
         match purpose {
             Purpose::Check(key, Some(reporting)) => {
@@ -388,7 +388,7 @@ impl Lead {
             Purpose::Abort(token) => self.aborts.not_started(token),
         }
         if self.leading && self.contender.note_busy(turn.store, &[]).is_err() {
-            log::error!("shared data failed: the note of an answer that was read stays");
+            log::error!("shared data failed: the note of an answer could not be removed");
         }
         self.step_due(turn, MAX_STEPS_AFTER_ANSWER);
     }
@@ -447,7 +447,7 @@ impl Lead {
     fn note_places(&mut self, turn: &mut Turn<'_>) {
         for (key, place) in self.shelf.unnoted().take(MAX_NOTED).collect::<Vec<_>>() {
             if let Err(e) = places::take_beyond(turn.store, self.shelf.ledger(), &place) {
-                log::error!("check {}: it is counted against no limit: {e}", key.id());
+                log::error!("check {}: it counts towards no limit: {e}", key.id());
                 continue;
             }
             self.step(turn, &key, Event::Placed(&place));

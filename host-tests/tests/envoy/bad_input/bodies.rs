@@ -125,7 +125,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "an unknown member",
         |run| also(run, r#"{"timeuot": "5m"}"#),
-        Rejected("the body's member `timeuot` is not known"),
+        Rejected("the body's member `timeuot` is unknown"),
     ),
     row(
         "a PlanId that is a list",
@@ -231,27 +231,27 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "the token as a member's name",
         |run| also(run, json!({ &run.spec.token: 1 }).to_string()),
-        Rejected("the body's member (it holds a part of this request's token"),
+        Rejected("the body's member (it contains a part of this request's token"),
     ),
     row(
         "a part of the token as a member's name",
         |run| also(run, json!({ &run.spec.token[4..24]: 1 }).to_string()),
-        Rejected("the body's member (it holds a part of this request's token"),
+        Rejected("the body's member (it contains a part of this request's token"),
     ),
     row(
         "the token as tag",
         |run| good(run).with("Testrelay-Tag", &run.spec.token).request(),
-        Rejected("Testrelay-Tag: holds a part of this request's token"),
+        Rejected("Testrelay-Tag: contains a part of this request's token"),
     ),
     row(
         "the password as expectation",
         |run| good(run).with("Testrelay-Expect", PASSWORD).request(),
-        Rejected("Testrelay-Expect: holds a part of this request's token"),
+        Rejected("Testrelay-Expect: contains a part of this request's token"),
     ),
     row(
         "the token as PlanId",
         |run| good(run).with("PlanId", &run.spec.token).request(),
-        unanswerable("PlanId: holds a part of this request's token"),
+        unanswerable("PlanId: contains a part of this request's token"),
     ),
     row("a body over 64 KiB", |run| also(run, " ".repeat(65_537)), Refused(413, TOO_LARGE, "at most 64 KiB")),
     row("a body of just 64 KiB", |run| also(run, " ".repeat(65_536)), Accepted),

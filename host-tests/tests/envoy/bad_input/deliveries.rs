@@ -57,10 +57,7 @@ fn a_pending_check_cannot_be_changed_and_a_delivery_after_its_decision_is_told_i
     })?;
     assert_eq!(
         (reported.0, reported.2.as_str()),
-        (
-            200,
-            "Testrelay has just reported `succeeded` for this check, and reports the same decision once more."
-        )
+        (200, "Testrelay has just reported `succeeded` for this check, and reports the same decision again.")
     );
     // Azure DevOps waits no more, and says so: that is the answer to the one before.
     wait_until("the decision once more", SOON, || scene.azure().events(&run.spec.plan).len() > 1)?;

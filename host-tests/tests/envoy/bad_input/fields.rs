@@ -146,7 +146,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "a token with a space",
         |run| with(run, "AuthToken", format!("{CANARY} x")),
-        unanswerable("holds characters that no token has"),
+        unanswerable("contains characters that a token cannot have"),
     ),
     row(
         "a token too long",
@@ -209,7 +209,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "user information",
         |run| plan_url(run, "https://u:canary-6b1f@dev.azure.com/fabrikam/"),
-        unanswerable("must not hold a user name or password"),
+        unanswerable("must not contain a user name or password"),
     ),
     row(
         "a host hidden as user",
@@ -293,7 +293,7 @@ pub(crate) const ROWS: &[Row] = &[
                 )
                 .request()
         },
-        unanswerable("says something else than the webhook URL"),
+        unanswerable("contradicts the webhook URL"),
     ),
     // The same field twice.
     row(
@@ -395,29 +395,29 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "an unknown own header",
         |run| with(run, "Testrelay-Wait", "1m"),
-        Rejected("the header `testrelay-wait` is not known; there are Testrelay-Webhook"),
+        Rejected("the header `testrelay-wait` is unknown; known are Testrelay-Webhook"),
     ),
     row(
         "an unknown own header with x- and an underscore",
         |run| with(run, "X-Testrelay_Wait", "1m"),
-        Rejected("the header `x-testrelay_wait` is not known"),
+        Rejected("the header `x-testrelay_wait` is unknown"),
     ),
     row(
         "a policy in HTTP's own header",
         |run| with(run, "Expect", "shop-e2e"),
-        Rejected("the header `expect` is HTTP's own"),
+        Rejected("the header `expect` belongs to HTTP"),
     ),
     row("nothing to expect", |run| with(run, "Testrelay-Expect", "0"), Rejected("allowed are 1 to 200")),
     row("too much to expect", |run| with(run, "Testrelay-Expect", "201"), Rejected("allowed are 1 to 200")),
     row(
         "no name to expect",
         |run| with(run, "Testrelay-Expect", "shop-e2e,"),
-        Rejected("is not something to expect"),
+        Rejected("cannot be expected"),
     ),
     row(
         "no workflow's name",
         |run| with(run, "Testrelay-Expect", "Shop E2E"),
-        Rejected("`Shop E2E` is not something to expect"),
+        Rejected("`Shop E2E` cannot be expected"),
     ),
     row(
         "a settle time without unit",

@@ -84,8 +84,8 @@ fn every_configuration_of_a_story_fits() -> Result<()> {
 #[test]
 fn both_say_the_same_of_what_fuzzing_has_found() -> Result<()> {
     const ONLY_THE_PARSER: [&str; 4] = [
-        "is the same as a `cluster`",
-        "stands there twice",
+        "is also a `cluster`",
+        "is used twice",
         "the environment variable that it names",
         "executions are expected",
     ];

@@ -61,7 +61,7 @@ impl History {
         let until = wall + i64::try_from(took / MILLISECOND).unwrap_or(0);
         let (name, borne_out) = match said["status"].as_str() {
             _ if answer.status != 200 => ("", Err(answer.text())),
-            Some("pending") if reason.contains("So Testkube said") => {
+            Some("pending") if reason.contains("Testkube said so") => {
                 (coverage::EVALUATED_BY_OTHERS_LOOK, Ok(()))
             }
             Some("pending") => (coverage::EVALUATED_PENDING, Ok(())),

@@ -170,7 +170,7 @@ fn a_place_that_a_fallen_vm_has_taken_is_free_again_unless_its_check_was_stored(
             world
                 .log()
                 .iter()
-                .any(|line| line.contains("1 places of checks were counted as taken, and 0 are")),
+                .any(|line| line.contains("corrected the count of places: 1 were counted, 0 are taken")),
         );
     }
     assert!(found > 0, "no VM has fallen with a place and without a record");

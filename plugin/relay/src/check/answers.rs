@@ -244,7 +244,7 @@ pub(super) fn claim_time(request: &Request) -> Duration {
 }
 
 /// A valid token that is presented in the wrong way gets the same answer as an invalid one.
-const TOKEN_REFUSED: &str = "the token is not valid (401, or a sign-in page), or is not presented as this server takes it (`azure_devops[].auth`)";
+const TOKEN_REFUSED: &str = "the token is not valid (401, or a sign-in page), or this server expects it in another form (`azure_devops[].auth`)";
 
 /// An answer in words, as the end of a sentence.
 pub(super) fn in_words_of(answer: &Answer) -> String {
@@ -254,6 +254,6 @@ pub(super) fn in_words_of(answer: &Answer) -> String {
         Answer::Forbidden => "the token may not do this (HTTP 403)".into(),
         Answer::Over(why) => why.clone(),
         Answer::Refused(fault) | Answer::Later(fault, None) => fault.to_string(),
-        Answer::Later(fault, Some(after)) => format!("{fault}, to be tried again in {}", in_words(*after)),
+        Answer::Later(fault, Some(after)) => format!("{fault}, retry in {}", in_words(*after)),
     }
 }

@@ -98,7 +98,7 @@ impl Check {
 
     fn bound_by_arrival(&mut self, cx: &Cx<'_>, why: &str) {
         let lookback = cx.config.checks.lookback;
-        let from = format!("{} before the check came, because {why}", in_words(lookback));
+        let from = format!("{} before the check arrived, because {why}", in_words(lookback));
         self.watch_since(cx, self.durable.accepted.wall.minus(lookback), from);
     }
 

@@ -31,7 +31,7 @@ impl Deadline {
             (false, _) => after,
             (true, false) => format!("{after}, because its token ends then"),
             (true, true) => {
-                format!("{after}, because its token is taken to end then (azure_devops[].token_life)")
+                format!("{after}, because its token is assumed to end then (azure_devops[].token_life)")
             }
         }
     }

@@ -230,7 +230,7 @@ impl LiveLog {
             && !std::mem::replace(&mut self.is_unshown, true)
         {
             log::warn!(
-                "check {}: its record cannot be written (no TimelineId was sent); the decision comes without it",
+                "check {}: its record cannot be written (no TimelineId was sent); the decision is sent without it",
                 key.id()
             );
             counts.push(Counter::LogLost);
@@ -384,7 +384,7 @@ impl LiveLog {
         let asked = match what {
             Said::Lines(..) => "lines of the log",
             Said::Record(_) => "the record's progress",
-            Said::Run(..) => "the question whether the run goes on",
+            Said::Run(..) => "the query of the run's state",
         };
         let is_at_plan = !matches!(what, Said::Run(Look::Build(_), _));
         let is_trial = pending.tokens.trial().is_some_and(|(_, delivery)| delivery == token);

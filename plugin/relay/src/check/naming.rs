@@ -3,7 +3,7 @@
 use super::{CheckKey, Pending, Phase};
 
 /// What to do about a check that is not reported.
-pub(super) const AGAIN: &str = "Its stage waits until its own time is over: run it again.";
+pub(super) const AGAIN: &str = "Its stage waits until its own timeout: run it again.";
 
 /// The check with all that identifies its waiting stage: `check 0f…, project …, build 4711, tag ado-run=shop-4711`.
 pub(super) fn named(key: &CheckKey, pending: &Pending) -> String {
@@ -19,10 +19,10 @@ impl Pending {
             Phase::Accepted | Phase::Proven => "accepted".to_string(),
             Phase::Watching(_) => "waiting".to_string(),
             Phase::Decided(decided) => format!("decided ({}), not reported", decided.outcome.code()),
-            Phase::Owing(_) => "reported, and lines of its log are owed".to_string(),
+            Phase::Owing(_) => "reported, but lines of its log are still owed".to_string(),
         };
         format!(
-            "{} is pending: {state}. If no other Testrelay of this process goes on with it, it is lost. {AGAIN}",
+            "{} is pending: {state}. It is lost unless another Testrelay of this process goes on with it. {AGAIN}",
             named(key, self)
         )
     }

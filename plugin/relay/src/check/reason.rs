@@ -15,8 +15,8 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
     // Nobody has seen what its parent would have said.
     let origin = match (read.are_all_children(), total) {
         (false, _) => "",
-        (true, 1) => ", which another workflow's execution without this tag has started",
-        (true, _) => ", all of which other workflows' executions without this tag have started",
+        (true, 1) => " (started by another workflow's execution without this tag)",
+        (true, _) => " (all started by other workflows' executions without this tag)",
     };
     let head = match (bad, total) {
         (0, 1) => format!("The execution tagged {} passed", ask.tag),
@@ -78,7 +78,7 @@ pub(super) fn absent(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) 
         false => (
             ReasonCode::Missing,
             format!(
-                "Not all that was expected appeared within {waited}. Missing: {}. There: {}. {since}{}",
+                "Not all expected executions appeared within {waited}. Missing: {}. Found: {}. {since}{}",
                 missing(read),
                 read.statuses(),
                 read.ignored_in_words()
@@ -95,7 +95,7 @@ const LONG_AGO: Duration = Duration::from_secs(86_400);
 /// `newest`.
 pub(super) fn only_older(ask: &Ask, watch: &Watch, newest: Wall) -> String {
     format!(
-        "All executions tagged {} are older than what counts: the newest was scheduled at {newest} by Testkube's clock, and what counts begins at {} ({}). If this run has started them, compare the clocks of Testkube and Azure DevOps, and see checks.clock_skew.",
+        "All executions tagged {} are older than the lower bound: the newest was scheduled at {newest} by Testkube's clock, and executions count from {} ({}). If this run has started them, compare the clocks of Testkube and Azure DevOps, and see checks.clock_skew.",
         ask.tag, watch.bound, watch.bound_from
     )
 }
@@ -104,14 +104,14 @@ pub(super) fn only_older(ask: &Ask, watch: &Watch, newest: Wall) -> String {
 pub(super) fn unfinished(standing: Standing, ask: &Ask, read: &Assessment<'_>, now: Wall) -> String {
     let what = match standing {
         Standing::Incomplete => {
-            format!("Still missing: {}. There: {}.", missing(read), or_none(read.statuses()))
+            format!("Still missing: {}. Found: {}.", missing(read), or_none(read.statuses()))
         }
         Standing::Running => {
             let stuck = read.stuck_in_words(now);
             format!("Not everything had ended: {}.{stuck}", read.statuses())
         }
         Standing::Ended { .. } => {
-            format!("All had ended, but not yet for {}: {}.", in_words(ask.settle), read.statuses())
+            format!("All had ended, but had not settled for {}: {}.", in_words(ask.settle), read.statuses())
         }
     };
     format!("{what}{}", read.ignored_in_words())
@@ -127,7 +127,7 @@ pub(super) fn deadline(pending: &Pending, now: Now, what: &str) -> String {
             let end = now.wall.plus(pending.token_end.since(now.mono)).clock(now.wall);
             match pending.tokens.ends().is_some_and(|ends| ends.assumed) {
                 true => format!(
-                    "The token that Azure DevOps gave this check is taken to end at {end} (azure_devops[].token_life)."
+                    "The token that Azure DevOps gave this check is assumed to end at {end} (azure_devops[].token_life)."
                 ),
                 false => format!("The token that Azure DevOps gave this check ends at {end}."),
             }

@@ -300,7 +300,7 @@ impl Check {
             && !self.durable.taken
         {
             let id = self.key.id();
-            fx.say(Level::Info, format!("check {id}: Azure DevOps does not wait for it any more ({why})"));
+            fx.say(Level::Info, format!("check {id}: Azure DevOps no longer waits for it ({why})"));
         }
         if !is_taken || decided.owed.is_empty() {
             return self.finish(fx, cx.now, is_taken || self.durable.taken);
@@ -330,7 +330,7 @@ impl Check {
     pub(super) fn lose_log(&mut self, fx: &mut Effects, why: &str) {
         self.durable.log = Log::Off;
         let id = self.key.id();
-        let line = format!("check {id}: its log cannot be written ({why}); the decision comes without it");
+        let line = format!("check {id}: its log cannot be written ({why}); the decision is sent without it");
         fx.say(Level::Warn, line);
         fx.count(Counter::LogLost);
     }

@@ -320,7 +320,7 @@ fn own_record(body: &[u8], pending: &Pending, now: Wall) -> Shown {
         (true, result) => {
             let result = if result.is_empty() { "no result" } else { result };
             let reason = format!(
-                "Azure DevOps has completed this check itself ({result}): the run was cancelled, its time was over, the check was bypassed, or another one failed."
+                "Azure DevOps has completed this check itself ({result}): the run was cancelled, the check timed out or was bypassed, or another check failed."
             );
             Shown::Over(Outcome::Over, reason)
         }

@@ -159,7 +159,7 @@ impl Scene {
                 continue;
             }
             let name = one_line(&gone.name, 80);
-            lines.push((Mark::Warning, format!("{name} is not counted any more")));
+            lines.push((Mark::Warning, format!("{name} no longer counts")));
         }
         self.ignored_lines(said, &mut lines);
         match (&said.trouble, &self.trouble) {
@@ -344,7 +344,8 @@ impl Shown {
 }
 
 /// Advice about an execution that keeps stopping.
-pub(crate) const STAYS_SO: &str = "if Testkube's API server was restarted meanwhile, it stays so for ever; abort it and start the tests again";
+pub(crate) const STAYS_SO: &str =
+    "if Testkube's API server restarted meanwhile, it never ends; abort it and start the tests again";
 
 /// Advice after executions have been absent for `absent`: its number and text, each given at most once.
 pub fn advice(absent: Duration, given: u8) -> Option<(u8, &'static str)> {
@@ -355,7 +356,7 @@ pub fn advice(absent: Duration, given: u8) -> Option<(u8, &'static str)> {
         ),
         (
             600,
-            "Is Testkube's controller on (Helm: testkube-api.next.controllers.enabled), and is the resource in Testkube's own namespace, the only one that it watches? A resource that is applied again unchanged starts nothing: give it a new name for each run.",
+            "Is Testkube's controller enabled (Helm: testkube-api.next.controllers.enabled), and is the resource in Testkube's own namespace, the only one that it watches? A resource that is applied again unchanged starts nothing: give it a new name for each run.",
         ),
         (
             1_200,

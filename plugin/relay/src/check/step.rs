@@ -198,7 +198,7 @@ const MAX_ROUNDS: u32 = 12;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 pub(super) const NO_ANSWER: &str =
-    "Azure DevOps did not answer before this check's deadline, so nothing was asked of Testkube.";
+    "Azure DevOps did not answer before this check's deadline, so Testkube was not asked.";
 
 impl Check {
     /// A check from its record and what its leader remembers.
@@ -281,7 +281,7 @@ impl Check {
             return true;
         }
         let id = self.key.id();
-        fx.say(Level::Error, format!("check {id}: its token has ended and the decision was not delivered"));
+        fx.say(Level::Error, format!("check {id}: its token ended before the decision was delivered"));
         self.finish(fx, now, false);
         false
     }

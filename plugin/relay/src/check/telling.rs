@@ -37,7 +37,7 @@ impl Check {
                 fx.say(
                     Level::Warn,
                     format!(
-                        "check {id}: its record cannot be written ({why}); the decision comes without it"
+                        "check {id}: its record cannot be written ({why}); the decision is sent without it"
                     ),
                 );
                 fx.count(Counter::LogLost);
@@ -74,7 +74,7 @@ fn abort(cx: &Cx<'_>, fx: &mut Effects, pending: &Pending, others_wait: bool) ->
     }
     let names = listed(running.iter().map(|(_, name)| name.clone()), 10);
     fx.aborts = pending.ask.as_ref().map(|ask| (ask.tag.clone(), running));
-    format!(" What still runs of it is asked to abort: {names}.")
+    format!(" Testrelay aborts its executions that still run: {names}.")
 }
 
 impl LiveLog {
@@ -168,11 +168,11 @@ fn in_words_of(outcome: Outcome, observe: bool) -> String {
 fn again(before: Reported, hub: HubName, now: Wall) -> (Mark, String) {
     let why = match hub {
         HubName::Checks => {
-            "If nobody has re-run it, its `Time between evaluations` is not 0, and a negative result does not end it: set it to 0 in the check's settings (REST: retryInterval 0)"
+            "Unless somebody has re-run it, its `Time between evaluations` is not 0, so a negative result is not final: set it to 0 in the check's settings (REST: retryInterval 0)"
         }
         // A server task of an agentless job: all its attempts have the same ids.
         HubName::Build | HubName::Release => {
-            "If nobody has re-run the job, its task is retried: a negative result does not end it while `retryCountOnTaskFailure` is more than 0"
+            "Unless somebody has re-run the job, its task is retried: a negative result is not final while `retryCountOnTaskFailure` is more than 0"
         }
     };
     let text = format!(
@@ -206,7 +206,7 @@ pub(super) fn opening(pending: &Pending, ask: &Ask, watch: &Watch, now: Now) -> 
     lines.push((
         Mark::Plain,
         format!(
-            "Counted since {} ({}). Decided when all have ended, at the latest after {}; what is expected must appear within {}",
+            "Counted since {} ({}). Decided when all have ended, at the latest after {}; the expected executions must appear within {}",
             watch.bound.clock(now.wall),
             watch.bound_from,
             pending.deadline().in_words(pending.tokens.ends().unwrap_or_default()),

@@ -83,10 +83,10 @@ pub(super) struct Incomplete {
 }
 
 impl Incomplete {
-    /// `Testkube's lists have not been complete since 14:02 UTC (the last: 3 of 4 executions)`.
+    /// `Testkube's lists have been incomplete since 14:02 UTC (the last: 3 of 4 executions)`.
     fn in_words(&self, now: Wall) -> String {
         format!(
-            "Testkube's lists have not been complete since {} (the last: {} of {} executions)",
+            "Testkube's lists have been incomplete since {} (the last: {} of {} executions)",
             self.since.wall.clock(now),
             self.listed,
             self.counted
@@ -133,7 +133,7 @@ impl Volatile {
             .or_else(|| self.incomplete.as_ref().map(|incomplete| incomplete.in_words(now)))
             .or_else(|| {
                 let (name, trouble) = self.unconfirmed.as_ref()?;
-                trouble.in_words_of(&format!("Testkube's answer for {name} could not be read"), now)
+                trouble.in_words_of(&format!("Testkube's answer for {name} has been unreadable"), now)
             })
     }
 
@@ -211,7 +211,11 @@ impl Check {
         }
         if volatile.last_reading.is_some_and(|since| now >= ends_at(since)) {
             let why = self.volatile.trouble_in_words(cx.now.wall, cx.trouble);
-            self.end_unread(cx, fx, why.as_deref().unwrap_or("No last reading of Testkube was complete"));
+            self.end_unread(
+                cx,
+                fx,
+                why.as_deref().unwrap_or("No complete last reading of Testkube was possible"),
+            );
             return true;
         }
         self.confirm_next(cx, fx);
@@ -337,7 +341,7 @@ impl Check {
         self.volatile.good_reading = None;
         if self.volatile.vanished >= 2 || self.volatile.last_reading.is_some() {
             let reason = format!(
-                "An execution tagged {} that had been counted is gone from Testkube, or has lost the tag, so its result is not known. There are now: {}.",
+                "An execution tagged {} that had been counted is gone from Testkube, or has lost the tag, so its result is unknown. Found now: {}.",
                 ask.tag,
                 reason::or_none(read.statuses())
             );
@@ -454,7 +458,7 @@ impl Check {
             }
             Ok(_) | Err(Fault::Status(404)) => {
                 let (id, execution) = (self.key.id(), one_line(&listed.id, 64));
-                let line = format!("check {id}: execution {execution} is not as it was listed; reads again");
+                let line = format!("check {id}: execution {execution} differs from the list; reading again");
                 fx.say(Level::Warn, line);
                 self.poll_later(cx);
             }

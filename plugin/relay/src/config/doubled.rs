@@ -56,7 +56,10 @@ impl<'de> Visitor<'de> for NoDoubles {
         let mut seen = BTreeSet::new();
         while let Some(key) = members.next_key::<String>()? {
             if seen.contains(&key) {
-                return Err(Error::custom(format!("the key `{}` stands twice in one object", excerpt(&key))));
+                return Err(Error::custom(format!(
+                    "the key `{}` appears twice in one object",
+                    excerpt(&key)
+                )));
             }
             seen.insert(key);
             members.next_value::<Undoubled>()?;

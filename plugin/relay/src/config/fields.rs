@@ -222,7 +222,7 @@ impl<'a> Fields<'a> {
             None => self.error(
                 name,
                 format!(
-                    "is {}; allowed: a whole number from 1 to 9999 and a unit, as \"64MiB\", \"2GiB\"",
+                    "is {}; allowed: a whole number from 1 to 9999 and a unit, such as \"64MiB\", \"2GiB\"",
                     shown(value)
                 ),
             ),
@@ -297,20 +297,20 @@ impl<'a> Fields<'a> {
         match secret {
             None => self.error(name, "the environment variable that it names is not set or empty in this VM; list it under vm_config.environment_variables.host_env_keys and set it for Envoy's process"),
             Some(ref s) if !s.bytes().all(|c| (0x20..0x7f).contains(&c)) => {
-                self.error(name, "the environment variable that it names holds characters that no HTTP header can carry (a line break at its end?)");
+                self.error(name, "the environment variable that it names contains characters that no HTTP header can carry (a line break at its end?)");
             }
             Some(ref s) if s.trim().is_empty() => {
                 self.error(name, "the environment variable that it names is blank");
             }
             Some(ref s) if s.trim() != s => {
-                self.error(name, "the environment variable that it names begins or ends with a blank, which counts for nothing in a header: take it away");
+                self.error(name, "the environment variable that it names begins or ends with a blank, which HTTP headers ignore: remove it");
             }
             Some(ref s) if s.len() < MIN_SECRET => {
-                self.error(name, format!("the environment variable that it names holds fewer than {MIN_SECRET} characters: take at least {SAFE_SECRET} random ones"));
+                self.error(name, format!("the environment variable that it names has fewer than {MIN_SECRET} characters: use at least {SAFE_SECRET} random ones"));
             }
             Some(secret) => {
                 if secret.len() < SAFE_SECRET {
-                    let what = format!("the secret has fewer than {SAFE_SECRET} characters, so it can be found by trying: take a longer random one");
+                    let what = format!("the secret has fewer than {SAFE_SECRET} characters, so it can be guessed: use a longer random one");
                     self.errors.warnings.push(ConfigError { path: join(&self.path, name), what });
                 }
                 return Some(Secret::new(secret));

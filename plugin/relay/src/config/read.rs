@@ -28,16 +28,16 @@ pub(super) fn testkube(fields: Option<Fields<'_>>, environment: &dyn Fn(&str) ->
             is_cluster,
         ),
         authority: fields
-            .text("authority", "a host, with a port if it is not the scheme's own", is_authority)
+            .text("authority", "a host, with a port unless it is the scheme's default", is_authority)
             .unwrap_or_else(|| "testkube-api-server:8088".into()),
         api_prefix: fields
-            .text("api_prefix", "a path such as \"/v1\", without a slash at its end", is_base_path)
+            .text("api_prefix", "a path such as \"/v1\", without a trailing slash", is_base_path)
             .unwrap_or_else(|| "/v1".into()),
         token: fields.secret("bearer_env", environment),
         dashboard: fields
             .text(
                 "dashboard",
-                "an http(s) address with {id} and, if wanted, {workflow} in it, such as \"https://testkube.example/test-workflows/{workflow}/executions/{id}\"",
+                "an http(s) URL with {id} and optionally {workflow} in it, such as \"https://testkube.example/test-workflows/{workflow}/executions/{id}\"",
                 |text| Dashboard::parse(text).is_some(),
             )
             .and_then(|text| Dashboard::parse(&text)),
@@ -65,7 +65,7 @@ pub(super) fn azure_devops(mut fields: Fields<'_>) -> Option<Entry> {
     fields.duration("token_life", minute..=two_days, &mut token_life);
     let fallback = fields.text(
         "fallback_cluster",
-        "the name of an Envoy cluster that leads to this URL's host and puts an identity on",
+        "the name of an Envoy cluster that leads to this URL's host and adds an identity",
         is_cluster,
     );
     fields.finish();
@@ -89,7 +89,7 @@ pub(super) fn credential(
         (true, Some(_)) => {
             fields.error(
                 "username",
-                "a bearer credential has no user name: take it away, or say \"kind\": \"basic\"",
+                "a bearer credential has no user name: remove it, or set \"kind\": \"basic\"",
             );
             Kind::Bearer
         }
@@ -117,7 +117,7 @@ pub(super) fn credential(
     });
     let tags = fields.texts(
         "tags",
-        "a list of patterns for a tag's value, as \"shop-*\", in which `*` stands for any characters",
+        "a list of patterns for a tag's value, such as \"shop-*\", in which `*` stands for any characters",
         crate::tag::is_pattern,
     );
     let max_pending = fields.number("max_pending", 1..=MAX_PENDING).unwrap_or(2048);
@@ -182,7 +182,8 @@ pub(super) fn checks(fields: Option<Fields<'_>>) -> Checks {
     if let Some(n) = fields.number("max_pending_per_project", 1..=MAX_PENDING) {
         checks.max_pending_per_project = n;
     }
-    let expect = "names of workflows, as \"shop-api, shop-e2e*2\", or a number of executions from 1 to 200";
+    let expect =
+        "names of workflows, such as \"shop-api, shop-e2e*2\", or a number of executions from 1 to 200";
     checks.expect = fields
         .text("expect", expect, |text| !text.trim().is_empty() && Expect::parse(text).is_ok())
         .and_then(|text| Expect::parse(&text).ok());
@@ -203,7 +204,7 @@ pub(super) fn artifacts(fields: Option<Fields<'_>>) -> Artifacts {
     let Some(mut fields) = fields else { return artifacts };
     if let Some(cluster) = fields.text(
         "cluster",
-        "the name of an Envoy cluster that leads to Testkube's API server, for what pipelines fetch",
+        "the name of an Envoy cluster that leads to Testkube's API server, for downloads of pipelines",
         is_cluster,
     ) {
         artifacts.cluster = cluster;
@@ -222,7 +223,7 @@ pub(super) fn unique(
     let mut seen = std::collections::BTreeSet::new();
     for (i, value) in values.enumerate() {
         if !seen.insert(value.to_ascii_lowercase()) {
-            errors.push(&format!("{list}[{i}].{field}"), "stands there twice: each must be its own");
+            errors.push(&format!("{list}[{i}].{field}"), "is used twice: each must be unique");
         }
     }
 }

@@ -79,7 +79,10 @@ fn what_pipelines_fetch_has_its_own_cluster_bounds_and_address() {
     }
     for size in [json!("0MiB"), json!(64), json!("64MB"), json!("64 MiB"), json!("99999999TiB")] {
         let text = with(|v| v["artifacts"] = json!({"max_archive": size}));
-        assert!(text.contains("a whole number from 1 to 9999 and a unit, as \"64MiB\", \"2GiB\""), "{text}");
+        assert!(
+            text.contains("a whole number from 1 to 9999 and a unit, such as \"64MiB\", \"2GiB\""),
+            "{text}"
+        );
     }
 }
 
@@ -109,7 +112,7 @@ fn an_error_names_the_field_what_it_held_and_what_is_allowed() {
         (with(|v| v["azure_devops"] = json!([])), "azure_devops: is empty"),
         (
             with(|v| v["azure_devops"][0]["fallback_cluster"] = json!("azure-devops")),
-            "azure_devops[0].fallback_cluster: is the same as a `cluster`",
+            "azure_devops[0].fallback_cluster: is also a `cluster`",
         ),
         (
             with(|v| {
@@ -117,7 +120,7 @@ fn an_error_names_the_field_what_it_held_and_what_is_allowed() {
                 v["insecure_no_auth"] = json!(true);
                 drop(v.as_object_mut().unwrap().remove("credentials"));
             }),
-            "azure_devops[0].fallback_cluster: cannot be together with insecure_no_auth",
+            "azure_devops[0].fallback_cluster: cannot be combined with insecure_no_auth",
         ),
         (
             with(|v| v["credentials"][0]["allow"] = json!(["deploy"])),
@@ -235,13 +238,13 @@ fn a_key_that_stands_twice_is_refused_with_its_name_and_line() {
         (
             "\"testkube\"",
             "\"read_body\": true, \"read_body\":\nfalse,\n\"testkube\"",
-            "`read_body` stands twice in one object at line 19",
+            "`read_body` appears twice in one object at line 19",
         ),
-        ("\"kind\"", "\"kind\": \"bearer\",\n\"kind\"", "`kind` stands twice in one object at line 14"),
+        ("\"kind\"", "\"kind\": \"bearer\",\n\"kind\"", "`kind` appears twice in one object at line 14"),
         (
             "\"cluster\": \"testkube\"",
             "\"cluster\": \"testkube\", \"x\": [[{\"a\": 1, \"\\u0061\": 2}]]",
-            "`a` stands twice in one object at line",
+            "`a` appears twice in one object at line",
         ),
     ] {
         let told = refused(&text.replacen(from, to, 1));

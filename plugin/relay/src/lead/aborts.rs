@@ -135,7 +135,7 @@ impl Aborts {
                 return Some((abort.token, abort.request(testkube)));
             }
             let tag = abort.tag.clone();
-            log::info!("executions tagged {tag} are not asked to abort any more: a check waits for them");
+            log::info!("executions tagged {tag} are no longer aborted: a check waits for them");
             self.executions.retain(|abort| abort.tag != tag);
         }
         None
@@ -225,7 +225,7 @@ impl Abort {
         let name = &self.name;
         match seen {
             Observed::Asked => {
-                log::info!("execution {name} was asked to abort: its run is over");
+                log::info!("asked Testkube to abort execution {name}: its run is over");
                 (self.is_asked, self.step) = (true, Stage::Look);
                 (Next::Pause, None)
             }
@@ -239,16 +239,16 @@ impl Abort {
                 (Next::Nothing, Some(Effect::Aborted))
             }
             Observed::Ended(status) => {
-                log::info!("execution {name} has ended before its abort: {status}");
+                log::info!("execution {name} ended before its abort: {status}");
                 (Next::Nothing, None)
             }
-            Observed::Stopping => (self.next_round(Next::Pause, "has been stopping since"), None),
+            Observed::Stopping => (self.next_round(Next::Pause, "is still stopping"), None),
             Observed::GoesOn => {
                 self.step = Stage::Ask;
                 (self.next_round(Next::Ask, "goes on"), None)
             }
             Observed::Unknown(fault) => {
-                let what = if self.step == Stage::Ask { "asked to abort" } else { "looked at" };
+                let what = if self.step == Stage::Ask { "aborted" } else { "read" };
                 log::warn!("execution {name} could not be {what}: {fault}");
                 self.is_asked |= self.step == Stage::Ask && !fault.was_refused();
                 (self.next_round(Next::Pause, "may go on"), Some(Effect::Fault))
@@ -262,7 +262,7 @@ impl Abort {
             return next;
         }
         log::warn!(
-            "execution {} {what}, although its run is over: it is not asked to abort again",
+            "execution {} {what}, although its run is over: Testrelay gives up aborting it",
             self.name
         );
         Next::Nothing

@@ -96,7 +96,7 @@ impl Housekeeping {
         match self.corrected(now, store, shelf, &mut changed) {
             Ok(None) => {}
             Ok(Some(Corrected { before, now })) => {
-                log::warn!("{before} places of checks were counted as taken, and {now} are: set right");
+                log::warn!("corrected the count of places: {before} were counted, {now} are taken");
             }
             Err(status) => {
                 log::error!("shared data failed with status {}: places were not counted", status.0);

@@ -327,7 +327,7 @@ impl Poller {
                 let failures = self.trouble.failures.saturating_add(1);
                 let wait = random.jitter(delay(failures, FIRST_RETRY, MAX_RETRY));
                 if failures == 1 || failures.is_power_of_two() {
-                    log::warn!("Testkube could not be asked: {fault} ({failures} in a row)");
+                    log::warn!("request to Testkube failed: {fault} ({failures} in a row)");
                 }
                 self.trouble.add(fault.clone(), now, now.mono.plus(wait));
             }

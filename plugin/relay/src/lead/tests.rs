@@ -151,7 +151,7 @@ fn a_deadline_names_the_fault_that_kept_testkube_from_being_asked() {
     let answered = world.answered(&run);
     assert_eq!(answered.result, "failed");
     assert!(
-        answered.log.contains("The check's time of 2h is over. Testkube could not be asked since"),
+        answered.log.contains("The check's time of 2h is over. Requests to Testkube have failed since"),
         "{}",
         answered.log
     );

@@ -171,7 +171,7 @@ impl fmt::Display for LedgerError {
         match self {
             LedgerError::Full => f.write_str("the ledger has no room for this check"),
             LedgerError::TooLarge => write!(f, "the check is larger than {} KiB", MAX_RECORD >> 10),
-            LedgerError::Busy => f.write_str("the ledger was written by others all the time"),
+            LedgerError::Busy => f.write_str("other contexts wrote the ledger all the time"),
             LedgerError::Store(StoreError(status)) => {
                 write!(f, "Envoy's shared data failed with status {status}")
             }

@@ -110,7 +110,7 @@ fn lower(store: &mut dyn Store, key: String, name: &[u8]) {
         (count > 0).then(|| counts.set(name, count - 1))
     });
     if let Err(e) = lowered {
-        log::error!("a place could not be given back, and is counted until the leader has looked: {e}");
+        log::error!("a place could not be given back, and counts until the leader corrects it: {e}");
     }
 }
 

@@ -126,7 +126,7 @@ pub fn carries_a_check<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
 pub fn wrong_method<B: AsRef<[u8]>>(allow: &'static str, headers: &Headers<B>) -> Reply {
     let detail = match carries_a_check(headers) && allow.contains("POST") {
         true => {
-            "This request carries a check (PlanId or AuthToken), and a check is sent by POST: choose POST as the method of the `Invoke REST API` check or task. Nothing was accepted.".to_owned()
+            "This request carries a check (PlanId or AuthToken), and a check must be sent by POST: choose POST as the method of the `Invoke REST API` check or task. Nothing was accepted.".to_owned()
         }
         false => format!("This path answers to {allow}."),
     };
@@ -136,7 +136,7 @@ pub fn wrong_method<B: AsRef<[u8]>>(allow: &'static str, headers: &Headers<B>) -
 /// The answer to a path that would be Testrelay's without a blank; `blank` is its encoded form, such as `%20`.
 pub fn blank_in_path(blank: &str) -> Reply {
     let detail = format!(
-        "The path has `{blank}`, which is a blank: take it out of the URL of the service connection, or of the `urlSuffix` of the check. It often stands at the end, where nobody sees it."
+        "The path has `{blank}`, which is a blank: remove it from the URL of the service connection, or from the `urlSuffix` of the check. It is often at the end, where nobody sees it."
     );
     Reply::problem(404, "A blank in the path", &detail)
 }
@@ -176,7 +176,7 @@ pub fn caller<'a, B: AsRef<[u8]>>(
         Denied::NotAllowed(name) => Reply::problem(
             403,
             "Not allowed",
-            &format!("The credential `{name}` is known, and its `allow` does not list this route."),
+            &format!("The credential `{name}` is known, but its `allow` does not list this route."),
         ),
     })
 }
@@ -335,7 +335,7 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
     let reply = |status, message: String| Reply::json(200, &Answer { id, message: &message, status });
     match (delivered, &request.ask) {
         (Delivered::Different, _) => {
-            let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or place. A pending check cannot be changed; cancel the run and start it anew.";
+            let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or address. A pending check cannot be changed; cancel the run and start it again.";
             (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
         }
         (Delivered::NoRoom(share), _) => (full(share), Counted::Refused),
@@ -349,7 +349,7 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
         (Delivered::Unplaced, _) => (unstored(&LedgerError::Busy), Counted::Refused),
         (Delivered::Repeated(outcome), _) => {
             let message = format!(
-                "Testrelay has just reported `{outcome}` for this check, and reports the same decision once more."
+                "Testrelay has just reported `{outcome}` for this check, and reports the same decision again."
             );
             (reply("reported", message), Counted::Repeated)
         }
@@ -423,7 +423,7 @@ fn unstored(error: &LedgerError) -> Reply {
         LedgerError::TooLarge => Reply::problem(
             400,
             "This check could not be answered",
-            "Its fields are too large together. Nothing was stored, and nothing will be reported.",
+            "Its fields together are too large. Nothing was stored, and nothing will be reported.",
         ),
         LedgerError::Busy | LedgerError::Store(_) => Reply::problem(
             503,

@@ -168,7 +168,7 @@ impl Visit {
         }
         if confidential.is_in_target(rest) {
             return Err(ask::refusal(
-                "The path holds a part of this request's credential, which is not repeated here.",
+                "The path contains a part of this request's credential, which is not repeated here.",
             ));
         }
         let ask = Target::read(config, rest)?;
@@ -364,11 +364,11 @@ impl Visit {
 
     fn too_many(&self) -> Reply {
         let of = listed(self.all_chosen().map(|execution| one_line(&execution.name, 80)), 5);
-        let also = if self.chosen.len() > 1 { "Name one execution in the path, or fetch" } else { "Fetch" };
+        let also = if self.chosen.len() > 1 { "Name one execution in the path, or get" } else { "Get" };
         let single =
             self.all_chosen().next().map(|execution| self.single_files(execution)).unwrap_or_default();
         let detail = format!(
-            "The artifacts of {of} are more than {MAX_NAMES}, or their list would be longer than {}. {also} single files by their names: {single}.",
+            "There are more than {MAX_NAMES} artifacts of {of}, or their list would be longer than {}. {also} single files by their names: {single}.",
             size_in_words(MAX_ANSWER as u64)
         );
         Reply::problem(409, "Too many artifacts", &detail)
@@ -421,7 +421,7 @@ impl Visit {
         if let Some(running) = chosen.iter().find(|execution| !execution.ended && !self.ask.partial) {
             let (running, status) = (one_line(&running.name, 80), &running.status);
             let detail = format!(
-                "{running} has not ended ({status}). Target again when the check is decided, or take what is there with partial=true."
+                "{running} has not ended ({status}). Ask again when the check is decided, or get what is there with partial=true."
             );
             return Err(Reply::problem(409, "Not ended", &detail));
         }

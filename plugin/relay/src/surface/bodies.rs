@@ -217,12 +217,14 @@ impl CutOff {
             (Cut::Unread, Posted::Check | Posted::Evaluation) => return accept::body_unread(),
             (Cut::Crowded, _) => (
                 503,
-                "Too many bodies are on their way",
-                "More requests than there is room for send bodies that do not come to their end, so this one was given up".to_string(),
+                "Too many request bodies",
+                "Too many requests send bodies that do not end, so this one was dropped".to_string(),
             ),
             (Cut::Late, _) => {
-                let what = format!("It was not complete within {ALL_TICKS} s. If that is so for each request: is `allow_on_headers_stop_iteration` set on the filter?");
-                (408, "The body did not come in time", what)
+                let what = format!(
+                    "It was not complete within {ALL_TICKS} s. If this happens to every request: is `allow_on_headers_stop_iteration` set on the filter?"
+                );
+                (408, "The body did not arrive in time", what)
             }
         };
         let what = what.trim_end_matches('.');
@@ -231,7 +233,7 @@ impl CutOff {
                 "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage; a check whose fields are all in headers needs no body."
             }
             Posted::Evaluation => "Azure DevOps asks again after the check's time between evaluations.",
-            Posted::Hint => "The event is lost; checks are decided without it too, only later.",
+            Posted::Hint => "The event is lost; checks are decided without it too, but later.",
         };
         Reply::problem(status, title, &format!("{what}. {then}"))
     }
@@ -389,7 +391,7 @@ mod tests {
             (reply.status, reply.body)
         };
         let (status, text) = body(Posted::Check, Cut::Crowded);
-        assert!(status == 503 && text.contains("given up. This check was not taken"), "{text}");
+        assert!(status == 503 && text.contains("dropped. This check was not taken"), "{text}");
         let (status, text) = body(Posted::Evaluation, Cut::Late);
         assert!(status == 408 && text.contains("within 18 s") && text.contains("asks again"), "{text}");
         assert_eq!(body(Posted::Hint, Cut::Unread).0, 422);

@@ -23,7 +23,7 @@ const MAX_REPEATED: usize = 1_024;
 const MAX_NAME: usize = 36;
 
 /// The error about a text that is not repeated.
-pub(crate) const HIDDEN: &str = "holds a part of this request's token or credential, which is not repeated here: send it in its own field alone";
+pub(crate) const HIDDEN: &str = "contains a part of this request's token or credential, which is not repeated here: send it in its own field only";
 
 /// The secrets of one request.
 #[derive(Debug, Default)]

@@ -48,7 +48,7 @@ const MAX_PAGE: u32 = 1_000;
 const CONFIRMS: usize = 8;
 
 /// Why an evaluation is not answered `succeeded` although all executions have passed.
-const FORGOTTEN: &str = "All have passed, but more executions that had not passed were seen with this credential's tags in the last day than can be remembered: whether one of this tag's was deleted is not known. Use the asynchronous check, or a credential of its own for each project.";
+const FORGOTTEN: &str = "All have passed. But in the last day this credential's tags had more executions that had not passed than can be remembered, so one of this tag's may have been deleted. Use the asynchronous check, or one credential for each project.";
 
 /// The answer of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub fn lost() -> Reply {
 
 /// The answer to an evaluation when the ledger could not be opened.
 pub fn unopened(status: StoreError) -> Reply {
-    log::error!("an evaluation was not begun: shared data failed with status {}", status.0);
+    log::error!("an evaluation could not begin: shared data failed with status {}", status.0);
     shown(Answered::Pending, "Envoy's shared data failed: see its log.", None)
 }
 
@@ -116,7 +116,7 @@ impl Evaluation {
     ) -> Result<Evaluation, Reply> {
         let caller = caller(config, headers, Allow::Checks)?;
         let asked = request::read_evaluation(config, headers, body).map_err(|errors| {
-            let detail = format!("Nothing was asked of Testkube. {}", accept::in_one(&errors));
+            let detail = format!("Testkube was not asked. {}", accept::in_one(&errors));
             Reply::problem_with(400, "This check cannot be evaluated", &detail, &errors)
         })?;
         if let Some(refusal) = caller.and_then(|caller| uncovered(caller, &asked)) {
@@ -142,7 +142,7 @@ impl Evaluation {
         let pending = look.and_then(|look| {
             let age = look.age(now, self.bound)?;
             let why = self.why_pending(now, &look.executions)?;
-            Some(format!("{why} So Testkube said {} ago.", in_words(age)))
+            Some(format!("{why} Testkube said so {} ago.", in_words(age)))
         });
         match pending {
             Some(why) => self.reply(Answered::Pending, &why),
@@ -171,7 +171,7 @@ impl Evaluation {
     fn in_time(&self, now: Now, calls: Vec<(usize, Request)>) -> Step {
         let left = MAX_TIME.saturating_sub(now.mono.since(self.began));
         if left < MIN_TIME {
-            return self.reply(Answered::Pending, "Testkube is too slow to be asked in time.");
+            return self.reply(Answered::Pending, "Testkube is too slow to answer in time.");
         }
         Step::Call(calls.into_iter().map(|(n, call)| (n, Request { timeout: left, ..call })).collect())
     }
@@ -196,7 +196,7 @@ impl Evaluation {
         }
         let ids: BTreeSet<&str> = page.executions.iter().map(|execution| execution.id.as_str()).collect();
         if ids.len() < usize::try_from(page.filtered).unwrap_or(usize::MAX) {
-            return self.reply(Answered::Pending, "Testkube's list was not complete.");
+            return self.reply(Answered::Pending, "Testkube's list was incomplete.");
         }
         let (look, memory) = looks::keep(
             store,
@@ -230,14 +230,14 @@ impl Evaluation {
         };
         let why = match read.standing() {
             Standing::Incomplete => {
-                format!("Missing: {}. There: {}.", reason::missing(&read), reason::or_none(read.statuses()))
+                format!("Missing: {}. Found: {}.", reason::missing(&read), reason::or_none(read.statuses()))
             }
             Standing::Running => {
                 let stuck = read.stuck_in_words(now.wall);
                 format!("Not everything has ended: {}.{stuck}", read.statuses())
             }
             Standing::Ended { .. } if read.last_change()? > now.wall.minus(settle) => {
-                format!("All have ended, but not yet for {}: {}.", in_words(settle), read.statuses())
+                format!("All have ended, but have not settled for {}: {}.", in_words(settle), read.statuses())
             }
             Standing::Ended { .. } => return None,
         };
@@ -249,7 +249,7 @@ impl Evaluation {
         let ask = &self.ask;
         let there = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun).statuses();
         format!(
-            "Gone from Testkube, or without the tag now, so that the result is not known: {gone}. There are now: {there}."
+            "Gone from Testkube, or no longer tagged, so the result is unknown: {gone}. Found now: {there}."
         )
     }
 
@@ -318,7 +318,7 @@ impl Evaluation {
                 self.confirm_more(now)
             }
             Ok(_) | Err(Fault::Status(404)) => {
-                self.reply(Answered::Pending, "An execution is not as Testkube had just listed it.")
+                self.reply(Answered::Pending, "An execution differs from Testkube's list.")
             }
             Err(fault) => self.not_asked(&fault),
         }
@@ -340,7 +340,7 @@ impl Evaluation {
     }
 
     fn not_asked(&self, fault: &Fault) -> Step {
-        self.reply(Answered::Pending, &format!("Testkube could not be asked: {fault}."))
+        self.reply(Answered::Pending, &format!("The request to Testkube failed: {fault}."))
     }
 
     fn reply(&self, answered: Answered, reason: &str) -> Step {

@@ -72,7 +72,7 @@ pub fn body_unread() -> Reply {
     Reply::problem(
         422,
         "This Envoy does not read bodies",
-        "An event's tags stand in its body: let Envoy hand bodies over, with `allow_on_headers_stop_iteration: true` on the filter and `\"read_body\": true` in the plugin's configuration. Checks are decided without events too, only later.",
+        "An event's tags are in its body: let Envoy hand bodies over, with `allow_on_headers_stop_iteration: true` on the filter and `\"read_body\": true` in the plugin's configuration. Checks are decided without events too, but later.",
     )
 }
 

@@ -43,7 +43,7 @@ pub fn one<B: AsRef<[u8]>>(
                 [] => Reply::problem(
                     404,
                     "No such check",
-                    "No check of this id is pending, none was decided in the last ten minutes, or it is not this credential's.",
+                    "No check with this id is pending or was decided in the last ten minutes, or it belongs to another credential.",
                 ),
                 [record] => private(Reply::json(200, &shown(record, now))),
                 // An id is short, and the sender of a check chooses what it is made from.

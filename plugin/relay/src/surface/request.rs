@@ -61,7 +61,7 @@ impl<'a> From<Option<&'a [u8]>> for Body<'a> {
 }
 
 /// The error about a body that is not read. It may hold a policy.
-const UNREAD: &str = "was sent, and this Envoy does not hand bodies over, so what it says would be lost. Leave the check's body empty and send every value as a header (Testrelay-Expect, Testrelay-Settle and so on), or let Envoy hand bodies over: `allow_on_headers_stop_iteration: true` on the filter and `\"read_body\": true` in the plugin's configuration";
+const UNREAD: &str = "was sent, but this Envoy does not hand bodies over, so its content would be lost. Leave the check's body empty and send every value as a header (Testrelay-Expect, Testrelay-Settle and so on), or let Envoy hand bodies over: `allow_on_headers_stop_iteration: true` on the filter and `\"read_body\": true` in the plugin's configuration";
 
 /// Maximum body, in bytes.
 pub const MAX_BODY: usize = 64 << 10;
@@ -245,7 +245,7 @@ impl Reader<'_> {
         } else if text.len() > MAX_TOKEN {
             format!("is longer than {MAX_TOKEN} bytes")
         } else if !text.bytes().all(|c| c.is_ascii_graphic()) {
-            "holds characters that no token has".to_string()
+            "contains characters that a token cannot have".to_string()
         } else {
             return Some(Secret::new(text.into()));
         };
@@ -273,7 +273,7 @@ impl Reader<'_> {
         });
         let expect = expect.or_else(|| checks.expect.clone()).unwrap_or(Expect::Any);
         if require_expect && expect == Expect::Any && !values.was_given(Field::Expect) {
-            let detail = "missing, and this Testrelay requires it: name the workflows that must have run, as `shop-api, shop-e2e`".into();
+            let detail = "missing, and this Testrelay requires it: name the workflows that must have run, such as `shop-api, shop-e2e`".into();
             self.wrong.push(FieldError { field: Field::Expect.name(), detail });
         }
         let second = Duration::from_secs(1);
@@ -321,7 +321,7 @@ impl Reader<'_> {
         match (parsed(values, field, parse), from_webhook) {
             (Err(e), _) => self.unusable(field, e),
             (Ok(Some(own)), Some(other)) if own != other => {
-                self.unusable(field, "says something else than the webhook URL".into());
+                self.unusable(field, "contradicts the webhook URL".into());
             }
             (Ok(Some(value)), _) | (Ok(None), Some(value)) => return Some(value),
             (Ok(None), None) => self.unusable(field, missing(field)),

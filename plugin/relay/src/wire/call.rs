@@ -169,27 +169,27 @@ impl Response {
         let body = self.body.as_deref().map_err(|size| Fault::TooLarge(*size))?;
         serde_json::from_slice(body).map_err(|e| match e.classify() {
             serde_json::error::Category::Eof => Fault::Truncated,
-            serde_json::error::Category::Data => Fault::Unexpected("JSON of another shape"),
+            serde_json::error::Category::Data => Fault::Unexpected("unexpected JSON"),
             _ => Fault::NotJson(crate::text::excerpt(&self.content_type)),
         })
     }
 }
 
 impl fmt::Display for Fault {
-    /// The form used in `could not be asked since 14:02 UTC (HTTP 503 × 31)`.
+    /// The form used in `Requests to Testkube have failed since 14:02 UTC (HTTP 503 × 31)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Status(status) => write!(f, "HTTP {status}"),
             Fault::Said(status, words) => write!(f, "HTTP {status}: {words}"),
             Fault::NoConnection => f.write_str("connection refused or broken"),
             Fault::NoAnswer => f.write_str("no answer in time"),
-            Fault::Reset => f.write_str("connection broken in the middle of the answer"),
+            Fault::Reset => f.write_str("connection broken during the answer"),
             Fault::Refused => f.write_str(
-                "refused by Envoy itself: does DNS know the cluster's host? Else none is healthy, or the cluster's limits are reached",
+                "refused by Envoy itself: DNS does not know the cluster's host, no host is healthy, or the cluster's limits are reached",
             ),
             Fault::UnknownCluster(name) => write!(f, "Envoy has no cluster `{name}`"),
             Fault::Lost => f.write_str("call lost"),
-            Fault::Stalled => f.write_str("Envoy's thread stood still"),
+            Fault::Stalled => f.write_str("Envoy's thread stalled"),
             Fault::TooLarge(size) => write!(f, "an answer of {} MiB", size >> 20),
             Fault::NotJson(content_type) if content_type.is_empty() => {
                 f.write_str("an answer that is not JSON")
@@ -264,7 +264,7 @@ mod tests {
             |body, content_type| response(body, content_type).json::<Vec<u32>>().unwrap_err().to_string();
         assert_eq!(fault("<html>", "text/html"), "an answer that is not JSON (text/html)");
         assert_eq!(fault("[1, 2", "application/json"), "JSON cut off in the middle");
-        assert_eq!(fault("{}", "application/json"), "JSON of another shape");
+        assert_eq!(fault("{}", "application/json"), "unexpected JSON");
         assert_eq!(response("[1]", "").json::<Vec<u32>>(), Ok(vec![1]));
     }
 }

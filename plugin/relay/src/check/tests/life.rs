@@ -207,7 +207,7 @@ fn a_last_reading_that_does_not_come_is_waited_for_a_minute() {
         let took = done.at.mono.since(after(30 * MINUTE)).as_secs();
         let at_most = if is_lost { 30 } else { 62 };
         assert!(took <= at_most, "{took} s");
-        let why = if is_lost { "could not be asked" } else { "have not been complete" };
+        let why = if is_lost { "have failed since" } else { "have been incomplete" };
         assert!(done.reason.contains(why), "{}", done.reason);
     }
 }

@@ -134,7 +134,10 @@ fn what_still_runs_for_a_cancelled_run_is_aborted_where_both_sides_allow_it() {
     world.azure.end_plan(&run.spec().plan, world.wall(), "canceled");
     world.pass(3 * MINUTE);
     let log = log(&world, &run);
-    assert!(log.contains("Build 4001 is cancelling. What still runs of it is asked to abort: a-1."), "{log}");
+    assert!(
+        log.contains("Build 4001 is cancelling. Testrelay aborts its executions that still run: a-1."),
+        "{log}"
+    );
     assert_eq!(aborts(&world).len(), 1, "{:?}", aborts(&world));
     let ended = world.testkube.truth("ado-run", &run.tag, world.wall());
     assert!(ended.iter().all(|execution| execution.finished), "{ended:?}");

@@ -32,7 +32,7 @@ impl World {
     }
 }
 
-const INCOMPLETE: &str = "Testkube's lists have not been complete since";
+const INCOMPLETE: &str = "Testkube's lists have been incomplete since";
 
 #[test]
 fn lists_that_are_not_complete_are_told_after_a_minute_and_so_is_their_end() {
@@ -82,7 +82,7 @@ fn where_all_executions_are_older_the_clocks_are_named_with_both_times() {
     let bound = crate::time::Wall(world.at(-10 * MINUTE - 30 * SECOND)).to_string();
     let scheduled = crate::time::Wall(world.at(-HOUR)).to_string();
     let texts =
-        ["are older than what counts", &scheduled, &bound, "(start of the build)", "compare the clocks"];
+        ["are older than the lower bound", &scheduled, &bound, "(start of the build)", "compare the clocks"];
     world.decided(&run, "inconclusive", &texts);
 }
 
@@ -147,8 +147,8 @@ fn one_that_never_began_says_where_the_reason_is() {
 #[test]
 fn where_children_alone_carry_the_tag_the_headline_says_so() {
     for (names, text) in [
-        (&["a"][..], "passed, which another workflow's execution without this tag has started: a-1 passed"),
-        (&["a", "b"], "passed, all of which other workflows' executions without this tag have started: "),
+        (&["a"][..], "passed (started by another workflow's execution without this tag): a-1 passed"),
+        (&["a", "b"], "passed (all started by other workflows' executions without this tag): "),
     ] {
         let mut world = World::new();
         let run = world.run(1);
@@ -171,15 +171,11 @@ fn one_that_goes_on_stopping_is_named_after_ten_minutes() {
     world.testkube.add(stopping);
     world.check(&run, &SOON);
     world.pass(10 * MINUTE);
-    assert_eq!(world.says(&run, "has been stopping since"), 0, "{:?}", world.told(&run));
+    assert_eq!(world.says(&run, "is still stopping"), 0, "{:?}", world.told(&run));
     world.pass(5 * MINUTE);
     assert_eq!(world.says(&run, "a-1 has been stopping since"), 1, "{:?}", world.told(&run));
     world.pass(10 * MINUTE);
-    world.decided(
-        &run,
-        "inconclusive",
-        &["Stopping for more than ten minutes: a-1", "API server was restarted"],
-    );
+    world.decided(&run, "inconclusive", &["Stopping for more than ten minutes: a-1", "API server restarted"]);
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn a_testkube_that_does_not_answer_is_told_once_and_so_is_its_return() {
     world.check(&run, &[("testrelay-expect", "a")]);
     world.pass(20 * MINUTE);
     let log = world.log(&run);
-    assert_eq!(log.iter().filter(|line| line.contains("could not be asked since")).count(), 1);
+    assert_eq!(log.iter().filter(|line| line.contains("have failed since")).count(), 1);
     assert_eq!(log.iter().filter(|line| line.contains("answers again")).count(), 1);
 }
 

@@ -143,7 +143,7 @@ pub(super) fn remember(
             Ok(None) => {}
             Err(status) => {
                 log::error!(
-                    "shared data failed with status {}: what had not passed is not remembered",
+                    "shared data failed with status {}: executions that had not passed are not remembered",
                     status.0
                 );
                 break;

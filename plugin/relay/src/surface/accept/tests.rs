@@ -307,11 +307,11 @@ fn the_answer_names_the_deadline_that_really_holds() {
     assert!(said(&[], "").contains("reports back: within 12h, or"));
     let assumed = said(&[], r#", "token_life": "1h""#);
     assert!(
-        assumed.contains("within 45m, because its token is taken to end then (azure_devops[].token_life)"),
+        assumed.contains("within 45m, because its token is assumed to end then (azure_devops[].token_life)"),
         "{assumed}"
     );
     let day = said(&[("testrelay-timeout", "30h")], "");
-    assert!(day.contains("within 23h 30m, because its token is taken to end then"), "{day}");
+    assert!(day.contains("within 23h 30m, because its token is assumed to end then"), "{day}");
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn a_thousand_unknown_members_make_no_long_answer() {
         accept(&config(""), &ledger(), &mut store, now(), &headers(&[]), Some(body.as_bytes()));
     assert_eq!((reply.status, counted), (200, Counted::Rejected));
     assert!(reply.body.len() < 4_096, "{} bytes", reply.body.len());
-    assert!(reply.body.contains("`x0` is not known"), "{}", reply.body);
+    assert!(reply.body.contains("`x0` is unknown"), "{}", reply.body);
     assert!(reply.body.contains("992 more"), "{}", reply.body);
 }
 
@@ -481,6 +481,6 @@ fn a_token_as_tag_is_rejected_and_stands_nowhere_but_with_the_tokens() {
         let tag = format!("{tag}-4711");
         let (status, body, counted) = deliver(&mut store, &[("authtoken", token), ("testrelay-tag", &tag)]);
         assert_eq!((status, counted), (200, Counted::Rejected), "{body}");
-        assert!(!body.contains(&tag[..8]) && body.contains("Testrelay-Tag: holds a part"), "{body}");
+        assert!(!body.contains(&tag[..8]) && body.contains("Testrelay-Tag: contains a part"), "{body}");
     }
 }

@@ -90,8 +90,9 @@ impl Target {
             let value = decoded(raw.as_bytes())?;
             match (name, value.as_str()) {
                 ("since", _) => {
-                    let since = Wall::parse(&value)
-                        .ok_or_else(|| refusal("`since` is no time as 2026-01-23T16:44:00Z (RFC 3339)."))?;
+                    let since = Wall::parse(&value).ok_or_else(|| {
+                        refusal("`since` is not a time such as 2026-01-23T16:44:00Z (RFC 3339).")
+                    })?;
                     ask.scope = Scope::Since(since);
                 }
                 ("all", "true") => ask.scope = Scope::All,
@@ -107,7 +108,7 @@ impl Target {
                 }
                 _ => {
                     return Err(refusal(&format!(
-                        "`{}` is no parameter here: since=TIME, all=true, partial=true, format=json or text, for an archive mask=REGEX, and file=true for a file named `archive` or `logs`.",
+                        "`{}` is not a parameter; known are since=TIME, all=true, partial=true, format=json or text, for an archive mask=REGEX, and file=true for a file named `archive` or `logs`.",
                         excerpt(parameter)
                     )));
                 }

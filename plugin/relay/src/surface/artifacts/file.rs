@@ -78,19 +78,19 @@ impl Forward {
         let (to, title, why) = match status {
             200 | 206 => return None,
             404 => (404, "Not found", "The execution is no longer there."),
-            416 => (416, "Range not satisfiable", "The file is shorter than the `range` that was asked for."),
+            416 => (416, "Range not satisfiable", "The file is shorter than the requested `range`."),
             500 if self.what == What::Log => (404, "No log", own),
-            500 => (502, "Testkube could not give it", own),
+            500 => (502, "Testkube could not provide it", own),
             401 | 403 => (
                 502,
-                "Testkube could not give it",
-                "Testkube does not take the token of this Envoy (`testkube.bearer_env`).",
+                "Testkube could not provide it",
+                "Testkube does not accept the token of this Envoy (`testkube.bearer_env`).",
             ),
             429 | 503 => {
-                (503, "Testkube could not give it", "It is busy, or cannot be reached: ask again later.")
+                (503, "Testkube could not provide it", "It is busy, or cannot be reached: try again later.")
             }
-            504 => (504, "Testkube could not give it", "It did not answer in time: ask again later."),
-            _ => (502, "Testkube could not give it", "Its own log says why."),
+            504 => (504, "Testkube could not provide it", "It did not answer in time: try again later."),
+            _ => (502, "Testkube could not provide it", "Its own log says why."),
         };
         let detail = format!("Testkube answered HTTP {status} when it was asked for this {what}. {why}");
         let mut reply = Reply::problem(to, title, &detail);

@@ -105,7 +105,7 @@ impl Visit {
         let name = one_line(name, 80);
         let detail = match self.names {
             _ if self.is_unlisted => format!(
-                "`{name}` is not among the artifacts of {of}, or Testkube cannot read it. They are more than can be listed."
+                "`{name}` is not among the artifacts of {of}, or Testkube cannot read it. There are more than can be listed."
             ),
             0 => format!("{of} kept no artifacts, or Testkube no longer has them."),
             count => {
@@ -167,11 +167,11 @@ impl Visit {
                 Step::Forward(Rc::new(Forward::archive(path, &execution.name)))
             }
             size => {
-                let have = match size {
-                    Some(size) => format!("{} together", size_in_words(size)),
-                    None => "a file of 2GiB or more among them".into(),
+                let why = match size {
+                    Some(size) => format!("The files have {} in all", size_in_words(size)),
+                    None => "One of the files has 2GiB or more".into(),
                 };
-                Step::from(self.too_large(execution, &format!("The files have {have}")))
+                Step::from(self.too_large(execution, &why))
             }
         }
     }
@@ -179,7 +179,7 @@ impl Visit {
     /// The refusal of an archive; `why` describes its files.
     pub(super) fn too_large(&self, execution: &Execution, why: &str) -> Reply {
         let detail = format!(
-            "{why}; an archive may have {} (artifacts.max_archive), because Testkube collects all of it in memory. Fetch single files: {}. A `mask` of plain characters, `.`, `*`, `+`, `?` and `[…]` that chooses fewer of them is let through.",
+            "{why}; an archive may have {} (artifacts.max_archive), because Testkube collects all of it in memory. Get single files: {}. Or choose fewer with a `mask` of plain characters, `.`, `*`, `+`, `?` and `[…]`.",
             size_in_words(self.config.artifacts.max_archive),
             self.single_files(execution)
         );

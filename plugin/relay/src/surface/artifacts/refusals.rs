@@ -8,7 +8,7 @@ use crate::wire::call::Fault;
 
 pub(super) fn ambiguous(what: &str, choices: impl Iterator<Item = String>) -> Reply {
     let choices: Vec<String> = choices.collect();
-    let detail = format!("{} executions have `{what}`: take one of the links.", choices.len());
+    let detail = format!("{} executions have `{what}`: use one of the links.", choices.len());
     Reply::problem_with_member(409, "More than one", &detail, "links", choices.into())
 }
 
@@ -36,7 +36,7 @@ pub(super) fn not_read(fault: &Fault) -> Reply {
         Fault::NoConnection | Fault::Refused | Fault::UnknownCluster(_) => 503,
         _ => 502,
     };
-    Reply::problem(status, "Testkube could not be asked", &format!("Testkube could not be asked: {fault}."))
+    Reply::problem(status, "Request to Testkube failed", &format!("The request to Testkube failed: {fault}."))
 }
 
 /// The answer to a request whose call is never answered.

@@ -48,7 +48,7 @@ impl Slots {
 fn full(caller: Option<&Credential>, most: u32) -> Reply {
     let who = caller.map_or("This caller".into(), |caller| format!("The credential `{}`", caller.name));
     let detail = format!(
-        "{who} has {most} downloads under way through this worker of Envoy (`credentials[].max_downloads`): ask again when one has ended."
+        "{who} has {most} downloads under way through this worker of Envoy (`credentials[].max_downloads`): try again when one has ended."
     );
     Reply::problem(503, "Too many downloads", &detail).with("retry-after", "2")
 }

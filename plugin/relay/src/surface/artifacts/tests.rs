@@ -392,9 +392,9 @@ fn a_request_that_cannot_be_read_says_what_to_change() {
     for (rest, what) in [
         ("other=shop-1", "the tag's key is `other`"),
         ("a%2Cb", "cannot be a tag's value"),
-        ("shop-1?since=yesterday", "`since` is no time"),
-        ("shop-1?format=xml", "`format=xml` is no parameter"),
-        ("shop-1?mas=x", "`mas=x` is no parameter"),
+        ("shop-1?since=yesterday", "`since` is not a time"),
+        ("shop-1?format=xml", "`format=xml` is not a parameter"),
+        ("shop-1?mas=x", "`mas=x` is not a parameter"),
         ("shop-1/%ff", "not UTF-8"),
     ] {
         let (status, detail) = testkube.refusal(rest);

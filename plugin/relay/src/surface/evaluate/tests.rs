@@ -162,9 +162,9 @@ fn one_has_not_passed() {
 fn what_is_not_over_is_pending_with_a_reason() {
     let running = [execution("shop-e2e-1", "running", 0)];
     for (executions, expect, reason) in [
-        (&[][..], "", "Missing: any execution. There: none."),
+        (&[][..], "", "Missing: any execution. Found: none."),
         (&running, "shop-e2e", "Not everything has ended: shop-e2e-1 running."),
-        (&running, "shop-e2e, shop-api", "Missing: shop-api. There: shop-e2e-1 running."),
+        (&running, "shop-e2e, shop-api", "Missing: shop-api. Found: shop-e2e-1 running."),
     ] {
         let seen = evaluate(executions, &[("testrelay-expect", expect)]);
         assert_eq!((seen.status.as_str(), seen.reason.as_str()), ("pending", reason));
@@ -249,13 +249,13 @@ fn faults_are_pending_and_say_which() {
         failed => failed,
     };
     for (outcome, reason) in [
-        (CallOutcome::Failed(Fault::NoAnswer), "Testkube could not be asked: no answer in time."),
+        (CallOutcome::Failed(Fault::NoAnswer), "The request to Testkube failed: no answer in time."),
         (
             CallOutcome::Failed(Fault::Refused),
-            "Testkube could not be asked: refused by Envoy itself: does DNS know the cluster's host?",
+            "The request to Testkube failed: refused by Envoy itself: DNS does not know",
         ),
-        (body("<html>"), "Testkube could not be asked: an answer that is not JSON"),
-        (body(r#"{"results": [], "filtered": {"results": 3}}"#), "Testkube's list was not complete."),
+        (body("<html>"), "The request to Testkube failed: an answer that is not JSON"),
+        (body(r#"{"results": [], "filtered": {"results": 3}}"#), "Testkube's list was incomplete."),
     ] {
         let mut evaluation =
             Evaluation::new(&config, &ledger(), at(0), &headers("all", &[]), None).ok().unwrap();
@@ -311,7 +311,7 @@ fn evaluations_share_a_look_for_what_is_pending_only() {
     assert_eq!(evaluate(0, &running).asked.len(), 1);
     let shared = evaluate(12_000, &ended);
     assert_eq!((shared.status.as_str(), shared.asked.len()), ("pending", 0));
-    assert!(shared.reason.ends_with("So Testkube said 11s ago."), "{}", shared.reason);
+    assert!(shared.reason.ends_with("Testkube said so 11s ago."), "{}", shared.reason);
     for ms in [21_000, 22_000] {
         let own = evaluate(ms, &ended);
         assert_eq!(
@@ -337,7 +337,7 @@ fn what_was_deleted_lately_is_no_pass() {
         assert_eq!(status, "failed");
         assert_eq!(
             reason,
-            "Gone from Testkube, or without the tag now, so that the result is not known: shop-e2e-2. There are now: shop-e2e-1 passed."
+            "Gone from Testkube, or no longer tagged, so the result is unknown: shop-e2e-2. Found now: shop-e2e-1 passed."
         );
     }
     let mut again = execution("shop-e2e-3", "passed", 400);
@@ -423,7 +423,7 @@ fn a_request_that_cannot_be_evaluated_is_refused_with_what_to_change() {
         (&[("testrelay-since-stage", "Test")], "Testrelay-Since-Stage: is for the asynchronous check"),
         (&[("testrelay-timeout", "1h")], "Testrelay-Timeout: is for the asynchronous check"),
         (&[("testrelay-appear-timeout", "1h")], "Testrelay-Appear-Timeout: is for the asynchronous check"),
-        (&[("testrelay-expects", "a")], "is not known"),
+        (&[("testrelay-expects", "a")], "is unknown"),
         (&[("projectid", "no-guid")], "ProjectId: `no-guid` is not a GUID"),
     ] {
         let (status, body) = refusal("all", more);

@@ -231,7 +231,7 @@ impl<'a> Values<'a> {
         let Members(members) = serde_json::from_slice(body).map_err(|e| {
             // The place, not the content: the parser's own message repeats what it found, which may be a token.
             let (line, column) = (e.line(), e.column());
-            format!("is not a JSON object (line {line}, column {column}): what it says would be lost. Leave it empty, or write the fields as members of an object")
+            format!("is not a JSON object (line {line}, column {column}): its content would be lost. Leave it empty, or write the fields as members of an object")
         })?;
         for (name, value) in members {
             let Some(field) = Field::of_member(&name) else {
@@ -263,19 +263,21 @@ impl<'a> Values<'a> {
     /// others, so that the answer to a large body, and its log line, stay small.
     pub(super) fn unknown(&self) -> Vec<String> {
         let shown = |name: &str| match self.confidential.may_be_in(name) {
-            true => "(it holds a part of this request's token or credential and is not repeated)".to_string(),
+            true => {
+                "(it contains a part of this request's token or credential and is not repeated)".to_string()
+            }
             false => format!("`{}`", excerpt(name)),
         };
         let sentence = |unknown: &Unknown<'_>| {
             match unknown {
-            Unknown::Member(name) => format!("the body's member {} is not known", shown(name)),
+            Unknown::Member(name) => format!("the body's member {} is unknown", shown(name)),
             Unknown::Header(name) => {
                 let known =
                     FIELDS.iter().map(|(_, name, _)| *name).filter(|name| name.starts_with("Testrelay-"));
                 let known = known.collect::<Vec<_>>().join(", ");
-                format!("the header {} is not known; there are {known}", shown(name))
+                format!("the header {} is unknown; known are {known}", shown(name))
             }
-            Unknown::Expect => "the header `expect` is HTTP's own, and proxies on the way act on it: write what is expected as Testrelay-Expect".into(),
+            Unknown::Expect => "the header `expect` belongs to HTTP, and proxies on the way act on it: send the expectation as Testrelay-Expect".into(),
             Unknown::Query(query) => {
                 let parameters = || query.split(|c| *c == b'&').filter(|parameter| !parameter.is_empty());
                 let names = parameters().take(MAX_UNKNOWN).map(|parameter| {
@@ -288,7 +290,7 @@ impl<'a> Values<'a> {
                     more => format!(" and {more} more"),
                 };
                 format!(
-                    "the URL has a query ({names}{more}), and nothing is read from it, so what it says would be lost: send each value as a header (Testrelay-Expect, Testrelay-Settle and so on) and take the query out of the check's `URL suffix and parameters`, or of the URL of its service connection"
+                    "the URL has a query ({names}{more}), which is not read: send each value as a header (Testrelay-Expect, Testrelay-Settle and so on) and remove the query from the check's `URL suffix and parameters`, or from the URL of its service connection"
                 )
             }
         }
@@ -296,7 +298,7 @@ impl<'a> Values<'a> {
         let mut sentences: Vec<String> = self.unknown.iter().take(MAX_UNKNOWN).map(sentence).collect();
         match self.unknown.len().saturating_sub(MAX_UNKNOWN) {
             0 => {}
-            more => sentences.push(format!("{more} more names are not known")),
+            more => sentences.push(format!("{more} more names are unknown")),
         }
         sentences
     }

@@ -113,23 +113,23 @@ impl PlanUrl {
             return Err("is longer than 2048 characters");
         }
         if !rest.bytes().all(|c| c.is_ascii_graphic() && !matches!(c, b'\\' | b'"' | b'<' | b'>')) {
-            return Err("holds characters that no URL has");
+            return Err("contains characters that a URL cannot have");
         }
         if rest.bytes().any(|c| matches!(c, b'?' | b'#')) {
             return Err("must not have a query or a fragment");
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if authority.contains('@') {
-            return Err("must not hold a user name or password");
+            return Err("must not contain a user name or password");
         }
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => {
-                (host, number(port).filter(|p| *p > 0).ok_or("has a port that is no port")?)
+                (host, number(port).filter(|p| *p > 0).ok_or("has an invalid port")?)
             }
             _ => (authority, if tls { 443 } else { 80 }),
         };
         if !is_host(host) {
-            return Err("has a host name that is none");
+            return Err("has an invalid host name");
         }
         let path: Vec<String> = path.split('/').filter(|s| !s.is_empty()).map(str::to_string).collect();
         if path.iter().any(|segment| is_unsafe(segment)) {
@@ -178,7 +178,7 @@ impl Webhook {
         const FORM: &str = "must have the form {PlanUrl}/{ProjectId}/_apis/distributedtask/hubs/{HubName}/plans/{PlanId}/events";
         let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
         if query.is_some_and(|query| !is_api_version(query)) {
-            return Err("may have no other query than one `api-version`, as `?api-version=2.0-preview.1`");
+            return Err("may have only the query `api-version`, such as `?api-version=2.0-preview.1`");
         }
         let mut plan_url = PlanUrl::parse(url)?;
         let tail = plan_url.path.split_off(plan_url.path.len().checked_sub(8).ok_or(FORM)?);

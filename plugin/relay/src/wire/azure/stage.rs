@@ -49,7 +49,7 @@ pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str
         serde_json::from_slice(body).map_err(|_| "the build's timeline could not be read")?;
     // The records that were not read may hold a newer attempt, or another stage of this name.
     if timeline.records.is_cut {
-        return Err("the build's timeline has more records than are read");
+        return Err("the build's timeline has too many records");
     }
     let all = timeline.records.items.iter().filter(|record| record.kind.as_deref() == Some("Stage"));
     let (identified, others): (Vec<&Record>, Vec<&Record>) =
@@ -121,7 +121,7 @@ mod tests {
         records.resize(MAX_RECORDS, json!({}));
         assert_eq!(start(&records, "test"), at(EARLIER, 1));
         records.push(json!({}));
-        assert_eq!(start(&records, "test"), Err("the build's timeline has more records than are read"));
+        assert_eq!(start(&records, "test"), Err("the build's timeline has too many records"));
     }
 
     #[test]

@@ -56,9 +56,9 @@ impl Trouble {
         self.faults.iter().max_by_key(|(_, count)| **count).map(|(fault, _)| fault)
     }
 
-    /// `Testkube could not be asked since 14:02 UTC (HTTP 503 × 31)`; `None` if there is no outage.
+    /// `Requests to Testkube have failed since 14:02 UTC (HTTP 503 × 31)`; `None` if there is no outage.
     pub fn in_words(&self, now: Wall) -> Option<String> {
-        self.in_words_of("Testkube could not be asked", now)
+        self.in_words_of("Requests to Testkube have failed", now)
     }
 
     /// The same with another beginning.
@@ -90,7 +90,7 @@ mod tests {
             trouble.add(Fault::Status(503), now(minute), Mono(0));
         }
         let want =
-            "Testkube could not be asked since 14:02 UTC (HTTP 503 × 31, connection refused or broken)";
+            "Requests to Testkube have failed since 14:02 UTC (HTTP 503 × 31, connection refused or broken)";
         assert_eq!(trouble.in_words(now(40).wall).as_deref(), Some(want));
         trouble.end();
         assert_eq!(trouble.in_words(now(41).wall), None);
