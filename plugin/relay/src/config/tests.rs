@@ -211,7 +211,7 @@ fn a_secret_that_can_be_guessed_is_refused_or_warned_of() {
             && !short.contains("canary"),
         "{short}"
     );
-    // A blank at either end is no character more, and is lost on its way in a header.
+    // A blank at either end does not count as a character, and is lost in a header.
     for name in ["SHORT_AND_BLANKS", "BLANK_BEFORE", "BLANK_AFTER"] {
         let blank = with_secret(name).unwrap_err();
         assert!(

@@ -1,4 +1,4 @@
-//! The leader beside the state machines of both fakes, under a virtual clock: days pass in milliseconds.
+//! The leader with the state machines of both fakes, under a virtual clock: days pass in milliseconds.
 
 mod codes;
 mod crowds;
@@ -65,7 +65,8 @@ fn a_check_whose_executions_pass_succeeds_after_the_last_has_ended() {
 
 #[test]
 fn a_change_that_shared_data_refuses_waits_before_its_call_is_made_again() {
-    // From acceptance on, before the bound is known, while executions run, while they are confirmed, while the decision is told.
+    // From acceptance on: before the bound is known, while executions run, while they are confirmed, while the decision
+    // is reported.
     for seconds in 0..60 {
         let mut world = World::new();
         let run = world.run(1);

@@ -4,13 +4,13 @@ use crate::check::{Record, State};
 
 const SECOND: u64 = 1_000;
 
-/// Check `n` of a build.
+/// The callback of check `n` of a build.
 fn callback(n: u32, build: Option<u64>) -> Callback {
     let Record { state: State::Pending(pending), .. } = record(n) else { panic!("a pending record") };
     Callback { build, ..pending.callback }
 }
 
-/// A check that comes at a second, and ends at another.
+/// A check that comes at a second and ends at another.
 struct One {
     callback: Callback,
     key: CheckKey,
@@ -25,7 +25,7 @@ fn one(n: u32, build: Option<u64>, at: std::ops::Range<u64>) -> One {
     One { key: CheckKey::of(&callback), callback, watch, at, is_asking: false }
 }
 
-/// Plays checks whose looks are answered after half a second; at which seconds which looks were made.
+/// Plays checks whose looks are answered after half a second. Returns which looks were made at which seconds.
 fn play(
     mut all: Vec<One>,
     seconds: u64,

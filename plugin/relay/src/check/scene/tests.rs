@@ -38,7 +38,7 @@ fn see(scene: &mut Scene, executions: &[Execution], expect: &str) {
     scene.read(&read, Wall(0));
 }
 
-/// What the log says when the executions are first like this and then like that.
+/// The lines of the log when the executions change from `first` to `then`.
 fn after<'a>(first: impl Into<Option<&'a Execution>>, then: impl Into<Option<&'a Execution>>) -> Vec<String> {
     let one = |execution: Option<&Execution>| execution.into_iter().cloned().collect::<Vec<_>>();
     changes(&one(first.into()), &one(then.into()))

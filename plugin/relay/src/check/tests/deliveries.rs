@@ -1,4 +1,4 @@
-//! What deliveries make of a check's record.
+//! Applies deliveries to a check's record.
 
 use super::record;
 use super::servers::wall;
@@ -24,7 +24,7 @@ pub(super) fn ask() -> Ask {
     }
 }
 
-/// Ends of a token that lives for an hour.
+/// The end of a token that lives for an hour.
 pub(super) fn ends(came: Mono) -> Ends {
     let at = Mono(came.0 + 60 * MINUTE);
     Ends { at, decide_by: Mono(at.0 - 5 * MINUTE), assumed: false }
@@ -47,7 +47,7 @@ pub(super) fn first(ask: Ask, now: Now) -> Box<Pending> {
     })
 }
 
-/// What a further delivery of a proven check's own values does to its record.
+/// Applies a further delivery with a proven check's own values to its record.
 pub(super) fn again(pending: &mut Pending, now: Mono, token: &str) {
     pending.delivery += 1;
     pending.delivered = now;
@@ -61,7 +61,7 @@ pub(super) fn again(pending: &mut Pending, now: Mono, token: &str) {
     }
 }
 
-/// What a delivery of a check that is not proven does to its record.
+/// Applies a delivery of an unproven check to its record.
 pub(super) fn stands(
     pending: &mut Pending,
     now: Mono,

@@ -1,5 +1,5 @@
-//! Histories by chance: whatever happens to a check, [`Oracle`](super::oracle) and [`World`] hold each step against what it may
-//! conclude and against being forgotten; and once all is well again, it ends, and rightly.
+//! Random histories of one check. [`Oracle`](super::oracle) and [`World`] test each step: whether its conclusion is
+//! justified, and that the check cannot be forgotten. Once all is well again, it must end, and rightly.
 
 use super::deliveries::{again, ask, first, stands};
 use super::servers::{Test, What, answer};
@@ -17,10 +17,10 @@ use std::time::Duration;
 
 const HISTORIES: u64 = 2_500;
 
-/// Once all is well again, nothing that was asked for longer is waited for: a retry, a silent event, the last reading.
+/// Maximum time to the end once all is well again: for a retry, a lost event's answer and the last reading.
 const BOUND: u64 = 4 * MINUTE;
 
-/// How wild a history is, in permille.
+/// The probabilities of a history's faults, in permille.
 #[derive(Clone, Copy)]
 struct Wild {
     faults: u64,
@@ -97,7 +97,7 @@ fn fate(random: &mut Random, what: &What, wild: &Wild) -> Fate {
     }
 }
 
-/// The same check again, after its end or while nobody waits for it.
+/// Starts the same check again, after its end or while nobody waits for it.
 fn anew(world: &mut World, random: &mut Random, ask: &Ask) {
     let before = world.done.clone().or_else(|| world.durable.reported());
     let mut pending = first(ask.clone(), world.now);
@@ -139,7 +139,7 @@ fn incident(world: &mut World, random: &mut Random, ask: &Ask) {
     world.volatile.renew(&world.durable);
 }
 
-/// Somebody who knows the check's ids delivers it with values and a token of his own.
+/// Delivers the check with a stranger's values and token.
 fn stranger(pending: &mut Pending, now: Mono, ask: &Ask) {
     if !pending.is_proven() {
         pending.delivery += 1;
@@ -153,7 +153,7 @@ fn stranger(pending: &mut Pending, now: Mono, ask: &Ask) {
     }
 }
 
-/// What it comes to, in one word.
+/// Plays a history. Returns its outcome in one word.
 fn history(seed: u64) -> &'static str {
     let mut random = Random::new(seed);
     let ask = some_ask(&mut random);
@@ -191,7 +191,7 @@ fn history(seed: u64) -> &'static str {
     (world.refusals, world.rival, world.no_room) = (0, None, (Mono(0), false));
     let mut deadline = world.durable.deadline().at.max(calm);
     if !world.durable.is_proven() {
-        // A stranger's delivery is given up half an hour after the last one.
+        // A stranger's delivery is dropped half an hour after the last one.
         deadline = deadline.max(Mono(world.durable.delivered.0 + 30 * MINUTE));
     }
     let steps = world.steps;
@@ -210,7 +210,7 @@ fn whatever_happens_a_check_concludes_rightly_is_not_forgotten_and_ends() {
         let Ok(end) = lived else { panic!("history {seed}") };
         *ends.entry(end).or_default() += 1;
     }
-    // None of them is a rare one.
+    // No outcome is rare.
     for end in ["succeeded", "failed", "inconclusive"] {
         assert!(ends.get(end).is_some_and(|n| *n >= HISTORIES / 20), "{ends:?}");
     }

@@ -1,4 +1,4 @@
-//! The life of one check, and how else it may go.
+//! The life of one check, with its variations.
 
 use super::deliveries::ask;
 use super::servers::{Test, What, answer, over};
@@ -26,7 +26,7 @@ fn passing() -> World {
     world
 }
 
-/// Lives until the phase is as asked.
+/// Lives until `is` holds for the phase.
 fn live_until(world: &mut World, is: impl Fn(&Phase) -> bool) {
     while !is(&world.durable.phase) {
         assert!(world.turn(after(60 * MINUTE)), "{:?}", world.durable.phase);
@@ -75,7 +75,7 @@ fn one_that_has_failed_fails_the_check_and_is_looked_at_once_more() {
 #[test]
 fn an_execution_that_is_not_as_it_was_listed_decides_nothing() {
     let mut world = passing();
-    // Where the live log looks as well, it hears the same.
+    // A look of the live log sees the same.
     let mut looks = BTreeMap::new();
     world.fates = Box::new(move |what, _| {
         let What::Get(id) = what else { return Fate::Served(100) };
@@ -129,7 +129,7 @@ fn a_token_that_is_refused_for_half_an_hour_is_given_up_without_a_look_at_testku
     world.live(29 * MINUTE);
     assert!(world.done.is_none() && world.events().is_empty());
     let done = world.live(5 * MINUTE).unwrap().clone();
-    // The event was tried, and refused like the rest.
+    // The event was tried and refused, like the rest.
     assert_eq!((done.outcome, done.reported), (Some(Outcome::Inconclusive), false));
     assert_eq!(world.events(), [false]);
     assert!(!world.words().iter().any(|word| ["read", "look", "lines"].contains(word)));
@@ -163,7 +163,7 @@ fn where_the_log_is_forbidden_the_record_proves_a_token_and_then_the_build() {
         // The build is read once to prove the token, and once for its start.
         assert_eq!(world.words()[..3], ["log", "records", "build"]);
         assert_eq!(world.words().len(), 2 + forbidden);
-        // That a build may be read says nothing of the plan.
+        // Reading the build says nothing about the plan.
         assert_eq!((world.durable.is_proven(), world.durable.log), (forbidden == 1, Log::Off));
         let done = world.live(5 * MINUTE).unwrap().clone();
         assert_eq!((done.outcome, done.reported), (Some(Outcome::Passed), true));
@@ -219,7 +219,7 @@ fn what_never_appears_is_waited_for_while_testkube_answers() {
     assert_eq!(done.outcome, Some(Outcome::Inconclusive));
     let took = done.at.mono.since(CAME).as_secs();
     assert!((600..650).contains(&took), "{took} s");
-    // Half of the readings fail: what passes between those that do not is not counted.
+    // Half of the readings fail: the time between them does not count.
     let mut world = World::new(ask());
     world.fates = Box::new(|what, n| match what.word() {
         "read" if n % 2 == 0 => Fate::Says(answer(429, ""), 100),
@@ -376,7 +376,7 @@ fn an_event_whose_answer_is_lost_is_sent_again_when_it_can_have_none_any_more() 
     world.fates =
         Box::new(|what, n| if what.word() == "event" && n == 0 { Fate::Unheard } else { Fate::Served(100) });
     let done = world.live(5 * MINUTE).unwrap().clone();
-    // The second is told that the run is over, which was the first one's doing.
+    // The second event is told that the run is over, which the first one caused.
     assert_eq!(
         (done.outcome, done.reported, world.events()),
         (Some(Outcome::Passed), true, vec![true, true])
@@ -417,7 +417,7 @@ fn a_set_that_was_gone_for_one_reading_is_settled_anew() {
     ask.settle = Duration::from_secs(60);
     let mut world = passing();
     world.durable.ask = Some(ask);
-    // Seen whole since the 40th second, and once without one of its members.
+    // Seen complete since second 40, except once without one of its members.
     world.live(80 * SECOND);
     let reads = |world: &World| world.words().iter().filter(|word| **word == "read").count();
     let before = reads(&world);

@@ -1,4 +1,4 @@
-//! What is lost with a leader is made anew: whenever it falls, the check has the same end.
+//! A fallen leader loses nothing that matters: whenever it falls, the check has the same end.
 
 use super::deliveries::ask;
 use super::servers::{Test, What, answer, wall};
@@ -78,7 +78,7 @@ fn open_gate() -> World {
     world
 }
 
-/// Lives until so many steps were made; false if the check is done before.
+/// Lives until `steps` steps were made. False if the check is done before.
 fn steps(world: &mut World, steps: usize) -> bool {
     while world.steps < steps && world.turn(Mono(CAME.0 + 50 * MINUTE)) {}
     world.done.is_none()
@@ -105,7 +105,7 @@ fn same_end(make: fn() -> World, outcome: Outcome, reported: bool) {
             let events = world.events();
             assert!(events.len() <= 2 && events.windows(2).all(|pair| pair[0] == pair[1]), "{events:?}");
             assert_eq!(events.is_empty(), !reported);
-            // Half a minute for an event whose answer nobody heard, and a minute for what is read anew.
+            // Half a minute for an event whose answer was lost, and a minute for what is read again.
             assert!(end.at.mono.since(took).as_secs() < 90, "after {falls} steps");
             assert!(!was_owing || events.len() == 1);
         }

@@ -1,4 +1,4 @@
-//! What a check may conclude from what it was shown, told independently of it: each step is held against this.
+//! A second, independent judgement of what a check may conclude from what it was shown; each step is compared with it.
 
 use crate::check::{Decided, Done, Outcome, Pending, Phase, Reporting};
 use crate::expect::Expect;
@@ -8,13 +8,13 @@ use crate::wire::testkube::{self, Execution, Status};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A complete reading: what counts of it.
+/// The counted executions of a complete reading.
 struct Shown {
     at: Mono,
     counted: Vec<(String, String, Status, bool)>,
 }
 
-/// A TaskCompleted that nobody has heard of yet.
+/// A TaskCompleted whose answer has not come yet.
 struct Event {
     began: Mono,
     send: u64,
@@ -23,19 +23,19 @@ struct Event {
 
 #[derive(Default)]
 pub(super) struct Oracle {
-    /// Complete readings since the last that was not, by this leader, of this evaluation.
+    /// Complete readings of this evaluation by this leader, since the last incomplete one.
     shown: Vec<Shown>,
-    /// Executions that were looked at and have passed, and when they were asked for.
+    /// Executions whose second look showed that they passed, and when they were asked for.
     looked_at: Vec<(String, Mono)>,
     events: Vec<Event>,
-    /// Evaluations that were decided to have passed, rightly.
+    /// Evaluations that were rightly decided to have passed.
     pub(super) passed: Vec<Mono>,
     /// Evaluations for which `succeeded` was sent.
     succeeded: Vec<Mono>,
 }
 
 impl Oracle {
-    /// Another leader, or another evaluation.
+    /// Another leader or another evaluation begins.
     pub(super) fn forget(&mut self) {
         self.shown.clear();
         self.looked_at.clear();
@@ -68,7 +68,7 @@ impl Oracle {
         }
     }
 
-    /// A step was made, and stored.
+    /// Compares a step that was made and stored.
     pub(super) fn stepped(&mut self, now: Mono, before: &Pending, after: &Pending, done: Option<&Done>) {
         let passes = |pending: &Pending| pending.decided().is_some_and(|d| d.outcome == Outcome::Passed);
         if passes(after) && !(passes(before) && before.began == after.began) {
@@ -119,7 +119,7 @@ impl Oracle {
         assert!(seen >= ask.settle, "seen for {seen:?} of {:?}, at {}", ask.settle, now.0);
     }
 
-    /// A TaskCompleted is sent, whose answer can come until then.
+    /// Notes that a TaskCompleted is sent whose answer may come until then.
     pub(super) fn sends(
         &mut self,
         now: Mono,
@@ -140,7 +140,7 @@ impl Oracle {
         self.events.push(Event { began: reporting.began, send: reporting.send, until });
     }
 
-    /// Its answer is heard.
+    /// Notes that its answer has come.
     pub(super) fn heard(&mut self, reporting: &Reporting) {
         self.events.retain(|e| (e.began, e.send) != (reporting.began, reporting.send));
     }

@@ -1,4 +1,5 @@
-//! The two servers that one check calls, as far as it can tell: what was asked of them, and what they answer when all is well.
+//! The two servers that a check calls, as far as one check can tell: the requests to them, and their answers when all
+//! is well.
 
 use crate::check::Volatile;
 use crate::time::{Mono, Wall};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 /// The wall clock at the start of the monotonic one.
 pub(super) const START: i64 = 1_769_186_640_000;
 
-/// What a call asks.
+/// The meaning of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     CreateLog,
@@ -45,7 +46,7 @@ impl What {
         }
     }
 
-    /// In one word, to compare orders.
+    /// The request in one word, to compare orders.
     pub(super) fn word(&self) -> &'static str {
         match self {
             What::CreateLog => "log",
@@ -76,12 +77,12 @@ pub(super) fn answer(status: u16, body: &str) -> CallOutcome {
     })
 }
 
-/// The plan has ended.
+/// The answer when the plan has ended.
 pub(super) fn over() -> CallOutcome {
     answer(500, r#"{"typeKey":"OrchestrationSessionNotFoundException"}"#)
 }
 
-/// An execution, from its beginning to its end.
+/// An execution with its whole course.
 #[derive(Clone, Debug)]
 pub(super) struct Test {
     pub(super) id: String,
@@ -89,9 +90,9 @@ pub(super) struct Test {
     /// The value of its tag.
     pub(super) tag: String,
     pub(super) scheduled: Mono,
-    /// When it ends, and how.
+    /// Its end: time and status.
     pub(super) ends: (Mono, &'static str),
-    /// Testkube does not list it then.
+    /// The time span in which Testkube does not list it.
     pub(super) hidden: (Mono, Mono),
 }
 
@@ -124,7 +125,7 @@ impl Test {
     }
 }
 
-/// What the wall clock shows then.
+/// The wall clock at this time.
 pub(super) fn wall(at: Mono) -> Wall {
     Wall(START + i64::try_from(at.0).unwrap())
 }
@@ -133,18 +134,18 @@ pub(super) fn wall(at: Mono) -> Wall {
 #[derive(Default)]
 pub(super) struct Servers {
     pub(super) tests: Vec<Test>,
-    /// What was completed, in order: more than one only where Azure DevOps was asked for another check of the same key.
+    /// The result of the check, once completed.
     pub(super) completed: Option<bool>,
-    /// Somebody has ended the run.
+    /// Whether the run was ended.
     pub(super) is_over: bool,
-    /// The own record, where it is not `inProgress`.
+    /// The check's own record, if it is not `inProgress`.
     pub(super) record: Option<Value>,
-    /// Tokens that nobody knows.
+    /// Tokens that Azure DevOps does not know.
     pub(super) unknown: Vec<String>,
 }
 
 impl Servers {
-    /// What becomes of a call when all is well. It is done at once, whenever its answer comes.
+    /// The answer to a call when all is well. Its effect is immediate, whenever the answer comes.
     pub(super) fn serve(&mut self, what: &What, token: &str, task: &str, now: Mono) -> CallOutcome {
         let is_azure = !matches!(what, What::Get(_) | What::Read);
         if is_azure && self.unknown.iter().any(|unknown| unknown == token) {
@@ -177,7 +178,7 @@ impl Servers {
         }
     }
 
-    /// What a complete reading has at this moment.
+    /// The executions of a complete reading at this moment.
     pub(super) fn read(&self, now: Mono) -> Vec<Execution> {
         let listed: Vec<Value> =
             self.tests.iter().filter(|test| test.is_listed(now)).map(|test| test.json(now)).collect();
@@ -186,7 +187,7 @@ impl Servers {
 }
 
 impl Volatile {
-    /// Whether this call's answer is waited for.
+    /// Whether this call is awaited.
     pub(super) fn waits_for(&self, id: CallId) -> bool {
         self.waiting.is_some_and(|waiting| waiting.id == id)
     }

@@ -1,4 +1,4 @@
-//! Answers that nobody waits for: of an earlier call, of an earlier leader, of an earlier evaluation.
+//! Answers that are not awaited: of an earlier call, leader or evaluation.
 
 use super::deliveries::ask;
 use super::servers::{Test, answer, over};
@@ -10,7 +10,7 @@ use crate::wire::call::{CallId, CallOutcome, Fault, Request};
 use crate::wire::testkube::Trouble;
 use std::collections::BTreeMap;
 
-/// What a step comes to.
+/// The result of a step.
 #[derive(PartialEq)]
 struct Came {
     durable: Box<Pending>,
@@ -20,7 +20,7 @@ struct Came {
 }
 
 impl World {
-    /// What a step would come to, from here.
+    /// The result that this event would have now.
     fn would(&mut self, event: Event<'_>) -> Came {
         let mut check = Check::new(self.key, self.durable.clone(), self.volatile.clone());
         let mut cx = Cx {
@@ -72,7 +72,7 @@ fn passing() -> World {
 fn an_answer_that_is_not_waited_for_moves_nothing_at_any_time_of_a_life() {
     let mut world = passing();
     world.fates = Box::new(|what, n| match what.word() {
-        // Calls that are tried again, and a report that owes its record.
+        // Calls that are retried, and a report that owes its record.
         "log" | "build" | "event" | "record" if n < 4 => Fate::Says(answer(503, ""), 100),
         "look" if n == 3 => Fate::Says(answer(404, ""), 100),
         _ => Fate::Served(100),
@@ -119,7 +119,7 @@ fn a_late_answer_to_an_earlier_event_leaves_the_one_that_is_under_way_its_claim(
     }
     let first = world.durable.claim.unwrap();
     let reporting = Reporting { began: world.durable.began, send: first.send, delivery: 1, token: 1 };
-    // Its thread stands still, and another context leads meanwhile.
+    // Its thread stands still while another context leads.
     world.fall();
     while world.events().len() < 2 {
         world.turn(until);
@@ -147,6 +147,6 @@ fn a_newer_delivery_is_told_as_well_by_the_answer_to_its_own_event() {
     let done = world.live(5 * MINUTE).unwrap().clone();
     assert!(done.reported);
     assert_eq!(world.events(), [true, true]);
-    // The token that was taken is presented, not the newer one that was not.
+    // The taken token is presented, not the newer one that was never taken.
     assert!(world.sent.iter().filter(|sent| sent.what.word() == "event").all(|sent| sent.token == "token-1"));
 }

@@ -1,5 +1,5 @@
-//! The part that a leader plays for one check, without store or host: it follows the check's times, starts and answers its
-//! calls, may refuse room or fall, and looks after each step that the check cannot be forgotten.
+//! A leader for one check, without store or host: it follows the check's times, starts and answers its calls, may
+//! refuse room or fall, and tests after each step that the check cannot be forgotten.
 
 use super::deliveries::{again, first};
 use super::guid;
@@ -20,31 +20,31 @@ use std::time::Duration;
 pub(super) const SECOND: u64 = 1_000;
 pub(super) const MINUTE: u64 = 60 * SECOND;
 
-/// When a check comes.
+/// The time of a check's arrival.
 pub(super) const CAME: Mono = Mono(10 * MINUTE);
 
-/// Nothing of a check waits for longer without a call or a queue that somebody else sees to. Nothing in these tests asks for
-/// a longer pause than a minute.
+/// Maximum time that a check waits by itself, without a call or a queue that another party serves. Nothing in these
+/// tests asks for a longer pause than a minute.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// A call is answered after so many milliseconds, and up to so many more: of two, the later may be answered first.
+/// Minimum latency of a call in milliseconds, and maximum addition: of two calls, the later may be answered first.
 const LATENCY: u64 = 5;
 const JITTER: u64 = 150;
 
-/// What becomes of a call.
+/// The fate of a call.
 #[derive(Clone, Debug)]
 pub(super) enum Fate {
-    /// It is served, and answered after so long and a little more.
+    /// It is served, and answered after this many milliseconds and a little more.
     Served(u64),
     /// It is served, and its answer is lost.
     Unheard,
-    /// It is answered in this way after so long and a little more, and not served.
+    /// It is not served, and gets this answer after this many milliseconds and a little more.
     Says(CallOutcome, u64),
-    /// Somebody else turns out to lead: it is not started.
+    /// Another context leads by now: it is not started.
     NotStarted,
 }
 
-/// Decides what becomes of each call: what it is, and how many of its kind there were before.
+/// Decides the fate of each call from its meaning and the number of earlier calls of its kind.
 pub(super) type Fates = Box<dyn FnMut(&What, usize) -> Fate>;
 
 /// A change of the record that another context makes.
@@ -94,13 +94,13 @@ pub(super) struct World {
     pub(super) sent: Vec<Sent>,
     pub(super) oracle: Oracle,
     pub(super) fates: Fates,
-    /// Until when there is no room, and whether that is a pause that a server asked for.
+    /// The end of a lack of room, and whether it is a pause that a server asked for.
     pub(super) no_room: (Mono, bool),
-    /// So many changes are refused by the store from now on.
+    /// Number of changes that the store will refuse from now on.
     pub(super) refusals: u32,
-    /// Somebody else writes before the next change.
+    /// A change that another context writes before the next one.
     pub(super) rival: Option<Rival>,
-    /// How many steps were made.
+    /// Number of steps.
     pub(super) steps: usize,
     pub(super) config: Config,
     holder: u64,
@@ -150,12 +150,12 @@ impl World {
         }
     }
 
-    /// The check's own calls in their order, in words.
+    /// The check's own calls in order, in words.
     pub(super) fn words(&self) -> Vec<&'static str> {
         self.sent.iter().filter(|sent| !sent.is_telling).map(|sent| sent.what.word()).collect()
     }
 
-    /// What the events said.
+    /// The results in its events.
     pub(super) fn events(&self) -> Vec<bool> {
         let event = |sent: &Sent| if let What::Event(passes) = sent.what { Some(passes) } else { None };
         self.sent.iter().filter_map(event).collect()
@@ -167,14 +167,14 @@ impl World {
         self.sent.iter().filter_map(lines).collect()
     }
 
-    /// Lives until the check is done, or so long.
+    /// Lives until the check is done, for at most `ms` milliseconds.
     pub(super) fn live(&mut self, ms: u64) -> Option<&Done> {
         let until = Mono(self.now.mono.0 + ms);
         while self.done.is_none() && self.turn(until) {}
         self.done.as_ref()
     }
 
-    /// One thing happens, or the time comes; false then.
+    /// Handles the next thing that happens. False if nothing happens before `until`.
     pub(super) fn turn(&mut self, until: Mono) -> bool {
         let arrival = self.under_way.iter().map(|call| call.arrives).min();
         let times = self.volatile.times(&self.durable, self.now.mono);
@@ -212,14 +212,14 @@ impl World {
         self.now = Now { mono: at, wall: wall(at) };
     }
 
-    /// The leader is lost with all that it remembers and waits for; another one takes over. What was asked is served all the
-    /// same.
+    /// The leader falls with all that it remembers and waits for, and another takes over. Calls under way are served
+    /// all the same.
     pub(super) fn fall(&mut self) {
         self.under_way.clear();
         self.adopt();
     }
 
-    /// Another context leads, while the one before still hears what becomes of its events.
+    /// Another context takes the lead, while the earlier one still gets the answers to its events.
     pub(super) fn hand_over(&mut self) {
         self.under_way.retain(|call| matches!(call.purpose, Purpose::Check(Some(_))));
         self.adopt();
@@ -234,13 +234,13 @@ impl World {
         self.volatile.renew(&self.durable);
     }
 
-    /// The same check is delivered again, with this token.
+    /// Delivers the same check again, with this token.
     pub(super) fn deliver(&mut self, token: &str) {
         again(&mut self.durable, self.now.mono, token);
         self.volatile.renew(&self.durable);
     }
 
-    /// The check comes anew after its end, or while nobody waits for it.
+    /// Starts the check again after its end, or while nobody waits for it.
     pub(super) fn evaluate_anew(&mut self, pending: Box<Pending>) {
         self.durable = pending;
         self.servers.completed = None;
@@ -302,20 +302,20 @@ impl World {
     }
 
     fn not_read(&mut self, id: CallId, unread: &Unread) {
-        // A late answer to a reading that was given up says nothing of those since.
+        // A late answer to a reading that was given up says nothing about later ones.
         if self.volatile.waits_for(id) {
             self.oracle.unread();
         }
         self.step(Event::Unread(id, unread));
     }
 
-    /// An answer comes that nobody waits for: of a call that was answered before, or of an earlier leader.
+    /// Gives an answer that is not awaited: of an answered call, or of an earlier leader.
     pub(super) fn answer_late(&mut self, id: CallId, outcome: &CallOutcome) {
         assert!(!self.volatile.waits_for(id));
         self.step(Event::Answered(id, outcome));
     }
 
-    /// Hears an answer that is under way now, and a second time at its own time.
+    /// Gives the answer of a call under way now, and again at its own time.
     pub(super) fn double(&mut self, random: u64) {
         if !self.under_way.is_empty() {
             let at = usize::try_from(random).unwrap() % self.under_way.len();
@@ -375,7 +375,7 @@ impl World {
         self.tell();
     }
 
-    /// One step: what it changes is stored, then what it asks for is done.
+    /// Makes a step: stores its change, then does what it asks for.
     pub(super) fn step(&mut self, event: Event<'_>) {
         if self.done.is_some() {
             return;
@@ -472,7 +472,7 @@ impl World {
         self.under_way.push(UnderWay { id, purpose, what, began: now, arrives, outcome });
     }
 
-    /// It waits for a call that is under way, or for room, or is looked at again by itself soon.
+    /// The check waits for a call under way or for room, or is soon looked at again by itself.
     fn cannot_be_forgotten(&self) {
         if self.done.is_some() {
             return;
@@ -490,7 +490,7 @@ impl World {
         );
     }
 
-    /// What was due is not due again at this very moment.
+    /// A check that was due is not due again at this very moment.
     fn is_not_due_at_once(&self) {
         let wake = self.volatile.times(&self.durable, self.now.mono).wake;
         let is_due = wake.is_some_and(|wake| wake <= self.now.mono);

@@ -130,7 +130,7 @@ fn a_child_that_names_itself_or_stands_in_a_circle_counts() {
         });
         let mut all: Vec<Execution> = circle.chain([passed.clone()]).collect();
         assert_eq!(standing(&all, ""), FAILED, "a circle of {size}");
-        // What hangs on a circle has a parent that counts.
+        // An execution attached to a circle has a parent that counts.
         all.push(child(execution("e-1", "failed", 400), "testworkflow", &["b-1"]));
         let read = read(&all, "");
         assert_eq!((read.counted.len(), read.ignored.len()), (size + 1, 1), "a circle of {size}");
@@ -171,7 +171,7 @@ fn the_children_of_what_is_judged_through_another_are_not_waited_for() {
     let standing = |all: &[Execution], rerun| assess(all, &tag, Wall(100), &Expect::Any, rerun).standing();
     let all = [first, part, again];
     assert_eq!([Rerun::Latest, Rerun::All].map(|rerun| standing(&all, rerun)), [PASSED, FAILED]);
-    // Where re-runs do not count, nothing of them does.
+    // If re-runs do not count, nothing of them does.
     let [first, part, again] = all;
     let first = Execution { status: Status::Passed, ..first };
     let part = Execution { actor: Actor { ancestors: vec![again.id.clone()], ..part.actor.clone() }, ..part };
@@ -213,7 +213,7 @@ fn a_person_may_repeat_a_child_that_counts() {
     assert_eq!(standing(&[failed, again], "c"), PASSED);
 }
 
-/// What the rules say, written as they are said: each execution is compared with each other.
+/// The rules, written as they are stated: each execution is compared with each other one.
 fn said(all: &[Execution], bound: Wall, rerun: Rerun) -> Vec<&str> {
     let mut own: Vec<&Execution> = all.iter().filter(|e| e.scheduled >= bound).collect();
     own.sort_by_key(|e| order(e));

@@ -5,7 +5,8 @@ use serde_json::json;
 
 const ID: &str = "6973a5d2e1c4b0a7f3d9e201";
 
-/// Aborts and Testkube's side of them: each due call is answered at once by `answer`, which sees method and time in seconds.
+/// Aborts and Testkube's side of them: `answer` gets the method and the time in seconds, and answers each due call at
+/// once.
 struct Story {
     aborts: Aborts,
     random: Random,

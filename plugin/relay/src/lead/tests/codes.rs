@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The code, the workflows' executions, and what the request says.
+/// The code, the workflows' executions, and the request's headers.
 type Case<'a> = (&'a str, &'a [(&'a str, Status)], &'a [(&'a str, &'a str)]);
 
 #[test]

@@ -28,7 +28,7 @@ fn a_check_whose_note_is_lost_is_found_within_a_minute() {
     };
     let mut n = 10;
     while !found(&world) && world.wall() - came < 20 * MINUTE {
-        // Somebody else's check comes every two seconds.
+        // Another check comes every two seconds.
         let run = world.passing(n);
         assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
         n += 1;
@@ -59,7 +59,7 @@ fn a_check_settles_although_testkube_refuses_a_sixth_of_its_lists() {
     };
     refuse(&mut world, 600);
     let run = world.passing(1);
-    // No expectation: what has passed is to stay so for a minute.
+    // Without an expectation, the passed set must stay unchanged for a minute.
     assert_eq!(world.check(&run, &[]), 200);
     let (before, from) = (world.lists(), world.wall());
     refuse(&mut world, 900);
@@ -91,7 +91,7 @@ fn lists_are_thirty_a_second_at_most_also_where_they_have_pages() {
     assert!(*most <= 30, "{most} lists in a second, {} in 3 minutes", by_second.values().sum::<usize>());
 }
 
-/// A list for others takes a check along only when the check may be looked up again by its own schedule.
+/// A reading for others takes a check along only if its own schedule allows it to be read again.
 #[test]
 fn no_tag_is_looked_up_again_within_a_second_and_a_half_whoever_else_is() {
     let mut world = World::roomy();

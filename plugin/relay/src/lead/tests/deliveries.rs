@@ -5,7 +5,7 @@ use super::{HOUR, MINUTE, SECOND};
 use fakes::azure::{Fault as AzureFault, Route as AzureRoute};
 use fakes::{Span, Status};
 
-/// The same check, as somebody sends it who knows its ids and has no token for it.
+/// The same check from somebody who knows its ids but has no token for it.
 fn forged(run: &Run, n: u32) -> Run {
     Run { tag: format!("evil{n}-{}", run.tag), token: format!("forged-{n}"), ..run.clone() }
 }
@@ -23,7 +23,7 @@ fn attacked(world: &mut World) -> (Run, Vec<Run>) {
 
 #[test]
 fn the_delivery_whose_token_azure_devops_takes_decides_whoever_was_first() {
-    // More than there is place for at once only where those before them can have been refused.
+    // More at once than there is room for, only if those before them can have been refused.
     for (most, pause) in [(5, 0), (5, 50), (5, 3 * SECOND), (6, 90 * SECOND)] {
         for before in 0..=most {
             let mut world = World::new();
@@ -129,7 +129,7 @@ fn a_delivery_right_after_the_decision_gets_the_same_one_and_a_later_one_is_eval
             while world.events_sent() == 0 {
                 world.pass(SECOND);
             }
-            // The failed one is run again, and passes.
+            // The failed one is re-run, and passes.
             let rerun = world.tagged(&run, "a").at(world.at(20 * SECOND), Status::Passed);
             let first = world.testkube.truth("ado-run", &run.tag, world.wall())[0].id.clone();
             world.testkube.add(rerun.actor(super::repeats(&first)));
@@ -174,7 +174,7 @@ fn checks_that_an_older_module_accepts_during_an_update_are_decided_once() {
     world.check(&first, &[("testrelay-expect", "a")]);
     world.as_an_older_module_kept_it(&first);
     world.pass(MINUTE);
-    // The old listener still drains, and accepts another one.
+    // The old listener still drains, and accepts another check.
     world.check(&second, &[("testrelay-expect", "a")]);
     world.as_an_older_module_kept_it(&second);
     world.pass(MINUTE);

@@ -1,10 +1,10 @@
-//! Many checks share two readings of Testkube and a bounded number of calls: nobody may wait for ever.
+//! Many checks share two readings of Testkube and a bounded number of calls: none may wait for ever.
 
 use super::world::{World, names};
 use super::{AzureFault, AzureRoute, Fault, MINUTE, Route, SECOND, Span};
 use std::collections::BTreeMap;
 
-/// How long a slow Testkube takes to answer, and the way there and back at most.
+/// The answer time of a slow Testkube, and the maximum latency there and back.
 const ANSWER: i64 = 3 * SECOND;
 const WAY: i64 = 80;
 

@@ -1,4 +1,4 @@
-//! The identity that Envoy puts on: for what is owed to a check whose token was taken before, and for nothing else.
+//! The identity that Envoy adds: for reports of a check whose token was taken before, and for nothing else.
 
 use super::world::{IDENTITY, Run, World};
 use super::{AzureFault, AzureRoute, MINUTE, SECOND, Span, Status};

@@ -1,5 +1,5 @@
-//! Deliveries with tokens that Azure DevOps knows, and not for this check: of other runs, and such as may read the build alone.
-//! And floods of tokens that are none.
+//! Deliveries with tokens that Azure DevOps knows, but not for this check: tokens of other runs, and tokens that may
+//! only read the build. And floods of invalid tokens.
 
 use super::world::{Run, World};
 use super::{AzureFault, AzureRoute, HOUR, MINUTE, SECOND, Span, Status};
@@ -8,7 +8,8 @@ use fakes::azure::AtPlans;
 const READER: &str = "reader-of-builds";
 const AT_PLANS: [AtPlans; 2] = [AtPlans::Forbidden, AtPlans::Hidden];
 
-/// The same check with a token that may read the build alone, and a tag under which everything has passed; its own has failed.
+/// The same check with a token that may only read the build, and a tag whose executions have all passed; its own has
+/// failed.
 fn read_by_another(world: &mut World, at_plans: AtPlans) -> (Run, Run) {
     let run = world.run(1);
     world.azure.know_reader(READER, at_plans);
@@ -89,7 +90,7 @@ fn no_foreign_token_displaces_the_one_that_was_taken_or_ends_its_check() {
         for (n, token) in foreign.into_iter().enumerate() {
             let other = Run { token: token.clone(), ..run.clone() };
             assert_eq!(world.check(&other, &fields), 200, "{token}");
-            // Something to tell, for which it is tried.
+            // There is something to tell, for which the token is tried.
             if n % 2 == 0 {
                 let begun = world.tagged(&run, "a").at(world.wall(), Status::Passed);
                 world.testkube.add(begun);
@@ -107,7 +108,7 @@ fn no_foreign_token_displaces_the_one_that_was_taken_or_ends_its_check() {
 
 #[test]
 fn a_flood_of_new_tokens_delays_no_delivery_that_was_accepted_for_long() {
-    // Before it, milliseconds between two, how slow Azure DevOps is.
+    // Deliveries before it, milliseconds between two, how slow Azure DevOps is.
     for (before, pause, slow) in
         [(0, 100, 0), (0, 1_000, 0), (0, 100, 1_000), (20, 1_000, 0), (20, 1_000, 700)]
     {

@@ -3,7 +3,7 @@ use super::*;
 /// Long enough for looks to have become rare.
 const LATER: i64 = 10 * MINUTE;
 
-/// A check of a run whose one execution has run for ten minutes and passes 300 ms after that.
+/// A check of a run whose only execution has run for ten minutes and passes 300 ms later.
 fn waiting(world: &mut World, n: u32) -> super::world::Run {
     let run = world.run(n);
     let execution = world.tagged(&run, "shop-e2e").at(world.at(0), Status::Running);
@@ -68,7 +68,7 @@ fn a_hint_for_a_tag_that_nobody_waits_for_costs_no_call() {
         world.pass(100);
         most = most.max(world.lists() - before);
     }
-    // What was due anyway.
+    // The look that was due anyway.
     assert!(most <= 1, "{most}");
 }
 
@@ -78,7 +78,7 @@ fn a_hint_that_comes_while_testkube_is_read_is_looked_after_when_that_is_done() 
     let run = waiting(&mut world, 1);
     world.pass(LATER - 30 * SECOND);
     world.testkube.fault(Route::List, Span::UntilCleared, Fault::Slow { millis: 2_000 });
-    // A look is under way when the execution ends, and shows it as it was when the look began.
+    // A look is under way when the execution ends, and shows the state at its beginning.
     while world.lists() == 0 || world.wall() < world.at(LATER - 1_000) {
         world.pass(SECOND);
     }

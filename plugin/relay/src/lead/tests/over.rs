@@ -1,4 +1,4 @@
-//! Runs that are over before their check is decided, and checks that come again after it.
+//! Runs that end before their check is decided, and checks that come again afterwards.
 
 use super::world::Run;
 use super::*;
@@ -100,11 +100,11 @@ fn a_check_that_is_rejected_again_and_again_says_so_too() {
     }
 }
 
-/// One credential may abort, as far as the configuration lets it.
+/// A credential that may abort, if the configuration allows it.
 const ABORTS: &str = r#""checks": {"abort_on_cancel": true}, "credentials":
     [{"name": "p", "kind": "bearer", "secret_env": "S", "allow": ["checks"], "abort_on_cancel": true}]"#;
 
-/// A check with one execution that runs and one that has passed, read before the run ends.
+/// A check with one running and one passed execution, read before the run ends.
 fn running(world: &mut World, n: u32) -> Run {
     let run = world.run(n);
     world.testkube.add(world.tagged(&run, "a").at(world.at(0), Status::Running));
@@ -212,7 +212,7 @@ fn an_abort_that_testkube_does_not_take_is_tried_again_for_a_quarter_of_an_hour(
 fn a_check_that_comes_for_the_same_tag_ends_the_aborts() {
     let mut world = World::configured(ABORTS);
     let run = world.run(1);
-    // Testkube takes its abort, and it stays queued.
+    // Testkube takes the abort of this one, but it stays queued.
     world.testkube.add(world.tagged(&run, "a").at(world.at(0), Status::Queued));
     assert_eq!(world.check(&run, &[("testrelay-expect", "a")]), 200);
     world.pass(30 * SECOND);
@@ -244,7 +244,7 @@ fn an_open_gate_is_found_although_many_checks_have_just_ended() {
     }
     world.pass(2 * MINUTE);
     assert!(world.nothing_pending());
-    // Then one check alone, whose gate is open: its execution runs for a minute, and fails.
+    // Then a single check with an open gate: its execution runs for a minute, and fails.
     let run = world.run(1);
     let now = world.wall();
     let execution = world.tagged(&run, "a").at(now, Status::Running);

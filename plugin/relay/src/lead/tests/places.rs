@@ -1,4 +1,4 @@
-//! Places of checks: given back by whoever ends a check, and found again where that was nobody.
+//! Places of checks: given back by whoever ends a check, and found again if nobody did.
 
 use super::*;
 
@@ -40,9 +40,9 @@ fn a_check_of_a_module_that_noted_no_place_gets_one_and_gives_it_back() {
     world.forget_keys("/places/");
     world.pass(10 * SECOND);
     assert_eq!(world.places(), [3, 3]);
-    // An older module beside this one writes a record, and what it does not know is gone.
+    // An older module beside this one writes a record and drops what it does not know.
     world.forget_places();
-    // All buckets are read within a minute, whoever has written them, and places are counted twice after that.
+    // All buckets are read within a minute, and places are counted twice after that.
     world.pass(90 * SECOND);
     assert_eq!(world.places(), [3, 3]);
     world.pass(4 * MINUTE);

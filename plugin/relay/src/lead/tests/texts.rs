@@ -1,11 +1,11 @@
-//! What Testkube did that people must hear of: in the check's log, and in the list of checks.
+//! Testkube's behaviour that people must hear of: in the check's log, and in the list of checks.
 
 use super::world::{Run, World};
 use super::{HOUR, MINUTE, SECOND};
 use fakes::testkube::{Fault, Route};
 use fakes::{Actor, Build, Span, Status};
 
-/// How long what is expected may take to appear, and how long everything.
+/// How long the expected executions may take to appear, and how long everything.
 const SOON: [(&str, &str); 3] =
     [("testrelay-expect", "a"), ("testrelay-appear-timeout", "3m"), ("testrelay-timeout", "20m")];
 
@@ -15,7 +15,7 @@ impl World {
         self.azure.log_lines(&run.spec().plan)
     }
 
-    /// The decision, of which log and list say each of these.
+    /// The check is decided so, and the log and the list both contain these texts.
     fn decided(&mut self, run: &Run, outcome: &str, texts: &[&str]) {
         let log = self.told(run);
         let line = log.iter().find(|line| line.contains("Testrelay: ")).cloned().unwrap_or_default();

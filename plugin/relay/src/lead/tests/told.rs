@@ -1,4 +1,4 @@
-//! What the people at the pipeline see, and how many calls it costs.
+//! The texts for the people at the pipeline, and the number of calls that they cost.
 
 use super::world::{Run, World};
 use super::{HOUR, MINUTE, SECOND};
@@ -259,7 +259,7 @@ fn a_check_that_comes_again_after_its_run_was_over_is_a_new_one() {
     );
     world.check(&run, &[("testrelay-expect", "a")]);
     world.pass(MINUTE);
-    // The record is over, and the log cannot be written: the check stays in the ledger while its last line is tried.
+    // The record is over but the log cannot be written: the check stays in the ledger while its last line is tried.
     let spec = run.spec();
     world.azure.fault(
         AzureRoute::LogAppend,
@@ -319,7 +319,7 @@ fn story(end: Status) -> Vec<String> {
     world.azure.log_lines(&run.spec().plan)
 }
 
-/// The page's logs, its times aside, are what Azure DevOps gets.
+/// The logs on the page, except for their times, are what Azure DevOps gets.
 #[test]
 fn the_page_shows_whole_logs() {
     let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy/behaviour.md"));

@@ -1,4 +1,4 @@
-//! Contexts, a store, both fakes, a network with delays, and a clock that is turned by hand.
+//! Contexts, a store, both fakes, a network with delays, and a manual clock.
 
 use crate::backoff::Random;
 use crate::check::Counter;
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub(super) const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
 const START: i64 = 1_769_186_640_000;
-/// What Envoy puts on calls through the fallback cluster.
+/// The identity that Envoy adds to calls through the fallback cluster.
 pub(super) const IDENTITY: &str = "identity-of-envoy";
 const PREFIX: &str = "testrelay/1/t/";
 
@@ -34,9 +34,9 @@ pub(super) struct World {
     contexts: Vec<Context>,
     random: Random,
     counts: Vec<Counter>,
-    /// Whom hints wake.
+    /// The context that hints wake.
     listener: Option<usize>,
-    /// Who may call, and what else the configuration says.
+    /// The credentials and the rest of the configuration.
     more: &'static str,
     has_fallback: bool,
     /// Calls through the fallback cluster: method and path.
@@ -45,7 +45,7 @@ pub(super) struct World {
 
 struct Context {
     lead: Lead,
-    /// Answers on their way: when, which, what.
+    /// Answers under way: time, call, outcome.
     arriving: BTreeMap<(u64, u64), (CallId, CallOutcome)>,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Run {
     pub(super) token: String,
 }
 
-/// What Azure DevOps was told about a run.
+/// The result and the log that Azure DevOps got for a run.
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) result: String,
@@ -109,7 +109,7 @@ impl World {
         world
     }
 
-    /// A world of another configuration.
+    /// A world with another configuration.
     pub(super) fn configured(more: &'static str) -> World {
         let mut world = World { more, ..World::new() };
         world.contexts.clear();
@@ -117,12 +117,12 @@ impl World {
         world
     }
 
-    /// A world in which as many checks of one project may be pending as can be.
+    /// A world with the maximum limit of pending checks per project.
     pub(super) fn roomy() -> World {
         World::configured(r#""insecure_no_auth": true, "checks": {"max_pending_per_project": 16384}"#)
     }
 
-    /// A world with an identity for what is owed, and a credential for checks.
+    /// A world with a fallback identity, and a credential for checks.
     pub(super) fn with_fallback() -> World {
         const CREDENTIAL: &str =
             r#""credentials": [{"name": "a", "kind": "bearer", "secret_env": "S", "allow": ["checks"]}]"#;
@@ -133,7 +133,7 @@ impl World {
         world
     }
 
-    /// This many contexts of the present configuration.
+    /// Creates `n` contexts of the present configuration.
     pub(super) fn contexts(&mut self, n: usize) {
         while self.contexts.len() < n {
             let context = self.context();
@@ -161,7 +161,7 @@ impl World {
         self.now.wall.0
     }
 
-    /// A wall time, so long after the world began.
+    /// The wall time at `after` milliseconds since the world began.
     pub(super) fn at(&self, after: i64) -> i64 {
         START + after
     }
@@ -173,7 +173,7 @@ impl World {
         run
     }
 
-    /// A run whose one execution has passed.
+    /// A run whose only execution has passed.
     pub(super) fn passing(&mut self, n: u32) -> Run {
         let run = self.run(n);
         self.testkube.add(self.tagged(&run, "a").at(START, Status::Passed));
@@ -198,13 +198,13 @@ impl World {
         execution(workflow).tag("ado-run", &run.tag)
     }
 
-    /// A token that says itself when it ends.
+    /// A token that states its own end.
     pub(super) fn jwt(&self, after: i64) -> String {
         let claims = format!(r#"{{"exp":{}}}"#, (self.wall() + after) / 1_000);
         format!("eyJhbGciOiJub25lIn0.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
     }
 
-    /// Delivers a check; the answer's status.
+    /// Delivers a check. Returns the answer's status.
     pub(super) fn check(&mut self, run: &Run, more: &[(&str, &str)]) -> u16 {
         let spec = run.spec();
         let build = run.build().to_string();
@@ -229,7 +229,7 @@ impl World {
         accept::accept(&self.config(), &ledger(), &mut self.store, self.now, &headers, None).0.status
     }
 
-    /// Testkube's webhook says that an execution of this run has changed. A wake-up may be lost.
+    /// Sends Testkube's webhook about an execution of this run. The wake-up may be lost.
     pub(super) fn hint(&mut self, run: &Run, wakes: bool) {
         let body = format!(r#"{{"testWorkflowExecution": {{"tags": {{"ado-run": "{}"}}}}}}"#, run.tag);
         let config = self.config();
@@ -242,12 +242,12 @@ impl World {
         }
     }
 
-    /// How often Testkube was asked for the executions of a tag.
+    /// Number of requests for the executions of a tag.
     pub(super) fn lists(&self) -> usize {
         self.testkube.requests().iter().filter(|r| r.request.target.contains("tagSelector=")).count()
     }
 
-    /// From now on shared data refuses each change of a check, or none.
+    /// From now on shared data refuses every change of a check, or none.
     pub(super) fn refuse_changes(&mut self, refuses: bool) {
         self.store.rival = refuses.then_some(|keys, write| {
             for (_, entry) in keys.iter_mut().filter(|(key, _)| key.contains("/checks/")) {
@@ -335,7 +335,7 @@ impl World {
         }
     }
 
-    /// Whoever leads is gone without a word; a new context comes in its place.
+    /// The leader vanishes without giving up the lease; a new context takes its place.
     pub(super) fn crash_leader(&mut self) {
         if let Some(i) = (0..self.contexts.len()).find(|i| self.contexts[*i].lead.leading) {
             self.contexts[i] = self.context();
@@ -357,7 +357,7 @@ impl World {
         self.azure.requests().iter().filter(|r| r.request.path().ends_with("/events")).count()
     }
 
-    /// As if the check had come with a credential in observe mode.
+    /// Changes the record as if a credential in observe mode had sent the check.
     pub(super) fn observe(&mut self, run: &Run) {
         for bucket in &mut self.buckets() {
             let keys: Vec<_> = bucket.records().map(|record| record.key).collect();
@@ -375,7 +375,7 @@ impl World {
         }
     }
 
-    /// Puts a check where an older module of the same process keeps it.
+    /// Moves a check to where an older module of the same process keeps it.
     pub(super) fn as_an_older_module_kept_it(&mut self, run: &Run) {
         let guid = |text: &str| crate::guid::Guid::parse(text).unwrap();
         let spec = run.spec();
@@ -398,7 +398,7 @@ impl World {
         self.buckets().iter().map(|bucket| bucket.records().count()).sum()
     }
 
-    /// What `GET /v1/checks` says of the only check that there is.
+    /// `GET /v1/checks`'s entry about the only check.
     pub(super) fn listed(&mut self) -> serde_json::Value {
         let (config, now) = (self.config(), self.now);
         let headers: [(Vec<u8>, Vec<u8>); 0] = [];
@@ -413,12 +413,12 @@ impl World {
         buckets.iter().flat_map(Bucket::records).all(|record| matches!(record.state, State::Done(_)))
     }
 
-    /// How many places are counted: of all credentials together, and of all projects.
+    /// Number of counted places: of all credentials together, and of all projects.
     pub(super) fn places(&mut self) -> [u32; 2] {
         crate::store::places::counted(&mut self.store, &ledger()).map(|counts| counts.into_values().sum())
     }
 
-    /// An older module, which knows of no places, has written every record and changed no counter.
+    /// Changes all records as an older module does that knows no places and changes no counter.
     pub(super) fn forget_places(&mut self) {
         for bucket in &mut self.buckets() {
             let keys: Vec<_> = bucket.records().map(|record| record.key).collect();
@@ -436,7 +436,7 @@ impl World {
         }
     }
 
-    /// The values of these keys have never been written.
+    /// Makes these keys look as if they had never been written.
     pub(super) fn forget_keys(&mut self, of: &str) {
         self.store.keys.retain(|key, _| !key.contains(of));
     }

@@ -26,13 +26,13 @@ fn ledger() -> Ledger {
     Ledger::with_key("t/", &[0; 16])
 }
 
-/// Numbers of records that share bucket 7.
+/// Numbers of checks whose records share bucket 7.
 fn in_one_bucket(how_many: usize) -> Vec<u32> {
     let ledger = ledger();
     (0..1_000_000).filter(|n| ledger.bucket_of(&record(*n).key) == 7).take(how_many).collect()
 }
 
-/// A check that was done at this second.
+/// A check that ended at this second.
 fn done(n: u32, second: u64) -> Record {
     let mut record = record(n);
     let State::Pending(pending) = &record.state else { panic!("a pending record") };

@@ -1,4 +1,4 @@
-//! Places as a whole: taken, given back, and found again where a VM has fallen.
+//! Places as a whole: taken, given back, and found again after a VM has fallen.
 
 use super::*;
 use crate::check::tests::{guid, record};
@@ -22,14 +22,14 @@ fn taken(store: &mut Memory, place: &Place) -> Room {
     take(store, &ledger(), place, LIMITS).unwrap()
 }
 
-/// How many places the credential and the project have, and all together.
+/// Number of places of the credential, of the project, and of all together.
 fn counted(store: &mut Memory, place: &Place) -> [u32; 3] {
     let credentials = Counts::read(store, credentials_key("t/")).unwrap();
     let projects = Counts::read(store, projects_key(&ledger(), place)).unwrap();
     [credentials.of(place.credential.as_bytes()), projects.of(place.project.bytes()), credentials.sum()]
 }
 
-/// Puts the record of a check that holds this place.
+/// Stores the record of a check that holds this place.
 fn put(store: &mut Memory, n: u32, place: &Place) {
     let mut record = record(n);
     let State::Pending(pending) = &mut record.state else { panic!("a pending record") };
@@ -93,7 +93,7 @@ fn a_check_that_was_accepted_without_a_place_gets_one_whatever_the_limits_say() 
 
 #[test]
 fn the_last_place_goes_to_whoever_is_faster_and_the_other_has_raised_nothing() {
-    // Before each of the first writes somebody else takes a place of the same project, by another credential.
+    // Before each of the first writes, takes a place of the same project for another credential.
     fn rival(keys: &mut BTreeMap<String, Entry>, write: u32) {
         let key = projects_key(&ledger(), &place("a", 1));
         if key_is_taken(keys, &key) < LIMITS.project {
@@ -124,7 +124,7 @@ fn where_others_write_all_the_time_no_place_is_taken() {
     assert_eq!(counted(&mut store, &place("a", 1)), [0, 0, 0]);
 }
 
-/// Two checks of two, and a place of each key that no record holds.
+/// Two checks with their places, and two places without a record: one of the same credential, one of another.
 fn with_lost_places() -> Memory {
     let mut store = Memory::default();
     for n in 1..3 {
@@ -136,7 +136,7 @@ fn with_lost_places() -> Memory {
     store
 }
 
-/// Looks each second while two checks are known; when the counters were set right, what they had said, and say.
+/// Looks each second while two checks are known. Returns the counts before and after the correction.
 fn looks(
     correction: &mut Correction,
     store: &mut Memory,
@@ -179,7 +179,7 @@ fn a_counter_that_is_written_meanwhile_is_not_corrected() {
         let mut store = with_lost_places();
         let mut correction = Correction::default();
         assert_eq!(looks(&mut correction, &mut store, 0..second + 1), []);
-        // Another check is accepted: its place is taken, its record is not put yet.
+        // Another check is being accepted: its place is taken, but its record is not stored yet.
         assert_eq!(taken(&mut store, &place("c", 4)), Room::Taken);
         let given_back = looks(&mut correction, &mut store, second + 1..second + 10);
         assert_eq!(given_back, [], "after a write in second {second}");

@@ -13,7 +13,7 @@ fn ledger() -> Ledger {
     Ledger::with_key(PREFIX, &[7; 16])
 }
 
-/// The one check that is there.
+/// The only check.
 fn pending(store: &mut Memory) -> Pending {
     let mut all = Vec::new();
     for mut bucket in ledger().buckets() {
@@ -64,12 +64,12 @@ fn deliver(store: &mut Memory, changes: &[(&str, &str)]) -> (u16, String, Counte
     (reply.status, reply.body, counted)
 }
 
-/// How many buckets of checks the store holds.
+/// Number of buckets with checks in the store.
 fn stored(store: &Memory) -> usize {
     store.keys.keys().filter(|key| key.contains("/checks/")).count()
 }
 
-/// Others take so many places.
+/// Takes this many places for others.
 fn taken(store: &mut Memory, credential: &str, project: u32, places: u32) {
     let place = check::Place { credential: credential.into(), project: guid(project) };
     for _ in 0..places {
@@ -111,7 +111,7 @@ fn a_check_that_cannot_be_evaluated_is_stored_and_says_why() {
     );
 }
 
-/// Azure DevOps takes the token that this delivery brought, at the check's plan.
+/// Notes that Azure DevOps took the token that this delivery brought, at the check's plan.
 fn prove(store: &mut Memory, delivery: u32) {
     let key = CheckKey::of(&pending(store).callback);
     let proven = ledger().bucket(&key).update(store, &key, |found| {
@@ -362,7 +362,7 @@ fn whether_a_body_is_read_depends_on_envoy_and_on_what_the_headers_hold() {
         assert_eq!(admission(read, &[no_tag, ("content-type", no_json)], true), "415", "{no_json}");
     }
     assert_eq!(admission(read, &[no_tag, ("content-type", "text/plain")], true), "415");
-    // A policy may stand in a body of any type, and one that is not read may be empty or not.
+    // A policy may be in a body of any type, and a body that is not read may be empty or not.
     for body in [json, ("content-type", "text/plain"), ("content-type", ""), ("content-length", "1")] {
         assert_eq!(admission(read, &[body], true), "AwaitBody(CallerId(0))", "{body:?}");
         assert_eq!(admission("", &[body], true), "Unread", "{body:?}");
@@ -394,7 +394,7 @@ fn a_thousand_unknown_members_make_no_long_answer() {
     assert!(reply.body.contains("992 more"), "{}", reply.body);
 }
 
-/// Delivers to a Testrelay whose one credential has these further members.
+/// Delivers to a Testrelay whose only credential has these further members.
 fn deliver_as(store: &mut Memory, credential: &str, changes: &[(&str, &str)]) -> (u16, String) {
     let text = format!(
         r#"{{"testkube": {{"cluster": "t"}}, "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "a"}}],

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const NOW: Now = Now { wall: Wall(1_769_186_643_000), mono: Mono(5_000) };
 
-/// A Testkube as far as this goes: executions in JSON, newest first, and what they have kept.
+/// A Testkube for these tests: executions in JSON, newest first, and their artifacts.
 struct Testkube {
     executions: Vec<Value>,
     kept: Vec<(&'static str, Value)>,
@@ -17,7 +17,7 @@ struct Testkube {
     memory: Memory,
     /// Whether it answers HEAD.
     knows_heads: bool,
-    /// Whether it, or what stands before it, knows no execution's artifacts for now.
+    /// Whether it, or a proxy before it, answers no request for artifacts at present.
     is_lost: bool,
 }
 
@@ -71,7 +71,7 @@ enum End {
     Forward(String),
 }
 
-/// The one call that a visit asks for.
+/// The only call that a visit asks for.
 fn call_of(step: &Step) -> Option<Request> {
     match step {
         Step::Call(calls) => match calls.as_slice() {
@@ -83,7 +83,7 @@ fn call_of(step: &Step) -> Option<Request> {
 }
 
 impl Testkube {
-    /// What becomes of `GET /testrelay/v1/artifacts/{rest}`.
+    /// The end of `GET /testrelay/v1/artifacts/{rest}`.
     fn get(&mut self, rest: &str) -> End {
         self.get_at(NOW, &config(r#""insecure_no_auth":true"#), rest)
     }
@@ -168,7 +168,7 @@ fn names(names: &[&str]) -> Value {
     names.iter().map(|name| json!({"name": name, "size": 7})).collect()
 }
 
-/// What Testkube makes of a segment: `url.QueryUnescape`, twice.
+/// A path segment as Testkube decodes it: `url.QueryUnescape`, twice.
 fn unescaped(segment: &str) -> String {
     let once = |text: &[u8]| {
         let spaces: Vec<u8> = text.iter().map(|c| if *c == b'+' { b' ' } else { *c }).collect();
@@ -311,7 +311,7 @@ fn of_several_executions_the_links_carry_the_name_and_what_fits_two_is_a_choice(
         testkube.get("shop-1/shop-api-1/archive?mask=a&mask=%5Eb"),
         End::Forward(format!("{one}/artifact-archive?mask=a&mask=%5Eb"))
     );
-    // Testkube is asked for what was understood here: to Go, a `+` that stands by itself is a blank.
+    // Testkube must get the mask as it was understood here: in Go, a bare `+` is a blank.
     assert_eq!(
         testkube.get("shop-1/shop-api-1/archive?mask=big+file,^[+-z]*%24"),
         End::Forward(format!("{one}/artifact-archive?mask=big%2Bfile%2C%5E%5B%2B-z%5D%2A%24"))

@@ -65,7 +65,7 @@ fn answered(body: &Value) -> CallOutcome {
     })
 }
 
-/// What an evaluation asked, most at the same time, and was answered.
+/// The calls of an evaluation, the maximum under way, and its answer.
 struct Seen {
     asked: Vec<String>,
     most: usize,
@@ -73,11 +73,11 @@ struct Seen {
     reason: String,
 }
 
-/// Testkube, which lists some executions and has others by their ids.
+/// A Testkube that lists some executions and has others by id.
 struct Testkube<'a> {
     listed: &'a [Value],
     single: &'a [Value],
-    /// How long each answer takes, in milliseconds.
+    /// Duration of each answer, in milliseconds.
     takes: u64,
 }
 
@@ -377,7 +377,7 @@ fn one_of_many_that_failed_and_was_deleted_is_no_pass() {
     for n in 0..96 {
         assert_eq!(evaluate(1_000 + n, &all[1..]).status, "failed");
     }
-    // Whoever counts the first alone does not miss the re-run of one that is there.
+    // If only the first counts, a re-run of one that is there is not missed.
     assert_eq!(evaluate(2_000, &all[..1]).status, "failed");
 }
 

@@ -68,7 +68,7 @@ fn an_outcome_has_one_word_which_its_people_read_in_the_log_too() {
     for (outcome, code) in codes.into_iter().zip(["succeeded", "failed", "inconclusive", "rejected"]) {
         assert_eq!(outcome.code(), code);
         assert!(outcome.to_string().contains(code), "{outcome}");
-        // Records of the ledger are read by the module of yesterday, too.
+        // The previous module reads the ledger's records too.
         let kept = serde_json::to_value(outcome).unwrap();
         assert_eq!(kept, if code == "succeeded" { "passed" } else { code });
     }

@@ -24,7 +24,7 @@ const FIELDS: [(&str, &str); 10] = [
     ("testrelay-tag", "shop-4711"),
 ];
 
-/// The headers with some replaced, or taken away where the value is empty.
+/// The headers with some replaced, or removed if the value is empty.
 fn headers(changes: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut fields: Vec<(&str, &str)> = FIELDS.to_vec();
     for (name, value) in changes {
@@ -38,7 +38,7 @@ fn read_with(changes: &[(&str, &str)]) -> Result<CheckRequest, Unanswerable> {
     read(&config(""), &headers(changes), None)
 }
 
-/// What a rejected check is told about its one mistake.
+/// The error about the only mistake of a rejected check.
 fn wrong(changes: &[(&str, &str)]) -> String {
     let errors = read_with(changes).unwrap().ask.unwrap_err();
     errors.iter().map(|e| format!("{}: {}", e.field, e.detail)).collect::<Vec<_>>().join("; ")
@@ -248,7 +248,7 @@ fn a_body_that_is_not_handed_over_is_rejected_with_where_its_fields_belong() {
     assert!(read(&config(""), &headers(&[]), Body::None).unwrap().ask.is_ok());
 }
 
-/// What Azure DevOps sends is opaque; each part of it is in its own place only.
+/// An opaque token, as Azure DevOps sends it; each part of it occurs once.
 const OPAQUE: &str = "vKq3m0ZpT7yXw2RbN9sLd4FhJ6gCeU8aQ1iVoYtG5kMzHxWnBrEj";
 
 #[test]

@@ -1,4 +1,4 @@
-//! Limits: which deliveries take a place, and whose.
+//! Limits: which deliveries take a place, and for whom.
 
 use super::*;
 use crate::check::Outcome;
@@ -22,7 +22,7 @@ fn by(store: &mut Memory, credential: &str, changes: &[(&str, &str)]) -> (u16, C
     (reply.status, counted)
 }
 
-/// How many places each credential has, and how many all projects.
+/// Number of places of each credential, and of all projects.
 fn counted(store: &mut Memory) -> (BTreeMap<String, u32>, u32) {
     let [credentials, projects] = places::counted(store, &ledger());
     (credentials, projects.into_values().sum())
@@ -47,7 +47,7 @@ fn is_there(keys: &Keys, what: &str) -> bool {
     keys.keys().any(|key| key.contains(what))
 }
 
-/// Somebody else does this in the midst.
+/// Lets another context do this in the middle.
 fn meanwhile(keys: &mut Keys, write: u32, what: impl FnOnce(&mut Memory)) {
     let mut other = Memory { keys: std::mem::take(keys), writes: 1_000 * write, rival: None };
     what(&mut other);
@@ -108,7 +108,7 @@ fn a_check_that_nobody_waits_for_leaves_its_place_to_the_one_that_replaces_it() 
     change(&mut store, is_over);
     assert_eq!(by(&mut store, "q", &[]), (200, Counted::Accepted));
     assert_eq!(counted(&mut store), one("q"));
-    // One that has given its place back early leaves none.
+    // A check that has given its place back early has none left to give.
     change(&mut store, |pending| {
         is_over(pending);
         pending.leave_place();
@@ -118,7 +118,7 @@ fn a_check_that_nobody_waits_for_leaves_its_place_to_the_one_that_replaces_it() 
 
 #[test]
 fn the_same_check_twice_at_once_takes_one_place() {
-    /// Somebody accepts the check when this one's place is taken and its record is not put yet.
+    /// Another context accepts the check after this one has taken the place but before it has stored the record.
     fn rival(keys: &mut Keys, write: u32) {
         if is_there(keys, "/projects/") && !is_there(keys, "/checks/") {
             meanwhile(keys, write, |store| assert_eq!(deliver(store, &[]).2, Counted::Accepted));
@@ -133,7 +133,7 @@ fn the_same_check_twice_at_once_takes_one_place() {
 
 #[test]
 fn the_same_check_twice_at_once_needs_one_place() {
-    /// Somebody accepts the check, with the last place, when this one has found that it is not there.
+    /// Another context accepts the check, with the last place, after this one has found that it is new.
     fn rival(keys: &mut Keys, write: u32) {
         if !is_there(keys, "/checks/") {
             meanwhile(keys, write, |store| assert_eq!(by(store, "p", &[]), (200, Counted::Accepted)));
@@ -147,7 +147,7 @@ fn the_same_check_twice_at_once_needs_one_place() {
 
 #[test]
 fn a_check_that_cannot_be_stored_keeps_no_place() {
-    /// Somebody writes the check's bucket all the time.
+    /// Another context writes the check's bucket all the time.
     fn rival(keys: &mut Keys, write: u32) {
         let buckets = keys.iter_mut().filter(|(key, _)| key.contains("/checks/"));
         buckets.for_each(|(_, bucket)| bucket.cas = Cas(1_000_000 + write));

@@ -1,4 +1,4 @@
-//! Pages, time and size: what is asked for of Testkube, and where it ends.
+//! Limits of pages, time and size in requests to Testkube.
 
 use super::*;
 
@@ -164,7 +164,7 @@ fn a_file_needs_no_list_unless_it_is_missing() {
     assert!(
         testkube.asked[1].starts_with("HEAD ") && testkube.asked[1].ends_with("/id-shop-e2e-2/artifacts/x")
     );
-    // Of two executions one is asked for its list as well: what is not there may as well be unreadable.
+    // Of two executions, one is asked for its list as well: a file that is not there may be unreadable instead.
     assert!(matches!(testkube.get("shop-1/x"), End::Forward(path) if path.contains("id-shop-e2e-2")));
     let asked: Vec<&str> =
         testkube.asked[2..].iter().map(|asked| asked.split("/id-").nth(1).unwrap()).collect();
@@ -187,7 +187,7 @@ fn of_more_files_than_can_be_listed_each_is_still_reached_by_its_name() {
         assert!(status == 404 && detail.contains("more than can be listed"), "{detail}");
         let (status, detail) = testkube.refusal("shop-1/archive");
         assert!(status == 413 && detail.contains("more files than can be listed"), "{detail}");
-        // Where HEAD is not answered, the way of the only execution is taken; among several one must be named.
+        // If HEAD is not answered, the request goes on to the only execution; among several, one must be named.
         testkube.knows_heads = false;
         assert!(matches!(testkube.get("shop-1/nope"), End::Forward(_)));
         testkube.executions.push(execution("shop-api-1", "passed"));
@@ -206,7 +206,7 @@ fn where_testkube_answers_no_head_the_list_says_where_a_file_is() {
 
 #[test]
 fn a_list_is_never_longer_than_its_bound() {
-    // Four lists that can be read, and that are too much together; and one that is, with its links.
+    // Four lists that can be read but are too much together; and one that is not, with its links.
     let four: Vec<Value> = (1..=4).map(|n| execution(&format!("w-{n}"), "passed")).collect();
     let kept: Vec<(&'static str, Value)> =
         ["w-1", "w-2", "w-3", "w-4"].map(|name| (name, many(800, true))).into();

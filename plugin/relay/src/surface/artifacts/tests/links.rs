@@ -1,4 +1,4 @@
-//! Where links lead.
+//! The destinations of links.
 
 use super::*;
 
