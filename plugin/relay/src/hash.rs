@@ -13,7 +13,7 @@ mod tests {
     use super::fnv1a;
 
     #[test]
-    fn it_is_the_published_function() {
+    fn the_hash_has_its_published_values() {
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
     }

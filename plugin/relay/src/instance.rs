@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn only_that_end_of_a_name_is_left_out() {
+    fn only_istiods_suffix_is_removed() {
         for name in ["testrelay", "a~b", "~istio-translated-wasmplugin.a"] {
             assert_eq!(instance(None, Some(name)), name);
         }

@@ -31,7 +31,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn it_is_the_same_json_behind_what_stood_there() {
+    fn json_is_appended_as_the_library_writes_it() {
         for text in ["", "a \"b\"\n\u{1f680}", &"x".repeat(100)] {
             let value = json!({"text": text, "list": [1, null, true, {"a": -0.5}]});
             let mut bytes = b"before ".to_vec();
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_nothing() {
+    fn a_value_that_is_too_long_is_not_written() {
         let value = json!({"text": "x".repeat(100)});
         let length = value.to_string().len();
         assert_eq!(within(&value, length).unwrap(), format!("{value}\n"));

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_very_same_bytes_are_equal() {
+    fn secrets_are_equal_byte_for_byte_only() {
         let secret = Secret::new("hunter2".into());
         assert!(secret.is(b"hunter2"));
         for other in ["", "hunter", "hunter3", "Hunter2", "hunter2hunter2", "hunter2\0"] {

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_no_longer_for_what_was_set_apart() {
+    fn separated_hashes_count_towards_the_length_of_a_line() {
         assert_eq!(one_line(&"#".repeat(1_000), 5), "# # #…");
         assert_eq!(one_line("###", 5), "# # #");
         assert_eq!(one_line("####", 5), "# # #…");

@@ -230,7 +230,7 @@ fn the_event_is_sent_until_it_is_taken() {
 }
 
 #[test]
-fn a_lost_answer_is_a_second_event_and_no_third() {
+fn a_lost_answer_causes_a_second_event_and_no_third() {
     let mut world = World::new();
     let run = world.passing(1);
     world.azure.fault(AzureRoute::Events, Span::Next(1), AzureFault::ResetAfter);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_is_old_or_at_something_else_is_none() {
+    fn an_old_look_or_one_at_another_tag_is_not_used() {
         let mut store = memory::Memory::default();
         keep(&mut store, &ledger(), "ado", at(10), &tag("20260123.4"), Wall(5), &listed());
         let look = recall(&mut store, &ledger(), "ado", &tag("20260123.4")).unwrap();
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_faster_is_not_overwritten_and_a_store_that_fails_knows_nothing() {
+    fn a_faster_writer_is_not_overwritten_and_a_failing_store_keeps_nothing() {
         fn rival(keys: &mut BTreeMap<String, Entry>, write: u32) {
             for (_, entry) in keys.iter_mut().filter(|(key, _)| write < 3 && key.contains("unpassed")) {
                 entry.cas = Cas(1_000 + write);

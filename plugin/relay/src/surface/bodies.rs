@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_bound_of_all_whoever_has_the_most_gives_way() {
+    fn at_the_total_limit_the_credential_with_the_most_gives_way() {
         let (mut bodies, [a, b, c, d, e]) = (Bodies::default(), callers());
         for (from, caller) in [(0, a), (1_000, b), (2_000, c), (3_000, d)] {
             assert!(begin(&mut bodies, from, 256, caller).is_empty());

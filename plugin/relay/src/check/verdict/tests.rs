@@ -52,7 +52,7 @@ fn every_member_must_pass_named_or_not() {
 }
 
 #[test]
-fn nothing_is_never_enough() {
+fn zero_executions_are_never_enough() {
     assert_eq!(standing(&[], ""), Standing::Incomplete);
     assert_eq!(standing(&[execution("a-1", "passed", 99)], ""), Standing::Incomplete);
 }
@@ -355,7 +355,7 @@ fn executions_of_one_instant_are_ordered_by_number() {
 }
 
 #[test]
-fn the_print_changes_with_members_and_statuses_only() {
+fn the_fingerprint_changes_with_members_and_statuses_only() {
     let a = [execution("a-1", "running", 200)];
     let ended = [execution("a-1", "passed", 200)];
     let two = [execution("a-1", "passed", 200), execution("b-1", "passed", 200)];

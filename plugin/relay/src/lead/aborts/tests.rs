@@ -119,7 +119,7 @@ fn one_that_is_stopping_is_only_looked_at() {
 }
 
 #[test]
-fn what_ends_by_itself_is_not_counted() {
+fn an_execution_that_ends_by_itself_is_not_counted_as_aborted() {
     for (asked, seen) in
         [(status(204), execution("passed")), (status(204), status(404)), (status(400), status(500))]
     {
@@ -150,7 +150,7 @@ fn a_testkube_that_is_away_is_asked_a_few_times() {
 }
 
 #[test]
-fn a_400_to_one_that_goes_on_is_no_loop() {
+fn a_400_for_a_running_execution_does_not_loop() {
     let mut story = Story::new();
     story.pass(0..3_600, |method, second| match (method, second) {
         ("POST", 0) => status(204),
@@ -170,7 +170,7 @@ fn an_execution_for_which_a_check_waits_by_now_goes_on() {
 }
 
 #[test]
-fn an_answer_from_before_everything_was_forgotten_is_about_no_other_execution() {
+fn an_answer_to_a_forgotten_abort_is_not_taken_for_anothers() {
     let mut story = Story::new();
     let (old, _) = story.aborts.due(Mono(0), &testkube(), |_| false).unwrap();
     story.aborts.clear();

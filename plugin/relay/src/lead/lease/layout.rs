@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_another_version_another_length_or_another_range_is_none() {
+    fn a_lease_of_another_version_length_or_range_is_not_read() {
         let bytes = lease(2).to_bytes();
         assert!((0..bytes.len()).filter(|n| Lease::from_bytes(&bytes[..*n]).is_some()).eq([65, 65 + 48]));
         // Another version, JSON, and a number of pending checks that does not fit.

@@ -150,7 +150,7 @@ fn a_delivery_right_after_the_decision_gets_the_same_one_and_a_later_one_is_eval
 }
 
 #[test]
-fn a_retried_task_of_a_job_reads_of_retries() {
+fn the_log_of_a_retried_task_names_its_retries() {
     let mut world = World::new();
     let run = Run { n: 1, tag: "shop-4001".into(), token: "token".into() };
     world.testkube.add(world.tagged(&run, "a").at(world.at(0), Status::Failed));

@@ -47,7 +47,7 @@ fn whoever_sends_anothers_ids_with_a_token_of_his_own_gets_no_call_with_the_iden
 }
 
 #[test]
-fn a_check_that_cannot_be_evaluated_gets_it_as_little_before_its_token_was_taken() {
+fn a_rejected_check_gets_no_identity_before_its_token_was_taken() {
     let mut world = World::with_fallback();
     let run = world.run(1);
     let forged = Run { token: "forged".into(), ..run };
@@ -57,7 +57,7 @@ fn a_check_that_cannot_be_evaluated_gets_it_as_little_before_its_token_was_taken
 }
 
 #[test]
-fn neither_proof_nor_bound_nor_a_look_at_the_run_uses_it() {
+fn proof_bound_and_run_looks_never_use_the_identity() {
     let mut world = World::with_fallback();
     let refused = AzureFault::Status { status: 401, retry_after: None };
     world.azure.fault(AzureRoute::Build, Span::UntilCleared, refused);
@@ -83,7 +83,7 @@ fn an_identity_that_is_refused_too_gives_way_to_the_token_of_a_new_delivery() {
 }
 
 #[test]
-fn without_it_a_dead_token_stays_dead() {
+fn without_a_fallback_cluster_a_dead_token_stays_dead() {
     let mut world = World::new();
     let run = watched(&mut world);
     world.azure.expire_token(&run.token, world.wall());

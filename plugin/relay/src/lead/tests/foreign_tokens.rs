@@ -51,7 +51,7 @@ fn a_token_that_may_read_the_build_alone_gives_way_to_the_true_one_and_gets_no_i
 }
 
 #[test]
-fn alone_it_goes_on_and_fixes_nothing_and_never_sends_by_the_identity() {
+fn a_build_only_token_goes_on_alone_but_fixes_nothing_and_gets_no_identity() {
     for comes in [true, false] {
         let mut world = World::with_fallback();
         let (run, reader) = read_by_another(&mut world, AtPlans::Forbidden);

@@ -115,7 +115,7 @@ fn testkubes_own_words_are_told() {
 }
 
 #[test]
-fn one_that_has_lost_its_tag_may_be_gone_or_not() {
+fn an_execution_that_lost_its_tag_counts_as_gone_or_untagged() {
     let mut world = World::new();
     let run = world.run(1);
     let other = world.at(MINUTE);

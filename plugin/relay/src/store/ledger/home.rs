@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_key_is_not_taken_for_one() {
+    fn a_value_that_is_no_hash_key_is_refused() {
         let mut store = Memory::default();
         store.put("t/hash-key", b"short");
         assert!(Ledger::open(&mut store, "t/", || [7; 16]).is_err());

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_both_homes_is_what_stands_in_the_new_one() {
+    fn of_a_check_in_both_homes_the_new_one_counts() {
         let mut store = written();
         let ledger = Ledger::with_key("t/", &[3; 16]);
         let newer = record(1);

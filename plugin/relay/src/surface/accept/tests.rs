@@ -191,7 +191,7 @@ fn tokens_of_equal_values_keep_a_place_each_and_the_newest_stays_beside_the_take
 }
 
 #[test]
-fn what_may_read_the_build_alone_fixes_nothing() {
+fn a_build_only_token_fixes_nothing() {
     let mut store = Memory::default();
     deliver(&mut store, &[("authtoken", "reader"), ("testrelay-tag", "evil-4711")]);
     let key = CheckKey::of(&pending(&mut store).callback);
@@ -315,7 +315,7 @@ fn the_answer_names_the_deadline_that_really_holds() {
 }
 
 #[test]
-fn a_token_of_8_kib_is_taken_and_a_second_one_stands_beside_it() {
+fn a_token_of_8_kib_is_taken_and_a_second_one_fits_beside_it() {
     let mut store = Memory::default();
     let token = |c: &str| c.repeat(8 << 10);
     // Each of these characters takes two in JSON.
@@ -474,7 +474,7 @@ fn a_body_that_this_envoy_does_not_hand_over_makes_a_check_rejected() {
 }
 
 #[test]
-fn a_token_as_tag_is_rejected_and_stands_nowhere_but_with_the_tokens() {
+fn a_token_sent_as_tag_is_rejected_and_stored_as_token_only() {
     let token = "vKq3m0ZpT7yXw2RbN9sLd4FhJ6gCeU8aQ1iVoYtG5kMzHxWnBrEj";
     for tag in [token, &token[4..30], "s3cret-of-tests-1"] {
         let mut store = Memory::default();

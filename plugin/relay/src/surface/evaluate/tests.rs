@@ -145,7 +145,7 @@ fn all_have_passed_and_each_was_looked_at_again() {
 }
 
 #[test]
-fn one_has_not_passed() {
+fn one_failed_execution_is_failed_with_its_reason() {
     let all = [execution("shop-e2e-1", "failed", 5), execution("shop-api-2", "passed", 9)];
     let mut single = all.clone();
     single[0]["result"]["initialization"] = json!({"errorMessage": "no such template"});
@@ -191,7 +191,7 @@ fn a_set_settles_by_testkubes_own_times() {
 }
 
 #[test]
-fn what_does_not_count_does_not() {
+fn children_and_other_tags_do_not_count() {
     let mut child = execution("shop-child-3", "failed", 500);
     child["runningContext"]["actor"] = json!({"type": "testworkflow", "executionId": "id-shop-e2e-1"});
     let mut other = execution("shop-other-4", "failed", 500);

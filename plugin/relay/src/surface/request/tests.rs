@@ -134,7 +134,7 @@ fn the_same_field_twice_is_fine_only_with_the_same_value() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_named_and_no_panic() {
+fn bytes_that_are_not_utf8_are_named_without_a_panic() {
     let mut bad = headers(&[("authtoken", "")]);
     bad.push((b"authtoken".to_vec(), vec![0xff, 0xfe]));
     bad.push((vec![0xff], vec![0xff]));
@@ -284,7 +284,7 @@ fn a_token_in_a_wrong_place_is_never_repeated() {
 }
 
 #[test]
-fn neither_is_a_credential_nor_a_token_that_is_nowhere_else() {
+fn a_credential_or_a_token_in_a_wrong_field_alone_is_never_repeated() {
     let mut sent =
         headers(&[("testrelay-tag", "shop-of-9c1f04d7aa55-4711"), ("testrelay-of-9c1f04d7aa55-own", "x")]);
     sent.push((b"authorization".to_vec(), b"Bearer of-9C1F04D7AA55".to_vec()));

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_project_is_asked_no_other_project_and_no_other_entry_obeys() {
+    fn a_pause_holds_for_one_project_of_one_entry() {
         let mut paces = Paces::default();
         paces.answered(at(0), ENTRY, project(1), &answer(429, Some(60), None));
         assert!(!may_call(&paces, at(59), ENTRY, project(1), Urgency::Owed));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_asks_for_less_ends_no_silence() {
+    fn an_answer_that_asks_for_less_does_not_shorten_a_pause() {
         let mut paces = Paces::default();
         paces.answered(at(0), ENTRY, project(1), &answer(429, Some(60), None));
         paces.answered(at(1), ENTRY, project(1), &answer(429, Some(1), None));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_left_alone_for_longer_than_ten_minutes() {
+    fn no_project_is_paused_for_longer_than_ten_minutes() {
         let mut paces = Paces::default();
         paces.answered(at(0), ENTRY, project(1), &answer(429, Some(u64::MAX), Some(u64::MAX)));
         assert!(!may_call(&paces, at(599), ENTRY, project(1), Urgency::CanWait));

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_place_is_admitted() {
+    fn no_other_plan_url_is_admitted() {
         for url in [
             "https://dev.azure.com/other/",
             "https://dev.azure.com/fabrikam-evil/",

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_could_be_two_stages_is_none() {
+    fn a_name_of_two_stages_is_refused() {
         let one = |identifier| record(identifier, "Test", 1, Some(EARLIER));
         for other in [
             record(Some("b"), "Test", 2, Some(LATER)),

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_detail_of_testkubes_is_not_shown() {
+    fn only_testkubes_own_details_are_shown() {
         let long = problem(&"x ".repeat(MAX_BODY));
         for body in ["", "<html>", "[]", "{}", r#"{"detail":null}"#, r#"{"detail":7}"#, &problem(""), &long] {
             assert_eq!(said_of(503, body), "HTTP 503");

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_since_when_and_which_fault_how_often() {
+    fn trouble_says_since_when_and_how_often_each_fault() {
         let mut trouble = Trouble::default();
         let now = |minute| Now {
             mono: Mono(0),

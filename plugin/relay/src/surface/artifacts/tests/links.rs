@@ -45,7 +45,7 @@ fn every_link_leads_to_the_file_that_it_is_listed_for() {
 }
 
 #[test]
-fn a_host_that_is_none_makes_links_without_one() {
+fn an_invalid_host_makes_links_without_a_host() {
     let with = |host: &str| {
         let pairs = [(":scheme", "https"), (":authority", host)];
         let headers = pairs.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
