@@ -378,7 +378,7 @@ mod tests {
         let place = Place { credential: "a".into(), project: pending.callback.project };
         pending.place = crate::check::Placed::Holds(place.clone());
         let key = record.key;
-        assert_eq!(places::take(&mut memory, &ledger, &place, limits).unwrap(), places::Room::Taken);
+        assert_eq!(places::take(&mut memory, &ledger, &place, limits).unwrap(), places::Grant::Taken);
         ledger.bucket(&key).update(&mut memory, &key, |_| Change::Put(Box::new(record.clone()), ())).unwrap();
         let mut store = Watched {
             memory,

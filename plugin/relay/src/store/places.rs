@@ -46,7 +46,7 @@ pub enum Share {
 
 /// The outcome of a try to take a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum Grant {
     /// It is taken. Give it back unless a record that notes it is stored.
     Taken,
     /// There is none free.
@@ -62,7 +62,7 @@ pub fn take(
     ledger: &Ledger,
     place: &Place,
     limits: Limits,
-) -> Result<Room, LedgerError> {
+) -> Result<Grant, LedgerError> {
     // Read before anything is raised, so that a check of a full project is in nobody's way.
     let mut projects = Counts::read(store, projects_key(ledger, place)).map_err(LedgerError::Store)?;
     let mut share = None;
@@ -77,7 +77,7 @@ pub fn take(
         share.is_none().then(|| credentials.raise(place.credential.as_bytes()))
     })?;
     if let Some(share) = share.filter(|_| !is_raised) {
-        return Ok(Room::Full(share));
+        return Ok(Grant::Full(share));
     }
     let taken = change_read(store, &mut projects, |projects| {
         let has_room = projects.of(place.project.bytes()) < limits.project;
@@ -86,7 +86,7 @@ pub fn take(
     if taken != Ok(true) {
         lower(store, credentials_key(ledger.prefix()), place.credential.as_bytes());
     }
-    taken.map(|is_taken| if is_taken { Room::Taken } else { Room::Full(Share::Project) })
+    taken.map(|is_taken| if is_taken { Grant::Taken } else { Grant::Full(Share::Project) })
 }
 
 /// Takes a place regardless of the limits, for a check that was accepted without one.

@@ -7,7 +7,7 @@ use crate::check::{CheckKey, Ends, MAX_OF_CREDENTIAL, Record};
 use crate::config::Config;
 use crate::config::{Allow, Credential};
 use crate::store::ledger::{Change, Ledger, LedgerError, OldHome, Store, StoreError};
-use crate::store::places::{self, Limits, Room, Share};
+use crate::store::places::{self, Grant, Limits, Share};
 use crate::surface::auth::{Denied, authorize};
 use crate::surface::problem::{FieldError, Reply};
 use crate::surface::request::{self, Body, CheckRequest, MAX_BODY, Unanswerable};
@@ -270,17 +270,17 @@ fn stored(
     let old = OldHome::find(store, prefix, key).map_err(LedgerError::Store)?;
     let place = place_of(request, sender);
     let mut bucket = ledger.bucket(key);
-    let mut room = None;
+    let mut grant = None;
     // As of the last try: whether a new record notes the place that was taken, and the place of a record that it
     // replaces.
     let (mut is_noted, mut left) = (false, None);
-    let mut change = |found: Option<&Record>, room: Option<Room>| {
+    let mut change = |found: Option<&Record>, grant: Option<Grant>| {
         let found = found.or(old.as_ref());
         let before = found.and_then(|record| record.state.held());
         let inherits = before == Some(&place);
         // A check that nobody waits for leaves its place to the one that replaces it.
-        let room = if inherits { Some(Room::Taken) } else { room };
-        let change = deliver(found, request, sender, ends, now, room);
+        let grant = if inherits { Some(Grant::Taken) } else { grant };
+        let change = deliver(found, request, sender, ends, now, grant);
         let is_new =
             matches!(change, Change::Put(_, Delivered::New(_) | Delivered::Repeated(_))) && !inherits;
         (is_noted, left) = (is_new, before.filter(|_| is_new).cloned());
@@ -289,15 +289,15 @@ fn stored(
     let mut delivered = bucket.update(store, key, |found| change(found, None));
     if matches!(delivered, Ok(Delivered::Unplaced)) {
         let taken = places::take(store, ledger, &place, sender.limits)?;
-        room = Some(taken);
+        grant = Some(taken);
         delivered = match taken {
-            Room::Taken => bucket.update_read(store, key, |found| change(found, room)),
+            Grant::Taken => bucket.update_read(store, key, |found| change(found, grant)),
             // The same check may have come twice at once, and its first delivery taken the last place: then it is no
             // longer new.
-            Room::Full(_) => bucket.update(store, key, |found| change(found, room)),
+            Grant::Full(_) => bucket.update(store, key, |found| change(found, grant)),
         };
     }
-    if room == Some(Room::Taken) && !(is_noted && delivered.is_ok()) {
+    if grant == Some(Grant::Taken) && !(is_noted && delivered.is_ok()) {
         places::give_back(store, ledger, &place);
     }
     if let Some(left) = left.filter(|_| delivered.is_ok()) {

@@ -18,7 +18,7 @@ fn place(credential: &str, project: u32) -> Place {
     Place { credential: credential.into(), project: guid(project) }
 }
 
-fn taken(store: &mut Memory, place: &Place) -> Room {
+fn taken(store: &mut Memory, place: &Place) -> Grant {
     take(store, &ledger(), place, LIMITS).unwrap()
 }
 
@@ -47,19 +47,19 @@ fn each_limit_is_reached_with_its_last_place_and_a_place_that_was_given_back_is_
     let mut store = Memory::default();
     let (a, b, c) = (place("a", 1), place("a", 2), place("b", 1));
     for _ in 0..3 {
-        assert_eq!(taken(&mut store, &a), Room::Taken);
+        assert_eq!(taken(&mut store, &a), Grant::Taken);
     }
-    assert_eq!(taken(&mut store, &a), Room::Full(Share::Project));
-    assert_eq!(taken(&mut store, &c), Room::Full(Share::Project), "whoever sends it");
-    assert_eq!(taken(&mut store, &b), Room::Taken);
-    assert_eq!(taken(&mut store, &b), Room::Full(Share::Credential));
+    assert_eq!(taken(&mut store, &a), Grant::Full(Share::Project));
+    assert_eq!(taken(&mut store, &c), Grant::Full(Share::Project), "whoever sends it");
+    assert_eq!(taken(&mut store, &b), Grant::Taken);
+    assert_eq!(taken(&mut store, &b), Grant::Full(Share::Credential));
     for n in 3..5 {
-        assert_eq!(taken(&mut store, &place("b", n)), Room::Taken);
+        assert_eq!(taken(&mut store, &place("b", n)), Grant::Taken);
     }
-    assert_eq!(taken(&mut store, &place("c", 9)), Room::Full(Share::All));
+    assert_eq!(taken(&mut store, &place("c", 9)), Grant::Full(Share::All));
     assert_eq!(counted(&mut store, &a), [4, 3, 6], "what found no room has raised nothing");
     give_back(&mut store, &ledger(), &a);
-    assert_eq!(taken(&mut store, &c), Room::Taken);
+    assert_eq!(taken(&mut store, &c), Grant::Taken);
     assert_eq!(counted(&mut store, &c), [3, 3, 6]);
     for _ in 0..2 {
         give_back(&mut store, &ledger(), &place("never", 77));
@@ -73,12 +73,12 @@ fn configurations_beside_each_other_count_together_and_keep_each_to_its_own_limi
     let a = place("a", 1);
     let larger = Limits { all: 6, credential: 6, project: 6 };
     for _ in 0..3 {
-        assert_eq!(taken(&mut store, &a), Room::Taken);
+        assert_eq!(taken(&mut store, &a), Grant::Taken);
     }
-    assert_eq!(take(&mut store, &ledger(), &a, larger), Ok(Room::Taken));
-    assert_eq!(taken(&mut store, &a), Room::Full(Share::Credential));
+    assert_eq!(take(&mut store, &ledger(), &a, larger), Ok(Grant::Taken));
+    assert_eq!(taken(&mut store, &a), Grant::Full(Share::Credential));
     give_back(&mut store, &ledger(), &a);
-    assert_eq!(taken(&mut store, &a), Room::Full(Share::Project));
+    assert_eq!(taken(&mut store, &a), Grant::Full(Share::Project));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_check_that_was_accepted_without_a_place_gets_one_whatever_the_limits_say() 
         take_beyond(&mut store, &ledger(), &place("a", 1)).unwrap();
     }
     assert_eq!(counted(&mut store, &place("a", 1)), [9, 9, 9]);
-    assert_eq!(taken(&mut store, &place("b", 2)), Room::Full(Share::All));
+    assert_eq!(taken(&mut store, &place("b", 2)), Grant::Full(Share::All));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_last_place_goes_to_whoever_is_faster_and_the_other_has_raised_nothing() {
     }
     let mut store = Memory { rival: Some(rival), ..Memory::default() };
     let limits = Limits { all: 100, credential: 100, ..LIMITS };
-    assert_eq!(take(&mut store, &ledger(), &place("a", 1), limits), Ok(Room::Full(Share::Project)));
+    assert_eq!(take(&mut store, &ledger(), &place("a", 1), limits), Ok(Grant::Full(Share::Project)));
     store.rival = None;
     assert_eq!(counted(&mut store, &place("a", 1)), [0, LIMITS.project, LIMITS.project]);
 }
@@ -128,11 +128,11 @@ fn where_others_write_all_the_time_no_place_is_taken() {
 fn with_lost_places() -> Memory {
     let mut store = Memory::default();
     for n in 1..3 {
-        assert_eq!(taken(&mut store, &place("a", n)), Room::Taken);
+        assert_eq!(taken(&mut store, &place("a", n)), Grant::Taken);
         put(&mut store, n, &place("a", n));
     }
-    assert_eq!(taken(&mut store, &place("a", 1)), Room::Taken);
-    assert_eq!(taken(&mut store, &place("b", 3)), Room::Taken);
+    assert_eq!(taken(&mut store, &place("a", 1)), Grant::Taken);
+    assert_eq!(taken(&mut store, &place("b", 3)), Grant::Taken);
     store
 }
 
@@ -180,7 +180,7 @@ fn a_counter_that_is_written_meanwhile_is_not_corrected() {
         let mut correction = Correction::default();
         assert_eq!(looks(&mut correction, &mut store, 0..second + 1), []);
         // Another check is being accepted: its place is taken, but its record is not stored yet.
-        assert_eq!(taken(&mut store, &place("c", 4)), Room::Taken);
+        assert_eq!(taken(&mut store, &place("c", 4)), Grant::Taken);
         let given_back = looks(&mut correction, &mut store, second + 1..second + 10);
         assert_eq!(given_back, [], "after a write in second {second}");
         assert_eq!(counted(&mut store, &place("c", 4)), [1, 1, 5]);

@@ -6,7 +6,7 @@ use crate::check::{
     Record, Stands, State, Tokens, is_same_ask,
 };
 use crate::store::ledger::Change;
-use crate::store::places::{Room, Share};
+use crate::store::places::{Grant, Share};
 use crate::surface::request::CheckRequest;
 use crate::time::{Mono, Now};
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(super) enum Delivered {
 /// The deadline of a taken check, and the end of its token.
 pub(super) type Deadline = (crate::check::Deadline, Ends);
 
-/// Applies a delivery to a check's record; `room` is what is known of a place for a new check. Runs in the stream, on
+/// Applies a delivery to a check's record; `grant` is what is known of a place for a new check. Runs in the stream, on
 /// any worker.
 pub(super) fn deliver(
     found: Option<&Record>,
@@ -47,7 +47,7 @@ pub(super) fn deliver(
     sender: &Sender<'_>,
     ends: Ends,
     now: Now,
-    room: Option<Room>,
+    grant: Option<Grant>,
 ) -> Change<Delivered> {
     let key = CheckKey::of(&request.callback);
     let put = |pending: Box<Pending>, delivered| {
@@ -68,10 +68,10 @@ pub(super) fn deliver(
                 delivered => put(pending, delivered),
             }
         }
-        other => match room {
+        other => match grant {
             None => Change::Keep(Delivered::Unplaced),
-            Some(Room::Full(share)) => Change::Keep(Delivered::NoRoom(share)),
-            Some(Room::Taken) => {
+            Some(Grant::Full(share)) => Change::Keep(Delivered::NoRoom(share)),
+            Some(Grant::Taken) => {
                 let mut pending = Box::new(first_delivery(request, sender, ends, now));
                 let delivered = match other {
                     Some(State::Done(done)) => follow(&mut pending, done, request, now),
