@@ -5,12 +5,12 @@
 //! another context then reads the ledger and goes on.
 
 mod aborts;
+mod agenda;
 mod calls;
 mod housekeeping;
 pub mod lease;
 mod poller;
 mod shelf;
-mod slots;
 mod telling;
 mod turn;
 
@@ -26,11 +26,11 @@ use crate::time::{Mono, Now, in_words};
 use crate::wire::azure::Callback;
 use crate::wire::call::{CallId, CallOutcome, Fault};
 use aborts::Aborts;
+use agenda::Agenda;
 use calls::{Calls, Lane, Purpose};
 use housekeeping::Housekeeping;
 use poller::Poller;
 use shelf::{Shelf, Stored};
-use slots::Slots;
 use std::rc::Rc;
 use std::time::Duration;
 pub use turn::Output;
@@ -64,7 +64,7 @@ pub struct Lead {
     leading: bool,
     brake_until: Mono,
     shelf: Shelf,
-    slots: Slots,
+    agenda: Agenda,
     calls: Calls,
     poller: Poller,
     aborts: Aborts,
@@ -86,7 +86,7 @@ impl Lead {
             random,
             leading: false,
             brake_until: Mono(0),
-            slots: Slots::none(ledger.clone()),
+            agenda: Agenda::none(ledger.clone()),
             calls: Calls::default(),
             poller: Poller::default(),
             aborts: Aborts::default(),
@@ -171,7 +171,7 @@ impl Lead {
     }
 
     fn take_over(&mut self, turn: &mut Turn<'_>, suspects: &[CheckKey]) {
-        self.slots.clear();
+        self.agenda.clear();
         self.poller = Poller::default();
         self.aborts.clear();
         self.runs = Runs::default();
@@ -216,9 +216,9 @@ impl Lead {
         self.step_due(turn, MAX_STEPS);
         self.poll(turn);
         if self.poller.turns(now, LONG_TROUBLE) {
-            self.slots.tell_all(now);
+            self.agenda.tell_all(now);
         }
-        for key in self.slots.to_tell(now) {
+        for key in self.agenda.to_tell(now) {
             self.tell(turn, &key);
         }
         self.send_aborts(turn);
@@ -234,9 +234,9 @@ impl Lead {
                 State::Done(done) => self.housekeeping.ended(&record.key, done.at.mono),
             }
         }
-        for key in self.slots.keys_of(bucket) {
+        for key in self.agenda.keys_of(bucket) {
             if self.shelf.find(&key).is_none() {
-                self.slots.remove(&key);
+                self.agenda.remove(&key);
             }
         }
         for key in pending {
@@ -249,10 +249,10 @@ impl Lead {
     fn step(&mut self, turn: &mut Turn<'_>, key: &CheckKey, event: Event<'_>) {
         let mut refused = None;
         for _ in 0..MAX_RACES {
-            let Lead { config, contender, random, brake_until, shelf, slots, calls, poller, .. } = self;
-            let Some((seen, version)) = shelf.find_version(key) else { return slots.remove(key) };
-            let Some(slot) = slots.of(key, seen) else { return };
-            let mut check = Check::new(*key, Box::new(seen.clone()), slot.volatile.clone());
+            let Lead { config, contender, random, brake_until, shelf, agenda, calls, poller, .. } = self;
+            let Some((seen, version)) = shelf.find_version(key) else { return agenda.remove(key) };
+            let Some(tracked) = agenda.of(key, seen) else { return };
+            let mut check = Check::new(*key, Box::new(seen.clone()), tracked.volatile.clone());
             let space = |room, callback: &Callback| space(calls, turn.now.mono, *brake_until, room, callback);
             let mut cx = Cx {
                 now: turn.now,
@@ -262,7 +262,7 @@ impl Lead {
                 call: calls.name(),
                 space: &space,
                 trouble: &poller.trouble,
-                log: &mut slot.log,
+                log: &mut tracked.log,
             };
             let effects = check.step(&mut cx, event);
             let Check { durable, volatile, .. } = check;
@@ -279,11 +279,11 @@ impl Lead {
                     if let Some(place) = left {
                         places::give_back(turn.store, shelf.ledger(), &place);
                     }
-                    slot.volatile = volatile;
+                    tracked.volatile = volatile;
                     return self.perform(turn, key, lane, effects);
                 }
                 Stored::Raced => {}
-                Stored::Gone => return slots.remove(key),
+                Stored::Gone => return agenda.remove(key),
                 Stored::Refused(error) => {
                     refused = Some(error.to_string());
                     break;
@@ -293,8 +293,8 @@ impl Lead {
         let (now, wait) = (turn.now.mono, in_words(REFUSED_CHANGE));
         let why = refused.as_deref().unwrap_or("other contexts wrote it all the time");
         log::error!("check {}: its record could not be changed: {why}; waiting {wait}", key.id());
-        if let Some(slot) = self.slots.get_mut(key) {
-            slot.volatile.hold(now.plus(REFUSED_CHANGE));
+        if let Some(tracked) = self.agenda.get_mut(key) {
+            tracked.volatile.hold(now.plus(REFUSED_CHANGE));
         }
         self.index(now, key);
     }
@@ -312,7 +312,7 @@ impl Lead {
             }
         }
         if let Some(done) = effects.done {
-            self.slots.remove(key);
+            self.agenda.remove(key);
             return self.housekeeping.ended(key, done.at.mono);
         }
         if let Some(room) = effects.queue {
@@ -333,18 +333,18 @@ impl Lead {
         }
         self.index(turn.now.mono, key);
         // A check that has just had its turn gets no second one at once.
-        self.slots.delay_wake(key, turn.now.mono);
+        self.agenda.delay_wake(key, turn.now.mono);
     }
 
     /// Notes when to look at a check next.
     fn index(&mut self, now: Mono, key: &CheckKey) {
-        let Lead { shelf, slots, .. } = self;
+        let Lead { shelf, agenda, .. } = self;
         let Some(seen) = shelf.find(key) else { return };
-        let Some(slot) = slots.of(key, seen) else { return };
-        slot.volatile.renew(seen);
-        let times = slot.volatile.times(seen, now);
-        let tells = slot.log.wakes(now).map(|at| at.max(slot.volatile.held_until()));
-        slots.set_times(key, times, tells);
+        let Some(tracked) = agenda.of(key, seen) else { return };
+        tracked.volatile.renew(seen);
+        let times = tracked.volatile.times(seen, now);
+        let tells = tracked.log.wakes(now).map(|at| at.max(tracked.volatile.held_until()));
+        agenda.set_times(key, times, tells);
     }
 
     /// Whether this context leads at this moment. Reads the lease, as is done before each call.
@@ -403,19 +403,19 @@ impl Lead {
             }
             match self.calls.next_queued(now) {
                 Some((room @ (Room::Telling | Room::Steps), key)) => {
-                    if let Some(slot) = self.slots.get_mut(&key) {
-                        slot.log.has_room(room);
+                    if let Some(tracked) = self.agenda.get_mut(&key) {
+                        tracked.log.has_room(room);
                     }
                     self.tell(turn, &key);
                 }
                 Some((_, key)) => self.step(turn, &key, Event::Due),
                 None if let Some(key) = self.runs.next_turn() => {
-                    if let Some(slot) = self.slots.get_mut(&key) {
-                        slot.log.has_turn();
+                    if let Some(tracked) = self.agenda.get_mut(&key) {
+                        tracked.log.has_turn();
                     }
                     self.tell(turn, &key);
                 }
-                None => match self.slots.first_due(now) {
+                None => match self.agenda.first_due(now) {
                     Some(key) => self.step(turn, &key, Event::Due),
                     None => return,
                 },
@@ -435,8 +435,8 @@ impl Lead {
         let tags = self.hints.news(turn.store);
         let keys = self.shelf.hinted(now, self.config.checks.lookback, &tags);
         for key in &keys {
-            if let Some(slot) = self.slots.get_mut(key) {
-                slot.volatile.hint(now);
+            if let Some(tracked) = self.agenda.get_mut(key) {
+                tracked.volatile.hint(now);
             }
             self.index(now, key);
         }

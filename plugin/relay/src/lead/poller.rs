@@ -1,9 +1,9 @@
 //! Polling Testkube: one poller for all checks, batched by tag, page by page. An answer that cannot be read narrows the
 //! batches until one check is alone with it; everybody waits only if nothing can be read at all.
 
+use super::agenda::{Agenda, Narrow};
 use super::calls::Purpose;
 use super::shelf::Shelf;
-use super::slots::{Narrow, Slots};
 use super::{Lead, Output, Turn};
 use crate::backoff::{Random, delay};
 use crate::check::{CheckKey, Counter, Event, Reading, Unread, Wanted};
@@ -230,7 +230,7 @@ impl Poller {
     pub(super) fn due(
         &mut self,
         now: Mono,
-        slots: &mut Slots,
+        agenda: &mut Agenda,
         shelf: &Shelf,
         config: &Config,
         under_way: usize,
@@ -238,18 +238,18 @@ impl Poller {
         let under_way = under_way.saturating_add(self.parked.len());
         let most = if self.left == 0 { 0 } else { self.room(now).saturating_sub(under_way) };
         let mut batches: Vec<Batch> = Vec::new();
-        if most == 0 || slots.to_read(now).next().is_none() {
+        if most == 0 || agenda.to_read(now).next().is_none() {
             return batches;
         }
         let mut open: BTreeMap<String, usize> = BTreeMap::new();
-        let keys: Vec<CheckKey> = slots.to_read(now.plus(TAKEN_ALONG)).take(most * MAX_BATCH).collect();
+        let keys: Vec<CheckKey> = agenda.to_read(now.plus(TAKEN_ALONG)).take(most * MAX_BATCH).collect();
         for key in keys {
             let Some(wanted) = shelf.find(&key).and_then(|p| p.wanted(now, config.checks.lookback)) else {
                 continue;
             };
-            let Some(slot) = slots.get_mut(&key) else { continue };
-            let (mut narrow, is_due) = (slot.reading, slot.is_due(now));
-            if !is_due && !slot.volatile.may_join(now) {
+            let Some(tracked) = agenda.get_mut(&key) else { continue };
+            let (mut narrow, is_due) = (tracked.reading, tracked.is_due(now));
+            if !is_due && !tracked.volatile.may_join(now) {
                 continue;
             }
             if wanted.is_suspect {
@@ -295,11 +295,11 @@ impl Poller {
     }
 
     /// Notes a complete reading.
-    pub(super) fn succeeded(&mut self, slots: &mut Slots, batch: &Batch) {
+    pub(super) fn succeeded(&mut self, agenda: &mut Agenda, batch: &Batch) {
         self.trouble.end();
         for key in &batch.checks {
-            let Some(slot) = slots.get_mut(key) else { continue };
-            let narrow = &mut slot.reading;
+            let Some(tracked) = agenda.get_mut(key) else { continue };
+            let narrow = &mut tracked.reading;
             narrow.calm = narrow.calm.saturating_add(1);
             if narrow.is_by_chance {
                 narrow.crowd = narrow.crowd.saturating_mul(2).min(MAX_BATCH);
@@ -316,7 +316,7 @@ impl Poller {
         &mut self,
         now: Now,
         random: &mut Random,
-        slots: &mut Slots,
+        agenda: &mut Agenda,
         batch: &Batch,
         unread: &Unread,
     ) {
@@ -333,8 +333,8 @@ impl Poller {
             }
         }
         for key in &batch.checks {
-            let Some(slot) = slots.get_mut(key) else { continue };
-            let narrow = &mut slot.reading;
+            let Some(tracked) = agenda.get_mut(key) else { continue };
+            let narrow = &mut tracked.reading;
             narrow.calm = 0;
             narrow.is_by_chance = matches!(unread, Unread::Fault(fault) if !is_of_data(fault));
             match unread {
@@ -381,11 +381,11 @@ impl Lead {
             self.read_page(turn, batch);
         }
         let under_way = self.calls.count(|purpose| matches!(purpose, Purpose::Page(_)));
-        for mut batch in self.poller.due(now, &mut self.slots, &self.shelf, &self.config, under_way) {
+        for mut batch in self.poller.due(now, &mut self.agenda, &self.shelf, &self.config, under_way) {
             batch.id = self.calls.take_name();
             for key in &batch.checks {
-                if let Some(slot) = self.slots.get_mut(key) {
-                    slot.volatile.begin_reading(now, batch.id);
+                if let Some(tracked) = self.agenda.get_mut(key) {
+                    tracked.volatile.begin_reading(now, batch.id);
                 }
                 self.index(now, key);
             }
@@ -424,7 +424,7 @@ impl Lead {
         match paged {
             Paged::More => return self.read_page(turn, batch),
             Paged::Complete => {
-                self.poller.succeeded(&mut self.slots, &batch);
+                self.poller.succeeded(&mut self.agenda, &batch);
                 batch.share(turn.now, turn.store, &self.shelf);
                 let reading = Reading { by_value: &batch.executions };
                 for key in &batch.checks {
@@ -433,7 +433,7 @@ impl Lead {
             }
             Paged::Unread(unread) => {
                 turn.out.push(Output::Count(Counter::TestkubeFault));
-                self.poller.failed(turn.now, &mut self.random, &mut self.slots, &batch, &unread);
+                self.poller.failed(turn.now, &mut self.random, &mut self.agenda, &batch, &unread);
                 for key in &batch.checks {
                     self.step(turn, key, Event::Unread(batch.id, &unread));
                 }

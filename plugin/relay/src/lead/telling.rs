@@ -10,10 +10,10 @@ impl Lead {
     /// Tells what has changed of one check, if it is due.
     pub(super) fn tell(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
         let now = turn.now;
-        let Lead { config, random, brake_until, shelf, slots, calls, poller, runs, .. } = self;
+        let Lead { config, random, brake_until, shelf, agenda, calls, poller, runs, .. } = self;
         let Some(seen) = shelf.find(key) else { return };
-        let Some(slot) = slots.of(key, seen) else { return };
-        if now.mono < slot.volatile.held_until() {
+        let Some(tracked) = agenda.of(key, seen) else { return };
+        if now.mono < tracked.volatile.held_until() {
             return self.index(now.mono, key);
         }
         let lane = calls::lane(&seen.callback);
@@ -26,9 +26,9 @@ impl Lead {
                 names.push(id);
                 id
             };
-            let trouble = slot.volatile.long_trouble(now, &poller.trouble);
+            let trouble = tracked.volatile.long_trouble(now, &poller.trouble);
             let mut cx = LogCx { now, config, random, runs, name: &mut name, space: &space, trouble };
-            slot.log.act(&mut cx, key, seen)
+            tracked.log.act(&mut cx, key, seen)
         };
         let Acted { calls: told, counts, queues } = acted;
         turn.out.extend(counts.into_iter().map(Output::Count));
@@ -40,8 +40,8 @@ impl Lead {
             if self.leads(turn) {
                 let lane = Some((call.room, lane.clone()));
                 turn.start(&mut self.calls, call.id, call.request, Purpose::LiveLog(*key), lane);
-            } else if let Some(slot) = self.slots.get_mut(key) {
-                slot.log.not_started(call.id);
+            } else if let Some(tracked) = self.agenda.get_mut(key) {
+                tracked.log.not_started(call.id);
             }
         }
         self.index(now.mono, key);
@@ -50,8 +50,8 @@ impl Lead {
     /// Takes the outcome of a live log's call.
     pub(super) fn told(&mut self, turn: &mut Turn<'_>, key: &CheckKey, id: CallId, outcome: &CallOutcome) {
         let Some(seen) = self.shelf.find(key).cloned() else { return };
-        let Lead { config, random, slots, runs, .. } = self;
-        let Some(slot) = slots.of(key, &seen) else { return };
+        let Lead { config, random, agenda, runs, .. } = self;
+        let Some(tracked) = agenda.of(key, &seen) else { return };
         let mut cx = LogCx {
             now: turn.now,
             config,
@@ -61,7 +61,7 @@ impl Lead {
             space: &|_, _| Space::Full,
             trouble: None,
         };
-        if let Some(heard) = slot.log.answered(&mut cx, &seen, id, outcome) {
+        if let Some(heard) = tracked.log.answered(&mut cx, &seen, id, outcome) {
             let others_wait = heard.ends_run() && {
                 // A check may have come since the last tick.
                 for bucket in self.shelf.refresh_all(turn.store) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What is remembered of one check.
-pub(super) struct Slot {
+pub(super) struct Tracked {
     pub(super) volatile: Volatile,
     pub(super) log: LiveLog,
     pub(super) reading: Narrow,
@@ -16,7 +16,7 @@ pub(super) struct Slot {
     tells: Option<Mono>,
 }
 
-impl Slot {
+impl Tracked {
     /// Whether its executions are due to be read.
     pub(super) fn is_due(&self, now: Mono) -> bool {
         self.times.poll.is_some_and(|at| at <= now)
@@ -35,19 +35,19 @@ pub(super) struct Narrow {
     pub(super) is_by_chance: bool,
 }
 
-/// The slots of all checks, grouped by bucket like the ledger, so that each is found among a few.
-pub(super) struct Slots {
+/// All remembered checks and their due times, grouped by bucket like the ledger, so that each is found among a few.
+pub(super) struct Agenda {
     ledger: Ledger,
-    by_bucket: Vec<BTreeMap<CheckKey, Box<Slot>>>,
+    by_bucket: Vec<BTreeMap<CheckKey, Box<Tracked>>>,
     wakes: BTreeSet<(Mono, CheckKey)>,
     polls: BTreeSet<(Mono, CheckKey)>,
     tells: BTreeSet<(Mono, CheckKey)>,
 }
 
-impl Slots {
+impl Agenda {
     /// Remembers nothing.
-    pub(super) fn none(ledger: Ledger) -> Slots {
-        Slots {
+    pub(super) fn none(ledger: Ledger) -> Agenda {
+        Agenda {
             ledger,
             by_bucket: (0..BUCKETS).map(|_| BTreeMap::new()).collect(),
             wakes: BTreeSet::new(),
@@ -57,23 +57,23 @@ impl Slots {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Slots::none(self.ledger.clone());
+        *self = Agenda::none(self.ledger.clone());
     }
 
     fn place(&self, key: &CheckKey) -> usize {
         usize::from(self.ledger.bucket_of(key))
     }
 
-    pub(super) fn get_mut(&mut self, key: &CheckKey) -> Option<&mut Slot> {
+    pub(super) fn get_mut(&mut self, key: &CheckKey) -> Option<&mut Tracked> {
         let place = self.place(key);
         self.by_bucket.get_mut(place)?.get_mut(key).map(Box::as_mut)
     }
 
-    /// The slot of a check, created if there is none; its live log is about the present evaluation.
-    pub(super) fn of(&mut self, key: &CheckKey, pending: &Pending) -> Option<&mut Slot> {
+    /// A check's entry, created if there is none; its live log is about the present evaluation.
+    pub(super) fn of(&mut self, key: &CheckKey, pending: &Pending) -> Option<&mut Tracked> {
         let place = self.place(key);
-        let slot = self.by_bucket.get_mut(place)?.entry(*key).or_insert_with(|| {
-            Box::new(Slot {
+        let tracked = self.by_bucket.get_mut(place)?.entry(*key).or_insert_with(|| {
+            Box::new(Tracked {
                 volatile: Volatile::default(),
                 log: LiveLog::of(pending),
                 reading: Narrow::WIDE,
@@ -81,17 +81,17 @@ impl Slots {
                 tells: None,
             })
         });
-        if !slot.log.is_about(pending) {
-            slot.log = LiveLog::of(pending);
+        if !tracked.log.is_about(pending) {
+            tracked.log = LiveLog::of(pending);
         }
-        Some(slot)
+        Some(tracked)
     }
 
     pub(super) fn remove(&mut self, key: &CheckKey) {
         self.set_times(key, Times::default(), None);
         let place = self.place(key);
-        if let Some(slots) = self.by_bucket.get_mut(place) {
-            slots.remove(key);
+        if let Some(checks) = self.by_bucket.get_mut(place) {
+            checks.remove(key);
         }
     }
 
@@ -103,9 +103,11 @@ impl Slots {
     /// Sets when to step, read and tell a check.
     pub(super) fn set_times(&mut self, key: &CheckKey, times: Times, tells: Option<Mono>) {
         let place = self.place(key);
-        let Some(slot) = self.by_bucket.get_mut(place).and_then(|slots| slots.get_mut(key)) else { return };
-        let old = std::mem::replace(&mut slot.times, times);
-        let old_tells = std::mem::replace(&mut slot.tells, tells);
+        let Some(tracked) = self.by_bucket.get_mut(place).and_then(|checks| checks.get_mut(key)) else {
+            return;
+        };
+        let old = std::mem::replace(&mut tracked.times, times);
+        let old_tells = std::mem::replace(&mut tracked.tells, tells);
         for (queue, old, new) in [
             (&mut self.wakes, old.wake, times.wake),
             (&mut self.polls, old.poll, times.poll),
@@ -121,8 +123,8 @@ impl Slots {
     /// Delays a check that would be stepped again at this same instant.
     pub(super) fn delay_wake(&mut self, key: &CheckKey, now: Mono) {
         let place = self.place(key);
-        let Some(slot) = self.by_bucket.get(place).and_then(|slots| slots.get(key)) else { return };
-        let (times, tells) = (slot.times, slot.tells);
+        let Some(tracked) = self.by_bucket.get(place).and_then(|checks| checks.get(key)) else { return };
+        let (times, tells) = (tracked.times, tracked.tells);
         if times.wake.is_some_and(|wake| wake <= now) {
             let wake = Some(now.plus(Duration::from_millis(1)));
             self.set_times(key, Times { wake, ..times }, tells);
@@ -146,8 +148,8 @@ impl Slots {
 
     /// Makes the live logs of all checks due now: something has changed for each of them.
     pub(super) fn tell_all(&mut self, now: Mono) {
-        for (key, slot) in self.by_bucket.iter_mut().flatten() {
-            if let Some(old) = slot.tells.replace(now) {
+        for (key, tracked) in self.by_bucket.iter_mut().flatten() {
+            if let Some(old) = tracked.tells.replace(now) {
                 self.tells.remove(&(old, *key));
             }
             self.tells.insert((now, *key));
