@@ -12,7 +12,7 @@ use testrelay::config::{Config, Passthrough};
 use testrelay::lead::STALE;
 use testrelay::store::ledger::{Ledger, Store, StoreError};
 use testrelay::surface::accept::{CallerId, Counted};
-use testrelay::surface::artifacts::{self, Memory, Slots};
+use testrelay::surface::artifacts::{self, Downloads, Memory};
 use testrelay::surface::bodies::{Bodies, Cut, CutOff, FIRST_TICKS, Posted};
 use testrelay::surface::evaluate::{self, Answered};
 use testrelay::time::{Mono, Now};
@@ -54,7 +54,7 @@ pub(crate) struct Plugin {
     /// Testkube's answers to requests by tag.
     pub(crate) memory: RefCell<Memory>,
     /// The downloads that are under way.
-    pub(crate) slots: Slots,
+    pub(crate) downloads: Downloads,
     has_served: Cell<bool>,
 }
 
@@ -324,7 +324,7 @@ impl RootContext for Root {
             testrelay::key_prefix(testrelay::instance(config.instance.as_deref(), plugin_name.as_deref()));
         self.configured_at = host::mono();
         self.plugin = Some(Rc::new(Plugin {
-            slots: Slots::new(&config),
+            downloads: Downloads::new(&config),
             config: Rc::new(config),
             prefix,
             ledger: OnceCell::new(),

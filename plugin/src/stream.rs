@@ -8,7 +8,7 @@ use proxy_wasm::types::Action;
 use std::rc::Rc;
 use testrelay::config::Credential;
 use testrelay::surface::accept::{self, Admission, CallerId, Counted};
-use testrelay::surface::artifacts::{self, Forward, Slot, Visit};
+use testrelay::surface::artifacts::{self, Download, Forward, Visit};
 use testrelay::surface::bodies::Posted;
 use testrelay::surface::evaluate::{self, Evaluation};
 use testrelay::surface::exchange::{Exchange, Step};
@@ -26,7 +26,7 @@ pub(crate) struct Stream {
     plugin: Option<Rc<Plugin>>,
     state: State,
     /// The download that it holds until it ends.
-    slot: Option<Slot>,
+    download: Option<Download>,
 }
 
 /// The progress of a stream.
@@ -63,7 +63,7 @@ struct ExchangeCall {
 impl Stream {
     /// A stream of a root context that was configured with `plugin`.
     pub(crate) fn new(context_id: u32, plugin: Option<Rc<Plugin>>) -> Stream {
-        Stream { context_id, plugin, state: State::Open, slot: None }
+        Stream { context_id, plugin, state: State::Open, download: None }
     }
 
     fn answer(&mut self, reply: &Reply) -> Action {
@@ -326,7 +326,7 @@ impl Stream {
 
     /// Counts a download of this credential.
     fn take(&mut self, plugin: &Plugin, caller: Option<&Credential>) -> Result<(), Reply> {
-        self.slot = Some(plugin.slots.take(&plugin.config, caller)?);
+        self.download = Some(plugin.downloads.take(&plugin.config, caller)?);
         Ok(())
     }
 
@@ -470,8 +470,8 @@ impl HttpContext for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.forget();
-        if let (Some(plugin), Some(slot)) = (&self.plugin, self.slot) {
-            plugin.slots.give_back(slot);
+        if let (Some(plugin), Some(download)) = (&self.plugin, self.download) {
+            plugin.downloads.give_back(download);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! answer or with a path at Testkube to which the request goes on. No part of a file passes through here.
 
 mod ask;
+mod downloads;
 mod file;
 mod find;
 mod heads;
@@ -13,13 +14,12 @@ mod mask;
 mod memory;
 mod refusals;
 mod shown;
-mod slots;
 
+pub use downloads::{Download, Downloads};
 pub use file::Forward;
 pub use heads::to_take_off;
 pub use memory::Memory;
 pub use refusals::lost;
-pub use slots::{Slot, Slots};
 
 use crate::check::verdict::assess;
 use crate::config::Config;
