@@ -323,16 +323,16 @@ struct Sender<'a> {
     limits: Limits,
 }
 
-/// What the answer to a taken check says.
+/// The body of the answer to a taken check.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct Receipt<'a> {
     id: &'a str,
     message: &'a str,
     status: &'static str,
 }
 
 fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Counted) {
-    let reply = |status, message: String| Reply::json(200, &Answer { id, message: &message, status });
+    let reply = |status, message: String| Reply::json(200, &Receipt { id, message: &message, status });
     match (delivered, &request.ask) {
         (Delivered::Different, _) => {
             let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or address. A pending check cannot be changed; cancel the run and start it again.";

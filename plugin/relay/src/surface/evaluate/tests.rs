@@ -66,7 +66,7 @@ fn answered(body: &Value) -> CallOutcome {
 }
 
 /// The calls of an evaluation, the maximum under way, and its answer.
-struct Seen {
+struct Evaluated {
     asked: Vec<String>,
     most: usize,
     status: String,
@@ -94,7 +94,7 @@ impl Testkube<'_> {
         }
     }
 
-    fn evaluate(&self, store: &mut Memory, ms: u64, headers: &Headers) -> Seen {
+    fn evaluate(&self, store: &mut Memory, ms: u64, headers: &Headers) -> Evaluated {
         let config = config(json!({}));
         let mut evaluation = Evaluation::new(&config, &ledger(), at(ms), headers, None).ok().unwrap();
         let mut step = evaluation.begin(at(ms), store);
@@ -105,7 +105,7 @@ impl Testkube<'_> {
                     assert_eq!(reply.status, 200);
                     let body: Value = serde_json::from_str(&reply.body).unwrap();
                     let text = |name: &str| body[name].as_str().unwrap().to_string();
-                    return Seen { asked, most, status: text("status"), reason: text("reason") };
+                    return Evaluated { asked, most, status: text("status"), reason: text("reason") };
                 }
                 Step::Call(calls) => under_way.extend(calls),
                 Step::Wait => {}
@@ -120,7 +120,7 @@ impl Testkube<'_> {
     }
 }
 
-fn evaluate(executions: &[Value], more: &[(&str, &str)]) -> Seen {
+fn evaluate(executions: &[Value], more: &[(&str, &str)]) -> Evaluated {
     let testkube = Testkube { listed: executions, single: executions, takes: 10 };
     testkube.evaluate(&mut Memory::default(), 0, &headers("all", more))
 }
