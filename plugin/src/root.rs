@@ -12,7 +12,7 @@ use testrelay::config::{Config, Passthrough};
 use testrelay::lead::STALE;
 use testrelay::store::ledger::{Ledger, Store, StoreError};
 use testrelay::surface::accept::{CallerId, Counted};
-use testrelay::surface::artifacts::{self, Downloads, Memory};
+use testrelay::surface::artifacts::{self, Downloads, VisitMemory};
 use testrelay::surface::bodies::{Bodies, Cut, CutOff, FIRST_TICKS, Posted};
 use testrelay::surface::evaluate::{self, Answered};
 use testrelay::time::{Mono, Now};
@@ -52,7 +52,7 @@ pub(crate) struct Plugin {
     /// Number of streams that had to give way since the last tick, and the sender of the last one.
     crowded: Cell<(u32, Option<CallerId>)>,
     /// Testkube's answers to requests by tag.
-    pub(crate) memory: RefCell<Memory>,
+    pub(crate) memory: RefCell<VisitMemory>,
     /// The downloads that are under way.
     pub(crate) downloads: Downloads,
     has_served: Cell<bool>,

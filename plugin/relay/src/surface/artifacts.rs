@@ -18,7 +18,7 @@ mod shown;
 pub use downloads::{Download, Downloads};
 pub use file::Forward;
 pub use heads::to_take_off;
-pub use memory::Memory;
+pub use memory::VisitMemory;
 pub use refusals::lost;
 
 use crate::check::verdict::assess;
@@ -100,7 +100,7 @@ pub fn known<'c, 'm, B: AsRef<[u8]>>(
     now: Mono,
     headers: &Headers<B>,
     rest: &[u8],
-    memory: &'m Memory,
+    memory: &'m VisitMemory,
 ) -> Option<(Option<&'c Credential>, &'m Rc<Forward>)> {
     let (tag, forward) = memory.way(now, rest)?;
     let caller = caller(config, headers, Allow::Artifacts).ok()?;
@@ -207,7 +207,7 @@ impl Visit {
     }
 
     /// The next step, using the answers that earlier visits have remembered.
-    pub fn step(&mut self, now: Now, memory: &mut Memory) -> Step {
+    pub fn step(&mut self, now: Now, memory: &mut VisitMemory) -> Step {
         let step = self.resolve(now, memory);
         if let Step::Forward(forward) = &step {
             memory.keep_way(now, self.oldest, &self.rest, &self.ask, forward);
@@ -215,7 +215,7 @@ impl Visit {
         step
     }
 
-    fn resolve(&mut self, now: Now, memory: &Memory) -> Step {
+    fn resolve(&mut self, now: Now, memory: &VisitMemory) -> Step {
         if self.executions.is_none() {
             match memory.executions(now, &self.ask) {
                 None => return self.ask_executions(),
@@ -240,7 +240,7 @@ impl Visit {
     }
 
     /// The list, once the artifacts of all chosen executions are known.
-    fn all(&mut self, now: Now, memory: &Memory) -> Step {
+    fn all(&mut self, now: Now, memory: &VisitMemory) -> Step {
         while let Some(execution) = self.at(self.kept.len()) {
             match memory.artifacts(now, &execution.id) {
                 None if self.is_late(now) => return Step::from(self.too_slow(self.kept.len())),
@@ -273,7 +273,7 @@ impl Visit {
     }
 
     /// Reads the answer to the last [`Step::Call`]. Returns the next step.
-    pub fn answer(&mut self, now: Now, memory: &mut Memory, outcome: &CallOutcome) -> Step {
+    pub fn answer(&mut self, now: Now, memory: &mut VisitMemory, outcome: &CallOutcome) -> Step {
         let next = match (outcome, self.asked) {
             (CallOutcome::Failed(fault), _) => Some(Step::from(not_read(fault))),
             (CallOutcome::Response(response), Asked::Executions) => {
@@ -286,7 +286,7 @@ impl Visit {
     }
 
     /// Reads the executions. `None`: go on.
-    fn read_executions(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
+    fn read_executions(&mut self, now: Now, memory: &mut VisitMemory, response: &Response) -> Option<Step> {
         let page = match testkube::page(response) {
             Ok(page) => page,
             Err(fault) => return Some(Step::from(not_read(&fault))),
@@ -305,7 +305,7 @@ impl Visit {
     }
 
     /// Reads the artifacts of an execution. `None`: go on.
-    fn read_names(&mut self, now: Now, memory: &mut Memory, response: &Response) -> Option<Step> {
+    fn read_names(&mut self, now: Now, memory: &mut VisitMemory, response: &Response) -> Option<Step> {
         let path = self.path.clone();
         let want = self.ask.want(&path);
         let asked = self.at(self.kept.len().max(self.found.len()));

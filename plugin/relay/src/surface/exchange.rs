@@ -1,7 +1,7 @@
 //! A request that needs answers of Testkube before it is answered or goes on: an evaluation, or a visit to the
 //! artifacts of a tag. Both take the same steps, so a stream handles them in one way.
 
-use super::artifacts::{Forward, Memory, Visit};
+use super::artifacts::{Forward, Visit, VisitMemory};
 use super::evaluate::{Answered, Evaluation};
 use super::problem::Reply;
 use crate::store::ledger::Store;
@@ -44,7 +44,7 @@ impl From<Reply> for Step {
 
 impl Exchange {
     /// The first step.
-    pub fn begin(&mut self, now: Now, store: &mut dyn Store, memory: &mut Memory) -> Step {
+    pub fn begin(&mut self, now: Now, store: &mut dyn Store, memory: &mut VisitMemory) -> Step {
         match self {
             Exchange::Evaluation(evaluation) => evaluation.begin(now, store),
             Exchange::Visit(visit) => visit.step(now, memory),
@@ -56,7 +56,7 @@ impl Exchange {
         &mut self,
         now: Now,
         store: &mut dyn Store,
-        memory: &mut Memory,
+        memory: &mut VisitMemory,
         call: usize,
         outcome: &CallOutcome,
     ) -> Step {

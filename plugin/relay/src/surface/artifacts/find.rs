@@ -6,7 +6,7 @@
 use super::ask::{Target, Want};
 use super::mask::Mask;
 use super::refusals::{ambiguous, not_read};
-use super::{Asked, Forward, Memory, Visit};
+use super::{Asked, Forward, Visit, VisitMemory};
 use crate::surface::exchange::Step;
 use crate::surface::problem::Reply;
 use crate::text::{listed, one_line, size_in_words};
@@ -26,7 +26,7 @@ pub(super) enum Presence {
 
 impl Visit {
     /// Asks the chosen executions for the file, one after another.
-    pub(super) fn file(&mut self, now: Now, memory: &Memory, name: &str) -> Step {
+    pub(super) fn file(&mut self, now: Now, memory: &VisitMemory, name: &str) -> Step {
         while let Some(execution) = self.at(self.found.len()) {
             let presence = match memory.artifacts(now, &execution.id) {
                 Some((kept, at)) => {
@@ -143,7 +143,7 @@ impl Visit {
 
     /// The archive, once the list shows that it is not too large: Testkube collects all files in memory, and takes four
     /// to five times their size.
-    pub(super) fn archive(&mut self, now: Now, memory: &Memory) -> Step {
+    pub(super) fn archive(&mut self, now: Now, memory: &VisitMemory) -> Step {
         if self.kept.is_empty() {
             let id = match self.only("archive") {
                 Ok(execution) => &execution.id,

@@ -23,7 +23,7 @@ const MAX_TARGET: usize = 1_024;
 
 /// The answers to one VM's visits. A forgotten one is asked for again.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct VisitMemory {
     executions: VecDeque<Kept<(Tag, Scope), Execution>>,
     artifacts: VecDeque<Kept<String, Artifact>>,
     ways: VecDeque<Way>,
@@ -48,7 +48,7 @@ struct Kept<K, T> {
     list: Rc<Vec<T>>,
 }
 
-impl Memory {
+impl VisitMemory {
     /// The destination of an earlier request with the same target, and its tag.
     pub(super) fn way(&self, now: Mono, rest: &[u8]) -> Option<(&Tag, &Rc<Forward>)> {
         let known = self.ways.iter().rev().find(|way| way.rest == rest)?;

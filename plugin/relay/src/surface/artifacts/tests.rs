@@ -14,7 +14,7 @@ struct Testkube {
     kept: Vec<(&'static str, Value)>,
     /// The paths that were asked for.
     asked: Vec<String>,
-    memory: Memory,
+    memory: VisitMemory,
     /// Whether it answers HEAD.
     knows_heads: bool,
     /// Whether it, or a proxy before it, answers no request for artifacts at present.
@@ -43,7 +43,7 @@ fn testkube(executions: &[Value], kept: &[(&'static str, Value)]) -> Testkube {
         executions: executions.to_vec(),
         kept: kept.to_vec(),
         asked: Vec::new(),
-        memory: Memory::default(),
+        memory: VisitMemory::default(),
         knows_heads: true,
         is_lost: false,
     }
@@ -472,7 +472,7 @@ fn what_jobs_ask_goes_through_the_cluster_for_artifacts() {
     for (config, cluster) in [(config(r#""insecure_no_auth":true"#), "t"), (own, "downloads")] {
         let testkube = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["x"]))]);
         for rest in ["shop-1", "shop-1/x", "shop-1/archive"] {
-            let mut memory = Memory::default();
+            let mut memory = VisitMemory::default();
             let mut visit = Visit::new(&config, NOW, &headers(), rest.as_bytes()).unwrap();
             let mut step = visit.step(NOW, &mut memory);
             while let Some(request) = call_of(&step) {

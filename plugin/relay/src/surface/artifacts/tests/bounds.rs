@@ -25,7 +25,7 @@ fn testkubes_faults_are_told_and_never_taken_for_nothing() {
         (Fault::Truncated, 502),
     ] {
         let mut visit = Visit::new(&open, NOW, &headers(), b"shop-1").unwrap();
-        let mut memory = Memory::default();
+        let mut memory = VisitMemory::default();
         assert!(matches!(visit.step(NOW, &mut memory), Step::Call(_)));
         let Step::Reply(reply, _) = visit.answer(NOW, &mut memory, &CallOutcome::Failed(fault)) else {
             panic!()
@@ -79,7 +79,7 @@ fn a_list_that_takes_too_long_or_too_much_names_what_to_do() {
         &[("shop-e2e-2", names(&["x"]))],
     );
     let end = |each: u64, body: Option<Value>| {
-        let (mut now, mut memory) = (NOW, Memory::default());
+        let (mut now, mut memory) = (NOW, VisitMemory::default());
         let mut visit = Visit::new(&open, now, &headers(), b"shop-1").unwrap();
         let mut step = visit.step(now, &mut memory);
         while let Some(request) = call_of(&step) {
@@ -191,7 +191,7 @@ fn of_more_files_than_can_be_listed_each_is_still_reached_by_its_name() {
         testkube.knows_heads = false;
         assert!(matches!(testkube.get("shop-1/nope"), End::Forward(_)));
         testkube.executions.push(execution("shop-api-1", "passed"));
-        testkube.memory = Memory::default();
+        testkube.memory = VisitMemory::default();
         assert_eq!(testkube.refusal("shop-1/nope").0, 404);
     }
 }
@@ -245,6 +245,6 @@ fn an_archive_that_testkube_would_collect_in_memory_is_refused_by_the_sizes_in_t
     let large = config(r#""insecure_no_auth":true,"artifacts":{"max_archive":"66MiB"}"#);
     assert!(matches!(testkube.get_at(NOW, &large, "shop-1/archive"), End::Forward(_)));
     testkube.kept[0].1 = json!([{"name": "huge", "size": -2}]);
-    testkube.memory = Memory::default();
+    testkube.memory = VisitMemory::default();
     assert!(testkube.refusal("shop-1/archive").1.contains("One of the files has 2GiB or more"));
 }

@@ -87,7 +87,7 @@ fn links_begin_with_the_public_url_else_as_the_caller_has_reached_envoy() {
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
             .collect();
         let testkube = testkube(&[execution("shop-e2e-2", "passed")], &[("shop-e2e-2", names(&["x"]))]);
-        let mut memory = Memory::default();
+        let mut memory = VisitMemory::default();
         let mut visit = Visit::new(config, NOW, &headers, b"shop-1?format=text").unwrap();
         let mut step = visit.step(NOW, &mut memory);
         while let Some(request) = call_of(&step) {
