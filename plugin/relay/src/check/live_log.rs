@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(15);
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 const MAX_RETRY: Duration = Duration::from_secs(300);
 
-/// What the people at one check have been told, and what they have not.
+/// The live log of one check: what has been told, and what has not.
 #[derive(Default)]
 pub(crate) struct LiveLog {
     /// The evaluation that this log is about, and when it was accepted.
@@ -105,7 +105,7 @@ enum Next {
     Run(Look),
 }
 
-/// What the live log needs to act.
+/// The context of a turn of the live log.
 pub(crate) struct LogCx<'a> {
     /// The time.
     pub(crate) now: Now,
@@ -123,7 +123,7 @@ pub(crate) struct LogCx<'a> {
     pub(crate) trouble: Option<String>,
 }
 
-/// What the live log asks for after a turn.
+/// The effects of a turn of the live log.
 pub(crate) struct Acted {
     /// Calls to start.
     pub(crate) calls: Vec<Call>,

@@ -80,7 +80,7 @@ pub(super) enum Look {
     Build(u64),
 }
 
-/// What a look shows.
+/// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     GoesOn,

@@ -14,7 +14,7 @@ pub use line::{Line, Mark};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What is known of the executions with a check's tag.
+/// The known state of the executions with a check's tag.
 #[derive(Clone, Debug, Default)]
 pub struct Scene {
     /// In the order of their scheduling. A list, because most checks have few, and there are thousands of checks.

@@ -127,7 +127,7 @@ impl Volatile {
     }
 }
 
-/// What a step needs.
+/// The context of a step.
 pub(crate) struct Cx<'a> {
     /// The time.
     pub(crate) now: Now,

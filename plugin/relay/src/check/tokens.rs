@@ -19,7 +19,7 @@ pub struct Tokens {
     about_previous: About,
 }
 
-/// What is known of a token.
+/// The state of a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct About {
     /// The delivery that brought it, which identifies it in calls. 0 in records of modules that did not note it.

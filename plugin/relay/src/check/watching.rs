@@ -173,7 +173,7 @@ impl Volatile {
     }
 }
 
-/// What a check asks of a reading.
+/// A check's demands on a reading.
 pub(crate) struct Wanted<'a> {
     /// The tag of its executions.
     pub(crate) tag: &'a Tag,

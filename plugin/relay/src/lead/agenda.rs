@@ -7,7 +7,7 @@ use crate::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What is remembered of one check.
+/// A check as the leader remembers it: volatile state, live log, limits of its next reading, due times.
 pub(super) struct Tracked {
     pub(super) volatile: Volatile,
     pub(super) log: LiveLog,

@@ -57,7 +57,7 @@ pub struct Contender {
     foreign: Option<(Vec<u8>, Mono)>,
 }
 
-/// What a tick found.
+/// The result of a tick.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Role {
     /// Another context leads.

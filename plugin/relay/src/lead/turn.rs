@@ -6,7 +6,7 @@ use crate::store::ledger::Store;
 use crate::time::Now;
 use crate::wire::call::{CallId, Request};
 
-/// What a turn asks of the host.
+/// A request of a turn to the host.
 pub enum Output {
     /// Start this call; its outcome goes to [`Lead::answer`](super::Lead::answer).
     Call(CallId, Request),

@@ -35,7 +35,7 @@ const TRIES: u32 = 100;
 /// The policies under which an execution may count, each a bit of [`Unpassed::counts`].
 const POLICIES: [Rerun; 3] = [Rerun::Latest, Rerun::All, Rerun::None];
 
-/// What is remembered of a tag besides a reading of it.
+/// The memory of a tag besides a reading of it.
 #[derive(Debug, Default)]
 pub(crate) struct UnpassedMemory {
     lost: Vec<Unpassed>,
