@@ -10,7 +10,7 @@ pub fn module() -> Result<PathBuf> {
     file("TESTRELAY_WASM")
 }
 
-/// The module that crashes on request and does other things that only tests want: `TESTRELAY_WASM_TEST_HOOKS`.
+/// The module that crashes on request and has other hooks for tests: `TESTRELAY_WASM_TEST_HOOKS`.
 pub fn module_with_test_hooks() -> Result<PathBuf> {
     file("TESTRELAY_WASM_TEST_HOOKS")
 }
@@ -24,7 +24,7 @@ fn file(variable: &str) -> Result<PathBuf> {
     let value = std::env::var_os(variable).filter(|value| !value.is_empty());
     let path =
         value.with_context(|| format!("{variable} is not set: run the tests with `cargo xtask test`"))?;
-    // Envoy is started elsewhere than the test: a relative path would mean another file to it.
+    // Envoy runs in another directory than the test, where a relative path would be another file.
     let path = std::path::absolute(PathBuf::from(path))?;
     ensure!(path.is_file(), "{variable} names {}, which is not a file", path.display());
     Ok(path)

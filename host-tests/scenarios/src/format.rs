@@ -1,4 +1,4 @@
-//! What a file says. Unknown fields are refused: a misspelt expectation would expect nothing.
+//! The format of a file. Unknown fields are refused, because a misspelt expectation would expect nothing.
 //!
 //! Times are in milliseconds. A run is a pipeline's run whose gated stage waits for its check; its number is the story's
 //! own.
@@ -11,21 +11,21 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it shows, as a sentence.
+    /// What the story shows, as a sentence.
     pub shows: String,
     /// What differs from the shipped configuration.
     #[serde(default)]
     pub envoy: Envoy,
     /// What happens, in its order.
     pub steps: Vec<Step>,
-    /// The module's counters that have moved in the end; no other one has.
+    /// The counters of the module that have changed at the end, and no others.
     pub counters: BTreeMap<String, Count>,
-    /// How often an event was posted for a run, whatever became of it. No other run has one.
+    /// How often an event was posted for a run, whatever its outcome. No other run has one.
     #[serde(default)]
     pub events: BTreeMap<u32, Count>,
-    /// The requests that Testkube has seen; it has seen no other kind. Absent: whatever.
+    /// The requests that Testkube has seen; it has seen no other kind. Absent: any.
     pub testkube: Option<Vec<Seen>>,
-    /// The requests that Azure DevOps has seen; it has seen no other kind. Absent: whatever.
+    /// The requests that Azure DevOps has seen; it has seen no other kind. Absent: any.
     pub azure_devops: Option<Vec<Seen>>,
 }
 
@@ -74,7 +74,7 @@ pub enum Step {
         run: u32,
         /// The workflow; the resource that starts it has the same name.
         workflow: String,
-        /// Which status it has, from how many milliseconds after this step on.
+        /// Its statuses, each with its start in milliseconds after this step.
         statuses: Vec<(i64, String)>,
         /// When it is deleted, in milliseconds after this step.
         deleted: Option<i64>,
@@ -127,7 +127,7 @@ pub enum Step {
         /// The answer.
         answer: Expected,
     },
-    /// A request that was not waited for is answered now, or soon.
+    /// A request that the story did not wait for is answered now, or soon.
     Answered {
         /// Its name.
         name: String,
@@ -136,7 +136,7 @@ pub enum Step {
         /// With what.
         answer: Expected,
     },
-    /// A request that was not waited for has no answer yet.
+    /// A request that the story did not wait for has no answer yet.
     Unanswered {
         /// Its name.
         name: String,
@@ -158,16 +158,16 @@ pub enum Step {
     },
     /// `/readyz` says, now or soon, how many checks are pending.
     Pending {
-        /// So many.
+        /// The number.
         checks: u32,
     },
-    /// One side has seen so many requests of a kind, now or soon.
+    /// One side has seen a number of requests of a kind, now or soon.
     Sees {
         /// Which side.
         side: Cluster,
         /// The kind, as in [`Seen::request`].
         request: String,
-        /// At least so many.
+        /// The least number.
         times: usize,
     },
     /// One side has seen no request at all yet.
@@ -213,7 +213,7 @@ pub enum Step {
     Trap {},
     /// Time passes.
     Pass {
-        /// So many milliseconds.
+        /// In milliseconds.
         ms: u64,
     },
 }
@@ -281,7 +281,7 @@ pub enum FieldsIn {
     },
     /// In a JSON body that is filled up with spaces.
     Padded {
-        /// To so many bytes.
+        /// To this size in bytes.
         bytes: usize,
     },
 }
@@ -377,7 +377,7 @@ pub enum TestkubeFault {
     Slow(u64),
     /// The connection ends before the answer.
     Reset,
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after a number of bytes of the body.
     Cut(usize),
 }
 
@@ -424,7 +424,7 @@ pub struct Seen {
     pub request: String,
     /// How often.
     pub times: Count,
-    /// The names of its headers, sorted, the same in each of them. Absent: whatever.
+    /// The names of its headers, sorted, the same in each of them. Absent: any.
     pub headers: Option<Vec<String>>,
 }
 
@@ -432,17 +432,17 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum Count {
-    /// So often.
+    /// This often.
     Exactly(u64),
-    /// So often or more: where polling decides, or chance.
+    /// This often or more: where polling or chance decides.
     AtLeast {
-        /// So often.
+        /// This often.
         at_least: u64,
     },
 }
 
 impl Count {
-    /// Whether it was so often.
+    /// Whether the count matches.
     pub fn fits(self, times: u64) -> bool {
         match self {
             Count::Exactly(expected) => times == expected,

@@ -1,4 +1,4 @@
-//! What a crash of the module and a change of its configuration do to checks that are pending: nothing.
+//! A crash of the module or a change of its configuration does nothing to pending checks.
 
 use anyhow::Result;
 use fakes::azure::{Fault, Route};
@@ -75,8 +75,8 @@ fn a_trap_on_every_worker_loses_no_check() -> Result<()> {
     Ok(())
 }
 
-/// The whole defence against an answer that no VM survives: two VMs fall over it, the second long after the first, and
-/// then the check that it was for is given up, alone.
+/// The defence against an answer that no VM survives: two VMs trap on it, the second long after the first, and then the
+/// module gives up that check and no other.
 #[test]
 fn an_answer_that_kills_its_reader_costs_two_vms_and_one_check() -> Result<()> {
     let scene = Scene::new()?;
@@ -261,7 +261,7 @@ impl Probes {
         let (stop, stopped) = channel();
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-                // A probe may well fail: just then a VM is being built.
+                // A probe may fail while a VM is being rebuilt.
                 let _ = Request::get("/testrelay/healthz").send(envoy);
             }
         });

@@ -1,4 +1,5 @@
-//! What downloads and lists may take: connections, memory, Testkube's own memory; and what of Testkube's answers goes on.
+//! Limits of downloads and lists: connections, memory, Testkube's own memory; and which of Testkube's answers are
+//! forwarded.
 
 use anyhow::{Context, Result, ensure};
 use fakes::testkube::{Fault, Route};
@@ -38,7 +39,7 @@ fn apart(scene: &Scene, setup: Setup) -> Setup {
         .edit_route("artifacts", |route| route["route"]["cluster"] = json!("downloads"))
 }
 
-/// The problem document of a refusal; nothing of Testkube's own is in it.
+/// The problem document of a refusal, without any text from Testkube.
 fn refused(answer: &Response) -> Result<String> {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{}", answer.text());
     let body = answer.json()?;
@@ -134,7 +135,7 @@ fn an_archive_over_its_bound_never_reaches_testkube() -> Result<()> {
     envoy.stop()
 }
 
-/// So many kilobytes of memory does the process have.
+/// The process's memory in kilobytes.
 fn resident(envoy: &Envoy) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", envoy.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

@@ -1,4 +1,4 @@
-//! The harness itself: Envoy starts with the shipped configuration, tells its state, and goes.
+//! The harness itself: Envoy starts with the shipped configuration, shows its state, and ends.
 
 use anyhow::Result;
 use host_tests::{Connection, Envoy, Reload, Request, Setup, config, validate, wait_for, wait_until};
@@ -29,7 +29,7 @@ const MODULE: &str = r#"
     (i32.ne (local.get $size) (i32.const 2))))
 "#;
 
-/// A server that answers every request with 200 and hands over what was asked for.
+/// A server that answers every request with 200 and passes on its target.
 fn upstream() -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

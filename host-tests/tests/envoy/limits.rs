@@ -1,4 +1,4 @@
-//! How many checks may be pending, and what of them a caller sees: each credential within its own bounds.
+//! How many checks may be pending, and which of them a caller sees: each credential within its own limits.
 
 use anyhow::Result;
 use fakes::{Status, execution};

@@ -14,14 +14,14 @@ const MAX_ANSWER: usize = 32 << 20;
 /// The cluster that requests for artifacts go to: the shipped configuration's.
 pub(crate) const ROUTED: &str = "testkube";
 
-/// What one cluster does to calls.
+/// How one cluster treats calls.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// The least way to the server, and as much back, in microseconds.
+    /// The minimum time to the server, and again back, in microseconds.
     pub latency: u64,
-    /// Up to so much more.
+    /// The most that chance adds to it, in microseconds.
     pub jitter: u64,
-    /// One in so many calls fails, in one of the ways below; 0: none.
+    /// One call in this number fails, in one of the ways below; 0: none.
     pub fails: u64,
     /// The ways, drawn evenly.
     pub ways: Vec<Way>,
@@ -51,8 +51,8 @@ pub enum Way {
     LostRequest,
     /// The request took effect, and its answer never comes: Envoy's own 504 at the timeout.
     LostAnswer,
-    /// The request took effect, and nobody is called back, ever. No Envoy is known to do so; DESIGN section 5 wants it to be
-    /// outlived.
+    /// The request took effect, and nobody is called back, ever. No Envoy is known to do so; the module must survive it all
+    /// the same.
     Silence,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Outgoing {
     pub(crate) context: u32,
     /// The module's instance that the root context belongs to.
     pub(crate) instance: String,
-    /// When the callback began that makes it.
+    /// When the callback that makes it began.
     pub(crate) callback_began: u64,
     pub(crate) token: u32,
     pub(crate) cluster: String,
@@ -166,7 +166,7 @@ pub(crate) struct Network {
     pub(crate) routed: BTreeMap<u64, OnItsWay>,
     /// A text in an answer that no VM survives.
     pub(crate) poison: Option<String>,
-    /// What Azure DevOps has handed out.
+    /// The tokens that Azure DevOps has issued.
     pub(crate) tokens: Tokens,
     last_call: u64,
 }
@@ -201,8 +201,8 @@ impl Network {
 }
 
 impl State {
-    /// The module makes a call. What it may do is judged now: a thread that stands still before Envoy sends the request is
-    /// stopped by nobody.
+    /// The module makes a call. The rules are checked now, because nobody can stop a thread that stalls before Envoy sends
+    /// the request.
     pub(crate) fn asks_for_call(&mut self, outgoing: &Outgoing) {
         if self.network.rules.get(&outgoing.cluster).is_some_and(|rule| rule.is_known) {
             self.own.rules.call_starts(self.now, outgoing);
@@ -341,7 +341,7 @@ impl State {
         }
     }
 
-    /// A client's request has its answer, or needs none any more.
+    /// A client's request has its answer, or no longer needs one.
     pub(crate) fn routed_ends(&mut self, stream: u64) {
         self.network.routed.remove(&stream);
         self.release(ROUTED, User::Stream(stream));
@@ -412,7 +412,7 @@ impl Network {
     }
 }
 
-/// What becomes of a fake's reply on its way to Envoy.
+/// How a fake's reply arrives at Envoy.
 pub(crate) enum Outcome {
     Answer(Response),
     NoConnection,

@@ -1,4 +1,4 @@
-//! One check from its request to its decision, and what can come in between.
+//! One check from its request to its decision, and what can happen in between.
 
 mod common;
 

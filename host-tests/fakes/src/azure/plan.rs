@@ -10,7 +10,7 @@ use super::{CheckSpec, answer, record};
 use crate::http::{Request, Response};
 use crate::timestamp;
 
-/// An attempt to post an event, whatever became of it.
+/// An attempt to post an event, whatever its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When, in Unix milliseconds.
@@ -92,7 +92,7 @@ impl Plan {
         self.tokens.push(Token { text: spec.token.clone(), expires_at: None });
     }
 
-    /// Completes a task's record; nobody waits for its event any more. Whether there is such a task.
+    /// Completes a task's record; nobody waits for its event any more. Returns whether there is such a task.
     pub(crate) fn complete_task(&mut self, id: &str, at: i64, result: &str) -> bool {
         let id = id.to_ascii_lowercase();
         let (Some(task), Some(record)) = (self.tasks.get_mut(&id), self.records.get_mut(&id)) else {

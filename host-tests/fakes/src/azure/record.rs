@@ -48,7 +48,7 @@ pub(crate) fn read_change(value: &Value) -> Result<Map<String, Value>, String> {
     let Value::Object(members) = value else { return Err("a timeline record is an object".into()) };
     let mut change = Map::new();
     for (name, value) in members {
-        // An unknown member is passed over, as Newtonsoft's reader does.
+        // An unknown member is ignored, as Newtonsoft's reader does.
         let Some(name) = FIELDS.iter().find(|field| field.eq_ignore_ascii_case(name)) else { continue };
         // Null and absent are the same: the stored value stays.
         if value.is_null() {

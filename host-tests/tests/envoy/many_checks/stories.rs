@@ -83,7 +83,7 @@ impl Check {
         }
     }
 
-    /// Whether a time must pass in which nothing changes.
+    /// Whether the set must stay unchanged for a time.
     pub(crate) fn settles(&self) -> bool {
         matches!(self.story, Story::NumberPasses | Story::GrowsWhileSettling { .. })
     }

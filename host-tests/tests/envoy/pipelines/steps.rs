@@ -111,7 +111,7 @@ impl Run {
         Ok(&named(&self.pipeline["stages"], "stage", stage)?["jobs"][0])
     }
 
-    /// Runs the bash scripts of a stage's steps, in their order; the last that ran says how it went.
+    /// Runs the bash scripts of a stage's steps in order; returns how the last one that ran ended.
     fn steps(&self, stage: &str) -> Result<Ended> {
         let mut ended = None;
         let templates = members(&self.job(stage)?["steps"]).filter_map(|step| step["template"].as_str());

@@ -1,5 +1,5 @@
-//! No look-up in Testkube is made for a check before Azure DevOps has taken its token once: else anybody who can reach the
-//! module could have it ask.
+//! The module asks Testkube nothing about a check before Azure DevOps has accepted its token once. Otherwise anybody who
+//! can reach the module could make it ask.
 
 use super::{Rules, plan_of, tags_of};
 use crate::network::Outgoing;
@@ -22,8 +22,8 @@ impl Proofs {
 }
 
 impl Rules {
-    /// Azure DevOps has answered a call. Only what it takes proves a token: who is forbidden something may be anybody whom it
-    /// knows, and a sign-in page is for strangers.
+    /// Azure DevOps has answered a call. Only an accepted call proves a token: a 403 may go to anybody whom it knows, and a
+    /// sign-in page goes to strangers.
     pub(crate) fn azure_answers(&mut self, request: &Request, answer: &Response) {
         let is_page = answer.value("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         let is_taken = matches!(answer.status, 200..=299) && !is_page;
