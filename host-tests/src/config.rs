@@ -1,6 +1,6 @@
 //! `envoy/envoy.yaml` as a JSON value, and the places in it that tests change.
 //!
-//! Everything here finds its place by name and changes the parsed value; nothing searches or replaces text.
+//! Everything here finds its place by name and changes the parsed value, never the text.
 
 pub use scenarios::merge;
 

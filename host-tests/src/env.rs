@@ -1,6 +1,6 @@
 //! Where Envoy and the built modules are. `cargo xtask test` sets these variables after it has built everything.
 //!
-//! A missing one is an error, never a skipped test: a test that did not run must not look like one that passed.
+//! A missing variable is an error, never a skipped test: a test that did not run must not look like one that passed.
 
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_variable_that_names_no_file_is_an_error() {
-        // HOME is always set, and a directory.
+        // HOME is always set, to a directory.
         let error = file("HOME").unwrap_err();
         assert!(error.to_string().ends_with("which is not a file"), "{error}");
     }

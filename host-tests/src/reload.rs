@@ -1,4 +1,4 @@
-//! Changing the listener while Envoy runs: it lies in a file that Envoy watches (LDS).
+//! Changes of the listener while Envoy runs: it is in a file that Envoy watches (LDS).
 
 use crate::{Envoy, Setup, config, wait_for};
 use anyhow::{Context, Result};

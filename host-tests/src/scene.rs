@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Both fakes, listening. They end with it.
+/// Both fakes, listening; they end when it is dropped.
 pub struct Scene {
     testkube: Arc<Mutex<Testkube>>,
     azure: Arc<Mutex<AzureDevOps>>,
@@ -151,7 +151,7 @@ pub struct Pipeline {
     pub tag: String,
 }
 
-/// What Azure DevOps was told.
+/// The decision that Azure DevOps got.
 #[derive(Clone, Debug)]
 pub struct Decision {
     /// The event that was taken.

@@ -27,7 +27,7 @@ use route::{Call, PlanResource};
 use crate::fault::{Faults, Span};
 use crate::http::{Recorded, Reply, Request, Response, Service};
 
-/// A check that Azure DevOps has sent out and now waits for; the ids are GUIDs.
+/// A check that Azure DevOps has sent and now waits for; the ids are GUIDs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSpec {
     /// `ProjectId`.
@@ -178,7 +178,7 @@ impl AzureDevOps {
         self.with_plan(plan, |plan| plan.deleted_at = Some(at))
     }
 
-    /// Arms a fault; the oldest that fits strikes, one per request.
+    /// Arms a fault. Per request the oldest matching fault strikes.
     pub fn fault(&mut self, route: Route, span: Span, fault: Fault) {
         self.faults.arm((route, None), span, fault);
     }

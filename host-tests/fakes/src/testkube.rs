@@ -178,7 +178,7 @@ impl Testkube {
         std::mem::take(&mut self.requests)
     }
 
-    /// Arms a fault; the oldest that fits strikes, one per request.
+    /// Arms a fault. Per request the oldest matching fault strikes.
     pub fn fault(&mut self, route: Route, span: Span, fault: Fault) {
         self.faults.arm(route, span, fault);
     }

@@ -121,7 +121,7 @@ pub enum Step {
     Hint {
         /// The run.
         run: u32,
-        /// Whose credential it bears.
+        /// Whose credential it carries.
         #[serde(default)]
         credential: Credential,
         /// The answer.
@@ -177,7 +177,7 @@ pub enum Step {
     },
     /// Testkube answers in another way.
     TestkubeFault {
-        /// Which requests.
+        /// The requests that it strikes.
         route: TestkubeRoute,
         /// How many of them; absent: until `calm`.
         times: Option<u32>,
@@ -186,14 +186,14 @@ pub enum Step {
     },
     /// Azure DevOps answers in another way.
     AzureDevopsFault {
-        /// Which requests.
+        /// The requests that it strikes.
         route: AzureDevopsRoute,
         /// How many of them; absent: until `calm`.
         times: Option<u32>,
         /// In which way.
         fault: AzureDevopsFault,
     },
-    /// The way to a cluster is broken.
+    /// The connection to a cluster is broken.
     Outage {
         /// Which.
         cluster: Cluster,
@@ -209,7 +209,7 @@ pub enum Step {
         /// Whether Envoy takes it.
         accepted: bool,
     },
-    /// The worker's VM traps in a request of somebody's, who gets Envoy's 503.
+    /// The worker's VM traps in somebody's request, which gets Envoy's 503.
     Trap {},
     /// Time passes.
     Pass {
@@ -233,7 +233,7 @@ pub struct Deliver {
     /// Where the fields are.
     #[serde(default)]
     pub fields_in: FieldsIn,
-    /// Whose credential it bears.
+    /// Whose credential it carries.
     #[serde(default = "checks")]
     pub credential: Credential,
     /// A connection that stays open, by its name. Absent: one of its own.
@@ -256,7 +256,7 @@ pub struct Send {
     /// Headers besides the credential.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Whose credential it bears.
+    /// Whose credential it carries.
     #[serde(default)]
     pub credential: Credential,
     /// A connection that stays open, by its name. Absent: one of its own.
@@ -286,7 +286,7 @@ pub enum FieldsIn {
     },
 }
 
-/// What a caller must get.
+/// The answer that a caller must get.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
@@ -316,7 +316,7 @@ pub enum By {
     Testkube,
 }
 
-/// Whose credential a request bears.
+/// Whose credential a request carries.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
@@ -341,7 +341,7 @@ pub enum Cluster {
     AzureDevops,
 }
 
-/// How the way to a cluster is broken.
+/// How the connection to a cluster is broken.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Outage {
@@ -363,7 +363,7 @@ pub enum TestkubeRoute {
     Artifact,
 }
 
-/// What is wrong with an answer of Testkube's (`fakes::testkube::Fault`).
+/// What is wrong with Testkube's answer (`fakes::testkube::Fault`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TestkubeFault {
@@ -399,7 +399,7 @@ pub enum AzureDevopsRoute {
     All,
 }
 
-/// What is wrong with an answer of Azure DevOps's (`fakes::azure::Fault`).
+/// What is wrong with Azure DevOps's answer (`fakes::azure::Fault`).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum AzureDevopsFault {

@@ -47,7 +47,7 @@ pub trait Host {
     /// Accesses the fake Azure DevOps.
     fn azure_devops(&self, then: &mut dyn FnMut(&mut AzureDevOps));
 
-    /// Breaks the way to a cluster, or repairs it.
+    /// Breaks the connection to a cluster, or repairs it.
     fn outage(&mut self, cluster: Cluster, way: Option<Outage>);
 
     /// A new configuration of the plugin: the first one with a merge patch. False: refused.
@@ -101,7 +101,7 @@ pub struct Outgoing {
     pub delivers: Option<u32>,
 }
 
-/// What a caller got.
+/// The answer that a caller got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Never to be repeated, wherever in a configuration it is written by mistake.
+/// Errors must never repeat it, wherever in a configuration somebody writes it by mistake.
 const CANARY: &str = "canary-7d20";
 
 /// A mistake, and what the log must say: the field, its value, what is allowed.

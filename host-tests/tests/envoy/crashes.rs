@@ -194,7 +194,7 @@ fn two_listeners_with_one_plugin_name_share_one_leader() -> Result<()> {
     let setup = scene.setup()?.edit(|bootstrap| {
         let mut other = config::listener(bootstrap)?.clone();
         other["name"] = json!("other");
-        // Another configuration makes another root context, on each thread, beside the first listener's.
+        // Another configuration creates another root context on each thread, beside the first listener's.
         let mut plugin = config::plugin(&mut other)?;
         plugin["checks"] = json!({ "lookback": "5h" });
         config::set_plugin(&mut other, &plugin.to_string())?;
@@ -215,7 +215,7 @@ fn two_listeners_with_one_plugin_name_share_one_leader() -> Result<()> {
     for (run, _) in &runs_of {
         assert!(polls.too_close(&run.tag) < leads, "{leads} leads: {:?}", polls.spacing(&run.tag));
     }
-    // Newer configurations are preferred, and a thread reads both at the start: some changes, then there is peace.
+    // Newer configurations are preferred, and a thread reads both at the start: the lead changes a few times, then stays.
     assert!(leads <= 6, "{leads} leads");
     envoy.stop()
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 const SOON: Duration = Duration::from_secs(60);
 const DOWNLOAD: &str = "/v1/test-workflow-executions/66a/artifacts/a%2Fb%252Fc//..;d";
 
-/// A module that lets everything pass and refuses the configuration `{}`.
+/// A module that forwards everything and refuses the configuration `{}`.
 const MODULE: &str = r#"
 (module
   (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))

@@ -181,7 +181,7 @@ fn the_table_of_fields_has_every_name_that_the_module_knows() -> Result<()> {
     let message = send(strange)?.json()?["message"].as_str().context("no message")?.to_owned();
     let own = message.split_once(" is not known; there are ").context("it was known")?.1;
     known.extend(set(own.trim_end_matches('.').split(", ")));
-    // Nobody misses these two.
+    // These two are optional, so the answer does not ask for them.
     known.extend(set(["TimelineId", "BuildId"]));
     let text = section(REFERENCE, "## The request")?;
     assert_eq!(names(text), known);

@@ -207,7 +207,7 @@ impl History {
     fn events(&mut self) {
         let runs = usize::try_from(3 + self.random.below(12)).unwrap_or(0);
         let gap = self.random.one_of(&[200 * MILLISECOND, 2 * SECOND, 10 * SECOND]);
-        // Checks of one bucket, all at once: each other's compare-and-swap is in their way.
+        // Checks of one bucket, all at once, so that their compare-and-swaps collide.
         self.at_once = self.random.once_in(3);
         self.numbers = match self.world.hash_key().filter(|_| self.at_once) {
             Some(hash_key) => Pipeline::in_one_bucket(runs, &hash_key).into(),
@@ -241,7 +241,7 @@ impl History {
         }
     }
 
-    /// Time passes; something probes the listener each few seconds, as Kubernetes does, and jobs fetch artifacts.
+    /// Time passes. A probe asks the listener every few seconds, as Kubernetes does, and jobs fetch artifacts.
     fn idle(&mut self, span: u64) {
         let end = self.world.now() + span;
         while self.world.now() < end {
@@ -264,13 +264,13 @@ impl History {
         }
     }
 
-    /// Each of them is probed.
+    /// Each listener is probed.
     fn some_listener(&mut self) -> String {
         let all: Vec<String> = self.listeners.iter().chain(&self.other).cloned().collect();
         self.random.one_of(&all)
     }
 
-    /// A cluster is as it was at the beginning.
+    /// Restores a cluster to its first state.
     fn recover(&mut self, cluster: &str) {
         self.world.network(cluster, Rule { limits: self.limits, ..Rule::default() });
     }
@@ -288,7 +288,7 @@ impl History {
         }
         let stall = i64::try_from(self.stalled_until.saturating_sub(began) / MILLISECOND).unwrap_or(0);
         let calm_at = self.world.wall() + stall;
-        // The longest deadline, a brake of 5 min for each of many falls over one answer, and some to spare.
+        // The longest deadline, a brake of 5 min for each fall over one answer, and a margin.
         let end = began + 45 * MINUTE;
         while self.world.now() < end {
             self.idle(10 * SECOND);
@@ -297,7 +297,7 @@ impl History {
                 break;
             }
         }
-        // Nothing more may come.
+        // From here on nothing more may happen.
         self.idle(40 * SECOND);
         calm_at
     }

@@ -107,7 +107,7 @@ impl Outgoing {
     }
 }
 
-/// What Envoy says to it at once.
+/// Envoy's immediate answer to it.
 pub(crate) enum Dispatch {
     UnknownCluster,
     Refused,
@@ -124,7 +124,7 @@ pub(crate) struct Call {
     pub(crate) reached_at: Option<i64>,
     /// What the module will be handed: headers and body; no headers where the connection broke.
     pub(crate) answer: Option<Response>,
-    /// Whether an upstream made the answer.
+    /// Whether an upstream sent the answer.
     pub(crate) from_upstream: bool,
 }
 
@@ -143,13 +143,13 @@ impl Call {
     }
 }
 
-/// A request of a client's that goes on to its route.
+/// A client's request that Envoy forwards to its route.
 pub(crate) struct OnItsWay {
     pub(crate) request: Request,
     pub(crate) way: Option<Way>,
 }
 
-/// What Envoy can say of it at once.
+/// Envoy's immediate decision about it.
 pub(crate) enum Routed {
     Sent,
     Overloaded,
@@ -162,9 +162,9 @@ pub(crate) struct Network {
     pub(crate) azure: AzureDevOps,
     pub(crate) rules: BTreeMap<String, Rule>,
     pub(crate) calls: BTreeMap<u64, Call>,
-    /// Requests that go on to their route and have not arrived yet, by stream.
+    /// Forwarded requests that have not reached their upstream yet, by stream.
     pub(crate) routed: BTreeMap<u64, OnItsWay>,
-    /// A text in an answer that no VM survives.
+    /// Every VM traps that reads an answer with this text.
     pub(crate) poison: Option<String>,
     /// The tokens that Azure DevOps has issued.
     pub(crate) tokens: Tokens,
@@ -194,7 +194,7 @@ impl Network {
         }
     }
 
-    /// The calls that a process waits for.
+    /// The calls under way of a process.
     pub(crate) fn in_flight(&self, process: u32) -> usize {
         self.calls.values().filter(|call| call.outgoing.process == process).count()
     }
@@ -312,7 +312,7 @@ impl State {
         }
     }
 
-    /// A request of a client's goes on to its route.
+    /// A client's request is forwarded to its route.
     pub(crate) fn route(&mut self, stream: u64, thread: usize, request: Request) -> Routed {
         let rule = self.network.rules.get(ROUTED).cloned().unwrap_or_default();
         let way = self.random.once_in(rule.fails).then(|| self.random.one_of(&rule.ways));
@@ -396,7 +396,7 @@ impl State {
 }
 
 impl Network {
-    /// Envoy answers in the server's place; without `x-envoy-upstream-service-time`.
+    /// Envoy answers instead of the server, without `x-envoy-upstream-service-time`.
     fn settle(&mut self, number: u64, status: u16) {
         let body = match status {
             504 => "upstream request timeout",
@@ -436,7 +436,7 @@ pub(crate) fn outcome(reply: Reply) -> (u64, Outcome) {
     }
 }
 
-/// What a history's outage of a cluster looks like.
+/// The rule for a cluster's outage in a history.
 pub fn outage(random: &mut Random) -> Rule {
     let ways = match random.below(4) {
         0 => Way::ALL.into(),

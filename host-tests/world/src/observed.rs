@@ -24,7 +24,7 @@ impl World {
         self.process.state.borrow().metric(name)
     }
 
-    /// The same in all processes that there have been, together.
+    /// The same, summed over all processes so far.
     pub(crate) fn metric_of_all(&self, name: &str) -> i64 {
         let state = self.process.state.borrow();
         let all = state.processes().flat_map(|own| &own.metrics);

@@ -7,7 +7,7 @@ use fakes::{CheckSpec, Execution, Request, execution};
 use siphasher::sip::SipHasher24;
 use std::collections::BTreeMap;
 
-/// The project of a pipeline, unless it is in another.
+/// The default project of a pipeline.
 pub const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
 
 /// The user name of the service connection.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 /// The environment variables that a VM sees.
 pub(crate) type Environment = Rc<BTreeMap<String, String>>;
 
-/// What a listener's filter says.
+/// The settings of a listener's filter.
 #[derive(Clone)]
 pub(crate) struct Filter {
     /// Envoy's plugin name; several listeners may share it.
@@ -45,7 +45,7 @@ impl Filter {
     }
 }
 
-/// Same key, same VM on a thread, even for different plugins.
+/// The VM key: on a thread even different plugins with the same key share a VM.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct VmKey {
     pub(crate) vm_id: String,

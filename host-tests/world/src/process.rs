@@ -26,7 +26,7 @@ pub(crate) struct Process {
     pub(crate) state: Rc<RefCell<State>>,
     /// The listeners and plugins of the process whose event runs.
     pub(crate) plugins: RefCell<Plugins>,
-    /// Those of the others.
+    /// The listeners and plugins of the other processes.
     others: RefCell<BTreeMap<u32, Plugins>>,
     pub(crate) streams: RefCell<Streams>,
     pub(crate) settings: Settings,
@@ -35,7 +35,7 @@ pub(crate) struct Process {
     me: Weak<Process>,
 }
 
-/// What Envoy's own configuration says.
+/// Settings of Envoy's own configuration.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) workers: usize,

@@ -1,4 +1,4 @@
-//! What the whole process shares, and the clock: everything but the VMs themselves.
+//! The state that the whole process shares, and the clock: everything but the VMs.
 
 use crate::fuel::Fuel;
 use crate::network::Network;
@@ -25,7 +25,7 @@ const FIRST: u64 = 1_000 * SECOND;
 /// How often another thread runs between two host calls on shared data: on average once in this number of calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Interleaving {
-    /// Another thread runs whatever it has to do within the next second and a half. 0: never.
+    /// Another thread handles everything due within the next second and a half. 0: never.
     pub short: u64,
     /// This thread stalls for longer than a lease. 0: never.
     pub long: u64,
@@ -77,7 +77,7 @@ pub(crate) struct Thread {
     pub(crate) trap_at: Option<TrapAt>,
 }
 
-/// What happens at a moment.
+/// An event.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Tick {
@@ -202,7 +202,7 @@ pub(crate) struct State {
     /// What belongs to the process whose event runs, and which process that is.
     pub(crate) own: Own,
     pub(crate) process: u32,
-    /// What belongs to the others.
+    /// The parts of the other processes.
     pub(crate) others: BTreeMap<u32, Own>,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,

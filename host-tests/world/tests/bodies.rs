@@ -241,7 +241,7 @@ fn a_policy_in_a_body_of_any_type_is_obeyed_or_the_check_is_rejected() {
         |pipeline: &Pipeline, kind: &str, body: &str| pipeline.check(&[("content-type", kind)]).body(body);
     for (n, kind) in (1..).zip(["text/plain", "application/x-www-form-urlencoded", "application/json", ""]) {
         let pipeline = passing(&mut world, n);
-        // `b` never comes.
+        // `b` never appears.
         let policies = r#"{"expect": "a, b", "appear-timeout": "30s"}"#;
         assert!(world.ask(typed(&pipeline, kind, policies)).text().contains("accepted"), "{kind}");
         assert_eq!(decided_within(&mut world, &pipeline, 2 * MINUTE), "failed", "{kind}");

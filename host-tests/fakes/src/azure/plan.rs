@@ -82,7 +82,7 @@ impl Plan {
         }
     }
 
-    /// Makes a task wait for its event; a task that was decided waits again, as after an evaluation interval.
+    /// Makes a task wait for its event. A decided task waits again, as after an evaluation interval.
     pub(crate) fn start_task(&mut self, at: i64, spec: &CheckSpec) {
         let started = timestamp::dotnet(at);
         self.tasks.insert(spec.task.clone(), Task { job: spec.job.clone(), decided: false });
@@ -231,7 +231,7 @@ impl Plan {
         self.logs.get(&id).map_or_else(|| Response::new(500), |log| answer::ok(&describe(id, log)))
     }
 
-    /// Late appends are accepted: recorded exchanges show them twelve minutes after the record was completed.
+    /// Late appends are accepted: recorded exchanges have them twelve minutes after the record was completed.
     fn append(&mut self, now: i64, id: &str, body: &[u8]) -> Response {
         let found = id.parse().ok().and_then(|id: u64| self.logs.get_mut(&id).map(|log| (id, log)));
         let Some((id, log)) = found else {

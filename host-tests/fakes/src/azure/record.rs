@@ -87,7 +87,7 @@ fn log_reference(value: &Value) -> Result<Value, String> {
         Value::String(text) => serde_json::from_str(text).map_err(|_| "log is no object".to_owned())?,
         other => other.clone(),
     };
-    // An id of 0 is stored like any other: the recorded exchange lost its log that way.
+    // An id of 0 is stored like any other; the recorded exchange lost its log that way.
     match parsed.get("id").and_then(Value::as_u64) {
         Some(id) => Ok(json!({"id": id, "type": "Container", "url": null})),
         None => Err("log has no id".into()),

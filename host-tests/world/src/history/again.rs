@@ -82,8 +82,8 @@ impl History {
         }
     }
 
-    /// A token that has expired, is too long, has characters that no token has, or was never filled in. Any piece of a few
-    /// letters contains the mark of secrets.
+    /// A token that has expired, is too long, has characters that no token has, or was never filled in. Any piece of it
+    /// with a few letters contains the mark of secrets.
     pub(super) fn unusable_token(&mut self) -> String {
         let part = MARK.repeat(20);
         match self.random.below(4) {

@@ -48,7 +48,7 @@ impl History {
         self.checks.push(check);
         let index = self.checks.len() - 1;
         self.checks[index].began = Some(self.world.wall());
-        // Some are known to somebody else, who is faster than Azure DevOps, or slower.
+        // Somebody else knows some of them, and sends them before or after Azure DevOps.
         let forger = self.checks[index].pipeline.n % 6;
         if forger == 1 {
             self.forge(index);
@@ -144,7 +144,7 @@ impl History {
             (By::Module, 400) => kind == Kind::Malformed || self.may_have_ended(index, since),
             (By::Module, 403) => kind == Kind::Malformed,
             (By::Module, 503) => self.is_full(),
-            // Slower than Azure DevOps waits.
+            // Longer than Azure DevOps waits.
             (By::Module, 408) => true,
             _ => false,
         };
@@ -230,7 +230,7 @@ impl History {
         self.artifacts.push(Fetch { stream, bytes: file.bytes, by_tag: by_tag.is_some() });
     }
 
-    /// What was not waited for.
+    /// Answers that the history did not wait for.
     pub(super) fn collect(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
             match self.world.answer(waiting.stream) {

@@ -1,4 +1,4 @@
-//! What a VM sees of Envoy: one file per family of host calls, over the state of the whole process.
+//! The host as a VM sees it: one file per family of host calls, on the state of the whole process.
 //!
 //! ABI: proxy-wasm 0.2.1, as in proxy-wasm-cpp-host's `exports.h`.
 
@@ -96,7 +96,7 @@ pub(crate) struct Stream {
     /// Until the module lets them go on.
     pub(crate) request_headers: Option<Pairs>,
     pub(crate) request_body: Option<Vec<u8>>,
-    /// Inside their callback.
+    /// Only inside their callback.
     pub(crate) response_headers: Option<Pairs>,
     pub(crate) response_body: Option<Vec<u8>>,
 }

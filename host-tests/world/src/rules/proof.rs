@@ -6,7 +6,7 @@ use crate::network::Outgoing;
 use fakes::{Request, Response};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which plans wait for which tags, and whose tokens were taken.
+/// The plans that wait for each tag, and the plans whose tokens Azure DevOps accepted.
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
     /// The plans by the value of the tag.
@@ -37,7 +37,7 @@ impl Rules {
         self.proofs.proven.contains(plan)
     }
 
-    /// Each tag that Testkube is asked for belongs to a check whose token was taken.
+    /// Every tag in a request to Testkube belongs to a check whose token was accepted.
     pub(super) fn proven_before_asked(&mut self, now: u64, outgoing: &Outgoing) {
         for tag in tags_of(&outgoing.request) {
             self.checked("proof (Testkube is asked once the token was taken)");

@@ -25,7 +25,7 @@ pub enum By {
     Nobody,
 }
 
-/// What a client got.
+/// The answer that a client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status; 0 where nobody answered.
@@ -91,8 +91,8 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// A request that has not begun; its body comes in pieces, each so many microseconds after the one before, and trailers
-    /// perhaps at its end.
+    /// A request that has not begun. Its body comes in pieces, each with its delay after the one before in microseconds,
+    /// perhaps with trailers at the end.
     pub(crate) fn add(
         &mut self,
         connection: u64,

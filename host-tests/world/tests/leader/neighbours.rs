@@ -110,8 +110,8 @@ fn unreadable(world: &mut World, n: u32) -> Pipeline {
     pipeline
 }
 
-/// The longest time from an execution's end to its check's event, of ten checks one after the other, while those of so many
-/// others cannot be read.
+/// The longest time from an execution's end to its check's event, of ten checks one after the other, while those of a
+/// number of others cannot be read.
 fn worst_beside_unreadable(others: u32) -> i64 {
     let mut world = start(Setup::new(7));
     for n in 1..=others {
