@@ -1,6 +1,6 @@
 # The service connection and the check, by Terraform. The headers are those of check-headers.json beside this file.
 #
-# retry_interval is left out: it is the time between evaluations, which must be 0, and the provider refuses it beside
+# retry_interval, the time between evaluations, is left out: it must be 0, and the provider refuses it together with
 # Callback.
 
 terraform {

@@ -28,11 +28,11 @@ function Invoke-Call([hashtable] $request) {
   } catch {
     Stop-Here $_.Exception.Message
   }
-  if ($answer -isnot [Management.Automation.PSCustomObject]) { Stop-Here "Azure DevOps did not answer with JSON: the token is wrong or has ended" }
+  if ($answer -isnot [Management.Automation.PSCustomObject]) { Stop-Here "Azure DevOps did not answer with JSON: the token is wrong or has expired" }
   $answer
 }
 
-# The id of what has exactly this name in a list.
+# The id of the list's entry with exactly this name.
 function Get-Id($answer, [string] $name) {
   foreach ($one in $answer.value) {
     if ($one.name -eq $name) { return "$($one.id)" }
@@ -47,7 +47,7 @@ $answer = Invoke-Call @{ Uri = "$base/serviceendpoint/endpoints?endpointNames=$(
 $connectionId = Get-Id $answer $Connection
 if (-not $connectionId) { Stop-Here "there is no service connection $Connection, or the token may not see it" }
 
-# ReadAllText and not Get-Content: Windows PowerShell would write the latter's own properties into the JSON.
+# ReadAllText, not Get-Content, whose extra properties Windows PowerShell would write into the JSON.
 $check = ConvertFrom-Json ([IO.File]::ReadAllText((Join-Path $PSScriptRoot 'check.json')))
 $inputs = $check.settings.inputs
 $inputs.connectedServiceName = $connectionId

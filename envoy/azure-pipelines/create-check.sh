@@ -21,18 +21,18 @@ encode() {
   python3 -c 'import sys, urllib.parse; print(urllib.parse.quote(sys.argv[1], safe=""))' "$1"
 }
 
-# By standard input: a program's arguments can be read by every process of the machine.
+# Through standard input, because every process of the machine can read a program's arguments.
 call() {
   local credentials answer
   credentials="$(printf ':%s' "$AZURE_DEVOPS_EXT_PAT" | base64 | tr -d '\n')"
   answer="$(printf 'Authorization: Basic %s' "$credentials" | curl --header @- --fail --silent --show-error "$@")" || exit 2
   case "$answer" in
     '{'*) echo "$answer" ;;
-    *) fail "Azure DevOps did not answer with JSON: the token is wrong or has ended" ;;
+    *) fail "Azure DevOps did not answer with JSON: the token is wrong or has expired" ;;
   esac
 }
 
-# The id of what has exactly this name in a list.
+# The id of the list's entry with exactly this name.
 id_of() {
   python3 -c '
 import json, sys

@@ -5,9 +5,9 @@
 #   $env:AZURE_DEVOPS_EXT_PAT = '...'
 #   .\verify-check.ps1 https://dev.azure.com/fabrikam shop production
 #
-# The arguments: organisation or collection, project, environment, and Testrelay's own timeout in minutes, 720 unless
-# "checks.timeout" of the plugin's configuration says otherwise. A Testrelay-Timeout in check-headers.json comes first.
-# Exit code: 0 all is well, 1 something is wrong, 2 it could not be found out.
+# The arguments: organisation or collection, project, environment, and Testrelay's own timeout in minutes, 720 by default,
+# like "checks.timeout" of the plugin's configuration. A Testrelay-Timeout in check-headers.json takes precedence. Exit
+# code: 0 all is well, 1 something is wrong, 2 it could not find out.
 param([string] $Collection, [string] $Project, [string] $Environment, [double] $Minutes = 720)
 $ErrorActionPreference = 'Stop'
 [Net.ServicePointManager]::SecurityProtocol = [Net.ServicePointManager]::SecurityProtocol -bor [Net.SecurityProtocolType]::Tls12
@@ -31,7 +31,7 @@ function Invoke-Call([hashtable] $request) {
   } catch {
     Stop-Here $_.Exception.Message
   }
-  if ($answer -isnot [Management.Automation.PSCustomObject]) { Stop-Here "Azure DevOps did not answer with JSON: the token is wrong or has ended" }
+  if ($answer -isnot [Management.Automation.PSCustomObject]) { Stop-Here "Azure DevOps did not answer with JSON: the token is wrong or has expired" }
   $answer
 }
 
@@ -95,7 +95,7 @@ foreach ($check in $answer.value) {
     Add-Mistake "${name}: the headers are not a JSON object. Paste check-headers.json."
     continue
   }
-  $headers = @{} # its keys are compared without case
+  $headers = @{} # compares its keys without case
   foreach ($property in $parsed.PSObject.Properties) { $headers[$property.Name] = $property.Value }
   $known = @{}
   foreach ($property in $shipped) {

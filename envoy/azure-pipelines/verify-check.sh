@@ -6,9 +6,9 @@
 #   export AZURE_DEVOPS_EXT_PAT=...
 #   ./verify-check.sh https://dev.azure.com/fabrikam shop production
 #
-# The arguments: organisation or collection, project, environment, and Testrelay's own timeout in minutes, 720 unless
-# "checks.timeout" of the plugin's configuration says otherwise. A Testrelay-Timeout in check-headers.json comes first.
-# Exit code: 0 all is well, 1 something is wrong, 2 it could not be found out.
+# The arguments: organisation or collection, project, environment, and Testrelay's own timeout in minutes, 720 by default,
+# like "checks.timeout" of the plugin's configuration. A Testrelay-Timeout in check-headers.json takes precedence. Exit
+# code: 0 all is well, 1 something is wrong, 2 it could not find out.
 set -euo pipefail
 
 fail() {
@@ -25,14 +25,14 @@ encode() {
   python3 -c 'import sys, urllib.parse; print(urllib.parse.quote(sys.argv[1], safe=""))' "$1"
 }
 
-# By standard input: a program's arguments can be read by every process of the machine.
+# Through standard input, because every process of the machine can read a program's arguments.
 call() {
   local credentials answer
   credentials="$(printf ':%s' "$AZURE_DEVOPS_EXT_PAT" | base64 | tr -d '\n')"
   answer="$(printf 'Authorization: Basic %s' "$credentials" | curl --header @- --fail --silent --show-error "$@")" || exit 2
   case "$answer" in
     '{'*) echo "$answer" ;;
-    *) fail "Azure DevOps did not answer with JSON: the token is wrong or has ended" ;;
+    *) fail "Azure DevOps did not answer with JSON: the token is wrong or has expired" ;;
   esac
 }
 

@@ -1,7 +1,6 @@
 //! A small blocking HTTP/1.1 client that sends exactly the bytes it is given.
 //!
-//! Libraries normalise paths, refuse header values that are not UTF-8 and merge duplicates: just what has to be
-//! tested.
+//! Libraries normalise paths, refuse header values that are not UTF-8 and merge duplicates, which is what these tests need.
 
 mod http2;
 mod receive;
@@ -21,7 +20,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One request. Method, target, header names and values are bytes and go out as they are.
 ///
-/// `Host` is added unless given, and what frames the body; nothing else.
+/// Only `Host`, unless given, and the body's framing headers are added.
 #[derive(Debug, Clone)]
 pub struct Request {
     method: Vec<u8>,
@@ -176,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// Sends any bytes: half a request, or none that HTTP knows.
+    /// Sends any bytes: half a request, or something that is not HTTP.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.get_mut().write_all(bytes).context("sending")
     }

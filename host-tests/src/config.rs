@@ -1,6 +1,6 @@
 //! `envoy/envoy.yaml` as a JSON value, and the places in it that tests change.
 //!
-//! Everything here finds its place by name and changes the parsed value; nothing searches or replaces text.
+//! Everything here finds its place by name and changes the parsed value, never the text.
 
 pub use scenarios::merge;
 
@@ -12,7 +12,7 @@ use std::path::Path;
 /// The file that users copy.
 pub const ENVOY_YAML: &str = include_str!("../../envoy/envoy.yaml");
 
-/// The clusters of [`ENVOY_YAML`] that lead to Testkube: for what the module asks, and for what its callers fetch.
+/// The clusters of [`ENVOY_YAML`] that lead to Testkube: for the module's own calls, and for downloads.
 pub const OF_TESTKUBE: [&str; 2] = ["testkube", "testkube-artifacts"];
 
 /// [`ENVOY_YAML`], parsed.
@@ -71,7 +71,7 @@ pub fn wasm(listener: &mut Value) -> Result<&mut Value> {
     at(filter, "/typed_config/config")
 }
 
-/// Takes the wasm filter out of a listener.
+/// Removes the wasm filter from a listener.
 pub fn remove_wasm(listener: &mut Value) -> Result<()> {
     let filters = list(connection_manager(listener)?, "/http_filters")?;
     filters.retain(|filter| filter["name"] != WASM);

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 /// Two workers that compile a module on a busy machine take a few seconds.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(30);
-/// An error shows so many lines of Envoy's log.
+/// The number of lines of Envoy's log that an error shows.
 const TAIL: usize = 40;
 
 /// A running Envoy. Dropping it kills the process; it ends with the test program too, however that ends.
@@ -73,7 +73,7 @@ impl Envoy {
         listening(self.admin, listener)?.with_context(|| format!("Envoy has no listener {listener:?}"))
     }
 
-    /// Everything that Envoy and the module have logged so far.
+    /// Everything that Envoy and the module have logged.
     pub fn log(&self) -> String {
         log(self.directory.path())
     }
@@ -103,7 +103,7 @@ impl Envoy {
         Ok(self.stats()?.get(name).copied().unwrap_or_default())
     }
 
-    /// Asks Envoy to end and waits until it has. An error if it ended otherwise before, or by a crash.
+    /// Asks Envoy to end and waits for it. It is an error if it had ended before, or crashed.
     pub fn stop(mut self) -> Result<()> {
         if let Some(status) = self.process.exited()? {
             bail!("Envoy had ended before: {status}; the end of its log:\n{}", tail(&self.log()));
@@ -120,7 +120,7 @@ impl Envoy {
 
 impl Drop for Envoy {
     fn drop(&mut self) {
-        // A failed test shows what Envoy and the module had to say.
+        // A failed test shows the log of Envoy and the module.
         if std::thread::panicking() {
             eprintln!("the end of Envoy's log:\n{}", tail(&self.log()));
         }
@@ -132,7 +132,7 @@ impl Drop for Envoy {
 pub struct Validation {
     /// Envoy would start with this configuration.
     pub accepted: bool,
-    /// Envoy's words, the module's log lines among them.
+    /// Envoy's output, including the module's log lines.
     pub text: String,
 }
 
@@ -171,9 +171,9 @@ fn command(setup: &Setup, directory: &Path, bootstrap: &Value) -> Result<Command
         .envs(&setup.environment)
         .stdin(Stdio::null())
         .stdout(File::create(directory.join("stdout"))?)
-        // Not --log-path: that file is written late, and not at all by a crash.
+        // Not --log-path: Envoy writes that file late, and not at all if it crashes.
         .stderr(File::create(directory.join("log"))?);
-    // What lets several Envoys run on one host. --use-dynamic-base-id does too, but leaves a file in /dev/shm by each.
+    // Lets several Envoys run on one host. --use-dynamic-base-id would too, but each would leave a file in /dev/shm.
     if !setup.arguments.iter().any(|argument| argument == "--base-id") {
         command.arg("--disable-hot-restart");
     }

@@ -1,7 +1,7 @@
 //! The harness: runs the built module in a real Envoy with the configuration that users copy.
 //!
 //! [`Setup`] says what a test needs, [`Envoy`] runs it, [`client`] talks to it. The configuration is always
-//! `envoy/envoy.yaml`, parsed and changed at named places: what the tests run is what is documented.
+//! `envoy/envoy.yaml`, parsed and changed at named places: the tests run what the pages document.
 //!
 //! ```no_run
 //! use host_tests::{Envoy, Request, Setup};

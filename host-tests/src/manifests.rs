@@ -1,5 +1,5 @@
-//! What the manifests in `envoy/` put before an Envoy: whole configurations in a ConfigMap, and plugins that Istio or Envoy
-//! Gateway puts between its own.
+//! What Envoy gets from the manifests in `envoy/`: whole configurations in a ConfigMap, and plugins that Istio or Envoy
+//! Gateway adds to its own configuration.
 
 use crate::{Setup, config};
 use anyhow::{Context, Result, bail};
@@ -9,7 +9,7 @@ use std::path::Path;
 /// Something in a manifest that an Envoy gets.
 #[derive(Clone, Debug)]
 pub struct Embedded {
-    /// Where it stands: kind, name, and which part.
+    /// Where it is: kind, name, and which part.
     pub place: String,
     /// What it is.
     pub form: Form,
@@ -25,7 +25,7 @@ pub enum Form {
     /// The plugin's own configuration and the variables that it may see, in a WasmPlugin, a TrafficExtension or an
     /// EnvoyExtensionPolicy.
     Plugin {
-        /// What else of the wasm filter's `config` Istio or Envoy Gateway makes: its name above all.
+        /// The rest of the wasm filter's `config` that Istio or Envoy Gateway adds, above all its name.
         around: Value,
         /// Its configuration.
         configuration: Value,
@@ -144,7 +144,8 @@ fn filters(document: &Value) -> Result<Vec<Form>> {
     Ok(filters.cloned().map(Form::Filter).collect())
 }
 
-/// What istiod makes of a WasmPlugin up to 1.29, and of a TrafficExtension from 1.30 on: the same, but for where it looks.
+/// What istiod makes of a WasmPlugin up to 1.29, and of a TrafficExtension from 1.30 on: the same, except for the place of
+/// the fields.
 fn mesh_plugin(document: &Value, spec: &Value) -> Form {
     let [namespace, name] =
         ["namespace", "name"].map(|m| document["metadata"][m].as_str().unwrap_or_default());
@@ -178,7 +179,7 @@ fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<String> {
     values.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// A whole configuration with the addresses and files of another one, in which a test has set them.
+/// A whole configuration with the addresses and files from another one, where a test has set them.
 fn with_addresses_of(other: &mut Value, mut own: Value) -> Result<Value> {
     let address = "/address/socket_address";
     own["admin"] = other["admin"].clone();

@@ -1,4 +1,4 @@
-//! Who asked Testkube, when, and for what: one poller's schedule, seen from Testkube and from Envoy's log.
+//! One poller's schedule, as Testkube and Envoy's log show it: who asked when for what.
 
 use fakes::{Recorded, Request, Testkube};
 use std::collections::BTreeMap;
@@ -33,12 +33,12 @@ impl Polls {
         polls
     }
 
-    /// How many tags were looked up, each as often as it was.
+    /// The number of look-ups of all tags.
     pub fn looks(&self) -> usize {
         self.by_tag.values().map(Vec::len).sum()
     }
 
-    /// How many readings were begun.
+    /// The number of readings that began.
     pub fn requests(&self) -> usize {
         self.requests
     }
@@ -53,13 +53,13 @@ impl Polls {
         self.of_tag(tag).windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
-    /// How many looks at a tag came sooner after the one before than one poller's schedule has it.
+    /// How many looks at a tag came sooner after the previous one than one poller's schedule allows.
     pub fn too_close(&self, tag: &str) -> usize {
         self.spacing(tag).into_iter().filter(|ms| *ms < CLOSEST_MS).count()
     }
 }
 
-/// How often the lead was taken, by Envoy's log: the first taking and each change.
+/// How often a thread took the lead, by Envoy's log: the first time and each change.
 pub fn leads_taken(log: &str) -> usize {
     log.lines().filter(|line| line.ends_with(": leads")).count()
 }

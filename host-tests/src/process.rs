@@ -45,8 +45,8 @@ impl Drop for Process {
     }
 }
 
-/// Linux binds "end with the parent" to the *thread* that started the child. A test's thread ends before a process
-/// shared by several tests should, so all are started by one thread that lasts as long as the program.
+/// Linux binds "end with the parent" to the *thread* that started the child. A test's thread ends before a process that
+/// several tests share, so one thread that lives as long as the program starts all of them.
 fn spawn_from_lasting_thread(mut command: Command) -> Result<io::Result<Child>> {
     type Order = Box<dyn FnOnce() + Send>;
     static ORDERS: OnceLock<Sender<Order>> = OnceLock::new();

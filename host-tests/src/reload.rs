@@ -1,4 +1,4 @@
-//! Changing the listener while Envoy runs: it lies in a file that Envoy watches (LDS).
+//! Changes of the listener while Envoy runs: it is in a file that Envoy watches (LDS).
 
 use crate::{Envoy, Setup, config, wait_for};
 use anyhow::{Context, Result};
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What became of a new configuration.
+/// The outcome of a new configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
     /// Envoy works with it, each worker within milliseconds and for new connections. Connections that exist, and the
     /// old plugin's ticks, go on with the old one until the drain time ends.
     Accepted,
-    /// Envoy goes on with the old one. What it logged meanwhile, the reason in it.
+    /// Envoy keeps the old one. Contains what it logged meanwhile, with the reason.
     Refused(String),
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct DynamicListener {
     /// An object whose `resources` are the listeners: what the file holds.
     discovery: Value,
     version: u64,
-    /// Keeps the port for this Envoy; it never listens, so no connection goes to it.
+    /// Reserves the port for this Envoy; it never listens, so it gets no connection.
     _port: Socket,
 }
 
@@ -116,7 +116,7 @@ impl DynamicListener {
         config::named(&mut self.discovery, "/resources", "testrelay")
     }
 
-    /// Writes the file beside its place and moves it there, so that Envoy never reads half of it.
+    /// Writes a file beside it and renames that, so that Envoy never reads half a file.
     fn write(&mut self) -> Result<()> {
         self.version += 1;
         self.discovery["version_info"] = json!(self.version.to_string());

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Both fakes, listening. They end with it.
+/// Both fakes, listening; they end when it is dropped.
 pub struct Scene {
     testkube: Arc<Mutex<Testkube>>,
     azure: Arc<Mutex<AzureDevOps>>,
@@ -46,7 +46,7 @@ impl Scene {
         Scene::of_server("dev.azure.com", testkube, azure)
     }
 
-    /// The same with an Azure DevOps that has another name: its certificate is for that one alone.
+    /// The same with an Azure DevOps of another name: its certificate is only for that name.
     ///
     /// # Errors
     /// No port or certificate could be had.
@@ -107,7 +107,7 @@ impl Scene {
         self.testkube().add(execution)
     }
 
-    /// A run, number `n`, whose gated stage waits from now on. The build began a second ago, its stage `Test` with it.
+    /// A run, number `n`, whose gated stage waits from now on. The build and its stage `Test` began a second ago.
     pub fn pipeline(&self, n: u32) -> Pipeline {
         let guid = |kind: u32| format!("{n:08x}-{kind:04x}-5000-8000-00000000{kind:04x}");
         let build = 4_000 + u64::from(n);
@@ -151,7 +151,7 @@ pub struct Pipeline {
     pub tag: String,
 }
 
-/// What Azure DevOps was told.
+/// The decision that Azure DevOps got.
 #[derive(Clone, Debug)]
 pub struct Decision {
     /// The event that was taken.

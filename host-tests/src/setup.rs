@@ -1,4 +1,4 @@
-//! What one test wants of its Envoy.
+//! What one test needs of its Envoy.
 
 use crate::{config, env};
 use anyhow::{Context, Result};
@@ -24,10 +24,10 @@ const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 
 type Edit = Arc<dyn Fn(&mut Value) -> Result<()> + Send + Sync>;
 
-/// `envoy.yaml` with a test's wishes. What is not asked for stays as users have it; only addresses, ports, the kind
-/// of name resolution and paths of files are always replaced.
+/// `envoy.yaml` with a test's changes. Everything else stays as users have it; only addresses, ports, the kind of name
+/// resolution and file paths are always replaced.
 ///
-/// Wishes about the configuration are carried out in the order in which they were made.
+/// Changes of the configuration are applied in the order in which they were made.
 #[derive(Clone)]
 pub struct Setup {
     module: Option<PathBuf>,
@@ -119,7 +119,7 @@ impl Setup {
         self.edit_plugin(move |plugin| config::merge(plugin, &patch))
     }
 
-    /// Changes the plugin's configuration, for what a merge cannot say.
+    /// Changes the plugin's configuration, where a merge is not enough.
     pub fn edit_plugin(self, edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Setup {
         self.edit(move |bootstrap| {
             let listener = config::listener(bootstrap)?;
@@ -129,7 +129,7 @@ impl Setup {
         })
     }
 
-    /// Lets so many checks be pending, of one project and by one credential too.
+    /// Sets all limits of pending checks to this number.
     pub fn room_for(self, checks: u32) -> Setup {
         self.edit_plugin(move |plugin| {
             plugin["checks"]["max_pending"] = json!(checks);
@@ -249,7 +249,7 @@ impl Setup {
         self
     }
 
-    /// How long a replaced listener lives on, in whole seconds (Envoy's own: 600).
+    /// How long a replaced listener drains, in whole seconds (Envoy's default: 600).
     pub fn drain_time(mut self, time: Duration) -> Setup {
         self.drain_time = Some(time);
         self
@@ -267,12 +267,12 @@ impl Setup {
         self
     }
 
-    /// The whole configuration that these wishes make, on any port: to take parts of it.
+    /// The whole configuration, on any port: to take parts of it.
     pub fn bootstrap_for_a_look(&self) -> Result<Value> {
         self.bootstrap(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
-    /// The whole configuration that these wishes make, with the listener at `listener`.
+    /// The whole configuration, with the listener at `listener`.
     pub(crate) fn bootstrap(&self, listener: SocketAddr) -> Result<Value> {
         let mut bootstrap = config::shipped()?;
         config::set_address(config::at(&mut bootstrap, "/admin")?, SocketAddr::new(listener.ip(), 0))?;

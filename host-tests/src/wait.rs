@@ -1,4 +1,4 @@
-//! Waiting for something that another process does.
+//! Waits for something that another process does.
 
 use anyhow::{Result, bail};
 use std::thread::sleep;
@@ -11,7 +11,7 @@ pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> 
     wait_for(what, timeout, || condition().then_some(()))
 }
 
-/// As [`wait_until`], for something that is wanted afterwards.
+/// Like [`wait_until`], and returns a value.
 pub fn wait_for<T>(what: &str, timeout: Duration, mut look: impl FnMut() -> Option<T>) -> Result<T> {
     let end = Instant::now() + timeout;
     loop {

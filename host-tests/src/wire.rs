@@ -61,12 +61,12 @@ impl Wire {
         Ok(Wire { address, shared, listener: Some(listener) })
     }
 
-    /// Where it begins.
+    /// The address at which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Cuts every connection that is open; answers how many there were. What comes later is forwarded again.
+    /// Cuts every open connection; returns their number. Later connections are forwarded again.
     pub fn cut(&self) -> usize {
         let mut connections = self.shared.connections();
         let now = now_ms();
@@ -81,7 +81,7 @@ impl Wire {
         open.len()
     }
 
-    /// Cuts every connection and is broken from now on, or (`None`) forwards again.
+    /// Cuts every connection and breaks the wire from now on, or (`None`) forwards again.
     pub fn set(&self, broken: Option<Broken>) {
         self.shared.connections().broken = broken;
         self.cut();
@@ -136,7 +136,7 @@ fn forward(listener: &TcpListener, server: SocketAddr, shared: &Arc<Shared>) {
             Some(Broken::Silent) => connections.silent.push(client),
             None => {
                 drop(connections);
-                // Where the server is not there, the client's connection ends.
+                // If the server is missing, the client's connection ends.
                 let Ok(upstream) = TcpStream::connect(server) else { continue };
                 number += 1;
                 // What fails here is a connection that has ended already: it is dropped, and both ends with it.
@@ -154,7 +154,7 @@ fn connect(number: u64, client: TcpStream, server: TcpStream, shared: &Arc<Share
     for (from, to, answers) in [(client, to_server, false), (server, to_client, true)] {
         let shared = shared.clone();
         std::thread::spawn(move || {
-            // An error is an end like the other.
+            // An error ends it, too.
             let _ = copy(&from, &to, || {
                 if answers {
                     shared.connections().answered.entry(number).or_default().insert(now_ms());
@@ -170,7 +170,7 @@ fn connect(number: u64, client: TcpStream, server: TcpStream, shared: &Arc<Share
     Ok(())
 }
 
-/// Forwards until the end, and says each time that it has.
+/// Forwards until the end, and reports each time that it has.
 fn copy(mut from: &TcpStream, mut to: &TcpStream, forwarded: impl Fn()) -> io::Result<()> {
     let mut bytes = [0; 16 * 1024];
     loop {
@@ -187,7 +187,7 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream, forwarded: impl Fn()) -> io::R
 }
 
 fn close(end: &TcpStream) {
-    // It fails where the other side has closed it before.
+    // It fails if the other side has closed it before.
     let _ = end.shutdown(Shutdown::Both);
 }
 

@@ -1,7 +1,6 @@
-#!/bin/sh
-# Puts Testrelay into what Helm has rendered of Testkube:
+# !/bin/sh Adds Testrelay to what Helm has rendered for Testkube:
 #   helm upgrade --install testkube kubeshop/testkube -n testkube --post-renderer envoy/kubernetes/sidecar/post-render.sh
-# Helm 4 takes only plugins as post-renderers: let one call this file.
+# Helm 4 accepts only plugins as post-renderers: let one call this file.
 set -eu
 cd "$(dirname "$0")"
 cat > testkube.yaml

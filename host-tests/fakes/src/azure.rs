@@ -1,8 +1,8 @@
 //! An Azure DevOps (Services or Server) as a state machine: what a check's receiver talks to.
 //!
-//! Sources: the recorded exchanges of the REST specification (`distributedTask/7.2/httpExamples`), the open client
-//! code of actions/runner, and requests recorded from Microsoft's own clients. Where documents bless one thing and
-//! the server is known to take more, this fake is the stricter: it is to find mistakes.
+//! Sources: the recorded exchanges of the REST specification (`distributedTask/7.2/httpExamples`), the open client code of
+//! actions/runner, and requests recorded from Microsoft's own clients. Where the server is known to accept more than the
+//! documents allow, this fake is stricter, to find mistakes.
 
 mod answer;
 mod authorization;
@@ -27,7 +27,7 @@ use route::{Call, PlanResource};
 use crate::fault::{Faults, Span};
 use crate::http::{Recorded, Reply, Request, Response, Service};
 
-/// A check that Azure DevOps has sent out and now waits for; the ids are GUIDs.
+/// A check that Azure DevOps has sent and now waits for; the ids are GUIDs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSpec {
     /// `ProjectId`.
@@ -48,12 +48,12 @@ pub struct CheckSpec {
     pub build: Option<u64>,
 }
 
-/// What a token meets at a plan that it may do nothing at.
+/// The answer to a token that may do nothing at a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtPlans {
     /// 403: it is known and may not.
     Forbidden,
-    /// 404: the plan is as if it were not there.
+    /// 404: as if there were no such plan.
     Hidden,
 }
 
@@ -106,8 +106,8 @@ impl AzureDevOps {
 
     /// Makes a check wait for its decision from `at` on.
     ///
-    /// The same plan again adds a task to it; the same task again makes it wait once more, with the new token beside
-    /// the old ones.
+    /// If the plan exists, this adds a task to it; if the task exists too, it waits again, with the new token beside the
+    /// old ones.
     pub fn start_check(&mut self, at: i64, spec: CheckSpec) {
         let spec = CheckSpec {
             project: spec.project.to_ascii_lowercase(),
@@ -142,12 +142,12 @@ impl AzureDevOps {
         self.with_plan(plan, |plan| plan.add_log(at, id, path))
     }
 
-    /// Lets one more token into every plan: a person's, or a service principal's, that may complete checks.
+    /// Adds a token that may complete checks at every plan: a person's, or a service principal's.
     pub fn know_identity(&mut self, token: &str) {
         self.identity = Some(token.to_owned());
     }
 
-    /// Lets one more token read every build, and do nothing at any plan: one of another run, or a person's.
+    /// Adds a token that may read every build and do nothing at any plan: another run's, or a person's.
     pub fn know_reader(&mut self, token: &str, at_plans: AtPlans) {
         self.readers.insert(token.to_owned(), at_plans);
     }
@@ -178,7 +178,7 @@ impl AzureDevOps {
         self.with_plan(plan, |plan| plan.deleted_at = Some(at))
     }
 
-    /// Arms a fault; the oldest that fits strikes, one per request.
+    /// Arms a fault. Per request the oldest matching fault strikes.
     pub fn fault(&mut self, route: Route, span: Span, fault: Fault) {
         self.faults.arm((route, None), span, fault);
     }
@@ -228,12 +228,12 @@ impl AzureDevOps {
         &self.requests
     }
 
-    /// Hands over the requests that were got since it was last asked, and keeps them no longer: for tests with many.
+    /// Takes the requests since the last call out of the record: for tests with many.
     pub fn take_requests(&mut self) -> Vec<Recorded> {
         std::mem::take(&mut self.requests)
     }
 
-    /// Whether a path with an empty segment has been seen: accepted, but not what a careful client sends.
+    /// Whether a path with an empty segment was seen: accepted, but no careful client sends one.
     pub fn double_slash_seen(&self) -> bool {
         self.double_slash_seen
     }
@@ -305,7 +305,7 @@ impl AzureDevOps {
         }
     }
 
-    /// `Builds - Update Build`: of all that can be changed only `status` is taken here, and of that only `cancelling`.
+    /// `Builds - Update Build`: this fake accepts only the member `status`, and only `cancelling`.
     fn cancel_build(&mut self, now: i64, project: &str, id: &str, request: &Request) -> Response {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let is_json = request.value("content-type").is_some_and(|kind| kind.starts_with("application/json"));
@@ -336,8 +336,8 @@ impl AzureDevOps {
         }
     }
 
-    /// A plan takes the tokens of its own checks, a build those of any check of its project. The real server would
-    /// take any token with access to the project; here a token in the wrong place is a mistake to find.
+    /// A plan accepts the tokens of its own checks, a build those of any check of its project. The real server would accept
+    /// any token with access to the project; here a token in the wrong place is a mistake to find.
     fn is_authorized(&self, now: i64, call: &Call, request: &Request) -> bool {
         let Some(presented) = authorization::presented(request) else { return false };
         let is_identity = self.identity.as_deref() == Some(presented.as_str());

@@ -3,7 +3,7 @@
 /// How long a fault lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
-    /// The next so many requests of its route.
+    /// The next requests of its route, this number of them.
     Next(u32),
     /// Every request until the faults are cleared.
     UntilCleared,
@@ -11,7 +11,7 @@ pub enum Span {
     Between {
         /// The first millisecond in which it strikes.
         from: i64,
-        /// The first millisecond in which it does so no more.
+        /// The first millisecond in which it no longer strikes.
         until: i64,
     },
 }

@@ -1,4 +1,4 @@
-//! HTTP as plain values: what a fake is asked, what it answers, and how the answer fails on its way.
+//! HTTP as plain values: a request, its answer, and how the answer fails on its way.
 //!
 //! Nothing here knows a socket or a clock, so that the same state machine serves a real listener
 //! ([`Server`](crate::Server)) and a simulation in virtual time.
@@ -104,7 +104,7 @@ impl Response {
     }
 }
 
-/// What happens to a request: an answer, or the ways in which an answer fails to arrive.
+/// The outcome of a request: an answer, or a way in which it fails to arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The whole answer, at once.
@@ -122,7 +122,7 @@ pub enum Reply {
     Truncated {
         /// The answer as it should have been.
         response: Response,
-        /// So many bytes of the body are sent.
+        /// The number of bytes of the body that are sent.
         bytes: usize,
     },
     /// The body comes in small pieces.
@@ -160,9 +160,9 @@ impl From<Response> for Reply {
     }
 }
 
-/// A server without its sockets: a state machine to which time is told.
+/// A server without sockets: a state machine that gets the time from its caller.
 pub trait Service {
-    /// Takes one request at `now` (Unix milliseconds) and says what becomes of it.
+    /// Handles one request at `now` (Unix milliseconds).
     fn handle(&mut self, now: i64, request: &Request) -> Reply;
 }
 

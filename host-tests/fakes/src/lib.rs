@@ -1,11 +1,11 @@
 //! A Testkube and an Azure DevOps that behave like the real ones, the ugly parts included.
 //!
-//! Besides, a container [`Registry`] (feature `registry`). Servers and certificates are behind the feature `server`; both are
-//! on by default, and off for whoever plays in virtual time alone.
+//! Also a container [`Registry`] (feature `registry`). Servers and certificates need the feature `server`. Both features
+//! are on by default; virtual time needs neither.
 //!
-//! All are state machines: a scenario is told to them, requests are given to them together with the time, and they
-//! say what becomes of each request. They know no clock, no socket and no chance, so the same scenario runs in
-//! virtual time and behind a real listener.
+//! All are state machines: a test describes a scenario, then passes requests together with the time, and gets the outcome
+//! of each. They use no clock, no socket and no randomness, so the same scenario runs in virtual time and behind a real
+//! listener.
 //!
 //! # In virtual time
 //!

@@ -1,6 +1,6 @@
 //! Percent-decoding, with the differences that decide whether a name survives.
 
-/// As Go's `url.QueryUnescape`: `+` is a space, and one malformed escape makes the whole fail.
+/// Like Go's `url.QueryUnescape`: `+` is a space, and one malformed escape makes everything fail.
 pub(crate) fn query_unescape(text: &[u8]) -> Option<Vec<u8>> {
     decode(text, true, true)
 }

@@ -1,9 +1,8 @@
-//! A container registry: what OCI's distribution specification 1.1 asks for pushing and pulling one image, and nothing
-//! else.
+//! A container registry: the part of OCI's distribution specification 1.1 that pushing and pulling one image needs.
 //!
-//! It is strict where the specification lets a registry be so: a blob is taken only with the digest of its bytes, in
-//! chunks without a gap; a manifest only after all that it names, with the sizes that it says, under the media type that
-//! it says. Anybody may push and pull. What is not an endpoint here is a 404 and never a guess.
+//! It is as strict as the specification allows: it accepts a blob only with the digest of its bytes, in chunks without a
+//! gap, and a manifest only after everything that it names, with the sizes and the media type that it states. Anybody may
+//! push and pull. An unknown endpoint is a 404.
 
 use std::collections::BTreeMap;
 

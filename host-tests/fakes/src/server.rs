@@ -131,7 +131,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let handler = service_fn(|request| answer(request, Arc::clone(&service), connection));
-    // An error is a client that went away, or a fault that the service asked for.
+    // An error is a client that disconnected, or a fault that the service asked for.
     let _ = hyper::server::conn::http1::Builder::new()
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), handler)

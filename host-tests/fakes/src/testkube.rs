@@ -25,7 +25,7 @@ use crate::http::{Recorded, Reply, Request, Response, Service};
 /// Fiber's `ReadBufferSize`: request line and headers together; more is a 431.
 const HEADER_LIMIT: usize = 4096;
 
-/// What an execution really is, to compare with what was made of it.
+/// The true state of an execution, to compare with what the module made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Truth {
     /// The execution's id.
@@ -49,7 +49,7 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// Whether another execution has started it.
+    /// Whether another execution started it.
     pub fn is_child(&self) -> bool {
         self.actor.kind == "testworkflow" || !self.ancestors.is_empty()
     }
@@ -70,7 +70,7 @@ pub struct Testkube {
     faults: Faults<Route, Fault>,
     unreadable: BTreeMap<String, u16>,
     requests: Vec<Recorded>,
-    /// How many there have been, those that were taken away as well.
+    /// The number of requests so far, including those taken out.
     handled: u64,
 }
 
@@ -118,7 +118,7 @@ impl Testkube {
         self
     }
 
-    /// Adds an execution and says its id; it takes the next number of its workflow.
+    /// Adds an execution, with the next number of its workflow, and returns its id.
     pub fn add(&mut self, mut execution: Execution) -> String {
         let number = self.numbers.entry(execution.workflow.clone()).or_default();
         *number += 1;
@@ -134,7 +134,7 @@ impl Testkube {
         id
     }
 
-    /// Rewrites the script of an execution, so that a test can go on with a story; false when there is none.
+    /// Rewrites the script of an execution, so that a test can continue its story; false if there is no such execution.
     pub fn change(&mut self, id: &str, rewrite: impl FnOnce(Execution) -> Execution) -> bool {
         match self.by_id(id) {
             Some(execution) => {
@@ -162,7 +162,7 @@ impl Testkube {
         self.visible(now).into_iter().filter(tagged).map(truth).collect()
     }
 
-    /// When the executions were scheduled that have this tag at any time, in Unix milliseconds.
+    /// When the executions that have this tag at any time were scheduled, in Unix milliseconds.
     pub fn scheduled(&self, tag_key: &str, tag_value: &str) -> Vec<i64> {
         let tagged = self.executions.iter().filter(|execution| execution.ever_has(tag_key, tag_value));
         tagged.map(Execution::scheduled).collect()
@@ -173,17 +173,17 @@ impl Testkube {
         &self.requests
     }
 
-    /// Hands over the requests that were got since it was last asked, and keeps them no longer: for tests with many.
+    /// Takes the requests since the last call out of the record: for tests with many.
     pub fn take_requests(&mut self) -> Vec<Recorded> {
         std::mem::take(&mut self.requests)
     }
 
-    /// Arms a fault; the oldest that fits strikes, one per request.
+    /// Arms a fault. Per request the oldest matching fault strikes.
     pub fn fault(&mut self, route: Route, span: Span, fault: Fault) {
         self.faults.arm(route, span, fault);
     }
 
-    /// From now on one execution by its id is an error with this status; the list has it as before.
+    /// From now on a request for this execution's id is an error with this status; the list still has it.
     pub fn unreadable(&mut self, id: &str, status: u16) {
         self.unreadable.insert(id.into(), status);
     }

@@ -1,4 +1,4 @@
-//! Points in time as the two servers write them, from and to Unix milliseconds.
+//! Conversion between Unix milliseconds and the times that the two servers write.
 
 const DAY: i64 = 86_400_000;
 

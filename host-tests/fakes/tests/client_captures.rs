@@ -42,7 +42,7 @@ fn all_recorded_requests_are_accepted_as_they_were_sent() {
     let mut replayed = 0;
     for (client, requests) in captures.as_object().unwrap() {
         for captured in requests.as_array().unwrap() {
-            // A recording decides the same task twice, which no server takes: each request meets a fresh one.
+            // A recording decides the same task twice, which no server accepts: each request meets a fresh server.
             let mut azure = azure();
             let request = request(captured);
             let reply = azure.handle(replayed, &request);

@@ -1,4 +1,4 @@
-//! What only a real socket shows: raw targets, resets, broken bodies, TLS.
+//! What needs a real socket: raw targets, resets, broken bodies, TLS.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// Gives the same reply to everything and keeps what it was asked.
+/// Gives the same reply to every request and records the requests.
 struct Fixed {
     reply: Reply,
     asked: Vec<Request>,

@@ -1,4 +1,4 @@
-//! What a file says. Unknown fields are refused: a misspelt expectation would expect nothing.
+//! The format of a file. Unknown fields are refused, because a misspelt expectation would expect nothing.
 //!
 //! Times are in milliseconds. A run is a pipeline's run whose gated stage waits for its check; its number is the story's
 //! own.
@@ -11,21 +11,21 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it shows, as a sentence.
+    /// What the story shows, as a sentence.
     pub shows: String,
     /// What differs from the shipped configuration.
     #[serde(default)]
     pub envoy: Envoy,
     /// What happens, in its order.
     pub steps: Vec<Step>,
-    /// The module's counters that have moved in the end; no other one has.
+    /// The counters of the module that have changed at the end, and no others.
     pub counters: BTreeMap<String, Count>,
-    /// How often an event was posted for a run, whatever became of it. No other run has one.
+    /// How often an event was posted for a run, whatever its outcome. No other run has one.
     #[serde(default)]
     pub events: BTreeMap<u32, Count>,
-    /// The requests that Testkube has seen; it has seen no other kind. Absent: whatever.
+    /// The requests that Testkube has seen; it has seen no other kind. Absent: any.
     pub testkube: Option<Vec<Seen>>,
-    /// The requests that Azure DevOps has seen; it has seen no other kind. Absent: whatever.
+    /// The requests that Azure DevOps has seen; it has seen no other kind. Absent: any.
     pub azure_devops: Option<Vec<Seen>>,
 }
 
@@ -74,7 +74,7 @@ pub enum Step {
         run: u32,
         /// The workflow; the resource that starts it has the same name.
         workflow: String,
-        /// Which status it has, from how many milliseconds after this step on.
+        /// Its statuses, each with its start in milliseconds after this step.
         statuses: Vec<(i64, String)>,
         /// When it is deleted, in milliseconds after this step.
         deleted: Option<i64>,
@@ -121,13 +121,13 @@ pub enum Step {
     Hint {
         /// The run.
         run: u32,
-        /// Whose credential it bears.
+        /// Whose credential it carries.
         #[serde(default)]
         credential: Credential,
         /// The answer.
         answer: Expected,
     },
-    /// A request that was not waited for is answered now, or soon.
+    /// A request that the story did not wait for is answered now, or soon.
     Answered {
         /// Its name.
         name: String,
@@ -136,7 +136,7 @@ pub enum Step {
         /// With what.
         answer: Expected,
     },
-    /// A request that was not waited for has no answer yet.
+    /// A request that the story did not wait for has no answer yet.
     Unanswered {
         /// Its name.
         name: String,
@@ -158,16 +158,16 @@ pub enum Step {
     },
     /// `/readyz` says, now or soon, how many checks are pending.
     Pending {
-        /// So many.
+        /// The number.
         checks: u32,
     },
-    /// One side has seen so many requests of a kind, now or soon.
+    /// One side has seen a number of requests of a kind, now or soon.
     Sees {
         /// Which side.
         side: Cluster,
         /// The kind, as in [`Seen::request`].
         request: String,
-        /// At least so many.
+        /// The least number.
         times: usize,
     },
     /// One side has seen no request at all yet.
@@ -177,7 +177,7 @@ pub enum Step {
     },
     /// Testkube answers in another way.
     TestkubeFault {
-        /// Which requests.
+        /// The requests that it strikes.
         route: TestkubeRoute,
         /// How many of them; absent: until `calm`.
         times: Option<u32>,
@@ -186,14 +186,14 @@ pub enum Step {
     },
     /// Azure DevOps answers in another way.
     AzureDevopsFault {
-        /// Which requests.
+        /// The requests that it strikes.
         route: AzureDevopsRoute,
         /// How many of them; absent: until `calm`.
         times: Option<u32>,
         /// In which way.
         fault: AzureDevopsFault,
     },
-    /// The way to a cluster is broken.
+    /// The connection to a cluster is broken.
     Outage {
         /// Which.
         cluster: Cluster,
@@ -209,11 +209,11 @@ pub enum Step {
         /// Whether Envoy takes it.
         accepted: bool,
     },
-    /// The worker's VM traps in a request of somebody's, who gets Envoy's 503.
+    /// The worker's VM traps in somebody's request, which gets Envoy's 503.
     Trap {},
     /// Time passes.
     Pass {
-        /// So many milliseconds.
+        /// In milliseconds.
         ms: u64,
     },
 }
@@ -233,7 +233,7 @@ pub struct Deliver {
     /// Where the fields are.
     #[serde(default)]
     pub fields_in: FieldsIn,
-    /// Whose credential it bears.
+    /// Whose credential it carries.
     #[serde(default = "checks")]
     pub credential: Credential,
     /// A connection that stays open, by its name. Absent: one of its own.
@@ -256,7 +256,7 @@ pub struct Send {
     /// Headers besides the credential.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Whose credential it bears.
+    /// Whose credential it carries.
     #[serde(default)]
     pub credential: Credential,
     /// A connection that stays open, by its name. Absent: one of its own.
@@ -281,12 +281,12 @@ pub enum FieldsIn {
     },
     /// In a JSON body that is filled up with spaces.
     Padded {
-        /// To so many bytes.
+        /// To this size in bytes.
         bytes: usize,
     },
 }
 
-/// What a caller must get.
+/// The answer that a caller must get.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
@@ -316,7 +316,7 @@ pub enum By {
     Testkube,
 }
 
-/// Whose credential a request bears.
+/// Whose credential a request carries.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
@@ -341,7 +341,7 @@ pub enum Cluster {
     AzureDevops,
 }
 
-/// How the way to a cluster is broken.
+/// How the connection to a cluster is broken.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Outage {
@@ -363,7 +363,7 @@ pub enum TestkubeRoute {
     Artifact,
 }
 
-/// What is wrong with an answer of Testkube's (`fakes::testkube::Fault`).
+/// What is wrong with Testkube's answer (`fakes::testkube::Fault`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TestkubeFault {
@@ -377,7 +377,7 @@ pub enum TestkubeFault {
     Slow(u64),
     /// The connection ends before the answer.
     Reset,
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after a number of bytes of the body.
     Cut(usize),
 }
 
@@ -399,7 +399,7 @@ pub enum AzureDevopsRoute {
     All,
 }
 
-/// What is wrong with an answer of Azure DevOps's (`fakes::azure::Fault`).
+/// What is wrong with Azure DevOps's answer (`fakes::azure::Fault`).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum AzureDevopsFault {
@@ -424,7 +424,7 @@ pub struct Seen {
     pub request: String,
     /// How often.
     pub times: Count,
-    /// The names of its headers, sorted, the same in each of them. Absent: whatever.
+    /// The names of its headers, sorted, the same in each of them. Absent: any.
     pub headers: Option<Vec<String>>,
 }
 
@@ -432,17 +432,17 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum Count {
-    /// So often.
+    /// This often.
     Exactly(u64),
-    /// So often or more: where polling decides, or chance.
+    /// This often or more: where polling or chance decides.
     AtLeast {
-        /// So often.
+        /// This often.
         at_least: u64,
     },
 }
 
 impl Count {
-    /// Whether it was so often.
+    /// Whether the count matches.
     pub fn fits(self, times: u64) -> bool {
         match self {
             Count::Exactly(expected) => times == expected,

@@ -1,4 +1,4 @@
-//! What a host of stories must be able to do.
+//! What a host that plays stories must be able to do.
 
 use crate::format::{By, Cluster, Credential, Outage};
 use anyhow::Result;
@@ -14,7 +14,7 @@ pub trait Host {
     /// The host has failed.
     fn run(&mut self, number: u32) -> Result<Run>;
 
-    /// A run's check waits once more, with another token.
+    /// A run's check waits again, with another token.
     ///
     /// # Errors
     /// There is no such run.
@@ -23,7 +23,7 @@ pub trait Host {
     /// The value of an `Authorization` header; `None`: no such header.
     fn authorization(&self, of: Credential) -> Option<String>;
 
-    /// Sends a request and does not wait; its number.
+    /// Sends a request without waiting for the answer; returns its number.
     ///
     /// # Errors
     /// The host has failed.
@@ -41,13 +41,13 @@ pub trait Host {
     /// The clock of both fakes, in Unix milliseconds.
     fn wall(&self) -> i64;
 
-    /// Says or asks something of Testkube.
+    /// Accesses the fake Testkube.
     fn testkube(&self, then: &mut dyn FnMut(&mut Testkube));
 
-    /// Says or asks something of Azure DevOps.
+    /// Accesses the fake Azure DevOps.
     fn azure_devops(&self, then: &mut dyn FnMut(&mut AzureDevOps));
 
-    /// Breaks the way to a cluster, or repairs it.
+    /// Breaks the connection to a cluster, or repairs it.
     fn outage(&mut self, cluster: Cluster, way: Option<Outage>);
 
     /// A new configuration of the plugin: the first one with a merge patch. False: refused.
@@ -68,7 +68,7 @@ pub trait Host {
     /// The host has failed.
     fn counters(&mut self) -> Result<BTreeMap<String, u64>>;
 
-    /// The end: whatever the host itself has to complain of.
+    /// The end: reports whatever the host itself found wrong.
     ///
     /// # Errors
     /// Something was wrong besides what the story looked at.
@@ -93,7 +93,7 @@ pub struct Outgoing {
     pub target: String,
     /// Names in lower case. `host` and the framing are the host's to add.
     pub headers: Vec<(String, String)>,
-    /// Pieces of the body, each so many milliseconds after the one before. None: no body.
+    /// Pieces of the body, each with its delay after the one before in milliseconds. None: no body.
     pub body: Vec<(u64, Vec<u8>)>,
     /// The kept connection that it goes over.
     pub connection: Option<String>,
@@ -101,7 +101,7 @@ pub struct Outgoing {
     pub delivers: Option<u32>,
 }
 
-/// What a caller got.
+/// The answer that a caller got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status.

@@ -1,9 +1,9 @@
-//! Stories in files, and what tells them to a host.
+//! Stories in files, and the code that plays them on a host.
 //!
-//! A file in `files/` is one story: what is done to an Envoy with the module in it, and what its callers, Testkube and
-//! Azure DevOps must see of it. The same files are told to the simulated Envoy (`host-tests/world`, in virtual time) and
-//! to a real one (`host-tests`, with sockets). Only outcomes are compared, never the order of host calls: where the two
-//! differ, the simulation is wrong.
+//! A file in `files/` is one story: what happens to an Envoy with the module in it, and what its callers, Testkube and
+//! Azure DevOps must see. The same files are played on the simulated Envoy (`host-tests/world`, in virtual time) and to a
+//! real one (`host-tests`, with sockets). Only outcomes are compared, never the order of host calls: where the two differ,
+//! the simulation is wrong.
 //!
 //! - [`format`]: what a file says.
 //! - [`Host`]: what a host must be able to do.

@@ -1,4 +1,4 @@
-//! Tells a story to a host, step by step, and looks at what came of it.
+//! Plays a story on a host, step by step, and compares the outcome.
 
 use crate::format::{
     AzureDevopsFault, AzureDevopsRoute, By, Cluster, Count, Credential, Deliver, Expected, FieldsIn,
@@ -199,7 +199,7 @@ impl Teller {
         self.until(SOON, is_so)
     }
 
-    /// Lets time pass until something is so; false: it has not become so in so many milliseconds.
+    /// Lets time pass until a condition holds; false: it does not within this number of milliseconds.
     fn until(&mut self, span: u64, mut is_so: impl FnMut(&mut Teller) -> Result<bool>) -> Result<bool> {
         let end = self.host.wall() + i64::try_from(span)?;
         while !is_so(self)? {

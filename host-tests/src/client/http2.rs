@@ -1,7 +1,7 @@
-//! A small HTTP/2 client: frames as they are wanted, so that a body can end by trailers, or not at all.
+//! A small HTTP/2 client that controls each frame, so that a body can end with trailers, or not at all.
 //!
-//! It begins without an upgrade ("prior knowledge", RFC 9113 section 3.3), says headers without compression, and reads of an
-//! answer the status and the body.
+//! It starts without an upgrade ("prior knowledge", RFC 9113 section 3.3), sends headers without compression, and reads
+//! only the status and the body of an answer.
 
 use super::Request;
 use anyhow::{Context, Result, bail, ensure};
@@ -36,7 +36,7 @@ pub struct Http2 {
     exchanges: BTreeMap<u32, Exchange>,
 }
 
-/// One request and what has come of its answer.
+/// One request and what has arrived of its answer.
 #[derive(Debug, Default)]
 struct Exchange {
     window: i64,
@@ -45,7 +45,7 @@ struct Exchange {
     has_ended: bool,
 }
 
-/// An answer that has come to its end.
+/// A complete answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http2Answer {
     /// The status; `None` where the stream was reset before one.
@@ -55,7 +55,7 @@ pub struct Http2Answer {
 }
 
 impl Http2 {
-    /// Connects, and takes windows as large as there are for answers.
+    /// Connects, with the largest windows for answers.
     ///
     /// # Errors
     /// Nobody listens.
@@ -144,7 +144,7 @@ impl Http2 {
         self.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)
     }
 
-    /// Gives a request up.
+    /// Cancels a request.
     ///
     /// # Errors
     /// The connection is broken.
@@ -153,7 +153,7 @@ impl Http2 {
         self.frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
     }
 
-    /// The answer, if it has come to its end.
+    /// The answer, if it is complete.
     ///
     /// # Errors
     /// The connection is broken.

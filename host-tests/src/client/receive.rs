@@ -59,9 +59,9 @@ pub struct ResponseBody<'a> {
 
 #[derive(Debug, Clone, Copy)]
 enum Framing {
-    /// So many bytes are still to come.
+    /// The number of bytes still to come.
     Length(u64),
-    /// So many bytes of the running chunk are still to come; 0 means that the next one's length does.
+    /// The number of bytes still to come of the current chunk; 0: the next chunk's length comes next.
     Chunk(u64),
     ToTheEnd,
 }

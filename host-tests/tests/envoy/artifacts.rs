@@ -146,7 +146,7 @@ fn every_name_comes_back_through_its_link() -> Result<()> {
         Ok(())
     };
     fetch_all(&["shop-e2e"])?;
-    // What was learned about the tag is good for ten seconds: a list of everything is another question.
+    // The module caches what it learned about the tag for ten seconds; a list of everything is another question.
     scene.execution(with_all("shop-api"));
     let list = get(&envoy, &by_tag("?all=true"))?.json()?;
     assert_eq!(list["executions"].as_array().map(Vec::len), Some(2));

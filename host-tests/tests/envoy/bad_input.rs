@@ -1,4 +1,4 @@
-//! Requests that are wrong in some way: what their sender is told, what becomes of the check, and that the module goes on.
+//! Wrong requests: what their sender is told, what happens to the check, and that the module keeps working.
 
 mod bodies;
 mod callers;

@@ -1,4 +1,4 @@
-//! Bodies that end by trailers, that come late, and that do not come to an end.
+//! Bodies that end with trailers, arrive late, or never end.
 
 use crate::hints::{credentials, event, webhook};
 use anyhow::{Context, Result, ensure};
@@ -62,7 +62,7 @@ fn whatever_ends_by_trailers_is_answered_here_and_never_goes_on_with_its_credent
         ensure!(answer.status == Some(202) && answer.text.contains("taken"), "{answer:?}");
         let answer = by_trailers(address, &Request::post("/testrelay/v1/checks"), &body)?;
         ensure!(answer.status == Some(401), "{answer:?}");
-        // A body that is reset is nobody's any more.
+        // Nobody waits for a body that was reset.
         let mut client = Http2::open(address)?;
         let given_up = passed(&scene, 3);
         let (request, body) = in_body(&given_up, "/testrelay/v1/checks")?;
@@ -163,7 +163,7 @@ fn endless_requests(address: SocketAddr, request: &Request) -> Vec<TcpStream> {
         let mut left = MIB - 1;
         while left > 0 {
             let now = left.min(piece.len());
-            // Who is given up is closed.
+            // The module closes what it gives up.
             if stream.write_all(&piece[..now]).is_err() {
                 break;
             }
@@ -178,7 +178,8 @@ fn endless_requests(address: SocketAddr, request: &Request) -> Vec<TcpStream> {
     })
 }
 
-/// Two workers that take bodies of 1 MiB by either protocol, and no overload manager: what is bounded, the module bounds.
+/// Two workers that accept bodies of 1 MiB over either protocol, without an overload manager: any limit is the module's
+/// own.
 fn module_alone(setup: Setup) -> Setup {
     setup.concurrency(2).plugin(credentials()).edit(|bootstrap| {
         bootstrap.as_object_mut().and_then(|bootstrap| bootstrap.remove("overload_manager"));

@@ -48,7 +48,7 @@ impl Story {
         self.scene.decision(&self.run, SOON)
     }
 
-    /// Replaces the build: attempts of stage `Test` that started so many milliseconds ago.
+    /// Replaces the build: its attempts of stage `Test` started this many milliseconds ago.
     fn build_with_attempts(&self, began: i64, attempts: &[i64]) {
         let id = self.run.spec.build.unwrap_or_default();
         let build = Build::new(PROJECT, id).started_at(began);

@@ -1,4 +1,5 @@
-//! The plugin's configuration: what is refused and with which words, what is said at the start, and what a change keeps.
+//! The plugin's configuration: what is refused and with which text, what the log says at the start, and what a change
+//! keeps.
 
 use anyhow::{Context, Result, ensure};
 use fakes::{Status, execution};
@@ -10,10 +11,10 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Never to be repeated, wherever in a configuration it is written by mistake.
+/// Errors must never repeat it, wherever in a configuration somebody writes it by mistake.
 const CANARY: &str = "canary-7d20";
 
-/// A mistake, and what of it the log must hold: the field, what stood there, what is allowed.
+/// A mistake, and what the log must say: the field, its value, what is allowed.
 type Mistake = (fn(&mut Value), &'static [&'static str]);
 
 const MISTAKES: &[Mistake] = &[

@@ -1,4 +1,4 @@
-//! What a crash of the module and a change of its configuration do to checks that are pending: nothing.
+//! A crash of the module or a change of its configuration does nothing to pending checks.
 
 use anyhow::Result;
 use fakes::azure::{Fault, Route};
@@ -75,8 +75,8 @@ fn a_trap_on_every_worker_loses_no_check() -> Result<()> {
     Ok(())
 }
 
-/// The whole defence against an answer that no VM survives: two VMs fall over it, the second long after the first, and
-/// then the check that it was for is given up, alone.
+/// The defence against an answer that no VM survives: two VMs trap on it, the second long after the first, and then the
+/// module gives up that check and no other.
 #[test]
 fn an_answer_that_kills_its_reader_costs_two_vms_and_one_check() -> Result<()> {
     let scene = Scene::new()?;
@@ -194,7 +194,7 @@ fn two_listeners_with_one_plugin_name_share_one_leader() -> Result<()> {
     let setup = scene.setup()?.edit(|bootstrap| {
         let mut other = config::listener(bootstrap)?.clone();
         other["name"] = json!("other");
-        // Another configuration makes another root context, on each thread, beside the first listener's.
+        // Another configuration creates another root context on each thread, beside the first listener's.
         let mut plugin = config::plugin(&mut other)?;
         plugin["checks"] = json!({ "lookback": "5h" });
         config::set_plugin(&mut other, &plugin.to_string())?;
@@ -215,7 +215,7 @@ fn two_listeners_with_one_plugin_name_share_one_leader() -> Result<()> {
     for (run, _) in &runs_of {
         assert!(polls.too_close(&run.tag) < leads, "{leads} leads: {:?}", polls.spacing(&run.tag));
     }
-    // Newer configurations are preferred, and a thread reads both at the start: some changes, then there is peace.
+    // Newer configurations are preferred, and a thread reads both at the start: the lead changes a few times, then stays.
     assert!(leads <= 6, "{leads} leads");
     envoy.stop()
 }
@@ -261,7 +261,7 @@ impl Probes {
         let (stop, stopped) = channel();
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-                // A probe may well fail: just then a VM is being built.
+                // A probe may fail while a VM is being rebuilt.
                 let _ = Request::get("/testrelay/healthz").send(envoy);
             }
         });

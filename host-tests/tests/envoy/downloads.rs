@@ -1,4 +1,5 @@
-//! What downloads and lists may take: connections, memory, Testkube's own memory; and what of Testkube's answers goes on.
+//! Limits of downloads and lists: connections, memory, Testkube's own memory; and which of Testkube's answers are
+//! forwarded.
 
 use anyhow::{Context, Result, ensure};
 use fakes::testkube::{Fault, Route};
@@ -38,7 +39,7 @@ fn apart(scene: &Scene, setup: Setup) -> Setup {
         .edit_route("artifacts", |route| route["route"]["cluster"] = json!("downloads"))
 }
 
-/// The problem document of a refusal; nothing of Testkube's own is in it.
+/// The problem document of a refusal, without any text from Testkube.
 fn refused(answer: &Response) -> Result<String> {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{}", answer.text());
     let body = answer.json()?;
@@ -83,7 +84,7 @@ fn by_tag_nothing_but_the_file_of_testkubes_answers_goes_on() -> Result<()> {
     assert_eq!(no_log.header("cache-control"), Some("private, no-store"));
     let head = Request::new("HEAD", by_tag("/logs")).bearer(BEARER).send(envoy.address())?;
     assert_eq!((head.status, head.body.len()), (404, 0));
-    // Its own path says what Testkube says.
+    // Testkube's own path passes on what Testkube says.
     let own = get(&envoy, &format!("/v1/test-workflow-executions/{id}/logs"))?;
     assert!(own.status == 500 && own.json()?["title"] == "Internal Server Error", "{}", own.text());
 
@@ -99,11 +100,11 @@ fn by_tag_nothing_but_the_file_of_testkubes_answers_goes_on() -> Result<()> {
         (Fault::Status(429), 503),
         (Fault::Reset, 503),
     ] {
-        // Whether its way is still remembered or is looked for anew.
+        // The execution may be cached, or is looked up again.
         scene.testkube().fault(Route::Artifact, Span::UntilCleared, fault);
         let answer = get(&envoy, &by_tag("/x.xml"))?;
         scene.testkube().clear_faults();
-        // The look for its way is answered like any call, so that a 429 of that one is a 502.
+        // A look-up is an ordinary call, so its 429 becomes a 502.
         let is_right = answer.status == status || (status == 503 && answer.status == 502);
         ensure!(is_right, "{} and not {status}: {}", answer.status, answer.text());
         refused(&answer)?;
@@ -134,7 +135,7 @@ fn an_archive_over_its_bound_never_reaches_testkube() -> Result<()> {
     envoy.stop()
 }
 
-/// So many kilobytes of memory does the process have.
+/// The process's memory in kilobytes.
 fn resident(envoy: &Envoy) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", envoy.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -178,8 +179,7 @@ fn lists_without_end_and_slow_readers_leave_the_process_its_memory() -> Result<(
     println!("250,000 names: {} MiB more", after.saturating_sub(before) >> 10);
     ensure!(after < before + (100 << 10), "{before} kB before, {after} kB with the longest lists");
 
-    // The longest list that is answered, and nobody reads it.
-    // Older than what is looked for.
+    // The longest list that is answered, and nobody reads it. Older than the look-back.
     scene.testkube().change(&id, |execution| execution.scheduled_at(now_ms() - 40 * 86_400_000));
     scene.execution(names(15_000));
     // Each worker remembers for some seconds what it has read, and any of them may answer.

@@ -1,5 +1,5 @@
-//! The shipped clusters that put an identity on: what is owed to a check whose token has died goes out with it, and nothing of
-//! a check whose token was never taken.
+//! The shipped clusters that add an identity: with it goes what is owed to a check whose token has expired, and nothing for
+//! a check whose token was never accepted.
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -20,7 +20,7 @@ const SECRET: &str = include_str!("../../../envoy/fallback-secret.yaml");
 const IDENTITY: &str = "identity-that-envoy-puts-on-77d1";
 const CLIENT_SECRET: &str = "secret-of-the-client-20b4";
 
-/// Where Entra gives out tokens.
+/// Entra's token endpoint.
 #[derive(Default)]
 struct TokenEndpoint {
     /// Target and body of each request.
@@ -69,7 +69,7 @@ fn setup(
         .edit_plugin(|plugin| plugin["azure_devops"][0]["fallback_cluster"] = json!("azure-devops-fallback")))
 }
 
-/// The token of a check dies while it waits; meanwhile somebody sends another check's ids with a token of his own.
+/// A check's token expires while it waits; meanwhile somebody sends another check's ids with another token.
 fn only_what_is_owed_goes_out_with_the_identity(scene: &Scene, envoy: &Envoy) -> Result<()> {
     assert!(envoy.log().contains("`azure-devops-fallback`"), "the start does not say so: {}", envoy.log());
     let (run, victim) = (scene.pipeline(1), scene.pipeline(2));

@@ -1,5 +1,5 @@
-//! Testkube down, slow, or answering something else: a check goes on waiting and takes the good answer that comes at
-//! last; if its time ends first, it says which fault it was.
+//! Testkube is down, slow, or answers something else: a check keeps waiting and uses the good answer that comes at last; if
+//! its time ends first, it names the fault.
 
 use anyhow::{Context, Result, ensure};
 use fakes::testkube::{Fault, Route};
@@ -25,7 +25,7 @@ fn send(envoy: &Envoy, run: &Pipeline, timeout: &str) -> Result<()> {
     Ok(())
 }
 
-/// One check whose time ends while Testkube fails in this way, and one that waits until it does no more.
+/// One check whose time ends while Testkube fails in this way, and one that waits until it works again.
 fn fails_then_recovers(fault: &Fault, words: &str) -> Result<()> {
     let scene = Scene::new()?;
     let envoy = Envoy::start(&scene.setup()?.concurrency(1))?;
@@ -57,7 +57,7 @@ fn fails_then_recovers(fault: &Fault, words: &str) -> Result<()> {
     envoy.stop()
 }
 
-/// Runs every case in an Envoy of its own, all at once: they mostly wait.
+/// Runs every case in its own Envoy, all at once, because they mostly wait.
 fn all_at_once(cases: &[(Fault, &str)]) -> Result<()> {
     std::thread::scope(|scope| {
         let running: Vec<_> = cases

@@ -1,4 +1,4 @@
-//! The harness itself: Envoy starts with the shipped configuration, tells its state, and goes.
+//! The harness itself: Envoy starts with the shipped configuration, shows its state, and ends.
 
 use anyhow::Result;
 use host_tests::{Connection, Envoy, Reload, Request, Setup, config, validate, wait_for, wait_until};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 const SOON: Duration = Duration::from_secs(60);
 const DOWNLOAD: &str = "/v1/test-workflow-executions/66a/artifacts/a%2Fb%252Fc//..;d";
 
-/// A module that lets everything pass and refuses the configuration `{}`.
+/// A module that forwards everything and refuses the configuration `{}`.
 const MODULE: &str = r#"
 (module
   (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
@@ -29,7 +29,7 @@ const MODULE: &str = r#"
     (i32.ne (local.get $size) (i32.const 2))))
 "#;
 
-/// A server that answers every request with 200 and hands over what was asked for.
+/// A server that answers every request with 200 and passes on its target.
 fn upstream() -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

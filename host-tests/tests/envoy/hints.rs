@@ -96,7 +96,7 @@ fn what_is_no_hint_for_a_pending_check_asks_nothing_of_testkube() -> Result<()> 
     let large = format!("{}{}", event(&unknown), " ".repeat(2 << 20));
     assert_eq!(send(&envoy, large)?.status, 413);
     assert_eq!(send(&envoy, event(&unknown))?.json()?["status"], "taken");
-    // What Testkube sends for large workflows is read, up to what the shipped listener hands over.
+    // The module reads hints about large workflows, up to the size that the shipped listener hands over.
     let padded = format!("{}{}", event(&unknown), " ".repeat(100_000));
     assert_eq!(send(&envoy, padded)?.json()?["status"], "taken");
     std::thread::sleep(Duration::from_millis(2_500));

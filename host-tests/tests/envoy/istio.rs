@@ -1,5 +1,5 @@
-//! What Istio and Envoy Gateway make of the files in `envoy/`, played on a real Envoy: the same filter, in the form and by
-//! the way in which they send it.
+//! The filters that Istio and Envoy Gateway make of the files in `envoy/`, on a real Envoy, in the form in which they send
+//! them.
 
 use anyhow::{Context, Result, ensure};
 use fakes::{Status, execution};
@@ -28,12 +28,12 @@ pub(crate) fn only(manifest: &str) -> Result<Embedded> {
     Ok(only)
 }
 
-/// An Envoy between the fakes with what stands in a manifest.
+/// An Envoy between the fakes with the plugin of a manifest.
 pub(crate) fn setup(scene: &Scene, embedded: &Embedded) -> Result<Setup> {
     Ok(scene.wire(embedded.setup(&env::module()?)?).concurrency(2))
 }
 
-/// Accepts a check, decides it and hands out its artifact.
+/// Accepts a check, decides it and serves its artifact.
 fn the_main_job_is_done(scene: &Scene, envoy: &Envoy, n: u32) -> Result<()> {
     let run = scene.pipeline(n);
     let junit = b"<testsuite/>\n".to_vec();
@@ -83,7 +83,7 @@ impl Ecds {
         self.folder.path().join("ecds.json")
     }
 
-    /// Takes the filter out of the listener, which then waits for it.
+    /// Removes the filter from the listener, which then waits for it.
     fn send(&self, setup: Setup) -> Setup {
         let file = self.file();
         setup.edit(move |bootstrap| {

@@ -1,4 +1,4 @@
-//! How many checks may be pending, and what of them a caller sees: each credential within its own bounds.
+//! How many checks may be pending, and which of them a caller sees: each credential within its own limits.
 
 use anyhow::Result;
 use fakes::{Status, execution};
@@ -34,7 +34,7 @@ fn waiting(scene: &Scene, n: u32) -> (Pipeline, String) {
     (run, id)
 }
 
-/// The leader has counted so many: what has ended has given its place back before that.
+/// Once the leader has counted this many, every ended check has given its place back.
 fn counted(envoy: &Envoy, pending: u32) -> Result<()> {
     let says = format!("pending checks: {pending}\n");
     let ready = Request::get("/testrelay/readyz");

@@ -1,4 +1,4 @@
-//! Hundreds of checks at once, each judged by what Testkube held when its decision came.
+//! Hundreds of checks at once, each compared with Testkube's state at its decision.
 
 mod calm;
 mod evidence;

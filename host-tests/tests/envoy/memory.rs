@@ -57,7 +57,7 @@ const GREEDY: &str = r#"
     (i32.const 1)))
 "#;
 
-/// What the shipped numbers rest on: of the 512 MiB only what Envoy itself takes is counted.
+/// The basis of the shipped numbers: of the 512 MiB only Envoy's own memory is counted.
 #[test]
 fn the_overload_manager_sees_envoys_memory_and_not_that_of_modules() -> Result<()> {
     const PRESSURE: &str = "overload.envoy.resource_monitors.fixed_heap.pressure";
@@ -207,7 +207,7 @@ fn http_2(address: SocketAddr, stop: &AtomicBool) {
     }
 }
 
-/// As much of HTTP/2 as it takes to send bodies that do not end.
+/// The part of HTTP/2 that is needed to send bodies that never end.
 mod http2 {
     use super::*;
 
@@ -219,7 +219,7 @@ mod http2 {
     const END_HEADERS: u8 = 4;
     const ACK: u8 = 1;
 
-    /// A connection with so many streams, each with so many bytes of a body; fewer where Envoy takes no more.
+    /// A connection with a number of streams, each with this many bytes of a body, or fewer if Envoy accepts no more.
     pub(super) fn fill(address: SocketAddr, streams: u32, bytes: usize) -> Result<TcpStream> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_write_timeout(Some(Duration::from_secs(2)))?;

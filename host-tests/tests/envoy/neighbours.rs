@@ -82,7 +82,7 @@ fn a_module_with_the_same_vm_id_reads_tokens_and_one_with_another_reads_nothing(
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("curious.wasm");
     std::fs::write(&file, wat::parse_str(CURIOUS).context("the module's text")?)?;
-    // The shipped configuration's own: what follows would be empty words if this module could not read at all.
+    // With the shipped `vm_id` it reads them; otherwise the next assertion would prove nothing.
     let (log, token) = log_beside_a_pending_check(&file, "testrelay")?;
     assert!(log.contains(&token), "the token is not in shared data any more: then the page is wrong");
     for other in ["", "curious"] {

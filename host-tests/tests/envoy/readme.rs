@@ -1,4 +1,4 @@
-//! The pages hold: what they tell people to paste, to configure and to expect is what the module takes, knows and says.
+//! The pages are true: the module accepts what they tell people to paste and configure, and answers what they say.
 
 use anyhow::{Context, Result, ensure};
 use fakes::{Status, execution};
@@ -18,6 +18,7 @@ const GUIDE: &str = include_str!("../../../envoy/guide.md");
 const REFERENCE: &str = include_str!("../../../envoy/reference.md");
 const BEHAVIOUR: &str = include_str!("../../../envoy/behaviour.md");
 const OPERATIONS: &str = include_str!("../../../envoy/operations.md");
+const KUBERNETES: &str = include_str!("../../../envoy/kubernetes/README.md");
 const STEPS: &str = include_str!("../../../envoy/azure-pipelines/steps/request-by-gitops.yml");
 const SOON: Duration = Duration::from_secs(60);
 
@@ -42,7 +43,7 @@ fn block(page: &'static str, heading: &str, language: &str) -> Result<&'static s
     blocks.first().copied().with_context(|| format!("{heading:?} has no block of {language}"))
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -180,7 +181,7 @@ fn the_table_of_fields_has_every_name_that_the_module_knows() -> Result<()> {
     let message = send(strange)?.json()?["message"].as_str().context("no message")?.to_owned();
     let own = message.split_once(" is not known; there are ").context("it was known")?.1;
     known.extend(set(own.trim_end_matches('.').split(", ")));
-    // Nobody misses these two.
+    // These two are optional, so the answer does not ask for them.
     known.extend(set(["TimelineId", "BuildId"]));
     let text = section(REFERENCE, "## The request")?;
     assert_eq!(names(text), known);
@@ -325,7 +326,7 @@ fn the_lines_that_fetch_files_save_all_of_them_and_nothing_else() -> Result<()> 
     }
     saved.sort();
     assert_eq!(saved, ["one", "shop-api", "shop-e2e"]);
-    // As it stands, the token would not even leave for http, and an answer that is no 200 ends it.
+    // As it stands, it sends the token only over https, and any answer but 200 ends it.
     let plain = format!(
         "export TESTRELAY_BEARER=x\n{}\n",
         shown.replace("https://testrelay.example/", &format!("http://{}/", envoy.address()))
@@ -431,4 +432,44 @@ fn the_lines_that_install_it_end_with_an_envoy_that_would_start() -> Result<()> 
         assert_eq!(said.matches(&format!("configuration '{etc}/envoy.yaml' OK")).count(), starts, "{said}");
     }
     Ok(())
+}
+
+/// A page's first block of commands under a heading, asked of an Envoy, with a `kubectl` that says nothing of use.
+fn asked(page: &'static str, heading: &str, envoy: &Envoy) -> Result<String> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    program(folder, "kubectl", "echo 'wasm log'")?;
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH")?);
+    let lines = block(page, heading, "bash")?;
+    ensure!(lines.contains("https://testrelay.example/"), "{lines}");
+    let lines = lines.replace("https://testrelay.example/", &format!("http://{}/", envoy.address()));
+    let script = format!("set -eu\nexport TESTRELAY_BEARER={}\n{lines}\n", host_tests::BEARER);
+    run(Command::new("bash").args(["-c", &script]), folder, &path)
+}
+
+#[test]
+fn the_commands_that_ask_whether_it_works_get_the_answers_that_the_pages_name() -> Result<()> {
+    let scene = Scene::new()?;
+    let envoy = Envoy::start(&scene.setup()?)?;
+    host_tests::wait_until("a leader", SOON, || {
+        Request::get("/testrelay/readyz").send(envoy.address()).is_ok_and(|answer| answer.status == 200)
+    })?;
+    for (page, heading) in [(GUIDE, "## 3. Install Testrelay"), (KUBERNETES, "### 5. Does it work?")] {
+        let told = quoted(section(page, heading)?);
+        for line in asked(page, heading, &envoy)?.lines().filter(|line| *line != "wasm log") {
+            assert!(told.iter().any(|told| told == line), "{heading}: {line:?} is not in {told:?}");
+        }
+    }
+    let heading = "## 4. Let Testkube run something with a tag";
+    let none = asked(GUIDE, heading, &envoy)?;
+    assert!(none.contains("No such execution"), "{none}");
+    let running =
+        scene.execution(execution("shop-e2e").tag(TAG_KEY, "shop-4711").at(now_ms(), Status::Running));
+    let not_ended = asked(GUIDE, heading, &envoy)?;
+    assert!(not_ended.contains("has not ended"), "{not_ended}");
+    let passed = |script: fakes::Execution| script.at(now_ms(), Status::Passed).artifact("junit.xml", "x");
+    ensure!(scene.testkube().change(&running, passed));
+    let links = asked(GUIDE, heading, &envoy)?;
+    assert_eq!(links.lines().filter(|line| line.ends_with("shop-4711/junit.xml")).count(), 1, "{links}");
+    envoy.stop()
 }

@@ -1,5 +1,5 @@
-//! Secrets go where they must, and nowhere else: canaries are sent through everything that can happen, and looked for in
-//! every output.
+//! Secrets go where they must and nowhere else: canaries pass through everything that can happen, and every output is
+//! searched for them.
 
 mod levels;
 mod search;
@@ -18,7 +18,7 @@ fn no_secret_is_in_any_output_in_any_encoding() -> Result<()> {
         for canary in CANARIES {
             leaks.extend(find(&place.text, canary.value).map(|how| leak(canary.name, place, &how)));
         }
-        // Envoy shows a configuration that it was given, and whoever writes a secret into it has published it himself.
+        // Envoy shows its configuration, so a secret that somebody writes into it is public.
         if !place.name.starts_with("/config_dump") {
             leaks.extend(find(&place.text, MISPLACED).map(|how| leak("misplaced secret", place, &how)));
         }

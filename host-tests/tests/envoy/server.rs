@@ -1,5 +1,5 @@
-//! An Azure DevOps Server with an authority of its own: what `envoy/kubernetes/README.md` tells people to type makes a
-//! configuration that does the main job there.
+//! An Azure DevOps Server with its own CA: the commands of `envoy/kubernetes/README.md` make a configuration that decides
+//! its checks.
 
 use crate::istio::setup;
 use anyhow::{Context, Result, ensure};

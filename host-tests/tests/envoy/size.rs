@@ -1,4 +1,4 @@
-//! What is released: its size, what it asks of its host, and that it has nothing that only tests want.
+//! The released module: its size, its imports, and that it has no test hooks.
 
 use anyhow::{Context, Result};
 use host_tests::manifests::Form;
@@ -12,7 +12,7 @@ const ROOT: &str = include_str!("../../../plugin/src/root.rs");
 const STREAM: &str = include_str!("../../../plugin/src/stream.rs");
 const ENVOY_FILTER: &str = include_str!("../../../envoy/istio/envoyfilter.yaml");
 
-/// A module travels to every Envoy, through Istio's agent and its limits, and is compiled there on each start.
+/// Every Envoy downloads the module, through Istio's agent and its limits, and compiles it at each start.
 const MAX_BYTES: usize = (1 << 20) + (96 << 10);
 
 /// What Envoy's WASI offers and the module may use. A module that imports anything else does not load.

@@ -1,5 +1,5 @@
-//! `envoy/troubleshooting.md` holds: each mistake that it names is made here, in the file that has it, and the line that it
-//! quotes is the one that people see.
+//! `envoy/troubleshooting.md` is true: each mistake is made here, in the file that has it, and the quoted line is the one
+//! that people see.
 
 mod azure_pipelines;
 mod executions;
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// How many mistakes of a section are made at the same time: each has an Envoy of its own, which mostly waits.
+/// How many mistakes of a section are made at the same time: each has its own Envoy, which mostly waits.
 const SIDE_BY_SIDE: usize = 2;
 
 /// A mistake: the page's heading for it, and how it is made and noticed.

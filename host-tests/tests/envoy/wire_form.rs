@@ -1,4 +1,4 @@
-//! What the module says to Azure DevOps, compared with what Microsoft's own clients were recorded to say.
+//! The module's requests to Azure DevOps, compared with recorded requests of Microsoft's own clients.
 //!
 //! Each request is taken apart into traits (`method POST`, `body name: "TaskCompleted"`, …) with its ids replaced by
 //! names. A trait that no recorded request of the same kind has must stand in [`ALLOWED`] with its reason, and so must a
@@ -191,7 +191,7 @@ fn traits(request: &Request, ids: &Ids) -> BTreeSet<String> {
             "authorization" => Some(format!("authorization {}", before(' '))),
             "content-type" => Some(format!("content-type {}", before(';'))),
             "accept" | "x-tfs-fedauthredirect" => Some(format!("{name} {value}")),
-            // Who speaks, and in which session, is the client's own.
+            // The client's name and session are its own.
             name => Some(name.to_owned()),
         }
     }));

@@ -1,5 +1,5 @@
-//! What plugin/ARCHITECTURE.md says of the core's floors, who may know whom; and that the files are there which it and
-//! CONTRIBUTING.md name.
+//! The core's floors, as plugin/ARCHITECTURE.md describes them: which may use which. And the files that it and
+//! CONTRIBUTING.md name exist.
 
 use super::repository::{files, root};
 use anyhow::{Context, Result, ensure};
@@ -72,7 +72,7 @@ fn the_leader_knows_no_phase() -> Result<()> {
     Ok(())
 }
 
-/// What tells two stories is two files.
+/// A file that tells two stories must be split.
 #[test]
 fn no_file_has_more_than_500_lines() -> Result<()> {
     for folder in ["plugin", "host-tests"] {

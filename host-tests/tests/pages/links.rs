@@ -1,4 +1,4 @@
-//! Every link between the pages leads to a file, or to a heading, that is there.
+//! Every link between the pages leads to an existing file or heading.
 
 use crate::page::pages;
 use crate::repository::root;

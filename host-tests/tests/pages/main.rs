@@ -1,4 +1,4 @@
-//! What is written for people and their editors holds, as far as that needs no Envoy.
+//! What is written for people and their editors is true, as far as that can be shown without an Envoy.
 
 mod architecture;
 mod behaviour;

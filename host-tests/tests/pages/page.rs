@@ -23,7 +23,7 @@ pub(crate) fn text(file: impl AsRef<Path>) -> Result<String> {
     std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
-/// What stands under a heading, up to the next one that is not below it.
+/// The text under a heading, up to the next heading of the same or a higher level.
 pub(crate) fn section<'a>(page: &'a str, heading: &str) -> Result<&'a str> {
     let (_, rest) = page.split_once(&format!("\n{heading}\n")).with_context(|| format!("no {heading:?}"))?;
     let level = heading.split(' ').next().unwrap_or_default().len();
@@ -31,7 +31,7 @@ pub(crate) fn section<'a>(page: &'a str, heading: &str) -> Result<&'a str> {
     Ok(&rest[..ends.min().unwrap_or(rest.len())])
 }
 
-/// The fenced blocks of one language, without the indentation of the list that they stand in.
+/// The fenced blocks of one language, without the indentation of their list.
 pub(crate) fn fenced(text: &str, language: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     let mut open: Option<usize> = None;
@@ -67,7 +67,7 @@ pub(crate) fn rows(text: &str) -> Vec<Vec<&str>> {
     body.map(|(_, line)| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 pub(crate) fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }

@@ -1,4 +1,4 @@
-//! What pages quote of programs, the programs print.
+//! Programs print what the pages quote.
 
 use crate::page::text;
 use crate::repository::{files, root};
@@ -10,7 +10,7 @@ const BEHAVIOUR: &str = "envoy/behaviour.md";
 const OPERATIONS: &str = "envoy/operations.md";
 const TROUBLESHOOTING: &str = "envoy/troubleshooting.md";
 
-/// A page, what it quotes, what prints that (`{` is where something is put in), and the file or folder that has it.
+/// A page, its quotation, the source's text (with `{` where a value is inserted), and the file or folder that has it.
 const QUOTED: [(&str, &str, &str, &str); 25] = [
     ("README.md", "The stage goes on.", "The stage goes on.", "host-tests/xtask-envoy/src/demo"),
     (

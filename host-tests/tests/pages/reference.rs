@@ -1,4 +1,5 @@
-//! `envoy/reference.md`: each table has what the code has, and nothing else. The one of settings: [`crate::schema`].
+//! `envoy/reference.md`: each table has what the code has, and nothing else. For the table of settings see
+//! [`crate::schema`].
 
 use crate::page::{literals, names, quoted, rows, section, source, sources, text};
 use anyhow::{Context, Result, ensure};

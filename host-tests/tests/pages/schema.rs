@@ -1,4 +1,4 @@
-//! `envoy/testrelay.schema.json` says of a configuration what the module's own parser says.
+//! `envoy/testrelay.schema.json` accepts and refuses what the module's own parser does.
 //!
 //! Both are asked about the same values: the fields' examples, values of every other kind and length, the edges of every
 //! bound. A value that only one of them takes is a mistake here, unless it stands in one of the two lists below.

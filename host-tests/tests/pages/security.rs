@@ -1,4 +1,4 @@
-//! `envoy/security.md`: whatever somebody could not do names a test, and each of these tests exists.
+//! `envoy/security.md`: each item under "Could not" names a test, and each of these tests exists.
 
 use crate::repository;
 use anyhow::{Context, Result, bail, ensure};
@@ -106,7 +106,7 @@ fn every_named_test_exists() -> Result<()> {
     Ok(())
 }
 
-/// Of each attacker the page says both: what they could do, and what not, each item of that with the test that shows it.
+/// For each attacker the page says what they could do, and what they could not, with a test for each item of the latter.
 #[test]
 fn everything_that_somebody_could_not_do_names_a_test() -> Result<()> {
     let (mut attackers, mut claims) = (0, 0);

@@ -1,9 +1,9 @@
-//! The blocks of commands in the pages: bash reads each, what it names is there, and those that need a cluster run with a
-//! `kubectl` that is none. `envoy::readme` runs the others.
+//! The blocks of commands in the pages: bash parses each, the files and addresses in it exist, and each runs, with
+//! stand-ins for programs such as `kubectl`. `envoy::readme` runs those that need an Envoy.
 
 use crate::page::{fenced, pages, section, text};
 use crate::reference::shortest;
-use crate::repository::root;
+use crate::repository::{files, root};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -11,14 +11,19 @@ use std::path::Path;
 use std::process::Command;
 use testrelay::surface::route::{Route, route};
 
-/// Every block, with its page.
+/// Every block of bash, with its page.
 fn blocks() -> Result<Vec<(String, String)>> {
+    let all = blocks_of("bash")?;
+    ensure!(all.len() > 15, "{}", all.len());
+    Ok(all)
+}
+
+fn blocks_of(language: &str) -> Result<Vec<(String, String)>> {
     let mut all = Vec::new();
     for page in pages()? {
         let text = std::fs::read_to_string(&page)?;
-        all.extend(fenced(&text, "bash").into_iter().map(|block| (page.display().to_string(), block)));
+        all.extend(fenced(&text, language).into_iter().map(|block| (page.display().to_string(), block)));
     }
-    ensure!(all.len() > 15, "{}", all.len());
     Ok(all)
 }
 
@@ -110,34 +115,83 @@ fn the_files_of_the_repository_that_a_block_names_are_there() -> Result<()> {
     Ok(())
 }
 
-/// How often each script of `envoy/azure-pipelines` is called, and with how many arguments it wants to be.
+/// How many arguments the blocks give to each script of `envoy/azure-pipelines`.
 #[test]
 fn the_scripts_get_as_many_arguments_as_they_want() -> Result<()> {
+    let scripts = [
+        ("./create-check.sh ", 4),
+        ("./verify-check.sh ", 3),
+        (".\\create-check.ps1 ", 4),
+        (".\\verify-check.ps1 ", 3),
+    ];
     let mut seen = BTreeSet::new();
-    for (page, block) in blocks()? {
-        for (script, wanted) in [("./create-check.sh ", 4), ("./verify-check.sh ", 3)] {
+    for (page, block) in blocks()?.into_iter().chain(blocks_of("powershell")?) {
+        for (script, wanted) in scripts {
             for arguments in block.lines().filter_map(|line| line.strip_prefix(script)) {
                 ensure!(arguments.split_whitespace().count() == wanted, "{page}: {script}{arguments}");
                 seen.insert((script, page.clone()));
             }
         }
     }
-    // Each in the guide and in the folder's own page.
-    ensure!(seen.len() == 4, "{seen:?}");
+    // Those in bash are in the guide and in the folder's own page, those in PowerShell only in the latter.
+    ensure!(seen.len() == 6, "{seen:?}");
     Ok(())
 }
 
-/// Runs a block in the repository, with a `kubectl` that does what `script` says.
-fn with_kubectl(block: &str, script: &str) -> Result<String> {
+/// Runs a block in a folder, with these programs doing what `script` says.
+fn run(block: &str, place: &Path, programs: &[&str], script: &str) -> Result<String> {
     let folder = tempfile::tempdir()?;
-    let kubectl = folder.path().join("kubectl");
-    std::fs::write(&kubectl, format!("#!/bin/sh\n{script}\n"))?;
-    std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755))?;
+    for name in programs {
+        executable(&folder.path().join(name), script)?;
+    }
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH")?);
     let mut bash = Command::new("bash");
-    let ended = bash.args(["-euc", block]).current_dir(root()).env("PATH", path).output()?;
+    bash.args(["-euc", block]).current_dir(place).env_clear().env("PATH", path);
+    bash.envs([("TESTRELAY_BEARER", "bearer"), ("TESTRELAY_EVENTS", "events")]);
+    let ended = bash.output()?;
     ensure!(ended.status.success(), "{block}{}", String::from_utf8_lossy(&ended.stderr));
     Ok(String::from_utf8(ended.stdout)?)
+}
+
+fn executable(file: &Path, script: &str) -> Result<()> {
+    std::fs::write(file, format!("#!/bin/sh\n{script}\n"))?;
+    Ok(std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755))?)
+}
+
+/// What a block has that `envoy::readme`, `envoy::server` or `envoy::pipelines` runs with the real programs and files.
+const RUN_ELSEWHERE: [&str; 4] = ["/etc/envoy", "git fetch", "fetch()", "sed -i"];
+
+/// Each program's stand-in wants the files of the repository that it is given, and prints what any block looks for in its
+/// output.
+#[test]
+fn every_block_runs() -> Result<()> {
+    const PROGRAMS: [&str; 10] =
+        ["cargo", "curl", "docker", "helm", "istioctl", "jq", "kubectl", "openssl", "skopeo", "terraform"];
+    const STAND_IN: &str = "for word in \"$@\"; do case $word in envoy/*) ls -d \"$word\" > /dev/null || exit 1;; esac; done\n\
+        echo 'wasm log: check 82b44d6dfb3340f7: failed: dev.azure.com proxy_on_request_headers'";
+    let copy = tempfile::tempdir()?;
+    for file in files(&root().join("envoy"))? {
+        let to = copy.path().join(file.strip_prefix(root())?);
+        std::fs::create_dir_all(to.parent().context("no folder")?)?;
+        std::fs::copy(&file, to)?;
+    }
+    // They talk to Azure DevOps: `envoy::pipelines` runs them.
+    for script in ["create-check.sh", "verify-check.sh"] {
+        executable(&copy.path().join("envoy/azure-pipelines").join(script), "[ $# -ge 3 ]")?;
+    }
+    let mut seen = 0;
+    for (page, block) in blocks()? {
+        if RUN_ELSEWHERE.iter().any(|part| block.contains(part)) {
+            continue;
+        }
+        let is_beside_its_page = block.contains("./") && !block.starts_with("cd ");
+        let folder = if is_beside_its_page { Path::new(&page).parent() } else { None };
+        let folder = folder.map_or(Ok(Path::new("")), |folder| folder.strip_prefix(root()))?;
+        run(&block, &copy.path().join(folder), &PROGRAMS, STAND_IN).with_context(|| page)?;
+        seen += 1;
+    }
+    ensure!(seen > 20, "{seen}");
+    Ok(())
 }
 
 #[test]
@@ -151,7 +205,8 @@ fn the_command_of_the_first_week_shows_what_would_have_been_blocked() -> Result<
     let good = "check 82b44d6dfb3340f7: succeeded: All 2 executions failed: nothing";
     let log: Vec<String> =
         bad.iter().chain([&good.to_owned()]).map(|line| format!("[info][wasm] wasm log: {line}")).collect();
-    let said = with_kubectl(block, &format!("cat <<'END'\n{}\nEND", log.join("\n")))?;
+    let print = format!("cat <<'END'\n{}\nEND", log.join("\n"));
+    let said = run(block, &root(), &["kubectl"], &print)?;
     assert_eq!(said.lines().collect::<Vec<_>>(), bad);
     Ok(())
 }
@@ -161,7 +216,7 @@ fn the_commands_that_take_it_away_name_what_is_there() -> Result<()> {
     let page = text("envoy/operations.md")?;
     let block = fenced(section(&page, "## Backup and uninstall")?, "bash").concat();
     let check = "for word in \"$@\"; do case $word in envoy/*) ls -d \"$word\";; esac; done";
-    let said = with_kubectl(&block, check)?;
+    let said = run(&block, &root(), &["kubectl"], check)?;
     assert_eq!(
         said.lines().collect::<Vec<_>>(),
         ["envoy/testkube/webhook.yaml", "envoy/kubernetes/standalone"]

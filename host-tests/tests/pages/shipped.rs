@@ -1,4 +1,4 @@
-//! What every configuration in `envoy/` must have, whichever way it brings the module into an Envoy.
+//! What every configuration in `envoy/` must have, however it installs the module.
 
 use crate::repository::{files, root};
 use anyhow::{Context, Result, ensure};
@@ -7,7 +7,7 @@ use host_tests::manifests::{Embedded, Form, documents, embedded};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// A configuration of the plugin, and all documents of the way that it belongs to.
+/// A configuration of the plugin, and all documents in the same folder.
 struct Shipped {
     file: String,
     embedded: Embedded,
@@ -20,7 +20,7 @@ impl Shipped {
     }
 }
 
-/// All of them. A way is the folder that the file lies in.
+/// All configurations in `envoy/`.
 fn shipped() -> Result<Vec<Shipped>> {
     let mut all = Vec::new();
     for file in yaml_files(&root().join("envoy"))? {

@@ -14,8 +14,8 @@ impl Process {
             let Some(call) = state.network.calls.remove(&number) else { return };
             state.release(&call.outgoing.cluster, User::Call(number));
             let body = call.answer.as_ref().map(|answer| answer.body.as_slice()).unwrap_or_default();
-            // The leader must outlive an answer that no VM survives; a job that asks for the same one again and again fells
-            // VM after VM, which nothing promises to prevent.
+            // The leader must outlive an answer that no VM survives. A job that keeps asking for such an answer crashes one
+            // VM after another; nothing promises to prevent that.
             let poison = state.network.poison.as_ref().filter(|_| !call.outgoing.is_of_a_stream());
             let poison = poison.is_some_and(|poison| String::from_utf8_lossy(body).contains(poison.as_str()));
             (call, poison)
@@ -41,7 +41,7 @@ impl Process {
             };
             state.counts.add(kind);
             if poison {
-                // Effective context, two clocks, headers, body, and the note of who is being read: then it falls.
+                // Effective context, two clocks, headers, body, and the note of whose answer is being read: then it traps.
                 state.own.threads[call.outgoing.thread].trap_at = Some(TrapAt::HostCall(7));
             }
         }

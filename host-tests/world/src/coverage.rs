@@ -28,11 +28,11 @@ pub(crate) const EVALUATED_PENDING: &str = "evaluated: pending";
 pub(crate) const EVALUATED_SUCCEEDED: &str = "evaluated: succeeded";
 pub(crate) const EVALUATED_FAILED: &str = "evaluated: failed";
 pub(crate) const EVALUATED_BY_OTHERS_LOOK: &str = "evaluated: pending, by a look of somebody else's";
-/// Counted by the host, after a trap that the history asked for.
+/// Counted by the host after a trap that the history asked for.
 pub(crate) const TRAP_IN: &str = "trap in ";
 const CELL: &str = "cell: ";
 const RULE: &str = "rule ";
-/// So many histories had the premise of a rule.
+/// The number of histories in which the premise of a rule was true.
 const IN_HISTORIES: &str = "histories with ";
 
 /// Every host function that the module calls once it is configured, the ones that matter most more than once.
@@ -55,16 +55,16 @@ pub(crate) const HOST_CALLS: [&str; 16] = [
     "proxy_set_effective_context",
 ];
 
-/// Each cell of the table has more than so many in 20,000 histories.
+/// The least count of each cell of the table in 20,000 histories.
 const MIN_IN_A_CELL: u64 = 50;
-/// Each rule's premise was true in at least so many of 20,000 histories.
+/// The least number of histories, of 20,000, in which each rule's premise was true.
 const MIN_HISTORIES: u64 = 1_000;
-/// What the floors are for. Fewer histories have their part of them.
+/// The number of histories that these minimums are for. Fewer histories need proportionally less.
 const OF_HISTORIES: u64 = 20_000;
-/// So many are needed to say anything.
+/// With fewer histories the table says nothing.
 pub const ENOUGH_HISTORIES: u64 = 5_000;
 
-/// What a check is doing, as it looks from outside. The order is that of its life.
+/// A check's state as seen from outside, in the order of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Doing {
     /// Its request is not answered yet.
@@ -118,7 +118,7 @@ impl Doing {
     }
 }
 
-/// Counts a fault, once for everything that some check is doing.
+/// Counts a fault once for each state that some check is in.
 pub(crate) fn strike(
     world: &mut World,
     checks: &[Delivered],
@@ -133,7 +133,8 @@ pub(crate) fn strike(
     }
 }
 
-/// What the reference lets pass because the wall clock was off when a delivery or an evaluation was read, and why.
+/// Deviations that the reference allows because the wall clock was wrong when a delivery or an evaluation was read, and
+/// why.
 const BY_THE_CLOCK: [&str; 3] = [
     "a token ends, a deadline before it, and a refusal of it, by the clock of that time: `exp` can be compared with no other",
     "where a build cannot be read, executions count from `lookback` before the check came by the clock of that time",
@@ -196,7 +197,7 @@ impl Coverage {
         cells
     }
 
-    /// What was met too seldom to have been shown, for [`ENOUGH_HISTORIES`] or more.
+    /// States and rules that [`ENOUGH_HISTORIES`] or more histories met too seldom to show anything.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
         let part = |of: u64| of * self.histories / OF_HISTORIES;

@@ -11,7 +11,7 @@ use fakes::{Build, Stage};
 pub const BUILD_BEGAN: i64 = START - 600_000;
 
 impl World {
-    /// A run of its own, number `n`, whose gated stage waits from now on. Its build began ten minutes before the world.
+    /// A new run, number `n`, whose gated stage waits from now on. Its build began ten minutes before the world.
     pub fn pipeline(&mut self, n: u32) -> Pipeline {
         let pipeline = Pipeline::new(n);
         self.begin(&pipeline);
@@ -30,7 +30,7 @@ impl World {
         self.azure(|azure| azure.add_build(build_of(pipeline).status_at(now, "cancelling")));
     }
 
-    /// The check waits once more, with another token, as when Azure DevOps evaluates it again.
+    /// The check waits again, with another token, as when Azure DevOps evaluates it again.
     pub fn another_delivery(&mut self, pipeline: &mut Pipeline) {
         pipeline.next_token();
         self.wait_for(pipeline);
@@ -53,7 +53,7 @@ impl World {
         self.ask(pipeline.check(more))
     }
 
-    /// A token that Azure DevOps does not know. It may be shown for this pipeline's check alone.
+    /// A token that Azure DevOps does not know. Only this pipeline's check may present it.
     pub fn forged_token(&mut self, pipeline: &Pipeline, token: &str) {
         let spec = CheckSpec { token: token.into(), ..pipeline.spec() };
         self.process.state.borrow_mut().network.tokens.hand_out(&spec);

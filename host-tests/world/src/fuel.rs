@@ -1,5 +1,5 @@
-//! What the module's main paths cost, in fuel: one unit for each instruction of WebAssembly that runs, the same on every
-//! machine. `cargo xtask bench` prints the table, and the test `fuel` compares it with the one in the repository.
+//! The cost of the module's main paths in fuel: one unit per executed WebAssembly instruction, the same on every machine.
+//! `cargo xtask bench` prints the table, and the test `fuel` compares it with the one in the repository.
 
 mod paths;
 mod table;
@@ -50,7 +50,7 @@ impl State {
         }
     }
 
-    /// Every callback from now on is recorded; those that were so far.
+    /// Records every callback from now on; returns those recorded so far.
     pub(crate) fn record_fuel(&mut self) -> Vec<Used> {
         self.fuel.recorded.replace(Vec::new()).unwrap_or_default()
     }

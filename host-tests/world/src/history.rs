@@ -1,4 +1,5 @@
-//! Random histories: submissions, executions, faults of every kind, and then quiet, in which every debt must be paid.
+//! Random histories: submissions, executions, faults of every kind, and then a quiet time in which every pending check must
+//! be told.
 
 mod again;
 mod evaluations;
@@ -22,14 +23,14 @@ use fakes::Request;
 use std::collections::VecDeque;
 use std::fmt::Write;
 
-/// What a history came to.
+/// The outcome of a history.
 #[derive(Debug)]
 pub struct Outcome {
     /// Its seed.
     pub seed: u64,
     /// The rules that it broke.
     pub violations: Vec<Violation>,
-    /// What happened in it, how often.
+    /// How often each thing happened in it.
     pub counts: Counts,
     /// The trace, if it was to be kept.
     pub trace: String,
@@ -51,7 +52,7 @@ impl Outcome {
     }
 }
 
-/// Plays the history of a seed. A callback that never ends is not ended, unless the trace is kept, which says what each took.
+/// Plays the history of a seed. An endless callback is stopped only if the trace is kept, which counts fuel.
 ///
 /// # Errors
 /// There is no module.
@@ -59,7 +60,7 @@ pub fn play(seed: u64, trace: bool) -> Result<Outcome> {
     play_with(if trace { Code::testrelay()? } else { Code::testrelay_uncounted()? }, seed, trace)
 }
 
-/// The same, by a module that may be in an endless loop: that is a violation like any other trap.
+/// The same for a module that may loop endlessly: that is a violation, like any other trap.
 ///
 /// # Errors
 /// There is no module.
@@ -206,7 +207,7 @@ impl History {
     fn events(&mut self) {
         let runs = usize::try_from(3 + self.random.below(12)).unwrap_or(0);
         let gap = self.random.one_of(&[200 * MILLISECOND, 2 * SECOND, 10 * SECOND]);
-        // Checks of one bucket, all at once: each other's compare-and-swap is in their way.
+        // Checks of one bucket, all at once, so that their compare-and-swaps collide.
         self.at_once = self.random.once_in(3);
         self.numbers = match self.world.hash_key().filter(|_| self.at_once) {
             Some(hash_key) => Pipeline::in_one_bucket(runs, &hash_key).into(),
@@ -240,7 +241,7 @@ impl History {
         }
     }
 
-    /// Time passes; something probes the listener each few seconds, as Kubernetes does, and jobs fetch artifacts.
+    /// Time passes. A probe asks the listener every few seconds, as Kubernetes does, and jobs fetch artifacts.
     fn idle(&mut self, span: u64) {
         let end = self.world.now() + span;
         while self.world.now() < end {
@@ -263,13 +264,13 @@ impl History {
         }
     }
 
-    /// Each of them is probed.
+    /// Each listener is probed.
     fn some_listener(&mut self) -> String {
         let all: Vec<String> = self.listeners.iter().chain(&self.other).cloned().collect();
         self.random.one_of(&all)
     }
 
-    /// A cluster is as it was at the beginning.
+    /// Restores a cluster to its first state.
     fn recover(&mut self, cluster: &str) {
         self.world.network(cluster, Rule { limits: self.limits, ..Rule::default() });
     }
@@ -278,7 +279,7 @@ impl History {
         self.world.count(name);
     }
 
-    /// No more faults. Every debt must be paid now. Since when, in Unix milliseconds, nothing stands in the way of it.
+    /// No more faults. Every debt must be paid now. Since when nothing prevents that, in Unix milliseconds.
     fn quiet(&mut self) -> i64 {
         let began = self.world.now();
         self.world.calm();
@@ -287,7 +288,7 @@ impl History {
         }
         let stall = i64::try_from(self.stalled_until.saturating_sub(began) / MILLISECOND).unwrap_or(0);
         let calm_at = self.world.wall() + stall;
-        // The longest deadline, a brake of 5 min for each of many falls over one answer, and some to spare.
+        // The longest deadline, a brake of 5 min for each fall over one answer, and a margin.
         let end = began + 45 * MINUTE;
         while self.world.now() < end {
             self.idle(10 * SECOND);
@@ -296,7 +297,7 @@ impl History {
                 break;
             }
         }
-        // Nothing more may come.
+        // From here on nothing more may happen.
         self.idle(40 * SECOND);
         calm_at
     }
@@ -306,7 +307,7 @@ impl History {
             self.world.violation("7", format!("request {} was never answered", waiting.stream));
         }
         let (fell, last_fall) = self.world.falls();
-        // A leader that stalls for longer than its lease cannot be told from one that fell.
+        // A leader that stalls for longer than its lease looks the same as one that fell.
         let lost = u64::try_from(self.world.metric_of_all("testrelay_leader_falls")).unwrap_or(0);
         let falls = fell.max(lost);
         let last_fall = if lost > fell { last_fall.max(self.world.last_stall()) } else { last_fall };
@@ -317,7 +318,7 @@ impl History {
             falls,
             is_poisoned: self.is_poisoned,
             stalled,
-            // What a stalled leader was answered may be read when it leads no more.
+            // A stalled leader may read an answer after it has lost the lead.
             lists_tell_all: !self.has_crowd && !stalled,
         };
         let judged = judge(&mut self.world, &self.checks, &end);
@@ -381,7 +382,7 @@ impl History {
     }
 }
 
-/// How many places a value of the module's counters says are taken: a byte, then for each name its length, the name and how
+/// The number of taken places in a value of the module's counters: a byte, then for each name its length, the name and how
 /// many places it has (both numbers of four bytes, little-endian).
 fn places(counts: &[u8]) -> usize {
     let mut rest = counts.get(1..).unwrap_or_default();

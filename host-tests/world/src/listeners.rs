@@ -1,4 +1,4 @@
-//! A listener's life: loaded, configured on each thread, drained, ended (facts B1, B2, B6 and L).
+//! A listener's life: loaded, configured on each thread, drained, ended.
 
 use crate::host::{Context, Root};
 use crate::plugins::{Base, Filter, Generation, OnThread, Plugin};
@@ -45,7 +45,7 @@ impl Process {
         Ok(true)
     }
 
-    /// A listener goes away: at its drain's end its plugin does.
+    /// A listener is removed; its plugin ends when the drain ends.
     pub(crate) fn unload(&self, listener: &str) {
         let mut plugins = self.plugins.borrow_mut();
         plugins.serving.retain(|(name, _), _| name != listener);
@@ -168,8 +168,8 @@ impl Process {
         }
     }
 
-    /// On one thread: `on_done`, then `on_delete`. With the last root context the VM goes, and with the last VM of a vm_id
-    /// what such VMs share.
+    /// On one thread: `on_done`, then `on_delete`. The last root context takes the VM with it, and the last VM of a vm_id
+    /// takes the shared data.
     pub(crate) fn end(&self, thread: usize, generation: usize) {
         self.close_connections(thread, generation);
         let plugin = self.plugins.borrow().generations[generation].plugin;
@@ -179,7 +179,7 @@ impl Process {
         let on = std::mem::replace(&mut self.plugins.borrow_mut().all[plugin].on[thread], OnThread::Absent);
         if let OnThread::Living { vm, root } = on {
             match self.call(vm, Callback::Done { context: root }) {
-                // It is parked: it ticks and gets answers until it calls `proxy_done`.
+                // It is parked: it still ticks and gets answers until it calls `proxy_done`.
                 Some(0) => {
                     self.with(vm, |host| host.root(root).map(|root| root.is_pending_done = true));
                 }
@@ -191,7 +191,7 @@ impl Process {
         self.sweep();
     }
 
-    /// A VM goes at once with the last plugin that has a root context in it, whatever else is in it.
+    /// A VM ends together with the last plugin that has a root context in it, whatever else is in it.
     fn drop_unused(&self, vm: VmId) {
         let mut plugins = self.plugins.borrow_mut();
         if plugins.on_vm(vm).next().is_none() {
@@ -201,7 +201,7 @@ impl Process {
         }
     }
 
-    /// A root context has ended in good order.
+    /// A root context has ended regularly.
     pub(crate) fn delete(&self, vm: VmId, root: u32) {
         self.call(vm, Callback::Delete { context: root });
         self.with(vm, |host| host.contexts.remove(&root));

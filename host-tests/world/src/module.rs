@@ -28,8 +28,8 @@ impl Code {
         CODE.clone().map_err(|e| anyhow!("{e}"))
     }
 
-    /// The same without counters of fuel, with which a history takes a fifth longer. Nothing ends an endless loop. A VM that is
-    /// to trap at an instruction moves to code with counters.
+    /// The same without fuel counters, which make a history a fifth slower. Nothing stops an endless loop. A VM that must
+    /// trap at a given instruction moves to code with counters.
     ///
     /// # Errors
     /// As of [`Code::testrelay`].

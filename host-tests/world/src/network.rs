@@ -14,14 +14,14 @@ const MAX_ANSWER: usize = 32 << 20;
 /// The cluster that requests for artifacts go to: the shipped configuration's.
 pub(crate) const ROUTED: &str = "testkube";
 
-/// What one cluster does to calls.
+/// How one cluster treats calls.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// The least way to the server, and as much back, in microseconds.
+    /// The minimum time to the server, and again back, in microseconds.
     pub latency: u64,
-    /// Up to so much more.
+    /// The most that chance adds to it, in microseconds.
     pub jitter: u64,
-    /// One in so many calls fails, in one of the ways below; 0: none.
+    /// One call in this number fails, in one of the ways below; 0: none.
     pub fails: u64,
     /// The ways, drawn evenly.
     pub ways: Vec<Way>,
@@ -51,8 +51,8 @@ pub enum Way {
     LostRequest,
     /// The request took effect, and its answer never comes: Envoy's own 504 at the timeout.
     LostAnswer,
-    /// The request took effect, and nobody is called back, ever. No Envoy is known to do so; DESIGN section 5 wants it to be
-    /// outlived.
+    /// The request took effect, and nobody is called back, ever. No Envoy is known to do so; the module must survive it all
+    /// the same.
     Silence,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Outgoing {
     pub(crate) context: u32,
     /// The module's instance that the root context belongs to.
     pub(crate) instance: String,
-    /// When the callback began that makes it.
+    /// When the callback that makes it began.
     pub(crate) callback_began: u64,
     pub(crate) token: u32,
     pub(crate) cluster: String,
@@ -107,7 +107,7 @@ impl Outgoing {
     }
 }
 
-/// What Envoy says to it at once.
+/// Envoy's immediate answer to it.
 pub(crate) enum Dispatch {
     UnknownCluster,
     Refused,
@@ -124,7 +124,7 @@ pub(crate) struct Call {
     pub(crate) reached_at: Option<i64>,
     /// What the module will be handed: headers and body; no headers where the connection broke.
     pub(crate) answer: Option<Response>,
-    /// Whether an upstream made the answer.
+    /// Whether an upstream sent the answer.
     pub(crate) from_upstream: bool,
 }
 
@@ -143,13 +143,13 @@ impl Call {
     }
 }
 
-/// A request of a client's that goes on to its route.
+/// A client's request that Envoy forwards to its route.
 pub(crate) struct OnItsWay {
     pub(crate) request: Request,
     pub(crate) way: Option<Way>,
 }
 
-/// What Envoy can say of it at once.
+/// Envoy's immediate decision about it.
 pub(crate) enum Routed {
     Sent,
     Overloaded,
@@ -162,11 +162,11 @@ pub(crate) struct Network {
     pub(crate) azure: AzureDevOps,
     pub(crate) rules: BTreeMap<String, Rule>,
     pub(crate) calls: BTreeMap<u64, Call>,
-    /// Requests that go on to their route and have not arrived yet, by stream.
+    /// Forwarded requests that have not reached their upstream yet, by stream.
     pub(crate) routed: BTreeMap<u64, OnItsWay>,
-    /// A text in an answer that no VM survives.
+    /// Every VM traps that reads an answer with this text.
     pub(crate) poison: Option<String>,
-    /// What Azure DevOps has handed out.
+    /// The tokens that Azure DevOps has issued.
     pub(crate) tokens: Tokens,
     last_call: u64,
 }
@@ -194,15 +194,15 @@ impl Network {
         }
     }
 
-    /// The calls that a process waits for.
+    /// The calls under way of a process.
     pub(crate) fn in_flight(&self, process: u32) -> usize {
         self.calls.values().filter(|call| call.outgoing.process == process).count()
     }
 }
 
 impl State {
-    /// The module makes a call. What it may do is judged now: a thread that stands still before Envoy sends the request is
-    /// stopped by nobody.
+    /// The module makes a call. The rules are checked now, because nobody can stop a thread that stalls before Envoy sends
+    /// the request.
     pub(crate) fn asks_for_call(&mut self, outgoing: &Outgoing) {
         if self.network.rules.get(&outgoing.cluster).is_some_and(|rule| rule.is_known) {
             self.own.rules.call_starts(self.now, outgoing);
@@ -312,7 +312,7 @@ impl State {
         }
     }
 
-    /// A request of a client's goes on to its route.
+    /// A client's request is forwarded to its route.
     pub(crate) fn route(&mut self, stream: u64, thread: usize, request: Request) -> Routed {
         let rule = self.network.rules.get(ROUTED).cloned().unwrap_or_default();
         let way = self.random.once_in(rule.fails).then(|| self.random.one_of(&rule.ways));
@@ -341,7 +341,7 @@ impl State {
         }
     }
 
-    /// A client's request has its answer, or needs none any more.
+    /// A client's request has its answer, or no longer needs one.
     pub(crate) fn routed_ends(&mut self, stream: u64) {
         self.network.routed.remove(&stream);
         self.release(ROUTED, User::Stream(stream));
@@ -396,7 +396,7 @@ impl State {
 }
 
 impl Network {
-    /// Envoy answers in the server's place; without `x-envoy-upstream-service-time`.
+    /// Envoy answers instead of the server, without `x-envoy-upstream-service-time`.
     fn settle(&mut self, number: u64, status: u16) {
         let body = match status {
             504 => "upstream request timeout",
@@ -412,7 +412,7 @@ impl Network {
     }
 }
 
-/// What becomes of a fake's reply on its way to Envoy.
+/// How a fake's reply arrives at Envoy.
 pub(crate) enum Outcome {
     Answer(Response),
     NoConnection,
@@ -436,7 +436,7 @@ pub(crate) fn outcome(reply: Reply) -> (u64, Outcome) {
     }
 }
 
-/// What a history's outage of a cluster looks like.
+/// The rule for a cluster's outage in a history.
 pub fn outage(random: &mut Random) -> Rule {
     let ways = match random.below(4) {
         0 => Way::ALL.into(),

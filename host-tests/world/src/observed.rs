@@ -1,10 +1,10 @@
-//! What a test sees of a world.
+//! What a test can observe of a world.
 
 use crate::*;
 use std::collections::BTreeMap;
 
 impl World {
-    /// What happened how often, and how often rules were checked.
+    /// How often each thing happened, and how often each rule was checked.
     pub fn counts(&self) -> Counts {
         let state = self.process.state.borrow();
         let mut counts = state.counts.clone();
@@ -24,7 +24,7 @@ impl World {
         self.process.state.borrow().metric(name)
     }
 
-    /// The same in all processes that there have been, together.
+    /// The same, summed over all processes so far.
     pub(crate) fn metric_of_all(&self, name: &str) -> i64 {
         let state = self.process.state.borrow();
         let all = state.processes().flat_map(|own| &own.metrics);
@@ -38,14 +38,14 @@ impl World {
         sizes.fold((0, 0), |(keys, bytes), (more_keys, more_bytes)| (keys + more_keys, bytes + more_bytes))
     }
 
-    /// How many keys hold this text.
+    /// The number of keys whose names contain this text.
     pub fn shared_keys(&self, part: &str) -> usize {
         let state = self.process.state.borrow();
         let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
         all.filter(|(key, _)| String::from_utf8_lossy(key).contains(part)).count()
     }
 
-    /// How many bytes the values have whose keys do not hold this text.
+    /// The size of all values whose keys do not contain this text.
     pub(crate) fn shared_bytes_without(&self, part: &str) -> usize {
         let state = self.process.state.borrow();
         let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
@@ -60,7 +60,7 @@ impl World {
         found.next().map(|(value, _)| value.to_vec())
     }
 
-    /// The values of all keys of shared data whose names hold this, in every vm_id.
+    /// The values of all keys of shared data whose names contain this, in every vm_id.
     pub fn shared_like(&self, part: &str) -> Vec<Vec<u8>> {
         let state = self.process.state.borrow();
         let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
@@ -68,7 +68,7 @@ impl World {
         found.map(|(_, value)| value.to_vec()).collect()
     }
 
-    /// What the process has drawn to spread checks over its buckets; `None` where nothing was kept yet.
+    /// The random key with which the process spreads checks over its buckets; `None` until it has stored one.
     pub fn hash_key(&self) -> Option<[u8; 16]> {
         let state = self.process.state.borrow();
         let mut all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());

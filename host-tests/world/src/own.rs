@@ -1,4 +1,4 @@
-//! What one process of Envoy has for itself. During a hot restart two processes stand side by side.
+//! The state of one Envoy process. During a hot restart there are two processes.
 
 use crate::pool::Pool;
 use crate::queues::Queues;
@@ -37,7 +37,7 @@ impl Own {
         })
     }
 
-    /// The last VM with this vm_id has gone, and with it what such VMs shared.
+    /// The last VM with this vm_id has gone, and its shared data with it.
     pub(crate) fn forget(&mut self, vm_id: &str) {
         let space = self.space(vm_id);
         self.spaces[space].1.clear();

@@ -7,13 +7,13 @@ use fakes::{CheckSpec, Execution, Request, execution};
 use siphasher::sip::SipHasher24;
 use std::collections::BTreeMap;
 
-/// The project of a pipeline, unless it is in another.
+/// The default project of a pipeline.
 pub const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
 
 /// The user name of the service connection.
 pub(crate) const USER: &str = "testrelay";
 
-/// What each further token has more than the one before.
+/// The suffix that each further token adds to the one before.
 const NEXT: char = 'x';
 
 /// A stage of a run that waits for its check.
@@ -21,7 +21,7 @@ const NEXT: char = 'x';
 pub struct Pipeline {
     /// Its project's id.
     pub project: &'static str,
-    /// The check's number: its plan, job and task are named by it.
+    /// The check's number; the ids of its plan, job and task follow from it.
     pub n: u32,
     /// The build's id. Stages of one run have the same.
     pub build: u64,
@@ -85,7 +85,7 @@ impl Pipeline {
         }
     }
 
-    /// Where the module keeps its check, by the hash key that its process has drawn.
+    /// The bucket in which the module stores its check, by the process's hash key.
     pub fn bucket(&self, hash_key: &[u8; 16]) -> u64 {
         let spec = self.spec();
         let ids = [spec.plan, spec.job, spec.task].concat();
@@ -95,7 +95,7 @@ impl Pipeline {
         SipHasher24::new_with_key(hash_key).hash(&bytes) % 256
     }
 
-    /// So many numbers of pipelines whose checks live in one bucket.
+    /// `count` numbers of pipelines whose checks live in one bucket.
     pub fn in_one_bucket(count: usize, hash_key: &[u8; 16]) -> Vec<u32> {
         let bucket = Pipeline::new(1).bucket(hash_key);
         (1..).filter(|n| Pipeline::new(*n).bucket(hash_key) == bucket).take(count).collect()

@@ -1,4 +1,4 @@
-//! Listeners, plugins and the VMs that they run in: Envoy's three keys (facts B1).
+//! Listeners, plugins and the VMs that they run in: Envoy's three keys.
 
 use crate::module::Code;
 use crate::vm::VmId;
@@ -6,10 +6,10 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// The variables that a VM sees.
+/// The environment variables that a VM sees.
 pub(crate) type Environment = Rc<BTreeMap<String, String>>;
 
-/// What a listener's filter says.
+/// The settings of a listener's filter.
 #[derive(Clone)]
 pub(crate) struct Filter {
     /// Envoy's plugin name; several listeners may share it.
@@ -45,7 +45,7 @@ impl Filter {
     }
 }
 
-/// Same key, same VM on a thread, even for different plugins.
+/// The VM key: on a thread even different plugins with the same key share a VM.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct VmKey {
     pub(crate) vm_id: String,
@@ -61,7 +61,7 @@ pub(crate) struct Base {
     pub(crate) environment: Environment,
     /// What a canary said to a configuration: it does not run again, whatever it said.
     pub(crate) canaried: BTreeMap<PluginKey, bool>,
-    /// A configuration failed on a thread that the canary had taken: later pushes are refused for ever (envoy#43751).
+    /// A configuration that the canary had accepted failed on a thread: Envoy refuses later pushes for ever (envoy#43751).
     pub(crate) is_failed: bool,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Plugin {
     /// How many listeners, draining ones included, hold it.
     pub(crate) holders: usize,
     pub(crate) on: Vec<OnThread>,
-    /// When it was made on a thread, or was last to be made there.
+    /// When it was last made on a thread, or should have been.
     pub(crate) last_load: Vec<u64>,
 }
 
@@ -124,7 +124,7 @@ impl Plugins {
         all.filter(move |on| matches!(on, OnThread::Living { vm: other, .. } if *other == vm))
     }
 
-    /// Takes away the base VMs that nobody holds any more; the vm_ids that are gone with them.
+    /// Removes the base VMs that nobody holds any more; returns the vm_ids that ended with them.
     pub(crate) fn sweep(&mut self) -> Vec<String> {
         let Plugins { all, vms, bases, .. } = self;
         let before: Vec<String> = bases.keys().map(|key| key.vm_id.clone()).collect();

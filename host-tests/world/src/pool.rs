@@ -1,11 +1,12 @@
-//! Connection pools and circuit breakers: what one process has under way to a cluster (Envoy's `conn_pool_base.cc`).
+//! Connection pools and circuit breakers: one process's connections and requests to a cluster (Envoy's
+//! `conn_pool_base.cc`).
 //!
 //! Pools belong to a worker, the limits to the process. A request takes a connection that stands idle, or waits for one.
 
 use crate::state::{Event, State};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Whoever uses a connection: a call of the module's, or a request that goes on to its route.
+/// A user of a connection: a call of the module, or a request on its route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum User {
     Call(u64),
@@ -42,7 +43,7 @@ impl Default for Limits {
     }
 }
 
-/// What becomes of a request at first.
+/// What a request gets at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// It has a connection.
@@ -90,7 +91,7 @@ impl Pool {
         }
     }
 
-    /// Gives an idle connection to whoever has waited longest on its thread; whether a limit keeps it from using it.
+    /// Gives an idle connection to the user that has waited longest on its thread; returns whether a limit forbids that.
     fn serve(&mut self, thread: usize, limits: Limits) -> Option<(User, bool)> {
         if self.idle(thread) == 0 {
             return None;
@@ -133,7 +134,7 @@ impl State {
         self.serve(thread, cluster);
     }
 
-    /// A request needs its connection no more, or gives up waiting for one.
+    /// A request no longer needs its connection, or no longer waits for one.
     pub(crate) fn release(&mut self, cluster: &str, user: User) {
         let (pool, _) = self.pool(cluster);
         pool.waiting.retain(|(other, _)| *other != user);

@@ -16,17 +16,17 @@ use std::rc::{Rc, Weak};
 /// The main thread.
 pub(crate) const MAIN: usize = 0;
 
-/// VM memory never shrinks: what it has is what it ever needed.
+/// VM memory never shrinks: its size is the most that it ever needed.
 const MAX_MEMORY: usize = 48 << 20;
 
-/// A queue has no bound of its own: whoever fills one must empty it.
+/// A queue has no limit of its own: whoever fills it must empty it.
 const MAX_WAITING: usize = 10_000;
 
 pub(crate) struct Process {
     pub(crate) state: Rc<RefCell<State>>,
     /// The listeners and plugins of the process whose event runs.
     pub(crate) plugins: RefCell<Plugins>,
-    /// Those of the others.
+    /// The listeners and plugins of the other processes.
     others: RefCell<BTreeMap<u32, Plugins>>,
     pub(crate) streams: RefCell<Streams>,
     pub(crate) settings: Settings,
@@ -35,7 +35,7 @@ pub(crate) struct Process {
     me: Weak<Process>,
 }
 
-/// What Envoy's own configuration says.
+/// Settings of Envoy's own configuration.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) workers: usize,
@@ -43,8 +43,8 @@ pub(crate) struct Settings {
     pub(crate) stream_idle_timeout: u64,
     /// The `idle_timeout` of the artifacts' route.
     pub(crate) route_idle_timeout: u64,
-    /// `reload_config.backoff.base_interval`: a fallen VM is rebuilt at the earliest so long after it was made, or up to
-    /// half as long again (`JitteredLowerBoundBackOffStrategy`).
+    /// `reload_config.backoff.base_interval`: the minimum time from a VM's creation to its rebuilding, plus up to half of
+    /// it (`JitteredLowerBoundBackOffStrategy`).
     pub(crate) reload_backoff: u64,
     pub(crate) buffer_limit: usize,
 }
@@ -131,7 +131,7 @@ impl Process {
         self.run_until(until);
     }
 
-    /// A thread that is busy or stalled takes its events in their order when it comes to itself.
+    /// A busy or stalled thread handles its events in order when it is free again.
     fn postponed(&self, thread: usize, event: Event) -> Option<Event> {
         let mut state = self.state.borrow_mut();
         let now = state.now;
@@ -160,7 +160,7 @@ impl Process {
         Process::release(&mut state, thread);
     }
 
-    /// One turn of libevent's loop: what sockets brought comes before timers that are due.
+    /// One turn of libevent's loop: socket events come before due timers.
     fn release(state: &mut State, thread: usize) {
         let mut waiting: Vec<Event> =
             state.own.threads[thread].backlog.drain(..).map(|(_, event)| event).collect();
@@ -171,7 +171,7 @@ impl Process {
         }
     }
 
-    /// A thread does nothing for a while, between two callbacks.
+    /// A thread stalls for a while, between two callbacks.
     pub(crate) fn stall(&self, thread: usize, span: u64) {
         let mut state = self.state.borrow_mut();
         let until = state.now + span;
@@ -286,7 +286,7 @@ impl Process {
         Ok(vm)
     }
 
-    /// The root context that serves a plugin's requests on a worker; a fallen VM is rebuilt here and nowhere else
+    /// The root context that serves a plugin's requests on a worker; a fallen VM is rebuilt only here
     /// (`maybeReloadHandleIfNeeded` in `createContext`).
     pub(crate) fn root_for_request(&self, thread: usize, plugin: usize) -> Option<(VmId, u32)> {
         let on = self.plugins.borrow().all[plugin].on[thread];
@@ -314,7 +314,7 @@ impl Process {
         })
     }
 
-    /// No VM is made to trap any more.
+    /// Cancels the traps of all VMs.
     pub(crate) fn disarm(&self) {
         for vm in self.vms.borrow().values() {
             if let Ok(mut vm) = vm.try_borrow_mut() {
@@ -323,7 +323,7 @@ impl Process {
         }
     }
 
-    /// Something with a VM's host side, between callbacks.
+    /// Accesses a VM's host side, between callbacks.
     pub(crate) fn with<R>(&self, vm: VmId, then: impl FnOnce(&mut Host) -> R) -> Option<R> {
         let vm = self.vms.borrow().get(&vm).cloned()?;
         let mut vm = vm.try_borrow_mut().ok()?;
@@ -449,7 +449,8 @@ impl Process {
         }
     }
 
-    /// `getThreadLocalWasm`, then `getContext`: by now another VM may stand there, and the number be another context's.
+    /// `getThreadLocalWasm`, then `getContext`: by now there may be another VM, and the number may belong to another
+    /// context.
     fn queue_ready(&self, registrant: &Registrant, token: u32) {
         let place = (registrant.thread, registrant.key.clone());
         let vm = self.plugins.borrow().vms.get(&place).copied();

@@ -55,7 +55,7 @@ impl Queues {
         Some(queue.registrant.clone())
     }
 
-    /// Takes the oldest item. The outer `None`: there is no such queue; the inner one: it is empty.
+    /// Takes the oldest item. Outer `None`: there is no such queue; inner `None`: it is empty.
     pub(crate) fn dequeue(&mut self, token: u32) -> Option<Option<Vec<u8>>> {
         Some(self.all.get_mut(&token)?.items.pop_front())
     }

@@ -1,4 +1,4 @@
-//! What must be true at the end of a history: a small model beside the module, on the fake servers' own truth.
+//! What must be true at the end of a history: a small model of the module, based on what the fake servers know.
 
 mod counted;
 mod evaluated;
@@ -18,21 +18,22 @@ const MINUTE: i64 = 60_000;
 pub const CLOCK_SKEW: i64 = 30_000;
 /// The configuration's `lookback`, in milliseconds.
 const LOOKBACK: i64 = 360 * MINUTE;
-/// A delivery is read so long after it began at the latest: a body is slow by 26 s at most, and a thread stalls for 40 s.
+/// The longest time from a delivery's start until the module has read it: a body is slow by 26 s at most, and a thread
+/// stalls for 40 s.
 const READ: i64 = 2 * MINUTE;
 /// The total deadline that every check of a history asks for.
 pub const TIMEOUT: i64 = 5 * MINUTE;
 /// How long the expected may take to appear, for every check of a history.
 pub const APPEAR: i64 = 150_000;
-/// Rule 1: Azure DevOps was reachable for so long in one piece.
+/// Rule 1: how long Azure DevOps must be reachable without a break.
 const REACHABLE: i64 = 5 * MINUTE;
 /// A lease, the wait of a worker that takes an expired one, and a tick or two.
 const LEASE: i64 = 25_000;
 /// The longest brake after falls.
 const MAX_BRAKE: i64 = 5 * MINUTE;
-/// A few executions are confirmed one by one, each at the latest at its call's timeout.
+/// The time to confirm a few executions one by one, each until its call's timeout.
 const CONFIRMED: i64 = MINUTE;
-/// The longest a decision may be older than its reading where threads stalled for up to 40 s in the middle of a call.
+/// The longest time from a reading to its decision if threads stalled for up to 40 s in the middle of a call.
 const STALLED: i64 = 2 * MINUTE;
 
 /// What a check was.
@@ -40,7 +41,7 @@ const STALLED: i64 = 2 * MINUTE;
 pub enum Kind {
     /// It can be evaluated.
     Good,
-    /// It can be answered and not evaluated: it must be reported as failed.
+    /// It can be answered but not evaluated: it must be reported as failed.
     Rejected,
     /// It cannot be answered: nothing is stored, nothing is sent.
     Malformed,
@@ -53,13 +54,13 @@ pub struct Delivered {
     pub pipeline: Pipeline,
     /// What it was.
     pub kind: Kind,
-    /// What it expects, as the request says it.
+    /// What it expects, as in the request.
     pub expect: String,
     /// Whether it names a stage of its build as the lower bound.
     pub since_stage: bool,
     /// Whether another check has the same tag.
     pub shares_tag: bool,
-    /// A process had it that was restarted since, and may have gone on with it.
+    /// A process that was restarted since had it, and may have lost it.
     pub was_in_old_process: bool,
     /// Where it is delivered.
     pub listener: String,
@@ -73,19 +74,19 @@ pub struct Delivered {
     pub deliveries: Vec<i64>,
     /// When the first delivery, and the newest, were answered 200.
     pub accepted: Option<(i64, i64)>,
-    /// When Azure DevOps began to wait for the newest delivery that was answered 200; none was, if there is none.
+    /// When Azure DevOps began to wait for the newest delivery that was answered 200, if there is one.
     pub owed_since: Option<i64>,
     /// Whether its newest delivery was answered 200.
     pub newest_is_taken: bool,
-    /// Whether the newest delivery's token stands beside the one before it.
+    /// Whether the module keeps the newest delivery's token beside the one before it.
     pub has_two_tokens: bool,
-    /// Whether Azure DevOps has ceased to take one of its tokens.
+    /// Whether Azure DevOps no longer accepts one of its tokens.
     pub token_was_refused: bool,
-    /// Azure DevOps gave the run up by itself.
+    /// Azure DevOps itself gave up the run.
     pub is_over: bool,
     /// When it did, in Unix milliseconds.
     pub over_at: Option<i64>,
-    /// After its decision it came with another tag, which is an evaluation of its own.
+    /// After its decision it came with another tag, which is a new evaluation.
     pub was_replaced: bool,
     /// When the last thing happens to its executions.
     pub last_change: i64,
@@ -100,26 +101,26 @@ pub struct End {
     pub healthy_since: i64,
     /// The last fall of a VM, in Unix milliseconds.
     pub last_fall: Option<i64>,
-    /// How many VMs fell, or were taken for fallen.
+    /// The number of VMs that fell, or were taken for fallen.
     pub falls: u64,
-    /// An answer goes on killing its readers.
+    /// An answer still kills its readers.
     pub is_poisoned: bool,
     /// Threads stalled, so a decision may rest on an older reading than the newest.
     pub stalled: bool,
-    /// Each list of executions that was read was whole, and told the module which of them count.
+    /// Every list of executions was complete and showed the module which of them count.
     pub lists_tell_all: bool,
 }
 
 /// How often a rule was applied with its premise true.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Judged {
-    /// Rule 1: checks that had to be told, and were told in time.
+    /// Rule 1: checks that had to be told and were told in time.
     pub owed: u64,
     /// Rule 3: attempts to say `succeeded`.
     pub succeeded: u64,
     /// Rule 3: attempts to say `failed`.
     pub failed: u64,
-    /// Checks whose run was over while they waited, and for which Testkube was soon asked no more.
+    /// Checks whose run ended while they waited, and about which the module soon stopped asking Testkube.
     pub given_up: u64,
 }
 
@@ -151,15 +152,15 @@ impl Delivered {
         }
     }
 
-    /// When a delivery of it can have been read, by the module or for a forger: from when until when, in Unix milliseconds. What the
-    /// module takes from its wall clock it takes then.
+    /// The first and the last time at which the module can have read a delivery of it, true or forged, in Unix
+    /// milliseconds. The module reads its wall clock at that moment.
     fn read_within(&self) -> (i64, i64) {
         let (first, last) = (self.began.unwrap_or(0), self.deliveries.last().copied().unwrap_or(i64::MAX));
         (first, last.saturating_add(READ))
     }
 
-    /// When its token ends, by a process's clock that was off by so many milliseconds when a delivery was read: the first and the
-    /// last that it can have taken for it.
+    /// The first and the last time that the module can have taken for the token's end, given how far, in milliseconds, the
+    /// process's clock was off when a delivery was read.
     fn token_ends(&self, world: &World) -> Option<(i64, i64)> {
         let (from, until) = self.read_within();
         let skews = world.skews(from, until);
@@ -167,7 +168,7 @@ impl Delivered {
         self.pipeline.token_end.map(|end| (end - fastest, end - slowest))
     }
 
-    /// When nothing can be told any more: its token ends, or the module takes it for ended.
+    /// When nothing can be told any more: its token has ended, or the module believes so.
     fn untold_from(&self, world: &World) -> Option<i64> {
         let end = self.pipeline.token_end?;
         self.token_ends(world).map(|(first, _)| first.min(end))
@@ -183,8 +184,8 @@ impl Delivered {
         }
     }
 
-    /// The earlier of total deadline and the time by which a decision must be made for it to arrive before its token's end: the
-    /// first and the last time that this can have been.
+    /// The total deadline, or the time by which the decision must be made to arrive before the token's end, whichever is
+    /// earlier: its first and its last possible value.
     fn deadlines(&self, world: &World, accepted: i64) -> (i64, i64) {
         let reserve = |left: i64| (30 * MINUTE).min(left.max(0) / 4);
         let by_token = |end: i64| (end - reserve(end - accepted)).min(accepted + self.timeout);
@@ -236,8 +237,8 @@ pub fn judge(world: &mut World, checks: &[Delivered], end: &End) -> Judged {
     judged
 }
 
-/// When a run is over, its check's record or its build says so at one of the next two looks, a minute apart. From then on nobody
-/// asks Testkube for it.
+/// When a run is over, its check's record or its build says so at one of the next two looks, a minute apart. From then on
+/// nobody may ask Testkube about it.
 fn given_up(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
     const LOOKS: i64 = 2 * MINUTE;
     let Some((over_at, (first, _))) = check.over_at.zip(check.accepted) else { return };
@@ -265,8 +266,8 @@ fn brake(end: &End) -> i64 {
     }
 }
 
-/// A check that was answered 200 is told within five minutes in one piece in which Azure DevOps is there, once its decision
-/// can be made, if they are over before its token ends.
+/// Once a check's decision can be made, and Azure DevOps is reachable for five minutes without a break before its token
+/// ends, a check that was answered 200 is told within these five minutes.
 fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
     let Some((since, (_, accepted))) = check.owed_since.zip(check.accepted).filter(|_| !check.is_over) else {
         return;
@@ -289,8 +290,8 @@ fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) 
     }
 }
 
-/// Whether Azure DevOps has never taken a check's token and still refused it half an hour after its last delivery: then the check
-/// is dropped. A page to sign in, which a broken proxy may send as well, cannot be told from such a refusal.
+/// Whether Azure DevOps has never taken a check's token and still refused it half an hour after its last delivery: then the
+/// check is dropped. A sign-in page, which a broken proxy may also send, looks like such a refusal.
 fn was_never_taken(world: &World, check: &Delivered) -> bool {
     let plan = check.pipeline.spec().plan;
     let last = check.deliveries.last().copied().unwrap_or_default();
@@ -302,7 +303,7 @@ fn was_never_taken(world: &World, check: &Delivered) -> bool {
     !world.is_proven(&plan) && refused_late
 }
 
-/// From when on nothing stands in the way of a decision.
+/// From when on nothing prevents a decision.
 fn decidable(world: &World, check: &Delivered, accepted: i64) -> i64 {
     const MAX_SETTLE: i64 = 60_000;
     let (_, deadline) = check.deadlines(world, accepted);
@@ -339,8 +340,7 @@ fn rule_3(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) 
     }
 }
 
-/// The counted set had ended passed at the reading that the decision rests on, and each of its members was asked for by its
-/// id after it.
+/// In the reading behind the decision every member of the counted set had passed, and after it each was read by its id.
 fn succeeded(
     world: &World,
     check: &Delivered,
@@ -354,10 +354,11 @@ fn succeeded(
     let all = readings(world, &check.pipeline.tag, event.at);
     let first = check.deliveries.first().copied().unwrap_or(0);
     let newest = all.first().map_or(0, |reading| reading.at);
-    // Who has just lost the lead decides by what it has read and confirmed, while its successor reads anew.
+    // A context that has just lost the lead still decides by what it has read and confirmed, while its successor reads
+    // anew.
     let was_handed_over = world.was_handed_over(newest - CONFIRMED, newest + CONFIRMED);
     let oldest = match (end.stalled, was_handed_over) {
-        // The readings for one check are readings for the other, also after its decision.
+        // The readings for one check are also readings for the other, even after its decision.
         _ if check.shares_tag || check.was_in_old_process => first,
         (true, _) => newest - STALLED,
         (_, true) => newest - CONFIRMED,
@@ -372,12 +373,12 @@ fn succeeded(
             Err(_) => {}
         }
     }
-    // The same decision once more: its answer was lost, or a further delivery came before it was known.
+    // The same decision again: its answer was lost, or another delivery came before the answer was known.
     let is_repeated = before.is_some_and(|before| !all.iter().any(|reading| reading.at > before.at));
     if is_repeated { Ok(()) } else { Err(why) }
 }
 
-/// What the module has seen to count and what is gone since has no known result.
+/// An execution that the module counted and that is gone since has no known result.
 fn nothing_vanished(world: &World, check: &Delivered, at: i64, until: i64, end: &End) -> Result<(), String> {
     // The readings may have been another check's, or another process's.
     if check.shares_tag || check.was_in_old_process || !end.lists_tell_all {

@@ -1,4 +1,4 @@
-//! The rules that hold at every moment of every history. Those that can only be judged at its end are in
+//! The rules that hold at every moment of every history. Rules that can only be judged at the end are in
 //! [`reference`](crate::reference).
 
 mod poller;
@@ -38,15 +38,15 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the module waits for an answer after the call's timeout, before it counts as lost.
+/// How long after a call's timeout the module counts its answer as lost.
 const GRACE: u64 = 5 * SECOND;
-/// 256 buckets, the lease, and a few to spare.
+/// 256 buckets, the lease, and a few more.
 const MAX_KEYS: usize = 300;
 const MAX_BYTES: usize = 8 << 20;
 /// 64 to Azure DevOps, 2 lists and 8 confirmations to Testkube, for each of two contexts that led.
 const MAX_CALLS: usize = 160;
 
-/// What became of a TaskCompleted, as the module got to know it.
+/// The outcome of a TaskCompleted, as the module learned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     InFlight,
@@ -62,23 +62,23 @@ struct Send {
     token: u32,
     deadline: u64,
     fate: Fate,
-    /// The callback that learns of it has not come to its end.
+    /// The callback that learns of it has not ended.
     being_read: bool,
 }
 
 impl Send {
-    /// Whether the module knows that nothing more is to be sent. Who stands still before it could say so until nobody waits
-    /// for it any more has lost the answer.
+    /// Whether the module knows that nothing more is to be sent. If its thread stalls before it can note that, until its
+    /// claim has ended, the answer counts as lost.
     fn is_known_final(&self, now: u64) -> bool {
         self.fate == Fate::Final && !(self.being_read && now >= self.deadline)
     }
 }
 
-/// What is watched all the time.
+/// What the rules watch all the time.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) violations: Vec<Violation>,
-    /// How often each was checked with its premise true.
+    /// How often each rule was checked with its premise true.
     pub(crate) checked: BTreeMap<&'static str, u64>,
     sends: BTreeMap<String, Vec<Send>>,
     deliveries: BTreeMap<String, usize>,
@@ -115,8 +115,8 @@ impl Rules {
         self.proofs.needed(&spec.plan, tag);
     }
 
-    /// A thread stalls inside a callback. What it reads is known to nobody until it goes on: an answer is as good as lost
-    /// when its claim ends before that.
+    /// A thread stalls inside a callback. Nobody else knows what it reads until it goes on: if its claim ends before that,
+    /// the answer is as good as lost.
     pub(crate) fn stalled(&mut self, thread: usize, until: u64) {
         self.stalled_until.insert(thread, until);
         let reading = &self.reading;
@@ -137,14 +137,14 @@ impl Rules {
         self.of_streams.insert((target.to_string(), wall));
     }
 
-    /// Whether what reached a server then was a stream's request. A check may ask for the same.
+    /// Whether the request that reached a server then came from a stream. A check may make the same request.
     pub(crate) fn is_of_a_stream(&self, target: &str, wall: i64) -> bool {
         self.of_streams.contains(&(target.to_string(), wall))
     }
 
     /// The module starts a call.
     pub(crate) fn call_starts(&mut self, now: u64, outgoing: &Outgoing) {
-        // A stream asks for its own caller, who has shown a credential, and decides for nobody else.
+        // A stream asks for its own caller, who has presented a credential, and decides no other check.
         if !outgoing.is_of_a_stream() {
             self.one_poller(now, outgoing);
             self.proven_before_asked(now, outgoing);
@@ -160,7 +160,7 @@ impl Rules {
         let sends = self.sends.entry(check.to_string()).or_default();
         let finals = sends.iter().filter(|send| send.is_known_final(now)).count();
         let open = sends.iter().any(|send| send.fate == Fate::InFlight && now < send.deadline);
-        // A claim counts from the time that its callback began with.
+        // A claim counts from the time at which its callback began.
         let deadline = outgoing.callback_began + outgoing.timeout + GRACE;
         let (vm, token) = (outgoing.vm, outgoing.token);
         sends.push(Send { vm, token, deadline, fate: Fate::InFlight, being_read: false });
@@ -196,7 +196,7 @@ impl Rules {
         self.reading.retain(|call| *call != (vm, token));
     }
 
-    /// The module has, or will never have, the outcome of a call.
+    /// The module has the outcome of a call, or will never have it.
     pub(crate) fn call_ends(&mut self, now: u64, vm: VmId, token: u32, fate: Fate) {
         for send in self.sends.values_mut().flatten() {
             if send.vm == vm && send.token == token && send.fate == Fate::InFlight {
@@ -206,7 +206,7 @@ impl Rules {
         }
     }
 
-    /// The callback for the answer to a call has come to its end.
+    /// The callback for the answer to a call has ended.
     pub(crate) fn call_was_read(&mut self, now: u64, call: &Call) {
         let (vm, token) = (call.outgoing.vm, call.outgoing.token);
         for send in self.sends.values_mut().flatten().filter(|send| send.vm == vm && send.token == token) {
@@ -270,19 +270,19 @@ fn plan_of(path: &str) -> Option<&str> {
     path.split('/').skip_while(|segment| *segment != "plans").nth(1)
 }
 
-/// The values of the tag that a list of executions is asked for.
+/// The tag values in a request for a list of executions.
 fn tags_of(request: &fakes::Request) -> Vec<String> {
     let selector = request.query().split('&').find_map(|pair| pair.strip_prefix("tagSelector="));
     let items = selector.unwrap_or_default().split("%2C").filter_map(|item| item.split_once("%3D"));
     items.map(|(_, value)| value.to_string()).collect()
 }
 
-/// What a check is called here.
+/// The name of a check in these rules.
 fn check_name(plan: &str, job: &str, task: &str) -> String {
     format!("{plan}/{job}/{task}").to_ascii_lowercase()
 }
 
-/// What the answer to a TaskCompleted means; 404 and 500 say in their body that nobody waits any more.
+/// The meaning of the answer to a TaskCompleted; the body of a 404 or 500 says that nobody waits any more.
 pub(crate) fn fate_of(answer: Option<&fakes::Response>, from_upstream: bool) -> Fate {
     let Some(answer) = answer.filter(|_| from_upstream) else { return Fate::Lost };
     if !(200..300).contains(&answer.status) && !matches!(answer.status, 404 | 500) {

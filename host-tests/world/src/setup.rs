@@ -20,7 +20,7 @@ pub const LISTENER: &str = "testrelay";
 /// The plugin's name and the vm_id of `envoy/envoy.yaml`.
 const PLUGIN: &str = "testrelay";
 
-/// A filter besides the first, on a listener of its own, with the same code.
+/// An additional filter, on its own listener, with the same code.
 #[derive(Clone, Debug)]
 pub struct Plugin {
     /// The listener's name.
@@ -47,7 +47,7 @@ impl Plugin {
 
 /// What a world is made of.
 pub struct Setup {
-    /// The seed of everything that is left to chance.
+    /// The seed of all random choices.
     pub seed: u64,
     /// Workers beside the main thread.
     pub workers: usize,
@@ -67,16 +67,16 @@ pub struct Setup {
     pub configuration: String,
     /// Listeners besides [`LISTENER`] with the same plugin: each is another plugin key.
     pub more_listeners: Vec<String>,
-    /// Listeners besides these with plugins of their own.
+    /// Additional listeners with their own plugins.
     pub more_plugins: Vec<Plugin>,
     /// `environment_variables`.
     pub environment: BTreeMap<String, String>,
-    /// Whether a change of the environment makes new VMs: since Envoy 1.39 (envoy#44563). Before, it is not seen while any VM
-    /// of the code lives (envoy#40881).
+    /// Whether a change of the environment makes new VMs: since Envoy 1.39 (envoy#44563). Before, a VM does not see it
+    /// while any VM of the code lives (envoy#40881).
     pub environment_in_key: bool,
     /// The code; the module under test if none is given.
     pub code: Option<Code>,
-    /// How often threads run in each other's midst.
+    /// How often threads interleave.
     pub interleaving: Interleaving,
     /// Whether the trace is kept.
     pub trace: bool,
@@ -157,7 +157,7 @@ pub(crate) fn bearer() -> String {
     format!("bearer-{MARK}-5b0e")
 }
 
-/// The shipped configuration, as the core's tests have it; each `variant` is another one that says the same.
+/// The shipped configuration, as the core's tests have it; each `variant` is another text with the same meaning.
 pub fn configuration(variant: u32) -> String {
     configuration_for(2_000 + variant)
 }
@@ -172,7 +172,7 @@ pub fn changed(configuration: &str, change: impl FnOnce(&mut Value)) -> String {
     value.to_string()
 }
 
-/// The shipped configuration with room for so many pending checks (`checks.max_pending`).
+/// The shipped configuration with `checks.max_pending` set to this number.
 pub fn configuration_for(max_pending: u32) -> String {
     format!(
         r#"{{"testkube": {{"cluster": "testkube"}}, "read_body": true, "tag": {{"key": "ado-run"}},

@@ -13,7 +13,7 @@ pub struct SharedData {
 }
 
 impl SharedData {
-    /// The value and its cas. An emptied key is there, with an empty value: nothing removes a key (cpp-host#426).
+    /// The value and its cas. An emptied key still exists, with an empty value: nothing removes a key (cpp-host#426).
     pub fn get(&self, key: &[u8]) -> Option<(Rc<[u8]>, u32)> {
         self.entries.get(key).cloned()
     }

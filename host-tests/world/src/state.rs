@@ -1,4 +1,4 @@
-//! What the whole process shares, and the clock: everything but the VMs themselves.
+//! The state that the whole process shares, and the clock: everything but the VMs.
 
 use crate::fuel::Fuel;
 use crate::network::Network;
@@ -22,10 +22,10 @@ pub const START: i64 = 1_769_186_640_000;
 /// The monotonic time at which every world begins: Envoy has run for a while.
 const FIRST: u64 = 1_000 * SECOND;
 
-/// How often, on average, another thread runs between two host calls that touch what threads share; one in so many.
+/// How often another thread runs between two host calls on shared data: on average once in this number of calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Interleaving {
-    /// Another thread runs whatever it has to do within the next second and a half. 0: never.
+    /// Another thread handles everything due within the next second and a half. 0: never.
     pub short: u64,
     /// This thread stalls for longer than a lease. 0: never.
     pub long: u64,
@@ -36,7 +36,7 @@ pub(crate) fn wall_of(now: u64) -> i64 {
     START + i64::try_from((now - FIRST) / MILLISECOND).unwrap_or(i64::MAX)
 }
 
-/// What happened how often: a history that provokes nothing proves nothing.
+/// How often each thing happened: a history that provokes nothing proves nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Faults that were injected, calls by outcome, callbacks, rule checks.
@@ -77,7 +77,7 @@ pub(crate) struct Thread {
     pub(crate) trap_at: Option<TrapAt>,
 }
 
-/// What happens at a moment.
+/// An event.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Tick {
@@ -154,7 +154,7 @@ pub(crate) enum Event {
     Release {
         thread: usize,
     },
-    /// The wall clock goes forward by so many milliseconds, or back.
+    /// The wall clock is set forward, or back, by this number of milliseconds.
     ClockSteps {
         by: i64,
     },
@@ -162,7 +162,7 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// The thread that it happens on; none for what happens outside of Envoy.
+    /// The thread on which it happens; `None` outside of Envoy.
     pub(crate) fn thread(&self) -> Option<usize> {
         use Event::*;
         match self {
@@ -202,13 +202,13 @@ pub(crate) struct State {
     /// What belongs to the process whose event runs, and which process that is.
     pub(crate) own: Own,
     pub(crate) process: u32,
-    /// What belongs to the others.
+    /// The parts of the other processes.
     pub(crate) others: BTreeMap<u32, Own>,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
     pub(crate) fuel: Fuel,
     pub(crate) interleaving: Interleaving,
-    /// For how long in all the threads of each number have done nothing but one thing, or nothing, in microseconds.
+    /// For each thread, the total time for which it was busy with one thing or stalled, in microseconds.
     pub(crate) stood_still: BTreeMap<usize, u64>,
     /// Until when a thread stalls or stalled, the latest.
     pub(crate) last_stall: Option<u64>,
@@ -266,7 +266,7 @@ impl State {
         self.clock.push((self.true_wall(), skew));
     }
 
-    /// How far the wall clock was off at one time or another between these two, in Unix milliseconds of the true clock.
+    /// Every offset of the wall clock between these two times, in Unix milliseconds of the true clock.
     pub(crate) fn skews(&self, from: i64, until: i64) -> Vec<i64> {
         let ends = self.clock.iter().skip(1).map(|(since, _)| *since).chain([i64::MAX]);
         let spans = self.clock.iter().zip(ends);
@@ -287,7 +287,7 @@ impl State {
         self.trace.line(self.now, line);
     }
 
-    /// Lets another process run, and says which one ran. Whatever is put in the queue belongs to the one that runs.
+    /// Lets another process run, and returns the one that ran. New events belong to the running process.
     pub(crate) fn switch(&mut self, process: u32) -> u32 {
         let before = self.process;
         if before != process {
@@ -323,7 +323,7 @@ impl State {
         bytes
     }
 
-    /// For how long other threads run now, if they do.
+    /// For how long other threads run now, if at all.
     pub(crate) fn draw_interlude(
         &mut self,
         thread: usize,
@@ -331,9 +331,9 @@ impl State {
         writes: bool,
     ) -> Option<u64> {
         let Interleaving { short, long } = self.interleaving;
-        // A leader reads hundreds of keys and writes few: a pause before a write is the one that tells.
+        // A leader reads hundreds of keys and writes few: a pause before a write reveals the most.
         let (short, long) = if writes { (short.div_ceil(32), long.div_ceil(64)) } else { (short, long) };
-        // What runs in between is not interrupted again for long, and a configuration is not interrupted at all.
+        // Whatever runs in between is interrupted only briefly, and a configuration is never interrupted.
         if self.depth > 2 || callback == "_initialize" || callback == "configure" {
             return None;
         }
@@ -403,7 +403,7 @@ impl State {
         self.own.metrics.iter().find(|(n, _)| n == name).map_or(0, |(_, value)| *value)
     }
 
-    /// Rule 5: no secret in what leaves the module.
+    /// Rule 5: nothing that leaves the module contains a secret.
     pub(crate) fn scan(&mut self, place: &str, bytes: &[u8]) {
         self.own.rules.scan(self.now, place, bytes);
     }

@@ -1,4 +1,4 @@
-//! The trace of a history: every event in order, kept only where somebody will read it.
+//! The trace of a history: every event in order, recorded only on request.
 
 use std::fmt::{Arguments, Write};
 

@@ -9,8 +9,8 @@ use wasmtime::{Instance, InstancePre, Store, Trap, TypedFunc, WasmParams, WasmRe
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct VmId(pub u32);
 
-/// More fuel than any callback may need: one that uses it up is an endless loop, which would block a thread of Envoy for
-/// good (envoy#14126).
+/// More fuel than any callback may need. A callback that uses it up is in an endless loop, which would block a thread of
+/// Envoy for good (envoy#14126).
 pub(crate) const BUDGET: u64 = 3_000_000_000;
 
 /// The unit in which WebAssembly's memory grows.
@@ -40,11 +40,11 @@ pub(crate) enum Callback {
 pub enum TrapAt {
     /// Before its next callback runs.
     NextCallback,
-    /// At the host call that so many others precede, in whatever callback.
+    /// At a host call, after this number of others, in any callback.
     HostCall(u32),
     /// In the next call of this host function.
     In(&'static str),
-    /// When so many instructions have run, in whatever callback.
+    /// After this number of instructions, in any callback.
     Fuel(u64),
 }
 
@@ -100,8 +100,8 @@ impl Vm {
         Ok(Vm { store, exports, thread, trap_at: None, counts: code.counts })
     }
 
-    /// Moves to code that counts fuel, between two callbacks. Memory is all that moves: what else an instance has, the stack's
-    /// pointer and the table of functions, is then as it was at the beginning.
+    /// Moves to code that counts fuel, between two callbacks. Only the memory moves: the stack pointer and the function
+    /// table are then as at the beginning.
     fn count_fuel(&mut self) -> Result<()> {
         let counting = Code::testrelay()?.pre;
         let host = self.store.data().successor();
@@ -131,7 +131,7 @@ impl Vm {
         self.trap_at = Some(at);
     }
 
-    /// It is not made to trap any more.
+    /// Cancels its trap.
     pub(crate) fn disarm(&mut self) {
         self.trap_at = None;
     }
@@ -139,7 +139,7 @@ impl Vm {
     /// Runs a callback that the module exports, or answers 0 (Continue, and nothing to do) where it does not; with the
     /// fuel that it took, which is 0 where nothing counts it.
     pub(crate) fn call(&mut self, callback: Callback) -> (Result<u32, Fallen>, u64) {
-        // What fails while it is configured is refused for ever (envoy#43751): no module can help that.
+        // A configuration that fails is refused for ever (envoy#43751); no module can prevent that.
         let trap_at = self.trap_at.take_if(|_| !callback.configures());
         let (result, used, left) = self.call_with(callback, trap_at);
         if left.is_some() {
@@ -248,7 +248,7 @@ impl Callback {
         }
     }
 
-    /// Whether it belongs to the making of a root context.
+    /// Whether it is part of creating a root context.
     pub(crate) fn configures(self) -> bool {
         use Callback::*;
         matches!(self, ContextCreate { parent: 0, .. } | VmStart { .. } | Configure { .. })

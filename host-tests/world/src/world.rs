@@ -52,7 +52,7 @@ impl World {
         self.process.run_until(self.now() + span);
     }
 
-    /// Lets time pass until something is so, at most `span`; whether it became so.
+    /// Lets time pass until a condition holds, at most `span`; returns whether it does.
     pub fn pass_until(&mut self, span: u64, mut is_so: impl FnMut(&World) -> bool) -> bool {
         let end = self.now() + span;
         while !is_so(self) {
@@ -70,7 +70,7 @@ impl World {
         self.send_in_pieces(LISTENER, request, chunks)
     }
 
-    /// Sends a request whose body comes in pieces, each so many microseconds after the one before.
+    /// Sends a request whose body comes in pieces, each with its delay after the one before in microseconds.
     pub fn send_in_pieces(&mut self, listener: &str, request: Request, chunks: Vec<(u64, Vec<u8>)>) -> u64 {
         let workers = self.process.settings.workers as u64;
         let thread = 1 + usize::try_from(self.process.state.borrow_mut().random.below(workers)).unwrap_or(0);
@@ -96,8 +96,8 @@ impl World {
         self.process.streams.borrow_mut().connect(process, worker, listener)
     }
 
-    /// A request over a connection; its body comes in pieces, each so many microseconds after the one before. Over a closed
-    /// one it gets status 0.
+    /// A request over a connection; its body comes in pieces, each with its delay after the one before in microseconds.
+    /// Over a closed connection it gets status 0.
     ///
     /// # Panics
     /// There never was such a connection.
@@ -158,18 +158,18 @@ impl World {
         }
     }
 
-    /// What a request has got so far of an answer that has not ended.
+    /// The part of an unfinished answer that a request has received.
     pub fn so_far(&self, stream: u64) -> Option<Answer> {
         self.process.streams.borrow().all.get(&stream)?.begun.clone()
     }
 
-    /// What a request got, if it got anything yet.
+    /// The answer to a request, if there is one yet.
     pub fn answer(&self, stream: u64) -> Option<Answer> {
         self.process.streams.borrow().all.get(&stream)?.answer.clone()
     }
 
-    /// Sends a request and lets time pass until it is answered. Envoy answers at the latest at its idle timeout, and a
-    /// stalled thread after its stall.
+    /// Sends a request and lets time pass until it is answered. Envoy answers at its idle timeout at the latest, or when a
+    /// stalled thread goes on.
     pub fn ask(&mut self, request: Request) -> Answer {
         let stream = self.send(request);
         self.wait(stream)
@@ -197,57 +197,57 @@ impl World {
         }
     }
 
-    /// Says or asks something of Testkube.
+    /// Accesses the fake Testkube.
     pub fn testkube<R>(&self, then: impl FnOnce(&mut Testkube) -> R) -> R {
         then(&mut self.process.state.borrow_mut().network.testkube)
     }
 
-    /// Says or asks something of Azure DevOps.
+    /// Accesses the fake Azure DevOps.
     pub fn azure<R>(&self, then: impl FnOnce(&mut AzureDevOps) -> R) -> R {
         then(&mut self.process.state.borrow_mut().network.azure)
     }
 
-    /// Changes what a cluster does to calls.
+    /// Changes how a cluster treats calls.
     pub fn network(&mut self, cluster: &str, rule: Rule) {
         self.process.state.borrow_mut().network.rules.insert(cluster.into(), rule);
     }
 
-    /// No VM survives an answer that holds this text.
+    /// From now on every VM traps that reads an answer with this text.
     pub fn poison(&mut self, text: &str) {
         self.process.state.borrow_mut().network.poison = Some(text.into());
     }
 
-    /// Lets a thread's VM trap; 0 is the main thread.
+    /// Makes a thread's VM trap; 0 is the main thread.
     pub fn trap(&mut self, thread: usize, at: TrapAt) {
         if let Some(thread) = self.process.state.borrow_mut().own.threads.get_mut(thread) {
             thread.trap_at = Some(at);
         }
     }
 
-    /// A thread does nothing for so many microseconds.
+    /// A thread stalls for this number of microseconds.
     pub fn stall(&mut self, thread: usize, span: u64) {
         self.process.state.borrow_mut().counts.add("fault: a thread stalls between callbacks");
         self.process.stall(thread, span);
     }
 
-    /// Somebody sets the process's wall clock: so many milliseconds off the true time. The monotonic clock does not move.
+    /// Sets the process's wall clock to this offset from the true time, in milliseconds. The monotonic clock does not move.
     pub fn set_clock(&mut self, skew: i64) {
         let mut state = self.process.state.borrow_mut();
         state.counts.add("fault: the wall clock jumps");
         state.set_clock(skew);
     }
 
-    /// After so many microseconds somebody sets the process's wall clock forward by so many milliseconds, or back.
+    /// After `after` microseconds the process's wall clock is set forward, or back, by `by` milliseconds.
     pub fn step_clock(&mut self, after: u64, by: i64) {
         self.process.state.borrow_mut().after(after, Event::ClockSteps { by });
     }
 
-    /// How far the process's wall clock was off at one time or another between these two, in Unix milliseconds of the true one.
+    /// Every offset of the process's wall clock between these two times, in Unix milliseconds of the true clock.
     pub(crate) fn skews(&self, from: i64, until: i64) -> Vec<i64> {
         self.process.state.borrow().skews(from, until)
     }
 
-    /// How often threads run in each other's midst from now on.
+    /// How often threads interleave from now on.
     pub fn interleave(&mut self, interleaving: Interleaving) {
         self.process.state.borrow_mut().interleaving = interleaving;
     }
@@ -319,11 +319,11 @@ impl World {
         self.change(|_, filter| Some(filter.clone()))
     }
 
-    /// A hot restart: a new process, with empty shared data, stands beside the old one and takes all new connections. The old
-    /// one works on until `--parent-shutdown-time-s`, here in microseconds; then its connections are closed and its contexts
-    /// ended. False: the new process could not start, and the old one stays alone.
+    /// A hot restart: a new process, with empty shared data, starts beside the old one and takes all new connections. The
+    /// old one keeps running until `--parent-shutdown-time-s`, here in microseconds; then its connections are closed and
+    /// its contexts ended. False: the new process could not start, and the old one stays alone.
     ///
-    /// What this world says and does from now on concerns the new process; see [`World::on_parent`].
+    /// From now on this world's methods concern the new process; see [`World::on_parent`].
     ///
     /// # Errors
     /// A VM could not be made, or the parent of an earlier restart is still there: Envoy waits for it.
@@ -351,7 +351,7 @@ impl World {
         lives.then_some(parent)
     }
 
-    /// Does something in the old process of a hot restart: `None` where there is none any more.
+    /// Calls `then` with the old process of a hot restart; `None` if that has ended.
     pub fn on_parent<R>(&mut self, then: impl FnOnce(&mut World) -> R) -> Option<R> {
         let parent = self.parent()?;
         let before = self.process.switch(parent);
@@ -360,7 +360,7 @@ impl World {
         Some(result)
     }
 
-    /// Ends every fault that was arranged and has not struck yet. A wall clock that was set stays as it is.
+    /// Cancels every fault that has not struck yet. A wall clock that was set stays as it is.
     pub fn calm(&mut self) {
         self.process.disarm();
         let mut state = self.process.state.borrow_mut();
@@ -392,7 +392,7 @@ impl World {
         all
     }
 
-    /// Says that a rule was broken.
+    /// Records that a rule was broken.
     pub fn violation(&mut self, rule: &'static str, text: String) {
         self.process.state.borrow_mut().violation(rule, text);
     }
@@ -419,12 +419,12 @@ impl World {
         self.process.state.borrow().processes().any(|own| own.rules.is_of_a_stream(target, at))
     }
 
-    /// Until when a thread stalled last, in Unix milliseconds of the true clock.
+    /// When the last stall of a thread ended, in Unix milliseconds of the true clock.
     pub(crate) fn last_stall(&self) -> Option<i64> {
         self.process.state.borrow().last_stall.map(wall_of)
     }
 
-    /// For how long in all the thread of a stream has stood still by now, or taken for its callbacks, in microseconds.
+    /// The total time for which a stream's thread has stalled or run callbacks until now, in microseconds.
     pub(crate) fn stood_still(&self, stream: u64) -> u64 {
         let Some(thread) = self.process.streams.borrow().all.get(&stream).map(|stream| stream.thread) else {
             return 0;

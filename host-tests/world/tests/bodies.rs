@@ -1,4 +1,4 @@
-//! Requests with bodies: every way in which one can end, and those that do not come to an end.
+//! Requests with bodies: every way in which a body can end, and bodies that never end.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn pieces(request: &Request, pause: u64) -> Vec<(u64, Vec<u8>)> {
     vec![(pause, first.to_vec()), (pause, second.to_vec())]
 }
 
-/// What comes over one connection, with its body in two pieces and trailers behind them.
+/// A request over one connection, with its body in two pieces and trailers after them.
 fn with_trailers(world: &mut World, request: Request, pieces: Vec<(u64, Vec<u8>)>) -> Answer {
     let connection = world.connect(LISTENER, 1);
     let stream = world.send_with_trailers(connection, request, pieces);
@@ -138,7 +138,7 @@ fn once_a_body_has_come_to_any_worker_nobody_is_told_that_none_comes() {
     let request = second.check_in_body(&[("Testrelay-Expect", "a")]);
     let slow = world.send_on(LISTENER, 2, request.clone(), vec![(15 * SECOND, request.body.clone())]);
     assert_eq!(world.wait(slow).status, 200);
-    // Azure DevOps waits 20 s: what comes later is nobody's.
+    // Azure DevOps waits 20 s; nobody reads a later answer.
     let request = world.pipeline(3).check_in_body(&[]);
     let began = world.now();
     let too_slow = world.send_on(LISTENER, 2, request.clone(), vec![(25 * SECOND, request.body.clone())]);
@@ -238,7 +238,7 @@ fn a_policy_in_a_body_of_any_type_is_obeyed_or_the_check_is_rejected() {
         |pipeline: &Pipeline, kind: &str, body: &str| pipeline.check(&[("content-type", kind)]).body(body);
     for (n, kind) in (1..).zip(["text/plain", "application/x-www-form-urlencoded", "application/json", ""]) {
         let pipeline = passing(&mut world, n);
-        // `b` never comes.
+        // `b` never appears.
         let policies = r#"{"expect": "a, b", "appear-timeout": "30s"}"#;
         assert!(world.ask(typed(&pipeline, kind, policies)).text().contains("accepted"), "{kind}");
         assert_eq!(decided_within(&mut world, &pipeline, 2 * MINUTE), "failed", "{kind}");

@@ -1,4 +1,4 @@
-//! Named scenarios: executions that say another one has started them. Whoever calls Testkube's API writes that.
+//! Named scenarios: executions whose actor names a parent. Callers of Testkube's API write that field.
 
 mod common;
 
@@ -14,7 +14,7 @@ fn ended(pipeline: &Pipeline, workflow: &str, world: &World, status: Status) -> 
     pipeline.tagged(workflow).at(from, Status::Running).at(from + 20_000, status)
 }
 
-/// What becomes of a check whose `a` has passed, beside others of which `more` makes the scripts from the id of that one.
+/// The decision of a check whose `a` has passed, beside the executions that `more` makes from the id of `a`.
 fn beside(more: impl Fn(&World, &Pipeline, &str) -> Vec<Execution>) -> String {
     let mut world = world(1);
     let pipeline = world.pipeline(1);
@@ -87,7 +87,7 @@ fn a_failed_execution_that_names_itself_or_is_named_by_its_own_child_counts() {
 
 #[test]
 fn a_child_does_not_take_the_place_of_what_counts() {
-    // It is judged through `a`, and says that it repeats the one that failed.
+    // It is judged through `a`, and claims to repeat the one that failed.
     let repeats = |world: &World, pipeline: &Pipeline, parent: &str| {
         let original = id_of(world, pipeline, 2);
         let failed = ended(pipeline, "b", world, Status::Failed);

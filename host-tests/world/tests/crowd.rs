@@ -1,4 +1,4 @@
-//! Thousands of pending checks, and one more that must not wait for them.
+//! Thousands of pending checks, and another one that must not wait for them.
 
 mod common;
 
@@ -10,7 +10,7 @@ use world::*;
 const CROWD: u32 = 2_000;
 const OTHER_PROJECT: &str = "0c1d8a4e-6f0f-4f4b-9b3f-6d6f9a2f7c11";
 
-/// A world in which so many checks of one project wait for executions that run all day.
+/// A world in which [`CROWD`] checks of one project wait for executions that run all day.
 fn crowded() -> World {
     let mut world = Setup { configuration: configuration_for(CROWD + 100), ..Setup::new(7) }.start().unwrap();
     for n in 1..=CROWD {

@@ -1,4 +1,4 @@
-//! Downloads: how many a credential may have under way in one worker, and what of Testkube's answers goes on by tag.
+//! Downloads: how many a credential may have under way in one worker, and which of Testkube's answers are forwarded by tag.
 
 use fakes::testkube::{Fault, Route};
 use fakes::{Request, Span, Status};

@@ -31,8 +31,9 @@ fn no_callback_takes_more_than_its_bound() {
     assert!(MEASURED.most <= MAX_FUEL, "{}", MEASURED.most);
 }
 
-/// What a tick takes more than with no check pending, divided by their number, never rises by more than a fifth above what
-/// it was for any smaller number: what grows with the square doubles from 1,000 to 2,000. This begins at ten checks: the tick's own fuel hides what a single one adds.
+/// The fuel that pending checks add to a tick, divided by their number, may rise by a fifth at most above that for any
+/// smaller number; quadratic growth would double it from 1,000 to 2,000. This begins at ten checks, because the tick's own
+/// fuel hides the share of a single one.
 #[test]
 fn the_leaders_tick_grows_at_most_linearly_with_the_pending_checks() {
     let for_each: Vec<_> =

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use world::coverage::{Coverage, ENOUGH_HISTORIES};
 use world::history::play;
 
-/// Nothing else ends an endless loop in a VM whose fuel is not counted. A history takes a twentieth of a second.
+/// Nothing else stops an endless loop in a VM whose fuel is not counted. A history takes a twentieth of a second.
 const LONGEST: Duration = Duration::from_secs(300);
 
 #[test]
@@ -23,7 +23,7 @@ fn no_history_breaks_a_rule() {
     let playing: Mutex<BTreeMap<u64, Instant>> = Mutex::default();
     let began = Instant::now();
     std::thread::scope(|scope| {
-        // Its other end is dropped with the last thread that plays.
+        // The last playing thread drops its other end.
         let (plays, ended) = mpsc::channel::<()>();
         scope.spawn(|| watch(&playing, ended));
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -31,7 +31,7 @@ fn no_history_breaks_a_rule() {
             scope.spawn(move || {
                 let _held = held;
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    // Ten failures tell as much as a thousand.
+                    // Ten failures say as much as a thousand.
                     if all.lock().unwrap().1.len() >= 10 {
                         return;
                     }
@@ -47,7 +47,7 @@ fn no_history_breaks_a_rule() {
         }
     });
     let (coverage, failures, seconds) = all.into_inner().unwrap();
-    // Not by `println!`, which the test harness keeps to itself where a test passes: these counts are what the pass is worth.
+    // Not with `println!`, whose output the test harness hides if a test passes: these counts show what the pass is worth.
     let (text, hours, took) = (coverage.text(), seconds / 3_600, began.elapsed());
     let mut out = std::io::stdout();
     writeln!(out, "{text}\nhistories {chosen}: {hours} h of virtual time in {took:?}").unwrap();
@@ -65,7 +65,7 @@ fn no_history_breaks_a_rule() {
     }
 }
 
-/// Ends the program where a history does not end, and names it.
+/// Ends the program if a history does not end, and names it.
 fn watch(playing: &Mutex<BTreeMap<u64, Instant>>, ended: mpsc::Receiver<()>) {
     while ended.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
         if let Some((seed, _)) = playing.lock().unwrap().iter().find(|(_, since)| since.elapsed() > LONGEST) {
@@ -98,7 +98,7 @@ fn histories_are_chosen_by_one_range_or_several() {
     assert_eq!(ranges("0-5,10000000-10002000"), [(0, 5), (10_000_000, 10_002_000)]);
 }
 
-/// Seeds that failed, and what they found: faults of the reference all but one. What a seed plays depends on the
+/// Seeds that failed, and what they found: all but one found a fault of the reference. What a seed plays depends on the
 /// generator and on the module's calls, so after a change of either it is one history among many.
 const ONCE_FAILED: [(u64, &str); 7] = [
     (2_382, "a token ends while the thread that reads its delivery stalls"),

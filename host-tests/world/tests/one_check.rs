@@ -1,4 +1,4 @@
-//! One check from its request to its decision, and what can come in between.
+//! One check from its request to its decision, and what can happen in between.
 
 mod common;
 
@@ -42,7 +42,7 @@ fn a_policy_in_the_query_is_refused_aloud_and_one_under_a_near_name_is_obeyed() 
     assert_eq!(common::decided_within(&mut world, &pipeline, MINUTE), "failed");
     let pipeline = common::passing(&mut world, 2);
     world.note_delivery(&pipeline);
-    // `b` never comes.
+    // `b` never appears.
     let answer = world.ask(pipeline.check(&[("testrelay_expect", "a, b"), ("appear-timeout", "30s")]));
     assert!(answer.text().contains("accepted"), "{}", answer.text());
     assert_eq!(common::decided_within(&mut world, &pipeline, 2 * MINUTE), "failed");

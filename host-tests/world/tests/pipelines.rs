@@ -28,7 +28,7 @@ fn a_re_run_of_the_test_stage_is_not_decided_by_the_pass_of_the_attempt_before()
     let run = world.pipeline(1);
     let (before, began) = (world.wall() - 300_000, world.wall() - 5_000);
     let old = run.tagged("a").at(before, Status::Running).at(before + 60_000, Status::Passed);
-    // For ten minutes the list shows the old pass alone.
+    // For ten minutes the list shows only the old pass.
     let late = world.wall() + 600_000;
     let new = run.tagged("a").at(late, Status::Running).at(late + 30_000, Status::Failed);
     let stage = |attempt, start_time| Stage {
@@ -105,7 +105,7 @@ fn the_one_that_failed_is_found_on_the_last_page() {
         for n in 0..150 {
             let status = if n == failed { Status::Failed } else { Status::Passed };
             let execution = run.tagged("a").at(from + n, Status::Running).at(from + n + 5_000, status);
-            // Each by a resource of its own: none repeats another.
+            // Each by its own resource: none repeats another.
             let execution = execution.actor(fakes::Actor {
                 kind: "testworkflowexecution".into(),
                 name: format!("a-{n}"),

@@ -113,7 +113,7 @@ impl Host for Simulated {
             self.world.note_delivery(pipeline);
         }
         let mut request = Request::new(&outgoing.method, &outgoing.target);
-        // The real one looks its requests up in the access log by this.
+        // The real host finds its requests in the access log by this.
         request = request.header("x-story", "0");
         for (name, value) in &outgoing.headers {
             request = request.header(name, value);
@@ -173,7 +173,7 @@ impl Host for Simulated {
         let mut plugin = self.plugin.clone();
         merge(&mut plugin, patch);
         let taken = self.world.reload(&plugin.to_string())?;
-        // Real Envoys are told of the change by then, on each thread.
+        // By then real Envoys have applied the change on each thread.
         self.world.pass(100 * MILLISECOND);
         Ok(taken)
     }

@@ -1,4 +1,4 @@
-//! Named scenarios: what a random history meets seldom, or what must come out in one way only.
+//! Named scenarios: what a random history meets seldom, or what has only one right outcome.
 
 mod common;
 
@@ -207,7 +207,7 @@ fn checks_of_one_bucket_that_come_at_once_on_all_threads_are_all_stored() {
             assert_eq!(world.wait(stream).status, 200);
         }
         assert_eq!(homes(&world), before + 1, "they live in one bucket");
-        // A second for each write is no speed to decide at.
+        // At a second per write nothing is decided in time.
         world.interleave(Interleaving::default());
         for pipeline in &pipelines {
             assert_eq!(decided_within(&mut world, pipeline, 2 * MINUTE), "succeeded");

@@ -6,7 +6,7 @@ use fakes::testkube::{Fault, Route};
 use fakes::{Request, Span, Status};
 use world::*;
 
-/// A run whose execution "a" ends passed after so many milliseconds.
+/// A run whose execution "a" passes after this number of milliseconds.
 fn passing(world: &mut World, n: u32, after: i64) -> Pipeline {
     let pipeline = world.pipeline(n);
     let from = world.wall();
@@ -61,7 +61,7 @@ fn a_hot_restart_loses_what_the_old_process_has_not_decided_by_its_end_and_nothi
     assert_eq!(world.on_parent(|_| ()), None);
     succeeds_within(&mut world, &new, 3 * MINUTE);
     world.pass(15 * MINUTE);
-    // What DESIGN section 5, "Beyond the process", says.
+    // A known limit: a restart loses the pending checks.
     assert_eq!(results(&world, &late), Vec::<String>::new());
     assert_eq!(results(&world, &soon).len() + results(&world, &new).len(), 2);
     let left =
@@ -235,7 +235,7 @@ fn each_of_several_credentials_opens_what_it_is_for_with_its_present_or_next_sec
             succeeds_within(&mut world, &pipeline, MINUTE);
         }
     }
-    // It opens the checks and nothing else.
+    // It allows `checks` and nothing else.
     let header =
         check_by(&world.pipeline(9), "second", &format!("second-of-tests-{MARK}")).value("authorization");
     let mut artifact = slow_artifact(&world);
@@ -260,7 +260,7 @@ fn two_instances_in_one_vm_have_a_leader_and_checks_each() {
         let stream = world.send_in_pieces(listener, pipeline.check(&EXPECT), Vec::new());
         assert_eq!(world.wait(stream).status, 200);
     }
-    // A reload of one is none of the other's business.
+    // A reload of one does not affect the other.
     world.pass(2 * SECOND);
     assert!(world.reload_one("other", &configuration(1)).unwrap());
     for pipeline in &checks {

@@ -1,4 +1,4 @@
-//! The check's token: how it is presented, until when it is good, and what happens without it.
+//! The check's token: how it is presented, how long it is valid, and what happens without it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,7 +33,7 @@ pub(crate) fn presented(request: &Request) -> Option<String> {
     None
 }
 
-/// What a request without a good token gets: JSON only for clients that ask not to be redirected.
+/// The answer to a request without a valid token: JSON only for clients that ask not to be redirected.
 pub(crate) fn refusal(request: &Request, base: &str, page_instead_of_redirect: bool) -> Response {
     let suppressed =
         request.value("x-tfs-fedauthredirect").is_some_and(|value| value.eq_ignore_ascii_case("suppress"));
@@ -54,7 +54,7 @@ pub(crate) fn refusal(request: &Request, base: &str, page_instead_of_redirect: b
     .header("location", &format!("{base}/_signin?realm=dev.azure.com"))
 }
 
-/// What a token gets at a plan that it may do nothing at.
+/// The answer to a token that may do nothing at a plan.
 pub(crate) fn closed_plan(plan: &str, at_plans: AtPlans) -> Response {
     match at_plans {
         AtPlans::Forbidden => {

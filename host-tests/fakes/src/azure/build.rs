@@ -1,4 +1,4 @@
-//! Builds and their timelines: what tells a check that nobody waits for it any more.
+//! Builds and their timelines, which show a check that nobody waits for it any more.
 
 use serde_json::{Value, json};
 

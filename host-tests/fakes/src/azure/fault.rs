@@ -35,16 +35,15 @@ pub enum Fault {
         /// `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
-    /// The same with a `Retry-After` that is a date (RFC 9110 section 10.2.3), in Unix milliseconds, and the `Date` that a server
-    /// with a clock sends.
+    /// The same with a date as `Retry-After` (RFC 9110 section 10.2.3), in Unix milliseconds, and the server's own `Date`.
     StatusUntil {
         /// The status.
         status: u16,
         /// The date.
         until: i64,
     },
-    /// The true answer with one header more, in seconds: Azure DevOps says `Retry-After` and `X-RateLimit-Delay` on answers
-    /// that it gives, before it refuses any.
+    /// The true answer with an additional header, in seconds: Azure DevOps sends `Retry-After` and `X-RateLimit-Delay` on
+    /// good answers before it refuses any.
     Throttled {
         /// The header's name, in lower case.
         header: &'static str,

@@ -10,7 +10,7 @@ use super::{CheckSpec, answer, record};
 use crate::http::{Request, Response};
 use crate::timestamp;
 
-/// An attempt to post an event, whatever became of it.
+/// An attempt to post an event, whatever its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When, in Unix milliseconds.
@@ -82,7 +82,7 @@ impl Plan {
         }
     }
 
-    /// Makes a task wait for its event; a task that was decided waits again, as after an evaluation interval.
+    /// Makes a task wait for its event. A decided task waits again, as after an evaluation interval.
     pub(crate) fn start_task(&mut self, at: i64, spec: &CheckSpec) {
         let started = timestamp::dotnet(at);
         self.tasks.insert(spec.task.clone(), Task { job: spec.job.clone(), decided: false });
@@ -92,7 +92,7 @@ impl Plan {
         self.tokens.push(Token { text: spec.token.clone(), expires_at: None });
     }
 
-    /// Completes a task's record; nobody waits for its event any more. Whether there is such a task.
+    /// Completes a task's record; nobody waits for its event any more. Returns whether there is such a task.
     pub(crate) fn complete_task(&mut self, id: &str, at: i64, result: &str) -> bool {
         let id = id.to_ascii_lowercase();
         let (Some(task), Some(record)) = (self.tasks.get_mut(&id), self.records.get_mut(&id)) else {
@@ -231,7 +231,7 @@ impl Plan {
         self.logs.get(&id).map_or_else(|| Response::new(500), |log| answer::ok(&describe(id, log)))
     }
 
-    /// Late appends are accepted: recorded exchanges show them twelve minutes after the record was completed.
+    /// Late appends are accepted: recorded exchanges have them twelve minutes after the record was completed.
     fn append(&mut self, now: i64, id: &str, body: &[u8]) -> Response {
         let found = id.parse().ok().and_then(|id: u64| self.logs.get_mut(&id).map(|log| (id, log)));
         let Some((id, log)) = found else {

@@ -48,7 +48,7 @@ pub(crate) fn read_change(value: &Value) -> Result<Map<String, Value>, String> {
     let Value::Object(members) = value else { return Err("a timeline record is an object".into()) };
     let mut change = Map::new();
     for (name, value) in members {
-        // An unknown member is passed over, as Newtonsoft's reader does.
+        // An unknown member is ignored, as Newtonsoft's reader does.
         let Some(name) = FIELDS.iter().find(|field| field.eq_ignore_ascii_case(name)) else { continue };
         // Null and absent are the same: the stored value stays.
         if value.is_null() {
@@ -87,7 +87,7 @@ fn log_reference(value: &Value) -> Result<Value, String> {
         Value::String(text) => serde_json::from_str(text).map_err(|_| "log is no object".to_owned())?,
         other => other.clone(),
     };
-    // An id of 0 is stored like any other: the recorded exchange lost its log that way.
+    // An id of 0 is stored like any other; the recorded exchange lost its log that way.
     match parsed.get("id").and_then(Value::as_u64) {
         Some(id) => Ok(json!({"id": id, "type": "Container", "url": null})),
         None => Err("log has no id".into()),

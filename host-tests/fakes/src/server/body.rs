@@ -35,7 +35,7 @@ impl Steps {
         Self { steps, pause: None, left }
     }
 
-    /// The promise of the whole body, so many bytes of it, and the end of the connection.
+    /// Promises the whole body, sends a number of its bytes, and ends the connection.
     pub(super) fn truncated(mut body: Vec<u8>, bytes: usize, chunked: bool) -> Self {
         let mut steps = Self::whole(body.clone(), chunked);
         body.truncate(bytes);

@@ -1,4 +1,4 @@
-//! A test workflow execution as a script: what it is at any moment follows from the moment alone.
+//! A test workflow execution as a script: its state at any moment depends only on that moment.
 
 use std::collections::BTreeMap;
 
@@ -171,7 +171,7 @@ impl Execution {
         self
     }
 
-    /// A run by the API without a running context: nobody is said to have started it.
+    /// Started by the API without a running context: no actor is named.
     pub fn of_nobody(self) -> Self {
         self.actor(Actor {
             kind: String::new(),
@@ -181,7 +181,7 @@ impl Execution {
         })
     }
 
-    /// A re-run of the execution of this id by somebody with the CLI, which says so.
+    /// A re-run of the execution with this id, by somebody with the CLI, which says so.
     pub fn rerun_of(self, execution_id: &str) -> Self {
         self.actor(Actor {
             kind: "user".into(),
@@ -235,7 +235,7 @@ impl Execution {
         self
     }
 
-    /// Somebody aborts it: `stopping` for 0.7 s, then over.
+    /// Somebody aborts it: `stopping` for 0.7 s, then it ends.
     pub(super) fn abort(&mut self, now: i64) {
         self.script.retain(|transition| transition.at <= now);
         self.script.push(Transition { at: now, status: Status::Stopping, finished: false });
@@ -287,7 +287,7 @@ impl Execution {
         self
     }
 
-    /// Its pod never runs. It is `running` all the same as soon as its job is there; where that ends, no step has been made.
+    /// Its pod never runs. It still is `running` as soon as its job exists; when that ends, no step has run.
     pub fn without_pod(mut self) -> Self {
         self.has_no_pod = true;
         self

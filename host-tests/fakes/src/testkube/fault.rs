@@ -36,7 +36,7 @@ pub enum Fault {
     },
     /// The connection is closed before any byte of an answer.
     Reset,
-    /// The true answer's framing, and the connection is closed after so many bytes of the body.
+    /// The true answer's framing, and the connection is closed after a number of bytes of the body.
     Cut {
         /// Bytes of the body that arrive.
         bytes: usize,
@@ -53,14 +53,14 @@ pub enum Fault {
         /// The size of the body.
         bytes: usize,
     },
-    /// The object store is away: a file and a log are an error at once, a list and an archive after ten silent seconds. The
+    /// The object store is down: a file and a log are an error at once, a list and an archive after ten silent seconds. The
     /// error holds the signed URL at which Testkube has asked.
     StorageAway,
-    /// This status with these words of Testkube's.
+    /// This status with this detail from Testkube.
     Detail(u16, String),
     /// The true list without its last row, while the counters still count it.
     RowMissing,
-    /// The true answer under another content type.
+    /// The true answer with another content type.
     ContentType(String),
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Filter {
 /// The order among equal `scheduledAt`: the sort has no tie-break.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Tie {
-    /// Another one with each call of this number, which the database is free to do.
+    /// A different order with each call, by its number, as the database may choose.
     Call(u64),
     /// As PostgreSQL was seen to do it: the same as long as nothing changes; a change of its status rewrites a row, and so
     /// moves it behind the others.
@@ -55,7 +55,7 @@ impl Tie {
 }
 
 impl Filter {
-    /// Reads a raw query; what cannot be read is dropped without a word, as Testkube does.
+    /// Reads a raw query; silently drops what it cannot read, as Testkube does.
     pub(crate) fn parse(database: Database, workflow: Option<&str>, query: &str, now: i64) -> Self {
         let parameters = percent::parameters(query);
         let get = |name: &str| {

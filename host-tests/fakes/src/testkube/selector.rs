@@ -38,7 +38,7 @@ impl TagSelector {
                     _ => selector.keys.push(key.into()),
                 },
                 [key, value] => _ = selector.pairs.entry(key.into()).or_default().insert(value.into()),
-                // Two or more `=`: the item is dropped without a word.
+                // Two or more `=`: the item is silently dropped.
                 _ => {}
             }
         }

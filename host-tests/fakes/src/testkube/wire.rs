@@ -210,7 +210,7 @@ pub(crate) fn json_body<T: Serialize>(status: u16, value: &T) -> Response {
     Response::with_body(status, JSON, text)
 }
 
-/// The same answer with its times so many minutes away from UTC; those that are not set stay.
+/// The same answer with its times at this offset from UTC in minutes; unset times stay.
 pub(crate) fn in_time_zone(mut response: Response, minutes: i32) -> Response {
     let sign = if minutes < 0 { '-' } else { '+' };
     let zone = format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60);
@@ -291,8 +291,8 @@ fn outcome(state: &State) -> Outcome {
     }
 }
 
-/// What Testkube expects of an execution, never a verdict: `passed` from its creation on, which one that a runner has declined
-/// keeps; `aborted` as long as it runs.
+/// What Testkube predicts for an execution, never a verdict: `passed` from its creation on, and for ever if a runner has
+/// declined it; `aborted` while it runs.
 fn predicted(state: &State) -> &'static str {
     match state.status {
         Status::Passed | Status::Queued => "passed",
@@ -367,7 +367,7 @@ fn initialization(state: &State) -> Value {
     }
 }
 
-/// How one without a pod has ended, and Testkube's words for it.
+/// How an execution without a pod has ended, and Testkube's words for it.
 fn ended_without_pod(state: &State) -> Option<(&'static str, &'static str)> {
     match state.status {
         Status::Canceled => Some(("canceled", "Job has been canceled by a user")),
@@ -376,7 +376,7 @@ fn ended_without_pod(state: &State) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The steps of one without a pod: none has begun, and at the end all are skipped.
+/// The steps of an execution without a pod: none has begun, and at the end all are skipped.
 fn steps_without_pod(state: &State) -> Value {
     let scheduled = moment(Some(state.execution.scheduled()));
     let finished = moment(state.finished_at);

@@ -59,7 +59,7 @@ fn a_pending_check_cannot_be_changed_and_a_delivery_after_its_decision_is_told_i
         (reported.0, reported.2.as_str()),
         (200, "Testrelay has just reported `succeeded` for this check, and reports the same decision again.")
     );
-    // Azure DevOps waits no more, and says so: that is the answer to the one before.
+    // Azure DevOps no longer waits and says so; that answers the event before.
     wait_until("the decision once more", SOON, || scene.azure().events(&run.spec.plan).len() > 1)?;
 
     // One with another token so soon is told with that.

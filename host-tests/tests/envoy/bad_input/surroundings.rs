@@ -1,4 +1,4 @@
-//! Envoys that hand no bodies over, and one that is Testkube's own sidecar.
+//! Envoys that pass no bodies to the module, and one that is Testkube's own sidecar.
 
 use super::table::{CANARY, check_nothing_fell};
 use anyhow::Result;

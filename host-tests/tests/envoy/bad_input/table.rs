@@ -1,5 +1,5 @@
-//! One row a case: a request, its answer, and what of it reaches Azure DevOps. All rows go through one worker of one
-//! Envoy, so whatever a request breaks, the next row shows.
+//! One row per case: a request, its answer, and what Azure DevOps gets. All rows use one worker of one Envoy, so if a
+//! request breaks something, the next row shows it.
 
 use anyhow::{Context, Result, bail, ensure};
 use fakes::{Status, execution};
@@ -34,7 +34,7 @@ pub(crate) enum Outcome {
 
 use Outcome::{Accepted, ByEnvoy, Refused, Rejected};
 
-/// The title of every request that nobody could be told the outcome of.
+/// The title for requests whose outcome nobody could be told.
 pub(crate) const UNANSWERABLE: &str = "This check could not be answered";
 
 /// Part of every value that stands for a secret.
@@ -98,7 +98,7 @@ pub(crate) fn check_nothing_fell(envoy: &Envoy) -> Result<()> {
     Ok(())
 }
 
-/// A pipeline whose tests have passed: what is wrongly taken for a check would pass too, and be noticed.
+/// A pipeline whose tests have passed: a request that is wrongly accepted as a check would pass, and be noticed.
 fn pipeline(scene: &Scene, n: usize) -> Result<Pipeline> {
     let pipeline = scene.pipeline(u32::try_from(n)? + 1);
     scene.execution(execution("shop-e2e").tag(TAG_KEY, &pipeline.tag).at(now_ms(), Status::Passed));

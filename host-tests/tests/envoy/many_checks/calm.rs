@@ -10,7 +10,7 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 const WORKERS: u32 = 4;
-/// The kernel deals connections out to workers by chance: with 40, a worker without any has a chance of 1 in 25,000.
+/// The kernel spreads connections over workers at random: with 40, the chance of a worker without any is 1 in 25,000.
 const CONNECTIONS: usize = 40;
 const PHASES: usize = 5;
 const CHECKS: usize = CONNECTIONS * PHASES;
@@ -33,7 +33,7 @@ fn two_hundred_checks_are_each_decided_once_and_by_what_testkube_held() -> Resul
         let offset = i64::try_from(n * 7 % CHECKS)? * 80;
         check.begin(&scene, base + 2_000 + offset);
     }
-    // Envoy builds a fallen VM anew at the next request, but not at once; until then it answers 503.
+    // Envoy rebuilds a fallen VM at a later request, after a pause; until then it answers 503.
     let turned_away = phase(2, &mut callers, &checks)?;
 
     let mut plugin = envoy.plugin()?;
@@ -114,8 +114,8 @@ impl Caller {
         Ok(Caller { envoy: envoy.address(), connection: Connection::open(envoy.address())? })
     }
 
-    /// Delivers a check until it is taken; answers how often it was turned away. A connection that ends without an
-    /// answer, as those of a drained listener do, leaves it open whether the check was taken.
+    /// Delivers a check until it is accepted; returns how often it was refused. If a connection ends without an answer, as
+    /// in a drained listener, the check may have been accepted.
     fn deliver(&mut self, check: &Check) -> Result<u64> {
         let mut turned_away = 0;
         wait_for("a check to be taken", Duration::from_secs(15), || {
@@ -141,7 +141,7 @@ impl Caller {
     }
 }
 
-/// Each caller delivers its check of phase `n`, all at the same time; answers how often one was turned away.
+/// All callers deliver their checks of phase `n` at the same time; returns how often one was refused.
 fn phase(n: usize, callers: &mut [Caller], checks: &[Check]) -> Result<u64> {
     let checks = checks.chunks(CONNECTIONS).nth(n).context("too few checks")?;
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Why an event was sent again: what is known of the answer to the one before it.
+//! Why an event was sent again: what is known about the answer to the previous one.
 
 use super::storm::SLOW_EVENT;
 use fakes::{Event, Recorded};
@@ -108,7 +108,7 @@ impl Evidence {
         over.or_else(|| (answered.is_none() && ended.is_some()).then_some(Lost::Closed))
     }
 
-    /// All that is known of the half minute around a time.
+    /// All evidence from the half minute around a time.
     pub(crate) fn around(&self, at: i64) -> String {
         let near = |moments: &[Moment]| -> Vec<Moment> {
             moments.iter().filter(|moment| (moment.at - at).abs() <= 15_000).cloned().collect()

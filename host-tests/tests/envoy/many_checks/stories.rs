@@ -1,4 +1,4 @@
-//! Checks with a story each: what happens to their executions, and what must be said of them.
+//! Checks with a story each: what happens to their executions, and what their logs must say.
 
 use anyhow::{Result, ensure};
 use fakes::{Actor, Event, Status, Truth, execution};
@@ -83,7 +83,7 @@ impl Check {
         }
     }
 
-    /// Whether a time must pass in which nothing changes.
+    /// Whether the set must stay unchanged for a time.
     pub(crate) fn settles(&self) -> bool {
         matches!(self.story, Story::NumberPasses | Story::GrowsWhileSettling { .. })
     }
@@ -182,7 +182,7 @@ impl Check {
     }
 }
 
-/// A second opinion on a counted set: of each resource only the newest run counts, and every one must have passed.
+/// A second opinion on a counted set: only the newest run of each resource counts, and each must have passed.
 fn passes(truth: &[Truth]) -> bool {
     let newest: BTreeMap<&str, &Truth> = truth.iter().map(|e| (e.actor.name.as_str(), e)).collect();
     !truth.is_empty() && newest.values().all(|e| e.finished && e.status == Status::Passed)

@@ -285,8 +285,8 @@ fn events_of(requests: &[Recorded], plan: &str) -> Vec<Recorded> {
     requests.iter().filter(is_event).cloned().collect()
 }
 
-/// Delivers a check until it is taken, each time over a connection of its own; answers how often it was turned away.
-/// Every one of these requests is answered.
+/// Delivers a check until it is accepted, each time over a new connection; returns how often it was refused. Every request
+/// must be answered.
 fn deliver(envoy: SocketAddr, check: &Check) -> Result<usize> {
     let mut turned_away = 0;
     wait_for("a check to be taken", SOON, || match check.fields().request().send(envoy) {

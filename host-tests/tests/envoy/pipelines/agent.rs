@@ -1,4 +1,4 @@
-//! An agent: it runs scripts with a folder, an environment and nothing else of the test's.
+//! An agent: it runs scripts with a folder and an environment, and nothing else from the test.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;

@@ -31,7 +31,7 @@ pub(super) fn connection() -> Connection {
     }
 }
 
-/// Sends a task of a run to an Envoy, lets its executions end like this, and says the decision.
+/// Sends a task of a run to an Envoy, ends its executions with these statuses, and returns the decision.
 fn decided(inputs: &Value, connection: &Connection, run: &Pipeline, ends: [Status; 2]) -> Result<Decision> {
     // Otherwise Azure DevOps does not wait for anybody.
     assert_eq!(inputs["waitForCompletion"], "true");
@@ -89,7 +89,7 @@ fn the_check_of_terraform_is_the_one_of_the_script_and_fails_with_the_tests() ->
     let (check, connection) = terraform()?;
     let mut created = created()?;
     let inputs = created["settings"]["inputs"].as_object_mut().context("no inputs")?;
-    // The provider takes the connection's name, and leaves out what is empty or 0.
+    // The provider takes the connection's name, and omits what is empty or 0.
     assert_eq!(inputs.insert("connectedServiceName".into(), json!(CONNECTION)), Some(json!(CONNECTION_ID)));
     assert_eq!(inputs.remove("body"), Some(json!("")));
     created["settings"].as_object_mut().and_then(|settings| settings.remove("retryInterval"));

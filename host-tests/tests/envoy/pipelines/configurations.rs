@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) const TOKEN: &str = "pat-that-nobody-may-print-7b1c";
-/// Blanks, so that what is not encoded is noticed.
+/// With blanks, so that a missing encoding is noticed.
 pub(crate) const PROJECT: &str = "web shop";
 pub(crate) const ENVIRONMENT: &str = "production eu";
 pub(super) const CONNECTION: &str = "testrelay";

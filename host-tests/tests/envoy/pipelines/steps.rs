@@ -1,5 +1,5 @@
-//! The pipeline's steps: their bash scripts are taken out of the YAML and run as an agent runs them, against a real Envoy
-//! with a Testkube behind it. What the pipeline would publish is what the tests have written, byte for byte.
+//! The pipeline's steps: the tests run their bash scripts from the YAML as an agent does, against a real Envoy with a
+//! Testkube behind it. What the pipeline would publish is what the tests have written, byte for byte.
 
 mod secret;
 
@@ -111,7 +111,7 @@ impl Run {
         Ok(&named(&self.pipeline["stages"], "stage", stage)?["jobs"][0])
     }
 
-    /// Runs the bash scripts of a stage's steps, in their order; the last that ran says how it went.
+    /// Runs the bash scripts of a stage's steps in order; returns how the last one that ran ended.
     fn steps(&self, stage: &str) -> Result<Ended> {
         let mut ended = None;
         let templates = members(&self.job(stage)?["steps"]).filter_map(|step| step["template"].as_str());
@@ -409,7 +409,7 @@ fn a_report_that_cannot_be_whole_fails_and_says_why() -> Result<()> {
     assert_eq!(yaml("steps/publish-results.yml")?["steps"][2]["condition"], Value::Null);
     let mut run = Run::new(Trigger::GitOps)?;
     run.request(1, [Status::Passed, Status::Passed])?;
-    // A list is shorter than that, a file longer.
+    // A list takes less time than that, a file more.
     run.scene.testkube().fault(Route::Artifact, Span::UntilCleared, Fault::Cut { bytes: 10_000 });
     report(&mut run, &["results/junit.xml could not be downloaded"])?;
     run.scene.testkube().clear_faults();

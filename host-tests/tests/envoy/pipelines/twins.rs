@@ -1,4 +1,5 @@
-//! What stands in bash stands in PowerShell too, and says and asks the same; here no PowerShell runs.
+//! Every bash script has a PowerShell twin with the same texts and requests. These tests compare the texts; they run no
+//! PowerShell.
 
 use super::{members, shipped, text, yaml};
 use anyhow::{Context, Result};

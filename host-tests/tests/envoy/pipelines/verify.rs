@@ -154,7 +154,7 @@ fn a_check_that_is_not_there_is_a_mistake_and_one_that_cannot_be_read_is_not_an_
         (
             "wrong",
             &[PROJECT, ENVIRONMENT][..],
-            "Azure DevOps did not answer with JSON: the token is wrong or has ended\n",
+            "Azure DevOps did not answer with JSON: the token is wrong or has expired\n",
         ),
         ("", &[PROJECT, ENVIRONMENT], "AZURE_DEVOPS_EXT_PAT is not set: README.md says which token it is\n"),
         (

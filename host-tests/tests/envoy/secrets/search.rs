@@ -1,4 +1,4 @@
-//! Finds a secret in any text, however it is written there.
+//! Finds a secret in any text and in any encoding.
 //!
 //! The text is read plain, percent-decoded, with JSON's escapes resolved, and with two of these one after the other. In each
 //! reading both halves of the secret are looked for, plain and in Base64: six forms of each, because Base64 of a longer

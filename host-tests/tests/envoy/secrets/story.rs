@@ -1,4 +1,4 @@
-//! Everything that can happen to a secret, and every place where it could then be read.
+//! Everything that can happen to a secret, and every place where it could be read afterwards.
 
 use anyhow::{Context, Result, ensure};
 use fakes::azure::{Fault, Route};
@@ -42,7 +42,7 @@ pub(crate) const API_PREFIX: &str = "/organizations/acme/environments/test/agent
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Lets everything happen in one Envoy, and gathers what it left behind.
+/// Plays everything in one Envoy, and collects its outputs.
 pub(crate) fn tell(setup: Setup) -> Result<Vec<Place>> {
     let testkube = Testkube::control_plane(Database::Postgres, "acme", "test", TESTKUBE_TOKEN);
     let scene = Scene::with(testkube, AzureDevOps::new("/fabrikam"))?;
@@ -203,7 +203,7 @@ impl Told {
         self.runs(&run, Status::Passed);
         self.check("a check in bad times", &run)?;
         self.scene.decision(&run, SOON)?;
-        // A token that Azure DevOps does not know: it echoes nothing, and the module only says that it was refused.
+        // A token that Azure DevOps does not know: it echoes nothing, and the module only logs the refusal.
         let mut stranger = self.scene.pipeline(8);
         stranger.spec.token = format!("{AUTH_TOKEN}x");
         stranger.spec.project = PROJECT.into();

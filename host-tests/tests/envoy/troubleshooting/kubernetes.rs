@@ -89,12 +89,12 @@ pub(super) const FILE: &[Mistake] = &[
         refused(setup.edit(move |bootstrap| module(bootstrap, Some(&page))), line)
     }),
     ("It is older than the configuration", |scene, line| {
-        // A field of tomorrow: to this module it is what today's are to an older one.
+        // A field of a later version: this module does not know it.
         refused(plugin(scene, &bootstrap(STANDALONE_YAML)?, "/checks", json!({ "quorum": 2 }))?, line)
     }),
 ];
 
-/// Names another file, or the one of the shipped configuration, which a test's machine does not have.
+/// Names a file that the test's machine does not have.
 fn module(bootstrap: &mut Value, file: Option<&std::path::Path>) -> Result<()> {
     let shipped = std::path::Path::new("/etc/envoy/testrelay.wasm");
     ensure!(file.is_some() || !shipped.exists(), "this machine has {}", shipped.display());

@@ -37,7 +37,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
         envoy.stop()
     }),
     ("TLS to Azure DevOps hangs", |scene, line| {
-        // TCP's handshake is made by the kernel, and nobody answers TLS's.
+        // The kernel completes the TCP handshake, and nobody answers the TLS handshake.
         let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
         logged(scene, scene.setup()?.azure_devops(silent.local_addr()?), line)
     }),

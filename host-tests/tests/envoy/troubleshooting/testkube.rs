@@ -12,7 +12,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
         hinted(scene, scene.setup()?.plugin(credentials()), other, line)
     }),
     ("The credential does not allow `events`", |scene, line| {
-        // The bearer of the shipped configuration is for artifacts.
+        // The shipped configuration's bearer is for artifacts.
         hinted(scene, scene.setup()?, |run| webhook(event(run)), line)
     }),
     ("The plugin reads no bodies", |scene, line| {

@@ -1,4 +1,4 @@
-//! Every configuration that stands somewhere in the repository fits the schema.
+//! Every configuration in the repository fits the schema.
 
 use super::{Judges, parsed};
 use crate::page::{fenced, pages};

@@ -8,13 +8,13 @@ use fakes::{Actor, Execution, Request, Span, Status};
 
 /// How many checks are pending while ticks are measured.
 const PENDING: [u32; 7] = [0, 1, 10, 100, 500, 1_000, 2_000];
-/// Of these, the ones that have a row in the table.
+/// The numbers among these that have a row in the table.
 const IN_TABLE: [u32; 4] = [0, 1, 100, 2_000];
 
 /// The seeds of the worlds in which they are measured.
 const TICKING: [u64; 3] = [1, 2, 3];
 
-/// The most that the answer to a list may take, where a tag is on 20,000 executions: half a second or so.
+/// The most fuel that the answer to a list may take if 20,000 executions have the tag: about half a second.
 const MAX_OF_MANY: u64 = 1_000_000_000;
 
 /// What was measured.
@@ -70,7 +70,7 @@ impl Worlds {
         Ok(())
     }
 
-    /// What a worker does for its clients. The version of the compiler stands in the module's first line of log.
+    /// A worker's work for its clients. The module's first log line has the compiler's version.
     fn requests(&mut self) -> Result<String> {
         let mut world = start(1, 100)?;
         let compiler = compiler(&world.log()).context("the module does not say which compiler made it")?;
@@ -127,8 +127,8 @@ impl Worlds {
         self.row(name, median(sums))
     }
 
-    /// What ticks take, on average over some worlds: the module's heap looks different in each, and with it what an allocation
-    /// costs.
+    /// The fuel of ticks, on average over some worlds: the module's heap differs in each, and so does the cost of an
+    /// allocation.
     fn ticks(&mut self) -> Result<Vec<(u32, u64)>> {
         let worlds = TICKING.map(|seed| self.ticks_of(seed)).into_iter().collect::<Result<Vec<_>>>()?;
         let count = worlds.len() as u64;
@@ -150,8 +150,8 @@ impl Worlds {
         Ok(leader)
     }
 
-    /// Ticks with so many pending checks, in one world. Testkube is away, so nothing is due but now and then, and then
-    /// everything is.
+    /// Ticks with a number of pending checks, in one world. Testkube is down, so nothing is due most of the time, and now
+    /// and then everything is.
     fn ticks_of(&mut self, seed: u64) -> Result<Vec<Ticks>> {
         let most = PENDING[PENDING.len() - 1];
         let mut world = start(seed, most + 1)?;
@@ -166,7 +166,7 @@ impl Worlds {
             there = pending;
             world.pass(120 * SECOND);
             recorded(&mut world);
-            // Two back-offs of at most a minute, so everything is due at least once.
+            // Two back-offs of a minute at most: everything is due at least once.
             world.pass(120 * SECOND);
             let used = recorded(&mut world);
             let of = |main: bool| -> Vec<u64> {
@@ -226,8 +226,8 @@ impl Worlds {
         self.seen(&mut world)
     }
 
-    /// The answer that takes the most where a tag is on so many executions: each page is read, and with the last one they are
-    /// judged. In half of them another one has provably repeated another, and a quarter are children.
+    /// The most expensive answer if this number of executions has the tag: each page is read, and the last one leads to the
+    /// judgement. Half of the executions are re-runs, and a quarter are children.
     fn many_of_one_tag(&mut self) -> Result<()> {
         const MANY: u32 = 20_000;
         let mut world = start(1, 10)?;
@@ -248,7 +248,7 @@ impl Worlds {
         world.pass(60 * SECOND);
         let lists = fuel_of(&recorded(&mut world), |call| call.contains("tagSelector="));
         let most = lists.into_iter().max();
-        // So many are judged in one callback, which is above what is allowed to all others.
+        // This one callback judges all of them, so it may take more than any other.
         ensure!(most.is_none_or(|fuel| fuel < MAX_OF_MANY), "20,000 with one tag take {most:?}");
         self.row("answer to a list, 20,000 with one tag", most)?;
         let violations = world.violations();
@@ -267,7 +267,7 @@ impl Worlds {
 
 fn start(seed: u64, max_pending: u32) -> Result<World> {
     let mut world = Setup { configuration: configuration_for(max_pending), ..Setup::new(seed) }.start()?;
-    // The main thread leads, and nothing is new to anybody.
+    // The main thread leads, and no context has anything new to read.
     world.pass(10 * SECOND);
     Ok(world)
 }

@@ -1,4 +1,4 @@
-//! The table in the repository: one file for each compiler, because each makes other code of the same source.
+//! The table in the repository: one file per compiler, because each compiler generates different code.
 
 use anyhow::{Context, Result};
 use std::fmt;
@@ -35,7 +35,7 @@ impl Table {
         }
     }
 
-    /// Puts the table into the place of the committed one.
+    /// Replaces the committed table.
     ///
     /// # Errors
     /// It cannot be written.
@@ -62,7 +62,7 @@ impl Table {
         self.rows.iter().find(|(other, _)| other == name).map(|(_, fuel)| *fuel)
     }
 
-    /// In which rows this table differs from an older one by more than [`MAX_CHANGE`], as sentences.
+    /// The rows in which this table differs from an older one by more than [`MAX_CHANGE`], as sentences.
     pub fn changes(&self, before: &Table) -> Vec<String> {
         let mut changes = Vec::new();
         for (name, fuel) in &self.rows {

@@ -1,5 +1,5 @@
-//! One check delivered more than once: with another token, with one that cannot be used, with another tag, at a moment when
-//! it matters most.
+//! One check delivered more than once: with another token, with an unusable token, with another tag, at the moment that
+//! matters most.
 
 use super::History;
 use crate::coverage;
@@ -33,7 +33,7 @@ impl History {
         self.submit(index);
     }
 
-    /// The same check with another tag while it is pending: it must be refused, and change nothing.
+    /// The same check with another tag while it is pending: the module must refuse it and change nothing.
     pub(super) fn conflict(&mut self) {
         let Some(index) = self.some_check(|check| check.kind == Kind::Good && check.newest_is_taken) else {
             return;
@@ -52,7 +52,7 @@ impl History {
                 self.count(coverage::CONFLICT);
                 true
             }
-            // It was decided, or over, in the meantime: this is a check of its own.
+            // It was decided, or over, in the meantime: this is a new check.
             (By::Module, 200) => {
                 self.checks[index].was_replaced = true;
                 self.world.counts_as_delivery(&check.pipeline, &tag);
@@ -67,7 +67,7 @@ impl History {
         }
     }
 
-    /// The same check with a token that cannot be used: it must be refused, and change nothing.
+    /// The same check with an unusable token: the module must refuse it and change nothing.
     pub(super) fn unusable_token_again(&mut self) {
         let Some(index) = self.some_check(|check| check.kind == Kind::Good) else { return };
         let token = self.unusable_token();
@@ -82,13 +82,13 @@ impl History {
         }
     }
 
-    /// A token that has ended, is too long, holds what no token holds, or was never put in. Any piece of it of a few letters
-    /// holds the mark of secrets.
+    /// A token that has expired, is too long, has characters that no token has, or was never filled in. Any piece of it
+    /// with a few letters contains the mark of secrets.
     pub(super) fn unusable_token(&mut self) -> String {
         let part = MARK.repeat(20);
         match self.random.below(4) {
             0 => {
-                // No clock of a history is ever so far off.
+                // No clock in a history is ever that far off.
                 let ended = self.world.wall() / 1_000 - 3 * 86_400;
                 format!("e30.{}.{part}", URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{ended}}}"#)))
             }
@@ -98,7 +98,7 @@ impl History {
         }
     }
 
-    /// Of the two tokens that a check has come with, Azure DevOps takes one no more.
+    /// Azure DevOps no longer accepts one of a check's two tokens.
     pub(super) fn token_is_refused(&mut self) {
         let has_both = |check: &Delivered| check.has_two_tokens && !check.token_was_refused;
         let Some(index) = self.some_check(has_both) else { return };
@@ -116,7 +116,7 @@ impl History {
         self.world.azure(|azure| azure.expire_token(&token, now));
     }
 
-    /// Azure DevOps has taken an event and is slow to say so. Meanwhile the check comes once more, or another configuration.
+    /// Azure DevOps has accepted an event and answers slowly. Meanwhile the check comes again, or another configuration.
     pub(super) fn while_an_event_is_under_way(&mut self) {
         let (from, millis) = (self.world.wall(), 3_000 + self.random.below(15_000));
         let span = Span::Between { from, until: from + 60_000 };

@@ -22,13 +22,13 @@ pub(super) struct Evaluation {
 }
 
 impl History {
-    /// Azure DevOps evaluates a check that is known already, as if it were a synchronous one.
+    /// Azure DevOps evaluates a known check as if it were a synchronous one.
     pub(super) fn evaluate(&mut self) {
         let Some(check) = self.some_check(|check| check.kind == Kind::Good) else { return };
         let expect = self.checks[check].expect.clone();
         let request = self.checks[check].pipeline.evaluation(&[("Testrelay-Expect", &expect)]);
         let listener = self.some_listener();
-        // Its look at Testkube is told from a check's by the time from which on it asks.
+        // Its request to Testkube differs from a check's in its start date.
         self.world.pass(MILLISECOND);
         let since = (self.world.wall(), self.world.now());
         let stream = self.world.send_in_pieces(&listener, request, Vec::new());

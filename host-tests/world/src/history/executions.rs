@@ -33,7 +33,7 @@ impl History {
         }
         let Some((workflow, first)) = ids.first().cloned() else { return };
         if self.random.once_in(5) {
-            // A child of it: judged through its parent alone.
+            // A child of it, judged only through its parent.
             let child = self.execution(check, "child").child_of(workflow, &first);
             self.world.testkube(|testkube| testkube.add(child));
         }
@@ -49,7 +49,7 @@ impl History {
                 }),
                 // The same resource once more.
                 1 => again,
-                // A matrix: the same workflow by another resource.
+                // A matrix: the same workflow started by another resource.
                 _ => again.actor(Actor {
                     kind: "testworkflowexecution".into(),
                     name: "a-second".into(),
@@ -61,8 +61,8 @@ impl History {
         }
     }
 
-    /// More executions than a page of Testkube's list holds, which have all ended: two that count, and many that one of them
-    /// has started. Those of one instant stand on any page, each time anew; while some are deleted, others move up.
+    /// More ended executions than fit on a page of Testkube's list: two that count, and many that one of them has started.
+    /// Executions of the same instant change pages from request to request; when some are deleted, others move up.
     pub(super) fn crowd(&mut self, check: &mut Delivered) {
         self.has_crowd = true;
         self.count(coverage::CROWD);
@@ -88,7 +88,7 @@ impl History {
             let deleted = (!is_instant && i > 0).then_some(now + 10 * i);
             add(&self.world, child, deleted);
         }
-        // Far from the first by its id: neighbours would be lost together.
+        // Its id is far from the first one's: neighbours would be lost together.
         add(&self.world, ended("b", began, other), None);
     }
 

@@ -193,7 +193,7 @@ impl History {
         self.recover(cluster);
     }
 
-    /// Nothing at all gets through for longer than any wait between two tries.
+    /// Nothing gets through for longer than any wait between two tries.
     fn long_outage(&mut self) {
         if !self.random.once_in(4) {
             return;
@@ -251,7 +251,7 @@ impl History {
     }
 }
 
-/// The variant's name alone: its numbers would make a count of each.
+/// Only the variant's name: with its numbers each would be counted separately.
 fn name_of(fault: &impl std::fmt::Debug) -> String {
     let text = format!("{fault:?}");
     text.split([' ', '(', '{']).next().unwrap_or_default().to_string()

@@ -11,7 +11,7 @@ use crate::stream::{Answer, By};
 use fakes::Request;
 
 impl History {
-    /// One more check arrives, most of them good, while executions begin and end.
+    /// Another check arrives, in most cases a good one, while executions begin and end.
     pub(super) fn submission(&mut self) {
         let Some(n) = self.numbers.pop_front() else { return };
         let beside = self.random.once_in(6).then(|| self.checks.first()).flatten();
@@ -48,7 +48,7 @@ impl History {
         self.checks.push(check);
         let index = self.checks.len() - 1;
         self.checks[index].began = Some(self.world.wall());
-        // Some are known to somebody else, who is faster than Azure DevOps, or slower.
+        // Somebody else knows some of them, and sends them before or after Azure DevOps.
         let forger = self.checks[index].pipeline.n % 6;
         if forger == 1 {
             self.forge(index);
@@ -59,7 +59,7 @@ impl History {
         }
     }
 
-    /// Somebody who knows a check's ids sends it with a tag of his own and a token that is none.
+    /// Somebody who knows a check's ids sends it with another tag and an invented token.
     fn forge(&mut self, index: usize) {
         let check = self.checks[index].clone();
         if self.at_once || check.kind == Kind::Malformed {
@@ -83,7 +83,7 @@ impl History {
     /// Delivers a check, in headers or in a body, and mostly waits for the answer.
     pub(super) fn submit(&mut self, index: usize) {
         if self.checks[index].deliveries.last() == Some(&self.world.wall()) {
-            // Deliveries are told apart by their time.
+            // The time distinguishes deliveries.
             self.world.pass(MILLISECOND);
         }
         let since = self.world.wall();
@@ -133,7 +133,7 @@ impl History {
 
     fn answered(&mut self, index: usize, answer: &Answer, since: i64, is_old: bool) {
         let now = self.world.wall();
-        // What a process takes that has been restarted may end with it.
+        // A restarted process may take its checks with it.
         if !is_old {
             self.checks[index].answered(answer, since, now);
         }
@@ -144,7 +144,7 @@ impl History {
             (By::Module, 400) => kind == Kind::Malformed || self.may_have_ended(index, since),
             (By::Module, 403) => kind == Kind::Malformed,
             (By::Module, 503) => self.is_full(),
-            // Slower than Azure DevOps waits.
+            // Longer than Azure DevOps waits.
             (By::Module, 408) => true,
             _ => false,
         };
@@ -164,8 +164,8 @@ impl History {
         ends.is_some_and(|end| now + fastest >= end + CLOCK_SKEW)
     }
 
-    /// Whether there can have been too many. Which of them still have their places is not known here: what was decided lately may,
-    /// and so may what a fallen VM was accepting.
+    /// Whether there can have been too many. A check that was decided lately, or that a fallen VM was accepting, may still
+    /// have its place; this model does not know.
     fn is_full(&self) -> bool {
         let delivered = self.checks.iter().filter(|check| check.kind != Kind::Malformed).count();
         delivered + self.forged >= self.room as usize
@@ -177,8 +177,8 @@ impl History {
         self.world.violation("answers", text);
     }
 
-    /// The run is cancelled or deleted, or Azure DevOps completes the check itself, while it waits: nobody wants an event any
-    /// more.
+    /// The run is cancelled or deleted, or Azure DevOps completes the check itself, while it waits: nobody waits for an
+    /// event any more.
     pub(super) fn run_ends(&mut self) {
         let Some(index) = self.some_check(|check| !check.is_over && check.owed_since.is_some()) else {
             return;
@@ -230,7 +230,7 @@ impl History {
         self.artifacts.push(Fetch { stream, bytes: file.bytes, by_tag: by_tag.is_some() });
     }
 
-    /// What was not waited for.
+    /// Answers that the history did not wait for.
     pub(super) fn collect(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
             match self.world.answer(waiting.stream) {
@@ -247,7 +247,7 @@ impl History {
         self.collect_evaluations();
     }
 
-    /// A download is the file byte for byte, or visibly not. By its tag the module may say why not.
+    /// A download is the file byte for byte, or visibly incomplete. By tag the module may give the reason.
     fn fetched(&mut self, answer: &Answer, fetch: &Fetch) {
         self.count(if fetch.by_tag { coverage::ARTIFACTS_BY_TAG } else { coverage::ARTIFACTS });
         let is_right = match (answer.by, answer.status) {
@@ -262,8 +262,8 @@ impl History {
         }
     }
 
-    /// A new process beside the old one, which works on for a while. What it has not decided by then is lost, and known to be:
-    /// DESIGN section 5.
+    /// A new process beside the old one, which keeps running for a while. What it has not decided by then is lost; that is
+    /// a known limit.
     pub(super) fn restart(&mut self) {
         if self.restarted {
             return;

@@ -27,7 +27,7 @@ impl Host {
     }
 }
 
-/// From `start` at most `most` bytes: what is there is handed over, without an error for what is not.
+/// At most `most` bytes from `start`: what exists is returned, without an error for the rest.
 fn get(
     mut caller: Caller<'_, Host>,
     buffer: u32,
@@ -48,7 +48,7 @@ fn get(
     give(&mut caller, &part, pointer, size)
 }
 
-/// The module rewrites no body: a call of it would be news.
+/// The module rewrites no body, so a call would be new.
 fn set(mut caller: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32, _: u32) -> Result<u32> {
     super::unused::report(&mut caller, "proxy_set_buffer_bytes")
 }

@@ -40,7 +40,7 @@ fn send_local_response(
     };
     let host = caller.data_mut();
     let context = host.effective;
-    // On a root context there is nobody to answer: Envoy says OK and does nothing.
+    // A root context has nobody to answer: Envoy returns OK and does nothing.
     if host.stream(context).is_some() {
         let running = host.current;
         if running != context && host.stream(running).is_some() {
@@ -113,7 +113,7 @@ fn done(mut caller: Caller<'_, Host>) -> Result<u32> {
     }
 }
 
-/// Why the call broke whose callback this is (`Context::onHttpCallFailure`).
+/// Why the call of this callback failed (`Context::onHttpCallFailure`).
 fn status(mut caller: Caller<'_, Host>, code: u32, text: u32, size: u32) -> Result<u32> {
     begin(&mut caller, "proxy_get_status")?;
     let is_broken = caller.data().call_response.as_ref().is_some_and(|(headers, _)| headers.is_empty());

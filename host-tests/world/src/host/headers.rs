@@ -30,7 +30,7 @@ impl Host {
         match map {
             REQUEST => self.stream(context).and_then(|stream| stream.request_headers.as_mut()),
             RESPONSE => self.stream(context).and_then(|stream| stream.response_headers.as_mut()),
-            // Where nobody answered, Envoy has no map to ask.
+            // Without an answer Envoy has no map.
             CALL_RESPONSE => {
                 self.call_response.as_mut().map(|(headers, _)| headers).filter(|headers| !headers.is_empty())
             }

@@ -1,4 +1,4 @@
-//! Lines for Envoy's log.
+//! Lines of Envoy's log.
 
 use super::{BAD_ARGUMENT, Host, INVALID_MEMORY_ACCESS, OK, begin, text};
 use wasmtime::{Caller, Linker, Result};

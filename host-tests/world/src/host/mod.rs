@@ -1,4 +1,4 @@
-//! What a VM sees of Envoy: one file per family of host calls, over the state of the whole process.
+//! The host as a VM sees it: one file per family of host calls, on the state of the whole process.
 //!
 //! ABI: proxy-wasm 0.2.1, as in proxy-wasm-cpp-host's `exports.h`.
 
@@ -96,7 +96,7 @@ pub(crate) struct Stream {
     /// Until the module lets them go on.
     pub(crate) request_headers: Option<Pairs>,
     pub(crate) request_body: Option<Vec<u8>>,
-    /// Inside their callback.
+    /// Only inside their callback.
     pub(crate) response_headers: Option<Pairs>,
     pub(crate) response_body: Option<Vec<u8>>,
 }
@@ -112,7 +112,7 @@ pub(crate) enum Deferred {
     ContinueRequest,
     ContinueResponse,
     CloseStream,
-    /// A root context that had put its end off.
+    /// A root context that had postponed its end.
     Delete,
     SetTick {
         period: u32,
@@ -238,7 +238,7 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
     unused::link(linker)
 }
 
-/// Each host call begins here: it is counted, traced, and the VM trapped in it where the history says so.
+/// Each host call begins here: it is counted and traced, and traps the VM if the history says so.
 fn begin(caller: &mut Caller<'_, Host>, name: &'static str) -> Result<()> {
     let host = caller.data_mut();
     let is_last = host.host_calls_left == Some(0);
@@ -289,7 +289,7 @@ fn write_u32(caller: &mut Caller<'_, Host>, at: u32, value: u32) -> u32 {
     write(caller, at, &value.to_le_bytes())
 }
 
-/// Hands bytes over in memory that the VM allocates; none are a null pointer (cpp-host `copyToPointerSize`).
+/// Passes bytes in memory that the VM allocates; no bytes are a null pointer (cpp-host `copyToPointerSize`).
 fn give(caller: &mut Caller<'_, Host>, bytes: &[u8], pointer: u32, size: u32) -> Result<u32> {
     let length = u32::try_from(bytes.len()).map_err(|_| Error::msg("more than 4 GiB"))?;
     let mut at = 0;

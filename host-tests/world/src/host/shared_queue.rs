@@ -1,4 +1,4 @@
-//! Shared queues: what one context says to another, on whichever thread.
+//! Shared queues: messages from one context to another, on any thread.
 
 use super::{
     EMPTY, Host, INVALID_MEMORY_ACCESS, NOT_FOUND, OK, begin, give, interlude, read, text, write_u32,

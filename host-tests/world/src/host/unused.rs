@@ -1,9 +1,9 @@
-//! What the SDK imports and the module does not use: a call of it is an error of this host, or news of the module's.
+//! Imports of the SDK that the module does not use: a call is an error in this host, or the module has changed.
 
 use super::{Host, UNIMPLEMENTED, begin};
 use wasmtime::{Caller, Linker, Result};
 
-/// Says that the module used something that this host does not have.
+/// Reports that the module used something that this host does not have.
 pub(super) fn report(caller: &mut Caller<'_, Host>, name: &'static str) -> Result<u32> {
     begin(caller, name)?;
     let text = format!("the module called {name}, which this host does not have");

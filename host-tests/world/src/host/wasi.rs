@@ -23,7 +23,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> Result<()> {
     Ok(())
 }
 
-/// 0 is the wall clock, which somebody may set; 1 the monotonic one, the same for all VMs of the process.
+/// 0 is the wall clock, which can be set; 1 is the monotonic clock, the same for all VMs of the process.
 fn clock_time_get(mut caller: Caller<'_, Host>, clock: u32, _precision: u64, at: u32) -> Result<u32> {
     begin(&mut caller, "clock_time_get")?;
     let nanoseconds = match clock {

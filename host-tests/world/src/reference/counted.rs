@@ -1,4 +1,4 @@
-//! The counted set of DESIGN section 4, worked out from the fake Testkube's own history.
+//! The counted set, worked out from the fake Testkube's own history.
 
 use super::{CLOCK_SKEW, Delivered, LOOKBACK};
 use crate::deliveries::BUILD_BEGAN;
@@ -33,8 +33,8 @@ fn lists(world: &World, tag: &str, until: i64, of_streams: bool) -> Vec<Reading>
     read.map(|(at, _)| Reading { at }).collect()
 }
 
-/// Whether the counted set, from some bound that the module may have found out, had ended passed at `at`, and each member was
-/// asked for between `at` and `until`.
+/// Whether, for some bound that the module may have used, every member of the counted set had passed at `at` and was read
+/// by its id between `at` and `until`.
 pub(super) fn passed_at(world: &World, check: &Delivered, at: i64, until: i64) -> Result<(), String> {
     let mut why = String::new();
     for (n, bound) in bounds(world, check).into_iter().enumerate() {
@@ -55,8 +55,8 @@ fn stood_for(world: &World, check: &Delivered, (at, settle): (i64, i64), bound: 
     ids(at - settle) == ids(at)
 }
 
-/// The same with a bound that is known. `is_settled` says whether the counted set at a time has been the same for the milliseconds
-/// beside it, as far as the module can know.
+/// The same with a bound that is known. `is_settled` says whether the counted set at a time has been unchanged for a number
+/// of milliseconds, as far as the module can know.
 pub(super) fn passed_from(
     world: &World,
     check: &Delivered,
@@ -88,7 +88,7 @@ pub(super) fn passed_from(
 /// An execution that the module must have counted since `since`, and that was gone from Testkube at `at` without having been
 /// replaced before.
 pub(super) fn vanished(world: &World, check: &Delivered, since: i64, at: i64) -> Option<String> {
-    // A list that was read may not have been judged: its reader did not lead any more. Not three in a row.
+    // A list may have been read and not judged, because its reader had lost the lead; but not three in a row.
     const SURELY_JUDGED: usize = 3;
     let there = |time| -> BTreeSet<String> {
         let all = world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, time));
@@ -107,7 +107,7 @@ pub(super) fn vanished(world: &World, check: &Delivered, since: i64, at: i64) ->
     gone.into_iter().find(was_counted).cloned()
 }
 
-/// The ids of those that count whichever bound the module could find out.
+/// The ids of those that count for every bound that the module may have used.
 fn counted_anyway(world: &World, check: &Delivered, at: i64) -> BTreeSet<String> {
     let counted = |bound| -> BTreeSet<String> {
         counted_from(world, check, at, bound).into_iter().map(|execution| execution.id).collect()
@@ -116,14 +116,14 @@ fn counted_anyway(world: &World, check: &Delivered, at: i64) -> BTreeSet<String>
     all.reduce(|some, others| some.intersection(&others).cloned().collect()).unwrap_or_default()
 }
 
-/// Whether everything that a check expects is there at `at`, whichever bound the module could find out.
+/// Whether everything that a check expects is there at `at`, for every bound that the module may have used.
 pub(super) fn is_satisfied(world: &World, check: &Delivered, at: i64) -> bool {
     bounds(world, check)
         .into_iter()
         .all(|bound| satisfies(&check.expect, &expected_from(world, check, at, bound)))
 }
 
-/// Whether everything that a check expects is there at `at`, and has ended, whichever bound the module could find out.
+/// Whether everything that a check expects is there at `at` and has ended, for every bound that the module may have used.
 pub(super) fn has_ended(world: &World, check: &Delivered, at: i64) -> bool {
     bounds(world, check).into_iter().all(|bound| {
         let counted = counted_from(world, check, at, bound);
@@ -132,7 +132,7 @@ pub(super) fn has_ended(world: &World, check: &Delivered, at: i64) -> bool {
     })
 }
 
-/// Whether a member of the counted set had ended otherwise than passed at `at`.
+/// Whether a member of the counted set had ended at `at` without having passed.
 pub(super) fn bad_member(world: &World, check: &Delivered, at: i64) -> bool {
     let is_bad = |status: &Status| status.is_terminal() && *status != Status::Passed;
     bounds(world, check)
@@ -156,7 +156,7 @@ fn bounds(world: &World, check: &Delivered) -> Vec<i64> {
     bounds
 }
 
-/// The bounds between two that differ in what they leave out.
+/// The bounds between two that exclude different executions.
 pub(super) fn steps(world: &World, check: &Delivered, [from, until]: [i64; 2]) -> Vec<i64> {
     let all = world.testkube(|testkube| testkube.scheduled("ado-run", &check.pipeline.tag));
     let between = all.into_iter().map(|at| at + 1).filter(|at| (from..=until).contains(at));
@@ -187,7 +187,7 @@ fn was_confirmed(world: &World, id: &str, from: i64, until: i64) -> bool {
     })
 }
 
-/// What there is with a check's tag at `at`.
+/// The executions with a check's tag at `at`.
 pub(super) fn tagged(world: &World, check: &Delivered, at: i64) -> Vec<Truth> {
     world.testkube(|testkube| testkube.truth("ado-run", &check.pipeline.tag, at))
 }
@@ -235,7 +235,7 @@ fn is_judged_through_parent(execution: &Truth, all: &[Truth], bound: i64) -> boo
     !is_own_descendant && parent(execution, all).is_some_and(|parent| parent.scheduled_at >= bound)
 }
 
-/// Of the counted ones those that fulfil an expectation: what an execution from before the bound has started does not.
+/// The counted executions that can fulfil an expectation: children of an execution from before the bound cannot.
 fn expected_from(world: &World, check: &Delivered, at: i64, bound: i64) -> Vec<Truth> {
     let all = tagged(world, check, at);
     let mut counted = counted_among(all.clone(), bound);

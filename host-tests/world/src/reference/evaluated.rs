@@ -1,4 +1,4 @@
-//! What an evaluation may say: its own look at Testkube, between its request and its answer, must bear it out.
+//! What an evaluation may answer: its own look at Testkube, between its request and its answer, must confirm it.
 
 use super::counted::{counted_among, counted_from, passed_from, readings_of_streams, steps, tagged};
 use super::{CLOCK_SKEW, Delivered, LOOKBACK};
@@ -19,8 +19,8 @@ pub(crate) fn may_have_succeeded(
             break;
         }
         for (skew, bound) in bounds(world, check, from, until) {
-            // Who asks once compares Testkube's times with his own clock: where that is ahead by more than `clock_skew`, what it
-            // is ahead more is missing of `settle`.
+            // An evaluation compares Testkube's times with its own clock. If that is ahead by more than `clock_skew`, the
+            // excess is missing from `settle`.
             let settled = |world: &World, check: &Delivered, (at, settle): (i64, i64), bound| {
                 are_as_before(world, check, (at, settle - (skew - CLOCK_SKEW).clamp(0, settle)), bound)
             };
@@ -33,8 +33,8 @@ pub(crate) fn may_have_succeeded(
     Err(why)
 }
 
-/// Whether each member was counted `settle` milliseconds before, and in the same status. Who asks once cannot know of what has
-/// been deleted since, nor that it had replaced another.
+/// Whether each member was counted `settle` milliseconds before, with the same status. An evaluation cannot know of an
+/// execution that was deleted since, nor that it had replaced another one.
 fn are_as_before(world: &World, check: &Delivered, (at, settle): (i64, i64), bound: i64) -> bool {
     let there = tagged(world, check, at);
     let mut before = tagged(world, check, at - settle);
@@ -45,7 +45,8 @@ fn are_as_before(world: &World, check: &Delivered, (at, settle): (i64, i64), bou
     })
 }
 
-/// Whether, at some such list, a member had ended otherwise than passed, or one has been deleted by then, so that nobody knows.
+/// Whether, at some such list, a member had ended without having passed, or one was deleted by then, so that its result is
+/// unknown.
 pub(crate) fn may_have_failed(world: &World, check: &Delivered, from: i64, until: i64) -> bool {
     if check.vanishes_at.is_some_and(|gone| gone <= until) {
         return true;
@@ -60,7 +61,7 @@ pub(crate) fn may_have_failed(world: &World, check: &Delivered, from: i64, until
     })
 }
 
-/// From when on executions count for an evaluation of this time, by a clock that is off by so many milliseconds.
+/// The lower bound of an evaluation at this time, by a clock with this offset in milliseconds.
 fn bounds(world: &World, check: &Delivered, from: i64, until: i64) -> Vec<(i64, i64)> {
     let of_skew = |skew: i64| {
         let bounds = steps(world, check, [from, until].map(|at| at + skew - LOOKBACK));

@@ -1,4 +1,4 @@
-//! Rule 4: one poller for each instance of the module, and never none for long.
+//! Rule 4: each instance of the module has one poller, and is never without one for long.
 
 use super::Rules;
 use crate::network::Outgoing;
@@ -7,7 +7,7 @@ use crate::state::{MILLISECOND, SECOND};
 use crate::vm::VmId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Never no leader for longer, apart from the brake after a fall.
+/// The longest time without a leader, apart from the brake after a fall.
 const MAX_LEADERLESS: u64 = 25 * SECOND;
 /// Two contexts that take turns faster than this lead both.
 const ONE_LEASE: u64 = 10 * SECOND;
@@ -21,14 +21,14 @@ pub(super) struct Poller {
     /// The last one, and its thread.
     caller: Option<(Root, usize)>,
     since: u64,
-    /// Who was replaced: when, and by whom.
+    /// Which context was replaced, when, and by which one.
     replaced: BTreeMap<Root, (u64, Root)>,
     leaderless_since: Option<u64>,
 }
 
 impl Rules {
-    /// First half: whoever was replaced does not start calls again while the one that replaced it lives. A callback that
-    /// began before the other one took over does not count: no lease can stop a thread that has read it.
+    /// First half: a context that was replaced starts no calls while its successor lives. A callback that began before the
+    /// successor took over does not count, because no lease can stop a thread that has already read it.
     pub(super) fn one_poller(&mut self, now: u64, outgoing: &Outgoing) {
         let (me, thread) = ((outgoing.vm, outgoing.root), outgoing.thread);
         let poller = self.pollers.entry(outgoing.instance.clone()).or_default();
@@ -64,7 +64,7 @@ impl Rules {
         spaces: &[(String, SharedData)],
         ticking: &BTreeSet<(String, String)>,
     ) {
-        // Nothing happened at all for longer than a tick: nobody ticked.
+        // Nothing happened for longer than a tick: no context ticked.
         if now - std::mem::replace(&mut self.looked_at, now) > 2 * SECOND {
             self.pollers.values_mut().for_each(|poller| poller.leaderless_since = None);
         }

@@ -1,12 +1,12 @@
-//! No look-up in Testkube is made for a check before Azure DevOps has taken its token once: else anybody who can reach the
-//! module could have it ask.
+//! The module asks Testkube nothing about a check before Azure DevOps has accepted its token once. Otherwise anybody who
+//! can reach the module could make it ask.
 
 use super::{Rules, plan_of, tags_of};
 use crate::network::Outgoing;
 use fakes::{Request, Response};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which plans wait for which tags, and whose tokens were taken.
+/// The plans that wait for each tag, and the plans whose tokens Azure DevOps accepted.
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
     /// The plans by the value of the tag.
@@ -22,8 +22,8 @@ impl Proofs {
 }
 
 impl Rules {
-    /// Azure DevOps has answered a call. Only what it takes proves a token: who is forbidden something may be anybody whom it
-    /// knows, and a sign-in page is for strangers.
+    /// Azure DevOps has answered a call. Only an accepted call proves a token: a 403 may go to anybody whom it knows, and a
+    /// sign-in page goes to strangers.
     pub(crate) fn azure_answers(&mut self, request: &Request, answer: &Response) {
         let is_page = answer.value("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         let is_taken = matches!(answer.status, 200..=299) && !is_page;
@@ -37,7 +37,7 @@ impl Rules {
         self.proofs.proven.contains(plan)
     }
 
-    /// Each tag that Testkube is asked for belongs to a check whose token was taken.
+    /// Every tag in a request to Testkube belongs to a check whose token was accepted.
     pub(super) fn proven_before_asked(&mut self, now: u64, outgoing: &Outgoing) {
         for tag in tags_of(&outgoing.request) {
             self.checked("proof (Testkube is asked once the token was taken)");

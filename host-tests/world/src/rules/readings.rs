@@ -1,4 +1,4 @@
-//! Which lists of executions the module has read: what it has seen it must not forget.
+//! The lists of executions that the module has read: it must not forget what it has seen.
 
 use super::{Rules, tags_of};
 use crate::network::Call;

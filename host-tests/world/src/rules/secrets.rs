@@ -1,4 +1,4 @@
-//! Rule 5: where a secret may be, and how it is found in any other place, however it is written there.
+//! Rule 5: where a secret may be, and how to find it in any other place and encoding.
 
 use super::Rules;
 use crate::network::is_azure_devops;
@@ -9,8 +9,8 @@ use fakes::{CheckSpec, Request};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-/// Every secret of a world holds this text, so that one search finds any of them. Letters alone: no escaping of a URL, of
-/// JSON or of HTML changes them.
+/// Every secret of a world contains this text, so that one search finds any of them. It has only letters, which no escaping
+/// of URLs, JSON or HTML changes.
 pub const MARK: &str = "SECRET";
 
 /// Whose token it is.
@@ -20,7 +20,7 @@ struct Owner {
     build: Option<u64>,
 }
 
-/// The tokens that Azure DevOps has handed out, to whichever process of a hot restart.
+/// The tokens that Azure DevOps has issued, to either process of a hot restart.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(BTreeMap<String, Owner>);
 
@@ -41,8 +41,8 @@ impl Rules {
         }
     }
 
-    /// A request that leaves Envoy for Testkube or Azure DevOps. A token may be in one place: the `Authorization` of a call to
-    /// Azure DevOps about the very check, or the build, that it was handed out for.
+    /// A request that leaves Envoy for Testkube or Azure DevOps. A token may be in one place: the `Authorization` of a call
+    /// to Azure DevOps about the check, or the build, for which it was issued.
     pub(crate) fn scan_call(&mut self, now: u64, cluster: &str, request: &Request, tokens: &Tokens) {
         self.checked("5 (no secret)");
         self.scan(now, "a call's path", request.target.as_bytes());

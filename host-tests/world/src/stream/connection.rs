@@ -38,7 +38,7 @@ impl Process {
         connection.generation
     }
 
-    /// A listener's version goes from a thread, and its connections with it; what was being answered there is cut.
+    /// A listener's version leaves a thread, and its connections with it; answers under way are cut.
     pub(crate) fn close_connections(&self, thread: usize, generation: usize) {
         let process = self.state.borrow().process;
         let open: Vec<u64> = {

@@ -21,11 +21,11 @@ pub enum By {
     Envoy,
     /// Testkube, through the module.
     Upstream,
-    /// Nobody: the client went away first.
+    /// Nobody: the client disconnected first.
     Nobody,
 }
 
-/// What a client got.
+/// The answer that a client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status; 0 where nobody answered.
@@ -36,7 +36,7 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Who answered.
     pub by: By,
-    /// Whether the answer came to its end; false where the connection broke inside of it.
+    /// Whether the answer is complete; false if the connection broke inside it.
     pub is_complete: bool,
     /// When it ended, in microseconds of the monotonic clock.
     pub at: u64,
@@ -57,20 +57,20 @@ pub(crate) struct Stream {
     generation: Option<usize>,
     request: Request,
     chunks: Vec<(u64, Vec<u8>)>,
-    /// Whether its body ends by trailers, which come right behind the last piece.
+    /// Whether its body ends with trailers, right after the last piece.
     trailers: bool,
     context: Option<(VmId, u32)>,
     is_paused: bool,
     paused_at_headers: bool,
     buffered: Vec<u8>,
     body_ended: bool,
-    /// The request's headers as the module let them go on; from then on it cannot read them any more.
+    /// The request's headers as the module forwarded them; from then on it cannot read them.
     forwarded: Option<Pairs>,
-    /// What of an upstream's answer is on its way, each part with the pause before it.
+    /// The parts of an upstream's answer that are on their way, each with the pause before it.
     coming: VecDeque<(u64, Part)>,
     /// Whether it waits for, or gets, an answer through this cluster.
     upstream: Option<&'static str>,
-    /// What the client has of an answer that has begun.
+    /// What the client has received of an answer that has begun.
     pub(crate) begun: Option<Answer>,
     /// The module looks at an answer's headers: a reply that it gives now takes the answer's place.
     in_answer_headers: bool,
@@ -91,8 +91,8 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// A request that has not begun; its body comes in pieces, each so many microseconds after the one before, and trailers
-    /// perhaps at its end.
+    /// A request that has not begun. Its body comes in pieces, each with its delay after the one before in microseconds,
+    /// perhaps with trailers at the end.
     pub(crate) fn add(
         &mut self,
         connection: u64,
@@ -147,7 +147,7 @@ impl Process {
         (self.with(vm, |host| host.stream(context).is_some()) == Some(true)).then_some((vm, context))
     }
 
-    /// Something moved: the idle timeout begins anew.
+    /// Something moved: restarts the idle timeout.
     fn moved(&self, number: u64) {
         let now = self.state.borrow().now;
         self.stream(number, |stream| stream.moved_at = now);

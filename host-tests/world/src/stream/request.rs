@@ -1,4 +1,4 @@
-//! The way in: a request's headers and body through the module, until it is answered or goes on.
+//! The request path: headers and body through the module, until it is answered or forwarded.
 
 use super::{Stream, has_route};
 use crate::host::Pairs;
@@ -8,7 +8,7 @@ use crate::state::{Event, MILLISECOND};
 use crate::vm::{Callback, VmId};
 use fakes::Request;
 
-/// How long a request that goes on takes to the connection pool.
+/// How long a forwarded request takes to reach the connection pool.
 const TO_THE_POOL: u64 = 5 * MILLISECOND;
 
 impl Process {
@@ -91,7 +91,8 @@ impl Process {
         self.stream_callback(number, end, |context| Callback::RequestBody { context, size, end });
     }
 
-    /// The end of a body by trailers. What goes on takes everything with it that was held back (`commonHandleAfterTrailersCallback`).
+    /// The end of a body by trailers. If it goes on, everything that was held back goes with it
+    /// (`commonHandleAfterTrailersCallback`).
     pub(crate) fn stream_trailers(&self, number: u64) {
         if !self.is_open(number) {
             return;
@@ -150,7 +151,7 @@ impl Process {
         }
     }
 
-    /// The headers leave the module: Envoy hands them over no more (`Context::decodeHeaders`).
+    /// The headers leave the module: Envoy no longer returns them (`Context::decodeHeaders`).
     fn forward(&self, number: u64) {
         let Some((vm, context)) = self.lives(number) else { return };
         let headers = self.with(vm, |host| host.stream(context).and_then(|s| s.request_headers.take()));
@@ -186,8 +187,8 @@ impl Process {
                 self.envoy_answers(number, 503, "");
             }
             (Some(_), true) => {
-                // Whose thread stood still, or was in a callback when the time was over, has had no chance to give up what it
-                // waits for.
+                // If its thread stalled, or was in a callback when the time was over, the stream had no chance to give up
+                // what it waits for.
                 let state = self.state.borrow();
                 let was_busy = state.now > moved_at + timeout;
                 let stood_still = was_busy || state.own.rules.has_stalled_since(thread, moved_at);

@@ -1,4 +1,4 @@
-//! The way back: answers of the module, of Envoy and of an upstream, piece by piece.
+//! The response path: answers of the module, of Envoy and of an upstream, piece by piece.
 
 use super::{Answer, By, has_route};
 use crate::host::Pairs;
@@ -53,7 +53,7 @@ impl Process {
         self.upstream_fails(number, "overflow");
     }
 
-    /// The request reaches its upstream, which says what becomes of it. Outside of Envoy: no thread.
+    /// The request reaches its upstream, which decides the reply. Outside of Envoy: no thread.
     pub(crate) fn stream_arrives(&self, number: u64) {
         let mut state = self.state.borrow_mut();
         let Some(OnItsWay { request, way }) = state.network.routed.remove(&number) else { return };
@@ -70,7 +70,7 @@ impl Process {
         match way {
             Some(Way::LostAnswer | Way::Silence) => return,
             Some(Way::ResetBeforeAnswer) => coming = [(0, Part::Break)].into(),
-            // Half of what comes, at least the headers.
+            // Half of the reply, at least the headers.
             Some(Way::ResetInAnswer) => {
                 coming.truncate((coming.len() / 2).max(1));
                 coming.push_back((0, Part::Break));
@@ -142,7 +142,7 @@ impl Process {
         self.answer(number, By::Module, status, headers, body);
     }
 
-    /// Envoy's own reply. Once an answer has begun, all that it can do is to break it off.
+    /// Envoy's own reply. Once an answer has begun, it can only break it off.
     pub(crate) fn envoy_answers(&self, number: u64, status: u16, body: &str) {
         match self.stream(number, |stream| stream.begun.is_some()) {
             Some(true) => self.cut(number),
@@ -201,7 +201,7 @@ impl Process {
         match called {
             Some(_) if !self.is_open(number) => return,
             Some(action) => self.never_pauses(action),
-            // The reply that Envoy or the module had under way becomes this one.
+            // This reply replaces the one that Envoy or the module had under way.
             None => return self.stream_falls_in_its_answer(number),
         }
         let left =

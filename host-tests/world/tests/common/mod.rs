@@ -1,4 +1,4 @@
-//! What scenarios have in common.
+//! What the scenarios share.
 #![allow(dead_code, reason = "each test program uses some of it")]
 
 use fakes::Status;

@@ -1,4 +1,4 @@
-//! `abort_on_cancel`: what is counted as aborted has ended or is about to.
+//! `abort_on_cancel`: an execution that counts as aborted has ended or is about to.
 //!
 //! On PostgreSQL the abort of an execution that is queued or assigned is 204 and nothing happens: the runner starts it all the
 //! same. From `starting` on it is `stopping` at once.

@@ -1,4 +1,4 @@
-//! What is said and counted of a check that ends without its event, or whose process ends.
+//! The log lines and counters of a check that ends without its event, or whose process ends.
 
 use super::*;
 use crate::common::result;
@@ -13,7 +13,7 @@ fn a_check_whose_event_was_taken_for_an_earlier_delivery_is_not_counted_as_undel
     world.begin(&first);
     let execution = ends_after(&world, &first, 20_000, Status::Passed);
     world.testkube(|testkube| testkube.add(execution));
-    // Azure DevOps sends the same check twice, with two tokens that it takes both, and waits for one event.
+    // Azure DevOps sends the same check twice, with two tokens that it both accepts, and waits for one event.
     let mut second = first.clone();
     world.another_delivery(&mut second);
     deliver(&mut world, &first);
@@ -98,7 +98,7 @@ fn three_pending(world: &mut World) -> Vec<(String, Pipeline)> {
     ids
 }
 
-/// Each of them is in one line with what people need to find the stage that must be run again.
+/// One line per check has what people need to find the stage that they must re-run.
 fn are_named(world: &World, since: usize, pending: &[(String, Pipeline)]) {
     let log = world.log();
     let log = &log[since..];

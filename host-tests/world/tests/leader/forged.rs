@@ -1,4 +1,4 @@
-//! Deliveries of somebody who knows a check's ids and has a token of his own.
+//! Deliveries from somebody who knows a check's ids and has another token.
 
 use super::*;
 use crate::common::{decided_within, healthy};
@@ -13,7 +13,7 @@ fn tokens_that_were_never_taken_displace_none_that_was() {
     world.testkube(|testkube| testkube.add(execution));
     deliver(&mut world, &pipeline);
     world.pass(5 * SECOND);
-    // The same values: only the tokens are his.
+    // The same values with other tokens.
     for n in 0..4 {
         let token = format!("{MARK}-forged-{n}");
         world.forged_token(&pipeline, &token);

@@ -1,11 +1,11 @@
-//! An answer belongs to the call that it answers: a late one neither ends another wait nor confirms another reading.
+//! An answer belongs to its own call: a late one neither ends another wait nor confirms another reading.
 
 use super::*;
 use crate::common::result;
 use fakes::azure::{Fault, Route};
 use fakes::{Span, testkube};
 
-/// Lets time pass in small steps until a server has got one more request of a kind.
+/// Lets time pass in small steps until a server has received one more request of a kind.
 fn until_asked(world: &mut World, what: &str, asked: impl Fn(&World) -> usize) {
     let (before, end) = (asked(world), world.now() + 2 * MINUTE);
     while asked(world) == before {
@@ -32,7 +32,7 @@ fn confirmations(world: &World) -> usize {
     world.testkube(|testkube| testkube.requests().iter().filter(is_get).count())
 }
 
-/// How often the decision stands in the log of a check whose run is cancelled while Testkube takes 8 s for a list and Azure
+/// How often the decision is in the log of a check whose run is cancelled while Testkube takes 8 s for a list and Azure
 /// DevOps 18 s for a log call.
 fn decisions_in_the_log(seed: u64) -> usize {
     let mut world = start(Setup::new(seed));
@@ -60,9 +60,9 @@ fn the_last_lines_are_written_once_though_an_earlier_calls_answer_comes_meanwhil
     assert_eq!(decisions, [1; 6], "so often the decision stands in the log of each of 6 checks");
 }
 
-/// A check whose confirmation is under way for 9.5 s when a person bypasses it and runs it again. What the second evaluation
-/// reads as passed runs again when it is confirmed. What Azure DevOps was told 15 s later, if the first confirmation's answer
-/// came while the second one was waited for.
+/// A check whose confirmation is under way for 9.5 s when a person bypasses it and runs it again. The execution that the
+/// second evaluation reads as passed runs again when it is confirmed. Returns what Azure DevOps was told 15 s later, if the
+/// first confirmation's answer came while the second was under way.
 fn an_old_confirmation(seed: u64) -> Option<Option<String>> {
     let mut world = start(Setup::new(seed));
     let mut pipeline = Pipeline::new(1);

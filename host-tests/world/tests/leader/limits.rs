@@ -1,4 +1,4 @@
-//! Limits: exact when a check is accepted, at any speed, and given back with the check that held the place.
+//! Limits: exact when a check is accepted, at any speed, and freed with the check that had the place.
 
 use super::*;
 use crate::common::decided_within;
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 const LIMIT: usize = 256;
 const CONNECTIONS: usize = 8;
 
-/// Sends these checks over eight connections to four workers, on each the next one as soon as the one before is answered; how
-/// often each status came.
+/// Sends these checks over eight connections to four workers, on each the next one as soon as the one before is answered;
+/// returns how often each status came.
 fn burst(world: &mut World, pipelines: Vec<Pipeline>) -> BTreeMap<u16, usize> {
     let mut statuses = BTreeMap::new();
     let mut connections: Vec<(u64, Option<u64>)> =

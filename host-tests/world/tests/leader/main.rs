@@ -1,4 +1,4 @@
-//! What people at pipelines, Testkube and Azure DevOps can notice of the leader: requests in, calls out, answers, log lines.
+//! What pipelines, Testkube and Azure DevOps can observe of the leader: requests in, calls out, answers, log lines.
 //!
 //! Both servers answer after 6 ms at the least, up to 40 ms later than that, and in any order.
 
@@ -44,7 +44,7 @@ fn configured(change: impl FnOnce(&mut serde_json::Value)) -> World {
     start(Setup { configuration: changed(&configuration(0), change), ..Setup::new(7) })
 }
 
-/// An execution of workflow `a` that runs from now on and ends with `status` after so many milliseconds.
+/// An execution of workflow `a` that runs from now on and ends with `status` after this number of milliseconds.
 fn ends_after(world: &World, pipeline: &Pipeline, millis: i64, status: Status) -> Execution {
     let now = world.wall();
     pipeline.tagged("a").at(now, Status::Running).at(now + millis, status)

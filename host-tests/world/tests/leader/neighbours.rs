@@ -1,4 +1,4 @@
-//! Nobody stops the others: what one check, project or entry meets holds up only its own.
+//! Nobody stops the others: trouble of one check, project or entry delays only that one.
 
 use super::*;
 use crate::common::result;
@@ -7,7 +7,7 @@ use fakes::azure::{Fault, Route};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// A run with so many executions that end in 20 s, and whose workflows have so many bytes of annotations.
+/// A run with a number of executions that end in 20 s and whose workflows have annotations of a given size.
 fn heavy(world: &mut World, executions: usize, bytes: usize) -> Pipeline {
     let pipeline = world.pipeline(1);
     let now = world.wall();
@@ -92,7 +92,7 @@ fn a_check_with_more_than_50_pages_says_so_or_ends() {
     light(&mut world);
     world.pass(5 * MINUTE);
     let log = log_of(&world, &heavy);
-    // Besides the connection's loss, which is no reason that anybody could act upon.
+    // Besides the lost connection, which tells nobody what to do.
     let says = |line: &String| line.contains("##[warning]") && !line.contains("connection");
     let is_told = result(&world, &heavy).is_some() || log.iter().any(says);
     assert!(is_told, "more than 50 pages, and for 5 minutes its log says nothing of it: {log:?}");
@@ -110,8 +110,8 @@ fn unreadable(world: &mut World, n: u32) -> Pipeline {
     pipeline
 }
 
-/// The longest time from an execution's end to its check's event, of ten checks one after the other, while those of so many
-/// others cannot be read.
+/// The longest time from an execution's end to its check's event, of ten checks one after the other, while those of a
+/// number of others cannot be read.
 fn worst_beside_unreadable(others: u32) -> i64 {
     let mut world = start(Setup::new(7));
     for n in 1..=others {
@@ -134,7 +134,7 @@ fn worst_beside_unreadable(others: u32) -> i64 {
 #[test]
 fn an_execution_that_cannot_be_read_holds_up_no_other_check() {
     let worst = worst_beside_unreadable(1);
-    // A check so young is read each 2 s; a tick, the confirmation and the delivery come on top.
+    // A young check is read every 2 s; a tick, the confirmation and the delivery add to that.
     assert!(worst < 6_000, "an execution answers 500: another check's is told {worst} ms after its end");
 }
 

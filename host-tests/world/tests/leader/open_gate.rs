@@ -1,9 +1,9 @@
 //! A check whose completion event is ApiResponse is told from one that somebody has bypassed.
 //!
 //! The timeline record of both says `completed` and `succeeded`, at any time. What tells them apart is how long after the
-//! record's own `startTime` its `finishTime` is, both by Azure DevOps's clock: an open gate was completed by the answer that
-//! accepted the check, and Azure DevOps waits 20 s for that answer, which came within a second here. A later end was
-//! somebody's: a person cannot find the check, its menu and the confirmation before the answer is there.
+//! record's own `startTime` its `finishTime` is, both by Azure DevOps's clock: an open gate was completed by the answer
+//! that accepted the check, and Azure DevOps waits 20 s for that answer, which came within a second here. A later end was a
+//! bypass: a person cannot find the check, its menu and the confirmation before the answer arrives.
 
 use super::*;
 use serde_json::json;
@@ -12,8 +12,8 @@ fn cancelling() -> World {
     configured(|configuration| configuration["checks"]["on_open_gate"] = json!("cancel_build"))
 }
 
-/// A check that Azure DevOps completes with `succeeded` so long after it was sent; whether it counted as an open gate, and
-/// whether its build is being cancelled.
+/// Azure DevOps completes a check with `succeeded` this long after it was sent; returns whether it counted as an open gate,
+/// and whether its build is being cancelled.
 fn completed_after(world: &mut World, n: u32, millis: i64) -> (bool, bool) {
     let pipeline = Pipeline::new(n);
     waiting(world, &pipeline);

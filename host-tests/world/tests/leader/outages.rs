@@ -1,4 +1,4 @@
-//! Testkube is back: nobody waits for the end of a back-off that belongs to the outage.
+//! When Testkube is back, no check waits for a back-off from the outage.
 
 use super::*;
 use fakes::Span;

@@ -1,4 +1,4 @@
-//! `settle` is time in which somebody saw that nothing changed: what nobody watched settles nothing.
+//! `settle` counts only observed time: unobserved time settles nothing.
 
 use super::*;
 use fakes::Span;

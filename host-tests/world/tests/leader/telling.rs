@@ -1,4 +1,4 @@
-//! The log and the record: what people at the pipeline are told of a decision, whatever Azure DevOps answers meanwhile.
+//! The log and the record: what the pipeline's people are told about a decision, whatever Azure DevOps answers meanwhile.
 
 use super::*;
 use crate::common::result;
@@ -69,8 +69,8 @@ fn lines_that_could_not_be_written_before_the_event_are_written_after_it() {
     common::healthy(&world);
 }
 
-/// What logs lack the table with durations and links, of six worlds in which lines are under way when the check is decided:
-/// the confirmation takes a second, and Azure DevOps answers each log call after `millis`.
+/// The logs that lack the table with durations and links, in six worlds in which lines are under way when the check is
+/// decided: the confirmation takes a second, and Azure DevOps answers each log call after `millis`.
 fn without_table(millis: u64) -> Vec<Vec<String>> {
     let mut without = Vec::new();
     for seed in 0..6 {

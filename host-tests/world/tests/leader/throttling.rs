@@ -1,5 +1,5 @@
-//! Azure DevOps asks to be left alone in more ways than one: `Retry-After` in seconds or as a date, `X-RateLimit-Delay`, each
-//! on an answer that it gives as well.
+//! The ways in which Azure DevOps asks for fewer calls: `Retry-After` in seconds or as a date, `X-RateLimit-Delay`, each on
+//! an answer that it gives as well.
 
 use super::*;
 use fakes::Span;

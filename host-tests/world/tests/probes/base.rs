@@ -1,5 +1,5 @@
-//! The base VM: what its canary said is kept, and what fails on a thread is refused for good (facts B2 and L;
-//! proxy-wasm-cpp-host `WasmHandleBase::canary`, envoy#43751).
+//! The base VM: its canary's answer is kept, and a failure on a thread refuses the configuration for good
+//! (proxy-wasm-cpp-host `WasmHandleBase::canary`, envoy#43751).
 
 use super::*;
 
@@ -27,7 +27,7 @@ fn a_canary_runs_once_for_a_configuration_whatever_it_says() {
     assert_eq!(configured(&mut world, |world| assert!(!world.reload("").unwrap())), 1);
     assert_eq!(configured(&mut world, |world| assert!(!world.reload("").unwrap())), 0, "refused unasked");
     assert_eq!(configured(&mut world, |world| assert!(world.reload("b").unwrap())), 2, "canary, main thread");
-    // Back to the first one, whose contexts are gone by now: the canary's word still counts.
+    // Back to the first one, whose contexts are gone by now: the canary's answer still counts.
     assert_eq!(configured(&mut world, |world| assert!(world.reload(&configuration(0)).unwrap())), 1);
     // With the base VM it is forgotten.
     world.remove_filter();

@@ -1,9 +1,9 @@
-//! Circuit breakers (Envoy's `conn_pool_base.cc`; facts B4).
+//! Circuit breakers (Envoy's `conn_pool_base.cc`).
 
 use super::*;
 
-/// Makes three calls at its first tick and says what it is told at once; then 1000 more than the number of headers of each
-/// answer. Lets requests go on.
+/// Makes three calls at its first tick and logs each status; for each answer, 1000 plus the number of its headers. Forwards
+/// requests.
 const THREE: &str = r#"
   (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 1000))) (i32.const 1))
   (func (export "proxy_on_tick") (param i32)
@@ -17,7 +17,7 @@ const THREE: &str = r#"
     (call $say (i32.add (i32.const 1000) (local.get $headers))))
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))"#;
 
-/// What is said in the first tick and before the second, then in the second and before the third.
+/// What it logs from the first tick to the second, then from the second to the third.
 fn told(limits: Limits) -> [Vec<String>; 2] {
     let mut world = Setup { code: Some(probe(THREE)), workers: 0, ..Setup::new(1) }.start().unwrap();
     world.network("testkube", Rule { limits, ..Rule::default() });

@@ -1,9 +1,9 @@
-//! `on_done`, `proxy_done` and `on_delete` (facts B6; proxy-wasm-cpp-host `startShutdown` and `done`).
+//! `on_done`, `proxy_done` and `on_delete` (proxy-wasm-cpp-host `startShutdown` and `done`).
 
 use super::*;
 
-/// Puts its end off until it has ticked three times more. Says its number as it ticks, 100 more at `on_done`, 200 more when
-/// it is deleted, and 300 more than what `proxy_done` answers.
+/// Postpones its end for three more ticks. Logs its number at each tick, 100 more at `on_done`, 200 more when it is
+/// deleted, and 300 plus the status of `proxy_done`.
 const PUTS_OFF: &str = r#"
   (global $left (mut i32) (i32.const -1))
   (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 1000))) (i32.const 1))
@@ -36,7 +36,7 @@ fn a_context_that_puts_its_end_off_ticks_until_it_says_that_it_is_done() {
     let ticks = said[done..].iter().filter(|line| *line == "1").count();
     assert_eq!((ticks, finished < deleted), (3, true), "{said:?}");
     assert!(!said[deleted..].contains(&"1".to_string()), "a deleted context ticks no more");
-    // Whoever was not asked to end has nothing to finish: NotFound.
+    // A context that was not asked to end has nothing to finish: NotFound.
     assert!(said.contains(&"301".to_string()));
     assert_eq!(broken(&world), []);
 }

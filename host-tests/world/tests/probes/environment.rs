@@ -1,9 +1,9 @@
-//! Environment variables: whose, and when a change of them is seen (facts B1; envoy#40881, envoy#44563).
+//! Environment variables: which VM sees them, and when it sees a change (envoy#40881, envoy#44563).
 
 use super::*;
 use std::collections::BTreeMap;
 
-/// Says how many variables there are, at each configuration.
+/// Logs the number of variables at each configuration.
 const COUNTS: &str = r#"
   (func (export "proxy_on_configure") (param i32 i32) (result i32)
     (drop (call $environ (i32.const 700) (i32.const 704)))

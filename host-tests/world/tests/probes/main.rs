@@ -1,5 +1,4 @@
-//! The host itself, held to the rules that it claims, by small modules that say in the log what they were told:
-//! facts L and B of `proxy-wasm.md`, one file for each thing that a rule is about.
+//! Tests of the host itself: small modules log what the host told them. One file per subject.
 
 mod base;
 mod breakers;
@@ -17,7 +16,7 @@ mod traps;
 
 use world::*;
 
-/// Host functions, and a few things that every probe wants. A probe says numbers: `(call $say (i32.const 7))` logs "7".
+/// Host functions, and what every probe needs. A probe logs numbers: `(call $say (i32.const 7))` logs "7".
 const HEAD: &str = r#"
   (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
   (import "env" "proxy_set_tick_period_milliseconds" (func $tick (param i32) (result i32)))
@@ -77,12 +76,12 @@ fn world_of(rest: &str, workers: usize) -> World {
     Setup { code: Some(probe(rest)), workers, ..Setup::new(1) }.start().unwrap()
 }
 
-/// What was said, without the level.
+/// The logged lines, without the level.
 fn said(world: &World) -> Vec<String> {
     world.log().iter().map(|line| line.split_once(' ').unwrap_or_default().1.to_string()).collect()
 }
 
-/// What was broken, apart from leading, of which a probe knows nothing.
+/// The broken rules, except the one about leading, which a probe cannot keep.
 fn broken(world: &World) -> Vec<Violation> {
     world.violations().into_iter().filter(|violation| violation.rule != "4").collect()
 }
@@ -91,7 +90,7 @@ fn said_of(rest: &str) -> Vec<String> {
     said(&world_of(rest, 0))
 }
 
-/// Ticks each second and says who it is; says 100 more at its end, 200 more when it is deleted.
+/// Ticks each second and logs its number; 100 more at its end, 200 more when it is deleted.
 const TICKS: &str = r#"
   (global $said (mut i32) (i32.const 0))
   (func (export "proxy_on_configure") (param $root i32) (param i32) (result i32) (drop (call $tick (i32.const 1000))) (i32.const 1))

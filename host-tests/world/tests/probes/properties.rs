@@ -1,4 +1,4 @@
-//! What a root context may know of itself, and counters (facts B8 and L).
+//! What a root context may know of itself, and counters.
 
 use super::*;
 

@@ -1,10 +1,10 @@
-//! Shared queues (facts B5; proxy-wasm-cpp-host `src/shared_queue.cc`).
+//! Shared queues (proxy-wasm-cpp-host `src/shared_queue.cc`).
 
 use super::*;
 
-/// Every root context registers "key" at its first tick and says its token. A request says what it finds under the name, puts
-/// "value" in and is answered. Whoever is woken says 1000 more than its number, then the status and size of what it takes
-/// until the queue is empty.
+/// Every root context registers "key" at its first tick and logs its token. A request logs what it finds under the name,
+/// enqueues "value" and is answered. A woken context logs 1000 plus its number, then status and size of each item until the
+/// queue is empty.
 const QUEUES: &str = r#"
   (global $ticks (mut i32) (i32.const 0))
   (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 1000))) (i32.const 1))

@@ -1,8 +1,8 @@
-//! A hot restart (facts L): two processes side by side.
+//! A hot restart: two processes side by side.
 
 use super::*;
 
-/// As `TICKS`, and a request sets a key and says whether it was there: 0 or 1 (NotFound).
+/// Like `TICKS`; a request sets a key and logs whether it existed: 0, or 1 (NotFound).
 const RESTARTS: &str = r#"
   (func (export "proxy_on_configure") (param $root i32) (param i32) (result i32) (drop (call $tick (i32.const 1000))) (i32.const 1))
   (func (export "proxy_on_tick") (param $root i32) (call $say (i32.const 7)))

@@ -28,7 +28,7 @@ fn shared_data_ignores_the_cas_of_a_missing_key_and_of_zero_and_no_other() {
 
 #[test]
 fn each_vm_id_has_shared_data_of_its_own_and_it_goes_with_its_own_last_vm() {
-    // Says whether the key is there, 0 or 1 (NotFound), and sets it.
+    // Logs whether the key exists, 0 or 1 (NotFound), and sets it.
     let sets = r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
         (call $say (call $get (i32.const 0) (i32.const 3) (i32.const 700) (i32.const 704) (i32.const 708)))
         (drop (call $set (i32.const 0) (i32.const 3) (i32.const 16) (i32.const 5) (i32.const 0)))

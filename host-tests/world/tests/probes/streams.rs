@@ -40,7 +40,7 @@ fn body_callbacks_run_while_paused_at_headers_only_where_it_is_allowed_and_see_a
     assert!(said(&world).is_empty());
 }
 
-/// Says 1000 more than the number of trailers, and answers in their callback.
+/// Logs 1000 plus the number of trailers, and answers in their callback.
 const ANSWERS_TRAILERS: &str = r#"
   (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 60000))) (i32.const 1))
   (func (export "proxy_on_tick") (param i32))
@@ -97,7 +97,7 @@ fn a_paused_request_of_a_fallen_vm_fails_at_its_next_callback_and_without_one_at
         let (request, chunks) = post(&[10, 20]);
         let waiting = world.send_in_pieces(LISTENER, request, chunks);
         world.pass(100 * MILLISECOND);
-        // Another request on that worker falls, and takes the VM with it.
+        // Another request on that worker traps, and the VM with it.
         world.trap(1, TrapAt::NextCallback);
         let (request, _) = post(&[]);
         let fallen = world.send(request);
@@ -110,8 +110,8 @@ fn a_paused_request_of_a_fallen_vm_fails_at_its_next_callback_and_without_one_at
     }
 }
 
-/// Lets every request go on. Says 1 where it can read a header of the request by then in a tick, 2 (BadArgument) where not; for an
-/// answer 10000 more than the size of each piece, and 20000 at the last.
+/// Forwards every request. Logs 1 if a tick can then read a header of the request, 2 (BadArgument) if not; for each piece
+/// of an answer 10000 plus its size, and 20000 more for the last.
 const PASSES: &str = r#"
   (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 60000))) (i32.const 1))
   (func (export "proxy_on_tick") (param i32))
@@ -268,8 +268,8 @@ fn a_paused_request_can_be_answered_from_the_root_contexts_tick_and_nobody_else_
     assert_eq!(said(&world), ["0", "2", "0", "0"]);
 }
 
-/// Pauses every request; the first tick lets the oldest go on, the second one resets the other. A request sets the root
-/// context's timer: its own has none.
+/// Pauses every request; the first tick continues the oldest, the second one resets the other. A request sets the root
+/// context's timer, because a stream has none.
 const HOLDS: &str = r#"
   (global $first (mut i32) (i32.const 0))
   (global $second (mut i32) (i32.const 0))

@@ -1,4 +1,4 @@
-//! VMs that fall, and how they come back.
+//! VMs that trap, and how they are rebuilt.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Where the steps send the secret.
+//! The addresses to which the steps send the secret.
 
 use super::*;
 
