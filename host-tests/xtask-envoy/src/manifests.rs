@@ -55,7 +55,6 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let module = build(workspace, &toolchain, Build::default())?;
     let tools = Tools::ensure(workspace)?;
     let ways = ways(workspace, &tools)?;
-    standalone_has_the_shipped_configuration(workspace)?;
     for way in &ways {
         let (own, custom): (Vec<&Value>, Vec<&Value>) =
             way.documents.iter().partition(|d| is_of_kubernetes(d));
@@ -145,14 +144,6 @@ fn build_kubernetes(folder: &Path, copy: &Path, tools: &Tools) -> Result<Vec<Way
         Way { name: "kubernetes/standalone with image-volume", documents: image_volume },
         Way { name: "kubernetes/sidecar", documents: sidecar },
     ])
-}
-
-/// The copy in standalone/ is what makes that folder complete; it must not become another one.
-fn standalone_has_the_shipped_configuration(workspace: &Workspace) -> Result<()> {
-    let read = |file: &str| fs::read(workspace.root().join(file)).with_context(|| file.to_owned());
-    let (shipped, copy) = ("envoy/envoy.yaml", "envoy/kubernetes/standalone/envoy.yaml");
-    ensure!(read(shipped)? == read(copy)?, "{copy} is not {shipped} any more: `cp {shipped} {copy}`");
-    Ok(())
 }
 
 /// Lets Envoy load the configuration, or the one that Istio or Envoy Gateway makes of the plugin.
