@@ -51,7 +51,6 @@
 pub mod azure;
 mod fault;
 pub mod http;
-mod percent;
 #[cfg(feature = "registry")]
 pub mod registry;
 #[cfg(feature = "server")]

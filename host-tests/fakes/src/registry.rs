@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::http::{Recorded, Reply, Request, Response, Service};
-use crate::percent;
 
 /// The fake registry.
 #[derive(Debug, Default)]
@@ -108,8 +107,8 @@ impl Registry {
         let upload = self.upload(name, id)?;
         upload.bytes.extend(&request.body);
         let actual = digest(&upload.bytes);
-        let parameters = percent::parameters(request.query());
-        let said = parameters.into_iter().find(|(name, _)| name == "digest").map(|(_, said)| said);
+        let mut parameters = form_urlencoded::parse(request.query().as_bytes());
+        let said = parameters.find(|(name, _)| name == "digest").map(|(_, said)| said);
         if said.as_deref() != Some(actual.as_str()) {
             return Err((400, "DIGEST_INVALID", format!("the digest is {actual}, not {said:?}")));
         }

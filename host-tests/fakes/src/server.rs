@@ -1,27 +1,33 @@
 //! Serves a state machine on a real socket: HTTP/1.1, plain or under TLS, on this machine only.
 
-mod body;
-
 use std::convert::Infallible;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http_body_util::channel::{Channel, SendError, Sender};
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Reply, Request, Response, Service};
 use crate::tls::Identity;
-use body::Steps;
+
+/// Long enough for hyper to write out what it has before the connection breaks.
+const FLUSH: Duration = Duration::from_millis(30);
+
+/// The whole of it at once, or in the pieces in which a task sends it.
+type Body = Either<Full<Bytes>, Channel<Bytes, io::Error>>;
 
 /// A running server. Dropping it closes its connections and ends its thread.
 #[derive(Debug)]
@@ -104,7 +110,7 @@ async fn accept<S: Service + Send + 'static>(
     let mut connection = 0;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
             continue;
         };
         connection += 1;
@@ -142,7 +148,7 @@ async fn answer<S: Service>(
     request: hyper::Request<Incoming>,
     service: Arc<Mutex<S>>,
     connection: u64,
-) -> Result<hyper::Response<Steps>> {
+) -> Result<hyper::Response<Body>> {
     let is_head = request.method() == Method::HEAD;
     let request = plain(request, connection).await?;
     let mut reply = {
@@ -152,28 +158,31 @@ async fn answer<S: Service>(
     loop {
         reply = match reply {
             Reply::After { millis, reply } => {
-                tokio::time::sleep(Duration::from_millis(millis)).await;
+                sleep(Duration::from_millis(millis)).await;
                 *reply
             }
             // An error of the service lets hyper close the connection without a byte.
             Reply::Reset => anyhow::bail!("reset"),
-            Reply::Answer(response) if is_head => {
-                return head(response.without_body(), Steps::whole(vec![], true));
-            }
-            Reply::Answer(response) => {
-                let steps = Steps::whole(response.body.clone(), response.is_chunked());
-                return head(response, steps);
-            }
-            Reply::Truncated { response, .. } | Reply::Dribble { response, .. } if is_head => {
-                Reply::Answer(response)
-            }
+            Reply::Truncated { response, .. } | Reply::Dribble { response, .. } if is_head => response.into(),
+            Reply::Answer(response) if is_head => return head(&response.without_body(), whole(Vec::new())),
+            Reply::Answer(response) => return head(&response, whole(response.body.clone())),
             Reply::Truncated { response, bytes } => {
-                let steps = Steps::truncated(response.body.clone(), bytes, response.is_chunked());
-                return head(response, steps);
+                return in_pieces(response, move |mut sender, mut body| async move {
+                    body.truncate(bytes);
+                    sender.send_data(body).await?;
+                    sleep(FLUSH).await;
+                    sender.abort(io::ErrorKind::ConnectionReset.into());
+                    Ok(())
+                });
             }
             Reply::Dribble { response, chunk, millis } => {
-                let steps = Steps::dribble(response.body.clone(), chunk, millis, response.is_chunked());
-                return head(response, steps);
+                return in_pieces(response, move |mut sender, mut body| async move {
+                    while !body.is_empty() {
+                        sender.send_data(body.split_to(chunk.clamp(1, body.len()))).await?;
+                        sleep(Duration::from_millis(millis)).await;
+                    }
+                    Ok(())
+                });
             }
         };
     }
@@ -191,14 +200,32 @@ async fn plain(request: hyper::Request<Incoming>, connection: u64) -> Result<Req
     })
 }
 
-/// Status and headers; the framing headers follow from the body, except the length that HEAD is told.
-fn head(response: Response, body: Steps) -> Result<hyper::Response<Steps>> {
+fn whole(body: Vec<u8>) -> Body {
+    Either::Left(Full::new(body.into()))
+}
+
+/// An answer whose body a task of its own sends. A client that goes away ends the task.
+fn in_pieces<F>(
+    response: Response,
+    send: impl FnOnce(Sender<Bytes, io::Error>, Bytes) -> F,
+) -> Result<hyper::Response<Body>>
+where
+    F: Future<Output = Result<(), SendError>> + Send + 'static,
+{
+    let (sender, body) = Channel::new(1);
+    let answer = head(&response.clone().without_body(), Either::Right(body))?;
+    tokio::spawn(send(sender, response.body.into()));
+    Ok(answer)
+}
+
+/// Status and headers. Of a body that is there, hyper knows the length.
+fn head(response: &Response, body: Body) -> Result<hyper::Response<Body>> {
     let mut answer = hyper::Response::new(body);
     *answer.status_mut() = StatusCode::from_u16(response.status)?;
-    for (name, value) in response.headers {
+    for (name, value) in &response.headers {
         let name = HeaderName::from_bytes(name.as_bytes())?;
-        if name != TRANSFER_ENCODING && (name != CONTENT_LENGTH || response.body.is_empty()) {
-            answer.headers_mut().append(name, HeaderValue::from_bytes(&value)?);
+        if name != CONTENT_LENGTH || response.body.is_empty() {
+            answer.headers_mut().append(name, HeaderValue::from_bytes(value)?);
         }
     }
     Ok(answer)

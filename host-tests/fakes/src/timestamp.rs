@@ -1,94 +1,38 @@
 //! Conversion between Unix milliseconds and the times that the two servers write.
 
-const DAY: i64 = 86_400_000;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use jiff::{SignedDuration, Timestamp};
 
 /// RFC 3339 in UTC as Go writes it: fraction without trailing zeros, none when whole.
 pub(crate) fn go(millis: i64) -> String {
-    let fraction = format!("{:03}", millis.rem_euclid(1000));
-    with_fraction(millis, fraction.trim_end_matches('0'))
+    moment(millis).to_string()
 }
 
 /// RFC 3339 in UTC as .NET writes it: a server's clock ticks in 100 ns, so seven digits are the rule.
 pub(crate) fn dotnet(millis: i64) -> String {
     match millis.rem_euclid(1000) {
-        0 => with_fraction(millis, ""),
-        fraction => with_fraction(millis, &format!("{fraction:03}6667")),
+        0 => go(millis),
+        _ => format!("{:.7}", moment(millis) + SignedDuration::from_nanos(666_700)),
     }
 }
 
 /// The date of an HTTP header (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub(crate) fn http(millis: i64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let day = millis.div_euclid(DAY);
-    let (year, month, date) = civil(day);
-    let name = |names: &[&'static str], n: i64| usize::try_from(n).ok().and_then(|n| names.get(n).copied());
-    let weekday = name(&DAYS, day.rem_euclid(7)).unwrap_or_default();
-    let month = name(&MONTHS, month - 1).unwrap_or_default();
-    let seconds = millis.rem_euclid(DAY) / 1000;
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{weekday}, {date:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&moment(millis)).unwrap_or_default()
 }
 
-fn with_fraction(millis: i64, fraction: &str) -> String {
-    let (year, month, day) = civil(millis.div_euclid(DAY));
-    let seconds = millis.rem_euclid(DAY) / 1000;
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let dot = if fraction.is_empty() { "" } else { "." };
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{dot}{fraction}Z")
+/// A time that no calendar of four digits has is 1970.
+fn moment(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or_default()
 }
 
 /// A date (its first millisecond) or an RFC 3339 time with fraction and offset.
 ///
 /// The flag says that there was only a date: Testkube lets an end date mean the end of that day.
 pub(crate) fn parse(text: &str) -> Option<(i64, bool)> {
-    let (date, time) = match text.split_once(['T', 't']) {
-        Some((date, time)) => (date, Some(time)),
-        None => (text, None),
-    };
-    let mut parts = date.split('-');
-    let year = number(parts.next()?, 4)?;
-    let month = number(parts.next()?, 2)?;
-    let day = number(parts.next()?, 2)?;
-    if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let midnight = days(year, month, day) * DAY;
-    match time {
-        None => Some((midnight, true)),
-        Some(time) => Some((midnight + time_of_day(time)?, false)),
-    }
-}
-
-fn time_of_day(text: &str) -> Option<i64> {
-    let zone = text.find(['Z', 'z', '+', '-'])?;
-    let (clock, zone) = text.split_at(zone);
-    let offset = match zone.as_bytes() {
-        [b'Z' | b'z'] => 0,
-        [sign, rest @ ..] => {
-            let (hours, minutes) = std::str::from_utf8(rest).ok()?.split_once(':')?;
-            let minutes = number(hours, 2)? * 60 + number(minutes, 2)?;
-            if *sign == b'-' { -minutes } else { minutes }
-        }
-        [] => return None,
-    };
-    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
-    let mut parts = clock.split(':');
-    let (hour, minute, second) =
-        (number(parts.next()?, 2)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
-    if parts.next().is_some() || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    if fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let millis: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
-    Some(((hour * 60 + minute - offset) * 60 + second) * 1000 + millis)
-}
-
-fn number(text: &str, digits: usize) -> Option<i64> {
-    (text.len() == digits && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+    let is_date = text.len() == "2026-01-23".len();
+    let moment = if is_date { format!("{text}T00:00:00Z").parse() } else { text.parse::<Timestamp>() };
+    Some((moment.ok()?.as_millisecond(), is_date))
 }
 
 /// A span as Go's `time.Duration` prints it: `1h2m3.5s`, `68ms`, `0s`.
@@ -111,29 +55,6 @@ pub(crate) fn go_duration(millis: i64) -> String {
     }
 }
 
-/// Days since 1970-01-01 to year, month, day in the Gregorian calendar.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let day_of_era = z.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
-}
-
-/// Year, month, day to days since 1970-01-01.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let shifted = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (153 * shifted + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +67,8 @@ mod tests {
         assert_eq!(go(MOMENT - 13), "2026-01-23T16:44:02.1Z");
         assert_eq!(go(0), "1970-01-01T00:00:00Z");
         assert_eq!(dotnet(MOMENT), "2026-01-23T16:44:02.1136667Z");
+        assert_eq!(dotnet(MOMENT - 113), "2026-01-23T16:44:02Z");
+        assert_eq!(http(MOMENT), "Fri, 23 Jan 2026 16:44:02 GMT");
     }
 
     #[test]
@@ -154,7 +77,7 @@ mod tests {
             assert_eq!(parse(&go(millis)), Some((millis, false)), "{}", go(millis));
         }
         assert_eq!(parse("2026-01-23T18:44:02.113456+02:00"), Some((MOMENT, false)));
-        assert_eq!(parse("1970-01-02"), Some((DAY, true)));
+        assert_eq!(parse("1970-01-02"), Some((86_400_000, true)));
     }
 
     #[test]

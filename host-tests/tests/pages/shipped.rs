@@ -208,3 +208,51 @@ fn the_sidecar_takes_no_port_that_testkube_has_in_the_same_pod() -> Result<()> {
     ensure!(ports[1] == json!({ "name": "testrelay", "containerPort": own }), "{ports}");
     Ok(())
 }
+
+/// `sidecar/envoy.yaml` is written by hand, because its comments are for its reader; what is not named here is the same.
+#[test]
+fn the_sidecar_differs_from_the_plain_form_in_this_and_in_nothing_else() -> Result<()> {
+    let mut plain = config::shipped()?;
+    for name in ["testkube", "testkube-artifacts"] {
+        let cluster = config::cluster(&mut plain, name)?;
+        cluster["type"] = json!("STATIC");
+        cluster.as_object_mut().context("no cluster")?.remove("dns_lookup_family");
+        let at = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/address";
+        *config::at(cluster, at)? = json!("127.0.0.1");
+    }
+    let limits =
+        config::at(config::cluster(&mut plain, "testkube-artifacts")?, "/circuit_breakers/thresholds/0")?;
+    for (limit, value) in [("max_connections", 1024), ("max_pending_requests", 256), ("max_requests", 1024)] {
+        limits[limit] = json!(value);
+    }
+    let listener = config::listener(&mut plain)?;
+    listener["address"]["socket_address"]["port_value"] = json!(8090);
+    let mut plugin = config::plugin(listener)?;
+    plugin["passthrough"] = json!("all");
+    let manager = config::connection_manager(listener)?;
+    manager["request_timeout"] = json!("60s");
+    manager["upgrade_configs"] = json!([{ "upgrade_type": "websocket" }]);
+    *config::routes(listener)? = serde_json::from_value(json!([
+        {
+            "name": "own",
+            "match": { "path_separated_prefix": "/testrelay" },
+            "direct_response":
+                { "status": 503, "body": { "inline_string": "Testrelay is not in this filter chain\n" } },
+        },
+        {
+            "name": "everything",
+            "match": { "prefix": "/" },
+            "route": { "cluster": "testkube-artifacts", "timeout": "0s", "idle_timeout": "3600s" },
+        },
+    ]))?;
+
+    let file = root().join("envoy/kubernetes/sidecar/envoy.yaml");
+    let mut sidecar: Value = serde_saphyr::from_str(&std::fs::read_to_string(file)?)?;
+    assert_eq!(config::plugin(config::listener(&mut sidecar)?)?, plugin);
+    // The same text, so that only what is around it is compared.
+    for bootstrap in [&mut plain, &mut sidecar] {
+        config::set_plugin(config::listener(bootstrap)?, &plugin.to_string())?;
+    }
+    assert_eq!(sidecar, plain);
+    Ok(())
+}

@@ -60,10 +60,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let wanted = |subject| what.is_none_or(|what| what == subject);
     let module = match &options.wasm {
         Some(module) => std::path::absolute(module)?,
-        None => build(workspace, &toolchain::ensure(workspace)?, Build::default())?.path,
+        None => build(workspace, &toolchain::ensure()?, Build::default())?.path,
     };
     if what == Some(Subject::Scale) {
-        let envoy = envoy_binary::ensure(workspace, options.envoy)?;
+        let envoy = envoy_binary::ensure(workspace, options.envoy.as_ref())?;
         println!("\nEnvoy {} with one worker; both its threads share one processor", envoy.version);
         let programs = Programs { module, envoy: envoy.path };
         return many(&programs, options.pending, &options.only);
@@ -74,7 +74,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     }
     let rounds = usize::try_from(options.rounds)?;
     if wanted(Subject::Downloads) || wanted(Subject::Checks) {
-        let envoy = envoy_binary::ensure(workspace, options.envoy)?;
+        let envoy = envoy_binary::ensure(workspace, options.envoy.as_ref())?;
         println!(
             "\nEnvoy {} with one worker on a processor of its own, {rounds} rounds in turns",
             envoy.version

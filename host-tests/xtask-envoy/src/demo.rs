@@ -64,7 +64,7 @@ pub struct Programs {
 
 impl Programs {
     /// Sets up what is missing and builds the module, saying so.
-    pub fn prepare(workspace: &Workspace, envoy: Option<EnvoyVersion>) -> Result<Programs> {
+    pub fn prepare(workspace: &Workspace, envoy: Option<&EnvoyVersion>) -> Result<Programs> {
         let ready = setup::run(workspace, envoy)?;
         let module = module::build(workspace, &ready.toolchain, Build::default())?;
         println!("module: {} {} bytes", module.path.display(), module.bytes);

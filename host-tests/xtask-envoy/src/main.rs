@@ -107,7 +107,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo { fail, keep, sabotage, envoy, prepared } => {
             let programs = match prepared {
                 true => Programs::from_environment()?,
-                false => Programs::prepare(&workspace, envoy)?,
+                false => Programs::prepare(&workspace, envoy.as_ref())?,
             };
             demo::run(&programs, &demo::Options { fail, keep, sabotage })
         }
@@ -115,7 +115,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             manifests::run(&workspace, &manifests::Options { crds, envoy }).map(|()| ExitCode::SUCCESS)
         }
         Command::Profiles { rounds, envoy } => {
-            profiles::run(&workspace, profiles::Options { rounds, envoy }).map(|()| ExitCode::SUCCESS)
+            profiles::run(&workspace, &profiles::Options { rounds, envoy }).map(|()| ExitCode::SUCCESS)
         }
     }
 }

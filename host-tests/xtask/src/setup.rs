@@ -16,6 +16,6 @@ pub struct Ready {
 }
 
 /// Sets up what is missing; a second call finds all and takes a second.
-pub fn run(workspace: &Workspace, envoy: Option<EnvoyVersion>) -> Result<Ready> {
-    Ok(Ready { toolchain: toolchain::ensure(workspace)?, envoy: envoy_binary::ensure(workspace, envoy)? })
+pub fn run(workspace: &Workspace, envoy: Option<&EnvoyVersion>) -> Result<Ready> {
+    Ok(Ready { toolchain: toolchain::ensure()?, envoy: envoy_binary::ensure(workspace, envoy)? })
 }

@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 /// Builds the module twice, as released and with the functions' names, and prints three tables: sections, the code
 /// by crate, imports.
 pub fn run(workspace: &Workspace) -> Result<()> {
-    let toolchain = toolchain::ensure(workspace)?;
+    let toolchain = toolchain::ensure()?;
     let named = build(workspace, &toolchain, Build { with_names: true, ..Build::default() })?;
     let released = build(workspace, &toolchain, Build::default())?;
     let (released_parts, named_parts) =

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 /// Builds the module and plays the histories of the seeds from `from` on, `count` of them. Prints what they met. The exit code
 /// is 0 only if none breaks a rule and nothing was met too seldom.
 pub fn run(workspace: &Workspace, from: u64, count: u64) -> Result<ExitCode> {
-    let module = build(workspace, &toolchain::ensure(workspace)?, Build::default())?.path;
+    let module = build(workspace, &toolchain::ensure()?, Build::default())?.path;
     let status = native_cargo()
         .current_dir(workspace.root())
         .args(["test", "--locked", "--package", "testrelay-world", "--test", "histories"])

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::envoy_binary::{self, EnvoyVersion, ON_PYPI};
+use crate::envoy_binary::{self, ENVOYS, EnvoyVersion};
 use crate::prepared::{Modules, Prepared, modules, prepare};
 use crate::program::{Program, native_cargo};
 use crate::toolchain;
@@ -28,11 +28,11 @@ const SIDE_BY_SIDE: &str = "8";
 pub(crate) const HISTORIES_VARIABLE: &str = "TESTRELAY_HISTORIES";
 
 /// Which Envoys the tests run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Envoys {
     /// This version from PyPI.
     One(EnvoyVersion),
-    /// One after another, all of [`ON_PYPI`].
+    /// One after another, all that PyPI has.
     All,
 }
 
@@ -75,7 +75,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
             }
             return on_each(workspace, arguments);
         }
-        Some(Envoys::One(version)) => Some(*version),
+        Some(Envoys::One(version)) => Some(version),
         None => None,
     };
     if parts.is_empty() && !arguments.is_empty() {
@@ -116,10 +116,10 @@ impl Tests {
     }
 
     /// Sets up and builds what is needed and missing, saying so.
-    fn prepare(workspace: &Workspace, needs: Needs, envoy: Option<EnvoyVersion>) -> Result<Tests> {
+    fn prepare(workspace: &Workspace, needs: Needs, envoy: Option<&EnvoyVersion>) -> Result<Tests> {
         Ok(match needs {
             Needs::Nothing => Tests::native(),
-            Needs::Module => Tests::with_modules(&modules(workspace, &toolchain::ensure(workspace)?)?),
+            Needs::Module => Tests::with_modules(&modules(workspace, &toolchain::ensure()?)?),
             Needs::Envoy => Tests::with(&prepare(workspace, envoy)?),
         })
     }
@@ -224,9 +224,9 @@ fn parts_table(ran: &[Ran]) -> String {
 /// The tests that rest on what Envoy does, on each version: those of `host-tests/tests/envoy`. All others are the same
 /// whatever the version. Ends with a table for envoy/operations.md, and with success only if every version passed.
 fn on_each(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
-    let mut prepared = prepare(workspace, Some(envoy_binary::DEFAULT))?;
+    let mut prepared = prepare(workspace, Some(&ENVOYS.default))?;
     let mut outcomes = Vec::new();
-    for version in ON_PYPI {
+    for version in &ENVOYS.on_pypi {
         prepared.envoy = envoy_binary::ensure(workspace, Some(version))?.path;
         outcomes.push(end_to_end(workspace, &prepared, version, arguments)?);
     }
@@ -238,7 +238,7 @@ fn on_each(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
 fn end_to_end(
     workspace: &Workspace,
     prepared: &Prepared,
-    version: EnvoyVersion,
+    version: &EnvoyVersion,
     arguments: &[String],
 ) -> Result<Outcome> {
     let mut child = Tests::with(prepared)
@@ -257,7 +257,7 @@ fn end_to_end(
         }
     }
     let passed = child.wait()?.success();
-    Ok(Outcome { version, result, passed })
+    Ok(Outcome { version: version.clone(), result, passed })
 }
 
 const HEAD: &str = "| Envoy | all passed | tests |";
@@ -284,7 +284,7 @@ impl FromStr for Envoys {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "all" => Ok(Envoys::All),
-            version => version.parse().map(Envoys::One),
+            version => Ok(Envoys::One(version.parse()?)),
         }
     }
 }
@@ -292,14 +292,13 @@ impl FromStr for Envoys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envoy_binary::WITHOUT_V8;
 
     const OPERATIONS: &str = include_str!("../../../envoy/operations.md");
 
     #[test]
     fn the_tests_run_on_one_envoy_or_on_all() {
         assert_eq!("all".parse::<Envoys>().unwrap(), Envoys::All);
-        assert_eq!("1.40.0".parse::<Envoys>().unwrap(), Envoys::One(envoy_binary::DEFAULT));
+        assert_eq!("1.40.0".parse::<Envoys>().unwrap(), Envoys::One(ENVOYS.default.clone()));
         assert!("newest".parse::<Envoys>().is_err());
     }
 
@@ -325,18 +324,25 @@ mod tests {
         let (_, table) = OPERATIONS.split_once(&format!("\n{HEAD}\n|---|---|---|\n")).expect("no such table");
         let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
         let shown = rows.iter().map(|row| row.split('|').nth(1).unwrap_or_default().trim().to_owned());
-        assert_eq!(shown.collect::<Vec<_>>(), ON_PYPI.map(|version| version.to_string()));
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            ENVOYS.on_pypi.iter().map(EnvoyVersion::to_string).collect::<Vec<_>>()
+        );
         for row in rows {
             assert!(row.contains(" | yes | ") && row.contains(" passed; 0 failed; 0 ignored; "), "{row}");
         }
-        for version in WITHOUT_V8 {
+        for version in &ENVOYS.without_v8 {
             assert!(OPERATIONS.contains(&format!("PyPI's {version}")), "{version}");
         }
     }
 
     #[test]
     fn the_table_says_what_cargo_said() {
-        let outcome = |result: &str, passed| Outcome { version: ON_PYPI[0], result: result.into(), passed };
+        let outcome = |result: &str, passed| Outcome {
+            version: EnvoyVersion::new(1, 36, 2),
+            result: result.into(),
+            passed,
+        };
         let said = table(
             "5d38d312744a",
             &[

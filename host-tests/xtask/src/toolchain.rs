@@ -1,35 +1,33 @@
 //! A compiler that can build for `wasm32-wasip1`, and how it is called.
 //!
-//! There are three ways to one, tried in this order ([`choice`] decides, from facts alone):
-//! 1. the active toolchain already has the target's standard library;
-//! 2. [`rustup`] adds it;
-//! 3. [`debian`]'s compiler builds the standard library from source.
+//! It is the active toolchain, to which `rustup target add` brings the target where it is missing. Where rustup cannot, or is
+//! not there, [`debian`]'s compiler takes its place.
 //!
-//! What was found is written down only after a [`smoke`] build came out of it.
+//! No `rust-toolchain.toml` names the target. Where it is missing, rustup 1.29 would then bring the user's whole toolchain up to
+//! date with it, let every cargo call fail that has no network, and do nothing where `RUSTUP_AUTO_INSTALL=0` or
+//! `RUSTUP_TOOLCHAIN` is set.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result, anyhow};
 
-use crate::program::{Program, active_cargo, output, without_build_settings};
-use crate::workspace::{Workspace, write_atomically};
+use crate::program::{Program, active_cargo, output, output_within, without_build_settings};
+use crate::workspace::Workspace;
 
-pub mod choice;
-pub mod debian;
-pub mod rustup;
-pub mod smoke;
-
-use choice::{Facts, Step};
+mod debian;
 
 /// The module's target: WASI preview 1 has the clock and the environment the module needs, and Envoy offers it.
 pub const TARGET: &str = "wasm32-wasip1";
 
+/// How long `rustup target add` may take: the download is about 20 MB.
+const MAX_DOWNLOAD: Duration = Duration::from_secs(60);
+
 /// Where a [`Toolchain`] comes from, and so how it is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
     /// `cargo` and `rustc` as the user calls them, with the target's standard library installed.
     Active,
     /// Debian's packages; the standard library is built from source with the module.
@@ -37,35 +35,31 @@ pub enum Origin {
 }
 
 /// A compiler that can build for [`TARGET`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Toolchain {
-    /// How to call it.
-    pub origin: Origin,
+    origin: Origin,
     /// What it is.
     pub compiler: Compiler,
 }
 
 /// A `rustc`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Compiler {
     /// Its version, like `1.95.0`.
     pub release: String,
     /// The commit of its sources, which stands in the paths of a precompiled standard library.
-    pub commit: String,
+    commit: String,
     /// Its folder.
-    pub sysroot: PathBuf,
+    sysroot: PathBuf,
 }
 
 impl Compiler {
     /// Asks the given `rustc` what it is.
-    pub fn ask(rustc: &str) -> Result<Compiler> {
+    fn ask(rustc: &str) -> Result<Compiler> {
         let verbose = output(without_build_settings(rustc).arg("-vV"))?;
         let field = |name: &str| {
-            verbose
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-                .map(str::to_owned)
-                .with_context(|| format!("`{rustc} -vV` names no {name}"))
+            let value = verbose.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            value.map(str::to_owned).with_context(|| format!("`{rustc} -vV` names no {name}"))
         };
         let sysroot = output(without_build_settings(rustc).args(["--print", "sysroot"]))?;
         Ok(Compiler { release: field("release")?, commit: field("commit-hash")?, sysroot: sysroot.into() })
@@ -75,6 +69,13 @@ impl Compiler {
     pub fn library_sources(&self) -> PathBuf {
         self.sysroot.join("lib/rustlib/src/rust")
     }
+
+    /// Whether it has the standard library for [`TARGET`].
+    fn has_target(&self) -> bool {
+        let libraries = fs::read_dir(self.sysroot.join("lib/rustlib").join(TARGET).join("lib"));
+        let mut names = libraries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.any(|name| name.to_string_lossy().starts_with("libstd-"))
+    }
 }
 
 impl Toolchain {
@@ -83,25 +84,13 @@ impl Toolchain {
     pub fn cargo(&self, workspace: &Workspace, subcommand: &str) -> Result<Program> {
         let mut flags = path_remapping(workspace, &self.compiler)?;
         let mut cargo = match self.origin {
-            Origin::Active => {
-                let mut cargo = without_build_settings(active_cargo());
-                cargo.arg(subcommand);
-                cargo
-            }
-            Origin::Debian => {
-                flags.extend(["-L".to_owned(), format!("native={}", debian::WASI_LIBC)]);
-                let mut cargo = without_build_settings(debian::CARGO);
-                cargo
-                    // Both are set for the active toolchain by whoever runs this program.
-                    .env_remove("RUSTUP_TOOLCHAIN")
-                    .env_remove("LD_LIBRARY_PATH")
-                    .env("RUSTC", debian::RUSTC)
-                    .env("RUSTC_BOOTSTRAP", "1")
-                    .env("CARGO_TARGET_WASM32_WASIP1_LINKER", debian::LINKER)
-                    .args([subcommand, "-Zbuild-std=std,panic_abort"]);
-                cargo
-            }
+            Origin::Active => without_build_settings(active_cargo()),
+            Origin::Debian => debian::cargo(&mut flags),
         };
+        cargo.arg(subcommand);
+        if self.origin == Origin::Debian {
+            cargo.arg("-Zbuild-std=std,panic_abort");
+        }
         cargo
             .current_dir(workspace.root())
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
@@ -112,57 +101,65 @@ impl Toolchain {
 
     /// One line for people.
     pub fn describe(&self) -> String {
+        let release = &self.compiler.release;
         match self.origin {
-            Origin::Active => format!("the active toolchain, Rust {}", self.compiler.release),
+            Origin::Active => format!("the active toolchain, Rust {release}"),
             Origin::Debian => {
-                format!(
-                    "Debian's Rust {}, which builds the standard library from source",
-                    self.compiler.release
-                )
+                format!("Debian's Rust {release}, which builds the standard library from source")
             }
         }
     }
 }
 
-/// Finds a toolchain, or sets one up, saying what it does; proves it by a smoke build and remembers it.
-pub fn ensure(workspace: &Workspace) -> Result<Toolchain> {
-    let mut installed = false;
-    loop {
-        let facts = Facts::gather(workspace);
-        match choice::decide(&facts) {
-            Step::Use(toolchain) => return prove(workspace, toolchain),
-            Step::AddByRustup => rustup::add_target(workspace, facts.active.as_ref())?,
-            Step::InstallDebian if installed => {
-                bail!("Debian's packages are installed and yet not usable: {}", facts.debian.describe())
-            }
-            Step::InstallDebian => {
-                debian::install()?;
-                installed = true;
-            }
-            Step::Impossible(reason) => bail!("{reason}"),
-        }
-    }
+/// The toolchain that is there; changes nothing.
+pub fn find() -> Option<Toolchain> {
+    let active = Compiler::ask("rustc").ok().filter(Compiler::has_target);
+    let active = active.map(|compiler| Toolchain { origin: Origin::Active, compiler });
+    active.or_else(|| Some(Toolchain { origin: Origin::Debian, compiler: debian::compiler()? }))
 }
 
-/// The toolchain that the last successful [`ensure`] wrote down; `None` if there is none.
-pub fn recorded(workspace: &Workspace) -> Option<Toolchain> {
-    serde_json::from_slice(&fs::read(record(workspace)).ok()?).ok()
-}
-
-fn prove(workspace: &Workspace, toolchain: Toolchain) -> Result<Toolchain> {
-    if recorded(workspace).as_ref() == Some(&toolchain) {
-        println!("{TARGET}: {}", toolchain.describe());
-        return Ok(toolchain);
-    }
-    println!("{TARGET}: trying {}", toolchain.describe());
-    smoke::build(workspace, &toolchain)?;
-    write_atomically(&record(workspace), &serde_json::to_vec_pretty(&toolchain)?)?;
-    println!("{TARGET}: {} works", toolchain.describe());
+/// Finds a toolchain, or sets one up, saying what it does.
+pub fn ensure() -> Result<Toolchain> {
+    let toolchain = match find() {
+        Some(toolchain) => toolchain,
+        None => set_up()?,
+    };
+    println!("{TARGET}: {}", toolchain.describe());
     Ok(toolchain)
 }
 
-fn record(workspace: &Workspace) -> PathBuf {
-    workspace.own_folder().join("toolchain.json")
+/// What [`ensure`] does where [`find`] finds nothing, in one line for people.
+pub fn what_is_missing() -> String {
+    format!(
+        "missing; `cargo xtask setup` runs `rustup target add {TARGET}` or, where that does not help, `{}`",
+        debian::install_command()
+    )
+}
+
+fn set_up() -> Result<Toolchain> {
+    let by_rustup = add_by_rustup().and_then(|()| find().context("it says it did, and nothing is there"));
+    let failed = match by_rustup {
+        Ok(toolchain) => return Ok(toolchain),
+        Err(error) => format!("{error:#}"),
+    };
+    println!("{TARGET}: rustup cannot add it: {failed}");
+    debian::install().and_then(|()| find().context("the packages do not fit together")).with_context(|| {
+        format!(
+            "no compiler for {TARGET}. Either of these helps: `rustup target add {TARGET}` ({failed}); on Debian or \
+             Ubuntu, as root, `{}`",
+            debian::install_command()
+        )
+    })
+}
+
+/// Adds the target to the active toolchain. rustup names it to whatever it runs: a system's compiler that comes first on
+/// PATH is none of its.
+fn add_by_rustup() -> Result<()> {
+    let active = env::var_os("RUSTUP_TOOLCHAIN").ok_or_else(|| anyhow!("it does not run this cargo"))?;
+    println!("{TARGET}: `rustup target add {TARGET}` (at most {} s)", MAX_DOWNLOAD.as_secs());
+    let mut rustup = without_build_settings("rustup");
+    rustup.args(["target", "add", TARGET, "--toolchain"]).arg(active);
+    output_within(&mut rustup, MAX_DOWNLOAD).map(drop)
 }
 
 /// Flags after which no path of this machine is in the module: the same sources give the same bytes anywhere.
@@ -184,10 +181,7 @@ fn path_remapping(workspace: &Workspace, compiler: &Compiler) -> Result<Vec<Stri
 
 /// Where cargo unpacks the dependencies' sources.
 pub fn registry_sources() -> Result<PathBuf> {
-    let home = match std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()) {
-        Some(home) => PathBuf::from(home),
-        None => Path::new(&std::env::var_os("HOME").context("neither $CARGO_HOME nor $HOME is set")?)
-            .join(".cargo"),
-    };
-    Ok(home.join("registry").join("src"))
+    let home = env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = home.or_else(|| Some(env::home_dir()?.join(Path::new(".cargo"))));
+    Ok(home.context("neither $CARGO_HOME nor $HOME is set")?.join("registry/src"))
 }

@@ -64,7 +64,7 @@ impl Workspace {
         &self.target
     }
 
-    /// What xtask itself remembers and downloads; deleting it costs a new `cargo xtask setup`, nothing else.
+    /// What xtask itself downloads; deleting it costs a new `cargo xtask setup`, nothing else.
     pub fn own_folder(&self) -> PathBuf {
         self.target.join("xtask")
     }

@@ -20,6 +20,19 @@
     )
 )]
 
+/// What a Testkube answered: the text of one of the files that the fake Testkube is compared with, too.
+#[cfg(test)]
+macro_rules! testkube_fixture {
+    ($name:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../host-tests/fakes/fixtures/testkube/",
+            $name,
+            ".json"
+        ))
+    };
+}
+
 mod at_most;
 mod backoff;
 pub mod check;

@@ -1,7 +1,8 @@
 //! From a raw target to the resource it names.
 
+use percent_encoding::percent_decode_str;
+
 use crate::http::Request;
-use crate::percent;
 
 /// A resource below the collection, with decoded parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +44,9 @@ impl Call {
     /// Reads the path below `base`; literals compare without case (IIS, and a Python client that lower-cases its
     /// base), and empty segments are passed over, as Microsoft's own samples need.
     pub(crate) fn parse(base: &[String], path: &str) -> Option<Self> {
+        let decoded = |segment| percent_decode_str(segment).decode_utf8_lossy().into_owned();
         let segments: Vec<String> =
-            path.split('/').filter(|segment| !segment.is_empty()).map(percent::segment_decode).collect();
+            path.split('/').filter(|segment| !segment.is_empty()).map(decoded).collect();
         let (head, rest) = segments.split_at_checked(base.len())?;
         if !head.iter().zip(base).all(|(a, b)| a.eq_ignore_ascii_case(b)) {
             return None;
@@ -101,14 +103,14 @@ impl PlanResource {
 
 /// The api-version that a request asks for: a query parameter, or a parameter of Accept.
 pub(crate) fn api_version(request: &Request) -> Option<String> {
-    let parameters = percent::parameters(request.query());
-    let queried = parameters.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("api-version"));
+    let mut parameters = form_urlencoded::parse(request.query().as_bytes());
+    let queried = parameters.find(|(name, _)| name.eq_ignore_ascii_case("api-version"));
     let accept = request.value("accept").unwrap_or_default();
     let accepted = accept.split([';', ',']).find_map(|part| {
         let (name, value) = part.split_once('=')?;
         name.trim().eq_ignore_ascii_case("api-version").then(|| value.trim().to_owned())
     });
-    queried.map(|(_, value)| value).or(accepted).filter(|version| !version.is_empty())
+    queried.map(|(_, value)| value.into_owned()).or(accepted).filter(|version| !version.is_empty())
 }
 
 /// Major and minor of `7.1-preview.1`; nothing when it is no version.

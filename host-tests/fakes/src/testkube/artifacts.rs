@@ -5,13 +5,13 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use percent_encoding::percent_decode;
 use regex::Regex;
 use serde::Serialize;
 
 use super::execution::Execution;
 use super::wire;
 use crate::http::Response;
-use crate::percent;
 
 #[derive(Serialize)]
 struct Artifact<'a> {
@@ -52,7 +52,7 @@ pub(crate) fn download(execution: &Execution, segment: &str) -> Response {
 
 /// All artifacts whose names match one of the masks, as a tar.gz; no mask means all.
 pub(crate) fn archive(execution: &Execution, query: &str) -> Response {
-    let masks = percent::parameters(query).into_iter().filter(|(name, _)| name == "mask");
+    let masks = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "mask");
     let masks: Vec<String> =
         masks.flat_map(|(_, value)| value.split(',').map(str::to_owned).collect::<Vec<_>>()).collect();
     let masks: Result<Vec<Regex>, _> =
@@ -84,9 +84,17 @@ pub(crate) fn stream(bytes: Vec<u8>) -> Response {
 fn unescape(segment: &str) -> String {
     let mut name = segment.as_bytes().to_vec();
     for _ in 0..2 {
-        name = percent::query_unescape(&name).unwrap_or(name);
+        name = query_unescape(&name).unwrap_or(name);
     }
     String::from_utf8_lossy(&name).into_owned()
+}
+
+/// As Go: `+` is a space, and one malformed escape makes the whole fail.
+fn query_unescape(text: &[u8]) -> Option<Vec<u8>> {
+    let mut escapes = text.split(|byte| *byte == b'%').skip(1);
+    let are_whole = escapes.all(|rest| rest.len() > 1 && rest.iter().take(2).all(u8::is_ascii_hexdigit));
+    let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    are_whole.then(|| percent_decode(&spaced).collect())
 }
 
 fn tar_gz(files: &BTreeMap<&String, &Vec<u8>>) -> std::io::Result<Vec<u8>> {
@@ -137,6 +145,7 @@ mod tests {
         assert_eq!(found("100%25.txt").as_deref(), Some("100%.txt"));
         assert_eq!(found("trace%2Bv2.zip"), None);
         assert_eq!(found("50%2520x"), None);
+        assert_eq!((query_unescape(b"100%"), query_unescape(b"%4x")), (None, None));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 use super::execution::{State, Status};
 use super::selector::{Database, TagSelector};
 use super::wire::Totals;
-use crate::{percent, timestamp};
+use crate::timestamp;
 
 const DAY: i64 = 86_400_000;
 
@@ -57,13 +57,9 @@ impl Tie {
 impl Filter {
     /// Reads a raw query; silently drops what it cannot read, as Testkube does.
     pub(crate) fn parse(database: Database, workflow: Option<&str>, query: &str, now: i64) -> Self {
-        let parameters = percent::parameters(query);
+        let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         let get = |name: &str| {
-            parameters
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, value)| value.as_str())
-                .filter(|v| !v.is_empty())
+            parameters.iter().find(|(n, _)| n == name).map(|(_, value)| &**value).filter(|v| !v.is_empty())
         };
         let number = |name: &str| get(name).and_then(|text| text.parse::<i64>().ok());
         let since = get("startDate").and_then(timestamp::parse).map(|(at, _)| at);

@@ -146,7 +146,7 @@ mod tests {
     use crate::store::ledger::{Cas, Entry, memory};
     use std::collections::BTreeMap;
 
-    const LIST: &str = include_str!("../wire/testkube/fixtures/list-4-done-totals-wrong.json");
+    const LIST: &str = testkube_fixture!("list-4-done-totals-wrong");
 
     fn tag(value: &str) -> Tag {
         Tag { key: "ado-run".into(), value: value.into() }

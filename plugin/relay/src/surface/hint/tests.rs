@@ -49,8 +49,7 @@ fn a_hint_is_read_once_by_the_leader() {
 
 #[test]
 fn testkubes_own_event_is_a_hint() {
-    let event =
-        include_str!("../../wire/testkube/fixtures/recorded-webhook-event-end-testworkflow-success.json");
+    let event = testkube_fixture!("recorded-webhook-event-end-testworkflow-success");
     let mut store = Memory::default();
     assert!(send(&mut store, 0, event));
     assert_eq!(Inbox::new("p/").news(&mut store), [fingerprint("shop-10001")]);

@@ -78,7 +78,7 @@ mod tests {
             said_of(502, &problem(full)),
             "HTTP 502: ERROR: could not extend file \"base/1\": No space left on device (SQLSTATE 53100)"
         );
-        let down = include_str!("fixtures/recorded-error-502-list-db-down.json");
+        let down = testkube_fixture!("recorded-error-502-list-db-down");
         let words = said_of(502, down);
         assert!(
             words.starts_with("HTTP 502: failed to connect to `user=testkube database=backend`"),

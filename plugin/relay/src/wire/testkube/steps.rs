@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_leaves_are_counted_and_the_running_one_is_named_with_its_groups() {
-        let running = steps(include_str!("fixtures/execution-running.json"));
+        let running = steps(testkube_fixture!("execution-running"));
         assert_eq!((running.done, running.total), (1, 4));
         assert_eq!(running.current.as_deref(), Some("Run tests › Run shell command"));
         assert!(running.failed.is_empty());
@@ -131,17 +131,17 @@ mod tests {
 
     #[test]
     fn a_failed_step_says_which_how_and_why() {
-        let failed = steps(include_str!("fixtures/execution-failed.json"));
+        let failed = steps(testkube_fixture!("execution-failed"));
         assert_eq!((failed.done, failed.total, failed.current.as_deref()), (4, 4, None));
         let words: Vec<String> = failed.failed.iter().map(FailedStep::in_words).collect();
         assert_eq!(words, ["step Run tests › Run shell command failed (exit code 1)"]);
-        let optional = steps(include_str!("fixtures/execution-passed-optional-step-failed.json"));
+        let optional = steps(testkube_fixture!("execution-passed-optional-step-failed"));
         assert!(optional.failed.iter().all(|step| step.optional) && !optional.failed.is_empty());
     }
 
     #[test]
     fn an_execution_that_never_began_has_none() {
-        assert_eq!(steps(include_str!("fixtures/execution-aborted-init.json")).total, 0);
+        assert_eq!(steps(testkube_fixture!("execution-aborted-init")).total, 0);
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn summary(page: &Page) -> Vec<String> {
 
 #[test]
 fn testkubes_own_lists_are_read() {
-    let page = listed(include_str!("../fixtures/list-3-mixed.json"));
+    let page = listed(testkube_fixture!("list-3-mixed"));
     assert_eq!(
         summary(&page),
         ["shop-e2e-17 running false", "shop-api-41 passed true", "shop-load-9 failed true"]
@@ -33,7 +33,7 @@ fn testkubes_own_lists_are_read() {
         ("testworkflowexecution", "shop-e2e-20260123-4")
     );
     assert!(first.carries(&Tag { key: "ado-run".into(), value: "20260123.4".into() }));
-    assert!(listed(include_str!("../fixtures/list-0.json")).executions.is_empty());
+    assert!(listed(testkube_fixture!("list-0")).executions.is_empty());
 }
 
 fn actor(json: &str) -> Actor {
@@ -72,7 +72,7 @@ fn what_a_caller_writes_about_ancestors_is_bounded() {
 
 #[test]
 fn what_is_kept_of_an_execution_comes_back() {
-    let list = include_str!("../fixtures/list-1-running.json");
+    let list = testkube_fixture!("list-1-running");
     for actor in [
         r#"{"type":"gitintegration","name":"Git Integration","executionId":"p","executionPath":"q/p"}"#,
         r#"{"type":"user","executionPath":"/"}"#,
@@ -88,14 +88,14 @@ fn what_is_kept_of_an_execution_comes_back() {
 
 #[test]
 fn the_sum_of_wrong_totals_is_right() {
-    let page = listed(include_str!("../fixtures/list-4-done-totals-wrong.json"));
+    let page = listed(testkube_fixture!("list-4-done-totals-wrong"));
     assert_eq!((page.filtered, page.executions.len()), (4, 4));
     assert!(page.executions.iter().all(|e| e.ended));
 }
 
 #[test]
 fn a_finish_time_without_a_terminal_status_is_no_end() {
-    let page = listed(include_str!("../fixtures/list-1-assigned-but-finishedAt-set.json"));
+    let page = listed(testkube_fixture!("list-1-assigned-but-finishedAt-set"));
     assert_eq!(summary(&page), ["shop-smoke-4 assigned false"]);
 }
 
@@ -108,13 +108,13 @@ fn with_status(fixture: &str, status: &str) -> Page {
 
 #[test]
 fn a_terminal_status_without_a_finish_time_is_no_end() {
-    let page = with_status(include_str!("../fixtures/list-1-running.json"), "passed");
+    let page = with_status(testkube_fixture!("list-1-running"), "passed");
     assert_eq!(summary(&page), ["shop-e2e-17 passed false"]);
 }
 
 #[test]
 fn unknown_statuses_mean_not_yet() {
-    let ended = include_str!("../fixtures/list-4-done-totals-wrong.json");
+    let ended = testkube_fixture!("list-4-done-totals-wrong");
     assert!(with_status(ended, "passed").executions[0].ended);
     for status in ["pending", "Passed", "succeeded", "", "\u{1b}[1m"] {
         assert!(!with_status(ended, status).executions[0].ended, "{status:?}");
@@ -123,14 +123,14 @@ fn unknown_statuses_mean_not_yet() {
 
 #[test]
 fn a_single_execution_says_why_it_never_began() {
-    let execution = single(&answer(include_str!("../fixtures/execution-aborted-init.json"))).unwrap();
+    let execution = single(&answer(testkube_fixture!("execution-aborted-init"))).unwrap();
     assert_eq!((execution.status, execution.ended), (Status::Aborted, true));
     assert!(execution.message.unwrap().contains("Cannot fetch required Test Workflow Templates"));
 }
 
 #[test]
 fn one_that_a_runner_declined_says_where_the_reason_is() {
-    let body = include_str!("../fixtures/recorded-execution-aborted-declined-no-reason.json");
+    let body = testkube_fixture!("recorded-execution-aborted-declined-no-reason");
     let declined = single(&answer(body)).unwrap();
     assert_eq!((declined.status.clone(), declined.ended, declined.began), (Status::Aborted, true, false));
     assert_eq!(declined.why_not_passed().unwrap(), NEVER_BEGAN);
@@ -138,12 +138,12 @@ fn one_that_a_runner_declined_says_where_the_reason_is() {
 
 #[test]
 fn one_that_has_been_stopping_for_ten_minutes_is_stuck() {
-    let mut page = with_status(include_str!("../fixtures/list-1-running.json"), "stopping");
+    let mut page = with_status(testkube_fixture!("list-1-running"), "stopping");
     let execution = page.executions.remove(0);
     let since = execution.stopping_since.unwrap();
     assert!(!execution.is_stuck(since.plus(Duration::from_secs(599))));
     assert!(execution.is_stuck(since.plus(Duration::from_secs(600))));
-    let mut page = with_status(include_str!("../fixtures/list-1-running.json"), "pausing");
+    let mut page = with_status(testkube_fixture!("list-1-running"), "pausing");
     assert!(!page.executions.remove(0).is_stuck(since.plus(Duration::from_secs(6_000))));
 }
 
