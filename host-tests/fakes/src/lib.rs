@@ -1,4 +1,4 @@
-//! A Testkube and an Azure DevOps that behave like the real ones, the ugly parts included.
+//! A Testkube, an Azure DevOps and a Kubernetes API server that behave like the real ones, the ugly parts included.
 //!
 //! Also a container [`Registry`] (feature `registry`). Servers and certificates need the feature `server`. Both features
 //! are on by default; virtual time needs neither.
@@ -51,6 +51,7 @@
 pub mod azure;
 mod fault;
 pub mod http;
+pub mod kubernetes;
 #[cfg(feature = "registry")]
 pub mod registry;
 #[cfg(feature = "server")]
@@ -63,6 +64,7 @@ mod tls;
 pub use azure::{AzureDevOps, Build, CheckSpec, Event, Stage};
 pub use fault::Span;
 pub use http::{Recorded, Reply, Request, Response, Service};
+pub use kubernetes::Kubernetes;
 #[cfg(feature = "registry")]
 pub use registry::Registry;
 #[cfg(feature = "server")]
