@@ -1,21 +1,13 @@
 //! Testkube's own words for an error: the `detail` of its problem document (RFC 9457 in shape, `pkg/problem`).
 //!
-//! They say what nobody else knows ("No space left on device"), and come from outside: they are cut, stay on one line, and
-//! lose every word that is as long as a secret. A detail may hold a signed URL (`X-Amz-Signature`), and whoever stands between
-//! may put into it what was sent.
+//! They say what nobody else knows ("No space left on device").
 
-use crate::text::{one_line, plain};
 use crate::wire::call::{Fault, Response};
+use crate::wire::words;
 use serde::Deserialize;
 
 /// A longer body is no problem document of Testkube's.
 const MAX_BODY: usize = 16 << 10;
-
-/// In characters.
-const MAX_DETAIL: usize = 160;
-
-/// A word of letters, digits, `-`, `_`, `+` and `=` that has more bytes is not shown. An execution's id has 24.
-const MAX_WORD: usize = 31;
 
 /// `fault`, which [`Response::fault`] says of `response`, with Testkube's own words for it, if it has any. A 404 stays what it
 /// is: it means that something is not there.
@@ -36,20 +28,7 @@ fn detail(response: &Response) -> Option<String> {
     let detail = detail.strip_suffix(", context: null").unwrap_or(&detail);
     // What comes before is the way that the error has taken through Testkube's own layers.
     let detail = detail.rsplit_once(" desc = ").map_or(detail, |(_, last)| last).trim();
-    let shown = one_line(&without_long_words(&plain(detail)), MAX_DETAIL);
-    (!shown.is_empty()).then_some(shown)
-}
-
-fn without_long_words(text: &str) -> String {
-    let is_of_word = |c: char| c.is_ascii_alphanumeric() || "-_+=".contains(c);
-    let parts = text.split_inclusive(|c| !is_of_word(c));
-    parts
-        .map(|part| {
-            let word = part.trim_end_matches(|c| !is_of_word(c));
-            let rest = part.get(word.len()..).unwrap_or_default();
-            if word.len() > MAX_WORD { format!("…{rest}") } else { part.into() }
-        })
-        .collect()
+    words::shown(detail)
 }
 
 #[cfg(test)]
