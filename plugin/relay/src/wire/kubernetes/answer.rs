@@ -28,6 +28,16 @@ pub enum Answer<T> {
     Unknown(Fault),
 }
 
+impl<T> Answer<T> {
+    /// Why it was not done, or may not have been; `None` where the object's state says all.
+    pub fn fault(self) -> Option<Fault> {
+        match self {
+            Answer::Refused(fault) | Answer::Later(fault, _) | Answer::Unknown(fault) => Some(fault),
+            Answer::Done(_) | Answer::Exists | Answer::Conflict | Answer::Missing | Answer::Expired => None,
+        }
+    }
+}
+
 /// The answer to [`Server::create`](super::Server::create).
 pub fn created<B: Body>(outcome: &CallOutcome) -> Answer<Stored<B>> {
     match answer(outcome, Stored::from_json) {
