@@ -1,4 +1,4 @@
-//! A Testkube and an Azure DevOps that behave like the real ones, the ugly parts included.
+//! A Testkube, an Azure DevOps and a Kubernetes API server that behave like the real ones, the ugly parts included.
 //!
 //! Besides, a container [`Registry`] (feature `registry`). Servers and certificates are behind the feature `server`; both are
 //! on by default, and off for whoever plays in virtual time alone.
@@ -51,6 +51,7 @@
 pub mod azure;
 mod fault;
 pub mod http;
+pub mod kubernetes;
 mod percent;
 #[cfg(feature = "registry")]
 pub mod registry;
@@ -64,6 +65,7 @@ mod tls;
 pub use azure::{AzureDevOps, Build, CheckSpec, Event, Stage};
 pub use fault::Span;
 pub use http::{Recorded, Reply, Request, Response, Service};
+pub use kubernetes::Kubernetes;
 #[cfg(feature = "registry")]
 pub use registry::Registry;
 #[cfg(feature = "server")]
