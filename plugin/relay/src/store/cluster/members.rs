@@ -128,11 +128,21 @@ impl Members {
     }
 
     /// What became of a call. Answers the calls that follow.
-    pub fn answer(&mut self, now: Now, server: &Server, ask: Ask, outcome: &CallOutcome) -> Vec<(Ask, Request)> {
+    pub fn answer(
+        &mut self,
+        now: Now,
+        server: &Server,
+        ask: Ask,
+        outcome: &CallOutcome,
+    ) -> Vec<(Ask, Request)> {
         match ask {
             Ask::Read => self.read(now.mono, kubernetes::stored(outcome)),
-            Ask::Write { sent, replaces: None } => self.written(now.mono, sent, None, kubernetes::created(outcome)),
-            Ask::Write { sent, replaces } => self.written(now.mono, sent, replaces, kubernetes::stored(outcome)),
+            Ask::Write { sent, replaces: None } => {
+                self.written(now.mono, sent, None, kubernetes::created(outcome))
+            }
+            Ask::Write { sent, replaces } => {
+                self.written(now.mono, sent, replaces, kubernetes::stored(outcome))
+            }
             Ask::List(words) => {
                 if let Some(page) = self.listed(now.mono, words, kubernetes::listed(outcome)) {
                     let (words, page) = page;
@@ -146,7 +156,11 @@ impl Members {
     fn read(&mut self, now: Mono, answer: Answer<Stored<Lease>>) {
         (self.own, self.next) = match answer {
             Answer::Done(lease) => (Own::Held(lease.version), now),
-            Answer::Missing => (Own::Missing, now),
+            Answer::Missing => {
+                // The predecessors are looked for at once.
+                self.look = self.look.map(|look| look.min(now));
+                (Own::Missing, now)
+            }
             answer => {
                 self.fault = answer.fault();
                 (Own::Unknown, now.plus(LOOK))
@@ -236,3 +250,6 @@ impl Members {
         self.fault.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;

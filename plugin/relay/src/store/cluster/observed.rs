@@ -57,11 +57,6 @@ impl Observed {
     pub(super) fn living(&self) -> impl Iterator<Item = &Word> {
         self.by_id.values().filter(|seen| !seen.is_dead()).map(|seen| &seen.word)
     }
-
-    /// Whether a replica of this id has a Lease.
-    pub(super) fn has_lease(&self, id: &str) -> bool {
-        self.by_id.contains_key(id)
-    }
 }
 
 #[cfg(test)]
