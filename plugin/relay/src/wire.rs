@@ -1,6 +1,9 @@
-//! The wire formats: requests to Azure DevOps and Testkube, and what their answers mean. Pure; knows no check.
+//! The wire formats: requests to Azure DevOps, Testkube and the Kubernetes API server, and what their answers mean. Pure;
+//! knows no check.
 
 pub mod azure;
 pub mod call;
+pub mod kubernetes;
 pub mod percent;
 pub mod testkube;
+pub(crate) mod words;

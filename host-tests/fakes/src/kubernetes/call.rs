@@ -1,7 +1,7 @@
 //! What a request asks for: resource, namespace, name and verb, read from path and method.
 
 use crate::http::Request;
-use crate::percent::{parameters, segment_decode};
+use percent_encoding::percent_decode_str;
 
 /// The resources that this server keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,9 +106,8 @@ impl Verb {
     }
 
     fn of(request: &Request, name: &str) -> Verb {
-        let watches = parameters(request.query())
-            .iter()
-            .any(|(key, value)| key == "watch" && !matches!(value.as_str(), "0" | "false"));
+        let watches = form_urlencoded::parse(request.query().as_bytes())
+            .any(|(key, value)| key == "watch" && !matches!(value.as_ref(), "0" | "false"));
         match request.method.as_str() {
             "POST" => Verb::Create,
             "PUT" => Verb::Update,
@@ -167,8 +166,9 @@ pub(super) enum Probe {
 impl Call {
     pub(super) fn of(request: &Request) -> Call {
         let path = request.path();
-        let segments: Vec<String> = path.trim_matches('/').split('/').map(segment_decode).collect();
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let decoded = |segment| percent_decode_str(segment).decode_utf8_lossy();
+        let segments: Vec<_> = path.trim_matches('/').split('/').map(decoded).collect();
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         let (group, version, rest) = match &segments[..] {
             ["version"] => return Call::Open(Probe::Version),
             ["readyz"] => return Call::Open(Probe::Ready),
@@ -205,7 +205,7 @@ pub(super) struct Options(Vec<(String, String)>);
 
 impl Options {
     pub(super) fn of(request: &Request) -> Options {
-        Options(parameters(request.query()))
+        Options(form_urlencoded::parse(request.query().as_bytes()).into_owned().collect())
     }
 
     /// An option that is given and not empty.

@@ -202,6 +202,9 @@ impl fmt::Display for Fault {
 }
 
 #[cfg(test)]
+pub(crate) mod served;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

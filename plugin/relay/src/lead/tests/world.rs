@@ -10,11 +10,12 @@ use crate::store::ledger::{Bucket, Cas, Change, Ledger};
 use crate::surface::accept;
 use crate::surface::hint;
 use crate::time::{Mono, Now, Wall};
-use crate::wire::call::{Asks, CallId, CallOutcome, Fault, Request, Response};
+use crate::wire::call::served::{outcome_of, request_of};
+use crate::wire::call::{CallId, CallOutcome, Fault, Request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fakes::{
-    AzureDevOps, Build, CheckSpec, Database, Execution, Reply, Service, Stage, Status, Testkube, execution,
+    AzureDevOps, Build, CheckSpec, Database, Execution, Service, Stage, Status, Testkube, execution,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -311,12 +312,7 @@ impl World {
 
     /// A request takes effect at once; its answer comes later.
     fn send(&mut self, request: &Request) -> (u64, CallOutcome) {
-        let mut wire = fakes::Request::new(request.method, &request.path)
-            .header("host", &request.authority)
-            .body(request.body.clone());
-        for (name, value) in &request.headers {
-            wire = wire.header(name, value);
-        }
+        let wire = request_of(request);
         let now = self.wall();
         let reply = match request.cluster.as_str() {
             "testkube" => self.testkube.handle(now, &wire),
@@ -328,11 +324,7 @@ impl World {
             }
             other => return (0, CallOutcome::Failed(Fault::UnknownCluster(other.into()))),
         };
-        let timeout = crate::time::millis(request.timeout);
-        match outcome(reply, request.max_body) {
-            (wait, _) if wait >= timeout => (timeout, CallOutcome::Response(own_answer(504))),
-            (wait, outcome) => (wait, outcome),
-        }
+        outcome_of(request, reply)
     }
 
     /// The leader vanishes without giving up the lease; a new context takes its place.
@@ -452,46 +444,6 @@ impl World {
 
 fn ledger() -> Ledger {
     Ledger::with_key(PREFIX, &[5; 16])
-}
-
-fn outcome(reply: Reply, max_body: usize) -> (u64, CallOutcome) {
-    match reply {
-        Reply::Answer(response) => (0, answer(&response, max_body)),
-        Reply::After { millis, reply } => {
-            let (wait, outcome) = outcome(*reply, max_body);
-            (wait + millis, outcome)
-        }
-        Reply::Reset => (0, CallOutcome::Response(own_answer(503))),
-        Reply::Truncated { .. } => (0, CallOutcome::Failed(Fault::Reset)),
-        Reply::Dribble { response, chunk, millis } => {
-            let chunks = u64::try_from(response.body.len() / chunk.max(1)).unwrap();
-            (chunks * millis, answer(&response, max_body))
-        }
-    }
-}
-
-fn answer(response: &fakes::Response, max_body: usize) -> CallOutcome {
-    CallOutcome::Response(Response {
-        status: response.status,
-        content_type: response.value("content-type").unwrap_or_default().to_string(),
-        asks: Asks::of(|name| response.value(name), Wall::default()),
-        from_envoy: false,
-        body: if response.body.len() > max_body {
-            Err(response.body.len())
-        } else {
-            Ok(response.body.clone())
-        },
-    })
-}
-
-fn own_answer(status: u16) -> Response {
-    Response {
-        status,
-        content_type: "text/plain".into(),
-        asks: Asks::default(),
-        from_envoy: true,
-        body: Ok(b"upstream".to_vec()),
-    }
 }
 
 /// Whether a list request asks for this value of the tag.

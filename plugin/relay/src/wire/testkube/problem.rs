@@ -1,21 +1,13 @@
 //! Testkube's own words for an error: the `detail` of its problem document (RFC 9457 in shape, `pkg/problem`).
 //!
-//! These words say what nobody else knows ("No space left on device"), and come from outside: they are cut, kept on one
-//! line, and stripped of every word that is long enough to be a secret. A detail may hold a signed URL
-//! (`X-Amz-Signature`), and a proxy on the way may repeat the request in it.
+//! These words say what nobody else knows ("No space left on device").
 
-use crate::text::{one_line, plain};
 use crate::wire::call::{Fault, Response};
+use crate::wire::words;
 use serde::Deserialize;
 
 /// Maximum body of a problem document, in bytes. A larger one is not Testkube's.
 const MAX_BODY: usize = 16 << 10;
-
-/// Maximum length of a detail, in characters.
-const MAX_DETAIL: usize = 160;
-
-/// Maximum length of a shown word of letters, digits, `-`, `_`, `+` and `=`, in bytes. An execution's id has 24.
-const MAX_WORD: usize = 31;
 
 /// Adds Testkube's own words, if there are any, to `fault`, which is [`Response::fault`] of `response`. A 404 stays as
 /// it is: it means that something does not exist.
@@ -36,20 +28,7 @@ fn detail(response: &Response) -> Option<String> {
     let detail = detail.strip_suffix(", context: null").unwrap_or(&detail);
     // The part before names the layers of Testkube that passed the error on.
     let detail = detail.rsplit_once(" desc = ").map_or(detail, |(_, last)| last).trim();
-    let shown = one_line(&without_long_words(&plain(detail)), MAX_DETAIL);
-    (!shown.is_empty()).then_some(shown)
-}
-
-fn without_long_words(text: &str) -> String {
-    let is_of_word = |c: char| c.is_ascii_alphanumeric() || "-_+=".contains(c);
-    let parts = text.split_inclusive(|c| !is_of_word(c));
-    parts
-        .map(|part| {
-            let word = part.trim_end_matches(|c| !is_of_word(c));
-            let rest = part.get(word.len()..).unwrap_or_default();
-            if word.len() > MAX_WORD { format!("…{rest}") } else { part.into() }
-        })
-        .collect()
+    words::shown(detail)
 }
 
 #[cfg(test)]

@@ -1,0 +1,122 @@
+//! Who lives, as one replica has observed it: on its own monotonic clock, and only while it looked.
+
+use super::lease::Word;
+use crate::time::Mono;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A Lease that was not renewed for so long, counted while it was observed, is a dead replica's.
+pub(super) const DEAD: Duration = Duration::from_secs(20);
+
+/// What lies between two answered lists that are further apart was not observed. After an outage of the API server nobody could
+/// renew, and everybody lives.
+const MAX_GAP: Duration = Duration::from_secs(5);
+
+/// The other replicas.
+#[derive(Default)]
+pub(super) struct Observed {
+    by_id: BTreeMap<String, Seen>,
+    listed: Option<Mono>,
+}
+
+struct Seen {
+    word: Word,
+    /// For how long its renewal was seen not to change.
+    still: Duration,
+    /// It was there, with this process's pod name, before this process had a Lease: the same container before its restart.
+    is_predecessor: bool,
+}
+
+impl Seen {
+    fn is_dead(&self) -> bool {
+        self.is_predecessor || self.still >= DEAD
+    }
+}
+
+impl Observed {
+    /// A list of all Leases was answered; `pod`: this process's, while it has no Lease of its own.
+    pub(super) fn list(&mut self, now: Mono, words: impl Iterator<Item = Word>, pod: Option<&str>) {
+        let gap = self.listed.replace(now).map(|before| now.since(before));
+        let observed = gap.filter(|gap| *gap <= MAX_GAP).unwrap_or_default();
+        let mut before = std::mem::take(&mut self.by_id);
+        for word in words {
+            let seen = before.remove(&word.id).filter(|seen| seen.word.renewed == word.renewed);
+            let is_predecessor = seen.as_ref().is_some_and(|seen| seen.is_predecessor)
+                || pod.is_some_and(|pod| !pod.is_empty() && pod == word.pod);
+            let still = seen.map_or(Duration::ZERO, |seen| seen.still.saturating_add(observed));
+            self.by_id.insert(word.id.clone(), Seen { word, still, is_predecessor });
+        }
+    }
+
+    /// The ids of those that are dead.
+    pub(super) fn dead(&self) -> impl Iterator<Item = &str> {
+        self.by_id.iter().filter(|(_, seen)| seen.is_dead()).map(|(id, _)| id.as_str())
+    }
+
+    /// Those that live, or may.
+    pub(super) fn living(&self) -> impl Iterator<Item = &Word> {
+        self.by_id.values().filter(|seen| !seen.is_dead()).map(|seen| &seen.word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(id: &str, renewed: u32) -> Word {
+        let (id, pod, renewed) = (id.to_owned(), format!("pod-{id}"), renewed.to_string());
+        Word { id, pod, format: Some(1), drains: false, renewed }
+    }
+
+    /// Lists at these seconds, each with what `a`'s Lease says then; whether it is dead after the last one.
+    fn dies(lists: &[(u64, u32)]) -> bool {
+        let mut observed = Observed::default();
+        for (second, renewed) in lists {
+            observed.list(Mono(second * 1_000), [word("a", *renewed)].into_iter(), None);
+        }
+        observed.dead().count() == 1
+    }
+
+    #[test]
+    fn whoever_does_not_renew_for_twenty_seconds_is_dead() {
+        let lists: Vec<(u64, u32)> = (0..=20).map(|second| (second, 7)).collect();
+        assert!(dies(&lists));
+        assert!(!dies(&lists[..20]));
+        let renewed: Vec<(u64, u32)> = (0..=60).map(|second| (second, (second / 15) as u32)).collect();
+        assert!(!dies(&renewed), "slowly renewed");
+    }
+
+    #[test]
+    fn time_that_was_not_observed_is_not_counted_and_the_rest_stays_counted() {
+        // An outage of ten minutes: nobody could renew.
+        assert!(!dies(&[(0, 7), (600, 7), (601, 7)]));
+        // Ten seconds, a gap, ten seconds.
+        let seconds = (0..=10).chain(16..=26);
+        assert!(dies(&seconds.map(|second| (second, 7)).collect::<Vec<_>>()));
+        let seconds = (0..=10).chain(16..=25);
+        assert!(!dies(&seconds.map(|second| (second, 7)).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn the_dead_live_again_when_they_renew() {
+        let mut lists: Vec<(u64, u32)> = (0..=30).map(|second| (second, 7)).collect();
+        lists.push((31, 8));
+        assert!(!dies(&lists));
+    }
+
+    #[test]
+    fn what_stands_at_the_own_start_under_the_own_pods_name_is_dead_and_nothing_later() {
+        let mut observed = Observed::default();
+        let both = || [word("a", 1), word("b", 1)].into_iter();
+        observed.list(Mono(0), both(), Some("pod-a"));
+        assert_eq!(observed.dead().collect::<Vec<_>>(), ["a"]);
+        observed.list(Mono(1_000), both(), None);
+        assert_eq!(observed.dead().collect::<Vec<_>>(), ["a"], "it stays so");
+        observed.list(Mono(2_000), [word("a", 2), word("b", 1)].into_iter(), None);
+        assert_eq!(observed.dead().count(), 0, "a hot restart: both live");
+        let mut observed = Observed::default();
+        let unnamed = Word { pod: String::new(), ..word("a", 1) };
+        observed.list(Mono(0), [unnamed].into_iter(), Some(""));
+        assert_eq!(observed.dead().count(), 0, "an empty name equals nothing");
+    }
+}

@@ -1,0 +1,225 @@
+//! What the API server's answers mean, told by their status: an answer that Envoy or the server made in haste has no body that
+//! can be relied on.
+
+use super::object::{Body, Page, Stored};
+use crate::wire::call::{CallOutcome, Fault, Response};
+use crate::wire::words;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer<T> {
+    /// It was done.
+    Done(T),
+    /// There is an object of this name already: perhaps one that an earlier try of the same request made.
+    Exists,
+    /// The object is no longer the one that was read, or is not there any more.
+    Conflict,
+    /// There is no such object.
+    Missing,
+    /// The list has changed too much since its first page: it begins anew.
+    Expired,
+    /// It was not done, and the same request never will be.
+    Refused(Fault),
+    /// It was not done, and may be later: not before this time has passed, where the server says one.
+    Later(Fault, Option<Duration>),
+    /// Nobody knows: it may have been done, or may still be. The object is to be read before anything is written again.
+    Unknown(Fault),
+}
+
+impl<T> Answer<T> {
+    /// Why it was not done, or may not have been; `None` where the object's state says all.
+    pub fn fault(self) -> Option<Fault> {
+        match self {
+            Answer::Refused(fault) | Answer::Later(fault, _) | Answer::Unknown(fault) => Some(fault),
+            Answer::Done(_) | Answer::Exists | Answer::Conflict | Answer::Missing | Answer::Expired => None,
+        }
+    }
+}
+
+/// The answer to [`Server::create`](super::Server::create).
+pub fn created<B: Body>(outcome: &CallOutcome) -> Answer<Stored<B>> {
+    match answer(outcome, Stored::from_json) {
+        Answer::Conflict => Answer::Exists,
+        // The namespace is not there.
+        Answer::Missing => Answer::Later(fault(outcome), None),
+        answer => answer,
+    }
+}
+
+/// The answer to [`Server::get`](super::Server::get) and [`Server::update`](super::Server::update).
+pub fn stored<B: Body>(outcome: &CallOutcome) -> Answer<Stored<B>> {
+    answer(outcome, Stored::from_json)
+}
+
+/// The answer to [`Server::list`](super::Server::list).
+pub fn listed<B: Body>(outcome: &CallOutcome) -> Answer<Page<B>> {
+    answer(outcome, Page::from_json)
+}
+
+/// The answer to [`Server::delete`](super::Server::delete).
+pub fn deleted(outcome: &CallOutcome) -> Answer<()> {
+    answer(outcome, |_| Some(()))
+}
+
+fn answer<T>(outcome: &CallOutcome, read: impl Fn(&[u8]) -> Option<T>) -> Answer<T> {
+    let response = match outcome {
+        CallOutcome::Response(response) => response,
+        CallOutcome::Failed(fault) if fault.was_refused() => return Answer::Later(fault.clone(), None),
+        CallOutcome::Failed(fault) => return Answer::Unknown(fault.clone()),
+    };
+    match response.status {
+        200 | 201 => match response.body.as_deref() {
+            Ok(body) => {
+                read(body).map_or(Answer::Unknown(Fault::Unexpected("JSON of another shape")), Answer::Done)
+            }
+            Err(size) => Answer::Unknown(Fault::TooLarge(*size)),
+        },
+        404 => Answer::Missing,
+        409 => Answer::Conflict,
+        410 => Answer::Expired,
+        400 | 405 | 406 | 413 | 415 | 422 => Answer::Refused(fault(outcome)),
+        // Not before it was let in: a server that has just started refuses a good token for a moment, and a quota becomes free.
+        401 | 403 | 429 => Answer::Later(fault(outcome), response.asks.retry_after),
+        _ => Answer::Unknown(fault(outcome)),
+    }
+}
+
+/// Why it was not done, with the server's own words: they name the verb and the resource that a role lacks, or the quota.
+fn fault(outcome: &CallOutcome) -> Fault {
+    let response = match outcome {
+        CallOutcome::Response(response) => response,
+        CallOutcome::Failed(fault) => return fault.clone(),
+    };
+    match (response.fault(), message(response)) {
+        (Fault::Status(status), Some(message)) => Fault::Said(status, message),
+        (fault, _) => fault,
+    }
+}
+
+/// Maximum body that is read for its message, in bytes.
+const MAX_STATUS: usize = 16 << 10;
+
+/// The message of a `Status`, or the text that stands in its place.
+fn message(response: &Response) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Status {
+        message: String,
+    }
+    let body = response.body.as_deref().ok().filter(|body| body.len() <= MAX_STATUS)?;
+    match serde_json::from_slice::<Status>(body) {
+        Ok(status) => words::shown(&status.message),
+        Err(_) => words::shown(std::str::from_utf8(body).ok()?.trim()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Lease, Secret};
+    use super::*;
+    use crate::wire::call::Asks;
+
+    fn response(status: u16, content_type: &str, body: &str) -> Response {
+        let body = Ok(body.as_bytes().to_vec());
+        Response { status, content_type: content_type.into(), asks: Asks::default(), from_envoy: false, body }
+    }
+
+    fn json(status: u16, body: &str) -> CallOutcome {
+        CallOutcome::Response(response(status, "application/json", body))
+    }
+
+    const LEASE: &str = r#"{"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"name":"testrelay-a","uid":"7a36508e-8ed6-4a47-b544-5b583162a24f","resourceVersion":"25340","creationTimestamp":"2026-11-28T07:05:48Z","managedFields":[{"manager":"unknown"}]},"spec":{"holderIdentity":"replica-a","leaseDurationSeconds":15,"renewTime":"2026-11-28T07:00:05.123456Z"}}"#;
+
+    #[test]
+    fn an_object_is_read_with_its_version() {
+        let Answer::Done(lease) = created::<Lease>(&json(201, LEASE)) else { panic!() };
+        assert_eq!(lease.object.body.renewed.as_deref(), Some("2026-11-28T07:00:05.123456Z"));
+        assert_eq!((lease.object.name.as_str(), lease.object.labels.len()), ("testrelay-a", 0));
+        assert_ne!(stored::<Lease>(&json(200, &LEASE.replace("25340", "25341"))), Answer::Done(lease));
+    }
+
+    /// Whatever stands in a Secret: somebody may have edited it, and it is listed and ended all the same.
+    #[test]
+    fn a_secret_that_holds_no_record_is_read_without_one() {
+        let read = |data: &str| {
+            let metadata = r#"{"name":"a","uid":"u","resourceVersion":"1","labels":null}"#;
+            let secret = format!(r#"{{"metadata":{metadata},"type":"testrelay.dev/check","data":{data}}}"#);
+            let Answer::Done(secret) = stored::<Secret>(&json(200, &secret)) else { panic!("{data}") };
+            secret.object.body.record
+        };
+        assert_eq!(read(r#"{"record":"eyJ2IjoxfQ=="}"#).as_deref(), Some(&br#"{"v":1}"#[..]));
+        for data in ["null", "{}", r#"{"record":null}"#, r#"{"record":"*"}"#, r#"{"other":"eyJ2IjoxfQ=="}"#] {
+            assert_eq!(read(data), None, "{data}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_told_by_its_status() {
+        let told = |outcome: &CallOutcome| match created::<Lease>(outcome) {
+            Answer::Done(_) => "done",
+            Answer::Exists => "exists",
+            Answer::Conflict => "conflict",
+            Answer::Missing => "missing",
+            Answer::Expired => "expired",
+            Answer::Refused(_) => "refused",
+            Answer::Later(..) => "later",
+            Answer::Unknown(_) => "unknown",
+        };
+        let by_status = [
+            ("exists", &[409][..]),
+            ("refused", &[400, 405, 406, 413, 415, 422]),
+            ("later", &[401, 403, 404, 429]),
+            ("unknown", &[200, 201, 302, 408, 500, 502, 503, 504]),
+        ];
+        for (expected, statuses) in by_status {
+            for status in statuses {
+                assert_eq!(told(&json(*status, "")), expected, "{status}");
+            }
+        }
+        for fault in [Fault::Refused, Fault::Stalled, Fault::UnknownCluster("a".into())] {
+            assert_eq!(told(&CallOutcome::Failed(fault)), "later");
+        }
+        for fault in [Fault::NoConnection, Fault::NoAnswer, Fault::Reset, Fault::Lost] {
+            assert_eq!(told(&CallOutcome::Failed(fault)), "unknown");
+        }
+        assert_eq!(stored::<Lease>(&json(409, "")), Answer::Conflict);
+        assert_eq!(stored::<Lease>(&json(404, "404 page not found")), Answer::Missing);
+        assert_eq!(deleted(&json(200, "")), Answer::Done(()));
+    }
+
+    #[test]
+    fn the_servers_own_words_are_told() {
+        let words = |status, content_type: &str, body: &str| match created::<Lease>(&CallOutcome::Response(
+            response(status, content_type, body),
+        )) {
+            Answer::Later(fault, _) | Answer::Refused(fault) | Answer::Unknown(fault) => fault.to_string(),
+            answer => panic!("{answer:?}"),
+        };
+        let quota = r#"{"kind":"Status","status":"Failure","message":"secrets \"q-2\" is forbidden: exceeded quota: q, used: count/secrets=3, limited: count/secrets=3","reason":"Forbidden","code":403}"#;
+        assert_eq!(
+            words(403, "application/json", quota),
+            "HTTP 403: secrets \"q-2\" is forbidden: exceeded quota: q, used: count/secrets=3, limited: count/secrets=3"
+        );
+        let busy = "Too many requests, please try again later.\n";
+        assert_eq!(words(429, "text/plain; charset=utf-8", busy), format!("HTTP 429: {}", busy.trim()));
+        let timeout = r#"{"metadata":{},"status":"Failure","message":"Timeout: request did not complete within the allotted timeout","code":504}"#;
+        assert_eq!(
+            words(504, "text/plain; charset=utf-8", timeout),
+            "HTTP 504: Timeout: request did not complete within the allotted timeout"
+        );
+        assert_eq!(words(500, "", ""), "HTTP 500");
+    }
+
+    #[test]
+    fn the_last_page_names_no_other() {
+        let page = |metadata: &str| {
+            let body = format!(r#"{{"kind":"LeaseList","metadata":{metadata},"items":[{LEASE}]}}"#);
+            let Answer::Done(page) = listed::<Lease>(&json(200, &body)) else { panic!() };
+            (page.items.len(), page.next)
+        };
+        assert_eq!(page(r#"{"resourceVersion":"758"}"#), (1, None));
+        assert_eq!(page(r#"{"resourceVersion":"758","continue":""}"#), (1, None));
+        assert_eq!(page(r#"{"continue":"eyJ2","remainingItemCount":5}"#), (1, Some("eyJ2".into())));
+    }
+}
