@@ -179,7 +179,7 @@ fn the_table_of_fields_has_every_name_that_the_module_knows() -> Result<()> {
         missing.iter().filter_map(|error| error["field"].as_str()).map(str::to_owned).collect();
     let strange = scene.pipeline(1).fields("shop-e2e").with("Testrelay-Field-Of-No-Version", "x").request();
     let message = send(strange)?.json()?["message"].as_str().context("no message")?.to_owned();
-    let own = message.split_once(" is not known; there are ").context("it was known")?.1;
+    let own = message.split_once(" is unknown; known are ").context("it was known")?.1;
     known.extend(set(own.trim_end_matches('.').split(", ")));
     // These two are optional, so the answer does not ask for them.
     known.extend(set(["TimelineId", "BuildId"]));

@@ -189,7 +189,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "a host with a Cyrillic letter",
         |run| plan_url(run, "https://dev.аzure.com/fabrikam/"),
-        unanswerable("characters that no URL has"),
+        unanswerable("characters that a URL cannot have"),
     ),
     row(
         "http in place of https",
@@ -204,7 +204,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "a port that is none",
         |run| plan_url(run, "https://dev.azure.com:99999/fabrikam/"),
-        unanswerable("a port that is no port"),
+        unanswerable("an invalid port"),
     ),
     row(
         "user information",
@@ -214,7 +214,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "a host hidden as user",
         |run| plan_url(run, "https://dev.azure.com@evil.example/fabrikam/"),
-        unanswerable("must not hold a user name"),
+        unanswerable("must not contain a user name"),
     ),
     row(
         "dots in the PlanUrl",
@@ -263,7 +263,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "a webhook with another query",
         |run| webhook(run, "webhook", |url| url.replace("api-version", "redirect")),
-        unanswerable("no other query"),
+        unanswerable("only the query"),
     ),
     row(
         "a webhook to another host",
