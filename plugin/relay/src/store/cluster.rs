@@ -1,4 +1,4 @@
-//! The checks of several processes in one namespace of Kubernetes: who lives, and who owns which check.
+//! Several replicas that share the checks of one instance through a namespace of Kubernetes.
 
 pub(crate) mod lease;
 pub mod members;

@@ -1,7 +1,7 @@
-//! The Kubernetes API server: Secrets and Leases of one namespace, asked for and written.
+//! The Kubernetes API server: requests for the Secrets and Leases of one namespace, and what its answers mean.
 //!
-//! An update and a deletion are made from a [`Version`] that was read, so that none can be built that overwrites or deletes what
-//! it has not seen: the API server takes a Secret without `resourceVersion` as "whatever is there".
+//! An update or a deletion needs a [`Version`] that was read, so that none can be built that overwrites or deletes an unseen
+//! state: without `resourceVersion` the API server overwrites a Secret whatever its state.
 
 mod answer;
 mod object;

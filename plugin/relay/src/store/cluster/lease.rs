@@ -1,10 +1,10 @@
-//! A replica's Lease: how it is named, and what it says.
+//! A replica's Lease: its name, and what stands in it.
 
 use crate::time::Wall;
 use crate::wire::kubernetes::{self, Object, Stored};
 use std::collections::BTreeMap;
 
-/// How long a Lease is good for, in seconds. Nobody compares its time with a clock: this is for people who look at it.
+/// `leaseDurationSeconds` of a Lease. For readers only: no replica compares a Lease's time with a clock.
 const LEASE_SECONDS: u32 = 15;
 
 const INSTANCE: &str = "testrelay.dev/instance";
@@ -14,25 +14,25 @@ const POD: &str = "testrelay.dev/pod";
 const FORMAT: &str = "testrelay.dev/format";
 const DRAINS: &str = "testrelay.dev/drains";
 
-/// What a replica says of itself for as long as its process lives.
+/// The identity of a replica, constant while its process lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
-    /// The instance, as it stands in labels and names.
+    /// The instance, as in labels and names.
     pub instance: String,
-    /// Its id, drawn by its process at random: `1f3870be274f6c49`.
+    /// Its id, drawn at random by its process, as `1f3870be274f6c49`.
     pub id: String,
-    /// The pod's name; empty where nobody has told it. Two replicas of one pod's name are one pod that was started anew.
+    /// The pod's name; empty if unknown.
     pub pod: String,
-    /// The newest format of records that it reads.
+    /// The newest record format that it reads.
     pub format: u8,
 }
 
-/// What a Lease says of its replica.
+/// The content of a replica's Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
     pub(super) id: String,
     pub(super) pod: String,
-    /// `None`: it says none that this code can read, so nothing may be written that an old module does not read.
+    /// `None` if this code cannot read it: then only the oldest format may be written.
     pub(super) format: Option<u8>,
     pub(super) drains: bool,
     /// Changes with each renewal.
@@ -40,7 +40,7 @@ pub struct Word {
 }
 
 impl Replica {
-    /// The labels that a list of all replicas' Leases asks for.
+    /// The label selector of all replicas' Leases.
     pub(super) fn selector(&self) -> String {
         format!("{INSTANCE}={},{KIND}={REPLICA}", self.instance)
     }
@@ -50,8 +50,8 @@ impl Replica {
         format!("{}-{}", self.instance, self.id)
     }
 
-    /// Its Lease, renewed now for the `n`th time. The text of a renewal differs from the one before, whatever the wall clock does:
-    /// its last three digits are `n`'s.
+    /// Its Lease at renewal number `n`. The last three digits of the renewal's time are `n`'s, so that its text differs
+    /// from the last one whatever the wall clock does.
     pub(super) fn lease(&self, now: Wall, n: u64, drains: bool) -> Object<kubernetes::Lease> {
         let renewed = now.to_string();
         let renewed = format!("{}{:03}Z", renewed.trim_end_matches('Z'), n % 1_000);
@@ -75,7 +75,7 @@ impl Replica {
 }
 
 impl Word {
-    /// Reads a Lease. `None`: nobody holds it.
+    /// Reads a Lease. `None` if it has no holder.
     pub(super) fn of(lease: &Stored<kubernetes::Lease>) -> Option<Word> {
         let Object { annotations, body, .. } = &lease.object;
         let said = |name: &str| annotations.get(name).map(String::as_str).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! This replica among the others: its own Lease, and what it has observed of theirs.
+//! The membership of one replica: its own Lease, and what it observes of the others'.
 //!
-//! Without I/O: [`Members::due`] says what is to be asked of the API server, [`Members::answer`] takes what became of it.
+//! Without I/O: [`Members::due`] returns the calls to the API server, [`Members::answer`] takes their outcomes.
 
 pub use super::lease::Replica;
 use super::lease::Word;
@@ -11,67 +11,67 @@ use crate::wire::call::{CallOutcome, Fault, Request};
 use crate::wire::kubernetes::{self, Answer, Lease, Page, Server, Stored, Version};
 use std::time::Duration;
 
-/// How often the own Lease is renewed, and the Leases are listed.
+/// Intervals between renewals of the own Lease, and between lists of all Leases.
 const RENEWAL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A replica that could not renew its Lease for so long adopts nothing: the others may be about to take it for dead.
+/// Maximum age of the last renewal of a replica that adopts checks: later, the others may take it for dead.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// The timeout of these calls. One that is lost delays the next one by this much.
+/// Timeout of these calls. A lost answer delays the next call by this much.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// One replica's view of all.
+/// One replica's membership.
 pub struct Members {
     replica: Replica,
     own: Own,
-    /// When the last renewal was sent that was done.
+    /// When the last successful renewal was sent.
     renewed: Option<Mono>,
-    /// How often a renewal was sent.
+    /// Number of renewals sent.
     renewals: u64,
-    /// When the own Lease is asked about next.
+    /// Time of the next call about the own Lease.
     next: Mono,
     drains: bool,
-    /// This process had no Lease yet: those of its pod's name are its predecessors'.
+    /// Whether this process has had no Lease yet: those with its pod's name are its predecessors'.
     is_starting: bool,
-    /// Its predecessors are known.
+    /// Whether its predecessors are known.
     has_looked: bool,
     observed: Observed,
-    /// When the Leases are listed next; `None`: a list is under way.
+    /// Time of the next list; `None` while one is under way.
     look: Option<Mono>,
-    /// Why the last call was not answered as it should be.
+    /// The fault of the last call that failed, until a renewal succeeds.
     fault: Option<Fault>,
 }
 
-/// What is known of the own Lease.
+/// The own Lease as far as it is known.
 enum Own {
-    /// Nothing: it is read.
+    /// Nothing is known: read it.
     Unknown,
-    /// There is none: it is made.
+    /// It does not exist: create it.
     Missing,
-    /// It is in this state.
+    /// It exists in this version.
     Held(Version),
     /// A call about it is under way.
     Asked,
 }
 
-/// What was asked of the API server.
+/// A call to the API server.
 pub enum Ask {
-    /// To read the own Lease.
+    /// Reads the own Lease.
     Read,
-    /// To write it.
+    /// Writes it.
     Write {
         /// When the call was sent.
         sent: Mono,
-        /// The state that it replaces.
+        /// The version that it replaces; `None` for a creation.
         replaces: Option<Version>,
     },
-    /// To list all Leases; these stood on the pages before.
+    /// Lists all Leases; with those of the earlier pages.
     List(Vec<Word>),
 }
 
 impl Members {
-    /// Knows nobody yet. `is_starting`: no context of this process has made its Lease before.
+    /// The membership of a replica that knows nobody yet. `is_starting`: this process has had no Lease.
     pub fn new(replica: Replica, is_starting: bool) -> Members {
         Members {
             replica,
@@ -88,7 +88,7 @@ impl Members {
         }
     }
 
-    /// The calls to be made by now.
+    /// The calls that are due.
     pub fn due(&mut self, now: Now, server: &Server) -> Vec<(Ask, Request)> {
         let mut calls = Vec::new();
         if self.look.is_some_and(|at| at <= now.mono) {
@@ -127,7 +127,7 @@ impl Members {
         Some((Ask::Write { sent: now.mono, replaces }, request))
     }
 
-    /// What became of a call. Answers the calls that follow.
+    /// Takes the outcome of a call. Returns the calls that are due after it.
     pub fn answer(
         &mut self,
         now: Now,
@@ -157,7 +157,7 @@ impl Members {
         (self.own, self.next) = match answer {
             Answer::Done(lease) => (Own::Held(lease.version), now),
             Answer::Missing => {
-                // The predecessors are looked for at once.
+                // The list shows the predecessors.
                 self.look = self.look.map(|look| look.min(now));
                 (Own::Missing, now)
             }
@@ -174,7 +174,7 @@ impl Members {
                 (self.renewed, self.is_starting, self.fault) = (Some(sent), false, None);
                 (Own::Held(lease.version), sent.plus(RENEWAL))
             }
-            // Somebody has deleted it, or an answer before this one was lost.
+            // It was deleted by hand, or an earlier answer was lost.
             Answer::Exists | Answer::Conflict | Answer::Missing => (Own::Unknown, now),
             Answer::Unknown(fault) => {
                 self.fault = Some(fault);
@@ -187,7 +187,7 @@ impl Members {
         };
     }
 
-    /// Takes a page of a list; what it is to go on with, if there are more.
+    /// Takes a page of a list. Returns it with the words so far if more pages follow.
     fn listed(
         &mut self,
         now: Mono,
@@ -214,30 +214,31 @@ impl Members {
         None
     }
 
-    /// Whether it may accept and adopt checks: its Lease is there, and nobody is about to take it for dead.
+    /// Whether this replica may accept and adopt checks: its Lease exists, and is fresh enough that no other replica takes
+    /// it for dead.
     pub fn is_fresh(&self, now: Mono) -> bool {
         let is_missing = matches!(self.own, Own::Missing);
         !is_missing && self.renewed.is_some_and(|renewed| now.since(renewed) <= FRESH)
     }
 
-    /// The process is about to end: the others are told to take over.
+    /// Tells the others that this process is about to end.
     pub fn drain(&mut self) {
         self.drains = true;
         self.next = Mono(0);
     }
 
-    /// The ids of the replicas whose checks are to be adopted.
+    /// The ids of dead replicas, whose checks are to be adopted.
     pub fn dead(&self) -> impl Iterator<Item = &str> {
         self.observed.dead()
     }
 
-    /// The format of records that every living replica reads.
+    /// The newest record format that every living replica reads.
     pub fn format(&self) -> u8 {
         let formats = self.observed.living().map(|word| word.format.unwrap_or_default());
         formats.min().map_or(self.replica.format, |format| format.min(self.replica.format))
     }
 
-    /// Whether this check of a dead replica is this one's to adopt first: each survivor has its share, the same in all their eyes.
+    /// Whether this replica is the first heir of a dead replica's check (rendezvous hashing: all survivors agree on the heir).
     pub fn is_first_heir(&self, check: &str) -> bool {
         let weight = |id: &str| fnv1a([id, "/", check].concat().as_bytes());
         let own = (weight(&self.replica.id), self.replica.id.as_str());
@@ -245,7 +246,7 @@ impl Members {
         heirs.map(|word| (weight(&word.id), word.id.as_str())).all(|other| other < own)
     }
 
-    /// Why the API server did not answer as it should, at the last call.
+    /// The fault of the last call that failed, until a renewal succeeds.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }

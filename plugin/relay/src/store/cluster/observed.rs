@@ -1,15 +1,15 @@
-//! Who lives, as one replica has observed it: on its own monotonic clock, and only while it looked.
+//! The other replicas as one replica observes them: by its own monotonic clock, counting observed time only.
 
 use super::lease::Word;
 use crate::time::Mono;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A Lease that was not renewed for so long, counted while it was observed, is a dead replica's.
+/// Observed time without a renewal after which a replica is dead.
 pub(super) const DEAD: Duration = Duration::from_secs(20);
 
-/// What lies between two answered lists that are further apart was not observed. After an outage of the API server nobody could
-/// renew, and everybody lives.
+/// Maximum time between two answered lists that counts as observed. During an outage of the API server nobody can renew,
+/// and everybody lives.
 const MAX_GAP: Duration = Duration::from_secs(5);
 
 /// The other replicas.
@@ -21,9 +21,9 @@ pub(super) struct Observed {
 
 struct Seen {
     word: Word,
-    /// For how long its renewal was seen not to change.
+    /// Observed time since its renewal changed.
     still: Duration,
-    /// It was there, with this process's pod name, before this process had a Lease: the same container before its restart.
+    /// Whether it had this process's pod name before this process had a Lease: the same container before its restart.
     is_predecessor: bool,
 }
 
@@ -34,7 +34,7 @@ impl Seen {
 }
 
 impl Observed {
-    /// A list of all Leases was answered; `pod`: this process's, while it has no Lease of its own.
+    /// Takes the list of all other Leases. `pod` is this process's while it has had no Lease of its own.
     pub(super) fn list(&mut self, now: Mono, words: impl Iterator<Item = Word>, pod: Option<&str>) {
         let gap = self.listed.replace(now).map(|before| now.since(before));
         let observed = gap.filter(|gap| *gap <= MAX_GAP).unwrap_or_default();
@@ -48,12 +48,12 @@ impl Observed {
         }
     }
 
-    /// The ids of those that are dead.
+    /// The ids of dead replicas.
     pub(super) fn dead(&self) -> impl Iterator<Item = &str> {
         self.by_id.iter().filter(|(_, seen)| seen.is_dead()).map(|(id, _)| id.as_str())
     }
 
-    /// Those that live, or may.
+    /// The replicas that are not dead.
     pub(super) fn living(&self) -> impl Iterator<Item = &Word> {
         self.by_id.values().filter(|seen| !seen.is_dead()).map(|seen| &seen.word)
     }
@@ -68,7 +68,7 @@ mod tests {
         Word { id, pod, format: Some(1), drains: false, renewed }
     }
 
-    /// Lists at these seconds, each with what `a`'s Lease says then; whether it is dead after the last one.
+    /// Whether `a` is dead after lists at these seconds, each with its renewal.
     fn dies(lists: &[(u64, u32)]) -> bool {
         let mut observed = Observed::default();
         for (second, renewed) in lists {

@@ -4,7 +4,7 @@ use super::{Asks, CallOutcome, Fault, Request, Response};
 use crate::time::{Wall, millis};
 use fakes::Reply;
 
-/// The request as it arrives at a fake.
+/// A call's request as it arrives at a fake.
 pub(crate) fn request_of(request: &Request) -> fakes::Request {
     let wire = fakes::Request::new(request.method, &request.path)
         .header("host", &request.authority)
@@ -12,7 +12,7 @@ pub(crate) fn request_of(request: &Request) -> fakes::Request {
     request.headers.iter().fold(wire, |wire, (name, value)| wire.header(name, value))
 }
 
-/// What becomes of the call, and after how many milliseconds.
+/// A call's outcome, and its delay in milliseconds.
 pub(crate) fn outcome_of(request: &Request, reply: Reply) -> (u64, CallOutcome) {
     let timeout = millis(request.timeout);
     match outcome(reply, request.max_body) {

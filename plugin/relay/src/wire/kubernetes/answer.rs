@@ -1,5 +1,5 @@
-//! What the API server's answers mean, told by their status: an answer that Envoy or the server made in haste has no body that
-//! can be relied on.
+//! The API server's answers, classed by status alone: an answer that Envoy makes itself, or a server in trouble, has no
+//! reliable body.
 
 use super::object::{Body, Page, Stored};
 use crate::wire::call::{CallOutcome, Fault, Response};
@@ -7,29 +7,29 @@ use crate::wire::words;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<T> {
     /// It was done.
     Done(T),
-    /// There is an object of this name already: perhaps one that an earlier try of the same request made.
+    /// An object of this name exists: perhaps from an earlier try of the same request.
     Exists,
-    /// The object is no longer the one that was read, or is not there any more.
+    /// The object has changed since it was read, or no longer exists.
     Conflict,
-    /// There is no such object.
+    /// The object does not exist.
     Missing,
-    /// The list has changed too much since its first page: it begins anew.
+    /// The list's first page is too old: begin the list again.
     Expired,
-    /// It was not done, and the same request never will be.
+    /// Not done, and the same request never will be.
     Refused(Fault),
-    /// It was not done, and may be later: not before this time has passed, where the server says one.
+    /// Not done; a later try may succeed, after the server's `Retry-After` if it sent one.
     Later(Fault, Option<Duration>),
-    /// Nobody knows: it may have been done, or may still be. The object is to be read before anything is written again.
+    /// It may have been done, or may be done later. Read the object before the next write.
     Unknown(Fault),
 }
 
 impl<T> Answer<T> {
-    /// Why it was not done, or may not have been; `None` where the object's state says all.
+    /// The fault, if there is one.
     pub fn fault(self) -> Option<Fault> {
         match self {
             Answer::Refused(fault) | Answer::Later(fault, _) | Answer::Unknown(fault) => Some(fault),
@@ -42,7 +42,7 @@ impl<T> Answer<T> {
 pub fn created<B: Body>(outcome: &CallOutcome) -> Answer<Stored<B>> {
     match answer(outcome, Stored::from_json) {
         Answer::Conflict => Answer::Exists,
-        // The namespace is not there.
+        // The namespace does not exist.
         Answer::Missing => Answer::Later(fault(outcome), None),
         answer => answer,
     }
@@ -80,13 +80,13 @@ fn answer<T>(outcome: &CallOutcome, read: impl Fn(&[u8]) -> Option<T>) -> Answer
         409 => Answer::Conflict,
         410 => Answer::Expired,
         400 | 405 | 406 | 413 | 415 | 422 => Answer::Refused(fault(outcome)),
-        // Not before it was let in: a server that has just started refuses a good token for a moment, and a quota becomes free.
+        // Never final: a server that has just started refuses good tokens for a moment, and quotas become free.
         401 | 403 | 429 => Answer::Later(fault(outcome), response.asks.retry_after),
         _ => Answer::Unknown(fault(outcome)),
     }
 }
 
-/// Why it was not done, with the server's own words: they name the verb and the resource that a role lacks, or the quota.
+/// The fault with the server's own words, which name the verb and resource that a role lacks, or the quota.
 fn fault(outcome: &CallOutcome) -> Fault {
     let response = match outcome {
         CallOutcome::Response(response) => response,
@@ -98,10 +98,10 @@ fn fault(outcome: &CallOutcome) -> Fault {
     }
 }
 
-/// Maximum body that is read for its message, in bytes.
+/// Maximum body of a `Status`, in bytes.
 const MAX_STATUS: usize = 16 << 10;
 
-/// The message of a `Status`, or the text that stands in its place.
+/// The message of a `Status`, or the whole text if the body is none.
 fn message(response: &Response) -> Option<String> {
     #[derive(Deserialize)]
     struct Status {
@@ -139,7 +139,7 @@ mod tests {
         assert_ne!(stored::<Lease>(&json(200, &LEASE.replace("25340", "25341"))), Answer::Done(lease));
     }
 
-    /// Whatever stands in a Secret: somebody may have edited it, and it is listed and ended all the same.
+    /// Somebody may have edited it: it must still be listed and ended.
     #[test]
     fn a_secret_that_holds_no_record_is_read_without_one() {
         let read = |data: &str| {

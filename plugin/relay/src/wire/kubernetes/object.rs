@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The `type` of Testrelay's Secrets. Nobody can change it once the object exists, and an update without it gets 422.
+/// The `type` of Testrelay's Secrets. It is immutable, and an update without it gets 422.
 const TYPE: &str = "testrelay.dev/check";
 
 /// The key of a Secret's `data` that holds the record.
@@ -22,30 +22,30 @@ pub struct Object<B> {
     pub labels: BTreeMap<String, String>,
     /// `metadata.annotations`.
     pub annotations: BTreeMap<String, String>,
-    /// What stands beside the metadata.
+    /// The members beside the metadata.
     pub body: B,
 }
 
-/// An object as the API server has it.
+/// An object in the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored<B> {
-    /// What it holds.
+    /// Its content.
     pub object: Object<B>,
-    /// Which state of it this is.
+    /// Its version.
     pub version: Version,
 }
 
-/// One state of one object. Only an object that was read has one.
+/// The version of an object that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     uid: String,
     resource_version: String,
 }
 
-/// The body of a Secret that holds a check's record. Its `Debug` hides the record, which holds tokens.
+/// The body of a Secret with a check's record. `Debug` hides the record, which holds tokens.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret {
-    /// The record's bytes; `None` where the Secret has none that can be read.
+    /// The record's bytes; `None` if the Secret has none that can be read.
     pub record: Option<Vec<u8>>,
 }
 
@@ -53,19 +53,18 @@ pub struct Secret {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Lease {
-    /// Who holds it.
+    /// Its holder.
     #[serde(rename = "holderIdentity")]
     pub holder: Option<String>,
     /// Its length in seconds, above 0.
     #[serde(rename = "leaseDurationSeconds")]
     pub seconds: Option<u32>,
-    /// When it was renewed, as `2026-11-28T07:00:05.123456Z`: six digits behind the point, no fewer and no more. What was read is
-    /// compared as text, with what was read before.
+    /// The time of its renewal, as `2026-11-28T07:00:05.123456Z`: exactly six digits behind the point. Compared as text only.
     #[serde(rename = "renewTime")]
     pub renewed: Option<String>,
 }
 
-/// The body of an object of which only the metadata was asked for.
+/// The body of a Secret of which only the metadata was requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetadataOnly;
 
@@ -74,21 +73,21 @@ pub struct MetadataOnly;
 pub struct Page<B> {
     /// The objects on it, by name.
     pub items: Vec<Stored<B>>,
-    /// The token that the request for the next page presents; `None`: this page is the last.
+    /// The continue token of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// What stands beside an object's metadata.
+/// The members beside an object's metadata.
 pub trait Body: Sized {
-    /// The path and the resource of its API, with the namespace left out between them.
+    /// The API's path and its resource; the namespace stands between them.
     const RESOURCE: (&'static str, &'static str);
-    /// What `Accept` says in a list of them.
+    /// The `Accept` header of a list.
     const LIST: &'static str = super::request::JSON;
 
-    /// Its members, `apiVersion` and `kind` among them.
+    /// Its members, with `apiVersion` and `kind`.
     fn members(&self) -> Map<String, Value>;
 
-    /// Reads it from an object's members.
+    /// Reads it from the members of an object.
     fn of(members: Members) -> Self;
 }
 
@@ -135,7 +134,6 @@ impl Body for Lease {
     }
 }
 
-/// Only Secrets are listed so.
 impl Body for MetadataOnly {
     const RESOURCE: (&'static str, &'static str) = Secret::RESOURCE;
     const LIST: &'static str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
@@ -153,7 +151,7 @@ fn members<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
-/// The members that are read of an object.
+/// The members of an object that are read.
 #[derive(Deserialize)]
 pub struct Members {
     metadata: Metadata,
@@ -176,7 +174,7 @@ struct Metadata {
 }
 
 impl Version {
-    /// Adds it to an object's metadata, or to the preconditions of a deletion.
+    /// Adds it to an object's metadata, or to a deletion's preconditions.
     pub(super) fn add_to(&self, members: &mut Map<String, Value>) {
         members.insert("uid".into(), json!(self.uid));
         members.insert("resourceVersion".into(), json!(self.resource_version));
@@ -184,7 +182,7 @@ impl Version {
 }
 
 impl<B: Body> Object<B> {
-    /// Its JSON; with a version where it replaces what was read.
+    /// Its JSON, with the version that it replaces, if any.
     pub(super) fn to_json(&self, replaces: Option<&Version>) -> Vec<u8> {
         let mut metadata = members([
             ("name", json!(self.name)),

@@ -7,16 +7,16 @@ use crate::wire::percent::percent_encoded;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// What single objects are sent and asked for as.
+/// The media type of single objects.
 pub(super) const JSON: &str = "application/json";
 
-/// Objects on a page of a list: a page of 500 Secrets' metadata has 0.35 MB (measured with 6 KB records).
+/// Objects on a page of a list. The metadata of 500 Secrets has about 0.35 MB.
 const PAGE: u32 = 500;
 
-/// Maximum response body to copy, in bytes: a page of metadata, each with a few labels and 1 KiB of annotations, is far below.
+/// Maximum response body to copy, in bytes.
 const MAX_BODY: usize = 8 << 20;
 
-/// Where the API server is, and in which namespace the objects are.
+/// The API server, and the namespace of the objects.
 #[derive(Debug)]
 pub struct Server {
     /// The Envoy cluster.
@@ -25,30 +25,29 @@ pub struct Server {
     pub authority: String,
     /// The namespace.
     pub namespace: String,
-    /// The bearer token, where Envoy does not put it on itself.
+    /// The bearer token; `None` if Envoy adds it to the calls.
     pub token: Option<secret::Secret>,
 }
 
 impl Server {
-    /// Creates an object. Answered by [`created`](super::created).
+    /// Creates an object. Read its answer with [`created`](super::created).
     pub fn create<B: Body>(&self, object: &Object<B>, timeout: Duration) -> Request {
         let body = object.to_json(None);
         Request { method: "POST", body, ..self.request::<B>("", JSON, "", timeout) }
     }
 
-    /// Reads an object. Answered by [`stored`](super::stored).
+    /// Reads an object. Read its answer with [`stored`](super::stored).
     pub fn get<B: Body>(&self, name: &str, timeout: Duration) -> Request {
         self.request::<B>(name, JSON, "", timeout)
     }
 
-    /// Writes an object in the place of one that was read: labels and annotations that are left out are gone. Answered by
-    /// [`stored`](super::stored).
+    /// Replaces an object that was read, with its labels and annotations. Read its answer with [`stored`](super::stored).
     pub fn update<B: Body>(&self, replaces: &Version, object: &Object<B>, timeout: Duration) -> Request {
         let body = object.to_json(Some(replaces));
         Request { method: "PUT", body, ..self.request::<B>(&object.name, JSON, "", timeout) }
     }
 
-    /// Deletes an object as it was read. Answered by [`deleted`](super::deleted).
+    /// Deletes an object if it is as it was read. Read its answer with [`deleted`](super::deleted).
     pub fn delete<B: Body>(&self, stored: &Stored<B>, timeout: Duration) -> Request {
         let mut preconditions = Map::new();
         stored.version.add_to(&mut preconditions);
@@ -58,7 +57,7 @@ impl Server {
         Request { method: "DELETE", body, ..self.request::<B>(&stored.object.name, JSON, "", timeout) }
     }
 
-    /// Lists the objects whose labels fit `selector`, page by page: `after` is the page before. Answered by
+    /// Lists the objects that a label selector matches, page by page; `after` is the previous page. Read its answer with
     /// [`listed`](super::listed).
     pub fn list<B: Body>(&self, selector: &str, after: Option<&Page<B>>, timeout: Duration) -> Request {
         let mut query = format!("&limit={PAGE}&labelSelector={}", percent_encoded(selector));
@@ -68,7 +67,7 @@ impl Server {
         self.request::<B>("", B::LIST, &query, timeout)
     }
 
-    /// A GET. The server gives up a second before the call does, so that its answer still comes.
+    /// A GET. The server's own time limit is a second shorter than the call's, so that its answer still arrives.
     fn request<B: Body>(&self, name: &str, accept: &str, query: &str, timeout: Duration) -> Request {
         let (api, resource) = B::RESOURCE;
         let mut headers = vec![

@@ -25,9 +25,9 @@ struct Process {
     /// How far its wall clock is ahead of the server's, in milliseconds.
     skew: i64,
     is_alive: bool,
-    /// It reaches the API server.
+    /// Whether it reaches the API server.
     is_connected: bool,
-    /// Answers on their way, by their time and number.
+    /// Answers under way, by arrival and number.
     arriving: BTreeMap<(u64, u64), (Ask, CallOutcome)>,
     calls: u64,
 }
@@ -68,7 +68,7 @@ impl World {
         n
     }
 
-    /// Lets so many seconds pass.
+    /// Lets seconds pass.
     fn pass(&mut self, seconds: u64) {
         let end = self.now + seconds * SECOND;
         while self.now < end {
@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// A process takes the answers that have come, and ticks each second.
+    /// Gives a process the answers that have arrived, and a tick each second.
     fn turn(&mut self, n: usize) {
         let process = &mut self.processes[n];
         if !process.is_alive {
@@ -95,7 +95,7 @@ impl World {
             let (ask, outcome) = first.remove();
             calls.extend(process.members.answer(now, &server(), ask, &outcome));
         }
-        if (self.now + 130 * n as u64) % SECOND == 0 {
+        if (self.now + 130 * n as u64).is_multiple_of(SECOND) {
             calls.extend(process.members.due(now, &server()));
         }
         for (ask, request) in calls {
@@ -122,7 +122,7 @@ impl World {
         self.processes[n].members.is_fresh(self.mono(n))
     }
 
-    /// Who is dead in this process's eyes.
+    /// The processes that are dead in the eyes of process `n`.
     fn dead(&self, n: usize) -> Vec<usize> {
         let ids = self.processes[n].members.dead();
         ids.map(|id| usize::from_str_radix(id, 16).unwrap()).collect()
