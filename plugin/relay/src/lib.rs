@@ -1,9 +1,9 @@
 //! The core of Testrelay: Azure DevOps checks that wait for Testkube executions, as two machines without I/O.
 //!
-//! - [`accept`](accept::accept) runs in the stream, on any worker: it turns a request into a record in the [`ledger`]
-//!   and an answer, and keeps nothing.
-//! - [`Lead`] runs in the ticks of one root context per process: it asks Testkube, makes the decision ([`verdict`]) and
-//!   delivers it to Azure DevOps.
+//! - [`accept`](surface::accept::accept) runs in the stream, on any worker: it turns a request into a record in the
+//!   [`ledger`](store::ledger) and an answer, and keeps nothing.
+//! - [`Lead`] runs in the ticks of one root context per process: it asks Testkube, makes the decision
+//!   ([`verdict`](check::verdict)) and delivers it to Azure DevOps.
 //!
 //! Time is passed in, calls are passed out, and the host's shared data is an abstract compare-and-swap store: the same
 //! code runs in Envoy, in a simulated world and in unit tests.

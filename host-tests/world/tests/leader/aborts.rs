@@ -86,8 +86,8 @@ fn the_log_says_that_executions_were_asked_to_abort() {
     let (mut world, pipeline, _) = cancelled(&[(BEFORE, Status::Running)]);
     world.pass(MINUTE);
     let log = log_of(&world, &pipeline);
-    let says = |line: &String| line.contains("asked Testkube to abort") && line.contains("a-1");
-    assert!(log.iter().any(says), "`asked Testkube to abort`, and by name: {log:?}");
+    let says = |line: &String| line.contains("Testrelay aborts its executions") && line.contains("a-1");
+    assert!(log.iter().any(says), "`Testrelay aborts its executions`, and by name: {log:?}");
     assert_eq!((status(&world, &pipeline), world.metric("testrelay_aborted")), (Status::Canceled, 1));
 }
 
