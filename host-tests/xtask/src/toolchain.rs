@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use crate::program::{Program, active_cargo, output, output_within, without_build_settings};
 use crate::workspace::Workspace;
@@ -142,7 +142,7 @@ fn set_up() -> Result<Toolchain> {
         Ok(toolchain) => return Ok(toolchain),
         Err(error) => format!("{error:#}"),
     };
-    println!("{TARGET}: rustup cannot add it: {failed}");
+    println!("{TARGET}: not added by rustup: {failed}");
     debian::install().and_then(|()| find().context("the packages do not fit together")).with_context(|| {
         format!(
             "no compiler for {TARGET}. Either of these helps: `rustup target add {TARGET}` ({failed}); on Debian or \
@@ -155,7 +155,7 @@ fn set_up() -> Result<Toolchain> {
 /// Adds the target to the active toolchain. rustup names it to whatever it runs: a system's compiler that comes first on
 /// PATH is none of its.
 fn add_by_rustup() -> Result<()> {
-    let active = env::var_os("RUSTUP_TOOLCHAIN").ok_or_else(|| anyhow!("it does not run this cargo"))?;
+    let active = env::var_os("RUSTUP_TOOLCHAIN").context("rustup does not run this cargo")?;
     println!("{TARGET}: `rustup target add {TARGET}` (at most {} s)", MAX_DOWNLOAD.as_secs());
     let mut rustup = without_build_settings("rustup");
     rustup.args(["target", "add", TARGET, "--toolchain"]).arg(active);
