@@ -27,7 +27,7 @@ pub mod env;
 mod envoy;
 pub mod manifests;
 pub mod polls;
-mod process;
+pub mod process;
 mod reload;
 pub mod scene;
 mod setup;

@@ -10,29 +10,36 @@ use std::time::Duration;
 
 /// A running child. Dropping it kills it and waits for its end.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
 }
 
 impl Process {
-    pub(crate) fn spawn(command: Command) -> Result<Process> {
+    /// Starts it. It is killed when this program ends, however that ends.
+    pub fn spawn(command: Command) -> Result<Process> {
         let program = command.get_program().to_owned();
         let child = spawn_from_lasting_thread(command)?;
         Ok(Process { child: child.with_context(|| format!("starting {}", program.to_string_lossy()))? })
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// The process id.
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// `None` while it runs.
-    pub(crate) fn exited(&mut self) -> Result<Option<ExitStatus>> {
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has.
-    pub(crate) fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+    pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
         crate::wait_for("the end of the process after SIGTERM", patience, || self.exited().transpose())?
     }
 }

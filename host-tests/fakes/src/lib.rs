@@ -49,6 +49,7 @@
 //! ```
 
 pub mod azure;
+mod delayed;
 mod fault;
 pub mod http;
 pub mod kubernetes;
@@ -62,6 +63,7 @@ mod timestamp;
 mod tls;
 
 pub use azure::{AzureDevOps, Build, CheckSpec, Event, Stage};
+pub use delayed::Delayed;
 pub use fault::Span;
 pub use http::{Recorded, Reply, Request, Response, Service};
 pub use kubernetes::Kubernetes;

@@ -1,5 +1,6 @@
 //! The command line of the part of `cargo xtask` that needs a real Envoy.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use xtask::envoy_binary::EnvoyVersion;
 use xtask::workspace::Workspace;
 use xtask_envoy::bench::{self, Subject};
 use xtask_envoy::demo::{self, Programs, Sabotage};
-use xtask_envoy::{manifests, profiles};
+use xtask_envoy::{kubernetes, manifests, profiles};
 
 /// Demo and measurements of Testrelay in a real Envoy.
 #[derive(Parser)]
@@ -64,6 +65,15 @@ enum Command {
         #[arg(long, hide = true, conflicts_with = "envoy")]
         prepared: bool,
     },
+    /// Runs a Kubernetes API server for a command or until Ctrl-C. `cargo xtask kubernetes --help` says how.
+    Kubernetes {
+        /// The namespace that is made.
+        #[arg(long, default_value = "testrelay")]
+        namespace: String,
+        /// What to run.
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
     /// Looks at what envoy/ has for Kubernetes, Istio and Envoy Gateway: it builds, fits its schemas, and Envoy and the
     /// module take every configuration in it.
     Manifests {
@@ -110,6 +120,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 false => Programs::prepare(&workspace, envoy.as_ref())?,
             };
             demo::run(&programs, &demo::Options { fail, keep, sabotage })
+        }
+        Command::Kubernetes { namespace, command } => {
+            kubernetes::run(&workspace, &kubernetes::Options { namespace, command })
         }
         Command::Manifests { crds, envoy } => {
             manifests::run(&workspace, &manifests::Options { crds, envoy }).map(|()| ExitCode::SUCCESS)

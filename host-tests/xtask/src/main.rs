@@ -84,6 +84,17 @@ enum Command {
         #[arg(long, value_name = "URL")]
         source: Option<String>,
     },
+    /// Runs a Kubernetes API server with RBAC on loopback, and no nodes: yours (KUBEBUILDER_ASSETS), or one that is built from Go
+    /// modules, once. Says where it is, and stops after the command, or at Ctrl-C.
+    Kubernetes {
+        /// The namespace that is made, with an account that may do there what the module needs, and its token.
+        #[arg(long, value_name = "NAME", default_value = "testrelay")]
+        namespace: OsString,
+        /// Runs this with KUBERNETES_URL, KUBERNETES_CA_FILE, KUBERNETES_TOKEN_FILE, KUBERNETES_NAMESPACE and, for the
+        /// administrator, KUBECONFIG; its exit code is this one's.
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
     /// Looks at what envoy/ has for Kubernetes, Istio and Envoy Gateway: it builds, fits its schemas, and Envoy and the
     /// module take every configuration in it.
     #[command(disable_help_flag = true)]
@@ -164,6 +175,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, &fuzz::Options { target, seconds }),
         Command::Image { source } => {
             image::run(&workspace, &image::Options { source }).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Kubernetes { namespace, command } => {
+            let arguments = ["--namespace".into(), namespace, "--".into()].into_iter().chain(command);
+            in_envoy(&workspace, "kubernetes", &arguments.collect::<Vec<_>>())
         }
         Command::Manifests { arguments } => in_envoy(&workspace, "manifests", &arguments),
         Command::Mutations { names, histories } => {

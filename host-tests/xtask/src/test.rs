@@ -8,7 +8,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+<<<<<<< HEAD
 use crate::envoy_binary::{self, ENVOYS, EnvoyVersion};
+=======
+use crate::api_server::{self, Choice};
+use crate::envoy_binary::{self, EnvoyVersion, ON_PYPI};
+>>>>>>> kube
 use crate::prepared::{Modules, Prepared, modules, prepare};
 use crate::program::{Program, native_cargo};
 use crate::toolchain;
@@ -79,7 +84,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         None => None,
     };
     if parts.is_empty() && !arguments.is_empty() {
-        let tests = Tests::prepare(workspace, Needs::Envoy, envoy)?;
+        let tests = Tests::prepare(workspace, Needs::Envoy, envoy)?.with_api_server(workspace)?;
         return exit_code(&mut tests.whole_workspace(workspace, arguments)?);
     }
     if parts.contains(&Part::Expected) && !arguments.is_empty() {
@@ -87,7 +92,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     }
     let parts = if parts.is_empty() { &Part::ALL[..] } else { parts };
     let needs = parts.iter().map(|part| part.needs()).max().unwrap_or(Needs::Nothing);
-    let tests = Tests::prepare(workspace, needs, envoy)?;
+    let mut tests = Tests::prepare(workspace, needs, envoy)?;
+    if parts.iter().any(|part| part.asks_an_api_server()) {
+        tests = tests.with_api_server(workspace)?;
+    }
     let mut ran = Vec::new();
     for part in parts {
         if parts.len() > 1 {
@@ -128,6 +136,20 @@ impl Tests {
         let mut tests = Tests::with_modules(modules);
         tests.variables.push(("TESTRELAY_ENVOY", envoy.clone()));
         tests
+    }
+
+    /// Adds a real API server where there is one, or where one can be built. Elsewhere a line says why not, and only the fake one
+    /// is tested. A faulty `$KUBEBUILDER_ASSETS` is an error.
+    fn with_api_server(mut self, workspace: &Workspace) -> Result<Tests> {
+        let built = match api_server::find()? {
+            Choice::Impossible(why) => Err(anyhow::anyhow!(why)),
+            _ => api_server::ensure(workspace, &|| false),
+        };
+        match built {
+            Ok(server) => self.variables.push((api_server::VARIABLE, server.folder)),
+            Err(why) => println!("API server: only the fake one is tested: {why:#}"),
+        }
+        Ok(self)
     }
 
     fn with_modules(modules: &Modules) -> Tests {
@@ -215,9 +237,9 @@ fn exit_code(program: &mut Program) -> Result<ExitCode> {
 fn parts_table(ran: &[Ran]) -> String {
     let row = |ran: &Ran| {
         let passed = if ran.passed { "yes" } else { "NO" };
-        format!("| {:<9} | {passed:<6} | {:>5}:{:02} |", ran.part.name(), ran.seconds / 60, ran.seconds % 60)
+        format!("| {:<10} | {passed:<6} | {:>5}:{:02} |", ran.part.name(), ran.seconds / 60, ran.seconds % 60)
     };
-    let head = ["| part      | passed |  minutes |".to_owned(), "|---|---|---|".to_owned()];
+    let head = ["| part       | passed |  minutes |".to_owned(), "|---|---|---|".to_owned()];
     head.into_iter().chain(ran.iter().map(row)).collect::<Vec<_>>().join("\n")
 }
 
@@ -316,7 +338,7 @@ mod tests {
         let ran = |part, passed, seconds| Ran { part, code: ExitCode::SUCCESS, passed, seconds };
         let said = parts_table(&[ran(Part::Core, true, 5), ran(Part::Histories, false, 425)]);
         let rows: Vec<&str> = said.lines().skip(2).collect();
-        assert_eq!(rows, ["| core      | yes    |     0:05 |", "| histories | NO     |     7:05 |"]);
+        assert_eq!(rows, ["| core       | yes    |     0:05 |", "| histories  | NO     |     7:05 |"]);
     }
 
     #[test]

@@ -63,8 +63,14 @@ pub enum Fault {
         /// The delay, in milliseconds.
         millis: u64,
     },
+    /// etcd stands still so long, and then does all that it was sent: a write whose time is over before is told that by a 504, and
+    /// is done all the same. The real server was seen to do so, and to do nothing.
+    Stalled {
+        /// How long, in milliseconds.
+        millis: u64,
+    },
     /// etcd is away: writes get 504 after 34 s, reads are cut after 60 s, or at their own `timeout=`; `resourceVersion=0` is
-    /// answered from the cache.
+    /// answered from the cache. The real server gives some reads the 504 that a write gets, as its timers happen to end.
     EtcdAway,
     /// The request is done; status, headers and so many bytes of the body arrive, then the connection breaks.
     Cut {
@@ -111,6 +117,13 @@ impl Kubernetes {
                 }
             }
             Fault::Slow { millis } => self.wait_for_etcd(now, request, millis),
+            Fault::Stalled { millis } => {
+                let reply = self.wait_for_etcd(now, request, millis);
+                if Route::Writes.has(request) && reply.status() == Some(504) {
+                    self.late.push((now.saturating_add_unsigned(millis), request.clone()));
+                }
+                reply
+            }
             Fault::EtcdAway => self.wait_for_etcd(now, request, u64::MAX),
             Fault::Cut { bytes } => match self.answer(now, request) {
                 Reply::Answer(response) => Reply::Truncated { response, bytes },

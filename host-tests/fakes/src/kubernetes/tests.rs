@@ -96,6 +96,20 @@ fn a_slow_etcd_does_nothing_for_a_request_whose_time_is_over() {
 }
 
 #[test]
+fn a_write_that_was_told_of_its_end_may_be_done_when_etcd_goes_on() {
+    let mut kubernetes = server();
+    kubernetes.fault(Route::Writes, Span::UntilCleared, Fault::Stalled { millis: 5_000 });
+    let mut short = post("a");
+    short.target.push_str("?timeout=2s");
+    let (millis, reply) = late(kubernetes.handle(NOW, &short));
+    assert_eq!((millis, reply.status()), (2_000, Some(504)));
+    assert_eq!(names(&mut kubernetes, NOW + 4_999), [""; 0]);
+    assert_eq!(names(&mut kubernetes, NOW + 5_000), ["a"]);
+    let (millis, reply) = late(kubernetes.handle(NOW + 5_000, &post("a")));
+    assert_eq!((millis, reply.status()), (5_000, Some(409)));
+}
+
+#[test]
 fn without_etcd_writes_are_refused_after_34_s_and_reads_are_cut_after_60() {
     let mut kubernetes = server();
     kubernetes.handle(NOW, &post("a"));

@@ -30,8 +30,8 @@ const OTHER_WORDS: [&str; 12] = [
     "list-label-bad",
 ];
 
-/// What the fake does otherwise, and a client must bear both: a GET is cut after a minute like a LIST, and `/readyz` knows at
-/// once that etcd is away.
+/// What the fake does otherwise, and a client must bear both: a GET is always cut after a minute, and `/readyz` knows in time that
+/// etcd is away.
 const OTHERWISE: [&str; 2] = ["etcd-paused-get", "etcd-paused-readyz"];
 
 /// One run of the recording: a server from its start on.

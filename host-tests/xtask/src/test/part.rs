@@ -13,6 +13,8 @@ pub enum Part {
     Tools,
     /// The module in a simulated Envoy: scenarios, probes, fuel, 500 histories. 1.5 min.
     World,
+    /// A store's servers: the fake Kubernetes API server beside a real one, which is built once from Go modules. 1 min.
+    Kubernetes,
     /// The module in a real Envoy. 4 min.
     Envoy,
     /// Random histories of the simulated Envoy: 20,000 fixed seeds, and 2,000 that follow from the source. 7 min.
@@ -34,8 +36,16 @@ pub(crate) enum Needs {
 
 impl Part {
     /// All of them, the quickest answers first.
-    pub const ALL: [Part; 7] =
-        [Part::Core, Part::Pages, Part::Tools, Part::World, Part::Envoy, Part::Histories, Part::Expected];
+    pub const ALL: [Part; 8] = [
+        Part::Core,
+        Part::Pages,
+        Part::Tools,
+        Part::World,
+        Part::Kubernetes,
+        Part::Envoy,
+        Part::Histories,
+        Part::Expected,
+    ];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -44,6 +54,7 @@ impl Part {
             Part::Pages => "pages",
             Part::Tools => "tools",
             Part::World => "world",
+            Part::Kubernetes => "kubernetes",
             Part::Envoy => "envoy",
             Part::Histories => "histories",
             Part::Expected => "expected",
@@ -56,10 +67,15 @@ impl Part {
 
     pub(crate) fn needs(self) -> Needs {
         match self {
-            Part::Core | Part::Pages => Needs::Nothing,
+            Part::Core | Part::Pages | Part::Kubernetes => Needs::Nothing,
             Part::World | Part::Histories => Needs::Module,
             Part::Tools | Part::Envoy | Part::Expected => Needs::Envoy,
         }
+    }
+
+    /// Whether a real API server is asked where one can be had.
+    pub(crate) fn asks_an_api_server(self) -> bool {
+        matches!(self, Part::Kubernetes)
     }
 
     /// The packages and targets of its calls of `cargo test`. Empty for [`Part::Expected`], which runs tests of the others.
@@ -87,6 +103,10 @@ impl Part {
                 &["--package", "testrelay-host-tests", "--doc"],
             ],
             Part::World => &[&["--package", "testrelay-world"]],
+            Part::Kubernetes => &[
+                &["--package", "testrelay-kubernetes"],
+                &["--package", "xtask-envoy", "--test", "kubernetes"],
+            ],
             Part::Envoy => &[&["--package", "testrelay-host-tests", "--lib", "--test", "envoy"]],
             Part::Histories => &[&["--package", "testrelay-world", "--test", "histories"]],
             Part::Expected => &[],

@@ -1,0 +1,97 @@
+//! `cargo xtask kubernetes` as people run it. Nothing is built here: where `KUBEBUILDER_ASSETS` names no programs, one line says so,
+//! and there is no test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+fn main() {
+    let mut trials = Vec::new();
+    if kubernetes::programs().is_some() {
+        let tests: [(&str, fn()); 3] = [
+            (
+                "a_command_finds_the_server_by_its_variables_and_its_exit_code_counts",
+                a_command_finds_the_server,
+            ),
+            ("a_signal_ends_all_of_it_whether_there_is_a_command_or_not", a_signal_ends_all_of_it),
+            ("a_command_that_is_not_there_leaves_nothing", a_command_that_is_not_there),
+        ];
+        let trial = |(name, test): (&str, fn())| {
+            Trial::test(name, move || {
+                test();
+                Ok(())
+            })
+        };
+        trials.extend(tests.map(trial));
+    } else {
+        println!("no real API server: KUBEBUILDER_ASSETS is not set");
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask-envoy"));
+    command.arg("kubernetes").args(arguments);
+    command
+}
+
+/// What stands behind a word at the beginning of a line.
+fn told<'a>(text: &'a str, begin: &str) -> &'a str {
+    let line = text.lines().find_map(|line| line.strip_prefix(begin));
+    line.unwrap_or_else(|| panic!("no {begin}: {text}")).trim()
+}
+
+/// Neither the two processes nor their folder are there.
+fn assert_gone(text: &str) {
+    let numbers = told(text, "processes").split([' ', ',']).filter_map(|word| word.parse().ok());
+    let processes: Vec<Pid> = numbers.filter_map(Pid::from_raw).collect();
+    assert_eq!(processes.len(), 2, "{text}");
+    let end = Instant::now() + Duration::from_secs(10);
+    while processes.iter().any(|process| test_kill_process(*process).is_ok()) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(processes.iter().all(|process| test_kill_process(*process).is_err()), "still there: {text}");
+    let folder = Path::new(told(text, "CA file")).parent().unwrap();
+    assert!(!folder.exists(), "{} is still there", folder.display());
+}
+
+fn a_command_finds_the_server() {
+    let script = "curl --silent --noproxy '*' --cacert \"$KUBERNETES_CA_FILE\" \
+                  -H \"Authorization: Bearer $(cat \"$KUBERNETES_TOKEN_FILE\")\" \
+                  \"$KUBERNETES_URL/api/v1/namespaces/$KUBERNETES_NAMESPACE/secrets\"; test -s \"$KUBECONFIG\" && exit 7";
+    let output = command(&["--namespace", "shop", "--", "sh", "-c", script]).output().unwrap();
+    let (out, errors) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!((output.status.code(), errors.as_str()), (Some(7), ""), "{out}");
+    assert!(out.contains("\"kind\": \"SecretList\"") || out.contains("\"kind\":\"SecretList\""), "{out}");
+    assert_eq!(told(&out, "namespace"), "shop");
+    assert_gone(&out);
+}
+
+fn a_signal_ends_all_of_it() {
+    for (arguments, signal, code) in
+        [(vec![], Signal::INT, 130), (vec!["--", "sleep", "600"], Signal::TERM, 143)]
+    {
+        let mut child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.contains("\nprocesses ") && out.read_line(&mut text).unwrap() > 0 {}
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        out.read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{text}");
+        assert_gone(&text);
+    }
+}
+
+fn a_command_that_is_not_there() {
+    let output = command(&["--", "/nowhere/at/all"]).output().unwrap();
+    let (out, errors) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(1), "{out}");
+    assert!(errors.contains("/nowhere/at/all"), "{errors}");
+    assert_gone(&out);
+}
