@@ -8,12 +8,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-<<<<<<< HEAD
-use crate::envoy_binary::{self, ENVOYS, EnvoyVersion};
-=======
 use crate::api_server::{self, Choice};
-use crate::envoy_binary::{self, EnvoyVersion, ON_PYPI};
->>>>>>> kube
+use crate::envoy_binary::{self, ENVOYS, EnvoyVersion};
 use crate::prepared::{Modules, Prepared, modules, prepare};
 use crate::program::{Program, native_cargo};
 use crate::toolchain;
