@@ -15,8 +15,8 @@ const QUOTED: [(&str, &str, &str, &str); 25] = [
     ("README.md", "The stage goes on.", "The stage goes on.", "host-tests/xtask-envoy/src/demo"),
     (
         "README.md",
-        "| part      | passed |  minutes |",
-        "| part      | passed |  minutes |",
+        "| part       | passed |  minutes |",
+        "| part       | passed |  minutes |",
         "host-tests/xtask/src",
     ),
     (GUIDE, "The stage goes on.", "The stage goes on.", "host-tests/xtask-envoy/src/demo"),
