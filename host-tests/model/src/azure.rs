@@ -41,6 +41,10 @@ impl Deliveries {
         self.all().last()
     }
 
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
     /// One after the other, the oldest first.
     pub fn all(self) -> impl Iterator<Item = u8> {
         (0..MAX_DELIVERIES as u8).filter(move |&delivery| self.has(delivery))

@@ -69,10 +69,11 @@ pub const IN_TESTS: &[Search] = &[
         },
     ),
     reduced("a Secret deleted by hand", one_check(2, Left { deleted_secrets: 1, ..ONE_OF_EACH })),
-    reduced(
-        "a Lease deleted by hand",
-        one_check(2, Left { lost_answers: 1, redeliveries: 1, deleted_leases: 1, ..NOTHING }),
-    ),
+    Search {
+        name: "a Lease deleted by hand, every state for itself",
+        bounds: one_check(2, Left { lost_answers: 1, redeliveries: 1, deleted_leases: 1, ..NOTHING }),
+        is_whole: true,
+    },
     reduced(
         "accepted without the store",
         Bounds {
@@ -80,11 +81,15 @@ pub const IN_TESTS: &[Search] = &[
             ..one_check(2, Left { crashes: 1, lost_answers: 1, partitions: 1, ..NOTHING })
         },
     ),
+    reduced(
+        "two checks, a crash, a lost answer, a partition",
+        Bounds { checks: 2, ..one_check(2, Left { late_expiries: 0, ..ONE_OF_EACH }) },
+    ),
+    reduced("one of each, and a redelivery", one_check(2, Left { redeliveries: 1, ..ONE_OF_EACH })),
 ];
 
 /// What the program searches as well: the bounds that the protocol is said to hold within.
 pub const IN_FULL: &[Search] = &[
-    reduced("one of each, and a redelivery", one_check(2, Left { redeliveries: 1, ..ONE_OF_EACH })),
     reduced(
         "two redeliveries, a crash and a lost answer",
         one_check(2, Left { crashes: 1, lost_answers: 1, redeliveries: 2, ..NOTHING }),
@@ -113,6 +118,22 @@ pub const IN_FULL: &[Search] = &[
             accepts_on_outage: true,
             ..one_check(2, Left { late_expiries: 0, redeliveries: 1, ..ONE_OF_EACH })
         },
+    ),
+    reduced(
+        "two of each, and a redelivery",
+        one_check(2, Left { crashes: 2, lost_answers: 2, redeliveries: 1, ..ONE_OF_EACH }),
+    ),
+    reduced(
+        "two checks, a crash, a lost answer, a late expiry, a redelivery",
+        Bounds { checks: 2, ..one_check(2, Left { partitions: 0, redeliveries: 1, ..ONE_OF_EACH }) },
+    ),
+    reduced(
+        "two checks, three replicas, a crash, a lost answer, a late expiry",
+        Bounds { checks: 2, ..one_check(3, Left { partitions: 0, ..ONE_OF_EACH }) },
+    ),
+    reduced(
+        "two checks, a drain, a hot restart, a lost answer",
+        Bounds { checks: 2, ..one_check(2, Left { lost_answers: 1, drains: 1, hot_restarts: 1, ..NOTHING }) },
     ),
     Search {
         name: "two of each, every state for itself",

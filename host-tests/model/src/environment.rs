@@ -6,7 +6,7 @@
 use crate::azure::{Deliveries, Kind, Session};
 use crate::faults::Fault;
 use crate::model::{Model, Step};
-use crate::replica::{Call, Life, Replica, Role, Slot};
+use crate::replica::{Call, Life, Replica, Role, Slot, answer};
 use crate::server::{If, Late, Phase, Status, Version, Write};
 use crate::system::{Id, MAX_REPLICAS, System};
 
@@ -332,7 +332,7 @@ impl System {
 
 /// 503: Azure DevOps does not wait. Nothing is kept; what was stored after all is found by the own sweep, or by its owner.
 fn refuse(system: &mut System, by: Id, check: usize) {
-    crate::replica::answer(system, by, check, false);
+    answer(system, by, check, false);
     let slot = &mut system.replica_mut(by).slots[check];
     if !slot.is_kept() {
         *slot = Slot::default();

@@ -1,4 +1,5 @@
-//! The replica protocol.
+#![doc = include_str!("../README.md")]
+
 pub mod azure;
 pub mod bounds;
 pub mod conformance;

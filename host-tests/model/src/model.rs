@@ -1,10 +1,10 @@
 //! The protocol within its bounds: which steps there are from a state, and where each leads.
 
-use crate::azure::Kind;
+use crate::azure::{Deliveries, Kind};
 use crate::environment::Left;
 use crate::faults::Fault;
-use crate::replica::{Call, Life, Replica, Role};
-use crate::server::Version;
+use crate::replica::{Call, Life, Replica, Role, Slot, answer};
+use crate::server::{Phase, Version};
 use crate::system::{Id, MAX_CHECKS, MAX_REPLICAS, System};
 
 /// How much a search covers.
@@ -44,35 +44,35 @@ pub enum Step {
     LostAndRefused(Id, usize, Call),
     /// The server executes a call that was given up.
     Late(usize),
-    /// A replica makes its Lease, for the first time or anew.
+    /// *Lease*: a replica makes it, for the first time or anew.
     MakesLease(Id),
-    /// The others see that it has renewed its Lease.
+    /// *Lease*: the others see that it has renewed it.
     Renews(Id),
-    /// No Secret names the process any more: the others delete its Lease.
+    /// *Adopt*: no Secret names the process any more, and the others delete its Lease.
     LeaseRemoved(Id),
-    /// A delivery of a check reaches a replica.
+    /// *Accept*: a delivery of a check reaches a replica.
     Deliver(Id, usize, Kind),
-    /// A sender that waits gets 503: the API server is not reached.
+    /// *Refuse*: a sender that waits gets 503, because the API server is not reached.
     Refuse(Id, usize),
-    /// A sender that waits gets 200 though the API server is not reached (`on_outage: accept`).
+    /// *Accept anyway*: a sender that waits gets 200 though the API server is not reached.
     AcceptAnyway(Id, usize),
-    /// A decision could not be stored for 60 s.
+    /// *Fence*: a decision could not be stored for 60 s.
     FenceUnreached(Id, usize),
     /// A process dies.
     Crash(Id),
     /// A process starts.
     Start,
-    /// A process of the same pod name starts beside it.
+    /// *Predecessor*: a process of the same pod name starts beside it.
     HotRestart(Id),
     /// The replaced or drained process ends.
     Leaves(Id),
-    /// It is told to drain.
+    /// *Drain*: it is told to.
     Drain(Id),
     /// It does not reach the API server any more.
     Cut(Id),
     /// It reaches it again.
     Heal(Id),
-    /// It lives, and its Lease has been seen unchanged for 20 s.
+    /// *Death*: it lives, and its Lease has been seen unchanged for 20 s.
     TakenForDead(Id),
     /// Somebody deletes the Secret.
     SecretDeletedByHand(usize),
@@ -250,19 +250,19 @@ impl Model {
             Step::ReadsAnswer(id, check) => {
                 let slot = &mut next.replica_mut(id).slots[check];
                 let delivery = slot.accepting;
-                *slot = Default::default();
+                *slot = Slot::default();
                 slot.role = Role::Owning;
                 slot.version = Version::Old;
                 slot.accepting = delivery;
                 slot.copy.owner = Some(id);
                 slot.copy.proven = true;
-                slot.copy.deliveries = delivery.map_or_else(Default::default, crate::azure::Deliveries::only);
-                crate::replica::answer(&mut next, id, check, true);
+                slot.copy.deliveries = delivery.map_or(Deliveries::NONE, Deliveries::only);
+                answer(&mut next, id, check, true);
             }
             Step::DecidesUnfenced(id, check) => {
                 let new = next.new_decision(check);
                 let slot = &mut next.replica_mut(id).slots[check];
-                slot.copy.phase = crate::server::Phase::Decided(new);
+                slot.copy.phase = Phase::Decided(new);
                 slot.is_fenced = true;
                 slot.cover = slot.copy.unserved();
             }

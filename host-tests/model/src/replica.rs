@@ -1,4 +1,5 @@
-//! A replica: what it keeps of each check, which call it may make next, what the call writes and what the answer means.
+//! A replica: what it keeps of each check, and which call it may make next. What a call writes and what its answer means is
+//! in `replica/calls.rs`. Words in *italics* name sentences of the protocol, as the crate's README has them.
 //!
 //! A call and the reading of its answer are one step: between them the replica does nothing else for that check ("one
 //! write under way"), and what it does for other checks does not touch this one. A call whose answer does not come, or
@@ -93,35 +94,35 @@ pub struct Slot {
 /// A call that a replica makes for a check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Call {
-    /// GET, after a call without a clear answer, or one that was refused.
+    /// *Read again*: GET, after a call without a clear answer, or one that was refused.
     ReadAgain,
-    /// The own sweep: the Secret names this process, and its ledger lacks it.
+    /// *Own sweep*: the Secret names this process, and its ledger lacks it.
     OwnSweep,
-    /// The Secret names a process whose Lease has not changed for 20 s, or nobody.
+    /// *Death*: the Secret names a process whose Lease has not changed for 20 s. *Drain*: it names nobody.
     LookAtDead,
-    /// The sweep: the Secret names a process that has no Lease.
+    /// *Sweep*: the Secret names a process that has no Lease.
     Sweep,
-    /// The Secret is done, ten minutes ago.
+    /// *Delete*: the Secret is done, since ten minutes.
     LookAtDone,
-    /// POST: a check is accepted, or stored after all.
+    /// *Accept*: POST. *By hand*, *Accept anyway*: it is stored again, or after all.
     Post,
-    /// PUT: a delivery is added.
+    /// *Merge*: PUT, a delivery is added.
     Merge,
-    /// PUT: Azure DevOps took a token, deliveries of other values are dropped.
+    /// *Proof*: PUT, Azure DevOps took a token, deliveries of other values are dropped.
     Prove,
-    /// PUT: a check of a dead process becomes its own.
+    /// *Adopt*: PUT, a check of a dead process, or nobody's, becomes its own.
     Adopt,
-    /// PUT: the decision, before the event.
+    /// *Fence*: PUT, the decision, before the event.
     Decide,
-    /// The event, to Azure DevOps.
+    /// *Event*: to Azure DevOps, with the newest token of those that the decision is for.
     Event,
-    /// PUT: the decision was sent, and a delivery is unserved: undecided for it.
+    /// *Reopen*: PUT, the decision was sent, and a delivery that came after it is unserved.
     Reopen,
-    /// PUT: done.
+    /// *End*: PUT, done.
     End,
-    /// DELETE of what is done.
+    /// *Delete*: DELETE of what is done.
     Delete,
-    /// PUT: nobody's, because this process drains. From then on it decides and sends nothing: a PUT without answer may be
+    /// *Drain*: PUT, nobody's. From then on it decides and sends nothing: a PUT without answer may be
     /// executed after the event.
     GiveUp,
 }

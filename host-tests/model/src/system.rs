@@ -1,6 +1,6 @@
 //! The state of everything: replicas, the API server, Azure DevOps, calls that are late, and what may still go wrong.
 
-use crate::azure::{Deliveries, Plan};
+use crate::azure::Plan;
 use crate::environment::Left;
 use crate::properties::Broken;
 use crate::replica::{Life, Replica};
@@ -174,11 +174,4 @@ fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = foldhash::quality::FixedState::with_seed(0x7465_7374_7265_6c61).build_hasher();
     hasher.write(bytes);
     hasher.finish()
-}
-
-impl Deliveries {
-    /// As bits.
-    pub(crate) fn bits(self) -> u8 {
-        self.0
-    }
 }

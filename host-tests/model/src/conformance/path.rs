@@ -4,6 +4,7 @@ use super::line::Line;
 use super::*;
 use crate::azure::Session;
 use crate::replica::Life;
+use crate::server::Write;
 use crate::system::System;
 
 /// The one check that is followed.
@@ -412,7 +413,7 @@ impl Path {
             return Err(format!("the model would {call:?}"));
         }
         let write = model.write(&self.system, id, CHECK, call);
-        let is_post = matches!(write, crate::server::Write::Post(_));
+        let is_post = matches!(write, Write::Post(_));
         match (write.record(), request) {
             (Some(record), Request::Post { record: stored }) if is_post => self.is(&record, stored),
             (Some(record), Request::Put { record: stored }) if !is_post => {

@@ -142,8 +142,8 @@ impl Model {
         }
     }
 
-    /// A replica reads the Secret of a check: "what was read replaces what was held, and the own change is applied anew
-    /// only if it still fits; owner is another → drop it, silently; decided → send that; done → drop".
+    /// *Read again*: what was read replaces what was held, and the own change is made again only if it still fits. The owner
+    /// is another: dropped. Decided: sent. Done: dropped.
     fn learn(&self, system: &mut System, me: Id, check: usize) {
         let found = system.secrets[check];
         if let Some(record) = found
@@ -187,7 +187,7 @@ impl Model {
         record.owner == Some(me) || (slot.role == Role::Owning && self.has(Fault::NoOwnerCheck))
     }
 
-    /// The record names this process.
+    /// The record names this process: *Own sweep*, or *Read again*.
     fn take_in(&self, slot: &mut Slot, record: Record) {
         let held = *slot;
         slot.role = Role::Owning;
@@ -209,8 +209,8 @@ impl Model {
         }
     }
 
-    /// There is no Secret: nobody but a person deletes one that is not done, so it is stored again. But one that was not
-    /// seen as its own for five minutes may have been adopted, ended, and deleted ten minutes later: it is dropped.
+    /// *By hand*: nobody but a person deletes a Secret that is not done, so it is stored again. But one that was not seen as
+    /// its own for five minutes may have been adopted, ended, and deleted ten minutes later: it is dropped.
     fn learn_that_it_is_gone(&self, slot: &mut Slot) {
         match slot.role {
             Role::Owning if slot.copy.unserved().is_empty() => slot.forget(),
