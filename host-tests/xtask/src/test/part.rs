@@ -5,7 +5,7 @@ use clap::ValueEnum;
 /// A part of the tests. Together they are all tests of the workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Part {
-    /// The core under a virtual clock: no module, no Envoy. 15 s.
+    /// The core under a virtual clock, and the model of the replica protocol: no module, no Envoy. 25 s.
     Core,
     /// Pages, schema and examples against the code: no module, no Envoy. 10 s.
     Pages,
@@ -81,7 +81,7 @@ impl Part {
     /// The packages and targets of its calls of `cargo test`. Empty for [`Part::Expected`], which runs tests of the others.
     pub(crate) fn calls(self) -> &'static [&'static [&'static str]] {
         match self {
-            Part::Core => &[&["--package", "testrelay"]],
+            Part::Core => &[&["--package", "testrelay", "--package", "testrelay-model"]],
             Part::Pages => &[&["--package", "testrelay-host-tests", "--test", "pages"]],
             Part::Tools => &[
                 &[
