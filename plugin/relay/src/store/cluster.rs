@@ -1,5 +1,5 @@
 //! Several replicas that share the checks of one instance through a namespace of Kubernetes.
 
 pub(crate) mod lease;
-pub mod members;
-mod observed;
+pub mod membership;
+mod peers;

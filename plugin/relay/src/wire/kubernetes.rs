@@ -7,6 +7,6 @@ mod answer;
 mod object;
 mod request;
 
-pub use answer::{Answer, created, deleted, listed, stored};
-pub use object::{Lease, MetadataOnly, Object, Page, Secret, Stored, Version};
+pub use answer::{ApiAnswer, created, deleted, listed, stored};
+pub use object::{LeaseBody, ListPage, MetadataOnly, Object, SecretBody, StoredObject, Version};
 pub use request::Server;

@@ -1,7 +1,7 @@
 //! A replica's Lease: its name, and what stands in it.
 
 use crate::time::Wall;
-use crate::wire::kubernetes::{self, Object, Stored};
+use crate::wire::kubernetes::{LeaseBody, Object, StoredObject};
 use std::collections::BTreeMap;
 
 /// `leaseDurationSeconds` of a Lease. For readers only: no replica compares a Lease's time with a clock.
@@ -52,7 +52,7 @@ impl Replica {
 
     /// Its Lease at renewal number `n`. The last three digits of the renewal's time are `n`'s, so that its text differs
     /// from the last one whatever the wall clock does.
-    pub(super) fn lease(&self, now: Wall, n: u64, drains: bool) -> Object<kubernetes::Lease> {
+    pub(super) fn lease(&self, now: Wall, n: u64, drains: bool) -> Object<LeaseBody> {
         let renewed = now.to_string();
         let renewed = format!("{}{:03}Z", renewed.trim_end_matches('Z'), n % 1_000);
         let labels = [(INSTANCE, self.instance.as_str()), (KIND, REPLICA)];
@@ -65,7 +65,7 @@ impl Replica {
             name: self.lease_name(),
             labels: owned(&labels),
             annotations: owned(&annotations),
-            body: kubernetes::Lease {
+            body: LeaseBody {
                 holder: Some(self.id.clone()),
                 seconds: Some(LEASE_SECONDS),
                 renewed: Some(renewed),
@@ -76,7 +76,7 @@ impl Replica {
 
 impl Word {
     /// Reads a Lease. `None` if it has no holder.
-    pub(super) fn of(lease: &Stored<kubernetes::Lease>) -> Option<Word> {
+    pub(super) fn of(lease: &StoredObject<LeaseBody>) -> Option<Word> {
         let Object { annotations, body, .. } = &lease.object;
         let said = |name: &str| annotations.get(name).map(String::as_str).unwrap_or_default();
         Some(Word {

@@ -1,7 +1,7 @@
 //! The API server's answers, classed by status alone: an answer that Envoy makes itself, or a server in trouble, has no
 //! reliable body.
 
-use super::object::{Body, Page, Stored};
+use super::object::{Body, ListPage, StoredObject};
 use crate::wire::call::{CallOutcome, Fault, Response};
 use crate::wire::words;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer<T> {
+pub enum ApiAnswer<T> {
     /// It was done.
     Done(T),
     /// An object of this name exists: perhaps from an earlier try of the same request.
@@ -28,61 +28,65 @@ pub enum Answer<T> {
     Unknown(Fault),
 }
 
-impl<T> Answer<T> {
+impl<T> ApiAnswer<T> {
     /// The fault, if there is one.
     pub fn fault(self) -> Option<Fault> {
         match self {
-            Answer::Refused(fault) | Answer::Later(fault, _) | Answer::Unknown(fault) => Some(fault),
-            Answer::Done(_) | Answer::Exists | Answer::Conflict | Answer::Missing | Answer::Expired => None,
+            ApiAnswer::Refused(fault) | ApiAnswer::Later(fault, _) | ApiAnswer::Unknown(fault) => Some(fault),
+            ApiAnswer::Done(_)
+            | ApiAnswer::Exists
+            | ApiAnswer::Conflict
+            | ApiAnswer::Missing
+            | ApiAnswer::Expired => None,
         }
     }
 }
 
 /// The answer to [`Server::create`](super::Server::create).
-pub fn created<B: Body>(outcome: &CallOutcome) -> Answer<Stored<B>> {
-    match answer(outcome, Stored::from_json) {
-        Answer::Conflict => Answer::Exists,
+pub fn created<B: Body>(outcome: &CallOutcome) -> ApiAnswer<StoredObject<B>> {
+    match answer(outcome, StoredObject::from_json) {
+        ApiAnswer::Conflict => ApiAnswer::Exists,
         // The namespace does not exist.
-        Answer::Missing => Answer::Later(fault(outcome), None),
+        ApiAnswer::Missing => ApiAnswer::Later(fault(outcome), None),
         answer => answer,
     }
 }
 
 /// The answer to [`Server::get`](super::Server::get) and [`Server::update`](super::Server::update).
-pub fn stored<B: Body>(outcome: &CallOutcome) -> Answer<Stored<B>> {
-    answer(outcome, Stored::from_json)
+pub fn stored<B: Body>(outcome: &CallOutcome) -> ApiAnswer<StoredObject<B>> {
+    answer(outcome, StoredObject::from_json)
 }
 
 /// The answer to [`Server::list`](super::Server::list).
-pub fn listed<B: Body>(outcome: &CallOutcome) -> Answer<Page<B>> {
-    answer(outcome, Page::from_json)
+pub fn listed<B: Body>(outcome: &CallOutcome) -> ApiAnswer<ListPage<B>> {
+    answer(outcome, ListPage::from_json)
 }
 
-/// The answer to [`Server::delete`](super::Server::delete).
-pub fn deleted(outcome: &CallOutcome) -> Answer<()> {
+/// The answer to [`Server::delete`](super::Server::delete). An object with somebody's finalizer stays until that is removed.
+pub fn deleted(outcome: &CallOutcome) -> ApiAnswer<()> {
     answer(outcome, |_| Some(()))
 }
 
-fn answer<T>(outcome: &CallOutcome, read: impl Fn(&[u8]) -> Option<T>) -> Answer<T> {
+fn answer<T>(outcome: &CallOutcome, read: impl Fn(&[u8]) -> Option<T>) -> ApiAnswer<T> {
     let response = match outcome {
         CallOutcome::Response(response) => response,
-        CallOutcome::Failed(fault) if fault.was_refused() => return Answer::Later(fault.clone(), None),
-        CallOutcome::Failed(fault) => return Answer::Unknown(fault.clone()),
+        CallOutcome::Failed(fault) if fault.was_refused() => return ApiAnswer::Later(fault.clone(), None),
+        CallOutcome::Failed(fault) => return ApiAnswer::Unknown(fault.clone()),
     };
     match response.status {
         200 | 201 => match response.body.as_deref() {
             Ok(body) => {
-                read(body).map_or(Answer::Unknown(Fault::Unexpected("JSON of another shape")), Answer::Done)
+                read(body).map_or(ApiAnswer::Unknown(Fault::Unexpected("unexpected JSON")), ApiAnswer::Done)
             }
-            Err(size) => Answer::Unknown(Fault::TooLarge(*size)),
+            Err(size) => ApiAnswer::Unknown(Fault::TooLarge(*size)),
         },
-        404 => Answer::Missing,
-        409 => Answer::Conflict,
-        410 => Answer::Expired,
-        400 | 405 | 406 | 413 | 415 | 422 => Answer::Refused(fault(outcome)),
+        404 => ApiAnswer::Missing,
+        409 => ApiAnswer::Conflict,
+        410 => ApiAnswer::Expired,
+        400 | 405 | 406 | 413 | 415 | 422 => ApiAnswer::Refused(fault(outcome)),
         // Never final: a server that has just started refuses good tokens for a moment, and quotas become free.
-        401 | 403 | 429 => Answer::Later(fault(outcome), response.asks.retry_after),
-        _ => Answer::Unknown(fault(outcome)),
+        401 | 403 | 429 => ApiAnswer::Later(fault(outcome), response.asks.retry_after),
+        _ => ApiAnswer::Unknown(fault(outcome)),
     }
 }
 
@@ -116,7 +120,7 @@ fn message(response: &Response) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Lease, Secret};
+    use super::super::{LeaseBody, SecretBody};
     use super::*;
     use crate::wire::call::Asks;
 
@@ -133,10 +137,10 @@ mod tests {
 
     #[test]
     fn an_object_is_read_with_its_version() {
-        let Answer::Done(lease) = created::<Lease>(&json(201, LEASE)) else { panic!() };
+        let ApiAnswer::Done(lease) = created::<LeaseBody>(&json(201, LEASE)) else { panic!() };
         assert_eq!(lease.object.body.renewed.as_deref(), Some("2026-11-28T07:00:05.123456Z"));
         assert_eq!((lease.object.name.as_str(), lease.object.labels.len()), ("testrelay-a", 0));
-        assert_ne!(stored::<Lease>(&json(200, &LEASE.replace("25340", "25341"))), Answer::Done(lease));
+        assert_ne!(stored::<LeaseBody>(&json(200, &LEASE.replace("25340", "25341"))), ApiAnswer::Done(lease));
     }
 
     /// Somebody may have edited it: it must still be listed and ended.
@@ -145,7 +149,7 @@ mod tests {
         let read = |data: &str| {
             let metadata = r#"{"name":"a","uid":"u","resourceVersion":"1","labels":null}"#;
             let secret = format!(r#"{{"metadata":{metadata},"type":"testrelay.dev/check","data":{data}}}"#);
-            let Answer::Done(secret) = stored::<Secret>(&json(200, &secret)) else { panic!("{data}") };
+            let ApiAnswer::Done(secret) = stored::<SecretBody>(&json(200, &secret)) else { panic!("{data}") };
             secret.object.body.record
         };
         assert_eq!(read(r#"{"record":"eyJ2IjoxfQ=="}"#).as_deref(), Some(&br#"{"v":1}"#[..]));
@@ -156,15 +160,15 @@ mod tests {
 
     #[test]
     fn an_answer_is_told_by_its_status() {
-        let told = |outcome: &CallOutcome| match created::<Lease>(outcome) {
-            Answer::Done(_) => "done",
-            Answer::Exists => "exists",
-            Answer::Conflict => "conflict",
-            Answer::Missing => "missing",
-            Answer::Expired => "expired",
-            Answer::Refused(_) => "refused",
-            Answer::Later(..) => "later",
-            Answer::Unknown(_) => "unknown",
+        let told = |outcome: &CallOutcome| match created::<LeaseBody>(outcome) {
+            ApiAnswer::Done(_) => "done",
+            ApiAnswer::Exists => "exists",
+            ApiAnswer::Conflict => "conflict",
+            ApiAnswer::Missing => "missing",
+            ApiAnswer::Expired => "expired",
+            ApiAnswer::Refused(_) => "refused",
+            ApiAnswer::Later(..) => "later",
+            ApiAnswer::Unknown(_) => "unknown",
         };
         let by_status = [
             ("exists", &[409][..]),
@@ -183,17 +187,19 @@ mod tests {
         for fault in [Fault::NoConnection, Fault::NoAnswer, Fault::Reset, Fault::Lost] {
             assert_eq!(told(&CallOutcome::Failed(fault)), "unknown");
         }
-        assert_eq!(stored::<Lease>(&json(409, "")), Answer::Conflict);
-        assert_eq!(stored::<Lease>(&json(404, "404 page not found")), Answer::Missing);
-        assert_eq!(deleted(&json(200, "")), Answer::Done(()));
+        assert_eq!(stored::<LeaseBody>(&json(409, "")), ApiAnswer::Conflict);
+        assert_eq!(stored::<LeaseBody>(&json(404, "404 page not found")), ApiAnswer::Missing);
+        assert_eq!(deleted(&json(200, "")), ApiAnswer::Done(()));
     }
 
     #[test]
     fn the_servers_own_words_are_told() {
-        let words = |status, content_type: &str, body: &str| match created::<Lease>(&CallOutcome::Response(
-            response(status, content_type, body),
-        )) {
-            Answer::Later(fault, _) | Answer::Refused(fault) | Answer::Unknown(fault) => fault.to_string(),
+        let words = |status, content_type: &str, body: &str| match created::<LeaseBody>(
+            &CallOutcome::Response(response(status, content_type, body)),
+        ) {
+            ApiAnswer::Later(fault, _) | ApiAnswer::Refused(fault) | ApiAnswer::Unknown(fault) => {
+                fault.to_string()
+            }
             answer => panic!("{answer:?}"),
         };
         let quota = r#"{"kind":"Status","status":"Failure","message":"secrets \"q-2\" is forbidden: exceeded quota: q, used: count/secrets=3, limited: count/secrets=3","reason":"Forbidden","code":403}"#;
@@ -215,7 +221,7 @@ mod tests {
     fn the_last_page_names_no_other() {
         let page = |metadata: &str| {
             let body = format!(r#"{{"kind":"LeaseList","metadata":{metadata},"items":[{LEASE}]}}"#);
-            let Answer::Done(page) = listed::<Lease>(&json(200, &body)) else { panic!() };
+            let ApiAnswer::Done(page) = listed::<LeaseBody>(&json(200, &body)) else { panic!() };
             (page.items.len(), page.next)
         };
         assert_eq!(page(r#"{"resourceVersion":"758"}"#), (1, None));

@@ -22,13 +22,13 @@ pub struct Object<B> {
     pub labels: BTreeMap<String, String>,
     /// `metadata.annotations`.
     pub annotations: BTreeMap<String, String>,
-    /// The members beside the metadata.
+    /// The fields beside the metadata.
     pub body: B,
 }
 
 /// An object in the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored<B> {
+pub struct StoredObject<B> {
     /// Its content.
     pub object: Object<B>,
     /// Its version.
@@ -44,7 +44,7 @@ pub struct Version {
 
 /// The body of a Secret with a check's record. `Debug` hides the record, which holds tokens.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret {
+pub struct SecretBody {
     /// The record's bytes; `None` if the Secret has none that can be read.
     pub record: Option<Vec<u8>>,
 }
@@ -52,7 +52,7 @@ pub struct Secret {
 /// The body of a Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Lease {
+pub struct LeaseBody {
     /// Its holder.
     #[serde(rename = "holderIdentity")]
     pub holder: Option<String>,
@@ -70,34 +70,34 @@ pub struct MetadataOnly;
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<B> {
+pub struct ListPage<B> {
     /// The objects on it, by name.
-    pub items: Vec<Stored<B>>,
+    pub items: Vec<StoredObject<B>>,
     /// The continue token of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// The members beside an object's metadata.
+/// The fields beside an object's metadata.
 pub trait Body: Sized {
     /// The API's path and its resource; the namespace stands between them.
     const RESOURCE: (&'static str, &'static str);
     /// The `Accept` header of a list.
     const LIST: &'static str = super::request::JSON;
 
-    /// Its members, with `apiVersion` and `kind`.
-    fn members(&self) -> Map<String, Value>;
+    /// Its fields, with `apiVersion` and `kind`.
+    fn fields(&self) -> Map<String, Value>;
 
-    /// Reads it from the members of an object.
-    fn of(members: Members) -> Self;
+    /// Reads it from the fields of an object.
+    fn of(fields: Fields) -> Self;
 }
 
-impl Body for Secret {
+impl Body for SecretBody {
     const RESOURCE: (&'static str, &'static str) = ("/api/v1", "secrets");
 
-    fn members(&self) -> Map<String, Value> {
+    fn fields(&self) -> Map<String, Value> {
         let record = self.record.as_ref().map(|record| (RECORD.to_owned(), json!(STANDARD.encode(record))));
         let data: Map<String, Value> = record.into_iter().collect();
-        members([
+        fields([
             ("apiVersion", "v1".into()),
             ("kind", "Secret".into()),
             ("type", TYPE.into()),
@@ -105,60 +105,60 @@ impl Body for Secret {
         ])
     }
 
-    fn of(members: Members) -> Secret {
-        let record = members.data.and_then(|mut data| data.remove(RECORD)?);
-        Secret { record: record.and_then(|record| STANDARD.decode(record).ok()) }
+    fn of(fields: Fields) -> SecretBody {
+        let record = fields.data.and_then(|mut data| data.remove(RECORD)?);
+        SecretBody { record: record.and_then(|record| STANDARD.decode(record).ok()) }
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.record.is_some() { "<record>" } else { "<no record>" })
     }
 }
 
-impl Body for Lease {
+impl Body for LeaseBody {
     const RESOURCE: (&'static str, &'static str) = ("/apis/coordination.k8s.io/v1", "leases");
 
-    fn members(&self) -> Map<String, Value> {
+    fn fields(&self) -> Map<String, Value> {
         let spec = json!({
             "holderIdentity": self.holder,
             "leaseDurationSeconds": self.seconds,
             "renewTime": self.renewed,
         });
-        members([("apiVersion", "coordination.k8s.io/v1".into()), ("kind", "Lease".into()), ("spec", spec)])
+        fields([("apiVersion", "coordination.k8s.io/v1".into()), ("kind", "Lease".into()), ("spec", spec)])
     }
 
-    fn of(members: Members) -> Lease {
-        members.spec.unwrap_or_default()
+    fn of(fields: Fields) -> LeaseBody {
+        fields.spec.unwrap_or_default()
     }
 }
 
 impl Body for MetadataOnly {
-    const RESOURCE: (&'static str, &'static str) = Secret::RESOURCE;
+    const RESOURCE: (&'static str, &'static str) = SecretBody::RESOURCE;
     const LIST: &'static str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
-    fn members(&self) -> Map<String, Value> {
+    fn fields(&self) -> Map<String, Value> {
         Map::new()
     }
 
-    fn of(_: Members) -> MetadataOnly {
+    fn of(_: Fields) -> MetadataOnly {
         MetadataOnly
     }
 }
 
-fn members<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
-    members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
-/// The members of an object that are read.
+/// The fields of an object that are read.
 #[derive(Deserialize)]
-pub struct Members {
+pub struct Fields {
     metadata: Metadata,
     #[serde(default)]
     data: Option<BTreeMap<String, Option<String>>>,
     #[serde(default)]
-    spec: Option<Lease>,
+    spec: Option<LeaseBody>,
 }
 
 #[derive(Default, Deserialize)]
@@ -175,16 +175,16 @@ struct Metadata {
 
 impl Version {
     /// Adds it to an object's metadata, or to a deletion's preconditions.
-    pub(super) fn add_to(&self, members: &mut Map<String, Value>) {
-        members.insert("uid".into(), json!(self.uid));
-        members.insert("resourceVersion".into(), json!(self.resource_version));
+    pub(super) fn add_to(&self, fields: &mut Map<String, Value>) {
+        fields.insert("uid".into(), json!(self.uid));
+        fields.insert("resourceVersion".into(), json!(self.resource_version));
     }
 }
 
 impl<B: Body> Object<B> {
     /// Its JSON, with the version that it replaces, if any.
     pub(super) fn to_json(&self, replaces: Option<&Version>) -> Vec<u8> {
-        let mut metadata = members([
+        let mut metadata = fields([
             ("name", json!(self.name)),
             ("labels", json!(self.labels)),
             ("annotations", json!(self.annotations)),
@@ -192,42 +192,42 @@ impl<B: Body> Object<B> {
         if let Some(version) = replaces {
             version.add_to(&mut metadata);
         }
-        let mut members = self.body.members();
-        members.insert("metadata".into(), metadata.into());
-        Value::Object(members).to_string().into_bytes()
+        let mut fields = self.body.fields();
+        fields.insert("metadata".into(), metadata.into());
+        Value::Object(fields).to_string().into_bytes()
     }
 }
 
-impl<B: Body> Stored<B> {
+impl<B: Body> StoredObject<B> {
     /// Reads an object's JSON.
-    pub(super) fn from_json(json: &[u8]) -> Option<Stored<B>> {
-        serde_json::from_slice(json).ok().map(Stored::of)
+    pub(super) fn from_json(json: &[u8]) -> Option<StoredObject<B>> {
+        serde_json::from_slice(json).ok().map(StoredObject::of)
     }
 
-    fn of(mut members: Members) -> Stored<B> {
-        let metadata = std::mem::take(&mut members.metadata);
+    fn of(mut fields: Fields) -> StoredObject<B> {
+        let metadata = std::mem::take(&mut fields.metadata);
         let object = Object {
             name: metadata.name,
             labels: metadata.labels.unwrap_or_default(),
             annotations: metadata.annotations.unwrap_or_default(),
-            body: B::of(members),
+            body: B::of(fields),
         };
         let version = Version { uid: metadata.uid, resource_version: metadata.resource_version };
-        Stored { object, version }
+        StoredObject { object, version }
     }
 }
 
-impl<B: Body> Page<B> {
+impl<B: Body> ListPage<B> {
     /// Reads a list's JSON.
-    pub(super) fn from_json(json: &[u8]) -> Option<Page<B>> {
+    pub(super) fn from_json(json: &[u8]) -> Option<ListPage<B>> {
         #[derive(Deserialize)]
         struct List {
             metadata: ListMetadata,
-            items: Vec<Members>,
+            items: Vec<Fields>,
         }
         let list: List = serde_json::from_slice(json).ok()?;
         let next = list.metadata.next.filter(|next| !next.is_empty());
-        Some(Page { items: list.items.into_iter().map(Stored::of).collect(), next })
+        Some(ListPage { items: list.items.into_iter().map(StoredObject::of).collect(), next })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The requests to the API server.
 
-use super::object::{Body, Object, Page, Stored, Version};
-use crate::secret;
+use super::object::{Body, ListPage, Object, StoredObject, Version};
+use crate::secret::Secret;
 use crate::wire::call::Request;
 use crate::wire::percent::percent_encoded;
 use serde_json::{Map, Value, json};
@@ -26,7 +26,7 @@ pub struct Server {
     /// The namespace.
     pub namespace: String,
     /// The bearer token; `None` if Envoy adds it to the calls.
-    pub token: Option<secret::Secret>,
+    pub token: Option<Secret>,
 }
 
 impl Server {
@@ -48,7 +48,7 @@ impl Server {
     }
 
     /// Deletes an object if it is as it was read. Read its answer with [`deleted`](super::deleted).
-    pub fn delete<B: Body>(&self, stored: &Stored<B>, timeout: Duration) -> Request {
+    pub fn delete<B: Body>(&self, stored: &StoredObject<B>, timeout: Duration) -> Request {
         let mut preconditions = Map::new();
         stored.version.add_to(&mut preconditions);
         let options =
@@ -59,7 +59,7 @@ impl Server {
 
     /// Lists the objects that a label selector matches, page by page; `after` is the previous page. Read its answer with
     /// [`listed`](super::listed).
-    pub fn list<B: Body>(&self, selector: &str, after: Option<&Page<B>>, timeout: Duration) -> Request {
+    pub fn list<B: Body>(&self, selector: &str, after: Option<&ListPage<B>>, timeout: Duration) -> Request {
         let mut query = format!("&limit={PAGE}&labelSelector={}", percent_encoded(selector));
         if let Some(next) = after.and_then(|page| page.next.as_deref()) {
             query.extend(["&continue=", &percent_encoded(next)]);
@@ -100,7 +100,7 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, Lease, MetadataOnly, stored};
+    use super::super::{ApiAnswer, LeaseBody, MetadataOnly, stored};
     use super::*;
     use crate::wire::call::{Asks, CallOutcome, Response};
 
@@ -115,14 +115,14 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 
-    fn lease(renewed: &str) -> Object<Lease> {
+    fn lease(renewed: &str) -> Object<LeaseBody> {
         let labels = [("testrelay.dev/instance".to_owned(), "testrelay".to_owned())].into();
         let body =
-            Lease { holder: Some("replica-a".into()), seconds: Some(15), renewed: Some(renewed.into()) };
+            LeaseBody { holder: Some("replica-a".into()), seconds: Some(15), renewed: Some(renewed.into()) };
         Object { name: "testrelay-a".into(), labels, annotations: Default::default(), body }
     }
 
-    fn read() -> Stored<Lease> {
+    fn read() -> StoredObject<LeaseBody> {
         let body =
             br#"{"metadata":{"name":"testrelay-a","uid":"7a36508e","resourceVersion":"25340"},"spec":{}}"#;
         let response = Response {
@@ -132,7 +132,7 @@ mod tests {
             from_envoy: false,
             body: Ok(body.to_vec()),
         };
-        let Answer::Done(lease) = stored(&CallOutcome::Response(response)) else { panic!() };
+        let ApiAnswer::Done(lease) = stored(&CallOutcome::Response(response)) else { panic!() };
         lease
     }
 
@@ -144,8 +144,8 @@ mod tests {
             "/api/v1/namespaces/testrelay/secrets?timeout=4s&limit=500&labelSelector=testrelay.dev%2Fowner%3Da%2Cb"
         );
         assert!(list.headers.iter().any(|(_, value)| value.contains("as=PartialObjectMetadataList")));
-        let page = Page { items: Vec::new(), next: Some("a/b".into()) };
-        let list = server().list::<Lease>("x", Some(&page), TIMEOUT);
+        let page = ListPage { items: Vec::new(), next: Some("a/b".into()) };
+        let list = server().list::<LeaseBody>("x", Some(&page), TIMEOUT);
         assert!(list.path.ends_with("&labelSelector=x&continue=a%2Fb"), "{}", list.path);
         assert!(list.headers.contains(&("accept", "application/json".into())));
     }

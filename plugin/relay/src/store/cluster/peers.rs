@@ -5,7 +5,7 @@ use crate::time::Mono;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Observed time without a renewal after which a replica is dead.
+/// Peers time without a renewal after which a replica is dead.
 pub(super) const DEAD: Duration = Duration::from_secs(20);
 
 /// Maximum time between two answered lists that counts as observed. During an outage of the API server nobody can renew,
@@ -14,26 +14,26 @@ const MAX_GAP: Duration = Duration::from_secs(5);
 
 /// The other replicas.
 #[derive(Default)]
-pub(super) struct Observed {
-    by_id: BTreeMap<String, Seen>,
+pub(super) struct Peers {
+    by_id: BTreeMap<String, Peer>,
     listed: Option<Mono>,
 }
 
-struct Seen {
+struct Peer {
     word: Word,
-    /// Observed time since its renewal changed.
+    /// Peers time since its renewal changed.
     still: Duration,
     /// Whether it had this process's pod name before this process had a Lease: the same container before its restart.
     is_predecessor: bool,
 }
 
-impl Seen {
+impl Peer {
     fn is_dead(&self) -> bool {
         self.is_predecessor || self.still >= DEAD
     }
 }
 
-impl Observed {
+impl Peers {
     /// Takes the list of all other Leases. `pod` is this process's while it has had no Lease of its own.
     pub(super) fn list(&mut self, now: Mono, words: impl Iterator<Item = Word>, pod: Option<&str>) {
         let gap = self.listed.replace(now).map(|before| now.since(before));
@@ -44,8 +44,13 @@ impl Observed {
             let is_predecessor = seen.as_ref().is_some_and(|seen| seen.is_predecessor)
                 || pod.is_some_and(|pod| !pod.is_empty() && pod == word.pod);
             let still = seen.map_or(Duration::ZERO, |seen| seen.still.saturating_add(observed));
-            self.by_id.insert(word.id.clone(), Seen { word, still, is_predecessor });
+            self.by_id.insert(word.id.clone(), Peer { word, still, is_predecessor });
         }
+    }
+
+    /// Whether a complete list was answered.
+    pub(super) fn are_known(&self) -> bool {
+        self.listed.is_some()
     }
 
     /// The ids of dead replicas.
@@ -70,11 +75,11 @@ mod tests {
 
     /// Whether `a` is dead after lists at these seconds, each with its renewal.
     fn dies(lists: &[(u64, u32)]) -> bool {
-        let mut observed = Observed::default();
+        let mut peers = Peers::default();
         for (second, renewed) in lists {
-            observed.list(Mono(second * 1_000), [word("a", *renewed)].into_iter(), None);
+            peers.list(Mono(second * 1_000), [word("a", *renewed)].into_iter(), None);
         }
-        observed.dead().count() == 1
+        peers.dead().count() == 1
     }
 
     #[test]
@@ -106,17 +111,17 @@ mod tests {
 
     #[test]
     fn what_stands_at_the_own_start_under_the_own_pods_name_is_dead_and_nothing_later() {
-        let mut observed = Observed::default();
+        let mut peers = Peers::default();
         let both = || [word("a", 1), word("b", 1)].into_iter();
-        observed.list(Mono(0), both(), Some("pod-a"));
-        assert_eq!(observed.dead().collect::<Vec<_>>(), ["a"]);
-        observed.list(Mono(1_000), both(), None);
-        assert_eq!(observed.dead().collect::<Vec<_>>(), ["a"], "it stays so");
-        observed.list(Mono(2_000), [word("a", 2), word("b", 1)].into_iter(), None);
-        assert_eq!(observed.dead().count(), 0, "a hot restart: both live");
-        let mut observed = Observed::default();
+        peers.list(Mono(0), both(), Some("pod-a"));
+        assert_eq!(peers.dead().collect::<Vec<_>>(), ["a"]);
+        peers.list(Mono(1_000), both(), None);
+        assert_eq!(peers.dead().collect::<Vec<_>>(), ["a"], "it stays so");
+        peers.list(Mono(2_000), [word("a", 2), word("b", 1)].into_iter(), None);
+        assert_eq!(peers.dead().count(), 0, "a hot restart: both live");
+        let mut peers = Peers::default();
         let unnamed = Word { pod: String::new(), ..word("a", 1) };
-        observed.list(Mono(0), [unnamed].into_iter(), Some(""));
-        assert_eq!(observed.dead().count(), 0, "an empty name equals nothing");
+        peers.list(Mono(0), [unnamed].into_iter(), Some(""));
+        assert_eq!(peers.dead().count(), 0, "an empty name equals nothing");
     }
 }

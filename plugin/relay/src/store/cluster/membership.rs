@@ -1,14 +1,14 @@
 //! The membership of one replica: its own Lease, and what it observes of the others'.
 //!
-//! Without I/O: [`Members::due`] returns the calls to the API server, [`Members::answer`] takes their outcomes.
+//! Without I/O: [`Membership::due`] returns the calls to the API server, [`Membership::answer`] takes their outcomes.
 
 pub use super::lease::Replica;
 use super::lease::Word;
-use super::observed::Observed;
+use super::peers::Peers;
 use crate::hash::fnv1a;
 use crate::time::{Mono, Now};
 use crate::wire::call::{CallOutcome, Fault, Request};
-use crate::wire::kubernetes::{self, Answer, Lease, Page, Server, Stored, Version};
+use crate::wire::kubernetes::{self, ApiAnswer, LeaseBody, ListPage, Server, StoredObject, Version};
 use std::time::Duration;
 
 /// Intervals between renewals of the own Lease, and between lists of all Leases.
@@ -22,7 +22,7 @@ const FRESH: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// One replica's membership.
-pub struct Members {
+pub struct Membership {
     replica: Replica,
     own: Own,
     /// When the last successful renewal was sent.
@@ -36,7 +36,7 @@ pub struct Members {
     is_starting: bool,
     /// Whether its predecessors are known.
     has_looked: bool,
-    observed: Observed,
+    peers: Peers,
     /// Time of the next list; `None` while one is under way.
     look: Option<Mono>,
     /// The fault of the last call that failed, until a renewal succeeds.
@@ -56,7 +56,7 @@ enum Own {
 }
 
 /// A call to the API server.
-pub enum Ask {
+pub enum LeaseCall {
     /// Reads the own Lease.
     Read,
     /// Writes it.
@@ -65,15 +65,17 @@ pub enum Ask {
         sent: Mono,
         /// The version that it replaces; `None` for a creation.
         replaces: Option<Version>,
+        /// Whether it says that the process drains.
+        drains: bool,
     },
     /// Lists all Leases; with those of the earlier pages.
     List(Vec<Word>),
 }
 
-impl Members {
+impl Membership {
     /// The membership of a replica that knows nobody yet. `is_starting`: this process has had no Lease.
-    pub fn new(replica: Replica, is_starting: bool) -> Members {
-        Members {
+    pub fn new(replica: Replica, is_starting: bool) -> Membership {
+        Membership {
             replica,
             own: Own::Unknown,
             renewed: None,
@@ -82,18 +84,18 @@ impl Members {
             drains: false,
             is_starting,
             has_looked: false,
-            observed: Observed::default(),
+            peers: Peers::default(),
             look: Some(Mono(0)),
             fault: None,
         }
     }
 
     /// The calls that are due.
-    pub fn due(&mut self, now: Now, server: &Server) -> Vec<(Ask, Request)> {
+    pub fn due(&mut self, now: Now, server: &Server) -> Vec<(LeaseCall, Request)> {
         let mut calls = Vec::new();
         if self.look.is_some_and(|at| at <= now.mono) {
             self.look = None;
-            calls.push((Ask::List(Vec::new()), self.list(server, None)));
+            calls.push((LeaseCall::List(Vec::new()), self.list(server, None)));
         }
         if self.next <= now.mono {
             calls.extend(self.own_call(now, server));
@@ -101,14 +103,14 @@ impl Members {
         calls
     }
 
-    fn list(&self, server: &Server, after: Option<&Page<Lease>>) -> Request {
+    fn list(&self, server: &Server, after: Option<&ListPage<LeaseBody>>) -> Request {
         server.list(&self.replica.selector(), after, TIMEOUT)
     }
 
-    fn own_call(&mut self, now: Now, server: &Server) -> Option<(Ask, Request)> {
+    fn own_call(&mut self, now: Now, server: &Server) -> Option<(LeaseCall, Request)> {
         let replaces = match std::mem::replace(&mut self.own, Own::Asked) {
             Own::Unknown => {
-                return Some((Ask::Read, server.get::<Lease>(&self.replica.lease_name(), TIMEOUT)));
+                return Some((LeaseCall::Read, server.get::<LeaseBody>(&self.replica.lease_name(), TIMEOUT)));
             }
             Own::Missing if self.is_starting && !self.has_looked => {
                 self.own = Own::Missing;
@@ -124,7 +126,7 @@ impl Members {
             Some(version) => server.update(version, &lease, TIMEOUT),
             None => server.create(&lease, TIMEOUT),
         };
-        Some((Ask::Write { sent: now.mono, replaces }, request))
+        Some((LeaseCall::Write { sent: now.mono, replaces, drains: self.drains }, request))
     }
 
     /// Takes the outcome of a call. Returns the calls that are due after it.
@@ -132,59 +134,73 @@ impl Members {
         &mut self,
         now: Now,
         server: &Server,
-        ask: Ask,
+        ask: LeaseCall,
         outcome: &CallOutcome,
-    ) -> Vec<(Ask, Request)> {
+    ) -> Vec<(LeaseCall, Request)> {
         match ask {
-            Ask::Read => self.read(now.mono, kubernetes::stored(outcome)),
-            Ask::Write { sent, replaces: None } => {
-                self.written(now.mono, sent, None, kubernetes::created(outcome))
+            LeaseCall::Read => self.read(now.mono, kubernetes::stored(outcome)),
+            LeaseCall::Write { sent, replaces, drains } => {
+                let answer = match &replaces {
+                    None => kubernetes::created(outcome),
+                    Some(_) => kubernetes::stored(outcome),
+                };
+                self.written(now.mono, sent, replaces, answer);
+                if self.drains && !drains {
+                    self.next = now.mono;
+                }
             }
-            Ask::Write { sent, replaces } => {
-                self.written(now.mono, sent, replaces, kubernetes::stored(outcome))
-            }
-            Ask::List(words) => {
+            LeaseCall::List(words) => {
                 if let Some(page) = self.listed(now.mono, words, kubernetes::listed(outcome)) {
                     let (words, page) = page;
-                    return vec![(Ask::List(words), self.list(server, Some(&page)))];
+                    return vec![(LeaseCall::List(words), self.list(server, Some(&page)))];
                 }
             }
         }
         self.due(now, server)
     }
 
-    fn read(&mut self, now: Mono, answer: Answer<Stored<Lease>>) {
+    fn read(&mut self, now: Mono, answer: ApiAnswer<StoredObject<LeaseBody>>) {
         (self.own, self.next) = match answer {
-            Answer::Done(lease) => (Own::Held(lease.version), now),
-            Answer::Missing => {
+            ApiAnswer::Done(lease) => (Own::Held(lease.version), now),
+            ApiAnswer::Missing => {
+                self.renewed = None;
                 // The list shows the predecessors.
                 self.look = self.look.map(|look| look.min(now));
                 (Own::Missing, now)
             }
-            answer => {
-                self.fault = answer.fault();
-                (Own::Unknown, now.plus(LOOK))
-            }
+            answer => (Own::Unknown, self.failed(now, answer)),
         };
     }
 
-    fn written(&mut self, now: Mono, sent: Mono, replaces: Option<Version>, answer: Answer<Stored<Lease>>) {
+    fn written(
+        &mut self,
+        now: Mono,
+        sent: Mono,
+        replaces: Option<Version>,
+        answer: ApiAnswer<StoredObject<LeaseBody>>,
+    ) {
         (self.own, self.next) = match answer {
-            Answer::Done(lease) => {
+            ApiAnswer::Done(lease) => {
                 (self.renewed, self.is_starting, self.fault) = (Some(sent), false, None);
                 (Own::Held(lease.version), sent.plus(RENEWAL))
             }
-            // It was deleted by hand, or an earlier answer was lost.
-            Answer::Exists | Answer::Conflict | Answer::Missing => (Own::Unknown, now),
-            Answer::Unknown(fault) => {
-                self.fault = Some(fault);
-                (Own::Unknown, now)
+            answer @ ApiAnswer::Later(..) => {
+                let next = self.failed(now, answer);
+                (replaces.map_or(Own::Missing, Own::Held), next)
             }
-            answer => {
-                self.fault = answer.fault();
-                (replaces.map_or(Own::Missing, Own::Held), now.plus(LOOK))
-            }
+            // It was deleted by hand, an earlier answer was lost, or this write may have been done.
+            answer => (Own::Unknown, self.failed(now, answer)),
         };
+    }
+
+    /// Notes a failed call. Returns when to make the next one: never at once, because a server in trouble fails at once.
+    fn failed<T>(&mut self, now: Mono, answer: ApiAnswer<T>) -> Mono {
+        let pause = match &answer {
+            ApiAnswer::Later(_, Some(pause)) => LOOK.max(*pause),
+            _ => LOOK,
+        };
+        self.fault = answer.fault().or(self.fault.take());
+        now.plus(pause)
     }
 
     /// Takes a page of a list. Returns it with the words so far if more pages follow.
@@ -192,13 +208,12 @@ impl Members {
         &mut self,
         now: Mono,
         mut words: Vec<Word>,
-        answer: Answer<Page<Lease>>,
-    ) -> Option<(Vec<Word>, Page<Lease>)> {
+        answer: ApiAnswer<ListPage<LeaseBody>>,
+    ) -> Option<(Vec<Word>, ListPage<LeaseBody>)> {
         let page = match answer {
-            Answer::Done(page) => page,
+            ApiAnswer::Done(page) => page,
             answer => {
-                self.fault = answer.fault();
-                self.look = Some(now.plus(LOOK));
+                self.look = Some(self.failed(now, answer));
                 return None;
             }
         };
@@ -206,22 +221,22 @@ impl Members {
         if page.next.is_some() {
             return Some((words, page));
         }
-        let is_first = self.is_starting && matches!(self.own, Own::Missing);
+        let is_first = self.is_starting && !self.has_looked && matches!(self.own, Own::Missing);
         self.has_looked |= is_first;
         let pod = is_first.then_some(self.replica.pod.as_str());
-        self.observed.list(now, words.into_iter(), pod);
+        self.peers.list(now, words.into_iter(), pod);
         self.look = Some(now.plus(LOOK));
         None
     }
 
-    /// Whether this replica may accept and adopt checks: its Lease exists, and is fresh enough that no other replica takes
-    /// it for dead.
+    /// Whether this replica may accept and adopt checks: it knows the others, its own Lease exists, and is so fresh that
+    /// nobody takes it for dead.
     pub fn is_fresh(&self, now: Mono) -> bool {
-        let is_missing = matches!(self.own, Own::Missing);
-        !is_missing && self.renewed.is_some_and(|renewed| now.since(renewed) <= FRESH)
+        let is_renewed = self.renewed.is_some_and(|renewed| now.since(renewed) <= FRESH);
+        !self.drains && is_renewed && self.peers.are_known()
     }
 
-    /// Tells the others that this process is about to end.
+    /// Tells the others that this process is about to end, and accepts and adopts no more checks.
     pub fn drain(&mut self) {
         self.drains = true;
         self.next = Mono(0);
@@ -229,12 +244,12 @@ impl Members {
 
     /// The ids of dead replicas, whose checks are to be adopted.
     pub fn dead(&self) -> impl Iterator<Item = &str> {
-        self.observed.dead()
+        self.peers.dead()
     }
 
     /// The newest record format that every living replica reads.
     pub fn format(&self) -> u8 {
-        let formats = self.observed.living().map(|word| word.format.unwrap_or_default());
+        let formats = self.peers.living().map(|word| word.format.unwrap_or_default());
         formats.min().map_or(self.replica.format, |format| format.min(self.replica.format))
     }
 
@@ -242,8 +257,8 @@ impl Members {
     pub fn is_first_heir(&self, check: &str) -> bool {
         let weight = |id: &str| fnv1a([id, "/", check].concat().as_bytes());
         let own = (weight(&self.replica.id), self.replica.id.as_str());
-        let heirs = self.observed.living().filter(|word| !word.drains);
-        heirs.map(|word| (weight(&word.id), word.id.as_str())).all(|other| other < own)
+        let heirs = self.peers.living().filter(|word| !word.drains);
+        !self.drains && heirs.map(|word| (weight(&word.id), word.id.as_str())).all(|other| other < own)
     }
 
     /// The fault of the last call that failed, until a renewal succeeds.

@@ -21,14 +21,14 @@ struct World {
 }
 
 struct Process {
-    members: Members,
+    membership: Membership,
     /// How far its wall clock is ahead of the server's, in milliseconds.
     skew: i64,
     is_alive: bool,
     /// Whether it reaches the API server.
     is_connected: bool,
     /// Answers under way, by arrival and number.
-    arriving: BTreeMap<(u64, u64), (Ask, CallOutcome)>,
+    arriving: BTreeMap<(u64, u64), (LeaseCall, CallOutcome)>,
     calls: u64,
 }
 
@@ -57,7 +57,7 @@ impl World {
         let replica =
             Replica { instance: "testrelay".into(), id: format!("{n:016x}"), pod: pod.into(), format: 1 };
         self.processes.push(Process {
-            members: Members::new(replica, true),
+            membership: Membership::new(replica, true),
             // Clocks are minutes apart.
             skew: (n as i64 % 3 - 1) * 300_000,
             is_alive: true,
@@ -93,17 +93,17 @@ impl World {
             && first.key().0 <= self.now
         {
             let (ask, outcome) = first.remove();
-            calls.extend(process.members.answer(now, &server(), ask, &outcome));
+            calls.extend(process.membership.answer(now, &server(), ask, &outcome));
         }
         if (self.now + 130 * n as u64).is_multiple_of(SECOND) {
-            calls.extend(process.members.due(now, &server()));
+            calls.extend(process.membership.due(now, &server()));
         }
         for (ask, request) in calls {
             self.call(n, ask, request);
         }
     }
 
-    fn call(&mut self, n: usize, ask: Ask, request: Request) {
+    fn call(&mut self, n: usize, ask: LeaseCall, request: Request) {
         let (delay, outcome) = match self.processes[n].is_connected {
             true => outcome_of(&request, self.server.handle(START + self.now as i64, &request_of(&request))),
             false => (millis(request.timeout), CallOutcome::Failed(Fault::NoAnswer)),
@@ -119,12 +119,12 @@ impl World {
     }
 
     fn is_fresh(&self, n: usize) -> bool {
-        self.processes[n].members.is_fresh(self.mono(n))
+        self.processes[n].membership.is_fresh(self.mono(n))
     }
 
     /// The processes that are dead in the eyes of process `n`.
     fn dead(&self, n: usize) -> Vec<usize> {
-        let ids = self.processes[n].members.dead();
+        let ids = self.processes[n].membership.dead();
         ids.map(|id| usize::from_str_radix(id, 16).unwrap()).collect()
     }
 
@@ -226,10 +226,16 @@ fn a_lease_that_somebody_deletes_is_made_anew_and_its_replica_is_not_fresh_meanw
     )
     .header("authorization", "Bearer token");
     world.server.handle(START + world.now as i64, &delete);
-    assert_eq!(world.leases(), 0);
-    world.pass(7);
+    world.server.fault(Route::Only(Resource::Leases, Verb::Create), Span::Next(2), Weather::WebhookDown);
+    let mut was_stale = false;
+    for _ in 0..14 {
+        world.pass(1);
+        was_stale |= !world.is_fresh(0);
+        // It takes until the next renewal to notice.
+        assert!(world.leases() == 1 || !world.is_fresh(0) || world.now < 17 * SECOND, "{} ms", world.now);
+    }
+    assert!(was_stale && world.is_fresh(0));
     assert_eq!(world.leases(), 1);
-    assert!(world.is_fresh(0));
 }
 
 #[test]
@@ -257,6 +263,55 @@ fn answers_that_are_lost_or_late_cost_a_replica_no_lease() {
 }
 
 #[test]
+fn a_server_in_trouble_is_called_once_a_second_about_each_thing() {
+    let weathers = [
+        Weather::WebhookDown,
+        Weather::RefusedByPolicy,
+        Weather::Away,
+        Weather::Starting,
+        Weather::Throttled { retry_after: 1 },
+    ];
+    for weather in weathers {
+        for route in [Route::Writes, Route::Reads, Route::All] {
+            let mut world = World::new(1);
+            world.pass(10);
+            world.server.fault(route, Span::UntilCleared, weather.clone());
+            let before = world.processes[0].calls;
+            world.pass(30);
+            let calls = world.processes[0].calls - before;
+            assert!(calls <= 95, "{weather:?} of {route:?}: {calls} calls in 30 s");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_a_pause_gets_one() {
+    let mut world = World::new(1);
+    world.pass(10);
+    world.server.fault(Route::All, Span::UntilCleared, Weather::Throttled { retry_after: 10 });
+    let before = world.processes[0].calls;
+    world.pass(30);
+    let calls = world.processes[0].calls - before;
+    assert!(calls <= 8, "{calls} calls in 30 s");
+}
+
+/// The next leader of a process whose Lease exists already.
+#[test]
+fn who_does_not_know_the_others_yet_is_not_fresh() {
+    let mut world = World::new(2);
+    world.pass(10);
+    let replica =
+        Replica { instance: "testrelay".into(), id: format!("{:016x}", 0), pod: "pod-0".into(), format: 1 };
+    world.processes[0].membership = Membership::new(replica, false);
+    world.processes[0].arriving.clear();
+    world.server.fault(Route::Only(Resource::Leases, Verb::List), Span::Next(3), Weather::Away);
+    world.pass(2);
+    assert!(!world.is_fresh(0));
+    world.pass(4);
+    assert!(world.is_fresh(0));
+}
+
+#[test]
 fn the_others_are_told_of_a_drain_and_inherit_fair_shares() {
     let mut world = World::new(4);
     world.pass(10);
@@ -265,15 +320,17 @@ fn the_others_are_told_of_a_drain_and_inherit_fair_shares() {
         let mut shares = vec![0; of.len()];
         for check in checks {
             let first: Vec<usize> =
-                of.iter().copied().filter(|n| world.processes[*n].members.is_first_heir(&check)).collect();
+                of.iter().copied().filter(|n| world.processes[*n].membership.is_first_heir(&check)).collect();
             assert_eq!(first.len(), 1, "{check} has the heirs {first:?}");
             shares[of.iter().position(|n| *n == first[0]).unwrap()] += 1;
         }
         shares
     };
     assert!(heirs(&world, &[0, 1, 2, 3]).iter().all(|share| (200..300).contains(share)));
-    world.processes[3].members.drain();
+    world.processes[3].membership.drain();
     world.pass(3);
     assert!(heirs(&world, &[0, 1, 2]).iter().all(|share| (280..390).contains(share)));
-    assert_eq!(world.dead(0), [0; 0], "it still works on what it has");
+    assert_eq!(heirs(&world, &[0, 1, 2, 3]).pop(), Some(0));
+    assert!(!world.is_fresh(3));
+    assert_eq!(world.dead(0), [0; 0]);
 }
