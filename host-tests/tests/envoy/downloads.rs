@@ -126,7 +126,7 @@ fn an_archive_over_its_bound_never_reaches_testkube() -> Result<()> {
     let answer = get(&envoy, &by_tag("/archive"))?;
     assert_eq!(answer.status, 413);
     let detail = refused(&answer)?;
-    assert!(detail.contains("3MiB together") && detail.contains("/shop-e2e-1/NAME"), "{detail}");
+    assert!(detail.contains("3MiB in all") && detail.contains("/shop-e2e-1/NAME"), "{detail}");
     assert_eq!(get(&envoy, &by_tag("/archive?mask=%5C.xml%24"))?.status, 200);
     let seen = scene.testkube();
     let archives = seen.requests().iter().filter(|r| r.request.path().contains("/artifact-archive")).count();

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -20,6 +20,9 @@ pub const VARIABLE: &str = "KUBEBUILDER_ASSETS";
 /// Each program with the Go package that it is built from.
 const PROGRAMS: [(&str, &str); 2] =
     [("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"), ("etcd", "go.etcd.io/etcd/server/v3")];
+
+/// Maximum time of one program's build.
+const MAX_BUILD: Duration = Duration::from_secs(480);
 
 /// How often it is looked whether a build has ended.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -75,7 +78,9 @@ fn choose(named: Option<&OsStr>, cache: Option<PathBuf>, has_go: impl FnOnce() -
         return Ok(Choice::Take(ApiServer { folder, origin: "$KUBEBUILDER_ASSETS" }));
     }
     let Some(folder) = cache else {
-        bail!("neither $XDG_CACHE_HOME nor $HOME says where a built API server can be kept; set ${VARIABLE}");
+        return Ok(Choice::Impossible(format!(
+            "neither $XDG_CACHE_HOME nor $HOME says where a built API server can be kept; set ${VARIABLE}"
+        )));
     };
     if missing(&folder).is_none() {
         return Ok(Choice::Take(ApiServer { folder, origin: "built from Go modules" }));
@@ -142,11 +147,16 @@ fn compile(
             .stderr(File::create(&log)?)
             .spawn()
             .context("`go` cannot be run")?;
+        let began = Instant::now();
         let status = loop {
-            if is_interrupted() {
+            let is_late = began.elapsed() > MAX_BUILD;
+            if is_late || is_interrupted() {
                 go.kill()?;
                 go.wait()?;
-                bail!("interrupted");
+                match is_late {
+                    true => bail!("the build of {name} took more than {} minutes", MAX_BUILD.as_secs() / 60),
+                    false => bail!("interrupted"),
+                }
             }
             match go.try_wait()? {
                 Some(status) => break status,
@@ -173,12 +183,16 @@ fn missing(folder: &Path) -> Option<&'static str> {
 fn cache() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+    Some(caches.join("testrelay").join(cache_name()))
+}
+
+fn cache_name() -> String {
     let digest = Sha256::new().chain_update(GO_MOD).chain_update(GO_SUM).finalize();
     let mut name = format!("api-server-{}-", kubernetes_version());
     for byte in digest.iter().take(6) {
         let _ = write!(name, "{byte:02x}");
     }
-    Some(caches.join("testrelay").join(name))
+    name
 }
 
 fn kubernetes_version() -> &'static str {
@@ -208,8 +222,10 @@ mod tests {
     fn versions_are_read_from_the_go_module() {
         assert!(kubernetes_version().starts_with("v1."), "{}", kubernetes_version());
         assert!(go_version().starts_with("1."), "{}", go_version());
-        let name = cache().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        let name = cache_name();
         assert!(name.starts_with("api-server-v1.") && name.len() > 25, "{name}");
+        let nowhere = choose(None, None, || true).unwrap();
+        assert!(matches!(nowhere, Choice::Impossible(why) if why.contains(VARIABLE)));
     }
 
     #[test]

@@ -80,7 +80,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         None => None,
     };
     if parts.is_empty() && !arguments.is_empty() {
-        let tests = Tests::prepare(workspace, Needs::Envoy, envoy)?.with_api_server(workspace)?;
+        let mut tests = Tests::prepare(workspace, Needs::Envoy, envoy)?;
+        if let Choice::Take(server) = api_server::find()? {
+            tests.variables.push((api_server::VARIABLE, server.folder));
+        }
         return exit_code(&mut tests.whole_workspace(workspace, arguments)?);
     }
     if parts.contains(&Part::Expected) && !arguments.is_empty() {

@@ -404,14 +404,14 @@ impl Lead {
             match self.calls.next_queued(now) {
                 Some((room @ (Room::Telling | Room::Steps), key)) => {
                     if let Some(tracked) = self.agenda.get_mut(&key) {
-                        tracked.log.has_room(room);
+                        tracked.log.take_room(room);
                     }
                     self.tell(turn, &key);
                 }
                 Some((_, key)) => self.step(turn, &key, Event::Due),
                 None if let Some(key) = self.runs.next_turn() => {
                     if let Some(tracked) = self.agenda.get_mut(&key) {
-                        tracked.log.has_turn();
+                        tracked.log.take_turn();
                     }
                     self.tell(turn, &key);
                 }

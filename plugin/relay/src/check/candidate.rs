@@ -192,7 +192,7 @@ impl Pending {
             let own = all.remove(0);
             all.retain(|one| one.is_same(&own));
             self.rivals.clear();
-            self.tokens.was_taken(delivery);
+            self.tokens.note_taken(delivery);
             self.observe &= all.iter().all(|one| one.observe);
             if let Some(newest) = all.iter().max_by_key(|one| one.tokens.current_delivery()) {
                 let (token, brought) = (newest.tokens.current(), newest.tokens.current_delivery());

@@ -64,7 +64,7 @@ impl Pending {
 
     /// Notes that Azure DevOps took a call with the token that this delivery brought. False if that was known.
     pub fn token_was_taken(&mut self, delivery: u32) -> bool {
-        let is_new = self.tokens.was_taken(delivery);
+        let is_new = self.tokens.note_taken(delivery);
         self.note_ends();
         is_new
     }

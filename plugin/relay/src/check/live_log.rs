@@ -167,7 +167,7 @@ impl LiveLog {
     }
 
     /// Notes how long the expected executions have been absent.
-    pub(super) fn is_absent(&mut self, absent: Duration) {
+    pub(super) fn set_absence(&mut self, absent: Duration) {
         self.absent = absent;
         self.is_stirred |= advice(absent, self.advice).is_some();
     }
@@ -244,12 +244,12 @@ impl LiveLog {
     }
 
     /// Notes that the look at its run has its turn.
-    pub(crate) fn has_turn(&mut self) {
+    pub(crate) fn take_turn(&mut self) {
         self.run.take_turn();
     }
 
     /// Notes that there is room for the call that waited for it.
-    pub(crate) fn has_room(&mut self, room: Room) {
+    pub(crate) fn take_room(&mut self, room: Room) {
         match room {
             Room::Steps => self.is_look_queued = false,
             _ => self.is_queued = false,
@@ -328,7 +328,7 @@ impl LiveLog {
                 (azure::change_record(entry, callback, token, timeline, &change), Said::Record(change))
             }
             (Next::Run(look), ..) => {
-                self.run.is_sent(look, cx.now.mono, callback, cx.runs);
+                self.run.note_sent(look, cx.now.mono, callback, cx.runs);
                 (look.request(entry, callback, token), Said::Run(look, pending.delivery))
             }
             (Next::Lines(..) | Next::Record(_), ..) => return None,
@@ -419,13 +419,13 @@ impl LiveLog {
                 Some(News::Told(told))
             }
             (Answer::Taken, Said::Record(change)) => {
-                self.has_shown(&change, now, since);
+                self.note_shown(&change, now, since);
                 None
             }
             (Answer::Taken, Said::Run(look, delivery)) => {
                 let shown = look.shows(pending, delivery, outcome, cx.now.wall);
                 let may_abort = super::run::may_abort(cx.config, pending);
-                self.run.is_seen(look, shown, now, may_abort, &pending.callback, cx.runs).map(ended)
+                self.run.note_seen(look, shown, now, may_abort, &pending.callback, cx.runs).map(ended)
             }
             (Answer::Over(why), _) => Some(News::RunOver(why.clone())),
             (Answer::Forbidden | Answer::Refused(_), Said::Lines(..)) => {
@@ -436,7 +436,7 @@ impl LiveLog {
                 Some(News::RecordLost(super::answers::in_words_of(answer)))
             }
             (Answer::Forbidden | Answer::Refused(_), Said::Run(look, _)) => {
-                self.run.is_seen(look, Shown::Nothing, now, false, &pending.callback, cx.runs).map(ended)
+                self.run.note_seen(look, Shown::Nothing, now, false, &pending.callback, cx.runs).map(ended)
             }
             (Answer::Later(..) | Answer::TokenRefused, _) => {
                 let wait = delay(self.failures, FIRST_RETRY, MAX_RETRY);
@@ -465,7 +465,7 @@ impl LiveLog {
     }
 
     /// Notes that a change of the record, sent at `since`, was taken.
-    fn has_shown(&mut self, change: &RecordChange, now: Mono, since: Mono) {
+    fn note_shown(&mut self, change: &RecordChange, now: Mono, since: Mono) {
         self.shown = Some((change.percent.unwrap_or_default(), change.operation.clone().unwrap_or_default()));
         self.shows_next = false;
         self.due = now.plus(self.pause(now, now.since(since)));

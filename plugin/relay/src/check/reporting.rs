@@ -142,10 +142,10 @@ impl Check {
             Answer::Forbidden | Answer::Refused(_) if self.is_foreign(token) => None,
             Answer::Taken | Answer::Forbidden if part == Part::OpenLog => {
                 self.durable.log = if *answer == Answer::Taken { log_of(outcome) } else { Log::Off };
-                self.was_written(part);
+                self.note_written(part);
                 return;
             }
-            Answer::Taken | Answer::Forbidden | Answer::Refused(_) => return self.was_written(part),
+            Answer::Taken | Answer::Forbidden | Answer::Refused(_) => return self.note_written(part),
             Answer::Over(_) => return self.skip_to_event(fx),
             Answer::Later(_, after) => *after,
             Answer::TokenRefused => None,
@@ -159,7 +159,7 @@ impl Check {
     }
 
     /// Notes that a part was written, or cannot be.
-    fn was_written(&mut self, part: Part) {
+    fn note_written(&mut self, part: Part) {
         if let Phase::Owing(owing) = &mut self.durable.phase {
             match part {
                 Part::Line => owing.decided.owed.lines = false,

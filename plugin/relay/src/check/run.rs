@@ -180,7 +180,7 @@ impl RunWatch {
     }
 
     /// Notes that a look has been sent.
-    pub(super) fn is_sent(&mut self, look: Look, now: Mono, callback: &Callback, runs: &mut Runs) {
+    pub(super) fn note_sent(&mut self, look: Look, now: Mono, callback: &Callback, runs: &mut Runs) {
         runs.use_turn(&callback.entry, self.kind(look));
         (self.has_turn, self.has_looked) = (false, true);
         if matches!(look, Look::Build(_)) && runs.known_until(callback) != Some(OVER) {
@@ -189,7 +189,7 @@ impl RunWatch {
     }
 
     /// Notes what a look has shown. Returns how and why the run has ended, and whether the build said so.
-    pub(super) fn is_seen(
+    pub(super) fn note_seen(
         &mut self,
         look: Look,
         shown: Shown,

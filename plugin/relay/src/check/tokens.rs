@@ -109,7 +109,7 @@ impl Tokens {
 
     /// Notes that Azure DevOps took a call at the check's plan with the token that this delivery brought. False if that
     /// was known, or the token is gone.
-    pub fn was_taken(&mut self, delivery: u32) -> bool {
+    pub fn note_taken(&mut self, delivery: u32) -> bool {
         let has_previous = self.previous.is_some();
         if self.about_newest.delivery == delivery && !self.about_newest.taken {
             self.use_previous = false;
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_token_that_was_taken_is_displaced_only_by_another_that_was() {
         let mut tokens = Tokens::new(token("true"), 1, ends(10));
-        assert!(tokens.was_taken(1) && !tokens.was_taken(1));
+        assert!(tokens.note_taken(1) && !tokens.note_taken(1));
         for n in 2..20 {
             tokens.add(token(&format!("forged {n}")), n, ends(99));
             tokens.refused(n);
@@ -218,7 +218,7 @@ mod tests {
             assert_eq!(tokens.ends(), Some(ends(10)), "a token that was never taken sets no deadline");
         }
         tokens.add(token("newer"), 20, ends(30));
-        assert!(tokens.was_taken(20));
+        assert!(tokens.note_taken(20));
         assert_eq!(tokens.ends(), Some(ends(30)));
         tokens.add(token("newest"), 21, ends(40));
         tokens.refused(21);

@@ -267,13 +267,13 @@ impl Check {
         let age = now.since(self.durable.accepted.mono);
         let was_watched = gap.is_some_and(|gap| gap <= longest_gap(age));
         cx.log.read(&read, self.durable.told.as_ref(), cx.now.wall);
-        if self.is_vanished(cx, fx, &watch, &ask, &read) {
+        if self.note_vanished(cx, fx, &watch, &ask, &read) {
             return;
         }
         // Time that was not watched does not count for settling, whether because of an outage or a fallen leader.
         let since = self.note_seen(now, &watch, &read, was_watched || ask.settle.is_zero());
         let elapsed = gap.unwrap_or_default();
-        if !self.is_absent_for_too_long(cx, fx, &watch, &ask, &read, elapsed) {
+        if !self.note_absence(cx, fx, &watch, &ask, &read, elapsed) {
             self.judge(cx, fx, &watch, &ask, &read, since);
         }
     }
@@ -322,7 +322,7 @@ impl Check {
     }
 
     /// Whether a counted execution is missing from complete readings altogether. Two readings in a row decide.
-    fn is_vanished(
+    fn note_vanished(
         &mut self,
         cx: &Cx<'_>,
         fx: &mut Effects,
@@ -352,7 +352,7 @@ impl Check {
 
     /// Adds to the time for which the expected executions were absent while Testkube answered. Returns whether that was
     /// too long.
-    fn is_absent_for_too_long(
+    fn note_absence(
         &mut self,
         cx: &mut Cx<'_>,
         fx: &mut Effects,
@@ -362,7 +362,7 @@ impl Check {
         elapsed: Duration,
     ) -> bool {
         if read.standing() != Standing::Incomplete {
-            cx.log.is_absent(Duration::ZERO);
+            cx.log.set_absence(Duration::ZERO);
             return false;
         }
         let unwritten = self.volatile.absent.saturating_add(elapsed);
@@ -374,7 +374,7 @@ impl Check {
             self.volatile.absent = Duration::ZERO;
             watch.absent = absent;
         }
-        cx.log.is_absent(absent);
+        cx.log.set_absence(absent);
         if absent >= ask.appear_timeout {
             let (code, reason) = reason::absent(ask, watch, read, cx.now);
             self.decide(cx, fx, code, reason);

@@ -107,7 +107,7 @@ impl Contender {
                 self.foreign = None;
                 lease
             }
-            Found::Foreign(value) if self.is_abandoned(&value, now.mono) => Lease::default(),
+            Found::Foreign(value) if self.note_foreign(&value, now.mono) => Lease::default(),
             Found::Foreign(_) => return Ok(Role::Follower),
         };
         let Some((next, suspects, new)) = self.next(&lease, now.mono, pending) else {
@@ -198,9 +198,9 @@ impl Contender {
         store.swap(&self.key, cas, &lease.to_bytes())
     }
 
-    /// Whether a lease in another version's layout has stayed unchanged for as long as a lease lasts. Two versions
+    /// Notes a lease in another version's layout. Returns whether it has stayed unchanged for as long as a lease lasts. Two versions
     /// share a process during an update, and a leader renews its lease at each tick.
-    fn is_abandoned(&mut self, value: &[u8], now: Mono) -> bool {
+    fn note_foreign(&mut self, value: &[u8], now: Mono) -> bool {
         match &self.foreign {
             Some((before, since)) if before == value => now.since(*since) >= LEASE,
             _ => {

@@ -58,6 +58,10 @@ const MAX_RETRY: Duration = Duration::from_secs(8);
 impl Narrow {
     pub(super) const WIDE: Narrow =
         Narrow { crowd: MAX_BATCH, page: PAGE_SIZE, calm: 0, is_by_chance: false };
+
+    fn is_wide(self) -> bool {
+        self.crowd >= MAX_BATCH && self.page >= PAGE_SIZE
+    }
 }
 
 /// A reading of the executions for several checks, page by page.
@@ -249,7 +253,9 @@ impl Poller {
             };
             let Some(tracked) = agenda.get_mut(&key) else { continue };
             let (mut narrow, is_due) = (tracked.reading, tracked.is_due(now));
-            if !is_due && !tracked.volatile.may_join(now) {
+            // A check whose readings are narrowed would narrow those of the others.
+            let joins = tracked.volatile.may_join(now) && narrow.is_wide();
+            if !is_due && !joins {
                 continue;
             }
             if wanted.is_suspect {
@@ -271,8 +277,8 @@ impl Poller {
         batches
     }
 
-    /// Whether a page of this reading may be asked for before the next tick.
-    fn may_ask(&mut self, batch: &Batch) -> bool {
+    /// Takes the cost of a page of this reading from the budget. Returns whether there was any left.
+    fn use_budget(&mut self, batch: &Batch) -> bool {
         let may = self.left > 0;
         let cost = if batch.crowd < MAX_BATCH { COST_OF_NARROW } else { COST };
         self.left = self.left.saturating_sub(cost);
@@ -394,7 +400,7 @@ impl Lead {
     }
 
     fn read_page(&mut self, turn: &mut Turn<'_>, batch: Batch) {
-        if !self.poller.may_ask(&batch) {
+        if !self.poller.use_budget(&batch) {
             return self.poller.parked.push(batch);
         }
         let request = batch.request(&self.config);

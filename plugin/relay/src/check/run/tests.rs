@@ -38,7 +38,7 @@ fn play(
         for (_, n, look) in asked.extract_if(.., |(at, ..)| *at + 500 <= ms) {
             let One { watch, callback, at, is_asking, .. } = &mut all[n];
             *is_asking = false;
-            if watch.is_seen(look, shown(n, look, second), now, false, callback, &mut runs).is_some() {
+            if watch.note_seen(look, shown(n, look, second), now, false, callback, &mut runs).is_some() {
                 at.end = second;
             }
         }
@@ -71,7 +71,7 @@ fn try_look(
         return;
     }
     if let Some(look) = one.watch.due(now, &one.key, &one.callback, runs) {
-        one.watch.is_sent(look, now, &one.callback, runs);
+        one.watch.note_sent(look, now, &one.callback, runs);
         one.is_asking = true;
         asked.push((ms, n, look));
         made.push((ms / SECOND, n, look));

@@ -191,8 +191,8 @@ impl World {
             self.arrive();
         } else if room.is_some_and(|room| room <= at) {
             self.is_queued = false;
-            self.log.has_room(Room::Telling);
-            self.log.has_room(Room::Steps);
+            self.log.take_room(Room::Telling);
+            self.log.take_room(Room::Steps);
             self.step(Event::Due);
         } else if times.wake.is_some_and(|wake| wake <= at) {
             let holder = self.holder;
