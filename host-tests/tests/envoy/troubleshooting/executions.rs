@@ -38,7 +38,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
         scene.execution(child.at(now_ms(), Status::Passed));
         told_in_log_and_list(scene, scene.setup()?, &run, ("Testrelay-Appear-Timeout", "3s"), line)
     }),
-    ("Testkube's lists are not complete", |_, line| {
+    ("Testkube's lists are incomplete", |_, line| {
         let scene = &Scene::new()?;
         let run = next(scene);
         passed(scene, &run, now_ms());
