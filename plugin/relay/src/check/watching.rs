@@ -161,7 +161,7 @@ impl Volatile {
 
     /// Whether it may join a reading that begins for others.
     pub(crate) fn may_join(&self, now: Mono) -> bool {
-        now >= self.may_join.min(self.poll).max(self.held_until)
+        now >= self.may_join.max(self.held_until)
     }
 
     /// Brings the next look forward to now, or to the earliest time at which that is allowed.
