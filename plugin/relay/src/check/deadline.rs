@@ -50,8 +50,7 @@ impl Pending {
                 || self.phase != Phase::Accepted
                 || self.all_candidates(|one| {
                     let decide_by = one.tokens.ends().map_or(self.decide_by, |ends| ends.decide_by);
-                    let timeout = one.ask.as_ref().map(|ask| ask.timeout);
-                    now.mono >= Deadline::of(one.accepted.mono, timeout, decide_by).at
+                    now.mono >= one.deadline(decide_by).at
                 }))
     }
 

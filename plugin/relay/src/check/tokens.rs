@@ -55,6 +55,11 @@ impl Tokens {
         }
     }
 
+    /// Sets the delivery that brought the newest token.
+    pub fn came_by(&mut self, delivery: u32) {
+        self.about_newest.delivery = delivery;
+    }
+
     /// The token to present.
     pub fn current(&self) -> &Secret {
         self.previous.as_ref().filter(|_| self.use_previous).unwrap_or(&self.newest)

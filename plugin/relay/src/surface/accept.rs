@@ -1,9 +1,11 @@
 //! Accepting a check: from a request to a record in the ledger and an answer, in one turn of the stream.
 
-mod deliver;
 mod ends;
 
-use crate::check::{CheckKey, Ends, MAX_OF_CREDENTIAL, Record};
+use crate::check::{
+    Candidate, CheckKey, Delivered, Delivery, Ends, Known, MAX_OF_CREDENTIAL, Outcome, ReasonCode, Record,
+    State, Tokens, deliver,
+};
 use crate::config::Config;
 use crate::config::{Allow, Credential};
 use crate::store::ledger::{Change, Ledger, LedgerError, OldHome, Store, StoreError};
@@ -13,7 +15,6 @@ use crate::surface::problem::{FieldError, Reply};
 use crate::surface::request::{self, Body, CheckRequest, MAX_BODY, Unanswerable};
 use crate::time::{Now, in_words};
 use crate::wire::azure::Entry;
-use deliver::{Delivered, deliver, place_of};
 use ends::ends_of;
 use serde::Serialize;
 
@@ -196,6 +197,68 @@ fn uncovered(caller: &Credential, request: &CheckRequest) -> Option<Reply> {
     Some(Reply::problem(403, "Not allowed", &what))
 }
 
+/// A check request that was read, and whose caller may send it.
+pub(super) struct Admitted {
+    key: CheckKey,
+    request: CheckRequest,
+    /// The request as a delivery.
+    new: Candidate,
+    limits: Limits,
+}
+
+/// Reads a check request.
+///
+/// # Errors
+/// Its refusal.
+fn admitted<'b, B: AsRef<[u8]>>(
+    config: &Config,
+    now: Now,
+    headers: &Headers<B>,
+    body: impl Into<Body<'b>>,
+) -> Result<Admitted, Reply> {
+    let request = request::read(config, headers, body).map_err(|e| unanswerable_reply(&e))?;
+    let entry = config.azure_devops.iter().find(|entry| entry.is_named(&request.callback.entry));
+    let token_life = entry.map_or(Entry::TOKEN_LIFE, |entry| entry.token_life);
+    let ends = ends_of(&request.token, now, token_life, config.checks.clock_skew).ok_or_else(|| {
+        let error = FieldError { field: "AuthToken", detail: "has expired".into() };
+        unanswerable_reply(&Unanswerable { not_listed: false, errors: vec![error] })
+    })?;
+    let caller = caller(config, headers, Allow::Checks)?;
+    if let Some(refusal) = caller.and_then(|caller| uncovered(caller, &request)) {
+        return Err(refusal);
+    }
+    Ok(Admitted {
+        key: CheckKey::of(&request.callback),
+        new: candidate(&request, caller, ends, now),
+        limits: Limits {
+            all: config.checks.max_pending,
+            credential: caller.map_or(u32::MAX, |caller| caller.max_pending),
+            project: config.checks.max_pending_per_project,
+        },
+        request,
+    })
+}
+
+fn candidate(request: &CheckRequest, caller: Option<&Credential>, ends: Ends, now: Now) -> Candidate {
+    Candidate {
+        callback: request.callback.clone(),
+        ask: request.ask.as_ref().ok().cloned(),
+        known: request.ask.as_ref().err().map(|wrong| Known {
+            outcome: Outcome::Rejected,
+            reason: format!("This check cannot be evaluated: {}", in_one(wrong)),
+            code: Some(ReasonCode::of_rejected(wrong.first().map_or("", |wrong| wrong.field))),
+            repeats_until: None,
+        }),
+        tokens: Tokens::new(request.token.clone(), 1, ends),
+        credential: caller.map(|caller| caller.name.clone()).unwrap_or_default(),
+        observe: caller.is_some_and(|caller| caller.observe),
+        accepted: now,
+        tries: 0,
+        turn: now.mono,
+        is_refused: false,
+    }
+}
+
 /// Stores a check in the instance's ledger and answers it.
 pub fn accept<'b, B: AsRef<[u8]>>(
     config: &Config,
@@ -205,42 +268,14 @@ pub fn accept<'b, B: AsRef<[u8]>>(
     headers: &Headers<B>,
     body: impl Into<Body<'b>>,
 ) -> (Reply, Counted) {
-    let request = match request::read(config, headers, body) {
-        Ok(request) => request,
-        Err(unanswerable) => return (unanswerable_reply(&unanswerable), Counted::Refused),
-    };
-    let entry = config.azure_devops.iter().find(|entry| entry.is_named(&request.callback.entry));
-    let token_life = entry.map_or(Entry::TOKEN_LIFE, |entry| entry.token_life);
-    let ends = match ends_of(&request.token, now, token_life, config.checks.clock_skew) {
-        Some(ends) => ends,
-        None => {
-            let error = FieldError { field: "AuthToken", detail: "has expired".into() };
-            return (
-                unanswerable_reply(&Unanswerable { not_listed: false, errors: vec![error] }),
-                Counted::Refused,
-            );
-        }
-    };
-    let caller = match caller(config, headers, Allow::Checks) {
-        Ok(caller) => caller,
+    let admitted = match admitted(config, now, headers, body) {
+        Ok(admitted) => admitted,
         Err(refusal) => return (refusal, Counted::Refused),
     };
-    if let Some(refusal) = caller.and_then(|caller| uncovered(caller, &request)) {
-        return (refusal, Counted::Refused);
-    }
-    let sender = Sender {
-        credential: caller.map_or("", |caller| &caller.name),
-        observe: caller.is_some_and(|caller| caller.observe),
-        limits: Limits {
-            all: config.checks.max_pending,
-            credential: caller.map_or(u32::MAX, |caller| caller.max_pending),
-            project: config.checks.max_pending_per_project,
-        },
-    };
-    let key = CheckKey::of(&request.callback);
-    let id = key.id();
-    match stored(ledger, store, &key, &request, &sender, ends, now) {
-        Ok(delivered) => answer(&id, &request, delivered),
+    let id = admitted.key.id();
+    match stored(ledger, store, &admitted, now) {
+        Ok(Stored::In(delivered)) => answer(&id, &admitted.request, delivered),
+        Ok(Stored::NoRoom(share)) => (full(share), Counted::Refused),
         Err(e) => {
             log::error!("check {id} could not be stored: {e}");
             (unstored(&e), Counted::Refused)
@@ -255,40 +290,50 @@ pub fn unopened(status: StoreError) -> (Reply, Counted) {
     (unstored(&error), Counted::Refused)
 }
 
+/// The outcome of a delivery.
+enum Stored {
+    /// The ledger's answer.
+    In(Delivered),
+    /// It is a new check, and this limit is reached.
+    NoRoom(Share),
+}
+
 /// Stores a delivery in the ledger, together with what an older module has kept of the same check. Takes a place only
 /// for a new check.
 fn stored(
     ledger: &Ledger,
     store: &mut dyn Store,
-    key: &CheckKey,
-    request: &CheckRequest,
-    sender: &Sender<'_>,
-    ends: Ends,
+    admitted: &Admitted,
     now: Now,
-) -> Result<Delivered, LedgerError> {
-    let prefix = ledger.prefix();
+) -> Result<Stored, LedgerError> {
+    let (prefix, key) = (ledger.prefix(), &admitted.key);
     let old = OldHome::find(store, prefix, key).map_err(LedgerError::Store)?;
-    let place = place_of(request, sender);
+    let place = admitted.new.place();
     let mut bucket = ledger.bucket(key);
     let mut grant = None;
     // As of the last try: whether a new record notes the place that was taken, and the place of a record that it
     // replaces.
     let (mut is_noted, mut left) = (false, None);
     let mut change = |found: Option<&Record>, grant: Option<Grant>| {
-        let found = found.or(old.as_ref());
-        let before = found.and_then(|record| record.state.held());
+        let found = found.or(old.as_ref()).map(|record| &record.state);
+        let before = found.and_then(State::held);
         let inherits = before == Some(&place);
         // A check that nobody waits for leaves its place to the one that replaces it.
-        let grant = if inherits { Some(Grant::Taken) } else { grant };
-        let change = deliver(found, request, sender, ends, now, grant);
+        let has_place = inherits || grant == Some(Grant::Taken);
+        let delivery = deliver(found, &admitted.new, now, has_place);
         let is_new =
-            matches!(change, Change::Put(_, Delivered::New(_) | Delivered::Repeated(_))) && !inherits;
+            matches!(delivery, Delivery::Put(_, Delivered::New(..) | Delivered::Repeated(_))) && !inherits;
         (is_noted, left) = (is_new, before.filter(|_| is_new).cloned());
-        change
+        match delivery {
+            Delivery::Kept(delivered) => Change::Keep(delivered),
+            Delivery::Put(pending, delivered) => {
+                Change::Put(Box::new(Record { key: *key, state: State::Pending(pending) }), delivered)
+            }
+        }
     };
     let mut delivered = bucket.update(store, key, |found| change(found, None));
     if matches!(delivered, Ok(Delivered::Unplaced)) {
-        let taken = places::take(store, ledger, &place, sender.limits)?;
+        let taken = places::take(store, ledger, &place, admitted.limits)?;
         grant = Some(taken);
         delivered = match taken {
             Grant::Taken => bucket.update_read(store, key, |found| change(found, grant)),
@@ -303,24 +348,18 @@ fn stored(
     if let Some(left) = left.filter(|_| delivered.is_ok()) {
         places::give_back(store, ledger, &left);
     }
-    let delivered = delivered?;
-    if matches!(delivered, Delivered::Different | Delivered::Crowded | Delivered::NoRoom(_)) {
-        return Ok(delivered);
-    }
+    let delivered = match (delivered?, grant) {
+        (Delivered::Unplaced, Some(Grant::Full(share))) => return Ok(Stored::NoRoom(share)),
+        (kept @ (Delivered::Different | Delivered::Crowded), _) => return Ok(Stored::In(kept)),
+        (delivered, _) => delivered,
+    };
     if let Err(status) = ledger.note(store, key) {
         log::error!("shared data failed with status {}: the leader finds a check within a minute", status.0);
     }
     if old.is_some() {
         OldHome::remove(store, prefix, key)?;
     }
-    Ok(delivered)
-}
-
-/// The sender of a check.
-struct Sender<'a> {
-    credential: &'a str,
-    observe: bool,
-    limits: Limits,
+    Ok(Stored::In(delivered))
 }
 
 /// The body of the answer to a taken check.
@@ -338,7 +377,6 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or address. A pending check cannot be changed; cancel the run and start it again.";
             (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
         }
-        (Delivered::NoRoom(share), _) => (full(share), Counted::Refused),
         (Delivered::Crowded, _) => {
             let detail = format!(
                 "{MAX_OF_CREDENTIAL} deliveries of this check by this credential wait until Azure DevOps has taken one of their tokens. Send it again in a minute."
@@ -353,7 +391,7 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             );
             (reply("reported", message), Counted::Repeated)
         }
-        (Delivered::New(_) | Delivered::Beside(_), Err(wrong)) => {
+        (Delivered::New(..) | Delivered::Beside(..), Err(wrong)) => {
             let message =
                 format!("This check cannot be evaluated and will be reported as failed: {}", in_one(wrong));
             log::warn!("check {id} rejected: {}", in_one(wrong));
@@ -363,9 +401,9 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             reply("rejected", "This check cannot be evaluated and will be reported as failed.".into()),
             Counted::Repeated,
         ),
-        (delivered @ (Delivered::New((deadline, ends)) | Delivered::Beside((deadline, ends))), Ok(ask)) => {
+        (delivered @ (Delivered::New(deadline, ends) | Delivered::Beside(deadline, ends)), Ok(ask)) => {
             let counted = match delivered {
-                Delivered::New(_) => Counted::Accepted,
+                Delivered::New(..) => Counted::Accepted,
                 _ => {
                     log::warn!(
                         "check {id} was delivered with other values than before: the delivery whose token Azure DevOps takes first counts"
