@@ -11,10 +11,11 @@ use std::time::Duration;
 use testrelay::config::{Config, Passthrough};
 use testrelay::lead::STALE;
 use testrelay::store::ledger::{Ledger, Store, StoreError};
-use testrelay::surface::accept::{CallerId, Counted};
+use testrelay::surface::accept::{self, CallerId, Counted};
 use testrelay::surface::artifacts::{self, Downloads, VisitMemory};
 use testrelay::surface::bodies::{Bodies, Cut, CutOff, FIRST_TICKS, Posted};
 use testrelay::surface::evaluate::{self, Answered};
+use testrelay::surface::exchange::{Exchange, Step};
 use testrelay::time::{Mono, Now};
 use testrelay::wire::call::{CallId, CallOutcome, Fault, Request};
 use testrelay::{Lead, Output};
@@ -33,6 +34,18 @@ pub(crate) struct Root {
     configured_at: Mono,
     lead: Option<Lead>,
     calls: BTreeMap<u32, (CallId, usize)>,
+    /// Calls for exchanges that go on after a pause.
+    resumed: BTreeMap<u32, Resumed>,
+}
+
+/// An exchange that waits for a call of the root context.
+struct Resumed {
+    stream: u32,
+    exchange: Box<Exchange>,
+    /// The exchange's number of the call.
+    number: usize,
+    /// Maximum response body to copy, in bytes.
+    max_body: usize,
 }
 
 /// The state that a root context shares with its streams.
@@ -45,6 +58,8 @@ pub(crate) struct Plugin {
     pub(crate) metrics: Metrics,
     /// Streams that wait for the answer to a call.
     pub(crate) waiting: RefCell<BTreeMap<u32, Waiting>>,
+    /// Streams whose exchange pauses, and until when.
+    paused: RefCell<BTreeMap<u32, (Mono, Box<Exchange>)>>,
     /// Streams that wait for a body or are reading one.
     bodies: RefCell<Bodies>,
     /// Whether a piece of a body is known to have come in this process.
@@ -73,6 +88,8 @@ pub(crate) enum Awaited {
     Call,
     /// The answers to an evaluation's calls.
     Evaluation,
+    /// The cluster store.
+    Acceptance,
 }
 
 impl Plugin {
@@ -104,8 +121,21 @@ impl Plugin {
     /// Notes that a stream waits no longer. False if it did not wait, or was answered by the root context.
     pub(crate) fn waits_no_longer(&self, context: u32) -> bool {
         let waited = self.waiting.borrow_mut().remove(&context).is_some();
+        self.paused.borrow_mut().remove(&context);
         let read = self.bodies.borrow_mut().end(context);
         waited || read
+    }
+
+    /// Keeps a stream's exchange until this time; the next tick after it goes on.
+    pub(crate) fn pause(&self, context: u32, until: Mono, exchange: Box<Exchange>) {
+        self.paused.borrow_mut().insert(context, (until, exchange));
+    }
+
+    /// Takes an exchange whose pause is over.
+    fn next_resumed(&self, now: Mono) -> Option<(u32, Box<Exchange>)> {
+        let mut paused = self.paused.borrow_mut();
+        let context = paused.iter().find(|(_, (until, _))| *until <= now).map(|(context, _)| *context)?;
+        paused.remove(&context).map(|(_, exchange)| (context, exchange))
     }
 
     /// Notes that a stream begins to wait for its body; `head` is the size of its headers in bytes. False if there is
@@ -158,7 +188,14 @@ impl Plugin {
 impl Root {
     /// A context without a configuration.
     pub(crate) fn new(context_id: u32) -> Root {
-        Root { context_id, plugin: None, configured_at: Mono(0), lead: None, calls: BTreeMap::new() }
+        Root {
+            context_id,
+            plugin: None,
+            configured_at: Mono(0),
+            lead: None,
+            calls: BTreeMap::new(),
+            resumed: BTreeMap::new(),
+        }
     }
 
     /// Starts the calls that a turn asks for. A call that Envoy refuses gets its outcome at once, because no callback
@@ -182,6 +219,51 @@ impl Root {
         }
     }
 
+    /// Goes on with the exchanges whose pause is over.
+    fn resume(&mut self, plugin: &Plugin, now: Now) {
+        while let Some((stream, mut exchange)) = plugin.next_resumed(now.mono) {
+            let step = exchange.resume(now, &mut SharedData);
+            self.go_on(plugin, now, stream, exchange, step);
+        }
+    }
+
+    /// Takes the next step of an exchange whose stream waits.
+    fn go_on(&mut self, plugin: &Plugin, now: Now, stream: u32, mut exchange: Box<Exchange>, mut step: Step) {
+        loop {
+            let (number, request) = match step {
+                Step::Reply(reply, ended) => {
+                    if plugin.waits_no_longer(stream) {
+                        host::reply_to(stream, self.context_id, &reply);
+                    }
+                    if let Some(ended) = ended {
+                        plugin.metrics.count_ended(ended);
+                    }
+                    return;
+                }
+                Step::Pause(until) if plugin.is_waiting(stream) => {
+                    return plugin.pause(stream, until, exchange);
+                }
+                Step::Call(calls) => match calls.into_iter().next() {
+                    Some(call) => call,
+                    None => return,
+                },
+                // Its client has gone; and an exchange that pauses never goes on to Testkube.
+                Step::Pause(_) | Step::Wait | Step::Forward(_) => return,
+            };
+            let max_body = request.max_body;
+            match start(now, &request) {
+                Ok(token) => {
+                    self.resumed.insert(token, Resumed { stream, exchange, number, max_body });
+                    return;
+                }
+                Err(fault) => {
+                    let outcome = CallOutcome::Failed(fault);
+                    step = answer(plugin, now, &mut exchange, number, &outcome);
+                }
+            }
+        }
+    }
+
     /// Answers the streams that have waited too long.
     fn answer_waiting(&self, plugin: &Plugin, now: Now) {
         let mut late = Vec::new();
@@ -190,6 +272,7 @@ impl Root {
             let is_late = match waiting.what {
                 Awaited::Call => waiting.ticks > CALL_TICKS && now.mono.since(waiting.since) > CALL_WAIT,
                 Awaited::Evaluation => now.mono.since(waiting.since) > evaluate::GIVEN_UP,
+                Awaited::Acceptance => now.mono.since(waiting.since) > accept::GIVEN_UP,
             };
             if is_late {
                 late.push((*context, waiting.what));
@@ -213,11 +296,16 @@ impl Root {
             );
         }
         for (context, what) in late {
+            plugin.paused.borrow_mut().remove(&context);
             let reply = match what {
                 Awaited::Call => artifacts::lost(),
                 Awaited::Evaluation => {
                     plugin.metrics.count_evaluation(Answered::Pending);
                     evaluate::lost()
+                }
+                Awaited::Acceptance => {
+                    plugin.metrics.count_check(Counted::Refused);
+                    accept::lost()
                 }
             };
             host::reply_to(context, self.context_id, &reply);
@@ -230,6 +318,11 @@ impl Plugin {
     pub(crate) fn queue(&self) -> String {
         format!("{}hints", self.prefix)
     }
+}
+
+/// Passes the outcome of a call to its exchange.
+fn answer(plugin: &Plugin, now: Now, exchange: &mut Exchange, number: usize, outcome: &CallOutcome) -> Step {
+    exchange.answer(now, &mut SharedData, &mut plugin.memory.borrow_mut(), number, outcome)
 }
 
 /// Starts a call, unless the thread has stood still since the turn that asked for it: by now another context may lead,
@@ -249,8 +342,14 @@ impl Context for Root {
         body_size: usize,
         _num_trailers: usize,
     ) {
-        let Some((id, max_body)) = self.calls.remove(&token) else { return };
         let now = host::now();
+        if let (Some(resumed), Some(plugin)) = (self.resumed.remove(&token), self.plugin.clone()) {
+            let Resumed { stream, mut exchange, number, max_body } = resumed;
+            let outcome = host::call_outcome(now, num_headers, body_size, max_body);
+            let step = answer(&plugin, now, &mut exchange, number, &outcome);
+            return self.go_on(&plugin, now, stream, exchange, step);
+        }
+        let Some((id, max_body)) = self.calls.remove(&token) else { return };
         let outcome = host::call_outcome(now, num_headers, body_size, max_body);
         let outputs = self.lead.as_mut().map(|lead| lead.answer(now, &mut SharedData, id, &outcome));
         self.perform(now, outputs.unwrap_or_default());
@@ -330,6 +429,7 @@ impl RootContext for Root {
             ledger: OnceCell::new(),
             metrics: Metrics::define(),
             waiting: RefCell::default(),
+            paused: RefCell::default(),
             bodies: RefCell::default(),
             has_bodies: Cell::default(),
             crowded: Cell::default(),
@@ -345,6 +445,7 @@ impl RootContext for Root {
         let Some(plugin) = self.plugin.clone() else { return };
         let now = host::now();
         self.answer_waiting(&plugin, now);
+        self.resume(&plugin, now);
         let lead = match &mut self.lead {
             Some(lead) => lead,
             None => match plugin.ledger() {

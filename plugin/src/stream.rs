@@ -7,7 +7,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
 use testrelay::config::Credential;
-use testrelay::surface::accept::{self, Admission, CallerId, Counted};
+use testrelay::surface::accept::{self, Acceptance, Admission, CallerId, Counted};
 use testrelay::surface::artifacts::{self, Download, Forward, Visit};
 use testrelay::surface::bodies::Posted;
 use testrelay::surface::evaluate::{self, Evaluation};
@@ -42,7 +42,7 @@ enum State {
         /// The kind of request.
         what: Posted,
     },
-    /// It waits for Testkube's answers.
+    /// It waits for answers.
     Asking { exchange: Box<Exchange>, calls: Vec<ExchangeCall> },
     /// A request by tag that has gone on to Testkube.
     Forwarded(Rc<Forward>),
@@ -226,12 +226,18 @@ impl Stream {
         loop {
             let mut refused = None;
             match step {
-                Step::Reply(reply, evaluated) => {
+                Step::Reply(reply, ended) => {
                     self.forget();
-                    if let Some(answered) = evaluated {
-                        plugin.metrics.count_evaluation(answered);
+                    if let Some(ended) = ended {
+                        plugin.metrics.count_ended(ended);
                     }
                     return self.answer(&reply);
+                }
+                // Its root context goes on with it, and answers.
+                Step::Pause(until) => {
+                    plugin.pause(self.context_id, until, exchange);
+                    self.state = State::Answered;
+                    return Action::Pause;
                 }
                 Step::Forward(forward) => {
                     self.forget();
@@ -254,7 +260,7 @@ impl Stream {
                 }
             }
             let Some((number, fault)) = refused else {
-                // Each call of a visit has its own time limit; an evaluation has one from its beginning.
+                // Each call of a visit has its own time limit; the others have one from their beginning.
                 if matches!(*exchange, Exchange::Visit(_)) {
                     plugin.waits(self.context_id, Awaited::Call);
                 }
@@ -274,6 +280,15 @@ impl Stream {
 
     fn accept(&mut self, plugin: &Plugin, headers: &[Header<'_>], body: Body<'_>) -> Action {
         let (reply, counted) = match plugin.ledger() {
+            Ok(ledger) if plugin.config.store.is_some() => {
+                match Acceptance::new(&plugin.config, ledger, host::now(), headers, body, host::random()) {
+                    Ok(acceptance) => {
+                        plugin.waits(self.context_id, Awaited::Acceptance);
+                        return self.begin(plugin, Exchange::Acceptance(Box::new(acceptance)), headers);
+                    }
+                    Err(refusal) => (refusal, Counted::Refused),
+                }
+            }
             Ok(ledger) => accept::accept(&plugin.config, ledger, &mut SharedData, host::now(), headers, body),
             Err(status) => accept::unopened(status),
         };

@@ -126,6 +126,9 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         observe: false,
         before: None,
         told: None,
+        earlier: std::time::Duration::ZERO,
+        acceptance: 0,
+        kept: None,
         falls: Falls::default(),
         phase: Phase::Accepted,
     }

@@ -17,12 +17,14 @@ mod delivery;
 mod effects;
 mod fallback;
 mod heard;
+mod kept;
 mod live_log;
 mod naming;
 mod outcome;
 mod place;
 mod proving;
 pub(crate) mod reason;
+mod rebase;
 mod record;
 mod reporting;
 mod run;
@@ -44,6 +46,8 @@ pub(crate) use delivery::{Delivered, Delivery, deliver};
 pub use effects::Counter;
 pub(crate) use effects::{Call, Effects, Room, Space};
 pub(crate) use heard::Heard;
+pub(crate) use kept::Reread;
+pub use kept::{Kept, Stage};
 pub(crate) use live_log::{Acted, LiveLog, LogCx};
 pub use outcome::Outcome;
 pub use place::{Place, Placed};
@@ -156,6 +160,9 @@ pub(crate) mod tests {
             delivery: 1,
             delivered: Mono(0),
             accepted: Now::default(),
+            earlier: std::time::Duration::ZERO,
+            acceptance: 0,
+            kept: None,
             token_end: Mono(0),
             decide_by: Mono(0),
             log: Log::Unopened,

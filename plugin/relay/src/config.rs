@@ -14,13 +14,14 @@ mod rerun;
 use crate::expect::Expect;
 use crate::tag::TagRule;
 use crate::wire::azure::Entry;
+use crate::wire::kubernetes::Server;
 use crate::wire::testkube::Testkube;
 pub use credential::{Allow, Credential, Kind};
 use fields::Fields;
 pub use fields::{ConfigError, ConfigErrors};
 use read::{
-    artifacts, azure_devops, checks, credential, is_base_path, is_instance, is_public_url, tag, testkube,
-    unique,
+    artifacts, azure_devops, checks, credential, is_base_path, is_instance, is_public_url, store, tag,
+    testkube, unique,
 };
 pub use rerun::Rerun;
 use serde_json::Value;
@@ -53,6 +54,8 @@ pub struct Config {
     pub checks: Checks,
     /// Settings for what pipelines download.
     pub artifacts: Artifacts,
+    /// The store of pending checks that several processes share; `None`: they live in this process alone.
+    pub store: Option<ClusterStore>,
     /// A fingerprint of the configuration's text: root contexts with equal ones are interchangeable.
     pub fingerprint: u64,
     /// Sentences for the log about settings that are allowed but should be changed.
@@ -97,6 +100,17 @@ pub struct Checks {
     pub abort_on_cancel: bool,
 }
 
+/// A namespace of Kubernetes in which pending checks are kept.
+#[derive(Debug)]
+pub struct ClusterStore {
+    /// The API server, and the namespace.
+    pub server: Server,
+    /// Whether a check is accepted although the API server does not answer.
+    pub accepts_in_outage: bool,
+    /// The name of this process's pod; empty if it is not known.
+    pub pod: String,
+}
+
 /// Settings for what pipelines download.
 #[derive(Debug)]
 pub struct Artifacts {
@@ -119,7 +133,7 @@ pub const MAX_TIMEOUT: Duration = Duration::from_secs(47 * 3600 + 1800);
 
 impl Config {
     /// Reads a configuration. `environment` looks up environment variables; it is called only with the names in
-    /// `secret_env`, `secret_env_next` and `bearer_env`.
+    /// fields whose name ends in `_env` or `_env_next`.
     ///
     /// # Errors
     /// Everything that is wrong with it, not only the first mistake.
@@ -155,6 +169,7 @@ impl Config {
             read_body: top.flag("read_body").unwrap_or(false),
             checks: checks(top.object("checks")),
             artifacts: artifacts(top.object("artifacts")),
+            store: top.object("store").and_then(|fields| store(fields, environment)),
             fingerprint: crate::hash::fnv1a(text),
             warnings: Vec::new(),
         };

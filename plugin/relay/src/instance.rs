@@ -14,9 +14,18 @@ pub fn instance<'a>(configured: Option<&'a str>, plugin_name: Option<&'a str>) -
     configured.or_else(named).filter(|name| !name.is_empty()).unwrap_or(DEFAULT)
 }
 
-/// The prefix of an instance's keys. The number is the layout's version.
+/// The first part of all keys. The number is the layout's version.
+const KEYS: &str = "testrelay/1/";
+
+/// The prefix of an instance's keys.
 pub fn key_prefix(instance: &str) -> String {
-    format!("testrelay/1/{instance}/")
+    format!("{KEYS}{instance}/")
+}
+
+/// The instance whose keys have this prefix.
+pub(crate) fn of_prefix(prefix: &str) -> &str {
+    let instance = prefix.strip_prefix(KEYS).unwrap_or(prefix);
+    instance.strip_suffix('/').unwrap_or(instance)
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ mod agenda;
 mod calls;
 mod housekeeping;
 pub mod lease;
+mod outcomes;
 mod poller;
+mod sharing;
 mod shelf;
 mod telling;
 mod turn;
@@ -21,15 +23,15 @@ use crate::lead::lease::{Contender, Role};
 use crate::store::hints::Inbox;
 use crate::store::ledger::{Ledger, Store};
 use crate::store::places::{self};
-use crate::tag::Tag;
 use crate::time::{Mono, Now, in_words};
 use crate::wire::azure::Callback;
-use crate::wire::call::{CallId, CallOutcome, Fault};
+use crate::wire::call::{CallId, CallOutcome};
 use aborts::Aborts;
 use agenda::Agenda;
 use calls::{Calls, Lane, Purpose};
 use housekeeping::Housekeeping;
 use poller::Poller;
+use sharing::Sharing;
 use shelf::{Shelf, Stored};
 use std::rc::Rc;
 use std::time::Duration;
@@ -72,6 +74,8 @@ pub struct Lead {
     /// The hints seen so far.
     hints: Inbox,
     housekeeping: Housekeeping,
+    /// This process's part in the cluster store, if there is one.
+    sharing: Option<Box<Sharing>>,
 }
 
 impl Lead {
@@ -93,6 +97,7 @@ impl Lead {
             runs: Runs::default(),
             hints: Inbox::new(prefix),
             housekeeping: Housekeeping::new(prefix, configured_at),
+            sharing: None,
             shelf: Shelf::new(ledger),
         }
     }
@@ -176,7 +181,18 @@ impl Lead {
         self.aborts.clear();
         self.runs = Runs::default();
         self.housekeeping.begin();
-        self.hints = Inbox::new(self.shelf.ledger().prefix());
+        let prefix = self.shelf.ledger().prefix();
+        self.hints = Inbox::new(prefix);
+        self.sharing = None;
+        if let Some(shared) = &self.config.store {
+            match Sharing::begin(shared, prefix, turn.store, self.random.draw()) {
+                Ok(sharing) => self.sharing = Some(Box::new(sharing)),
+                Err(status) => log::error!(
+                    "shared data failed with status {}: checks are kept in this process alone",
+                    status.0
+                ),
+            }
+        }
         turn.out.push(Output::Listen);
         log::info!("leads");
         if turn.now.mono < self.brake_until {
@@ -207,8 +223,14 @@ impl Lead {
             self.changed(turn, bucket);
         }
         self.note_places(turn);
+        if let (Some(sharing), Some(shared)) = (&mut self.sharing, &self.config.store) {
+            sharing.tick(shared, turn, &self.shelf);
+            if sharing.drains() {
+                self.brake_until = now.plus(LONG_TROUBLE);
+            }
+        }
         if now < self.brake_until {
-            return;
+            return self.start_others(turn);
         }
         self.calls.tick();
         self.runs.tick();
@@ -221,7 +243,7 @@ impl Lead {
         for key in self.agenda.to_tell(now) {
             self.tell(turn, &key);
         }
-        self.send_aborts(turn);
+        self.start_others(turn);
     }
 
     /// Takes over another context's changes of this bucket: new checks are due, removed ones forgotten.
@@ -231,7 +253,12 @@ impl Lead {
         for record in self.shelf.records(bucket) {
             match &record.state {
                 State::Pending(_) => pending.push(record.key),
-                State::Done(done) => self.housekeeping.ended(&record.key, done.at.mono),
+                State::Done(done) => {
+                    self.housekeeping.ended(&record.key, done.at.mono);
+                    if let Some(sharing) = &mut self.sharing {
+                        sharing.touch(&record.key, &record.state, now);
+                    }
+                }
             }
         }
         for key in self.agenda.keys_of(bucket) {
@@ -312,6 +339,7 @@ impl Lead {
             }
         }
         if let Some(done) = effects.done {
+            self.index(turn.now.mono, key);
             self.agenda.remove(key);
             return self.housekeeping.ended(key, done.at.mono);
         }
@@ -338,7 +366,10 @@ impl Lead {
 
     /// Notes when to look at a check next.
     fn index(&mut self, now: Mono, key: &CheckKey) {
-        let Lead { shelf, agenda, .. } = self;
+        let Lead { shelf, agenda, sharing, .. } = self;
+        if let (Some(sharing), Some(state)) = (sharing, shelf.state(key)) {
+            sharing.touch(key, state, now);
+        }
         let Some(seen) = shelf.find(key) else { return };
         let Some(tracked) = agenda.of(key, seen) else { return };
         tracked.volatile.renew(seen);
@@ -351,46 +382,6 @@ impl Lead {
     fn leads(&mut self, turn: &mut Turn<'_>) -> bool {
         self.leading = self.contender.leads(turn.store, turn.now).unwrap_or(false);
         self.leading
-    }
-
-    /// Handles an outcome, then starts what waits for the room that it frees.
-    fn settle(&mut self, turn: &mut Turn<'_>, id: CallId, outcome: &CallOutcome) {
-        let Some(purpose) = self.calls.end(turn.now.mono, id, outcome) else { return };
-        let checks = purpose.checks();
-        if self.leading && self.contender.note_busy(turn.store, &checks).is_err() {
-            log::error!("shared data failed: an answer is read without being noted");
-        }
-        match purpose {
-            Purpose::Check(key, Some(reporting)) => {
-                // Another context may lead by now and have written the record.
-                if !self.leading {
-                    self.shelf.refresh_of(turn.store, &key);
-                }
-                self.step(turn, &key, Event::Reported(id, reporting, outcome));
-            }
-            Purpose::Check(key, None) => self.step(turn, &key, Event::Answered(id, outcome)),
-            Purpose::LiveLog(key) => self.told(turn, &key, id, outcome),
-            Purpose::Page(batch) if self.leading => self.paged(turn, *batch, outcome),
-            Purpose::Abort(token) if self.leading => {
-                let effect = self.aborts.answered(turn.now.mono, &mut self.random, token, outcome);
-                turn.out.extend(effect.map(|effect| match effect {
-                    aborts::Effect::Aborted => Output::Count(Counter::Aborted),
-                    aborts::Effect::Fault => Output::Count(Counter::TestkubeFault),
-                }));
-                self.send_aborts(turn);
-            }
-            // The present leader has made its own request.
-            Purpose::Page(batch) => {
-                for key in &batch.checks {
-                    self.step(turn, key, Event::NotStarted(batch.id));
-                }
-            }
-            Purpose::Abort(token) => self.aborts.not_started(token),
-        }
-        if self.leading && self.contender.note_busy(turn.store, &[]).is_err() {
-            log::error!("shared data failed: the note of an answer could not be removed");
-        }
-        self.step_due(turn, MAX_STEPS_AFTER_ANSWER);
     }
 
     /// Steps the checks that have waited for room, then those whose time has come, at most `most` in all: a callback
@@ -423,12 +414,6 @@ impl Lead {
         }
     }
 
-    fn give_up_silent_calls(&mut self, turn: &mut Turn<'_>) {
-        for id in self.calls.silent(turn.now.mono) {
-            self.settle(turn, id, &CallOutcome::Failed(Fault::Lost));
-        }
-    }
-
     /// Brings forward the next reading of the checks for which Testkube has sent a hint. Returns whether there are any.
     fn hear(&mut self, turn: &mut Turn<'_>) -> bool {
         let now = turn.now.mono;
@@ -454,23 +439,6 @@ impl Lead {
             if self.shelf.find(&key).and_then(Pending::held) != Some(&place) {
                 places::give_back(turn.store, self.shelf.ledger(), &place);
             }
-        }
-    }
-
-    /// Starts the aborts that are due.
-    fn send_aborts(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.mono;
-        loop {
-            let shelf = &self.shelf;
-            let is_awaited = |tag: &Tag| shelf.is_awaited(tag, None);
-            let Some((token, request)) = self.aborts.due(now, &self.config.testkube, is_awaited) else {
-                return;
-            };
-            let id = self.calls.take_name();
-            if !self.leads(turn) {
-                return self.aborts.not_started(token);
-            }
-            turn.start(&mut self.calls, id, request, Purpose::Abort(token), None);
         }
     }
 }

@@ -5,6 +5,7 @@ use testrelay::Counter;
 use testrelay::check::{self, ReasonCode};
 use testrelay::surface::accept::Counted;
 use testrelay::surface::evaluate::Answered;
+use testrelay::surface::exchange::Ended;
 
 /// The module's counters, which Envoy shows as `wasmcustom.testrelay_…`.
 pub(crate) struct Metrics {
@@ -13,7 +14,7 @@ pub(crate) struct Metrics {
     decided: Vec<Option<u32>>,
 }
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 23] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -34,6 +35,9 @@ const NAMES: [&str; 20] = [
     "testrelay_evaluated_pending",
     "testrelay_evaluated_succeeded",
     "testrelay_evaluated_failed",
+    "testrelay_store_calls",
+    "testrelay_adopted",
+    "testrelay_unfenced",
 ];
 
 impl Metrics {
@@ -67,6 +71,14 @@ impl Metrics {
         });
     }
 
+    /// Counts the result of an exchange.
+    pub(crate) fn count_ended(&self, ended: Ended) {
+        match ended {
+            Ended::Check(counted) => self.count_check(counted),
+            Ended::Evaluation(answered) => self.count_evaluation(answered),
+        }
+    }
+
     /// Counts an event of the leader.
     pub(crate) fn count(&self, counter: Counter) {
         self.add(match counter {
@@ -84,6 +96,9 @@ impl Metrics {
             Counter::OpenGate => 13,
             Counter::Observed => 14,
             Counter::Aborted => 16,
+            Counter::Stored => 20,
+            Counter::Adopted => 21,
+            Counter::Unfenced => 22,
         });
     }
 

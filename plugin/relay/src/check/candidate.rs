@@ -8,6 +8,7 @@ use super::{Ask, Log, Outcome, Pending, Phase, ReasonCode, Tokens};
 use crate::time::{Mono, Now};
 use crate::wire::azure::Callback;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Maximum deliveries side by side.
 pub const MAX_CANDIDATES: usize = 8;
@@ -31,6 +32,9 @@ pub struct Candidate {
     pub observe: bool,
     /// When it first came.
     pub accepted: Now,
+    /// As [`Pending::earlier`].
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub earlier: Duration,
     /// Number of tries of its proof.
     pub tries: u32,
     /// When it last had its turn, or came. The one that has waited longest is next.
@@ -144,7 +148,7 @@ impl Pending {
     }
 
     /// All unproven deliveries, first the one whose turn it is.
-    fn candidates(&self) -> Vec<Candidate> {
+    pub(crate) fn candidates(&self) -> Vec<Candidate> {
         let front = Candidate {
             callback: self.callback.clone(),
             ask: self.ask.clone(),
@@ -153,6 +157,7 @@ impl Pending {
             credential: self.credential.clone(),
             observe: self.observe,
             accepted: self.accepted,
+            earlier: self.earlier,
             tries: self.tries,
             turn: self.turn,
             is_refused: self.is_refused,
@@ -172,6 +177,7 @@ impl Pending {
         self.credential = front.credential;
         self.observe = front.observe;
         self.accepted = front.accepted;
+        self.earlier = front.earlier;
         self.tries = front.tries;
         self.turn = front.turn;
         self.is_refused = front.is_refused;

@@ -16,12 +16,13 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// The deadline of a check that was accepted at `accepted` with this `timeout`, if any, and a token that must be
-    /// used by `decide_by`.
-    pub fn of(accepted: Mono, timeout: Option<Duration>, decide_by: Mono) -> Deadline {
-        let own = timeout.map(|timeout| accepted.plus(timeout)).filter(|own| *own <= decide_by);
+    /// The deadline of a check that was accepted at `accepted`, or this much earlier, with this `timeout`, if any, and a
+    /// token that must be used by `decide_by`.
+    pub fn of(accepted: Mono, earlier: Duration, timeout: Option<Duration>, decide_by: Mono) -> Deadline {
+        let own = timeout.map(|timeout| accepted.plus(timeout.saturating_sub(earlier)));
+        let own = own.filter(|own| *own <= decide_by);
         let at = own.unwrap_or(decide_by);
-        Deadline { after: at.since(accepted), at, by_token: own.is_none() }
+        Deadline { after: at.since(accepted).saturating_add(earlier), at, by_token: own.is_none() }
     }
 
     /// `12h`, or less and why: for a sentence with `within` or `after`.
@@ -40,7 +41,8 @@ impl Deadline {
 impl Pending {
     /// Its deadline.
     pub fn deadline(&self) -> Deadline {
-        Deadline::of(self.accepted.mono, self.ask.as_ref().map(|ask: &Ask| ask.timeout), self.decide_by)
+        let timeout = self.ask.as_ref().map(|ask: &Ask| ask.timeout);
+        Deadline::of(self.accepted.mono, self.earlier, timeout, self.decide_by)
     }
 
     /// Whether the deadline has passed; while no delivery is proven, the deadlines of all of them.

@@ -134,7 +134,8 @@ impl Candidate {
 
     /// Its deadline, with a token that must be used by `decide_by`.
     pub(super) fn deadline(&self, decide_by: Mono) -> Deadline {
-        Deadline::of(self.accepted.mono, self.ask.as_ref().map(|ask| ask.timeout), decide_by)
+        let timeout = self.ask.as_ref().map(|ask| ask.timeout);
+        Deadline::of(self.accepted.mono, self.earlier, timeout, decide_by)
     }
 }
 
@@ -154,6 +155,9 @@ fn first_delivery(mut first: Candidate, now: Now) -> Pending {
         delivery: 1,
         delivered: now.mono,
         accepted: now,
+        earlier: Duration::ZERO,
+        acceptance: 0,
+        kept: None,
         token_end: Mono(0),
         decide_by: Mono(0),
         log: Log::Unopened,

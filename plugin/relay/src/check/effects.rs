@@ -83,6 +83,12 @@ pub enum Counter {
     Observed,
     /// An execution was aborted because its run was over.
     Aborted,
+    /// A call about a check's Secret was answered.
+    Stored,
+    /// A check of another replica was adopted.
+    Adopted,
+    /// A decision was sent before it was stored.
+    Unfenced,
 }
 
 impl Effects {

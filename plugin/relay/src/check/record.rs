@@ -1,6 +1,6 @@
 //! The ledger's record of a check.
 
-use super::{Ask, Candidate, CheckKey, Known, Outcome, Placed, ReasonCode, Tokens, is_default};
+use super::{Ask, Candidate, CheckKey, Kept, Known, Outcome, Placed, ReasonCode, Tokens, is_default};
 use crate::guid::Guid;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
@@ -98,6 +98,16 @@ pub struct Pending {
     /// What its log says so far; `None` if it is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
+    /// How long it had waited before this process's monotonic clock began: the process has adopted it on a machine that
+    /// started later.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub earlier: Duration,
+    /// The number of the acceptance that last wrote its Secret, which recognises its own write after a lost answer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub acceptance: u64,
+    /// Its Secret; `None` without a cluster store, and until it is stored there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Box<Kept>>,
     /// The phase of its life.
     pub phase: Phase,
 }
@@ -295,6 +305,12 @@ pub struct Done {
     /// Whether `succeeded` was posted whatever the decision.
     #[serde(default)]
     pub observe: bool,
+    /// Number of its deliveries at its end.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub served: u32,
+    /// Its Secret, until that is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Box<Kept>>,
 }
 
 /// The request of a check, and its address.
@@ -374,6 +390,8 @@ impl Pending {
             project: Some(self.callback.project),
             tag: self.ask.as_ref().map(|ask| ask.tag.clone()),
             observe: self.observe,
+            served: self.kept.as_ref().map_or(0, |_| self.delivery),
+            kept: self.kept.clone(),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::proving::log_of;
 use super::step::count_end;
 use super::{Check, Claim, Counter, Cx, Decided, Effects, Log, Outcome, Owing, Part, Phase, Reporting};
 use crate::secret::Secret;
+use crate::time::in_words;
 use crate::wire::azure::{self, Answer, Entry};
 use crate::wire::call::CallOutcome;
 use log::Level;
@@ -16,6 +17,9 @@ use std::time::Duration;
 /// Maximum tries of lines and record before the event, and maximum pause between them.
 const MAX_TRIES: u32 = 3;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long an event waits until its decision is stored in the cluster store.
+const FENCE: Duration = Duration::from_secs(60);
 
 /// How long after the event the owed parts are tried.
 const OWING: Duration = Duration::from_secs(15 * 60);
@@ -224,6 +228,9 @@ impl Check {
             self.volatile.next = claim.until;
             return false;
         }
+        if !self.passes_fence(cx, fx) {
+            return false;
+        }
         let Some(entry) = self.reach(cx, fx) else { return false };
         let callback = self.durable.callback.clone();
         let passes = outcome == Outcome::Passed || self.durable.observe;
@@ -237,6 +244,28 @@ impl Check {
             self.durable.claim = None;
         }
         false
+    }
+
+    /// Whether its event may be sent: its decision is stored, so that no replica that adopts it decides anew. If the API
+    /// server does not answer for [`FENCE`], the event is sent all the same.
+    fn passes_fence(&mut self, cx: &Cx<'_>, fx: &mut Effects) -> bool {
+        if cx.config.store.is_none() || self.durable.is_fenced() {
+            return true;
+        }
+        let until = *self.volatile.fence.get_or_insert(cx.now.mono.plus(FENCE));
+        if cx.now.mono < until {
+            self.volatile.next = until;
+            return false;
+        }
+        if self.durable.claim.is_none() {
+            let (id, wait) = (self.key.id(), in_words(FENCE));
+            fx.say(
+                Level::Warn,
+                format!("check {id}: its decision could not be stored for {wait}: it is sent all the same, and a replica that adopts the check may send another"),
+            );
+            fx.count(Counter::Unfenced);
+        }
+        true
     }
 
     /// Takes the answer to a TaskCompleted.

@@ -45,6 +45,8 @@ pub(crate) struct Volatile {
     /// The time before which nothing is done for it: shared data has refused a change, or Azure DevOps has asked for a
     /// pause.
     pub(super) held_until: Mono,
+    /// While its decision waits to be stored: until when.
+    pub(super) fence: Option<Mono>,
     /// Failures in a row of the present call.
     pub(super) tries: u32,
     /// The next proof of the token that this delivery brought.
@@ -119,6 +121,13 @@ impl Volatile {
         };
         let wake = times.into_iter().chain([end]).flatten().min();
         Times { wake: wake.map(|wake| wake.max(self.held_until)), poll }
+    }
+
+    /// Notes that its record is stored: its event need wait no longer.
+    pub(crate) fn stored(&mut self) {
+        if self.fence.is_some() {
+            self.next = Mono(0);
+        }
     }
 
     /// The time before which nothing is done for the check.

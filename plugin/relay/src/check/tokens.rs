@@ -65,6 +65,21 @@ impl Tokens {
         self.previous.as_ref().filter(|_| self.use_previous).unwrap_or(&self.newest)
     }
 
+    /// The tokens, oldest first, each with the delivery that brought it and its end.
+    pub fn all(&self) -> impl Iterator<Item = (&Secret, u32, Ends)> {
+        let previous = self.previous.iter().map(|token| (token, self.about_previous));
+        let all = previous.chain([(&self.newest, self.about_newest)]);
+        all.map(|(token, about)| (token, about.delivery, about.ends))
+    }
+
+    /// Changes each time in it.
+    pub(super) fn each_end(&mut self, change: impl Fn(&mut Mono)) {
+        for about in [&mut self.about_newest, &mut self.about_previous] {
+            change(&mut about.ends.at);
+            change(&mut about.ends.decide_by);
+        }
+    }
+
     /// Number of tokens.
     pub fn count(&self) -> u32 {
         1 + u32::from(self.previous.is_some())

@@ -362,7 +362,7 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }
 
-fn is_variable(text: &str) -> bool {
+pub(super) fn is_variable(text: &str) -> bool {
     text.len() <= 256
         && text.bytes().next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
         && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')

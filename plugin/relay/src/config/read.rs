@@ -1,13 +1,15 @@
 //! Reading the parts of a configuration.
 
+use super::fields::is_variable;
 use super::{
-    Allow, Artifacts, Checks, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind, MAX_PENDING,
-    MAX_TIMEOUT, Rerun,
+    Allow, Artifacts, Checks, ClusterStore, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind,
+    MAX_PENDING, MAX_TIMEOUT, Rerun,
 };
 use crate::expect::Expect;
 use crate::guid::Guid;
 use crate::tag::TagRule;
 use crate::wire::azure::{Entry, TokenScheme};
+use crate::wire::kubernetes::Server;
 use crate::wire::testkube::{Dashboard, Testkube};
 use std::time::Duration;
 
@@ -212,6 +214,47 @@ pub(super) fn artifacts(fields: Option<Fields<'_>>) -> Artifacts {
     fields.size("max_archive", &mut artifacts.max_archive);
     fields.finish();
     artifacts
+}
+
+/// The cluster store.
+pub(super) fn store(
+    mut fields: Fields<'_>,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Option<ClusterStore> {
+    let store = fields.required_object("kubernetes").map(|mut fields| {
+        let server = Server {
+            cluster: fields.required_text(
+                "cluster",
+                "the name of the Envoy cluster that leads to Kubernetes's API server",
+                is_cluster,
+            ),
+            authority: fields
+                .text("authority", "a host, with a port unless it is the scheme's default", is_authority)
+                .unwrap_or_else(|| "kubernetes.default.svc".into()),
+            namespace: fields.required_text(
+                "namespace",
+                "the name of a namespace for Testrelay's checks alone: small letters, digits and `-`, at most 63",
+                is_namespace,
+            ),
+            token: fields.secret("token_env", environment),
+        };
+        let outage = [("refuse", false), ("accept", true)];
+        let accepts_in_outage = fields.choice("on_outage", &outage).unwrap_or(false);
+        let pod = fields.text("replica_env", "the name of an environment variable", is_variable);
+        let pod = pod.and_then(|name| environment(&name)).filter(|pod| is_cluster(pod)).unwrap_or_default();
+        fields.finish();
+        ClusterStore { server, accepts_in_outage, pod }
+    });
+    fields.finish();
+    store
+}
+
+fn is_namespace(text: &str) -> bool {
+    let is_letter = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let ends = [text.bytes().next(), text.bytes().last()];
+    text.len() <= 63
+        && ends.into_iter().all(|end| end.is_some_and(is_letter))
+        && text.bytes().all(|c| is_letter(c) || c == b'-')
 }
 
 pub(super) fn unique(

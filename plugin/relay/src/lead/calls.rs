@@ -2,6 +2,7 @@
 //! and fair between projects, so that slow or refused calls hold up only their own project.
 
 use super::poller::Batch;
+use super::sharing::SharingCall;
 use crate::check::{CheckKey, Reporting, Room, Space};
 use crate::guid::Guid;
 use crate::lead::aborts;
@@ -20,6 +21,8 @@ pub(super) enum Purpose {
     Page(Box<Batch>),
     /// The abort of an execution whose run is over.
     Abort(aborts::Token),
+    /// A call of the cluster store.
+    Share(Box<SharingCall>),
 }
 
 impl Purpose {
@@ -30,6 +33,8 @@ impl Purpose {
             Purpose::Page(batch) => batch.checks.clone(),
             // The check ends by itself.
             Purpose::Abort(_) => Vec::new(),
+            // Only the leader reads it, and it changes the check's Secret, not its course.
+            Purpose::Share(_) => Vec::new(),
         }
     }
 }

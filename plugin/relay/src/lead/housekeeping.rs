@@ -60,7 +60,8 @@ impl Housekeeping {
         for _ in 0..MAX_FORGOTTEN {
             let Some((at, key)) = self.ends.first().copied().filter(|(at, _)| *at <= now) else { return };
             self.ends.remove(&(at, key));
-            let is_old = |record: &Record| matches!(&record.state, State::Done(done) if now.since(done.at.mono) >= DONE_STAYS);
+            // One with a Secret stays until that is deleted.
+            let is_old = |record: &Record| matches!(&record.state, State::Done(done) if done.kept.is_none() && now.since(done.at.mono) >= DONE_STAYS);
             if !shelf.remove(store, &key, is_old) {
                 self.ends.insert((now.plus(REFUSED_REMOVAL), key));
             }

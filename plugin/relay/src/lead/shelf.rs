@@ -37,6 +37,8 @@ pub(super) struct Shelf {
     counts: Vec<Counts>,
     /// Buckets to read.
     noted: BTreeSet<usize>,
+    /// Buckets that were read for a change of one check, and may have other changes that nobody has looked at.
+    unseen: BTreeSet<usize>,
     /// The next bucket of the sweep.
     next: usize,
     /// Bytes that the sweep may still read.
@@ -61,7 +63,8 @@ impl Shelf {
     pub(super) fn new(ledger: Ledger) -> Shelf {
         let buckets = ledger.buckets();
         let counts = vec![Counts::default(); buckets.len()];
-        Shelf { counts, buckets, ledger, noted: BTreeSet::new(), next: 0, budget: 0, hurry: 0 }
+        let (noted, unseen) = (BTreeSet::new(), BTreeSet::new());
+        Shelf { counts, buckets, ledger, noted, unseen, next: 0, budget: 0, hurry: 0 }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -102,15 +105,17 @@ impl Shelf {
                 self.sweep_all();
             }
         }
+        self.noted.append(&mut self.unseen.clone());
         let mut changed = Vec::new();
         let mut new = 0;
         while new < MAX_NEW
             && let Some(number) = self.noted.pop_first()
         {
             let before = self.buckets.get(number).map_or(0, Bucket::versions);
+            let was_unseen = self.unseen.remove(&number);
             match self.read(store, number) {
-                Ok(true) => changed.push(number),
-                Ok(false) => {}
+                Ok(is_changed) if is_changed || was_unseen => changed.push(number),
+                Ok(_) => {}
                 Err(_) => self.sweep_all(),
             }
             new += self.buckets.get(number).map_or(0, Bucket::versions).wrapping_sub(before);
@@ -246,6 +251,7 @@ impl Shelf {
         state: State,
     ) -> Stored {
         let number = usize::from(self.ledger.bucket_of(key));
+        self.unseen.insert(number);
         let Some(bucket) = self.buckets.get_mut(number) else { return Stored::Gone };
         if let Err(error) = bucket.read(store) {
             return Stored::Refused(LedgerError::Store(error));
@@ -266,6 +272,27 @@ impl Shelf {
         stored
     }
 
+    /// A check's record, pending or done.
+    pub(super) fn state(&self, key: &CheckKey) -> Option<&State> {
+        let bucket = self.buckets.get(usize::from(self.ledger.bucket_of(key)))?;
+        bucket.find(key).map(|record| &record.state)
+    }
+
+    /// Changes a record as [`Bucket::update`] does.
+    pub(super) fn change<R>(
+        &mut self,
+        store: &mut dyn Store,
+        key: &CheckKey,
+        change: impl FnMut(Option<&Record>) -> Change<R>,
+    ) -> Result<R, LedgerError> {
+        let number = usize::from(self.ledger.bucket_of(key));
+        self.unseen.insert(number);
+        let Some(bucket) = self.buckets.get_mut(number) else { return Err(LedgerError::Busy) };
+        let changed = bucket.update(store, key, change);
+        self.recount(number);
+        changed
+    }
+
     /// Removes a record for which `is` still holds. False if shared data refuses.
     pub(super) fn remove(
         &mut self,
@@ -274,6 +301,7 @@ impl Shelf {
         is: impl Fn(&Record) -> bool,
     ) -> bool {
         let number = usize::from(self.ledger.bucket_of(key));
+        self.unseen.insert(number);
         let Some(bucket) = self.buckets.get_mut(number) else { return true };
         let removed = bucket.update(store, key, |found| match found {
             Some(record) if is(record) => Change::Remove(()),

@@ -9,6 +9,7 @@ mod foreign_tokens;
 mod hints;
 mod over;
 mod places;
+mod replicas;
 mod texts;
 mod told;
 mod world;

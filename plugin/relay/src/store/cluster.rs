@@ -1,5 +1,9 @@
 //! Several replicas that share the checks of one instance through a namespace of Kubernetes.
 
+pub(crate) mod adopter;
+pub(crate) mod keeper;
 pub(crate) mod lease;
 pub mod membership;
 mod peers;
+pub(crate) mod secret;
+pub mod standing;

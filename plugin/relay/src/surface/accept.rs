@@ -1,6 +1,7 @@
 //! Accepting a check: from a request to a record in the ledger and an answer, in one turn of the stream.
 
 mod ends;
+mod sharing;
 
 use crate::check::{
     Candidate, CheckKey, Delivered, Delivery, Ends, Known, MAX_OF_CREDENTIAL, Outcome, ReasonCode, Record,
@@ -17,6 +18,8 @@ use crate::time::{Now, in_words};
 use crate::wire::azure::Entry;
 use ends::ends_of;
 use serde::Serialize;
+pub use sharing::{Acceptance, GIVEN_UP, lost};
+use std::time::Duration;
 
 /// The header fields of a request: names in lower case, values as bytes off the wire; owned or borrowed.
 pub type Headers<B = Vec<u8>> = [(B, B)];
@@ -253,6 +256,7 @@ fn candidate(request: &CheckRequest, caller: Option<&Credential>, ends: Ends, no
         credential: caller.map(|caller| caller.name.clone()).unwrap_or_default(),
         observe: caller.is_some_and(|caller| caller.observe),
         accepted: now,
+        earlier: Duration::ZERO,
         tries: 0,
         turn: now.mono,
         is_refused: false,

@@ -19,7 +19,7 @@ use crate::expect::MAX_EXPECTED;
 use crate::store::ledger::{Ledger, Store, StoreError};
 use crate::store::looks;
 use crate::surface::accept::{self, Admission, Headers, caller};
-use crate::surface::exchange::Step;
+use crate::surface::exchange::{Ended, Step};
 use crate::surface::problem::Reply;
 use crate::surface::request::{self, Body};
 use crate::text::{listed, one_line};
@@ -355,7 +355,7 @@ impl Evaluation {
         if answered != Answered::Pending {
             log::info!("evaluated {tag}: {}. {reason}", answered.name());
         }
-        Step::Reply(shown(answered, &reason, Some(&tag)), Some(answered))
+        Step::Reply(shown(answered, &reason, Some(&tag)), Some(Ended::Evaluation(answered)))
     }
 }
 

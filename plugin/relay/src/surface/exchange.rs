@@ -1,11 +1,13 @@
-//! A request that needs answers of Testkube before it is answered or goes on: an evaluation, or a visit to the
-//! artifacts of a tag. Both take the same steps, so a stream handles them in one way.
+//! A request that needs answers of another server before it is answered or goes on: a check that is stored in the cluster
+//! store, an evaluation, or a visit to the artifacts of a tag. They take the same steps, so a stream handles them in one
+//! way.
 
+use super::accept::{Acceptance, Counted};
 use super::artifacts::{Forward, Visit, VisitMemory};
 use super::evaluate::{Answered, Evaluation};
 use super::problem::Reply;
 use crate::store::ledger::Store;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use crate::wire::call::{CallOutcome, Request};
 use std::rc::Rc;
 
@@ -15,14 +17,27 @@ pub enum Step {
     Call(Vec<(usize, Request)>),
     /// Wait for the calls that are under way.
     Wait,
-    /// Send this answer; with the result, if this is an evaluation.
-    Reply(Reply, Option<Answered>),
+    /// Call [`Exchange::resume`] at the next tick after this time. No call is under way.
+    Pause(Mono),
+    /// Send this answer; with the result to count, if there is one.
+    Reply(Reply, Option<Ended>),
     /// Let the request go on to Testkube.
     Forward(Rc<Forward>),
 }
 
-/// A request that waits for answers of Testkube.
+/// A result to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// A check request's.
+    Check(Counted),
+    /// An evaluation's.
+    Evaluation(Answered),
+}
+
+/// A request that waits for answers of another server.
 pub enum Exchange {
+    /// A check that is being stored in the cluster store.
+    Acceptance(Box<Acceptance>),
     /// A synchronous check.
     Evaluation(Evaluation),
     /// A request for artifacts by tag.
@@ -46,8 +61,17 @@ impl Exchange {
     /// The first step.
     pub fn begin(&mut self, now: Now, store: &mut dyn Store, memory: &mut VisitMemory) -> Step {
         match self {
+            Exchange::Acceptance(acceptance) => acceptance.begin(now, store),
             Exchange::Evaluation(evaluation) => evaluation.begin(now, store),
             Exchange::Visit(visit) => visit.step(now, memory),
+        }
+    }
+
+    /// The next step after a pause.
+    pub fn resume(&mut self, now: Now, store: &mut dyn Store) -> Step {
+        match self {
+            Exchange::Acceptance(acceptance) => acceptance.try_again(now, store),
+            Exchange::Evaluation(_) | Exchange::Visit(_) => Step::Wait,
         }
     }
 
@@ -61,6 +85,7 @@ impl Exchange {
         outcome: &CallOutcome,
     ) -> Step {
         match self {
+            Exchange::Acceptance(acceptance) => acceptance.answer(now, store, outcome),
             Exchange::Evaluation(evaluation) => evaluation.answer(now, store, call, outcome),
             Exchange::Visit(visit) => visit.answer(now, memory, outcome),
         }

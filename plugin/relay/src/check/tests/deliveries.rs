@@ -77,6 +77,7 @@ pub(super) fn stands(
         credential: String::new(),
         observe: false,
         accepted: Now { mono: now, wall: wall(now) },
+        earlier: std::time::Duration::ZERO,
         tries: 0,
         turn: now,
         is_refused: false,

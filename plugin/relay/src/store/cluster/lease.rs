@@ -1,14 +1,15 @@
 //! A replica's Lease: its name, and what stands in it.
 
+use super::secret;
 use crate::time::Wall;
-use crate::wire::kubernetes::{LeaseBody, Object, StoredObject};
+use crate::wire::kubernetes::{LeaseBody, Object, StoredObject, Version};
 use std::collections::BTreeMap;
 
 /// `leaseDurationSeconds` of a Lease. For readers only: no replica compares a Lease's time with a clock.
 const LEASE_SECONDS: u32 = 15;
 
-const INSTANCE: &str = "testrelay.dev/instance";
-const KIND: &str = "testrelay.dev/kind";
+pub(super) const INSTANCE: &str = "testrelay.dev/instance";
+pub(super) const KIND: &str = "testrelay.dev/kind";
 const REPLICA: &str = "replica";
 const POD: &str = "testrelay.dev/pod";
 const FORMAT: &str = "testrelay.dev/format";
@@ -37,9 +38,18 @@ pub struct Word {
     pub(super) drains: bool,
     /// Changes with each renewal.
     pub(super) renewed: String,
+    /// Its name, and the version that was listed.
+    pub(super) name: String,
+    pub(super) version: Version,
 }
 
 impl Replica {
+    /// The replica with this id of the instance whose keys begin with `prefix`.
+    pub(crate) fn new(prefix: &str, id: &str, pod: &str) -> Replica {
+        let instance = secret::name_of(crate::instance::of_prefix(prefix));
+        Replica { instance, id: id.into(), pod: pod.into(), format: secret::FORMAT }
+    }
+
     /// The label selector of all replicas' Leases.
     pub(super) fn selector(&self) -> String {
         format!("{INSTANCE}={},{KIND}={REPLICA}", self.instance)
@@ -85,10 +95,12 @@ impl Word {
             format: crate::text::number(said(FORMAT)),
             drains: said(DRAINS) == "true",
             renewed: body.renewed.clone().unwrap_or_default(),
+            name: lease.object.name.clone(),
+            version: lease.version.clone(),
         })
     }
 }
 
-fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(super) fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }

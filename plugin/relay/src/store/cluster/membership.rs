@@ -39,6 +39,9 @@ pub struct Membership {
     peers: Peers,
     /// Time of the next list; `None` while one is under way.
     look: Option<Mono>,
+    /// When the list that is under way began, and the last that was answered.
+    looks: Mono,
+    listed: Option<Mono>,
     /// The fault of the last call that failed, until a renewal succeeds.
     fault: Option<Fault>,
 }
@@ -86,6 +89,8 @@ impl Membership {
             has_looked: false,
             peers: Peers::default(),
             look: Some(Mono(0)),
+            looks: Mono(0),
+            listed: None,
             fault: None,
         }
     }
@@ -94,7 +99,7 @@ impl Membership {
     pub fn due(&mut self, now: Now, server: &Server) -> Vec<(LeaseCall, Request)> {
         let mut calls = Vec::new();
         if self.look.is_some_and(|at| at <= now.mono) {
-            self.look = None;
+            (self.look, self.looks) = (None, now.mono);
             calls.push((LeaseCall::List(Vec::new()), self.list(server, None)));
         }
         if self.next <= now.mono {
@@ -225,7 +230,7 @@ impl Membership {
         self.has_looked |= is_first;
         let pod = is_first.then_some(self.replica.pod.as_str());
         self.peers.list(now, words.into_iter(), pod);
-        self.look = Some(now.plus(LOOK));
+        (self.look, self.listed) = (Some(now.plus(LOOK)), Some(self.looks));
         None
     }
 
@@ -240,6 +245,41 @@ impl Membership {
     pub fn drain(&mut self) {
         self.drains = true;
         self.next = Mono(0);
+    }
+
+    /// This replica.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Whether its Lease exists: without one the others adopt what it accepts.
+    pub fn has_lease(&self) -> bool {
+        self.renewed.is_some()
+    }
+
+    /// Whether it has said that it is about to end.
+    pub fn drains(&self) -> bool {
+        self.drains
+    }
+
+    /// Whether a list of all Leases that began after this time was answered.
+    pub(super) fn has_listed_since(&self, at: Mono) -> bool {
+        self.listed.is_some_and(|began| began > at)
+    }
+
+    /// Whether this id is that of a replica with a Lease.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        id == self.replica.id || self.peers.has(id)
+    }
+
+    /// Whether another replica is about to end, and gives its checks up.
+    pub(super) fn has_draining_peer(&self) -> bool {
+        self.peers.living().any(|word| word.drains)
+    }
+
+    /// The name and version of another replica's Lease.
+    pub(super) fn lease_of(&self, id: &str) -> Option<(String, &Version)> {
+        self.peers.get(id).map(|word| (word.name.clone(), &word.version))
     }
 
     /// The ids of dead replicas, whose checks are to be adopted.

@@ -5,7 +5,7 @@ use crate::time::Mono;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Peers time without a renewal after which a replica is dead.
+/// Observed time without a renewal after which a replica is dead.
 pub(super) const DEAD: Duration = Duration::from_secs(20);
 
 /// Maximum time between two answered lists that counts as observed. During an outage of the API server nobody can renew,
@@ -21,7 +21,7 @@ pub(super) struct Peers {
 
 struct Peer {
     word: Word,
-    /// Peers time since its renewal changed.
+    /// Observed time since its renewal changed.
     still: Duration,
     /// Whether it had this process's pod name before this process had a Lease: the same container before its restart.
     is_predecessor: bool,
@@ -58,6 +58,16 @@ impl Peers {
         self.by_id.iter().filter(|(_, seen)| seen.is_dead()).map(|(id, _)| id.as_str())
     }
 
+    /// Whether a replica has a Lease, dead or alive.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+    }
+
+    /// What a replica's Lease said last.
+    pub(super) fn get(&self, id: &str) -> Option<&Word> {
+        self.by_id.get(id).map(|seen| &seen.word)
+    }
+
     /// The replicas that are not dead.
     pub(super) fn living(&self) -> impl Iterator<Item = &Word> {
         self.by_id.values().filter(|seen| !seen.is_dead()).map(|seen| &seen.word)
@@ -70,7 +80,8 @@ mod tests {
 
     fn word(id: &str, renewed: u32) -> Word {
         let (id, pod, renewed) = (id.to_owned(), format!("pod-{id}"), renewed.to_string());
-        Word { id, pod, format: Some(1), drains: false, renewed }
+        let version = serde_json::from_str(r#"{"uid":"u","resource_version":"1"}"#).unwrap();
+        Word { name: id.clone(), id, pod, format: Some(1), drains: false, renewed, version }
     }
 
     /// Whether `a` is dead after lists at these seconds, each with its renewal.

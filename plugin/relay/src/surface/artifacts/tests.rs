@@ -102,7 +102,7 @@ impl Testkube {
         match step {
             Step::Reply(reply, _) => End::Reply(reply.status, reply.body),
             Step::Forward(forward) => End::Forward(forward.path.clone()),
-            Step::Call(_) | Step::Wait => panic!("a visit asks one thing at a time"),
+            Step::Call(_) | Step::Wait | Step::Pause(_) => panic!("a visit asks one thing at a time"),
         }
     }
 

@@ -109,7 +109,7 @@ impl Testkube<'_> {
                 }
                 Step::Call(calls) => under_way.extend(calls),
                 Step::Wait => {}
-                Step::Forward(_) => panic!("an evaluation goes nowhere"),
+                Step::Forward(_) | Step::Pause(_) => panic!("an evaluation goes nowhere"),
             }
             most = most.max(under_way.len());
             let (n, request) = under_way.remove(0);
@@ -261,7 +261,9 @@ fn faults_are_pending_and_say_which() {
             Evaluation::new(&config, &ledger(), at(0), &headers("all", &[]), None).ok().unwrap();
         let store = &mut Memory::default();
         assert!(matches!(evaluation.begin(at(0), store), Step::Call(_)));
-        let Step::Reply(reply, Some(Answered::Pending)) = evaluation.answer(at(1), store, 0, &outcome) else {
+        let Step::Reply(reply, Some(Ended::Evaluation(Answered::Pending))) =
+            evaluation.answer(at(1), store, 0, &outcome)
+        else {
             panic!("{reason}");
         };
         assert!(reply.body.contains(reason), "{}", reply.body);

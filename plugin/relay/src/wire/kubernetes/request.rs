@@ -1,6 +1,6 @@
 //! The requests to the API server.
 
-use super::object::{Body, ListPage, Object, StoredObject, Version};
+use super::object::{Body, ListPage, Object, Version};
 use crate::secret::Secret;
 use crate::wire::call::Request;
 use crate::wire::percent::percent_encoded;
@@ -48,13 +48,13 @@ impl Server {
     }
 
     /// Deletes an object if it is as it was read. Read its answer with [`deleted`](super::deleted).
-    pub fn delete<B: Body>(&self, stored: &StoredObject<B>, timeout: Duration) -> Request {
+    pub fn delete<B: Body>(&self, name: &str, version: &Version, timeout: Duration) -> Request {
         let mut preconditions = Map::new();
-        stored.version.add_to(&mut preconditions);
+        version.add_to(&mut preconditions);
         let options =
             json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": Value::from(preconditions)});
         let body = options.to_string().into_bytes();
-        Request { method: "DELETE", body, ..self.request::<B>(&stored.object.name, JSON, "", timeout) }
+        Request { method: "DELETE", body, ..self.request::<B>(name, JSON, "", timeout) }
     }
 
     /// Lists the objects that a label selector matches, page by page; `after` is the previous page. Read its answer with
@@ -100,7 +100,7 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ApiAnswer, LeaseBody, MetadataOnly, stored};
+    use super::super::{ApiAnswer, LeaseBody, MetadataOnly, StoredObject, stored};
     use super::*;
     use crate::wire::call::{Asks, CallOutcome, Response};
 
@@ -170,7 +170,7 @@ mod tests {
                 "spec": {"holderIdentity": "replica-a", "leaseDurationSeconds": 15, "renewTime": "2026-11-28T07:00:10.000000Z"},
             })
         );
-        let delete = server().delete(&read(), TIMEOUT);
+        let delete = server().delete::<LeaseBody>("testrelay-a", &read().version, TIMEOUT);
         let body: Value = serde_json::from_slice(&delete.body).unwrap();
         assert_eq!(body["preconditions"], json!({"uid": "7a36508e", "resourceVersion": "25340"}));
         let create = server().create(&lease("2026-11-28T07:00:10.000000Z"), TIMEOUT);

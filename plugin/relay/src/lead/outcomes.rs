@@ -1,0 +1,93 @@
+//! The outcomes of calls, and the calls that no step of a check asks for.
+
+use super::calls::Purpose;
+use super::sharing::Hands;
+use super::{Lead, MAX_STEPS_AFTER_ANSWER, Output, Turn, aborts};
+use crate::check::{Counter, Event};
+use crate::tag::Tag;
+use crate::wire::call::{CallId, CallOutcome, Fault};
+
+impl Lead {
+    /// Handles an outcome, then starts what waits for the room that it frees.
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, id: CallId, outcome: &CallOutcome) {
+        let Some(purpose) = self.calls.end(turn.now.mono, id, outcome) else { return };
+        let checks = purpose.checks();
+        if self.leading && self.contender.note_busy(turn.store, &checks).is_err() {
+            log::error!("shared data failed: an answer is read without being noted");
+        }
+        match purpose {
+            Purpose::Check(key, Some(reporting)) => {
+                // Another context may lead by now and have written the record.
+                if !self.leading {
+                    self.shelf.refresh_of(turn.store, &key);
+                }
+                self.step(turn, &key, Event::Reported(id, reporting, outcome));
+            }
+            Purpose::Check(key, None) => self.step(turn, &key, Event::Answered(id, outcome)),
+            Purpose::LiveLog(key) => self.told(turn, &key, id, outcome),
+            Purpose::Page(batch) if self.leading => self.paged(turn, *batch, outcome),
+            Purpose::Abort(token) if self.leading => {
+                let effect = self.aborts.answered(turn.now.mono, &mut self.random, token, outcome);
+                turn.out.extend(effect.map(|effect| match effect {
+                    aborts::Effect::Aborted => Output::Count(Counter::Aborted),
+                    aborts::Effect::Fault => Output::Count(Counter::TestkubeFault),
+                }));
+            }
+            Purpose::Share(call) => {
+                if let (Some(sharing), Some(shared)) = (&mut self.sharing, &self.config.store) {
+                    let Lead { shelf, agenda, housekeeping, .. } = self;
+                    let mut hands = Hands { shelf, agenda, housekeeping };
+                    if let Some(key) = sharing.answer(shared, turn, &mut hands, *call, outcome) {
+                        self.step(turn, &key, Event::Due);
+                    }
+                }
+            }
+            // The present leader has made its own request.
+            Purpose::Page(batch) => {
+                for key in &batch.checks {
+                    self.step(turn, key, Event::NotStarted(batch.id));
+                }
+            }
+            Purpose::Abort(token) => self.aborts.not_started(token),
+        }
+        if self.leading && self.contender.note_busy(turn.store, &[]).is_err() {
+            log::error!("shared data failed: the note of an answer could not be removed");
+        }
+        self.step_due(turn, MAX_STEPS_AFTER_ANSWER);
+        self.start_others(turn);
+    }
+
+    pub(super) fn give_up_silent_calls(&mut self, turn: &mut Turn<'_>) {
+        for id in self.calls.silent(turn.now.mono) {
+            self.settle(turn, id, &CallOutcome::Failed(Fault::Lost));
+        }
+    }
+
+    /// Starts the calls that are due and that no step of a check asks for: aborts, and those of the cluster store.
+    pub(super) fn start_others(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        while now.mono >= self.brake_until {
+            let shelf = &self.shelf;
+            let is_awaited = |tag: &Tag| shelf.is_awaited(tag, None);
+            let due = self.aborts.due(now.mono, &self.config.testkube, is_awaited);
+            let Some((token, request)) = due else { break };
+            let id = self.calls.take_name();
+            if !self.leads(turn) {
+                return self.aborts.not_started(token);
+            }
+            turn.start(&mut self.calls, id, request, Purpose::Abort(token), None);
+        }
+        while self.leading
+            && let (Some(sharing), Some(shared)) = (&mut self.sharing, &self.config.store)
+            && let Some((call, request)) = sharing.next(now, shared, &self.shelf)
+        {
+            let id = self.calls.take_name();
+            if !self.leads(turn) {
+                // The next leader begins with what stands in the ledger.
+                self.sharing = None;
+                return;
+            }
+            turn.start(&mut self.calls, id, request, Purpose::Share(Box::new(call)), None);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The leader's part in the cluster store: this process's membership, the Secrets of its checks, and take-overs.
+
+use super::agenda::Agenda;
+use super::housekeeping::Housekeeping;
+use super::shelf::Shelf;
+use super::turn::Turn;
+use crate::check::{CheckKey, Counter, Record, Reread, State};
+use crate::config::ClusterStore;
+use crate::lead::Output;
+use crate::store::cluster::adopter::{Adopter, AdopterCall};
+use crate::store::cluster::keeper::{Keeper, KeeperCall, Learned};
+use crate::store::cluster::lease::Replica;
+use crate::store::cluster::membership::{LeaseCall, Membership};
+use crate::store::cluster::standing::Standing;
+use crate::store::ledger::{Change, Store, StoreError};
+use crate::store::places;
+use crate::time::{Mono, Now};
+use crate::wire::call::{CallOutcome, Fault, Request};
+use std::collections::VecDeque;
+
+/// A call of the cluster store.
+pub(super) enum SharingCall {
+    /// About a Lease.
+    Lease(LeaseCall),
+    /// About the Secret of an own check.
+    Keeper(CheckKey, KeeperCall),
+    /// Of a take-over.
+    Adopter(AdopterCall),
+}
+
+/// The leader's parts that an answer of the cluster store may change.
+pub(super) struct Hands<'a> {
+    pub(super) shelf: &'a mut Shelf,
+    pub(super) agenda: &'a mut Agenda,
+    pub(super) housekeeping: &'a mut Housekeeping,
+}
+
+/// This process among the replicas.
+pub(super) struct Sharing {
+    membership: Membership,
+    keeper: Keeper,
+    adopter: Adopter,
+    has_lease: bool,
+    /// The last fault that was told.
+    told: Option<Fault>,
+    /// Calls to start.
+    ready: VecDeque<(SharingCall, Request)>,
+}
+
+impl Sharing {
+    /// This process's part; draws its id with `random`, if it has none yet.
+    ///
+    /// # Errors
+    /// The host's status.
+    pub(super) fn begin(
+        shared: &ClusterStore,
+        prefix: &str,
+        store: &mut dyn Store,
+        random: u64,
+    ) -> Result<Sharing, StoreError> {
+        let standing = Standing::change(store, prefix, &format!("{random:016x}"), |_| ())?;
+        let replica = Replica::new(prefix, &standing.id, &shared.pod);
+        log::info!(
+            "replica {} of pod `{}`: checks are kept in the namespace {}",
+            replica.id,
+            replica.pod,
+            shared.server.namespace
+        );
+        Ok(Sharing {
+            membership: Membership::new(replica, !standing.has_lease),
+            keeper: Keeper::default(),
+            adopter: Adopter::default(),
+            has_lease: standing.has_lease,
+            told: None,
+            ready: VecDeque::new(),
+        })
+    }
+
+    /// Notes that a check's record has changed, and may have to be written.
+    pub(super) fn touch(&mut self, key: &CheckKey, state: &State, now: Mono) {
+        let is_written = match (state, state.kept()) {
+            (State::Pending(_), kept) => kept.is_some_and(|kept| kept.stage == state.stage()),
+            (State::Done(_), kept) => kept.is_none(),
+        };
+        if !is_written || self.membership.drains() {
+            self.keeper.touch(key, now);
+        }
+    }
+
+    /// Once a second: the own Lease, the others', and whether this process is to end.
+    pub(super) fn tick(&mut self, shared: &ClusterStore, turn: &mut Turn<'_>, shelf: &Shelf) {
+        let standing = Standing::read(turn.store, shelf.ledger().prefix());
+        if standing.is_ok_and(|standing| standing.is_some_and(|standing| standing.drains))
+            && !self.membership.drains()
+        {
+            log::info!("this replica drains: it gives up {} checks", shelf.pending().count());
+            self.membership.drain();
+            self.keeper.give_up();
+            shelf.pending().for_each(|(key, _)| self.keeper.touch(key, turn.now.mono));
+        }
+        let calls = self.membership.due(turn.now, &shared.server);
+        self.ready.extend(calls.into_iter().map(|(call, request)| (SharingCall::Lease(call), request)));
+        for (owner, checks) in self.adopter.take_told() {
+            let (owner, why) = match owner.as_str() {
+                "" => ("a replica that ends".to_owned(), ""),
+                id => (format!("replica {id}"), ": its Lease has not changed for 20 s, or is gone"),
+            };
+            log::info!("adopted {checks} checks of {owner}{why}");
+        }
+    }
+
+    /// Whether this process is about to end: it decides and sends nothing more.
+    pub(super) fn drains(&self) -> bool {
+        self.membership.drains()
+    }
+
+    /// The next call to start.
+    pub(super) fn next(
+        &mut self,
+        now: Now,
+        shared: &ClusterStore,
+        shelf: &Shelf,
+    ) -> Option<(SharingCall, Request)> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Some(ready);
+        }
+        if !self.membership.has_lease() {
+            return None;
+        }
+        let replica = self.membership.replica();
+        if let Some((key, call, request)) =
+            self.keeper.next(now, replica, &shared.server, &|key| shelf.state(key))
+        {
+            return Some((SharingCall::Keeper(key, call), request));
+        }
+        let knows = |key: &CheckKey| shelf.state(key).is_some();
+        let (call, request) = self.adopter.next(now.mono, &self.membership, &shared.server, &knows)?;
+        Some((SharingCall::Adopter(call), request))
+    }
+
+    /// Takes the outcome of a call. Returns the check to step, if its record has changed.
+    pub(super) fn answer(
+        &mut self,
+        shared: &ClusterStore,
+        turn: &mut Turn<'_>,
+        hands: &mut Hands<'_>,
+        call: SharingCall,
+        outcome: &CallOutcome,
+    ) -> Option<CheckKey> {
+        let (now, server) = (turn.now, &shared.server);
+        match call {
+            SharingCall::Lease(call) => {
+                let calls = self.membership.answer(now, server, call, outcome);
+                self.ready
+                    .extend(calls.into_iter().map(|(call, request)| (SharingCall::Lease(call), request)));
+                self.publish(turn, hands.shelf);
+                self.tell();
+                None
+            }
+            SharingCall::Keeper(key, call) => {
+                let held = hands.shelf.state(&key);
+                let replica = self.membership.replica();
+                let (learned, next) = self.keeper.answer(now, replica, server, (&key, call), outcome, held);
+                self.ready.extend(next.map(|(call, request)| (SharingCall::Keeper(key, call), request)));
+                turn.out.push(Output::Count(Counter::Stored));
+                learned.and_then(|learned| self.learn(turn, hands, &key, &learned))
+            }
+            SharingCall::Adopter(call) => {
+                let knows = |key: &CheckKey| hands.shelf.state(key).is_some();
+                let taken = self.adopter.answer(now, &self.membership, server, call, outcome, &knows);
+                self.ready.extend(taken.call.map(|(call, request)| (SharingCall::Adopter(call), request)));
+                if taken.adopted {
+                    turn.out.push(Output::Count(Counter::Adopted));
+                }
+                let (key, state) = taken.check?;
+                self.keeper.touch(&key, now.mono);
+                take_in(turn, hands, key, &state)
+            }
+        }
+    }
+
+    /// Tells the streams whether checks may be accepted.
+    fn publish(&mut self, turn: &mut Turn<'_>, shelf: &Shelf) {
+        let (has_lease, id) = (self.membership.has_lease(), &self.membership.replica().id);
+        if has_lease == self.has_lease {
+            return;
+        }
+        let prefix = shelf.ledger().prefix();
+        match Standing::change(turn.store, prefix, id, |standing| standing.has_lease = has_lease) {
+            Ok(_) => self.has_lease = has_lease,
+            Err(status) => {
+                log::error!("shared data failed with status {}: no check is accepted", status.0);
+            }
+        }
+    }
+
+    /// Logs a new fault of the API server, and its end.
+    fn tell(&mut self) {
+        let fault = self.membership.fault().cloned();
+        if fault == self.told {
+            return;
+        }
+        match &fault {
+            Some(fault) => log::error!("Kubernetes's API server does not keep this replica's Lease: {fault}"),
+            None => log::info!("Kubernetes's API server keeps this replica's Lease"),
+        }
+        self.told = fault;
+    }
+
+    /// Applies what was learned to a record.
+    fn learn(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hands: &mut Hands<'_>,
+        key: &CheckKey,
+        learned: &Learned,
+    ) -> Option<CheckKey> {
+        let now = turn.now.mono;
+        let replica = self.membership.replica();
+        let changed = hands.shelf.change(turn.store, key, |found| {
+            let Some(record) = found else { return Change::Keep(None) };
+            let left = record.state.held().cloned();
+            match learned.apply(&record.state, now, replica) {
+                Reread::Leaves => Change::Remove(Some(left)),
+                Reread::Becomes(state) => {
+                    let left = left.filter(|_| state.held().is_none());
+                    Change::Put(Box::new(Record { key: *key, state: *state }), Some(left))
+                }
+            }
+        });
+        match changed {
+            Ok(None) => return None,
+            Ok(Some(left)) => {
+                if let Some(place) = left {
+                    places::give_back(turn.store, hands.shelf.ledger(), &place);
+                }
+            }
+            Err(error) => {
+                log::error!("check {}: its record could not be changed: {error}", key.id());
+                self.keeper.touch(key, now);
+                return None;
+            }
+        }
+        match hands.shelf.state(key) {
+            None => {
+                log::info!("check {}: another replica has it now, or has ended it", key.id());
+                hands.agenda.remove(key);
+                None
+            }
+            Some(State::Done(done)) => {
+                hands.housekeeping.ended(key, done.at.mono);
+                hands.agenda.remove(key);
+                None
+            }
+            Some(State::Pending(_)) => {
+                if let Some(tracked) = hands.agenda.get_mut(key) {
+                    tracked.volatile.stored();
+                }
+                Some(*key)
+            }
+        }
+    }
+}
+
+/// Puts a check that this process has taken over into its ledger, unless it is there.
+fn take_in(turn: &mut Turn<'_>, hands: &mut Hands<'_>, key: CheckKey, state: &State) -> Option<CheckKey> {
+    let put = hands.shelf.change(turn.store, &key, |found| match found.map(|record| &record.state) {
+        Some(State::Pending(_)) => Change::Keep(false),
+        _ => Change::Put(Box::new(Record { key, state: state.clone() }), true),
+    });
+    match (put, state) {
+        (Ok(true), State::Pending(_)) => Some(key),
+        (Ok(true), State::Done(done)) => {
+            hands.housekeeping.ended(&key, done.at.mono);
+            None
+        }
+        (Ok(false), _) => None,
+        // Its Secret names this process: the next sweep finds it.
+        (Err(error), _) => {
+            log::error!("check {}: it was taken over, but {error}", key.id());
+            None
+        }
+    }
+}

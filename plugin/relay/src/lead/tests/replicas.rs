@@ -1,0 +1,210 @@
+//! Several replicas that share their checks through a Kubernetes API server.
+
+mod histories;
+mod world;
+
+use crate::check::Counter;
+use fakes::kubernetes::{Fault as Weather, Resource, Route, Verb};
+use fakes::{Span, Status};
+use serde_json::Value;
+use world::{Replicas, Run};
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+
+fn label<'a>(secret: &'a Value, name: &str) -> &'a str {
+    secret["metadata"]["labels"][format!("testrelay.dev/{name}")].as_str().unwrap_or_default()
+}
+
+#[test]
+fn a_check_is_stored_before_it_is_answered_and_its_secret_goes_after_ten_minutes() {
+    let mut world = Replicas::new(1);
+    let run = world.run(1, 40_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    let secrets = world.secrets();
+    assert_eq!(secrets.len(), 1);
+    assert_eq!(label(&secrets[0], "kind"), "check");
+    assert_eq!(label(&secrets[0], "owner").len(), 16);
+    world.pass(2 * MINUTE);
+    assert_eq!(world.events(&run), (vec!["succeeded".into()], 1));
+    assert_eq!(world.secrets().len(), 1, "a late delivery is answered from it");
+    let writes = world.counted(0, Counter::Stored);
+    world.pass(11 * MINUTE);
+    assert_eq!(world.secrets().len(), 0);
+    assert!(writes <= 4, "{writes} calls after the first");
+    assert_eq!(world.leases(), 1);
+}
+
+#[test]
+fn the_checks_of_a_killed_replica_are_adopted_by_another_and_decided_once() {
+    let mut world = Replicas::new(2);
+    let run = world.run(1, 60_000, Status::Failed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(5 * SECOND);
+    world.kill(0);
+    world.pass(26 * SECOND);
+    assert_eq!((world.pending(1), world.counted(1, Counter::Adopted)), (1, 1));
+    world.pass(2 * MINUTE);
+    assert_eq!(world.events(&run), (vec!["failed".into()], 1));
+    assert_eq!(world.leases(), 1, "that of the living");
+}
+
+#[test]
+fn a_container_that_starts_again_goes_on_with_its_checks_within_three_seconds() {
+    let mut world = Replicas::new(1);
+    let runs: Vec<Run> = (1..20).map(|n| world.run(n, 60_000, Status::Passed)).collect();
+    for run in &runs {
+        assert_eq!(world.accept(0, run), 200);
+    }
+    world.kill(0);
+    let next = world.start("pod-0");
+    world.pass(3 * SECOND + 500);
+    assert_eq!(world.pending(next), 19);
+    world.pass(3 * MINUTE);
+    for run in &runs {
+        assert_eq!(world.events(run), (vec!["succeeded".into()], 1));
+    }
+}
+
+#[test]
+fn wherever_a_replica_is_killed_in_a_checks_life_the_other_reports_the_same_decision() {
+    for at in (0..30).map(|step| 37 * step) {
+        let mut world = Replicas::seeded(2, 100 + at, "refuse");
+        let run = world.run(1, 0, Status::Passed);
+        let stream = world.deliver(0, &run);
+        world.pass(at * 10);
+        world.kill(0);
+        let was_told = world.status(0, stream) == Some(200);
+        world.pass(2 * MINUTE);
+        let (accepted, all) = world.events(&run);
+        assert!(accepted.len() == 1 || !was_told, "killed after {at}0 ms: {accepted:?}");
+        assert!(accepted.iter().all(|result| result == "succeeded"), "killed after {at}0 ms: {accepted:?}");
+        assert!(all <= 2, "killed after {at}0 ms: {all} events");
+        world.pass(12 * MINUTE);
+        assert_eq!((world.secrets().len(), world.leases()), (0, 1), "killed after {at}0 ms");
+    }
+}
+
+#[test]
+fn an_outage_of_the_api_server_loses_nothing_and_nobody_adopts() {
+    for outage in [30, 90] {
+        for weather in [Weather::Away, Weather::EtcdAway] {
+            let mut world = Replicas::new(3);
+            let runs: Vec<Run> = (1..10).map(|n| world.run(n, 20_000, Status::Passed)).collect();
+            for (n, run) in runs.iter().enumerate() {
+                assert_eq!(world.accept(n % 3, run), 200);
+            }
+            let until = world.wall() + outage * 1_000;
+            world.server.fault(Route::All, Span::Between { from: 0, until }, weather.clone());
+            let late = world.run(50, 20_000, Status::Passed);
+            assert_eq!(world.accept(0, &late), 503);
+            world.pass(3 * MINUTE);
+            for run in &runs {
+                assert_eq!(world.events(run).0, ["succeeded"], "{weather:?} for {outage} s");
+            }
+            let adopted: usize = (0..3).map(|n| world.counted(n, Counter::Adopted)).sum();
+            assert_eq!(adopted, 0, "{weather:?} for {outage} s");
+            world.pass(12 * MINUTE);
+            assert_eq!((world.secrets().len(), world.leases()), (0, 3), "{weather:?} for {outage} s");
+        }
+    }
+}
+
+#[test]
+fn a_check_that_is_accepted_in_an_outage_is_stored_when_it_ends() {
+    let mut world = Replicas::seeded(2, 3, "accept");
+    let until = world.wall() + 60_000;
+    world.server.fault(Route::All, Span::Between { from: 0, until }, Weather::Away);
+    let run = world.run(1, 200_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    assert_eq!(world.secrets().len(), 0);
+    world.pass(2 * MINUTE);
+    assert_eq!(world.secrets().len(), 1);
+    world.kill(0);
+    world.pass(3 * MINUTE);
+    assert_eq!(world.events(&run), (vec!["succeeded".into()], 1));
+}
+
+#[test]
+fn a_delivery_at_another_replica_is_added_and_served_too() {
+    let mut world = Replicas::new(3);
+    let run = world.run(1, 60_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(5 * SECOND);
+    let again = Run { token: "token-of-the-second-delivery".into(), ..run.clone() };
+    world.azure.start_check(world.wall(), again.spec());
+    assert_eq!(world.accept(1, &again), 200);
+    assert_eq!(world.secrets().len(), 1);
+    world.pass(3 * MINUTE);
+    let (accepted, _) = world.events(&run);
+    assert!(!accepted.is_empty() && accepted.iter().all(|result| result == "succeeded"), "{accepted:?}");
+    assert_eq!((world.pending(0), world.pending(1), world.pending(2)), (0, 0, 0));
+}
+
+#[test]
+fn a_replica_that_is_cut_off_from_the_api_server_finds_that_another_has_ended_its_checks() {
+    let mut world = Replicas::new(2);
+    let run = world.run(1, 50_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(3 * SECOND);
+    world.processes[0].is_connected = false;
+    world.pass(30 * SECOND);
+    assert_eq!(world.pending(1), 1);
+    world.processes[0].is_connected = true;
+    world.pass(2 * MINUTE);
+    assert_eq!(world.events(&run), (vec!["succeeded".into()], 1));
+    assert_eq!((world.pending(0), world.pending(1)), (0, 0));
+}
+
+#[test]
+fn a_secret_that_somebody_deletes_is_made_again() {
+    let mut world = Replicas::new(1);
+    let run = world.run(1, 60_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(5 * SECOND);
+    let name = world.secrets()[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let delete = fakes::Request::new("DELETE", &format!("/api/v1/namespaces/testrelay/secrets/{name}"));
+    let now = world.wall();
+    world.server.act(now, &delete);
+    assert_eq!(world.secrets().len(), 0);
+    world.pass(3 * MINUTE);
+    assert_eq!(world.events(&run), (vec!["succeeded".into()], 1));
+    world.pass(12 * MINUTE);
+    assert_eq!(world.secrets().len(), 0);
+}
+
+#[test]
+fn lost_answers_lose_no_check() {
+    let faults = [
+        Weather::Away,
+        Weather::ResetAfter,
+        Weather::DoneLater { millis: 4_000 },
+        Weather::Late { millis: 6_000 },
+        Weather::Stalled { millis: 3_000 },
+        Weather::Cut { bytes: 40 },
+        Weather::Throttled { retry_after: 2 },
+        Weather::WebhookDown,
+        Weather::Starting,
+    ];
+    for (n, fault) in faults.iter().enumerate() {
+        for skip in 0..12u32 {
+            let mut world = Replicas::seeded(2, 900 + u64::from(skip), "refuse");
+            for verb in [Verb::Create, Verb::Update] {
+                let route = Route::Only(Resource::Secrets, verb);
+                world.server.fault(route, Span::Next(1 + skip % 3), fault.clone());
+            }
+            let run = world.run(1, 10_000, Status::Passed);
+            let status = world.accept(0, &run);
+            if skip > 5 {
+                world.pass(8 * SECOND);
+                world.kill(0);
+            }
+            world.pass(5 * MINUTE);
+            let (accepted, all) = world.events(&run);
+            assert!(accepted.len() == 1 || status != 200, "fault {n}, {skip}: {accepted:?}");
+            assert!(all <= 2, "fault {n}, {skip}: {all} events");
+            world.pass(12 * MINUTE);
+            assert_eq!(world.secrets().len(), 0, "fault {n}, {skip}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Taking over checks: those of dead replicas, those that nobody owns, and the own ones that the ledger lacks.
+
+use super::lease::Replica;
+use super::membership::Membership;
+use super::secret::{StoredCheck, owner_of};
+use crate::check::{CheckKey, State};
+use crate::time::{Mono, Now};
+use crate::wire::call::{CallOutcome, Request};
+use crate::wire::kubernetes::{self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, SecretBody, Server};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Timeout of these calls.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Interval between the lists of all checks.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Interval between the lists of a dead replica's checks.
+const LIST: Duration = Duration::from_secs(2);
+
+/// How long a check waits for its first heir.
+const HEIR: Duration = Duration::from_secs(5);
+
+/// Pause before a failed call is made again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Maximum checks that are being taken over.
+const MAX_CALLS: usize = 16;
+
+/// The owner of checks that were given up: none.
+const NOBODY: &str = "";
+
+/// The take-overs of one process.
+pub(crate) struct Adopter {
+    next_sweep: Mono,
+    /// Whether a list is under way.
+    lists: bool,
+    /// The foreign checks of the last sweep and their owners, until the Leases have been listed after it.
+    swept: Option<(Mono, Vec<(CheckKey, String)>)>,
+    dead: BTreeMap<String, Dead>,
+    /// Checks to take over, each with its last owner.
+    queue: BTreeMap<CheckKey, String>,
+    /// Checks that are being taken over.
+    under_way: BTreeSet<CheckKey>,
+    /// The time before which nothing new is begun, because a call has failed.
+    pause: Mono,
+    /// Number of checks taken over since it was last told, by their last owner.
+    told: BTreeMap<String, usize>,
+}
+
+/// A dead replica.
+struct Dead {
+    since: Mono,
+    next: Mono,
+}
+
+/// A call of a take-over.
+pub(crate) enum AdopterCall {
+    /// Lists checks: a dead replica's, or all.
+    List(Option<String>, Vec<(CheckKey, String)>),
+    /// Reads a check's Secret; with its last owner.
+    Read(CheckKey, String),
+    /// Makes this process its owner.
+    Adopt(CheckKey, String, Box<State>),
+    /// Deletes a dead replica's Lease, when no check names it.
+    Bury,
+}
+
+/// What an answer leads to.
+#[derive(Default)]
+pub(crate) struct Taken {
+    /// A check that is this process's now.
+    pub(crate) check: Option<(CheckKey, State)>,
+    /// Its last owner, if that was another process.
+    pub(crate) adopted: bool,
+    /// The next call.
+    pub(crate) call: Option<(AdopterCall, Request)>,
+}
+
+impl Default for Adopter {
+    fn default() -> Adopter {
+        Adopter {
+            next_sweep: Mono(0),
+            lists: false,
+            swept: None,
+            dead: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            under_way: BTreeSet::new(),
+            pause: Mono(0),
+            told: BTreeMap::new(),
+        }
+    }
+}
+
+impl Adopter {
+    /// The next call that is due. `knows` says whether this process's ledger has a check.
+    pub(crate) fn next(
+        &mut self,
+        now: Mono,
+        membership: &Membership,
+        server: &Server,
+        knows: &dyn Fn(&CheckKey) -> bool,
+    ) -> Option<(AdopterCall, Request)> {
+        if !membership.is_fresh(now) || now < self.pause {
+            return None;
+        }
+        self.note_ownerless(membership);
+        self.note_dead(now, membership);
+        let replica = membership.replica();
+        if !self.lists {
+            if now >= self.next_sweep {
+                (self.next_sweep, self.lists) = (now.plus(SWEEP), true);
+                return Some(list(server, replica, None, Vec::new(), None));
+            }
+            if let Some((id, dead)) = self.dead.iter_mut().find(|(_, dead)| now >= dead.next) {
+                (dead.next, self.lists) = (now.plus(LIST), true);
+                return Some(list(server, replica, Some(id.clone()), Vec::new(), None));
+            }
+        }
+        while self.under_way.len() < MAX_CALLS
+            && let Some((key, owner)) = self.queue.pop_first()
+        {
+            if self.under_way.contains(&key) || knows(&key) {
+                continue;
+            }
+            self.under_way.insert(key);
+            let request = server.get::<SecretBody>(&replica.secret_name(&key), TIMEOUT);
+            return Some((AdopterCall::Read(key, owner), request));
+        }
+        None
+    }
+
+    /// Queues the checks of the last sweep whose owner has no Lease, once the Leases have been listed after it.
+    fn note_ownerless(&mut self, membership: &Membership) {
+        let Some((at, _)) = &self.swept else { return };
+        if !membership.has_listed_since(*at) {
+            return;
+        }
+        let (_, swept) = self.swept.take().unwrap_or_default();
+        self.queue.extend(swept.into_iter().filter(|(_, owner)| !membership.knows(owner)));
+    }
+
+    fn note_dead(&mut self, now: Mono, membership: &Membership) {
+        let drains = membership.has_draining_peer();
+        let dead: BTreeSet<&str> = membership.dead().chain(drains.then_some(NOBODY)).collect();
+        self.dead.retain(|id, _| dead.contains(id.as_str()));
+        for id in dead {
+            self.dead.entry(id.into()).or_insert(Dead { since: now, next: now });
+        }
+    }
+
+    /// Takes the outcome of a call.
+    pub(crate) fn answer(
+        &mut self,
+        now: Now,
+        membership: &Membership,
+        server: &Server,
+        call: AdopterCall,
+        outcome: &CallOutcome,
+        knows: &dyn Fn(&CheckKey) -> bool,
+    ) -> Taken {
+        let replica = membership.replica();
+        match call {
+            AdopterCall::List(of, found) => {
+                let call =
+                    self.listed(now.mono, membership, server, of, found, kubernetes::listed(outcome), knows);
+                Taken { call, ..Taken::default() }
+            }
+            AdopterCall::Read(key, owner) => match kubernetes::stored::<SecretBody>(outcome) {
+                ApiAnswer::Done(secret) => match StoredCheck::of(&secret, now) {
+                    Some(found) if found.owner == replica.id => self.take_in(key, found, now.mono),
+                    Some(found) if found.owner == owner => {
+                        let mut state = found.state;
+                        state.adopt(now.mono, found.version.clone());
+                        let request = replica
+                            .secret(&key, &state, &replica.id, now)
+                            .map(|secret| server.update(&found.version, &secret, TIMEOUT));
+                        let call =
+                            request.map(|request| (AdopterCall::Adopt(key, owner, Box::new(state)), request));
+                        if call.is_none() {
+                            self.under_way.remove(&key);
+                        }
+                        Taken { call, ..Taken::default() }
+                    }
+                    // Another process was faster.
+                    Some(_) => self.leave(&key),
+                    None => {
+                        let name = &secret.object.name;
+                        log::error!(
+                            "the Secret {name} of a dead replica has no record that this one can read: it stays there"
+                        );
+                        self.leave(&key)
+                    }
+                },
+                ApiAnswer::Missing => self.leave(&key),
+                answer => self.again(now.mono, key, owner, answer),
+            },
+            AdopterCall::Adopt(key, owner, mut state) => match kubernetes::stored::<SecretBody>(outcome) {
+                ApiAnswer::Done(secret) => {
+                    self.under_way.remove(&key);
+                    *self.told.entry(owner).or_default() += 1;
+                    // It is this process's from now on.
+                    state.adopt(now.mono, secret.version);
+                    Taken { check: Some((key, *state)), adopted: true, call: None }
+                }
+                ApiAnswer::Missing => self.leave(&key),
+                // Perhaps it was done: the Secret says so.
+                answer => self.again(now.mono, key, owner, answer),
+            },
+            AdopterCall::Bury => Taken::default(),
+        }
+    }
+
+    fn leave(&mut self, key: &CheckKey) -> Taken {
+        self.under_way.remove(key);
+        Taken::default()
+    }
+
+    /// Begins a take-over again, after a pause unless the answer was clear.
+    fn again<T>(&mut self, now: Mono, key: CheckKey, owner: String, answer: ApiAnswer<T>) -> Taken {
+        self.under_way.remove(&key);
+        self.queue.insert(key, owner);
+        if let Some(fault) = answer.fault() {
+            log::warn!("check {} could not be adopted: {fault}", key.id());
+            self.pause = now.plus(PAUSE);
+        }
+        Taken::default()
+    }
+
+    fn take_in(&mut self, key: CheckKey, found: StoredCheck, now: Mono) -> Taken {
+        self.under_way.remove(&key);
+        let mut state = found.state;
+        state.adopt(now, found.version);
+        Taken { check: Some((key, state)), ..Taken::default() }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
+    fn listed(
+        &mut self,
+        now: Mono,
+        membership: &Membership,
+        server: &Server,
+        of: Option<String>,
+        mut found: Vec<(CheckKey, String)>,
+        answer: ApiAnswer<ListPage<MetadataOnly>>,
+        knows: &dyn Fn(&CheckKey) -> bool,
+    ) -> Option<(AdopterCall, Request)> {
+        let replica = membership.replica();
+        let page = match answer {
+            ApiAnswer::Done(page) => page,
+            answer => {
+                self.lists = false;
+                self.pause = now.plus(PAUSE);
+                if of.is_none() {
+                    self.next_sweep = now.plus(PAUSE);
+                }
+                if let Some(fault) = answer.fault() {
+                    log::warn!("the checks' Secrets could not be listed: {fault}");
+                }
+                return None;
+            }
+        };
+        for secret in &page.items {
+            match replica.check_of(secret) {
+                Some(key) => found.push((key, owner_of(&secret.object).into())),
+                None => log::warn!("the Secret {} does not have the name of a check", secret.object.name),
+            }
+        }
+        if page.next.is_some() {
+            return Some(list(server, replica, of, found, Some(&page)));
+        }
+        self.lists = false;
+        let Some(id) = of else {
+            let (own, foreign): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|(_, owner)| *owner == replica.id);
+            self.queue.extend(own.into_iter().filter(|(key, _)| !knows(key)));
+            self.swept = Some((now, foreign));
+            return None;
+        };
+        let dead = self.dead.get(&id)?;
+        if found.is_empty() {
+            let (name, version) = membership.lease_of(&id)?;
+            return Some((AdopterCall::Bury, server.delete::<LeaseBody>(&name, version, TIMEOUT)));
+        }
+        let is_late = now.since(dead.since) >= HEIR;
+        let mine = found.into_iter().filter(|(key, _)| is_late || membership.is_first_heir(&key.id()));
+        self.queue.extend(mine);
+        None
+    }
+
+    /// The checks taken over since it was last asked, by their last owner.
+    pub(crate) fn take_told(&mut self) -> BTreeMap<String, usize> {
+        std::mem::take(&mut self.told)
+    }
+}
+
+fn list(
+    server: &Server,
+    replica: &Replica,
+    of: Option<String>,
+    found: Vec<(CheckKey, String)>,
+    after: Option<&ListPage<MetadataOnly>>,
+) -> (AdopterCall, Request) {
+    let selector = of.as_ref().map_or_else(|| replica.checks(), |id| replica.checks_of(id));
+    let request = server.list(&selector, after, TIMEOUT);
+    (AdopterCall::List(of, found), request)
+}

@@ -1,0 +1,329 @@
+//! The writes to the Secrets of this process's own checks: one under way for each check, and after a conflict or a lost
+//! answer the Secret is read before it is written again.
+
+use super::lease::Replica;
+use super::secret::StoredCheck;
+use crate::backoff::delay;
+use crate::check::{CheckKey, DONE_STAYS, Delivery, Kept, Reread, Stage, State, deliver};
+use crate::time::{Mono, Now, in_words};
+use crate::wire::call::{CallOutcome, Fault, Request};
+use crate::wire::kubernetes::{self, ApiAnswer, SecretBody, Server, Version};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Timeout of these calls.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum calls of this kind under way.
+const MAX_CALLS: usize = 32;
+
+/// Pauses after failures in a row: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+
+/// Pause after a refusal that is final for this request: somebody must change something.
+const REFUSED: Duration = Duration::from_secs(60);
+
+/// The work that is left for the Secrets of this process's checks.
+#[derive(Default)]
+pub(crate) struct Keeper {
+    checks: BTreeMap<CheckKey, Custody>,
+    due: BTreeSet<(Mono, CheckKey)>,
+    calls: usize,
+    /// Whether its checks are given up, because the process ends.
+    gives_up: bool,
+}
+
+/// The work that is left for one check's Secret.
+#[derive(Default)]
+struct Custody {
+    /// When it is due; `None` while a call is under way.
+    at: Option<Mono>,
+    failures: u32,
+    /// Whether the Secret must be read before it is written.
+    reads: bool,
+}
+
+/// A call about one Secret.
+pub(crate) enum KeeperCall {
+    /// Creates it.
+    Create(Stage),
+    /// Writes the check's new stage.
+    Update(Stage),
+    /// Adds the deliveries of a check that was accepted without the store to the Secret of another owner.
+    Merge,
+    /// Writes that the check has no owner.
+    GiveUp,
+    /// Reads it.
+    Read,
+    /// Deletes it.
+    Delete,
+}
+
+/// What an answer says of a record in the ledger.
+#[derive(Clone, Debug)]
+pub(crate) enum Learned {
+    /// The Secret is in this version now, with the check in this stage.
+    Stored(Version, Stage),
+    /// The Secret was read.
+    Read(Box<StoredCheck>),
+    /// There is no such Secret.
+    Missing,
+    /// It was deleted, as this process wanted.
+    Deleted,
+    /// The check is another replica's now.
+    Gone,
+}
+
+impl Learned {
+    /// What the record becomes.
+    pub(crate) fn apply(&self, held: &State, now: Mono, replica: &Replica) -> Reread {
+        match self {
+            Learned::Stored(version, stage) => {
+                let mut state = held.clone();
+                state.set_kept(Some(Box::new(Kept { version: version.clone(), stage: *stage, seen: now })));
+                Reread::Becomes(Box::new(state))
+            }
+            Learned::Read(read) if read.owner == replica.id => {
+                held.reread(read.state.clone(), read.version.clone(), now)
+            }
+            Learned::Missing => held.without_secret(now),
+            Learned::Deleted => {
+                let mut state = held.clone();
+                state.set_kept(None);
+                Reread::Becomes(Box::new(state))
+            }
+            Learned::Read(_) | Learned::Gone => Reread::Leaves,
+        }
+    }
+}
+
+impl Keeper {
+    /// From now on checks are given up, because the process ends.
+    pub(crate) fn give_up(&mut self) {
+        self.gives_up = true;
+    }
+
+    /// Notes that a check's record has changed.
+    pub(crate) fn touch(&mut self, key: &CheckKey, now: Mono) {
+        match self.checks.get_mut(key) {
+            // The answer to its call comes first, or its pause ends.
+            Some(custody) if custody.at.is_none() || custody.failures > 0 => {}
+            _ => self.plan(key, now),
+        }
+    }
+
+    fn plan(&mut self, key: &CheckKey, at: Mono) {
+        let custody = self.checks.entry(*key).or_default();
+        if let Some(before) = custody.at.replace(at) {
+            self.due.remove(&(before, *key));
+        }
+        self.due.insert((at, *key));
+    }
+
+    fn forget(&mut self, key: &CheckKey) {
+        if let Some(Custody { at: Some(at), .. }) = self.checks.remove(key) {
+            self.due.remove(&(at, *key));
+        }
+    }
+
+    /// The next call that is due; `held` finds a check's record.
+    pub(crate) fn next<'s>(
+        &mut self,
+        now: Now,
+        replica: &Replica,
+        server: &Server,
+        held: &dyn Fn(&CheckKey) -> Option<&'s State>,
+    ) -> Option<(CheckKey, KeeperCall, Request)> {
+        while self.calls < MAX_CALLS {
+            let (at, key) = self.due.first().copied().filter(|(at, _)| *at <= now.mono)?;
+            self.due.remove(&(at, key));
+            let Some(state) = held(&key) else {
+                self.checks.remove(&key);
+                continue;
+            };
+            let reads = self.checks.get(&key).is_some_and(|custody| custody.reads);
+            match self.call(now, replica, server, &key, state, reads) {
+                Some((call, request)) => {
+                    self.checks.entry(key).or_default().at = None;
+                    self.calls += 1;
+                    return Some((key, call, request));
+                }
+                None => {
+                    self.checks.remove(&key);
+                    if let State::Done(done) = state
+                        && done.kept.is_some()
+                    {
+                        self.plan(&key, done.at.mono.plus(DONE_STAYS).max(now.mono.plus(FIRST_PAUSE)));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The call that a record needs, if any.
+    fn call(
+        &self,
+        now: Now,
+        replica: &Replica,
+        server: &Server,
+        key: &CheckKey,
+        state: &State,
+        reads: bool,
+    ) -> Option<(KeeperCall, Request)> {
+        let name = replica.secret_name(key);
+        let read = || (KeeperCall::Read, server.get::<SecretBody>(&name, TIMEOUT));
+        if reads {
+            return Some(read());
+        }
+        let stage = state.stage();
+        let write = |owner: &str, kept: &Kept, call: KeeperCall| {
+            let secret = replica.secret(key, state, owner, now)?;
+            Some((call, server.update(&kept.version, &secret, TIMEOUT)))
+        };
+        match (state, state.kept()) {
+            (State::Pending(pending), Some(kept)) if self.gives_up && pending.claim.is_none() => {
+                write("", kept, KeeperCall::GiveUp)
+            }
+            _ if self.gives_up => None,
+            (State::Pending(_), None) => {
+                let secret = replica.secret(key, state, &replica.id, now)?;
+                Some((KeeperCall::Create(stage), server.create(&secret, TIMEOUT)))
+            }
+            (State::Done(_), None) => None,
+            (_, Some(kept)) if kept.stage != stage => write(&replica.id, kept, KeeperCall::Update(stage)),
+            (State::Done(done), Some(kept)) if now.mono.since(done.at.mono) >= DONE_STAYS => {
+                let request = server.delete::<SecretBody>(&name, &kept.version, TIMEOUT);
+                Some((KeeperCall::Delete, request))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the outcome of a call about the Secret of `held`. Returns what it says of the record, and the next call that
+    /// belongs to this one.
+    pub(crate) fn answer(
+        &mut self,
+        now: Now,
+        replica: &Replica,
+        server: &Server,
+        (key, call): (&CheckKey, KeeperCall),
+        outcome: &CallOutcome,
+        held: Option<&State>,
+    ) -> (Option<Learned>, Option<(KeeperCall, Request)>) {
+        self.calls = self.calls.saturating_sub(1);
+        let answer = match &call {
+            KeeperCall::Create(_) => kubernetes::created::<SecretBody>(outcome),
+            KeeperCall::Delete => match kubernetes::deleted(outcome) {
+                ApiAnswer::Done(()) | ApiAnswer::Missing => {
+                    return (self.succeeded(key, now, Learned::Deleted), None);
+                }
+                ApiAnswer::Later(fault, after) => ApiAnswer::Later(fault, after),
+                ApiAnswer::Refused(fault) => ApiAnswer::Refused(fault),
+                ApiAnswer::Unknown(fault) => ApiAnswer::Unknown(fault),
+                ApiAnswer::Conflict | ApiAnswer::Exists | ApiAnswer::Expired => ApiAnswer::Conflict,
+            },
+            _ => kubernetes::stored::<SecretBody>(outcome),
+        };
+        let learned = match (call, answer) {
+            (KeeperCall::Create(stage) | KeeperCall::Update(stage), ApiAnswer::Done(secret)) => {
+                self.succeeded(key, now, Learned::Stored(secret.version, stage))
+            }
+            (KeeperCall::GiveUp, ApiAnswer::Done(_)) => self.succeeded(key, now, Learned::Gone),
+            (KeeperCall::Merge, ApiAnswer::Done(_)) => self.succeeded(key, now, Learned::Gone),
+            (_, ApiAnswer::Done(secret)) => {
+                let Some(read) = StoredCheck::of(&secret, now) else {
+                    log::error!(
+                        "check {}: its Secret {} has no record that this replica can read: a newer Testrelay wrote it, or somebody edited it; waiting {}",
+                        key.id(),
+                        secret.object.name,
+                        in_words(REFUSED)
+                    );
+                    return (self.pause(key, now.mono.plus(REFUSED)), None);
+                };
+                match held.and_then(|held| stands_beside(now, replica, server, key, held, &read)) {
+                    Some(merge) => {
+                        self.calls += 1;
+                        return (None, Some((KeeperCall::Merge, merge)));
+                    }
+                    None => self.succeeded(key, now, Learned::Read(Box::new(read))),
+                }
+            }
+            (_, ApiAnswer::Missing) => self.succeeded(key, now, Learned::Missing),
+            (_, ApiAnswer::Conflict | ApiAnswer::Exists | ApiAnswer::Expired) => {
+                self.checks.entry(*key).or_default().reads = true;
+                self.pause(key, now.mono)
+            }
+            (_, ApiAnswer::Refused(fault)) => {
+                self.say(key, &fault, REFUSED);
+                self.pause(key, now.mono.plus(REFUSED))
+            }
+            (_, ApiAnswer::Later(fault, after)) => self.failed(key, now, &fault, after),
+            (_, ApiAnswer::Unknown(fault)) => {
+                self.checks.entry(*key).or_default().reads = true;
+                self.failed(key, now, &fault, None)
+            }
+        };
+        (learned, None)
+    }
+
+    fn succeeded(&mut self, key: &CheckKey, now: Now, learned: Learned) -> Option<Learned> {
+        self.forget(key);
+        // Its record may have changed meanwhile.
+        self.plan(key, now.mono);
+        Some(learned)
+    }
+
+    fn failed(
+        &mut self,
+        key: &CheckKey,
+        now: Now,
+        fault: &Fault,
+        after: Option<Duration>,
+    ) -> Option<Learned> {
+        let custody = self.checks.entry(*key).or_default();
+        custody.failures = custody.failures.saturating_add(1);
+        let pause = delay(custody.failures, FIRST_PAUSE, MAX_PAUSE).max(after.unwrap_or_default());
+        self.say(key, fault, pause);
+        self.pause(key, now.mono.plus(pause))
+    }
+
+    fn pause(&mut self, key: &CheckKey, until: Mono) -> Option<Learned> {
+        self.plan(key, until);
+        None
+    }
+
+    fn say(&self, key: &CheckKey, fault: &Fault, pause: Duration) {
+        log::warn!(
+            "check {}: its Secret could not be written: {fault}; waiting {}",
+            key.id(),
+            in_words(pause)
+        );
+    }
+}
+
+/// The write that adds the deliveries of a check that was accepted without the store to another owner's Secret. `None` if
+/// nothing must be added there.
+fn stands_beside(
+    now: Now,
+    replica: &Replica,
+    server: &Server,
+    key: &CheckKey,
+    held: &State,
+    read: &StoredCheck,
+) -> Option<Request> {
+    let State::Pending(pending) = held else { return None };
+    let is_ours = read.owner == replica.id || matches!(read.state, State::Done(_));
+    if pending.kept.is_some() || is_ours {
+        return None;
+    }
+    let mut state = read.state.clone();
+    for one in pending.candidates() {
+        if let Delivery::Put(merged, _) = deliver(Some(&state), &one, now, false) {
+            state = State::Pending(merged);
+        }
+    }
+    let secret = replica.secret(key, &state, &read.owner, now)?;
+    Some(server.update(&read.version, &secret, TIMEOUT))
+}

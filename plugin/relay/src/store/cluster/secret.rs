@@ -1,0 +1,223 @@
+//! A check's Secret: its name, its labels, and its record.
+
+use super::lease::{INSTANCE, KIND, Replica, owned};
+use crate::check::{CheckKey, Placed, State};
+use crate::guid::Guid;
+use crate::json;
+use crate::time::{Now, Wall, millis};
+use crate::wire::kubernetes::{MetadataOnly, Object, SecretBody, StoredObject, Version};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const OWNER: &str = "testrelay.dev/owner";
+const CHECK: &str = "check";
+const EXPIRES: &str = "testrelay.dev/expires";
+
+/// The newest format of records that this code reads and writes.
+pub(crate) const FORMAT: u8 = 1;
+
+/// Length of a GUID as text, in bytes.
+const GUID: usize = 36;
+
+/// The record in a Secret: a state, with the clocks of its writer.
+#[derive(Serialize)]
+struct Written<'a> {
+    format: u8,
+    now: Now,
+    state: &'a State,
+}
+
+/// The format of a record, which is read before the rest.
+#[derive(Deserialize)]
+struct Format {
+    format: u8,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    now: Now,
+    state: State,
+}
+
+/// A Secret that was read.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredCheck {
+    /// The owner's id; empty if the check was given up by its owner.
+    pub(crate) owner: String,
+    /// The check, in this process's times.
+    pub(crate) state: State,
+    /// The Secret's version.
+    pub(crate) version: Version,
+}
+
+/// The owner in an object's labels; empty if there is none.
+pub(crate) fn owner_of<B>(object: &Object<B>) -> &str {
+    object.labels.get(OWNER).map(String::as_str).unwrap_or_default()
+}
+
+impl Replica {
+    /// The label selector of all checks' Secrets.
+    pub(crate) fn checks(&self) -> String {
+        format!("{INSTANCE}={},{KIND}={CHECK}", self.instance)
+    }
+
+    /// The label selector of the checks' Secrets of one owner.
+    pub(crate) fn checks_of(&self, owner: &str) -> String {
+        format!("{},{OWNER}={owner}", self.checks())
+    }
+
+    /// The name of a check's Secret.
+    pub(crate) fn secret_name(&self, key: &CheckKey) -> String {
+        format!("{}-{}-{}-{}", self.instance, key.plan, key.job, key.task).to_ascii_lowercase()
+    }
+
+    /// The check that a Secret's name names.
+    pub(crate) fn check_of(&self, object: &StoredObject<MetadataOnly>) -> Option<CheckKey> {
+        let ids = object.object.name.strip_prefix(&self.instance)?.as_bytes();
+        let mut guids = ids.chunks(GUID + 1).map(|id| Guid::parse(std::str::from_utf8(id.get(1..)?).ok()?));
+        let (plan, job, task) = (guids.next()??, guids.next()??, guids.next()??);
+        let key = CheckKey { plan, job, task };
+        (guids.next().is_none() && self.secret_name(&key) == object.object.name).then_some(key)
+    }
+
+    /// The Secret of a check that `owner` owns. The parts of the record that concern this process alone are left out.
+    pub(crate) fn secret(
+        &self,
+        key: &CheckKey,
+        state: &State,
+        owner: &str,
+        now: Now,
+    ) -> Option<Object<SecretBody>> {
+        let mut state = match state {
+            // It was reported: the rest of its log is its owner's affair.
+            State::Pending(pending) => pending.reported().map_or_else(|| state.clone(), State::Done),
+            State::Done(_) => state.clone(),
+        };
+        state.set_kept(None);
+        let expires = match &mut state {
+            State::Pending(pending) => {
+                pending.place = Placed::Unnoted;
+                pending.token_end
+            }
+            State::Done(done) => done.at.mono.plus(crate::check::DONE_STAYS),
+        };
+        let expires: Wall = now.wall.plus(Duration::from_millis(millis(expires.since(now.mono))));
+        let mut record = Vec::new();
+        json::add(&Written { format: FORMAT, now, state: &state }, &mut record).ok()?;
+        Some(Object {
+            name: self.secret_name(key),
+            labels: owned(&[(INSTANCE, &self.instance), (KIND, CHECK), (OWNER, owner)]),
+            annotations: owned(&[(EXPIRES, &expires.to_string())]),
+            body: SecretBody { record: Some(record) },
+        })
+    }
+}
+
+impl StoredCheck {
+    /// Reads a Secret. `None` if its record is none that this code understands: somebody edited it, or a newer module
+    /// wrote it.
+    pub(crate) fn of(secret: &StoredObject<SecretBody>, now: Now) -> Option<StoredCheck> {
+        let record = secret.object.body.record.as_ref()?;
+        let Format { format } = serde_json::from_slice(record).ok()?;
+        if format > FORMAT {
+            return None;
+        }
+        let Read { now: written, mut state } = serde_json::from_slice(record).ok()?;
+        state.rebase(written, now);
+        let owner = owner_of(&secret.object).to_owned();
+        Some(StoredCheck { owner, state, version: secret.version.clone() })
+    }
+}
+
+/// An instance's name as a label and as the beginning of names: small letters, digits and `-`, at most 63 bytes. One that
+/// is changed ends with a hash of what it was, so that no two are the same.
+pub(crate) fn name_of(instance: &str) -> String {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_good = instance.len() <= 63
+        && instance.starts_with(fits)
+        && instance.ends_with(fits)
+        && instance.chars().all(|c| fits(c) || c == '-');
+    if is_good {
+        return instance.into();
+    }
+    let name: String =
+        instance.chars().map(|c| c.to_ascii_lowercase()).map(|c| if fits(c) { c } else { '-' }).collect();
+    let name: String = name.trim_matches('-').chars().take(40).collect();
+    format!("t{name}-{:016x}", crate::hash::fnv1a(instance.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::tests::record;
+    use crate::time::Mono;
+    use crate::wire::call::{Asks, CallOutcome, Response};
+    use crate::wire::kubernetes::{ApiAnswer, stored};
+    use serde_json::json;
+
+    fn replica(instance: &str) -> Replica {
+        Replica { instance: name_of(instance), id: "a1".into(), pod: "pod-1".into(), format: FORMAT }
+    }
+
+    fn metadata(name: &str) -> StoredObject<MetadataOnly> {
+        let body = json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "1"}}).to_string();
+        let response = Response {
+            status: 200,
+            content_type: String::new(),
+            asks: Asks::default(),
+            from_envoy: false,
+            body: Ok(body.into_bytes()),
+        };
+        let ApiAnswer::Done(object) = stored(&CallOutcome::Response(response)) else { panic!() };
+        object
+    }
+
+    #[test]
+    fn a_secrets_name_names_its_check() {
+        let key = record(0xab).key;
+        for instance in ["testrelay", "shop-1", "Testrelay.Shop"] {
+            let replica = replica(instance);
+            let name = replica.secret_name(&key);
+            assert_eq!(replica.check_of(&metadata(&name)), Some(key), "{name}");
+            for other in
+                [&name[1..], &name[..name.len() - 1], &format!("{name}0"), &format!("{name}-{name}"), ""]
+            {
+                assert_eq!(replica.check_of(&metadata(other)), None, "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_instances_name_is_a_label_and_no_other_instances() {
+        let long = "x".repeat(64);
+        let names = ["testrelay", "Testrelay", "test_relay", "test.relay", "-", "a-", &long].map(name_of);
+        for name in &names {
+            assert!(
+                name.len() <= 63 && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-'),
+                "{name}"
+            );
+            assert!(!name.starts_with('-') && !name.ends_with('-'), "{name}");
+        }
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
+        assert_eq!(names[0], "testrelay");
+    }
+
+    #[test]
+    fn a_record_comes_back_from_its_secret_without_what_concerns_its_owner_alone() {
+        let record = record(1);
+        let now = Now { mono: Mono(5_000), wall: Wall(1_769_186_640_000) };
+        let secret = replica("t").secret(&record.key, &record.state, "a1", now).unwrap();
+        assert_eq!(secret.labels[OWNER], "a1");
+        let text = String::from_utf8(secret.body.record.clone().unwrap()).unwrap();
+        assert!(!text.contains("place") && !text.contains("kept"), "{text}");
+        let version = metadata("a").version;
+        let read =
+            StoredCheck::of(&StoredObject { object: secret.clone(), version: version.clone() }, now).unwrap();
+        assert_eq!((read.owner.as_str(), &read.state), ("a1", &record.state));
+        for broken in ["", "{", r#"{"format":2,"now":{"mono":1,"wall":1},"state":{}}"#, r#"{"format":1}"#] {
+            let body = SecretBody { record: Some(broken.into()) };
+            let secret = StoredObject { object: Object { body, ..secret.clone() }, version: version.clone() };
+            assert!(StoredCheck::of(&secret, now).is_none(), "{broken}");
+        }
+    }
+}
