@@ -1,6 +1,6 @@
 # Fails unless the check on an environment keeps the gate closed: Callback, evaluated once, a timeout longer than
 # Testrelay's own, the headers of check-headers.json. For Windows PowerShell 5.1 and PowerShell 7. It changes nothing, and
-# prints no header's value, because one may hold a token.
+# prints no header's value, because one may contain a token.
 #
 #   $env:AZURE_DEVOPS_EXT_PAT = '...'
 #   .\verify-check.ps1 https://dev.azure.com/fabrikam shop production

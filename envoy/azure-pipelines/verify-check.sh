@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fails unless the check on an environment keeps the gate closed: Callback, evaluated once, a timeout longer than
 # Testrelay's own, the headers of check-headers.json. Needs bash, curl and python3. It changes nothing, and prints no
-# header's value, because one may hold a token.
+# header's value, because one may contain a token.
 #
 #   export AZURE_DEVOPS_EXT_PAT=...
 #   ./verify-check.sh https://dev.azure.com/fabrikam shop production

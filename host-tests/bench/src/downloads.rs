@@ -9,6 +9,7 @@ use crate::targets::{LARGE, LARGE_BY_TAG, SMALL, SMALL_BY_TAG, SMALL_FLOOR, SMAL
 use crate::upstream::{Content, FILES, Upstream, own_path, path_by_tag};
 use anyhow::{Context, Result};
 use host_tests::{BEARER, Envoy, Request, Setup};
+use serde_json::json;
 
 /// How much is done.
 #[derive(Clone, Debug)]
@@ -115,7 +116,12 @@ impl<'a> Stage<'a> {
             Ok(envoy)
         };
         let without = start(Setup::without_filter())?;
-        let with = start(Setup::with_module(&programs.module))?;
+        let with = start(Setup::with_module(&programs.module).edit_plugin(|plugin| {
+            // One download for each connection is more than a credential may have by default.
+            for credential in plugin["credentials"].as_array_mut().into_iter().flatten() {
+                credential["max_downloads"] = json!(1_024);
+            }
+        }))?;
         let floor = start(Setup::with_module(&modules.passes))?;
         let least = start(Setup::with_module(&modules.takes_off))?;
         Ok(Stage { plan, upstream, without, with, floor, least })

@@ -99,6 +99,11 @@ impl Figures {
             false => Spread::of(self.rounds.iter().map(|(without, with)| with / without)),
         }
     }
+
+    /// The ratios to the same measure of another case, round by round.
+    pub fn beside(&self, base: &Figures) -> Option<Spread> {
+        Spread::of(self.rounds.iter().zip(&base.rounds).map(|((_, own), (_, base))| own / base))
+    }
 }
 
 /// A series of requests, and what Envoy has worked for it.
@@ -187,5 +192,7 @@ mod tests {
         assert_eq!(figures(&[(0.0, 0.0)]).judged(), None, "nothing was measured");
         let growth = Figures { measure: Measure::Growth, ..figures(&[(3.0, 1.0), (0.0, 2.0), (5.0, 0.0)]) };
         assert_eq!(growth.judged().unwrap().median, 1.0);
+        let (own, base) = (figures(&[(9.0, 5.0), (9.0, 20.0)]), figures(&[(7.0, 10.0), (7.0, 20.0)]));
+        assert_eq!(own.beside(&base).unwrap(), Spread { median: 0.75, least: 0.5, most: 1.0 });
     }
 }

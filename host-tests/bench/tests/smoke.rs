@@ -32,7 +32,8 @@ fn all_are_measured(figures: &[Figures], targets: &[Target], rounds: usize) -> R
 
 #[test]
 fn downloads_give_figures() -> Result<()> {
-    let plan = downloads::Plan { rounds: 2, large: 1_600_000, small: 20_000, requests: 20, connections: 4 };
+    // More connections than the downloads that a credential may have by default.
+    let plan = downloads::Plan { rounds: 2, large: 1_600_000, small: 20_000, requests: 160, connections: 40 };
     let mut told = 0;
     let figures = downloads::measure(&programs()?, &plan, |round| told = round)?;
     assert_eq!(told, 2);

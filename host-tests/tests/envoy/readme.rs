@@ -426,7 +426,7 @@ fn the_lines_that_install_it_end_with_an_envoy_that_would_start() -> Result<()> 
         );
         program(&programs, "envoy", &validate)?;
         let path = format!("{}:{}", programs.display(), std::env::var("PATH")?);
-        let lines = block(page, heading, "bash")?.replace("/etc/envoy", &etc);
+        let lines = fenced(section(page, heading)?, "bash").join("\n").replace("/etc/envoy", &etc);
         let script = format!("set -e\n{lines}\nwait\n");
         let said = run(Command::new("bash").args(["-c", &script]), folder, &path)?;
         assert_eq!(said.matches(&format!("configuration '{etc}/envoy.yaml' OK")).count(), starts, "{said}");

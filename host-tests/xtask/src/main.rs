@@ -31,7 +31,8 @@ enum Command {
         #[arg(long, value_name = "VERSION")]
         envoy: Option<EnvoyVersion>,
     },
-    /// Says what was found and what `setup` would do; changes nothing. Exit code 0 if all is ready, else 1.
+    /// Says what is there, what the commands fetch or build when they need it, and what you must install; changes nothing. Exit
+    /// code 1 if there is something that you must do.
     Doctor,
     /// Builds the module in the release profile and says where it is and how large.
     Build {

@@ -128,12 +128,14 @@ pub fn ensure() -> Result<Toolchain> {
     Ok(toolchain)
 }
 
-/// What [`ensure`] does where [`find`] finds nothing, in one line for people.
-pub fn what_is_missing() -> String {
-    format!(
-        "missing; `cargo xtask setup` runs `rustup target add {TARGET}` or, where that does not help, `{}`",
-        debian::install_command()
-    )
+/// Whether [`ensure`] has a way to try where [`find`] finds nothing: rustup, or Debian's packages.
+pub fn can_set_up() -> bool {
+    env::var_os("RUSTUP_TOOLCHAIN").is_some() || output(Program::new("apt-get").arg("--version")).is_ok()
+}
+
+/// What [`ensure`] runs where [`find`] finds nothing, for people.
+pub fn set_up_commands() -> String {
+    format!("`rustup target add {TARGET}` or, where that does not help, `{}`", debian::install_command())
 }
 
 fn set_up() -> Result<Toolchain> {

@@ -40,7 +40,7 @@ impl TagRule {
         }
         if !is_value(value) {
             return Err(format!(
-                "`{}` cannot be a tag's value: use letters, digits and `-_.:/@+`, at most 128 characters (Testkube's selector cannot hold `=`, `,` or spaces)",
+                "`{}` cannot be a tag's value: use letters, digits and `-_.:/@+`, at most 128 characters (Testkube's selector cannot contain `=`, `,` or spaces)",
                 excerpt(value)
             ));
         }
@@ -59,7 +59,7 @@ impl TagRule {
             };
             if !tag.is_of(build) {
                 return Err(format!(
-                    "the tag's value `{}` does not hold the BuildId {build} as one of its parts between `-`, `_` or `.`, so another run could have the same tag: use a value such as `shop-$(build.BuildId)`",
+                    "the tag's value `{}` does not contain the BuildId {build} as one of its parts between `-`, `_` or `.`, so another run could have the same tag: use a value such as `shop-$(build.BuildId)`",
                     excerpt(&tag.value)
                 ));
             }

@@ -356,12 +356,12 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "a tag without the BuildId",
         |run| with(run, "Testrelay-Tag", "shop"),
-        Rejected("does not hold the BuildId"),
+        Rejected("does not contain the BuildId"),
     ),
     row(
         "a tag with a part of the BuildId",
         |run| with(run, "Testrelay-Tag", format!("{}0", run.tag)),
-        Rejected("does not hold the BuildId"),
+        Rejected("does not contain the BuildId"),
     ),
     row(
         "a tag that is not UTF-8",

@@ -25,7 +25,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
     ("`BuildId` is not among the headers", |scene, line| {
         told_in_log(scene, |run| run.fields("shop-e2e").without("BuildId").request(), line)
     }),
-    ("The tag does not hold the BuildId", |scene, line| {
+    ("The tag does not contain the BuildId", |scene, line| {
         told_in_log(scene, |run| run.fields("shop-e2e").with("Testrelay-Tag", "shop").request(), line)
     }),
     ("`TESTS_TAG` is not `Testrelay-Tag`", |scene, line| {

@@ -16,7 +16,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
         let envoy = Envoy::start(&setup(scene, &only(EXTENSION_POLICY)?)?.concurrency(1))?;
         told(&in_body(&next(scene))?, &envoy, line)
     }),
-    ("A number stands where a text belongs", |scene, line| {
+    ("A number is written where a text belongs", |scene, line| {
         refused(plugin(scene, &only(EXTENSION_POLICY)?, "/checks", json!({ "timeout": 12 }))?, line)
     }),
 ];

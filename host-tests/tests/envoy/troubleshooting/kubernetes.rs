@@ -20,11 +20,11 @@ pub(super) const STANDALONE: &[Mistake] = &[
             line,
         )
     }),
-    ("Testkube's address is wrong, or a NetworkPolicy stands between", |scene, line| {
+    ("Testkube's address is wrong, or a NetworkPolicy is in the way", |scene, line| {
         let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
         logged(scene, setup(scene, &bootstrap(STANDALONE_YAML)?)?.testkube(nobody), line)
     }),
-    ("`trusted_ca` holds other authorities", |scene, line| {
+    ("`trusted_ca` names other authorities", |scene, line| {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, Identity::for_names(&["dev.azure.com"])?.ca_pem())?;

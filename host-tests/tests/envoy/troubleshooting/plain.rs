@@ -15,7 +15,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
         };
         refused(scene.setup()?.edit(without), line)
     }),
-    ("The secret stands where its variable's name belongs", |scene, line| {
+    ("The secret is written where its variable's name belongs", |scene, line| {
         let secret = json!("5f4dcc3b-5aa7-65d6");
         let plugin = move |plugin: &mut Value| plugin["credentials"][0]["secret_env"] = secret.clone();
         refused(scene.setup()?.edit_plugin(plugin), line)

@@ -16,7 +16,7 @@ type Make = fn(&Path) -> Result<()>;
 
 /// By the page's headings.
 const MISTAKES: [(&str, Make); 4] = [
-    ("`container/` stands under `resources`", |copy| {
+    ("`container/` is listed under `resources`", |copy| {
         let file = copy.join("standalone/kustomization.yaml");
         replaced(&file, "- ../container\n", "")?;
         replaced(&file, "- networkpolicy.yaml\n", "- networkpolicy.yaml\n- ../container\n")

@@ -105,7 +105,7 @@ pub(crate) fn admit_as<B: AsRef<[u8]>>(
         (true, false) => Admission::Reply(Reply::problem(
             415,
             "The body is not JSON",
-            "The headers lack fields, and the body that may hold them is not `Content-Type: application/json`. Send everything in headers, or a JSON object.",
+            "The headers lack fields, and the body that may contain them is not `Content-Type: application/json`. Send everything in headers, or a JSON object.",
         )),
         (false, false) => Admission::Reply(body_unread()),
     }

@@ -291,8 +291,7 @@ impl Reader<'_> {
         });
         if since_stage.is_some() && build.is_none() && !values.was_given(Field::BuildId) {
             let detail =
-                "needs a BuildId, whose timeline holds the stage: add \"BuildId\": \"$(build.BuildId)\""
-                    .into();
+                "needs a BuildId, whose timeline has the stage: add \"BuildId\": \"$(build.BuildId)\"".into();
             self.wrong.push(FieldError { field: Field::SinceStage.name(), detail });
         }
         let settle = settle.or(checks.settle).unwrap_or_else(|| expect.default_settle());

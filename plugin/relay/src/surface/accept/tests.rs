@@ -106,7 +106,7 @@ fn a_check_that_cannot_be_evaluated_is_stored_and_says_why() {
     let (status, body, counted) = deliver(&mut store, &[("testrelay-tag", "shop")]);
     assert_eq!((status, counted, stored(&store)), (200, Counted::Rejected, 1));
     assert!(
-        body.contains(r#""status":"rejected""#) && body.contains("does not hold the BuildId 4711"),
+        body.contains(r#""status":"rejected""#) && body.contains("does not contain the BuildId 4711"),
         "{body}"
     );
 }
