@@ -151,10 +151,8 @@ impl Keeper {
                 }
                 None => {
                     self.checks.remove(&key);
-                    if let State::Done(done) = state
-                        && done.kept.is_some()
-                    {
-                        self.plan(&key, done.at.mono.plus(DONE_STAYS).max(now.mono.plus(FIRST_PAUSE)));
+                    if let (State::Done(_), Some(kept)) = (state, state.kept()) {
+                        self.plan(&key, kept.seen.plus(DONE_STAYS).max(now.mono.plus(FIRST_PAUSE)));
                     }
                 }
             }
@@ -193,7 +191,8 @@ impl Keeper {
             }
             (State::Done(_), None) => None,
             (_, Some(kept)) if kept.stage != stage => write(&replica.id, kept, KeeperCall::Update(stage)),
-            (State::Done(done), Some(kept)) if now.mono.since(done.at.mono) >= DONE_STAYS => {
+            // By when it was last written: another process's clock may be off.
+            (State::Done(_), Some(kept)) if now.mono.since(kept.seen) >= DONE_STAYS => {
                 let request = server.delete::<SecretBody>(&name, &kept.version, TIMEOUT);
                 Some((KeeperCall::Delete, request))
             }
