@@ -35,11 +35,13 @@ pub(crate) struct Root {
     lead: Option<Lead>,
     calls: BTreeMap<u32, (CallId, usize)>,
     /// Calls for exchanges that go on after a pause.
-    resumed: BTreeMap<u32, Resumed>,
+    resumed: Vec<Resumed>,
 }
 
 /// An exchange that waits for a call of the root context.
 struct Resumed {
+    /// Envoy's number of the call.
+    token: u32,
     stream: u32,
     exchange: Box<Exchange>,
     /// The exchange's number of the call.
@@ -59,7 +61,7 @@ pub(crate) struct Plugin {
     /// Streams that wait for the answer to a call.
     pub(crate) waiting: RefCell<BTreeMap<u32, Waiting>>,
     /// Streams whose exchange pauses, and until when.
-    paused: RefCell<BTreeMap<u32, (Mono, Box<Exchange>)>>,
+    paused: RefCell<Vec<Paused>>,
     /// Streams that wait for a body or are reading one.
     bodies: RefCell<Bodies>,
     /// Whether a piece of a body is known to have come in this process.
@@ -71,6 +73,13 @@ pub(crate) struct Plugin {
     /// The downloads that are under way.
     pub(crate) downloads: Downloads,
     has_served: Cell<bool>,
+}
+
+/// An exchange that goes on after this time.
+struct Paused {
+    stream: u32,
+    until: Mono,
+    exchange: Box<Exchange>,
 }
 
 /// What a stream waits for, since when, and for how many ticks.
@@ -121,21 +130,21 @@ impl Plugin {
     /// Notes that a stream waits no longer. False if it did not wait, or was answered by the root context.
     pub(crate) fn waits_no_longer(&self, context: u32) -> bool {
         let waited = self.waiting.borrow_mut().remove(&context).is_some();
-        self.paused.borrow_mut().remove(&context);
+        self.paused.borrow_mut().retain(|paused| paused.stream != context);
         let read = self.bodies.borrow_mut().end(context);
         waited || read
     }
 
     /// Keeps a stream's exchange until this time; the next tick after it goes on.
-    pub(crate) fn pause(&self, context: u32, until: Mono, exchange: Box<Exchange>) {
-        self.paused.borrow_mut().insert(context, (until, exchange));
+    pub(crate) fn pause(&self, stream: u32, until: Mono, exchange: Box<Exchange>) {
+        self.paused.borrow_mut().push(Paused { stream, until, exchange });
     }
 
     /// Takes an exchange whose pause is over.
-    fn next_resumed(&self, now: Mono) -> Option<(u32, Box<Exchange>)> {
+    fn next_resumed(&self, now: Mono) -> Option<Paused> {
         let mut paused = self.paused.borrow_mut();
-        let context = paused.iter().find(|(_, (until, _))| *until <= now).map(|(context, _)| *context)?;
-        paused.remove(&context).map(|(_, exchange)| (context, exchange))
+        let due = paused.iter().position(|paused| paused.until <= now)?;
+        Some(paused.swap_remove(due))
     }
 
     /// Notes that a stream begins to wait for its body; `head` is the size of its headers in bytes. False if there is
@@ -194,7 +203,7 @@ impl Root {
             configured_at: Mono(0),
             lead: None,
             calls: BTreeMap::new(),
-            resumed: BTreeMap::new(),
+            resumed: Vec::new(),
         }
     }
 
@@ -221,7 +230,7 @@ impl Root {
 
     /// Goes on with the exchanges whose pause is over.
     fn resume(&mut self, plugin: &Plugin, now: Now) {
-        while let Some((stream, mut exchange)) = plugin.next_resumed(now.mono) {
+        while let Some(Paused { stream, mut exchange, .. }) = plugin.next_resumed(now.mono) {
             let step = exchange.resume(now, &mut SharedData);
             self.go_on(plugin, now, stream, exchange, step);
         }
@@ -253,7 +262,7 @@ impl Root {
             let max_body = request.max_body;
             match start(now, &request) {
                 Ok(token) => {
-                    self.resumed.insert(token, Resumed { stream, exchange, number, max_body });
+                    self.resumed.push(Resumed { token, stream, exchange, number, max_body });
                     return;
                 }
                 Err(fault) => {
@@ -296,7 +305,7 @@ impl Root {
             );
         }
         for (context, what) in late {
-            plugin.paused.borrow_mut().remove(&context);
+            plugin.paused.borrow_mut().retain(|paused| paused.stream != context);
             let reply = match what {
                 Awaited::Call => artifacts::lost(),
                 Awaited::Evaluation => {
@@ -343,8 +352,9 @@ impl Context for Root {
         _num_trailers: usize,
     ) {
         let now = host::now();
-        if let (Some(resumed), Some(plugin)) = (self.resumed.remove(&token), self.plugin.clone()) {
-            let Resumed { stream, mut exchange, number, max_body } = resumed;
+        let resumed = self.resumed.iter().position(|resumed| resumed.token == token);
+        if let (Some(resumed), Some(plugin)) = (resumed, self.plugin.clone()) {
+            let Resumed { stream, mut exchange, number, max_body, .. } = self.resumed.swap_remove(resumed);
             let outcome = host::call_outcome(now, num_headers, body_size, max_body);
             let step = answer(&plugin, now, &mut exchange, number, &outcome);
             return self.go_on(&plugin, now, stream, exchange, step);

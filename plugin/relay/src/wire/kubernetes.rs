@@ -8,5 +8,5 @@ mod object;
 mod request;
 
 pub use answer::{ApiAnswer, created, deleted, listed, stored};
-pub use object::{LeaseBody, ListPage, MetadataOnly, Object, SecretBody, StoredObject, Version};
+pub use object::{LeaseBody, ListPage, MetadataOnly, Object, SecretBody, StoredObject, Texts, Version};
 pub use request::Server;

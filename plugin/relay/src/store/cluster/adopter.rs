@@ -7,7 +7,6 @@ use crate::check::{CheckKey, State};
 use crate::time::{Mono, Now};
 use crate::wire::call::{CallOutcome, Request};
 use crate::wire::kubernetes::{self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, SecretBody, Server};
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Timeout of these calls.
@@ -32,25 +31,27 @@ const MAX_CALLS: usize = 16;
 const NOBODY: &str = "";
 
 /// The take-overs of one process.
+#[derive(Default)]
 pub(crate) struct Adopter {
     next_sweep: Mono,
     /// Whether a list is under way.
     lists: bool,
     /// The foreign checks of the last sweep and their owners, until the Leases have been listed after it.
     swept: Option<(Mono, Vec<(CheckKey, String)>)>,
-    dead: BTreeMap<String, Dead>,
-    /// Checks to take over, each with its last owner.
-    queue: BTreeMap<CheckKey, String>,
+    dead: Vec<Dead>,
+    /// Checks to take over, each with its last owner. One may be there twice.
+    queue: Vec<(CheckKey, String)>,
     /// Checks that are being taken over.
-    under_way: BTreeSet<CheckKey>,
+    under_way: Vec<CheckKey>,
     /// The time before which nothing new is begun, because a call has failed.
     pause: Mono,
     /// Number of checks taken over since it was last told, by their last owner.
-    told: BTreeMap<String, usize>,
+    told: Vec<(String, usize)>,
 }
 
 /// A dead replica.
 struct Dead {
+    id: String,
     since: Mono,
     next: Mono,
 }
@@ -78,21 +79,6 @@ pub(crate) struct Taken {
     pub(crate) call: Option<(AdopterCall, Request)>,
 }
 
-impl Default for Adopter {
-    fn default() -> Adopter {
-        Adopter {
-            next_sweep: Mono(0),
-            lists: false,
-            swept: None,
-            dead: BTreeMap::new(),
-            queue: BTreeMap::new(),
-            under_way: BTreeSet::new(),
-            pause: Mono(0),
-            told: BTreeMap::new(),
-        }
-    }
-}
-
 impl Adopter {
     /// The next call that is due. `knows` says whether this process's ledger has a check.
     pub(crate) fn next(
@@ -113,18 +99,18 @@ impl Adopter {
                 (self.next_sweep, self.lists) = (now.plus(SWEEP), true);
                 return Some(list(server, replica, None, Vec::new(), None));
             }
-            if let Some((id, dead)) = self.dead.iter_mut().find(|(_, dead)| now >= dead.next) {
+            if let Some(dead) = self.dead.iter_mut().find(|dead| now >= dead.next) {
                 (dead.next, self.lists) = (now.plus(LIST), true);
-                return Some(list(server, replica, Some(id.clone()), Vec::new(), None));
+                return Some(list(server, replica, Some(dead.id.clone()), Vec::new(), None));
             }
         }
         while self.under_way.len() < MAX_CALLS
-            && let Some((key, owner)) = self.queue.pop_first()
+            && let Some((key, owner)) = self.queue.pop()
         {
             if self.under_way.contains(&key) || knows(&key) {
                 continue;
             }
-            self.under_way.insert(key);
+            self.under_way.push(key);
             let request = server.get::<SecretBody>(&replica.secret_name(&key), TIMEOUT);
             return Some((AdopterCall::Read(key, owner), request));
         }
@@ -143,11 +129,17 @@ impl Adopter {
 
     fn note_dead(&mut self, now: Mono, membership: &Membership) {
         let drains = membership.has_draining_peer();
-        let dead: BTreeSet<&str> = membership.dead().chain(drains.then_some(NOBODY)).collect();
-        self.dead.retain(|id, _| dead.contains(id.as_str()));
+        let dead: Vec<&str> = membership.dead().chain(drains.then_some(NOBODY)).collect();
+        self.dead.retain(|known| dead.contains(&known.id.as_str()));
         for id in dead {
-            self.dead.entry(id.into()).or_insert(Dead { since: now, next: now });
+            if !self.dead.iter().any(|known| known.id == id) {
+                self.dead.push(Dead { id: id.into(), since: now, next: now });
+            }
         }
+    }
+
+    fn ended(&mut self, key: &CheckKey) {
+        self.under_way.retain(|other| other != key);
     }
 
     /// Takes the outcome of a call.
@@ -179,7 +171,7 @@ impl Adopter {
                         let call =
                             request.map(|request| (AdopterCall::Adopt(key, owner, Box::new(state)), request));
                         if call.is_none() {
-                            self.under_way.remove(&key);
+                            self.ended(&key);
                         }
                         Taken { call, ..Taken::default() }
                     }
@@ -198,8 +190,11 @@ impl Adopter {
             },
             AdopterCall::Adopt(key, owner, mut state) => match kubernetes::stored::<SecretBody>(outcome) {
                 ApiAnswer::Done(secret) => {
-                    self.under_way.remove(&key);
-                    *self.told.entry(owner).or_default() += 1;
+                    self.ended(&key);
+                    match self.told.iter_mut().find(|(id, _)| *id == owner) {
+                        Some((_, checks)) => *checks += 1,
+                        None => self.told.push((owner, 1)),
+                    }
                     // It is this process's from now on.
                     state.adopt(now.mono, secret.version);
                     Taken { check: Some((key, *state)), adopted: true, call: None }
@@ -213,14 +208,14 @@ impl Adopter {
     }
 
     fn leave(&mut self, key: &CheckKey) -> Taken {
-        self.under_way.remove(key);
+        self.ended(key);
         Taken::default()
     }
 
     /// Begins a take-over again, after a pause unless the answer was clear.
     fn again<T>(&mut self, now: Mono, key: CheckKey, owner: String, answer: ApiAnswer<T>) -> Taken {
-        self.under_way.remove(&key);
-        self.queue.insert(key, owner);
+        self.ended(&key);
+        self.queue.push((key, owner));
         if let Some(fault) = answer.fault() {
             log::warn!("check {} could not be adopted: {fault}", key.id());
             self.pause = now.plus(PAUSE);
@@ -229,7 +224,7 @@ impl Adopter {
     }
 
     fn take_in(&mut self, key: CheckKey, found: StoredCheck, now: Mono) -> Taken {
-        self.under_way.remove(&key);
+        self.ended(&key);
         let mut state = found.state;
         state.adopt(now, found.version);
         Taken { check: Some((key, state)), ..Taken::default() }
@@ -278,19 +273,21 @@ impl Adopter {
             self.swept = Some((now, foreign));
             return None;
         };
-        let dead = self.dead.get(&id)?;
+        let dead = self.dead.iter().find(|dead| dead.id == id)?;
         if found.is_empty() {
             let (name, version) = membership.lease_of(&id)?;
             return Some((AdopterCall::Bury, server.delete::<LeaseBody>(&name, version, TIMEOUT)));
         }
         let is_late = now.since(dead.since) >= HEIR;
         let mine = found.into_iter().filter(|(key, _)| is_late || membership.is_first_heir(&key.id()));
+        // The list holds those that were found before and are still there.
+        self.queue.retain(|(_, owner)| *owner != id);
         self.queue.extend(mine);
         None
     }
 
     /// The checks taken over since it was last asked, by their last owner.
-    pub(crate) fn take_told(&mut self) -> BTreeMap<String, usize> {
+    pub(crate) fn take_told(&mut self) -> Vec<(String, usize)> {
         std::mem::take(&mut self.told)
     }
 }

@@ -2,8 +2,7 @@
 
 use super::secret;
 use crate::time::Wall;
-use crate::wire::kubernetes::{LeaseBody, Object, StoredObject, Version};
-use std::collections::BTreeMap;
+use crate::wire::kubernetes::{LeaseBody, Object, StoredObject, Texts, Version};
 
 /// `leaseDurationSeconds` of a Lease. For readers only: no replica compares a Lease's time with a clock.
 const LEASE_SECONDS: u32 = 15;
@@ -73,8 +72,8 @@ impl Replica {
         }
         Object {
             name: self.lease_name(),
-            labels: owned(&labels),
-            annotations: owned(&annotations),
+            labels: Texts::of(&labels),
+            annotations: Texts::of(&annotations),
             body: LeaseBody {
                 holder: Some(self.id.clone()),
                 seconds: Some(LEASE_SECONDS),
@@ -88,7 +87,7 @@ impl Word {
     /// Reads a Lease. `None` if it has no holder.
     pub(super) fn of(lease: &StoredObject<LeaseBody>) -> Option<Word> {
         let Object { annotations, body, .. } = &lease.object;
-        let said = |name: &str| annotations.get(name).map(String::as_str).unwrap_or_default();
+        let said = |name: &str| annotations.get(name).unwrap_or_default();
         Some(Word {
             id: body.holder.clone().filter(|holder| !holder.is_empty())?,
             pod: said(POD).into(),
@@ -99,8 +98,4 @@ impl Word {
             version: lease.version.clone(),
         })
     }
-}
-
-pub(super) fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }

@@ -2,7 +2,6 @@
 
 use super::lease::Word;
 use crate::time::Mono;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Observed time without a renewal after which a replica is dead.
@@ -15,7 +14,7 @@ const MAX_GAP: Duration = Duration::from_secs(5);
 /// The other replicas.
 #[derive(Default)]
 pub(super) struct Peers {
-    by_id: BTreeMap<String, Peer>,
+    all: Vec<Peer>,
     listed: Option<Mono>,
 }
 
@@ -38,13 +37,14 @@ impl Peers {
     pub(super) fn list(&mut self, now: Mono, words: impl Iterator<Item = Word>, pod: Option<&str>) {
         let gap = self.listed.replace(now).map(|before| now.since(before));
         let observed = gap.filter(|gap| *gap <= MAX_GAP).unwrap_or_default();
-        let mut before = std::mem::take(&mut self.by_id);
+        let before = std::mem::take(&mut self.all);
         for word in words {
-            let seen = before.remove(&word.id).filter(|seen| seen.word.renewed == word.renewed);
-            let is_predecessor = seen.as_ref().is_some_and(|seen| seen.is_predecessor)
+            let seen =
+                before.iter().find(|seen| seen.word.id == word.id && seen.word.renewed == word.renewed);
+            let is_predecessor = seen.is_some_and(|seen| seen.is_predecessor)
                 || pod.is_some_and(|pod| !pod.is_empty() && pod == word.pod);
             let still = seen.map_or(Duration::ZERO, |seen| seen.still.saturating_add(observed));
-            self.by_id.insert(word.id.clone(), Peer { word, still, is_predecessor });
+            self.all.push(Peer { word, still, is_predecessor });
         }
     }
 
@@ -55,22 +55,22 @@ impl Peers {
 
     /// The ids of dead replicas.
     pub(super) fn dead(&self) -> impl Iterator<Item = &str> {
-        self.by_id.iter().filter(|(_, seen)| seen.is_dead()).map(|(id, _)| id.as_str())
+        self.all.iter().filter(|seen| seen.is_dead()).map(|seen| seen.word.id.as_str())
     }
 
     /// Whether a replica has a Lease, dead or alive.
     pub(super) fn has(&self, id: &str) -> bool {
-        self.by_id.contains_key(id)
+        self.get(id).is_some()
     }
 
     /// What a replica's Lease said last.
     pub(super) fn get(&self, id: &str) -> Option<&Word> {
-        self.by_id.get(id).map(|seen| &seen.word)
+        self.all.iter().map(|seen| &seen.word).find(|word| word.id == id)
     }
 
     /// The replicas that are not dead.
     pub(super) fn living(&self) -> impl Iterator<Item = &Word> {
-        self.by_id.values().filter(|seen| !seen.is_dead()).map(|seen| &seen.word)
+        self.all.iter().filter(|seen| !seen.is_dead()).map(|seen| &seen.word)
     }
 }
 

@@ -1,11 +1,11 @@
 //! A check's Secret: its name, its labels, and its record.
 
-use super::lease::{INSTANCE, KIND, Replica, owned};
+use super::lease::{INSTANCE, KIND, Replica};
 use crate::check::{CheckKey, Placed, State};
 use crate::guid::Guid;
 use crate::json;
 use crate::time::{Now, Wall, millis};
-use crate::wire::kubernetes::{MetadataOnly, Object, SecretBody, StoredObject, Version};
+use crate::wire::kubernetes::{MetadataOnly, Object, SecretBody, StoredObject, Texts, Version};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -27,14 +27,9 @@ struct Written<'a> {
     state: &'a State,
 }
 
-/// The format of a record, which is read before the rest.
-#[derive(Deserialize)]
-struct Format {
-    format: u8,
-}
-
 #[derive(Deserialize)]
 struct Read {
+    format: u8,
     now: Now,
     state: State,
 }
@@ -52,7 +47,7 @@ pub(crate) struct StoredCheck {
 
 /// The owner in an object's labels; empty if there is none.
 pub(crate) fn owner_of<B>(object: &Object<B>) -> &str {
-    object.labels.get(OWNER).map(String::as_str).unwrap_or_default()
+    object.labels.get(OWNER).unwrap_or_default()
 }
 
 impl Replica {
@@ -106,8 +101,8 @@ impl Replica {
         json::add(&Written { format: FORMAT, now, state: &state }, &mut record).ok()?;
         Some(Object {
             name: self.secret_name(key),
-            labels: owned(&[(INSTANCE, &self.instance), (KIND, CHECK), (OWNER, owner)]),
-            annotations: owned(&[(EXPIRES, &expires.to_string())]),
+            labels: Texts::of(&[(INSTANCE, &self.instance), (KIND, CHECK), (OWNER, owner)]),
+            annotations: Texts::of(&[(EXPIRES, &expires.to_string())]),
             body: SecretBody { record: Some(record) },
         })
     }
@@ -118,12 +113,12 @@ impl StoredCheck {
     /// wrote it.
     pub(crate) fn of(secret: &StoredObject<SecretBody>, now: Now) -> Option<StoredCheck> {
         let record = secret.object.body.record.as_ref()?;
-        let Format { format } = serde_json::from_slice(record).ok()?;
-        if format > FORMAT {
+        let read: Read = serde_json::from_slice(record).ok()?;
+        if read.format > FORMAT {
             return None;
         }
-        let Read { now: written, mut state } = serde_json::from_slice(record).ok()?;
-        state.rebase(written, now);
+        let mut state = read.state;
+        state.rebase(read.now, now);
         let owner = owner_of(&secret.object).to_owned();
         Some(StoredCheck { owner, state, version: secret.version.clone() })
     }
@@ -207,7 +202,7 @@ mod tests {
         let record = record(1);
         let now = Now { mono: Mono(5_000), wall: Wall(1_769_186_640_000) };
         let secret = replica("t").secret(&record.key, &record.state, "a1", now).unwrap();
-        assert_eq!(secret.labels[OWNER], "a1");
+        assert_eq!(secret.labels.get(OWNER), Some("a1"));
         let text = String::from_utf8(secret.body.record.clone().unwrap()).unwrap();
         assert!(!text.contains("place") && !text.contains("kept"), "{text}");
         let version = metadata("a").version;

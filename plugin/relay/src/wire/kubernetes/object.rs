@@ -2,9 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// The `type` of Testrelay's Secrets. It is immutable, and an update without it gets 422.
@@ -19,9 +19,9 @@ pub struct Object<B> {
     /// `metadata.name`.
     pub name: String,
     /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Texts,
     /// `metadata.annotations`.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Texts,
     /// The fields beside the metadata.
     pub body: B,
 }
@@ -96,7 +96,8 @@ impl Body for SecretBody {
 
     fn fields(&self) -> Map<String, Value> {
         let record = self.record.as_ref().map(|record| (RECORD.to_owned(), json!(STANDARD.encode(record))));
-        let data: Map<String, Value> = record.into_iter().collect();
+        let mut data = Map::new();
+        data.extend(record);
         fields([
             ("apiVersion", "v1".into()),
             ("kind", "Secret".into()),
@@ -106,7 +107,7 @@ impl Body for SecretBody {
     }
 
     fn of(fields: Fields) -> SecretBody {
-        let record = fields.data.and_then(|mut data| data.remove(RECORD)?);
+        let record = fields.data.and_then(|data| data.record);
         SecretBody { record: record.and_then(|record| STANDARD.decode(record).ok()) }
     }
 }
@@ -148,7 +149,9 @@ impl Body for MetadataOnly {
 }
 
 fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
-    fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    let mut members = Map::new();
+    members.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+    members
 }
 
 /// The fields of an object that are read.
@@ -156,7 +159,7 @@ fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
 pub struct Fields {
     metadata: Metadata,
     #[serde(default)]
-    data: Option<BTreeMap<String, Option<String>>>,
+    data: Option<Data>,
     #[serde(default)]
     spec: Option<LeaseBody>,
 }
@@ -168,9 +171,60 @@ struct Metadata {
     uid: String,
     resource_version: String,
     #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<Texts>,
     #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<Texts>,
+}
+
+/// The part of a Secret's data that is read.
+#[derive(Deserialize)]
+struct Data {
+    #[serde(default)]
+    record: Option<String>,
+}
+
+/// Labels or annotations: a few names, each with its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts(Vec<(String, String)>);
+
+impl Texts {
+    /// With these names and texts.
+    pub fn of(texts: &[(&str, &str)]) -> Texts {
+        Texts(texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+    }
+
+    /// The text of this name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, text)| text.as_str())
+    }
+
+    fn to_json(&self) -> Value {
+        let mut members = Map::new();
+        members.extend(self.0.iter().map(|(name, text)| (name.clone(), Value::from(text.as_str()))));
+        members.into()
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    texts.push(member);
+                }
+                Ok(Texts(texts))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
 }
 
 impl Version {
@@ -186,8 +240,8 @@ impl<B: Body> Object<B> {
     pub(super) fn to_json(&self, replaces: Option<&Version>) -> Vec<u8> {
         let mut metadata = fields([
             ("name", json!(self.name)),
-            ("labels", json!(self.labels)),
-            ("annotations", json!(self.annotations)),
+            ("labels", self.labels.to_json()),
+            ("annotations", self.annotations.to_json()),
         ]);
         if let Some(version) = replaces {
             version.add_to(&mut metadata);

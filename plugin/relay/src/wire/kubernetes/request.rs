@@ -100,7 +100,7 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ApiAnswer, LeaseBody, MetadataOnly, StoredObject, stored};
+    use super::super::{ApiAnswer, LeaseBody, MetadataOnly, StoredObject, Texts, stored};
     use super::*;
     use crate::wire::call::{Asks, CallOutcome, Response};
 
@@ -116,7 +116,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(5);
 
     fn lease(renewed: &str) -> Object<LeaseBody> {
-        let labels = [("testrelay.dev/instance".to_owned(), "testrelay".to_owned())].into();
+        let labels = Texts::of(&[("testrelay.dev/instance", "testrelay")]);
         let body =
             LeaseBody { holder: Some("replica-a".into()), seconds: Some(15), renewed: Some(renewed.into()) };
         Object { name: "testrelay-a".into(), labels, annotations: Default::default(), body }
