@@ -27,7 +27,7 @@ impl World {
     /// # Errors
     /// A VM could not be made, or the parent of an earlier restart is still there: Envoy waits for it.
     pub fn hot_restart(&mut self, parent_shutdown: u64) -> Result<bool> {
-        ensure!(self.parent().is_none(), "the last restart's parent is still there");
+        ensure!(!self.has_parent(), "the last restart's parent is still there");
         let filters = self.filters();
         let (pod, machine) = self.place();
         let old = self.process.fork(pod, machine);
@@ -51,6 +51,11 @@ impl World {
         let lives = !self.process.plugins.borrow().newest.is_empty();
         self.process.switch(before);
         lives.then_some(parent)
+    }
+
+    /// Whether the old process of a hot restart is still there.
+    pub fn has_parent(&self) -> bool {
+        self.parent().is_some()
     }
 
     /// Calls `then` with the old process of a hot restart; `None` if that has ended.

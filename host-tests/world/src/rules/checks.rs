@@ -217,3 +217,103 @@ impl Rules {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fakes::Request;
+
+    fn check() -> CheckSpec {
+        CheckSpec {
+            project: "p".into(),
+            hub: "checks".into(),
+            plan: "plan".into(),
+            job: "job".into(),
+            timeline: "plan".into(),
+            task: "task".into(),
+            token: "token".into(),
+            build: None,
+        }
+    }
+
+    /// A TaskCompleted of a process, in its only VM.
+    fn event_of(process: u32) -> Outgoing {
+        let body = r#"{"name":"TaskCompleted","jobId":"job","taskId":"task"}"#;
+        Outgoing {
+            process,
+            vm: VmId(process),
+            thread: 0,
+            root: 1,
+            context: 1,
+            instance: "testrelay".into(),
+            callback_began: 0,
+            token: 4,
+            cluster: "azure-devops".into(),
+            request: Request::new("POST", "/f/p/_apis/distributedtask/hubs/checks/plans/plan/events")
+                .body(body),
+            timeout: 10 * SECOND,
+        }
+    }
+
+    /// Two processes with one delivery of a check that the first has sent the event for; what the second breaks when it sends one
+    /// as well, at 20 s.
+    fn broken(shares: bool, meanwhile: impl FnOnce(&mut Rules)) -> usize {
+        let (mut first, mut second) = (Rules::default(), Rules::default());
+        if shares {
+            second.share_checks_with(&first);
+        }
+        first.delivery(&check(), "tag");
+        if !shares {
+            second.delivery(&check(), "tag");
+        }
+        first.call_starts(0, &event_of(1));
+        meanwhile(&mut first);
+        second.call_starts(14 * SECOND, &event_of(2));
+        assert_eq!(first.violations, []);
+        second.violations.len()
+    }
+
+    fn answered(first: &mut Rules) {
+        first.call_ends(SECOND, VmId(1), 4, Fate::Final);
+    }
+
+    #[test]
+    fn processes_that_share_their_checks_send_one_event_for_a_delivery() {
+        assert_eq!(broken(true, |_| {}), 1, "another is under way");
+        assert_eq!(broken(true, answered), 1, "another was taken");
+        assert_eq!(broken(true, |first| first.call_ends(SECOND, VmId(1), 4, Fate::Lost)), 0);
+        assert_eq!(broken(true, |first| first.delivery(&check(), "tag")), 1, "the first is still under way");
+        assert_eq!(broken(false, answered), 0, "each has its own");
+    }
+
+    #[test]
+    fn what_a_killed_process_had_sent_is_sent_again_unless_it_had_told_the_others() {
+        assert_eq!(broken(true, |first| first.killed(10 * SECOND, 1)), 0);
+        let told_after = |millis: u64| {
+            broken(true, |first| {
+                answered(first);
+                first.killed(SECOND + millis, 1);
+            })
+        };
+        assert_eq!(told_after(STORED - 1), 0);
+        assert_eq!(told_after(STORED), 1);
+    }
+
+    #[test]
+    fn a_process_that_nobody_hears_of_excuses_a_second_event_while_it_lives_and_not_once_it_is_dead() {
+        let last_heard = |at: u64| {
+            move |first: &mut Rules| {
+                answered(first);
+                let contact = Contact { last: at, troubled: None };
+                first.checks.borrow_mut().contacts.insert(1, contact);
+            }
+        };
+        assert_eq!(broken(true, last_heard(0)), 0);
+        assert_eq!(broken(true, last_heard(5 * SECOND)), 1);
+        broken(true, |first| {
+            last_heard(5 * SECOND)(first);
+            first.killed(6 * SECOND, 1);
+            assert!(!first.checks.borrow().may_be_cut_off(1, 10 * MINUTE));
+        });
+    }
+}
