@@ -11,6 +11,9 @@ impl Process {
     pub(crate) fn call_done(&self, number: u64) {
         let (call, poison) = {
             let mut state = self.state.borrow_mut();
+            if state.is_answer_lost(number) {
+                return;
+            }
             let Some(call) = state.network.calls.remove(&number) else { return };
             state.release(&call.outgoing.cluster, User::Call(number));
             let body = call.answer.as_ref().map(|answer| answer.body.as_slice()).unwrap_or_default();

@@ -5,7 +5,10 @@ mod again;
 mod evaluations;
 mod executions;
 mod faults;
+mod replicas;
 mod submissions;
+
+pub use replicas::play_replicas;
 
 use crate::coverage;
 use crate::module::Code;
@@ -28,6 +31,8 @@ use std::fmt::Write;
 pub struct Outcome {
     /// Its seed.
     pub seed: u64,
+    /// The command that replays it, but for the seed.
+    pub replay: &'static str,
     /// The rules that it broke.
     pub violations: Vec<Violation>,
     /// How often each thing happened in it.
@@ -47,7 +52,7 @@ impl Outcome {
             // Writing to a String cannot fail.
             let _done = writeln!(text, "  and {more}");
         }
-        let _done = write!(text, "replay it with: cargo xtask replay {}", self.seed);
+        let _done = write!(text, "replay it with: {} {}", self.replay, self.seed);
         Some(text)
     }
 }
@@ -337,6 +342,7 @@ impl History {
         }
         Ok(Outcome {
             seed: self.world.seed(),
+            replay: "cargo xtask replay",
             violations: self.world.violations(),
             counts,
             trace: self.world.trace(),

@@ -1,8 +1,9 @@
 //! The built module in a simulated Envoy.
 //!
-//! A [`World`] is one Envoy process, during a hot restart two: a main thread, workers, the canary, shared data and queues,
-//! timers, configuration reloads, VM crashes, clients' connections and downloads, and calls to a Testkube and an Azure DevOps
-//! (`testrelay-fakes`), all under a virtual clock and from one seed. A day passes in milliseconds, and the same seed gives the
+//! A [`World`] is one Envoy process, during a hot restart two, with replicas as many as are started and killed: a main thread,
+//! workers, the canary, shared data and queues, timers, configuration reloads, VM crashes, clients' connections and downloads,
+//! and calls to a Testkube, an Azure DevOps and a Kubernetes API server (`testrelay-fakes`), all under a virtual clock and from
+//! one seed. A day passes in milliseconds, and the same seed gives the
 //! same history, byte for byte.
 //!
 //! Nothing here is global but the compiled code: worlds run in parallel.
@@ -13,6 +14,7 @@
 //! - [`reference`]: what must be true at a history's end.
 
 mod answers;
+mod clocks;
 pub mod coverage;
 mod deliveries;
 pub mod fuel;
@@ -27,13 +29,16 @@ mod pipeline;
 mod plugins;
 mod pool;
 mod process;
+mod processes;
 mod queues;
 mod random;
 pub mod reference;
+mod replicas;
 mod rules;
 mod setup;
 mod shared_data;
 mod state;
+mod stored;
 mod stream;
 mod trace;
 mod vm;
@@ -46,9 +51,10 @@ pub use pipeline::{PROJECT, Pipeline};
 pub use pool::Limits;
 pub use random::Random;
 pub use rules::{MARK, Violation};
-pub use setup::{LISTENER, Plugin, Setup, changed, configuration, configuration_for};
+pub use setup::{LISTENER, NAMESPACE, POD_NAME, Plugin, Setup, changed, configuration, configuration_for};
 pub use shared_data::SharedData;
 pub use state::{Counts, Interleaving, MILLISECOND, MINUTE, SECOND, START};
+pub use stored::Written;
 pub use stream::{Answer, By};
 pub use vm::TrapAt;
 pub use world::World;

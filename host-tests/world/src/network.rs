@@ -1,11 +1,11 @@
-//! The network between Envoy and the two servers: rules per cluster over the stateful fakes.
+//! The network between Envoy and the servers: rules per cluster over the stateful fakes.
 
 use crate::pool::{Limits, Place, User};
 use crate::random::Random;
 use crate::rules::Tokens;
 use crate::state::{Event, MILLISECOND, State};
 use crate::vm::VmId;
-use fakes::{AzureDevOps, Reply, Request, Response, Service, Testkube};
+use fakes::{AzureDevOps, Kubernetes, Reply, Request, Response, Service, Testkube};
 use std::collections::BTreeMap;
 
 /// `http.async_response_buffer_limit`: a larger answer is a reset after its headers.
@@ -13,6 +13,9 @@ const MAX_ANSWER: usize = 32 << 20;
 
 /// The cluster that requests for artifacts go to: the shipped configuration's.
 pub(crate) const ROUTED: &str = "testkube";
+
+/// The cluster of the Kubernetes API server.
+pub(crate) const KUBERNETES: &str = "kubernetes";
 
 /// How one cluster treats calls.
 #[derive(Clone, Debug)]
@@ -135,7 +138,7 @@ impl Call {
     }
 
     /// When its timeout comes, if it has one.
-    fn ends(&self) -> u64 {
+    pub(crate) fn ends(&self) -> u64 {
         self.started.saturating_add(match self.outgoing.timeout {
             0 => u64::MAX / 2,
             timeout => timeout,
@@ -160,6 +163,7 @@ pub(crate) enum Routed {
 pub(crate) struct Network {
     pub(crate) testkube: Testkube,
     pub(crate) azure: AzureDevOps,
+    pub(crate) kubernetes: Kubernetes,
     pub(crate) rules: BTreeMap<String, Rule>,
     pub(crate) calls: BTreeMap<u64, Call>,
     /// Forwarded requests that have not reached their upstream yet, by stream.
@@ -172,11 +176,13 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn new(testkube: Testkube, azure: AzureDevOps) -> Network {
-        let rules = ["testkube", "azure-devops"].map(|name| (name.to_string(), Rule::default()));
+    pub(crate) fn new(testkube: Testkube, azure: AzureDevOps, kubernetes: Kubernetes) -> Network {
+        let clusters = ["testkube", "azure-devops", KUBERNETES];
+        let rules = clusters.map(|name| (name.to_string(), Rule::default()));
         Network {
             testkube,
             azure,
+            kubernetes,
             rules: rules.into(),
             calls: BTreeMap::new(),
             routed: BTreeMap::new(),
@@ -190,6 +196,7 @@ impl Network {
     pub(crate) fn handle(&mut self, cluster: &str, now: i64, request: &Request) -> Reply {
         match cluster {
             "testkube" => self.testkube.handle(now, request),
+            KUBERNETES => self.kubernetes.handle(now, request),
             _ => self.azure.handle(now, request),
         }
     }
@@ -217,7 +224,7 @@ impl State {
             self.own.rules.call_refused(&outgoing);
             return Dispatch::UnknownCluster;
         };
-        let way = self.random.once_in(rule.fails).then(|| self.random.one_of(&rule.ways));
+        let way = self.way(&outgoing.cluster, &rule);
         self.trace.line(
             self.now,
             format_args!(
@@ -315,7 +322,7 @@ impl State {
     /// A client's request is forwarded to its route.
     pub(crate) fn route(&mut self, stream: u64, thread: usize, request: Request) -> Routed {
         let rule = self.network.rules.get(ROUTED).cloned().unwrap_or_default();
-        let way = self.random.once_in(rule.fails).then(|| self.random.one_of(&rule.ways));
+        let way = self.way(ROUTED, &rule);
         if way == Some(Way::Refused) {
             return Routed::NoConnection;
         }
@@ -349,6 +356,9 @@ impl State {
 
     /// A request reaches its server.
     pub(crate) fn arrive(&mut self, number: u64) {
+        if self.is_lost_on_its_way(number) {
+            return;
+        }
         let now = self.true_wall();
         let Some(call) = self.network.calls.get(&number) else { return };
         let (cluster, request) = (call.outgoing.cluster.clone(), call.outgoing.request.clone());
@@ -392,12 +402,15 @@ impl State {
             (None, None) => {}
         }
         self.at(at, Event::CallDone { thread, call: number });
+        if self.own.is_killed {
+            self.network.calls.remove(&number);
+        }
     }
 }
 
 impl Network {
     /// Envoy answers instead of the server, without `x-envoy-upstream-service-time`.
-    fn settle(&mut self, number: u64, status: u16) {
+    pub(crate) fn settle(&mut self, number: u64, status: u16) {
         let body = match status {
             504 => "upstream request timeout",
             _ => {

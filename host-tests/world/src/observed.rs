@@ -31,6 +31,14 @@ impl World {
         all.filter(|(own, _)| own == name).map(|(_, value)| *value).sum()
     }
 
+    /// The calls of the process that are under way to a cluster, each as `METHOD target`.
+    pub fn under_way(&self, cluster: &str) -> Vec<String> {
+        let state = self.process.state.borrow();
+        let calls = state.network.calls.values().map(|call| &call.outgoing);
+        let own = calls.filter(|call| call.process == state.process && call.cluster == cluster);
+        own.map(|call| format!("{} {}", call.request.method, call.request.target)).collect()
+    }
+
     /// How many keys shared data has, and how many bytes.
     pub fn shared_size(&self) -> (usize, usize) {
         let state = self.process.state.borrow();

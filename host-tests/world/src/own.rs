@@ -1,11 +1,12 @@
-//! The state of one Envoy process. During a hot restart there are two processes.
+//! The state of one Envoy process. There are two during a hot restart, and as many more as there are replicas.
 
 use crate::pool::Pool;
 use crate::queues::Queues;
 use crate::rules::Rules;
 use crate::shared_data::SharedData;
 use crate::state::Thread;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// A process's own part of the state.
 #[derive(Default)]
@@ -21,6 +22,15 @@ pub(crate) struct Own {
     pub(crate) rules: Rules,
     /// Counters by name.
     pub(crate) metrics: Vec<(String, i64)>,
+    /// The pod that it runs in; processes of a pod that was restarted have the same.
+    pub(crate) pod: Rc<str>,
+    /// The machine that it runs on.
+    pub(crate) machine: usize,
+    /// The process that a hot restart replaced with this one.
+    pub(crate) parent: Option<u32>,
+    pub(crate) is_killed: bool,
+    /// The clusters that it does not reach.
+    pub(crate) cut_off_from: BTreeSet<String>,
 }
 
 impl Own {

@@ -33,6 +33,12 @@ impl Filter {
         VmKey { vm_id: self.vm_id.clone(), code: self.code.version, environment }
     }
 
+    /// Whether it keeps its checks where other processes find them.
+    pub(crate) fn shares_checks(&self) -> bool {
+        let configuration: Value = serde_json::from_slice(&self.configuration).unwrap_or_default();
+        configuration["store"]["kubernetes"].is_object()
+    }
+
     /// The instance that the module makes of it.
     pub(crate) fn instance(&self) -> String {
         let configuration: Value = serde_json::from_slice(&self.configuration).unwrap_or_default();
@@ -101,6 +107,8 @@ pub(crate) struct Generation {
 /// All of one process.
 #[derive(Default)]
 pub(crate) struct Plugins {
+    /// What each listener was given last.
+    pub(crate) filters: Vec<(String, Filter)>,
     pub(crate) all: Vec<Plugin>,
     pub(crate) generations: Vec<Generation>,
     /// The newest generation of each listener.

@@ -27,10 +27,10 @@ pub(crate) struct Process {
     /// The listeners and plugins of the process whose event runs.
     pub(crate) plugins: RefCell<Plugins>,
     /// The listeners and plugins of the other processes.
-    others: RefCell<BTreeMap<u32, Plugins>>,
+    pub(crate) others: RefCell<BTreeMap<u32, Plugins>>,
     pub(crate) streams: RefCell<Streams>,
     pub(crate) settings: Settings,
-    vms: RefCell<BTreeMap<VmId, Rc<RefCell<Vm>>>>,
+    pub(crate) vms: RefCell<BTreeMap<VmId, Rc<RefCell<Vm>>>>,
     next_look: Cell<u64>,
     me: Weak<Process>,
 }
@@ -87,42 +87,6 @@ impl Process {
         }
         self.switch(before);
         true
-    }
-
-    /// Lets another process run, and says which one ran.
-    pub(crate) fn switch(&self, process: u32) -> u32 {
-        let before = self.state.borrow_mut().switch(process);
-        if before != process {
-            let mut others = self.others.borrow_mut();
-            let next = others.remove(&process).unwrap_or_default();
-            others.insert(before, self.plugins.replace(next));
-        }
-        before
-    }
-
-    /// Another process of Envoy with nothing in it yet, which runs from now on; the one that ran before.
-    pub(crate) fn fork(&self) -> u32 {
-        let next = self.state.borrow().process + 1;
-        let before = self.switch(next);
-        let mut state = self.state.borrow_mut();
-        if state.own.threads.is_empty() {
-            state.own = Own::new(self.settings.workers + 1);
-        }
-        before
-    }
-
-    /// `--parent-shutdown-time-s` is over, or a process never came up: all its listeners end at once.
-    pub(crate) fn end_process(&self) {
-        let generations = {
-            let mut plugins = self.plugins.borrow_mut();
-            plugins.newest.clear();
-            plugins.serving.clear();
-            plugins.generations.len()
-        };
-        self.state.borrow_mut().trace_line(format_args!("the process ends"));
-        for generation in 0..generations {
-            self.drained(generation);
-        }
     }
 
     /// A host call of one thread takes so long that others run meanwhile.
@@ -254,6 +218,7 @@ impl Process {
         let runs = |thread: usize, own: &Own| {
             now >= own.threads[thread].stalled_until && !own.threads[thread].is_busy
         };
+        let ahead = state.monotonic() - now;
         let State { own, .. } = &mut *state;
         let ticks = |plugin: &&Plugin| {
             let on = plugin.on.iter().enumerate();
@@ -262,7 +227,7 @@ impl Process {
         let ticking = plugins.all.iter().filter(ticks);
         let ticking = ticking.map(|plugin| (plugin.filter.vm_id.clone(), plugin.instance.clone())).collect();
         let Own { rules, spaces, queues, .. } = own;
-        rules.each_second(now, spaces, &ticking);
+        rules.each_second(now, ahead, spaces, &ticking);
         let waiting = queues.waiting();
         if waiting > MAX_WAITING {
             state.violation("6", format!("{waiting} items wait in shared queues"));

@@ -1,6 +1,7 @@
 //! The rules that hold at every moment of every history. Rules that can only be judged at the end are in
 //! [`reference`](crate::reference).
 
+mod checks;
 mod poller;
 mod proof;
 mod readings;
@@ -9,17 +10,17 @@ mod secrets;
 pub use secrets::MARK;
 pub(crate) use secrets::Tokens;
 
-use crate::network::{Call, Outgoing};
+use crate::network::Outgoing;
 use crate::shared_data::SharedData;
-use crate::state::SECOND;
 use crate::vm::VmId;
-use fakes::CheckSpec;
+use checks::Checks;
 use poller::Poller;
-use proof::Proofs;
 use readings::Readings;
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 
 /// A rule was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +39,6 @@ impl fmt::Display for Violation {
     }
 }
 
-/// How long after a call's timeout the module counts its answer as lost.
-const GRACE: u64 = 5 * SECOND;
 /// 256 buckets, the lease, and a few more.
 const MAX_KEYS: usize = 300;
 const MAX_BYTES: usize = 8 << 20;
@@ -56,32 +55,14 @@ pub(crate) enum Fate {
     Lost,
 }
 
-#[derive(Debug)]
-struct Send {
-    vm: VmId,
-    token: u32,
-    deadline: u64,
-    fate: Fate,
-    /// The callback that learns of it has not ended.
-    being_read: bool,
-}
-
-impl Send {
-    /// Whether the module knows that nothing more is to be sent. If its thread stalls before it can note that, until its
-    /// claim has ended, the answer counts as lost.
-    fn is_known_final(&self, now: u64) -> bool {
-        self.fate == Fate::Final && !(self.being_read && now >= self.deadline)
-    }
-}
-
 /// What the rules watch all the time.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) violations: Vec<Violation>,
     /// How often each rule was checked with its premise true.
     pub(crate) checked: BTreeMap<&'static str, u64>,
-    sends: BTreeMap<String, Vec<Send>>,
-    deliveries: BTreeMap<String, usize>,
+    /// Of one process, or of all that share their checks.
+    checks: Rc<RefCell<Checks>>,
     /// By instance.
     pollers: BTreeMap<String, Poller>,
     looked_at: u64,
@@ -95,7 +76,6 @@ pub(crate) struct Rules {
     pub(crate) falls: (u64, Option<i64>),
     /// When another context began to start calls, in microseconds of the monotonic clock.
     pub(crate) handovers: Vec<u64>,
-    proofs: Proofs,
     readings: Readings,
 }
 
@@ -106,25 +86,6 @@ impl Rules {
 
     fn checked(&mut self, rule: &'static str) {
         *self.checked.entry(rule).or_default() += 1;
-    }
-
-    /// A check that waits for a tag is about to be delivered to the module.
-    pub(crate) fn delivery(&mut self, spec: &CheckSpec, tag: &str) {
-        let check = check_name(&spec.plan, &spec.job, &spec.task);
-        *self.deliveries.entry(check).or_default() += 1;
-        self.proofs.needed(&spec.plan, tag);
-    }
-
-    /// A thread stalls inside a callback. Nobody else knows what it reads until it goes on: if its claim ends before that,
-    /// the answer is as good as lost.
-    pub(crate) fn stalled(&mut self, thread: usize, until: u64) {
-        self.stalled_until.insert(thread, until);
-        let reading = &self.reading;
-        for send in self.sends.values_mut().flatten() {
-            if reading.contains(&(send.vm, send.token)) && until >= send.deadline {
-                send.fate = Fate::Lost;
-            }
-        }
     }
 
     /// Whether a thread has stalled since a time, or still does.
@@ -154,33 +115,6 @@ impl Rules {
         }
     }
 
-    /// Rule 2: no second TaskCompleted for one delivery unless the answer before was lost or not final.
-    fn one_event(&mut self, now: u64, check: &str, outgoing: &Outgoing) {
-        self.checked("2 (one event)");
-        let sends = self.sends.entry(check.to_string()).or_default();
-        let finals = sends.iter().filter(|send| send.is_known_final(now)).count();
-        let open = sends.iter().any(|send| send.fate == Fate::InFlight && now < send.deadline);
-        // A claim counts from the time at which its callback began.
-        let deadline = outgoing.callback_began + outgoing.timeout + GRACE;
-        let (vm, token) = (outgoing.vm, outgoing.token);
-        sends.push(Send { vm, token, deadline, fate: Fate::InFlight, being_read: false });
-        let deliveries = self.deliveries.get(check).copied().unwrap_or(0);
-        if open {
-            self.violation(now, "2", format!("{check}: a TaskCompleted while another is under way"));
-        }
-        if finals >= deliveries {
-            let text =
-                format!("{check}: a TaskCompleted after {finals} final answers to {deliveries} deliveries");
-            self.violation(now, "2", text);
-        }
-    }
-
-    /// Whether the answer to a TaskCompleted for this check may still come.
-    pub(crate) fn is_event_under_way(&self, now: u64, spec: &CheckSpec) -> bool {
-        let sends = self.sends.get(&check_name(&spec.plan, &spec.job, &spec.task));
-        sends.is_some_and(|sends| sends.iter().any(|send| send.fate == Fate::InFlight && now < send.deadline))
-    }
-
     pub(crate) fn call_refused(&mut self, outgoing: &Outgoing) {
         self.call_ends(0, outgoing.vm, outgoing.token, Fate::Lost);
     }
@@ -194,37 +128,6 @@ impl Rules {
     /// It has read it.
     pub(crate) fn reading_ends(&mut self, vm: VmId, token: u32) {
         self.reading.retain(|call| *call != (vm, token));
-    }
-
-    /// The module has the outcome of a call, or will never have it.
-    pub(crate) fn call_ends(&mut self, now: u64, vm: VmId, token: u32, fate: Fate) {
-        for send in self.sends.values_mut().flatten() {
-            if send.vm == vm && send.token == token && send.fate == Fate::InFlight {
-                send.fate = if now >= send.deadline { Fate::Lost } else { fate };
-                send.being_read = true;
-            }
-        }
-    }
-
-    /// The callback for the answer to a call has ended.
-    pub(crate) fn call_was_read(&mut self, now: u64, call: &Call) {
-        let (vm, token) = (call.outgoing.vm, call.outgoing.token);
-        for send in self.sends.values_mut().flatten().filter(|send| send.vm == vm && send.token == token) {
-            if !send.is_known_final(now) && send.fate == Fate::Final {
-                send.fate = Fate::Lost;
-            }
-            send.being_read = false;
-        }
-        if !call.outgoing.is_of_a_stream() {
-            self.note_reading(call);
-        }
-    }
-
-    /// The VM trapped while it read the outcome of a call.
-    pub(crate) fn call_unread(&mut self, vm: VmId, token: u32) {
-        for send in self.sends.values_mut().flatten().filter(|send| send.vm == vm && send.token == token) {
-            send.fate = Fate::Lost;
-        }
     }
 
     pub(crate) fn scan_key(&mut self, now: u64, key: &[u8]) {

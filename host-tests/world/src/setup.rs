@@ -1,7 +1,7 @@
 //! What a world is made of, and the configuration that its module gets.
 
 use crate::module::Code;
-use crate::network::Network;
+use crate::network::{KUBERNETES, Network};
 use crate::pipeline::{USER, password};
 use crate::plugins::Filter;
 use crate::process::{Process, Settings};
@@ -9,8 +9,8 @@ use crate::rules::MARK;
 use crate::state::{Interleaving, MILLISECOND, SECOND, State};
 use crate::world::World;
 use anyhow::{Result, ensure};
-use fakes::{AzureDevOps, Database, Testkube};
-use serde_json::Value;
+use fakes::{AzureDevOps, Database, Kubernetes, Testkube};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -19,6 +19,14 @@ pub const LISTENER: &str = "testrelay";
 
 /// The plugin's name and the vm_id of `envoy/envoy.yaml`.
 const PLUGIN: &str = "testrelay";
+
+/// The environment variable with the pod's name.
+pub const POD_NAME: &str = "POD_NAME";
+
+/// The namespace of the fake API server.
+pub const NAMESPACE: &str = "testrelay";
+
+const KUBERNETES_TOKEN: &str = "KUBERNETES_TOKEN";
 
 /// An additional filter, on its own listener, with the same code.
 #[derive(Clone, Debug)]
@@ -69,6 +77,8 @@ pub struct Setup {
     pub more_listeners: Vec<String>,
     /// Additional listeners with their own plugins.
     pub more_plugins: Vec<Plugin>,
+    /// The first process's pod, in its environment as [`POD_NAME`]; empty: it knows none.
+    pub pod: String,
     /// `environment_variables`.
     pub environment: BTreeMap<String, String>,
     /// Whether a change of the environment makes new VMs: since Envoy 1.39 (envoy#44563). Before, a VM does not see it
@@ -97,6 +107,7 @@ impl Setup {
             configuration: configuration(0),
             more_listeners: Vec::new(),
             more_plugins: Vec::new(),
+            pod: String::new(),
             environment: environment(),
             environment_in_key: true,
             code: None,
@@ -105,18 +116,36 @@ impl Setup {
         }
     }
 
+    /// The same with its checks in the API server, where other processes find them.
+    pub fn with_cluster_store(mut self) -> Setup {
+        self.configuration = changed(&self.configuration, |configuration| {
+            configuration["store"]["kubernetes"] = json!({
+                "cluster": KUBERNETES, "namespace": NAMESPACE, "replica_env": POD_NAME, "token_env": KUBERNETES_TOKEN,
+            });
+        });
+        self.pod = "relay-0".into();
+        self.environment.insert(KUBERNETES_TOKEN.into(), kubernetes_token());
+        self
+    }
+
     /// Boots the process: canary, main thread, workers.
     ///
     /// # Errors
     /// There is no module, or it refuses the configuration.
-    pub fn start(self) -> Result<World> {
+    pub fn start(mut self) -> Result<World> {
+        if !self.pod.is_empty() {
+            self.environment.insert(POD_NAME.into(), self.pod.clone());
+        }
         let code = match self.code {
             Some(code) => code,
             None => Code::testrelay()?,
         };
-        let network = Network::new(Testkube::new(Database::Postgres), AzureDevOps::new("/fabrikam"));
+        let kubernetes = Kubernetes::new(NAMESPACE, &kubernetes_token());
+        let network =
+            Network::new(Testkube::new(Database::Postgres), AzureDevOps::new("/fabrikam"), kubernetes);
         let mut state = State::new(self.seed, self.workers + 1, network, self.trace);
         state.interleaving = self.interleaving;
+        state.own.pod = self.pod.into();
         let settings = Settings {
             workers: self.workers,
             drain: self.drain,
@@ -141,8 +170,8 @@ impl Setup {
             let configuration = Rc::new(configuration.into_bytes());
             (listener, Filter { name, vm_id, configuration, ..filter.clone() })
         }));
-        let mut world = World::new(Process::new(state, settings), filters, self.seed);
-        ensure!(world.boot()?, "the module refuses its configuration:\n{}", world.log().join("\n"));
+        let mut world = World::new(Process::new(state, settings), self.seed);
+        ensure!(world.boot(filters)?, "the module refuses its configuration:\n{}", world.log().join("\n"));
         Ok(world)
     }
 }
@@ -155,6 +184,11 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
 /// The credential of the pipelines' jobs, which may fetch artifacts.
 pub(crate) fn bearer() -> String {
     format!("bearer-{MARK}-5b0e")
+}
+
+/// The token of the module's account in the API server.
+pub(crate) fn kubernetes_token() -> String {
+    format!("account-{MARK}-77d1")
 }
 
 /// The shipped configuration, as the core's tests have it; each `variant` is another text with the same meaning.

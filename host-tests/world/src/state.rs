@@ -1,5 +1,6 @@
 //! The state that the whole process shares, and the clock: everything but the VMs.
 
+use crate::clocks::Machine;
 use crate::fuel::Fuel;
 use crate::network::Network;
 use crate::own::Own;
@@ -162,6 +163,11 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    /// Whether it happens also where its process was killed.
+    pub(crate) fn outlives_its_process(&self) -> bool {
+        matches!(self, Event::Arrive { .. } | Event::StreamBegins { .. })
+    }
+
     /// The thread on which it happens; `None` outside of Envoy.
     pub(crate) fn thread(&self) -> Option<usize> {
         use Event::*;
@@ -195,8 +201,8 @@ impl Event {
 pub(crate) struct State {
     /// The monotonic clock, in microseconds.
     pub(crate) now: u64,
-    /// How far the process's wall clock is off, in milliseconds, and since when, in Unix milliseconds of the true clock.
-    clock: Vec<(i64, i64)>,
+    /// The machines that processes run on, by [`Own::machine`].
+    pub(crate) machines: Vec<Machine>,
     pub(crate) random: Random,
     pub(crate) network: Network,
     /// What belongs to the process whose event runs, and which process that is.
@@ -217,7 +223,7 @@ pub(crate) struct State {
     pub(crate) log: VecDeque<(u32, String)>,
     /// How many VMs were made.
     pub(crate) last_vm: u32,
-    queue: BTreeMap<(u64, u64), (u32, Event)>,
+    pub(crate) queue: BTreeMap<(u64, u64), (u32, Event)>,
     sequence: u64,
 }
 
@@ -225,7 +231,7 @@ impl State {
     pub(crate) fn new(seed: u64, threads: usize, network: Network, trace: bool) -> State {
         State {
             now: FIRST,
-            clock: vec![(i64::MIN, 0)],
+            machines: vec![Machine::new(0, 0)],
             random: Random::new(seed),
             network,
             own: Own::new(threads),
@@ -245,36 +251,12 @@ impl State {
         }
     }
 
-    /// The true wall time, which the servers outside have, in Unix milliseconds.
-    pub(crate) fn true_wall(&self) -> i64 {
-        wall_of(self.now)
-    }
-
-    /// The process's wall clock.
-    pub(crate) fn wall_nanoseconds(&self) -> u64 {
-        u64::try_from(self.true_wall() + self.skew()).unwrap_or(0) * 1_000_000
-    }
-
-    /// How far the process's wall clock is off now, in milliseconds.
-    pub(crate) fn skew(&self) -> i64 {
-        self.clock.last().map_or(0, |(_, skew)| *skew)
-    }
-
-    /// Somebody sets the process's wall clock. The monotonic one goes on.
-    pub(crate) fn set_clock(&mut self, skew: i64) {
-        self.trace.line(self.now, format_args!("the wall clock is now {skew} ms off"));
-        self.clock.push((self.true_wall(), skew));
-    }
-
-    /// Every offset of the wall clock between these two times, in Unix milliseconds of the true clock.
-    pub(crate) fn skews(&self, from: i64, until: i64) -> Vec<i64> {
-        let ends = self.clock.iter().skip(1).map(|(since, _)| *since).chain([i64::MAX]);
-        let spans = self.clock.iter().zip(ends);
-        let there = spans.filter(|((since, _), end)| *since <= until && *end >= from);
-        there.map(|((_, skew), _)| *skew).collect()
-    }
-
+    /// Something will happen in the running process. Nothing does in one that was killed, but for what it had sent and for
+    /// clients that find nobody there.
     pub(crate) fn at(&mut self, time: u64, event: Event) {
+        if self.own.is_killed && !event.outlives_its_process() {
+            return;
+        }
         self.sequence += 1;
         self.queue.insert((time.max(self.now), self.sequence), (self.process, event));
     }

@@ -1,4 +1,4 @@
-//! A world: one Envoy process with the module in it, the two servers, and the clock, as a test drives them.
+//! A world: Envoy processes with the module in them, the servers, and the clock, as a test drives them.
 
 use crate::network::Rule;
 use crate::plugins::Filter;
@@ -8,28 +8,28 @@ use crate::setup::LISTENER;
 use crate::state::{Event, Interleaving, MILLISECOND, SECOND, State, wall_of};
 use crate::stream::{Answer, By};
 use crate::vm::TrapAt;
-use anyhow::{Result, ensure};
-use fakes::{AzureDevOps, CheckSpec, Request, Testkube};
+use anyhow::Result;
+use fakes::{AzureDevOps, CheckSpec, Kubernetes, Request, Testkube};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// One Envoy process and everything around it.
+/// An Envoy process, perhaps several, and everything around them. Its methods are about the driven process: the first one, the
+/// new one after a hot restart, or another one inside of [`World::on`].
 pub struct World {
     pub(crate) process: Rc<Process>,
-    /// What each listener has now.
-    filters: Vec<(String, Filter)>,
     seed: u64,
 }
 
 impl World {
-    pub(crate) fn new(process: Rc<Process>, filters: Vec<(String, Filter)>, seed: u64) -> World {
-        World { process, filters, seed }
+    pub(crate) fn new(process: Rc<Process>, seed: u64) -> World {
+        World { process, seed }
     }
 
-    /// Loads every listener into the present process. False: the module refuses a configuration.
-    pub(crate) fn boot(&mut self) -> Result<bool> {
-        for (listener, filter) in &self.filters {
-            if !self.process.load(listener, filter.clone(), true)? {
+    /// Gives every listener its filter in the driven process, which has none yet. False: the module refuses a configuration.
+    pub(crate) fn boot(&mut self, filters: Vec<(String, Filter)>) -> Result<bool> {
+        self.process.plugins.borrow_mut().filters.clone_from(&filters);
+        for (listener, filter) in filters {
+            if !self.process.load(&listener, filter, true)? {
                 return Ok(false);
             }
         }
@@ -62,6 +62,20 @@ impl World {
             self.process.run_until((self.now() + 100 * MILLISECOND).min(end));
         }
         true
+    }
+
+    /// The same, looked at after every event.
+    pub fn pass_closely_until(&mut self, span: u64, mut is_so: impl FnMut(&World) -> bool) -> bool {
+        let end = self.now() + span;
+        loop {
+            if is_so(self) {
+                return true;
+            }
+            if !self.process.step(end) {
+                self.process.run_until(end);
+                return is_so(self);
+            }
+        }
     }
 
     /// Sends a request on a new connection, which some worker takes; its body in one piece.
@@ -207,6 +221,11 @@ impl World {
         then(&mut self.process.state.borrow_mut().network.azure)
     }
 
+    /// Accesses the fake Kubernetes API server.
+    pub fn kubernetes<R>(&self, then: impl FnOnce(&mut Kubernetes) -> R) -> R {
+        then(&mut self.process.state.borrow_mut().network.kubernetes)
+    }
+
     /// Changes how a cluster treats calls.
     pub fn network(&mut self, cluster: &str, rule: Rule) {
         self.process.state.borrow_mut().network.rules.insert(cluster.into(), rule);
@@ -257,7 +276,8 @@ impl World {
     /// # Errors
     /// A VM could not be made.
     pub fn reload(&mut self, configuration: &str) -> Result<bool> {
-        let first = self.filters.first().map(|(_, filter)| (filter.name.clone(), filter.vm_id.clone()));
+        let filters = self.filters();
+        let first = filters.first().map(|(_, filter)| (filter.name.clone(), filter.vm_id.clone()));
         self.change(|_, filter| {
             let is_the_first = first.as_ref() == Some(&(filter.name.clone(), filter.vm_id.clone()));
             is_the_first.then(|| Filter { configuration: Rc::new(configuration.into()), ..filter.clone() })
@@ -294,20 +314,25 @@ impl World {
 
     /// Loads the listeners that get another filter, up to the first that is refused.
     fn change(&mut self, change: impl Fn(&str, &Filter) -> Option<Filter>) -> Result<bool> {
-        for (listener, filter) in &mut self.filters {
-            let Some(next) = change(listener, filter) else { continue };
-            if !self.process.load(listener, next.clone(), false)? {
+        for (n, (listener, filter)) in self.filters().into_iter().enumerate() {
+            let Some(next) = change(&listener, &filter) else { continue };
+            if !self.process.load(&listener, next.clone(), false)? {
                 return Ok(false);
             }
-            *filter = next;
+            self.process.plugins.borrow_mut().filters[n].1 = next;
         }
         Ok(true)
     }
 
+    /// What each listener of the driven process has now.
+    pub(crate) fn filters(&self) -> Vec<(String, Filter)> {
+        self.process.plugins.borrow().filters.clone()
+    }
+
     /// Takes the filter out of every listener.
     pub fn remove_filter(&mut self) {
-        for (listener, _) in &self.filters {
-            self.process.unload(listener);
+        for (listener, _) in self.filters() {
+            self.process.unload(&listener);
         }
     }
 
@@ -319,58 +344,19 @@ impl World {
         self.change(|_, filter| Some(filter.clone()))
     }
 
-    /// A hot restart: a new process, with empty shared data, starts beside the old one and takes all new connections. The
-    /// old one keeps running until `--parent-shutdown-time-s`, here in microseconds; then its connections are closed and
-    /// its contexts ended. False: the new process could not start, and the old one stays alone.
-    ///
-    /// From now on this world's methods concern the new process; see [`World::on_parent`].
-    ///
-    /// # Errors
-    /// A VM could not be made, or the parent of an earlier restart is still there: Envoy waits for it.
-    pub fn hot_restart(&mut self, parent_shutdown: u64) -> Result<bool> {
-        ensure!(self.parent().is_none(), "the last restart's parent is still there");
-        let old = self.process.fork();
-        self.count("hot restart");
-        if !self.boot()? {
-            self.process.end_process();
-            self.process.switch(old);
-            return Ok(false);
-        }
-        let new = self.process.switch(old);
-        self.process.state.borrow_mut().after(parent_shutdown, Event::ProcessEnds);
-        self.process.switch(new);
-        Ok(true)
-    }
-
-    /// The old process of a hot restart, until it is gone.
-    fn parent(&self) -> Option<u32> {
-        let parent = self.process.state.borrow().process.checked_sub(1)?;
-        let before = self.process.switch(parent);
-        let lives = !self.process.plugins.borrow().newest.is_empty();
-        self.process.switch(before);
-        lives.then_some(parent)
-    }
-
-    /// Calls `then` with the old process of a hot restart; `None` if that has ended.
-    pub fn on_parent<R>(&mut self, then: impl FnOnce(&mut World) -> R) -> Option<R> {
-        let parent = self.parent()?;
-        let before = self.process.switch(parent);
-        let result = then(self);
-        self.process.switch(before);
-        Some(result)
-    }
-
     /// Cancels every fault that has not struck yet. A wall clock that was set stays as it is.
     pub fn calm(&mut self) {
         self.process.disarm();
         let mut state = self.process.state.borrow_mut();
         state.interleaving = Interleaving::default();
         let State { own, others, .. } = &mut *state;
-        for thread in std::iter::once(own).chain(others.values_mut()).flat_map(|own| &mut own.threads) {
-            thread.trap_at = None;
+        for own in std::iter::once(own).chain(others.values_mut()) {
+            own.threads.iter_mut().for_each(|thread| thread.trap_at = None);
+            own.cut_off_from.clear();
         }
         state.network.testkube.clear_faults();
         state.network.azure.clear_faults();
+        state.network.kubernetes.clear_faults();
     }
 
     /// The seed.

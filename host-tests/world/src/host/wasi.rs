@@ -28,7 +28,7 @@ fn clock_time_get(mut caller: Caller<'_, Host>, clock: u32, _precision: u64, at:
     begin(&mut caller, "clock_time_get")?;
     let nanoseconds = match clock {
         0 => caller.data().state.borrow().wall_nanoseconds(),
-        1 => caller.data().state.borrow().now * 1_000,
+        1 => caller.data().state.borrow().monotonic() * 1_000,
         _ => return Ok(ENOTSUP),
     };
     Ok(if write(&mut caller, at, &nanoseconds.to_le_bytes()) == OK { OK } else { EFAULT })

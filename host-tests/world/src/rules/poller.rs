@@ -57,10 +57,12 @@ impl Rules {
         }
     }
 
-    /// Second half, once a second. `ticking`: vm_id and instance wherever some context ticks and its thread runs.
+    /// Second half, once a second; `ahead`: how far the process's monotonic clock is ahead of `now`, in microseconds.
+    /// `ticking`: vm_id and instance wherever some context ticks and its thread runs.
     pub(crate) fn each_second(
         &mut self,
         now: u64,
+        ahead: u64,
         spaces: &[(String, SharedData)],
         ticking: &BTreeSet<(String, String)>,
     ) {
@@ -73,7 +75,7 @@ impl Rules {
             let key = format!("testrelay/1/{instance}/leader");
             let mut leases = spaces.iter().filter(|(space, _)| space == vm_id);
             let lease = leases.find_map(|(_, shared)| shared.get(key.as_bytes()));
-            let leads = lease.is_some_and(|(value, _)| is_held(&value, now));
+            let leads = lease.is_some_and(|(value, _)| is_held(&value, now + ahead));
             let poller = self.pollers.entry(instance.clone()).or_default();
             let since = match leads {
                 false => *poller.leaderless_since.get_or_insert(now),

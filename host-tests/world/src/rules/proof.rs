@@ -28,21 +28,21 @@ impl Rules {
         let is_page = answer.value("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         let is_taken = matches!(answer.status, 200..=299) && !is_page;
         if let Some(plan) = plan_of(request.path()).filter(|_| is_taken) {
-            self.proofs.proven.insert(plan.to_ascii_lowercase());
+            self.checks.borrow_mut().proofs.proven.insert(plan.to_ascii_lowercase());
         }
     }
 
     /// Whether Azure DevOps has taken a call about this plan.
     pub(crate) fn is_proven(&self, plan: &str) -> bool {
-        self.proofs.proven.contains(plan)
+        self.checks.borrow().proofs.proven.contains(plan)
     }
 
     /// Every tag in a request to Testkube belongs to a check whose token was accepted.
     pub(super) fn proven_before_asked(&mut self, now: u64, outgoing: &Outgoing) {
         for tag in tags_of(&outgoing.request) {
             self.checked("proof (Testkube is asked once the token was taken)");
-            let plans = self.proofs.waiting.get(&tag);
-            if !plans.is_some_and(|plans| plans.iter().any(|plan| self.is_proven(plan))) {
+            let plans = self.checks.borrow().proofs.waiting.get(&tag).cloned();
+            if !plans.as_ref().is_some_and(|plans| plans.iter().any(|plan| self.is_proven(plan))) {
                 let text = format!(
                     "Testkube is asked for {tag} before Azure DevOps has taken the token of {plans:?}"
                 );

@@ -1,17 +1,19 @@
 //! Rule 5: where a secret may be, and how to find it in any other place and encoding.
 
 use super::Rules;
-use crate::network::is_azure_devops;
+use crate::network::{KUBERNETES, is_azure_devops};
+use crate::setup::kubernetes_token;
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fakes::{CheckSpec, Request};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// Every secret of a world contains this text, so that one search finds any of them. It has only letters, which no escaping
-/// of URLs, JSON or HTML changes.
-pub const MARK: &str = "SECRET";
+/// of URLs, JSON or HTML changes, and stands in nothing else: not in the paths of Kubernetes' Secrets either.
+pub const MARK: &str = "ARCANE";
 
 /// Whose token it is.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ struct Owner {
     build: Option<u64>,
 }
 
-/// The tokens that Azure DevOps has issued, to either process of a hot restart.
+/// The tokens that Azure DevOps has issued, whichever process they came to.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(BTreeMap<String, Owner>);
 
@@ -41,19 +43,55 @@ impl Rules {
         }
     }
 
-    /// A request that leaves Envoy for Testkube or Azure DevOps. A token may be in one place: the `Authorization` of a call
-    /// to Azure DevOps about the check, or the build, for which it was issued.
+    /// A request that leaves Envoy. A token may be in two places: the `Authorization` of a call to Azure DevOps about the check,
+    /// or the build, for which it was issued, and the data of the Secret that the check is stored in. The API server's own token
+    /// goes to the API server.
     pub(crate) fn scan_call(&mut self, now: u64, cluster: &str, request: &Request, tokens: &Tokens) {
         self.checked("5 (no secret)");
         self.scan(now, "a call's path", request.target.as_bytes());
-        self.scan(now, "a call's body", &request.body);
+        match cluster == KUBERNETES && request.path().contains("/secrets") {
+            true => self.secret_stored(now, request, tokens),
+            false => self.scan(now, "a call's body", &request.body),
+        }
         for (name, value) in &request.headers {
-            if is_azure_devops(cluster) && name == "authorization" {
+            if name == "authorization" && is_azure_devops(cluster) {
                 self.token_presented(now, request, value, tokens);
+                continue;
+            }
+            if name == "authorization"
+                && cluster == KUBERNETES
+                && *value == format!("Bearer {}", kubernetes_token()).into_bytes()
+            {
                 continue;
             }
             self.scan(now, "a header's name", name.as_bytes());
             self.scan(now, format!("the header `{name}` of a call to {cluster}"), value);
+        }
+    }
+
+    /// A Secret is written. Its `data` may hold the tokens of the check that it is named after, and no other secret.
+    fn secret_stored(&mut self, now: u64, request: &Request, tokens: &Tokens) {
+        let Ok(mut secret) = serde_json::from_slice::<Value>(&request.body) else {
+            return self.scan(now, "a call's body", &request.body);
+        };
+        self.checked("5 (a Secret holds its own check's tokens)");
+        let data = secret.as_object_mut().and_then(|secret| secret.remove("data")).unwrap_or_default();
+        self.scan(now, "a Secret outside of its data", secret.to_string().as_bytes());
+        let name = secret["metadata"]["name"].as_str().unwrap_or_default();
+        let own: Vec<&String> =
+            tokens.0.iter().filter(|(_, owner)| name.contains(&owner.plan)).map(|(token, _)| token).collect();
+        for (key, value) in data.as_object().into_iter().flatten() {
+            let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok());
+            let Some(bytes) = bytes else {
+                self.scan(now, "a Secret's data", value.to_string().as_bytes());
+                continue;
+            };
+            let mut text = String::from_utf8_lossy(&bytes).into_owned();
+            // The longest first: one may begin as another does.
+            for token in own.iter().rev() {
+                text = text.replace(token.as_str(), "");
+            }
+            self.scan(now, format!("`{key}` of the Secret {name}"), text.as_bytes());
         }
     }
 
@@ -161,5 +199,52 @@ mod tests {
             1
         );
         assert_eq!(sent("testkube", "/v1/test-workflow-executions", &own), 1);
+    }
+
+    #[test]
+    fn the_api_server_gets_its_own_token_and_a_checks_tokens_only_inside_the_data_of_its_secret() {
+        let spec = |n: u64| CheckSpec {
+            project: "p".into(),
+            hub: "checks".into(),
+            plan: format!("plan-{n}"),
+            job: "j".into(),
+            timeline: "t".into(),
+            task: "k".into(),
+            token: format!("token-{MARK}-{n}"),
+            build: None,
+        };
+        let sent = |cluster: &str, path: &str, token: &str, body: String| {
+            let (mut rules, mut tokens) = (Rules::default(), Tokens::default());
+            for n in [1, 2] {
+                tokens.hand_out(&spec(n));
+            }
+            let request = Request::new("PUT", path).header("authorization", &format!("Bearer {token}"));
+            rules.scan_call(0, cluster, &request.body(body), &tokens);
+            rules.violations.len()
+        };
+        let secret = |record: &str, note: &str| {
+            let record = STANDARD.encode(record);
+            format!(
+                r#"{{"metadata":{{"name":"testrelay-plan-1-j-k","annotations":{{"view":"{note}"}}}},"data":{{"record":"{record}"}}}}"#
+            )
+        };
+        let (path, own) =
+            ("/api/v1/namespaces/testrelay/secrets/testrelay-plan-1-j-k?timeout=1s", kubernetes_token());
+        let kept = |record: &str| sent(KUBERNETES, path, &own, secret(record, ""));
+        assert_eq!(kept(&format!(r#"{{"tokens":["token-{MARK}-1","token-{MARK}-1"]}}"#)), 0);
+        assert_eq!(kept("sealed"), 0);
+        assert_eq!(kept(&format!("token-{MARK}-2")), 1, "another check's");
+        assert_eq!(kept(&own), 1);
+        assert_eq!(
+            sent(KUBERNETES, path, &own, secret("", &format!("token-{MARK}-1"))),
+            1,
+            "outside of the data"
+        );
+        assert_eq!(sent(KUBERNETES, path, &format!("token-{MARK}-1"), secret("", "")), 1);
+        let leases = "/apis/coordination.k8s.io/v1/namespaces/testrelay/leases/testrelay-1";
+        assert_eq!(sent(KUBERNETES, leases, &own, secret(&format!("token-{MARK}-1"), "")), 1, "no Secret");
+        for cluster in ["testkube", "azure-devops"] {
+            assert_eq!(sent(cluster, "/v1/agents", &own, String::new()), 1, "{cluster}");
+        }
     }
 }

@@ -38,16 +38,25 @@ impl Process {
         connection.generation
     }
 
+    /// The process was killed: all its connections end, answers under way are cut.
+    pub(crate) fn break_connections(&self) {
+        self.close_where(|_| true);
+    }
+
     /// A listener's version leaves a thread, and its connections with it; answers under way are cut.
     pub(crate) fn close_connections(&self, thread: usize, generation: usize) {
+        self.close_where(|connection| {
+            (connection.thread, connection.generation) == (thread, Some(generation))
+        });
+    }
+
+    fn close_where(&self, is_meant: impl Fn(&Connection) -> bool) {
         let process = self.state.borrow().process;
         let open: Vec<u64> = {
             let mut streams = self.streams.borrow_mut();
             let Streams { all, connections, .. } = &mut *streams;
             for connection in connections.values_mut() {
-                let is_meant = (connection.process, connection.thread, connection.generation)
-                    == (process, thread, Some(generation));
-                connection.is_open &= !is_meant;
+                connection.is_open &= !(connection.process == process && is_meant(connection));
             }
             let is_closed = |number| connections.get(number).is_some_and(|connection| !connection.is_open);
             let open = all.iter().filter(|(_, stream)| stream.answer.is_none());

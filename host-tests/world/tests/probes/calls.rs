@@ -128,3 +128,30 @@ fn a_call_of_the_canary_is_never_answered_and_one_without_authority_never_made()
     };
     assert_eq!(said(&world), ["0", "2", "0", "2", "0", "2", "100", "100"]);
 }
+
+#[test]
+fn the_api_server_is_reached_through_its_cluster_and_not_where_a_process_is_cut_off_from_it() {
+    const ASKS_IT: &str = r#"
+      (data (i32.const 80) "kubernetes")
+      (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 1000))) (i32.const 1))
+      (func (export "proxy_on_tick") (param i32) (drop (call $ask (i32.const 80) (i32.const 10))))
+      (func (export "proxy_on_http_call_response") (param $root i32) (param $token i32) (param $headers i32) (param $body i32) (param i32)
+        (drop (call $header (i32.const 6) (i32.const 64) (i32.const 7) (i32.const 700) (i32.const 704)))
+        (drop (call $log (i32.const 2) (i32.load (i32.const 700)) (i32.const 3))))"#;
+    let mut world = world_of(ASKS_IT, 0);
+    world.pass(1_500 * MILLISECOND);
+    assert_eq!(said(&world), ["403"], "it shows no token");
+    let asked = |world: &World| world.kubernetes(|server| server.requests().len());
+    assert_eq!(asked(&world), 1);
+    world.partition(0, "kubernetes", true);
+    world.pass(10 * SECOND);
+    assert_eq!(asked(&world), 1);
+    assert!(
+        said(&world)[1..].iter().all(|status| matches!(status.as_str(), "503" | "504")),
+        "{:?}",
+        said(&world)
+    );
+    world.partition(0, "kubernetes", false);
+    world.pass(10 * SECOND);
+    assert!(asked(&world) > 5);
+}

@@ -43,3 +43,27 @@ fn the_timer_is_armed_again_after_the_callback_so_its_period_drifts_by_what_that
         assert_eq!(pair[2], pair[1] + 1_000, "and a whole period after it");
     }
 }
+
+#[test]
+fn a_replica_has_clocks_of_its_own_and_a_restarted_container_those_of_before() {
+    let mut world = world_of(
+        r#"(func $say_clock (param $clock i32)
+             (drop (call $clock (local.get $clock) (i64.const 1) (i32.const 600)))
+             (call $say (i32.wrap_i64 (i64.rem_u (i64.div_u (i64.load (i32.const 600)) (i64.const 1000000000)) (i64.const 1000000)))))
+           (func (export "proxy_on_configure") (param i32 i32) (result i32)
+             (call $say_clock (i32.const 0)) (call $say_clock (i32.const 1)) (i32.const 1))"#,
+        0,
+    );
+    let clocks = |world: &World| -> Vec<i64> {
+        let said = said(world);
+        said[said.len() - 2..].iter().map(|line| line.parse().unwrap()).collect()
+    };
+    let first = clocks(&world);
+    let replica = world.start_replica("relay-1").unwrap();
+    let second = clocks(&world);
+    assert!((1..=301).contains(&(first[0] - second[0]).abs()), "{first:?} {second:?}");
+    assert_ne!(first[1], second[1]);
+    world.restart(replica).unwrap();
+    let third = clocks(&world);
+    assert!((0..=1).contains(&(third[0] - second[0])) && (0..=1).contains(&(third[1] - second[1])));
+}
