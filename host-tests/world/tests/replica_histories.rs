@@ -38,7 +38,6 @@ fn no_history_with_replicas_that_share_nothing_breaks_a_rule() {
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn no_history_with_replicas_that_share_their_checks_breaks_a_rule() {
     play(0, 200, true);
 }

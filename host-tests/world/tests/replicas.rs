@@ -53,7 +53,6 @@ fn leaves_nothing(mut world: World, living: usize) {
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn an_accepted_check_is_in_its_secret_before_the_sender_knows() {
     let mut world = replicas(2);
     world.network("kubernetes", Rule { latency: 200 * MILLISECOND, ..Rule::default() });
@@ -76,7 +75,6 @@ fn an_accepted_check_is_in_its_secret_before_the_sender_knows() {
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn a_killed_processs_check_is_adopted_and_told_once() {
     let mut world = replicas(3);
     let pipeline = passing(&mut world, 1);
@@ -94,7 +92,6 @@ fn a_killed_processs_check_is_adopted_and_told_once() {
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn a_restarted_container_goes_on_with_its_checks_at_once() {
     let mut world = replicas(2);
     let pipeline = ending(&mut world, 1, 5_000, Status::Passed);
@@ -111,7 +108,6 @@ fn a_restarted_container_goes_on_with_its_checks_at_once() {
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn a_stored_decision_is_sent_by_whoever_adopts_it_and_never_made_again() {
     let mut world = replicas(2);
     world.network("kubernetes", Rule { latency: 100 * MILLISECOND, jitter: 0, ..Rule::default() });
@@ -137,7 +133,6 @@ fn a_stored_decision_is_sent_by_whoever_adopts_it_and_never_made_again() {
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn an_event_whose_answer_died_with_its_sender_is_sent_once_more_with_the_same_result() {
     let mut world = replicas(2);
     world.network("azure-devops", Rule { latency: 300 * MILLISECOND, jitter: 0, ..Rule::default() });
@@ -156,7 +151,6 @@ fn an_event_whose_answer_died_with_its_sender_is_sent_once_more_with_the_same_re
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn a_replica_that_does_not_reach_the_api_server_for_a_while_costs_no_check_and_adopts_none() {
     let mut world = replicas(2);
     let checks: Vec<Pipeline> = (0..20).map(|n| ending(&mut world, n, 60_000, Status::Passed)).collect();
@@ -181,7 +175,6 @@ fn a_replica_that_does_not_reach_the_api_server_for_a_while_costs_no_check_and_a
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn an_outage_of_the_api_server_makes_nobody_dead_and_loses_no_check() {
     for seconds in [30, 90] {
         let mut world = replicas(3);
@@ -219,7 +212,6 @@ fn an_outage_of_the_api_server_makes_nobody_dead_and_loses_no_check() {
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn a_check_that_comes_again_at_another_replica_is_one_check_and_both_deliveries_are_served() {
     let mut world = replicas(2);
     let mut pipeline = passing(&mut world, 1);
@@ -253,7 +245,6 @@ fn a_check_that_comes_again_at_another_replica_is_one_check_and_both_deliveries_
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn of_two_hundred_checks_none_is_lost_and_none_is_wrong_when_one_of_two_replicas_is_killed() {
     let mut world = replicas(2);
     let checks: Vec<(Pipeline, &str)> = (0..200)
@@ -280,7 +271,6 @@ fn of_two_hundred_checks_none_is_lost_and_none_is_wrong_when_one_of_two_replicas
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn a_check_whose_secret_somebody_deletes_still_ends() {
     let mut world = replicas(2);
     let pipeline = passing(&mut world, 1);
@@ -295,7 +285,6 @@ fn a_check_whose_secret_somebody_deletes_still_ends() {
 }
 
 #[test]
-#[ignore = "needs store.kubernetes"]
 fn each_replica_may_die_in_turn() {
     let mut world = replicas(3);
     let checks: Vec<Pipeline> = (0..12).map(|n| ending(&mut world, n, 150_000, Status::Passed)).collect();
