@@ -36,6 +36,7 @@ impl Process {
         if let Some(other) = others.get(&before).filter(|_| shares) {
             own.rules.share_checks_with(&other.rules);
         }
+        state.trace_process();
         before
     }
 

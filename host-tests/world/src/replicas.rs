@@ -70,7 +70,15 @@ impl World {
     }
 
     /// Calls `then` with a world that drives another process.
+    ///
+    /// # Panics
+    /// There never was such a process.
     pub fn on<R>(&mut self, process: u32, then: impl FnOnce(&mut World) -> R) -> R {
+        let is_known = {
+            let state = self.process.state.borrow();
+            state.process == process || state.others.contains_key(&process)
+        };
+        assert!(is_known, "there is no process {process}");
         let before = self.process.switch(process);
         let result = then(self);
         self.process.switch(before);

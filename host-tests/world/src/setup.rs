@@ -146,6 +146,7 @@ impl Setup {
         let mut state = State::new(self.seed, self.workers + 1, network, self.trace);
         state.interleaving = self.interleaving;
         state.own.pod = self.pod.into();
+        state.trace_process();
         let settings = Settings {
             workers: self.workers,
             drain: self.drain,

@@ -276,8 +276,15 @@ impl State {
             let next = self.others.remove(&process).unwrap_or_default();
             self.others.insert(before, std::mem::replace(&mut self.own, next));
             self.process = process;
+            self.trace_process();
         }
         before
+    }
+
+    /// From now on the trace names this process, if it has a pod.
+    pub(crate) fn trace_process(&mut self) {
+        let (pod, process) = (&self.own.pod, self.process);
+        self.trace.who = if pod.is_empty() { String::new() } else { format!("{pod}#{process} ") };
     }
 
     /// Every process that there is or was, the running one first.

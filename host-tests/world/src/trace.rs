@@ -6,17 +6,19 @@ use std::fmt::{Arguments, Write};
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     text: Option<String>,
+    /// The process that runs, where there are pods: `relay-1#3 `.
+    pub(crate) who: String,
 }
 
 impl Trace {
     pub(crate) fn new(kept: bool) -> Trace {
-        Trace { text: kept.then(String::new) }
+        Trace { text: kept.then(String::new), who: String::new() }
     }
 
     pub(crate) fn line(&mut self, now: u64, line: Arguments<'_>) {
         if let Some(text) = &mut self.text {
             // Writing to a String cannot fail.
-            let _done = writeln!(text, "{:>10}.{:06} {line}", now / 1_000_000, now % 1_000_000);
+            let _done = writeln!(text, "{:>10}.{:06} {}{line}", now / 1_000_000, now % 1_000_000, self.who);
         }
     }
 

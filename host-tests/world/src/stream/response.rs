@@ -57,6 +57,9 @@ impl Process {
     pub(crate) fn stream_arrives(&self, number: u64) {
         let mut state = self.state.borrow_mut();
         let Some(OnItsWay { request, way }) = state.network.routed.remove(&number) else { return };
+        if state.own.cut_off_from.contains(ROUTED) {
+            return;
+        }
         let thread = self.stream(number, |stream| stream.thread).unwrap_or_default();
         if way == Some(Way::NoConnection) {
             drop(state);
