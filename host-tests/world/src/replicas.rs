@@ -39,6 +39,11 @@ impl World {
         }
         self.process.state.borrow_mut().own.parent = Some(old);
         let new = self.process.switch(old);
+        {
+            let mut state = self.process.state.borrow_mut();
+            let now = state.now;
+            state.own.rules.replaced(now, old);
+        }
         self.process.state.borrow_mut().after(parent_shutdown, Event::ProcessEnds);
         self.process.switch(new);
         Ok(true)

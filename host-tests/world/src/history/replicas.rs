@@ -97,7 +97,7 @@ struct Check {
     ends: i64,
     /// The deliveries that were answered 200: by which process, and since when Azure DevOps waited for it.
     taken: Vec<(u32, i64)>,
-    /// Somebody has deleted its Secret. A token that was merged into it went with it.
+    /// Somebody has deleted its Secret. If its owner is dead, or dies before it notices, the check is lost.
     is_deleted: bool,
 }
 
@@ -337,6 +337,9 @@ impl Replicas {
 
     /// Since when Azure DevOps waits for the newest delivery that must be told and was not.
     fn owed_since(&self, check: &Check) -> Option<i64> {
+        if check.is_deleted && !self.gone.is_empty() {
+            return None;
+        }
         let kept = |process: u32| self.shares || !self.gone.contains(&process);
         let since =
             check.taken.iter().filter(|(process, _)| kept(*process)).map(|(_, since)| *since).max()?;

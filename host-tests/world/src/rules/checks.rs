@@ -137,6 +137,13 @@ impl Rules {
         self.checks = other.checks.clone();
     }
 
+    /// A hot restart: the new process takes this one's checks although it lives.
+    pub(crate) fn replaced(&mut self, now: u64, process: u32) {
+        let mut checks = self.checks.borrow_mut();
+        let contact = checks.contacts.entry(process).or_insert(Contact { last: now, troubled: None });
+        contact.troubled = Some(now);
+    }
+
     /// Rule 2: no second TaskCompleted for one delivery unless the answer before was lost or not final, or its sender was taken
     /// for dead or could not store what it did.
     pub(super) fn one_event(&mut self, now: u64, check: &str, outgoing: &Outgoing) {

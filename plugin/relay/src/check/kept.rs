@@ -79,10 +79,11 @@ impl State {
         self.set_kept(kept);
     }
 
-    /// What this record becomes after its Secret was found missing.
-    pub(crate) fn without_secret(&self, now: Mono) -> Reread {
+    /// What this record becomes after its Secret was found missing. A list that began at `swept` had it, if it was stored
+    /// before.
+    pub(crate) fn without_secret(&self, now: Mono, swept: Mono) -> Reread {
         // One that was never stored cannot have been ended by another.
-        let was_seen = self.kept().is_none_or(|kept| now.since(kept.seen) < BY_HAND);
+        let was_seen = self.kept().is_none_or(|kept| now.since(kept.seen.max(swept)) < BY_HAND);
         match self {
             State::Pending(_) if !was_seen => Reread::Leaves,
             // Deleted by hand: a pending check is stored again.

@@ -1,7 +1,7 @@
 //! The outcomes of calls, and the calls that no step of a check asks for.
 
 use super::calls::Purpose;
-use super::sharing::Hands;
+use super::sharing::{Hands, SharingCall};
 use super::{Lead, MAX_STEPS_AFTER_ANSWER, Output, Turn, aborts};
 use crate::check::{Counter, Event};
 use crate::tag::Tag;
@@ -33,15 +33,7 @@ impl Lead {
                     aborts::Effect::Fault => Output::Count(Counter::TestkubeFault),
                 }));
             }
-            Purpose::Share(call) => {
-                if let (Some(sharing), Some(shared)) = (&mut self.sharing, &self.config.store) {
-                    let Lead { shelf, agenda, housekeeping, .. } = self;
-                    let mut hands = Hands { shelf, agenda, housekeeping };
-                    if let Some(key) = sharing.answer(shared, turn, &mut hands, *call, outcome) {
-                        self.step(turn, &key, Event::Due);
-                    }
-                }
-            }
+            Purpose::Share(call) => self.settle_sharing(turn, *call, outcome),
             // The present leader has made its own request.
             Purpose::Page(batch) => {
                 for key in &batch.checks {
@@ -83,11 +75,21 @@ impl Lead {
         {
             let id = self.calls.take_name();
             if !self.leads(turn) {
-                // The next leader begins with what stands in the ledger.
-                self.sharing = None;
-                return;
+                let outcome = CallOutcome::Failed(Fault::Stalled);
+                return self.settle_sharing(turn, call, &outcome);
             }
             turn.start(&mut self.calls, id, request, Purpose::Share(Box::new(call)), None);
+        }
+    }
+
+    /// Takes the outcome of a call of the cluster store.
+    fn settle_sharing(&mut self, turn: &mut Turn<'_>, call: SharingCall, outcome: &CallOutcome) {
+        let Lead { config, sharing, shelf, agenda, housekeeping, .. } = self;
+        if let (Some(sharing), Some(shared)) = (sharing, &config.store) {
+            let mut hands = Hands { shelf, agenda, housekeeping };
+            if let Some(key) = sharing.answer(shared, turn, &mut hands, call, outcome) {
+                self.step(turn, &key, Event::Due);
+            }
         }
     }
 }

@@ -172,6 +172,10 @@ impl Sharing {
                 if taken.adopted {
                     turn.out.push(Output::Count(Counter::Adopted));
                 }
+                if let Some((began, listed)) = taken.swept {
+                    let records = hands.shelf.all().map(|record| (&record.key, &record.state));
+                    self.keeper.swept(now.mono, (began, &listed), records);
+                }
                 let (key, state) = taken.check?;
                 self.keeper.touch(&key, now.mono);
                 take_in(turn, hands, key, &state)

@@ -213,6 +213,11 @@ impl Shelf {
         self.buckets.get(number).into_iter().flat_map(Bucket::records)
     }
 
+    /// All records.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Record> {
+        self.buckets.iter().flat_map(Bucket::records)
+    }
+
     pub(super) fn pending(&self) -> impl Iterator<Item = (&CheckKey, &Pending)> {
         self.buckets.iter().flat_map(Bucket::pending)
     }

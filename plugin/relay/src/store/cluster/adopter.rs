@@ -6,7 +6,9 @@ use super::secret::{StoredCheck, owner_of};
 use crate::check::{CheckKey, State};
 use crate::time::{Mono, Now};
 use crate::wire::call::{CallOutcome, Request};
-use crate::wire::kubernetes::{self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, SecretBody, Server};
+use crate::wire::kubernetes::{
+    self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, SecretBody, Server, Version,
+};
 use std::time::Duration;
 
 /// Timeout of these calls.
@@ -34,6 +36,8 @@ const NOBODY: &str = "";
 #[derive(Default)]
 pub(crate) struct Adopter {
     next_sweep: Mono,
+    /// When the present or last list of all checks began.
+    sweep_began: Mono,
     /// Whether a list is under way.
     lists: bool,
     /// The foreign checks of the last sweep and their owners, until the Leases have been listed after it.
@@ -77,6 +81,8 @@ pub(crate) struct Taken {
     pub(crate) adopted: bool,
     /// The next call.
     pub(crate) call: Option<(AdopterCall, Request)>,
+    /// The checks of this process that a complete list of all has, by name, and when that list began.
+    pub(crate) swept: Option<(Mono, Vec<CheckKey>)>,
 }
 
 impl Adopter {
@@ -96,7 +102,7 @@ impl Adopter {
         let replica = membership.replica();
         if !self.lists {
             if now >= self.next_sweep {
-                (self.next_sweep, self.lists) = (now.plus(SWEEP), true);
+                (self.next_sweep, self.sweep_began, self.lists) = (now.plus(SWEEP), now, true);
                 return Some(list(server, replica, None, Vec::new(), None));
             }
             if let Some(dead) = self.dead.iter_mut().find(|dead| now >= dead.next) {
@@ -155,9 +161,7 @@ impl Adopter {
         let replica = membership.replica();
         match call {
             AdopterCall::List(of, found) => {
-                let call =
-                    self.listed(now.mono, membership, server, of, found, kubernetes::listed(outcome), knows);
-                Taken { call, ..Taken::default() }
+                self.listed(now.mono, membership, server, (of, found), kubernetes::listed(outcome), knows)
             }
             AdopterCall::Read(key, owner) => match kubernetes::stored::<SecretBody>(outcome) {
                 ApiAnswer::Done(secret) => match StoredCheck::of(&secret, now) {
@@ -197,7 +201,7 @@ impl Adopter {
                     }
                     // It is this process's from now on.
                     state.adopt(now.mono, secret.version);
-                    Taken { check: Some((key, *state)), adopted: true, call: None }
+                    Taken { check: Some((key, *state)), adopted: true, ..Taken::default() }
                 }
                 ApiAnswer::Missing => self.leave(&key),
                 // Perhaps it was done: the Secret says so.
@@ -230,17 +234,16 @@ impl Adopter {
         Taken { check: Some((key, state)), ..Taken::default() }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
+    /// Takes a page of a list, with what the earlier pages had.
     fn listed(
         &mut self,
         now: Mono,
         membership: &Membership,
         server: &Server,
-        of: Option<String>,
-        mut found: Vec<(CheckKey, String)>,
+        (of, mut found): (Option<String>, Vec<(CheckKey, String)>),
         answer: ApiAnswer<ListPage<MetadataOnly>>,
         knows: &dyn Fn(&CheckKey) -> bool,
-    ) -> Option<(AdopterCall, Request)> {
+    ) -> Taken {
         let replica = membership.replica();
         let page = match answer {
             ApiAnswer::Done(page) => page,
@@ -253,7 +256,7 @@ impl Adopter {
                 if let Some(fault) = answer.fault() {
                     log::warn!("the checks' Secrets could not be listed: {fault}");
                 }
-                return None;
+                return Taken::default();
             }
         };
         for secret in &page.items {
@@ -263,27 +266,31 @@ impl Adopter {
             }
         }
         if page.next.is_some() {
-            return Some(list(server, replica, of, found, Some(&page)));
+            let call = Some(list(server, replica, of, found, Some(&page)));
+            return Taken { call, ..Taken::default() };
         }
         self.lists = false;
         let Some(id) = of else {
             let (own, foreign): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|(_, owner)| *owner == replica.id);
+            let swept = Some((self.sweep_began, own.iter().map(|(key, _)| *key).collect()));
             self.queue.extend(own.into_iter().filter(|(key, _)| !knows(key)));
             self.swept = Some((now, foreign));
-            return None;
+            return Taken { swept, ..Taken::default() };
         };
-        let dead = self.dead.iter().find(|dead| dead.id == id)?;
+        let Some(dead) = self.dead.iter().find(|dead| dead.id == id) else { return Taken::default() };
         if found.is_empty() {
-            let (name, version) = membership.lease_of(&id)?;
-            return Some((AdopterCall::Bury, server.delete::<LeaseBody>(&name, version, TIMEOUT)));
+            let bury = |(name, version): (String, &Version)| {
+                (AdopterCall::Bury, server.delete::<LeaseBody>(&name, version, TIMEOUT))
+            };
+            return Taken { call: membership.lease_of(&id).map(bury), ..Taken::default() };
         }
-        let is_late = now.since(dead.since) >= HEIR;
+        let is_late = now.since(dead.since) >= HEIR || membership.is_predecessor(&id);
         let mine = found.into_iter().filter(|(key, _)| is_late || membership.is_first_heir(&key.id()));
         // The list holds those that were found before and are still there.
         self.queue.retain(|(_, owner)| *owner != id);
         self.queue.extend(mine);
-        None
+        Taken::default()
     }
 
     /// The checks taken over since it was last asked, by their last owner.

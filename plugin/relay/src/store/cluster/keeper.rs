@@ -32,13 +32,17 @@ pub(crate) struct Keeper {
     calls: usize,
     /// Whether its checks are given up, because the process ends.
     gives_up: bool,
+    /// When the last complete list of all checks began.
+    swept: Mono,
 }
 
 /// The work that is left for one check's Secret.
 #[derive(Default)]
 struct Custody {
-    /// When it is due; `None` while a call is under way.
+    /// When it is due, if it is.
     at: Option<Mono>,
+    /// Whether a call is under way.
+    is_asked: bool,
     failures: u32,
     /// Whether the Secret must be read before it is written.
     reads: bool,
@@ -67,8 +71,8 @@ pub(crate) enum Learned {
     Stored(Version, Stage),
     /// The Secret was read.
     Read(Box<StoredCheck>),
-    /// There is no such Secret.
-    Missing,
+    /// There is no such Secret; there was one when a list began at this time, unless that is before it was last seen.
+    Missing(Mono),
     /// It was deleted, as this process wanted.
     Deleted,
     /// The check is another replica's now.
@@ -87,7 +91,7 @@ impl Learned {
             Learned::Read(read) if read.owner == replica.id => {
                 held.reread(read.state.clone(), read.version.clone(), now)
             }
-            Learned::Missing => held.without_secret(now),
+            Learned::Missing(swept) => held.without_secret(now, *swept),
             Learned::Deleted => {
                 let mut state = held.clone();
                 state.set_kept(None);
@@ -108,13 +112,32 @@ impl Keeper {
     pub(crate) fn touch(&mut self, key: &CheckKey, now: Mono) {
         match self.checks.get_mut(key) {
             // The answer to its call comes first, or its pause ends.
-            Some(custody) if custody.at.is_none() || custody.failures > 0 => {}
+            Some(custody) if custody.is_asked || custody.failures > 0 => {}
             _ => self.plan(key, now),
         }
     }
 
+    /// Takes the own checks of a complete list of all, by name, which began at this time. Records whose Secret it lacks, although
+    /// they were stored before, have lost it, or have another owner: it is read.
+    pub(crate) fn swept<'s>(
+        &mut self,
+        now: Mono,
+        (began, listed): (Mono, &[CheckKey]),
+        records: impl Iterator<Item = (&'s CheckKey, &'s State)>,
+    ) {
+        for (key, state) in records {
+            let was_stored = state.kept().is_some_and(|kept| kept.seen < began);
+            if was_stored && listed.binary_search(key).is_err() {
+                self.checks.entry(*key).or_default().reads = true;
+                self.touch(key, now);
+            }
+        }
+        self.swept = began;
+    }
+
     fn plan(&mut self, key: &CheckKey, at: Mono) {
         let custody = self.checks.entry(*key).or_default();
+        custody.is_asked = false;
         if let Some(before) = custody.at.replace(at) {
             self.due.remove(&(before, *key));
         }
@@ -145,7 +168,8 @@ impl Keeper {
             let reads = self.checks.get(&key).is_some_and(|custody| custody.reads);
             match self.call(now, replica, server, &key, state, reads) {
                 Some((call, request)) => {
-                    self.checks.entry(key).or_default().at = None;
+                    let custody = self.checks.entry(key).or_default();
+                    (custody.at, custody.is_asked) = (None, true);
                     self.calls += 1;
                     return Some((key, call, request));
                 }
@@ -249,7 +273,7 @@ impl Keeper {
                     None => self.succeeded(key, now, Learned::Read(Box::new(read))),
                 }
             }
-            (_, ApiAnswer::Missing) => self.succeeded(key, now, Learned::Missing),
+            (_, ApiAnswer::Missing) => self.succeeded(key, now, Learned::Missing(self.swept)),
             (_, ApiAnswer::Conflict | ApiAnswer::Exists | ApiAnswer::Expired) => {
                 self.checks.entry(*key).or_default().reads = true;
                 self.pause(key, now.mono)

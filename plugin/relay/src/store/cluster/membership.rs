@@ -80,7 +80,8 @@ impl Membership {
     pub fn new(replica: Replica, is_starting: bool) -> Membership {
         Membership {
             replica,
-            own: Own::Unknown,
+            // A new process has a new id.
+            own: if is_starting { Own::Missing } else { Own::Unknown },
             renewed: None,
             renewals: 0,
             next: Mono(0),
@@ -270,6 +271,11 @@ impl Membership {
     /// Whether this id is that of a replica with a Lease.
     pub(super) fn knows(&self, id: &str) -> bool {
         id == self.replica.id || self.peers.has(id)
+    }
+
+    /// Whether this process has taken the place of a replica, so that the others do not know yet that it is dead.
+    pub(super) fn is_predecessor(&self, id: &str) -> bool {
+        self.peers.is_predecessor(id)
     }
 
     /// Whether another replica is about to end, and gives its checks up.

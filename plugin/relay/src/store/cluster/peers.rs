@@ -63,6 +63,11 @@ impl Peers {
         self.get(id).is_some()
     }
 
+    /// Whether this process has taken a replica's place: nobody else knows yet that it is dead.
+    pub(super) fn is_predecessor(&self, id: &str) -> bool {
+        self.all.iter().any(|seen| seen.word.id == id && seen.is_predecessor)
+    }
+
     /// What a replica's Lease said last.
     pub(super) fn get(&self, id: &str) -> Option<&Word> {
         self.all.iter().map(|seen| &seen.word).find(|word| word.id == id)

@@ -4,6 +4,7 @@ use super::lease::{INSTANCE, KIND, Replica};
 use crate::check::{CheckKey, Placed, State};
 use crate::guid::Guid;
 use crate::json;
+use crate::tag::Tag;
 use crate::time::{Now, Wall, millis};
 use crate::wire::kubernetes::{MetadataOnly, Object, SecretBody, StoredObject, Texts, Version};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 const OWNER: &str = "testrelay.dev/owner";
 const CHECK: &str = "check";
+const TAG: &str = "testrelay.dev/tag";
 const EXPIRES: &str = "testrelay.dev/expires";
 
 /// The newest format of records that this code reads and writes.
@@ -89,19 +91,20 @@ impl Replica {
             State::Done(_) => state.clone(),
         };
         state.set_kept(None);
-        let expires = match &mut state {
+        let (expires, tag) = match &mut state {
             State::Pending(pending) => {
                 pending.place = Placed::Unnoted;
-                pending.token_end
+                (pending.token_end, pending.ask.as_ref().map(|ask| &ask.tag))
             }
-            State::Done(done) => done.at.mono.plus(crate::check::DONE_STAYS),
+            State::Done(done) => (done.at.mono.plus(crate::check::DONE_STAYS), done.tag.as_ref()),
         };
+        let tag = tag.map_or_else(String::new, tag_label);
         let expires: Wall = now.wall.plus(Duration::from_millis(millis(expires.since(now.mono))));
         let mut record = Vec::new();
         json::add(&Written { format: FORMAT, now, state: &state }, &mut record).ok()?;
         Some(Object {
             name: self.secret_name(key),
-            labels: Texts::of(&[(INSTANCE, &self.instance), (KIND, CHECK), (OWNER, owner)]),
+            labels: Texts::of(&[(INSTANCE, &self.instance), (KIND, CHECK), (OWNER, owner), (TAG, &tag)]),
             annotations: Texts::of(&[(EXPIRES, &expires.to_string())]),
             body: SecretBody { record: Some(record) },
         })
@@ -122,6 +125,11 @@ impl StoredCheck {
         let owner = owner_of(&secret.object).to_owned();
         Some(StoredCheck { owner, state, version: secret.version.clone() })
     }
+}
+
+/// A tag as a label's value, which cannot hold every tag: a hash. Two tags with one hash cost a look that finds nothing.
+fn tag_label(tag: &Tag) -> String {
+    format!("{:016x}", crate::hash::fnv1a(tag.value.as_bytes()))
 }
 
 /// An instance's name as a label and as the beginning of names: small letters, digits and `-`, at most 63 bytes. One that
