@@ -66,6 +66,9 @@ impl View {
             View::Partial => return mismatch("PartialObjectMetadata", "a list", &list),
         };
         let items: Value = items;
+        // An empty list of metadata has none, not an empty one.
+        let has_none = matches!(self, View::PartialList) && items.as_array().is_some_and(Vec::is_empty);
+        let items = if has_none { Value::Null } else { items };
         json_body(200, &json!({"kind": kind, "apiVersion": version, "metadata": metadata, "items": items}))
     }
 }

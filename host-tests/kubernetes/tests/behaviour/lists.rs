@@ -97,6 +97,13 @@ fn metadata_comes_alone_when_asked_for(api: &Api) -> Result<()> {
     ensure!(item["metadata"] == made.body["metadata"] && item.get("data").is_none(), "{item}");
     let one = get(&api.secrets("a"), "PartialObjectMetadata")?.is(200)?;
     ensure!(one.body["kind"] == "PartialObjectMetadata" && one.body.get("data").is_none(), "{}", one.body);
+    let none = format!("{}?labelSelector=testrelay.dev%2Fowner%3Dnobody", api.secrets(""));
+    let none = get(&none, "PartialObjectMetadataList")?.is(200)?;
+    ensure!(none.body.get("items").is_some_and(serde_json::Value::is_null), "{}", none.body);
+    ensure!(
+        list(api, "labelSelector=testrelay.dev%2Fowner%3Dnobody")?.body["items"] == json!([]),
+        "not null"
+    );
     get(&api.secrets("a"), "PartialObjectMetadataList")?.refuses(406, "NotAcceptable")?;
     get(&api.secrets(""), "PartialObjectMetadata")?.refuses(406, "NotAcceptable").map(drop)
 }

@@ -99,8 +99,12 @@ impl State {
     /// was held; the own progress stays where it still fits: a decision that was not stored yet stands where nothing is
     /// decided, and what was served stays served.
     pub(crate) fn reread(&self, mut read: State, version: Version, now: Mono) -> Reread {
-        // What was not stored before is written in any case: what was read may lack its delivery.
-        let stage = if self.kept().is_some() { read.stage() } else { Stage::Done };
+        let stage = match (self.kept(), self.stage()) {
+            (Some(_), _) => read.stage(),
+            // What was not stored before is written in any case: what was read may lack its delivery.
+            (None, Stage::Done) => Stage::Accepted,
+            (None, _) => Stage::Done,
+        };
         let kept = Some(Box::new(Kept { version, stage, seen: now }));
         match (self, &mut read) {
             (State::Pending(_), State::Done(_)) if self.kept().is_none() => {

@@ -21,9 +21,10 @@ impl Pending {
             Phase::Decided(decided) => format!("decided ({}), not reported", decided.outcome.code()),
             Phase::Owing(_) => "reported, but lines of its log are still owed".to_string(),
         };
-        format!(
-            "{} is pending: {state}. It is lost unless another Testrelay of this process goes on with it. {AGAIN}",
-            named(key, self)
-        )
+        let fate = match &self.kept {
+            Some(_) => "Another replica adopts it.".to_owned(),
+            None => format!("It is lost unless another Testrelay of this process goes on with it. {AGAIN}"),
+        };
+        format!("{} is pending: {state}. {fate}", named(key, self))
     }
 }

@@ -390,7 +390,7 @@ impl Pending {
             project: Some(self.callback.project),
             tag: self.ask.as_ref().map(|ask| ask.tag.clone()),
             observe: self.observe,
-            served: self.kept.as_ref().map_or(0, |_| self.delivery),
+            served: self.delivery,
             kept: self.kept.clone(),
         }
     }

@@ -15,8 +15,12 @@ use crate::store::cluster::standing::Standing;
 use crate::store::ledger::{Change, Store, StoreError};
 use crate::store::places;
 use crate::time::{Mono, Now};
-use crate::wire::call::{CallOutcome, Fault, Request};
+use crate::wire::call::{CallOutcome, Request};
 use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Interval between log lines about a fault that lasts.
+const TELL: Duration = Duration::from_secs(60);
 
 /// A call of the cluster store.
 pub(super) enum SharingCall {
@@ -41,8 +45,8 @@ pub(super) struct Sharing {
     keeper: Keeper,
     adopter: Adopter,
     has_lease: bool,
-    /// The last fault that was told.
-    told: Option<Fault>,
+    /// When a fault was last told, while there is one.
+    told: Option<Mono>,
     /// Calls to start.
     ready: VecDeque<(SharingCall, Request)>,
 }
@@ -154,7 +158,7 @@ impl Sharing {
                 self.ready
                     .extend(calls.into_iter().map(|(call, request)| (SharingCall::Lease(call), request)));
                 self.publish(turn, hands.shelf);
-                self.tell();
+                self.tell(now.mono);
                 None
             }
             SharingCall::Keeper(key, call) => {
@@ -198,17 +202,23 @@ impl Sharing {
         }
     }
 
-    /// Logs a new fault of the API server, and its end.
-    fn tell(&mut self) {
-        let fault = self.membership.fault().cloned();
-        if fault == self.told {
-            return;
+    /// Logs the faults of the API server, at most one a minute, and their end.
+    fn tell(&mut self, now: Mono) {
+        match (self.membership.fault(), self.told) {
+            (Some(fault), None) => {
+                log::error!("Kubernetes's API server does not keep this replica's Lease: {fault}");
+                self.told = Some(now);
+            }
+            (Some(fault), Some(told)) if now.since(told) >= TELL => {
+                log::error!("Kubernetes's API server still does not keep this replica's Lease: {fault}");
+                self.told = Some(now);
+            }
+            (None, Some(_)) => {
+                log::info!("Kubernetes's API server keeps this replica's Lease");
+                self.told = None;
+            }
+            _ => {}
         }
-        match &fault {
-            Some(fault) => log::error!("Kubernetes's API server does not keep this replica's Lease: {fault}"),
-            None => log::info!("Kubernetes's API server keeps this replica's Lease"),
-        }
-        self.told = fault;
     }
 
     /// Applies what was learned to a record.

@@ -225,6 +225,10 @@ mod tests {
             (page.items.len(), page.next)
         };
         assert_eq!(page(r#"{"resourceVersion":"758"}"#), (1, None));
+        let empty =
+            r#"{"kind":"PartialObjectMetadataList","metadata":{"resourceVersion":"758"},"items":null}"#;
+        let ApiAnswer::Done(page_of_none) = listed::<LeaseBody>(&json(200, empty)) else { panic!() };
+        assert!(page_of_none.items.is_empty());
         assert_eq!(page(r#"{"resourceVersion":"758","continue":""}"#), (1, None));
         assert_eq!(page(r#"{"continue":"eyJ2","remainingItemCount":5}"#), (1, Some("eyJ2".into())));
     }

@@ -277,11 +277,15 @@ impl<B: Body> ListPage<B> {
         #[derive(Deserialize)]
         struct List {
             metadata: ListMetadata,
-            items: Vec<Fields>,
+            /// `null` if there are none, in a list of metadata.
+            items: Option<Vec<Fields>>,
         }
         let list: List = serde_json::from_slice(json).ok()?;
         let next = list.metadata.next.filter(|next| !next.is_empty());
-        Some(ListPage { items: list.items.into_iter().map(StoredObject::of).collect(), next })
+        Some(ListPage {
+            items: list.items.unwrap_or_default().into_iter().map(StoredObject::of).collect(),
+            next,
+        })
     }
 }
 
