@@ -113,6 +113,22 @@ pub(crate) fn set_trusted_ca(cluster: &mut Value, file: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The file by which Envoy reads the pod's token, and where the token is as shipped.
+const TOKEN: &str = include_str!("../../envoy/kubernetes/replicas/kubernetes-token.yaml");
+const MOUNTED: &str = "/var/run/secrets/testrelay";
+
+/// Lets a cluster take its token from a folder, where the file by which Envoy reads it is put too.
+pub(crate) fn set_token(cluster: &mut Value, folder: &Path) -> Result<()> {
+    const SOURCE: &str = "/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/http_filters/0/typed_config/credential/typed_config/credential/sds_config/path_config_source";
+    let file = folder.join("kubernetes-token.yaml");
+    let own = path(folder)?;
+    std::fs::write(&file, TOKEN.replace(MOUNTED, own.as_str().unwrap_or_default()))?;
+    let source = at(cluster, SOURCE)?;
+    source["path"] = path(&file)?;
+    source["watched_directory"]["path"] = own;
+    Ok(())
+}
+
 /// A path as Envoy's configuration holds it.
 pub(crate) fn path(path: &Path) -> Result<Value> {
     Ok(json!(path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?))

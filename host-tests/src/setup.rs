@@ -106,6 +106,18 @@ impl Setup {
         self
     }
 
+    /// Where the cluster `kubernetes` leads, if the configuration has one, and a folder with `ca.crt` and `token` in it, as
+    /// the pod's volume has them.
+    pub fn kubernetes(self, address: SocketAddr, folder: &Path) -> Setup {
+        let folder = folder.to_owned();
+        self.edit(move |bootstrap| {
+            let Ok(cluster) = config::cluster(bootstrap, "kubernetes") else { return Ok(()) };
+            config::set_cluster_address(cluster, address)?;
+            config::set_trusted_ca(cluster, &folder.join("ca.crt"))?;
+            config::set_token(cluster, &folder)
+        })
+    }
+
     /// Plain HTTP to the cluster `azure-devops`.
     pub fn plain_azure_devops(self) -> Setup {
         self.edit_cluster("azure-devops", |cluster| {

@@ -23,6 +23,7 @@ mod memory;
 mod neighbours;
 mod pipelines;
 mod readme;
+mod replicas;
 mod scenario_files;
 mod secrets;
 mod server;

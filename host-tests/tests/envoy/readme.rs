@@ -119,14 +119,17 @@ fn the_headers_to_paste_are_accepted_and_the_check_is_decided() -> Result<()> {
 fn the_configuration_reference_names_the_fields_that_the_parser_knows() -> Result<()> {
     const STRANGE: &str = "field-of-no-version";
     let strange = |plugin: &mut Value| {
-        for place in ["", "/testkube", "/azure_devops/0", "/credentials/0", "/tag", "/artifacts", "/checks"] {
+        let top = ["", "/testkube", "/azure_devops/0", "/credentials/0", "/tag", "/artifacts", "/checks"];
+        for place in top.into_iter().chain(["/store", "/store/kubernetes"]) {
             if let Some(object) = plugin.pointer_mut(place).and_then(Value::as_object_mut) {
                 object.insert(STRANGE.into(), json!(1));
             }
         }
     };
-    let setup =
-        Setup::new()?.plugin(json!({ "tag": {}, "artifacts": {}, "checks": {} })).edit_plugin(strange);
+    let store = json!({ "kubernetes": { "cluster": "kubernetes", "namespace": "testrelay-checks" } });
+    let setup = Setup::new()?
+        .plugin(json!({ "tag": {}, "artifacts": {}, "checks": {}, "store": store }))
+        .edit_plugin(strange);
     let said = validate(&setup)?.text;
     let errors = said.split_once("the plugin configuration is refused: ").context("it was not refused")?.1;
     let mut known = BTreeSet::new();
@@ -139,7 +142,7 @@ fn the_configuration_reference_names_the_fields_that_the_parser_knows() -> Resul
         known.extend(allowed.split(", ").map(|field| format!("{place}{field}")));
         objects += 1;
     }
-    assert_eq!((objects, names(section(REFERENCE, "## Configuration")?)), (7, known));
+    assert_eq!((objects, names(section(REFERENCE, "## Configuration")?)), (9, known));
     Ok(())
 }
 

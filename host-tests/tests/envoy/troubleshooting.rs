@@ -7,6 +7,7 @@ mod gateway;
 mod istio;
 mod kubernetes;
 mod plain;
+mod replicas;
 mod testkube;
 
 use crate::istio::{only, setup};
@@ -41,6 +42,11 @@ fn the_lines_for_kubernetes_are_the_ones_that_people_see() -> Result<()> {
 #[test]
 fn the_lines_for_the_sidecar_are_the_ones_that_people_see() -> Result<()> {
     make_all("## The sidecar", kubernetes::SIDECAR)
+}
+
+#[test]
+fn the_lines_for_several_replicas_are_the_ones_that_people_see() -> Result<()> {
+    make_all("## Several replicas", replicas::MISTAKES)
 }
 
 #[test]

@@ -9,9 +9,10 @@ const GUIDE: &str = "envoy/guide.md";
 const BEHAVIOUR: &str = "envoy/behaviour.md";
 const OPERATIONS: &str = "envoy/operations.md";
 const TROUBLESHOOTING: &str = "envoy/troubleshooting.md";
+const REPLICAS: &str = "envoy/kubernetes/replicas/README.md";
 
 /// A page, its quotation, the source's text (with `{` where a value is inserted), and the file or folder that has it.
-const QUOTED: [(&str, &str, &str, &str); 25] = [
+const QUOTED: [(&str, &str, &str, &str); 42] = [
     ("README.md", "The stage goes on.", "The stage goes on.", "host-tests/xtask-envoy/src/demo"),
     (
         "README.md",
@@ -97,6 +98,83 @@ const QUOTED: [(&str, &str, &str, &str); 25] = [
         "Azure DevOps did not take ",
         "plugin/relay/src",
     ),
+    (
+        REPLICAS,
+        "replica e15b8d5f3c86733f of pod",
+        "replica {} of pod `{}`: checks are kept in the namespace {}",
+        "plugin/relay/src",
+    ),
+    (
+        REPLICAS,
+        "adopted 1 checks of replica e15b8d5f3c86733f: its Lease has not changed for 20 s, or is gone",
+        "\": its Lease has not changed for 20 s, or is gone\"",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "another replica has it now, or has ended it",
+        "another replica has it now, or has ended it",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "does not keep this replica's Lease: …",
+        "Kubernetes's API server does not keep this replica's Lease: {",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "keeps this replica's Lease",
+        "Kubernetes's API server keeps this replica's Lease",
+        "plugin/relay/src",
+    ),
+    (TROUBLESHOOTING, "could not be stored: …", "could not be stored: {", "plugin/relay/src"),
+    (
+        TROUBLESHOOTING,
+        "it is kept in this process alone until it does",
+        "it is kept in this process alone until it does",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "its Secret could not be written: …",
+        "its Secret could not be written: {",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "its decision could not be stored for 1m: it is sent all the same",
+        "its decision could not be stored for {wait}: it is sent all the same",
+        "plugin/relay/src",
+    ),
+    (TROUBLESHOOTING, "could not be adopted: …", "could not be adopted: {", "plugin/relay/src"),
+    (
+        TROUBLESHOOTING,
+        "the checks' Secrets could not be listed: …",
+        "the checks' Secrets could not be listed: {",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "has no record that this replica can read",
+        "has no record that this replica can read",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "no record that this one can read",
+        "has no record that this one can read",
+        "plugin/relay/src",
+    ),
+    (TROUBLESHOOTING, "no record that can be read", "has no record that can be read", "plugin/relay/src"),
+    (
+        TROUBLESHOOTING,
+        "does not have the name of a check",
+        "does not have the name of a check",
+        "plugin/relay/src",
+    ),
+    (TROUBLESHOOTING, "it was taken over, but …", "it was taken over, but {", "plugin/relay/src"),
+    (TROUBLESHOOTING, "it is stored, but …", "it is stored, but {", "plugin/relay/src"),
 ];
 
 /// All text below a place.

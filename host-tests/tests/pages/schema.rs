@@ -108,6 +108,7 @@ fn smallest() -> Value {
         "tag": {},
         "artifacts": {},
         "checks": {},
+        "store": { "kubernetes": { "cluster": "kubernetes", "namespace": "testrelay-checks" } },
     })
 }
 
@@ -127,7 +128,17 @@ fn it_is_a_schema_of_draft_07_and_both_take_the_smallest_configuration() -> Resu
 fn it_has_the_fields_that_the_parser_knows_and_takes_no_other() -> Result<()> {
     const STRANGE: &str = "field-of-no-version";
     let judges = Judges::new()?;
-    let places = ["", "/testkube", "/azure_devops/0", "/credentials/0", "/tag", "/artifacts", "/checks"];
+    let places = [
+        "",
+        "/testkube",
+        "/azure_devops/0",
+        "/credentials/0",
+        "/tag",
+        "/artifacts",
+        "/checks",
+        "/store",
+        "/store/kubernetes",
+    ];
     let mut known = BTreeSet::new();
     for place in places {
         let mut configuration = smallest();

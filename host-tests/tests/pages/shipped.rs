@@ -42,7 +42,7 @@ fn shipped() -> Result<Vec<Shipped>> {
             way: way.clone(),
         }));
     }
-    ensure!(all.len() == 7, "{} configurations", all.len());
+    ensure!(all.len() == 8, "{} configurations", all.len());
     Ok(all)
 }
 
@@ -254,5 +254,29 @@ fn the_sidecar_differs_from_the_plain_form_in_this_and_in_nothing_else() -> Resu
         config::set_plugin(config::listener(bootstrap)?, &plugin.to_string())?;
     }
     assert_eq!(sidecar, plain);
+    Ok(())
+}
+
+/// So is `replicas/envoy.yaml`.
+#[test]
+fn the_replicas_differ_from_the_plain_form_in_this_and_in_nothing_else() -> Result<()> {
+    let file = root().join("envoy/kubernetes/replicas/envoy.yaml");
+    let mut replicas: Value = serde_saphyr::from_str(&std::fs::read_to_string(file)?)?;
+    let clusters = config::list(&mut replicas, "/static_resources/clusters")?;
+    let own = clusters.pop().context("no cluster")?;
+    assert_eq!(own["name"], "kubernetes");
+    let mut plain = config::shipped()?;
+    let listener = config::listener(&mut plain)?;
+    let mut plugin = config::plugin(listener)?;
+    plugin["store"] = json!({
+        "kubernetes": { "cluster": "kubernetes", "namespace": "testrelay-checks", "replica_env": "POD_NAME" },
+    });
+    let variables = "/vm_config/environment_variables/host_env_keys";
+    config::list(config::wasm(listener)?, variables)?.push(json!("POD_NAME"));
+    assert_eq!(config::plugin(config::listener(&mut replicas)?)?, plugin);
+    for bootstrap in [&mut plain, &mut replicas] {
+        config::set_plugin(config::listener(bootstrap)?, &plugin.to_string())?;
+    }
+    assert_eq!(replicas, plain);
     Ok(())
 }

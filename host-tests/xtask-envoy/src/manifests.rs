@@ -55,6 +55,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let module = build(workspace, &toolchain, Build::default())?;
     let tools = Tools::ensure(workspace)?;
     let ways = ways(workspace, &tools)?;
+    let pod = workspace.own_folder().join("manifest-pod");
+    fs::create_dir_all(&pod)?;
+    fs::copy(any_authorities()?, pod.join("ca.crt"))?;
+    fs::write(pod.join("token"), "token")?;
     for way in &ways {
         let (own, custom): (Vec<&Value>, Vec<&Value>) =
             way.documents.iter().partition(|d| is_of_kubernetes(d));
@@ -75,7 +79,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         }
         for part in embedded(&way.documents)? {
             for envoy in &envoys {
-                loads(&part, &module.path, &envoy.path)
+                loads(&part, &module.path, &envoy.path, &pod)
                     .with_context(|| format!("envoy/{} in Envoy {}", way.name, envoy.version))?;
             }
             clusters_are_made(&part, &way.documents).with_context(|| format!("envoy/{}", way.name))?;
@@ -126,6 +130,7 @@ fn build_kubernetes(folder: &Path, copy: &Path, tools: &Tools) -> Result<Vec<Way
     copy_folder(folder, copy)?;
     let kustomize = |name: &str| output(tools.kubectl().arg("kustomize").arg(copy.join(name)));
     let standalone = documents(&kustomize("standalone")?)?;
+    let replicas = documents(&kustomize("replicas")?)?;
     let file = copy.join("standalone/kustomization.yaml");
     let text = fs::read_to_string(&file)?;
     let with_volume = text.replace("# - ../image-volume", "- ../image-volume");
@@ -142,13 +147,17 @@ fn build_kubernetes(folder: &Path, copy: &Path, tools: &Tools) -> Result<Vec<Way
     Ok(vec![
         Way { name: "kubernetes/standalone", documents: standalone },
         Way { name: "kubernetes/standalone with image-volume", documents: image_volume },
+        Way { name: "kubernetes/replicas", documents: replicas },
         Way { name: "kubernetes/sidecar", documents: sidecar },
     ])
 }
 
-/// Lets Envoy load the configuration, or the one that Istio or Envoy Gateway makes of the plugin.
-fn loads(part: &Embedded, module: &Path, envoy: &Path) -> Result<()> {
-    let said = validate(&part.setup(module)?.envoy(envoy).trusted_ca(&any_authorities()?))?;
+/// Lets Envoy load the configuration, or the one that Istio or Envoy Gateway makes of the plugin. `pod` has the files that a
+/// pod would have.
+fn loads(part: &Embedded, module: &Path, envoy: &Path, pod: &Path) -> Result<()> {
+    let setup = part.setup(module)?.envoy(envoy).trusted_ca(&pod.join("ca.crt"));
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    let said = validate(&setup.kubernetes(nobody, pod))?;
     ensure!(said.accepted, "{}: Envoy refuses it:\n{}", part.place, said.text);
     Ok(())
 }

@@ -42,6 +42,7 @@ fn every_configuration_in_the_manifests_fits() -> Result<()> {
             "envoy/istio/envoyfilter.yaml",
             "envoy/istio/trafficextension.yaml",
             "envoy/istio/wasmplugin.yaml",
+            "envoy/kubernetes/replicas/envoy.yaml",
             "envoy/kubernetes/sidecar/envoy.yaml",
             "envoy/kubernetes/standalone/envoy.yaml",
         ]
