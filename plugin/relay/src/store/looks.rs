@@ -49,7 +49,7 @@ impl KeptReading {
     fn from_bytes(bytes: &[u8]) -> Option<KeptReading> {
         let mut lines = bytes.split(|byte| *byte == b'\n');
         Some(KeptReading {
-            head: serde_json::from_slice(lines.next()?).ok()?,
+            head: crate::json::read(lines.next()?).ok()?,
             executions: testkube::from_json(lines.next()?)?,
         })
     }

@@ -191,7 +191,7 @@ pub fn build_start(body: &[u8]) -> Option<Wall> {
         #[serde(rename = "startTime")]
         start_time: Option<String>,
     }
-    Wall::parse(&serde_json::from_slice::<Build>(body).ok()?.start_time?)
+    Wall::parse(&crate::json::read::<Build>(body).ok()?.start_time?)
 }
 
 const JSON: &str = "application/json";
