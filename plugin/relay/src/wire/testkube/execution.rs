@@ -2,6 +2,7 @@
 
 use super::steps::{FailedStep, Steps};
 use crate::at_most::{AtMost, MapOfAtMost};
+use crate::collections::tree;
 use crate::tag::Tag;
 use crate::text::{one_line, plain};
 use crate::time::Wall;
@@ -232,7 +233,7 @@ pub(crate) fn to_json(executions: &[Execution], tag_key: &str) -> String {
 
 /// The inverse of [`to_json`]; `None` for anything else.
 pub(crate) fn from_json(rows: &[u8]) -> Option<Vec<Execution>> {
-    let rows: Vec<wire::Execution> = serde_json::from_slice(rows).ok()?;
+    let rows: Vec<wire::Execution> = crate::json::read(rows).ok()?;
     rows.into_iter().map(wire::Execution::reduce).collect()
 }
 
@@ -362,6 +363,8 @@ pub(super) mod wire {
             let steps = Steps::of(&signature.0, steps.map_or(&none, |steps| &steps.items));
             let took = result.as_ref().and_then(|r| u64::try_from(r.duration_ms?).ok());
             let took = took.filter(|_| finished.is_some());
+            let stored = self.tags.unwrap_or_default().into_iter();
+            let tags = stored.map(|(key, value)| (key.replace('\u{ff0e}', "."), value));
             Some(super::Execution {
                 name: self.name.unwrap_or_else(|| id.clone()),
                 id,
@@ -373,12 +376,7 @@ pub(super) mod wire {
                 began: started_at.is_some_and(|time| !time.starts_with("0001-")),
                 stopping_since: time(self.status_at.as_deref().filter(|_| is_stopping)),
                 status,
-                tags: self
-                    .tags
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(k, v)| (k.replace('\u{ff0e}', "."), v))
-                    .collect(),
+                tags: tree(tags),
                 actor: actor.map(super::Actor::of_wire).unwrap_or_default(),
                 message: result.and_then(|r| r.initialization?.error_message).filter(|m| !m.is_empty()),
                 took: took.map(Duration::from_millis),
