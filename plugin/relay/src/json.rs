@@ -30,6 +30,13 @@ pub(crate) fn add<T: Serialize>(value: &T, to: &mut Vec<u8>) -> serde_json::Resu
     Writer::write(value, to, usize::MAX)
 }
 
+/// The JSON of a value that has one; else the text is empty.
+pub(crate) fn text<T: Serialize>(value: &T) -> String {
+    let mut text = Vec::new();
+    let written = add(value, &mut text).ok();
+    written.and_then(|()| String::from_utf8(text).ok()).unwrap_or_default()
+}
+
 /// A value's JSON and a line feed; `None` if it takes more than `most` bytes: then writing stops early.
 pub(crate) fn within<T: Serialize>(value: &T, most: usize) -> Option<String> {
     let mut text = Vec::new();

@@ -106,8 +106,10 @@ impl Scene {
     /// A number that is equal for scenes that give the same log, steps aside. One context leaves it for the next.
     pub fn fingerprint(&self) -> u64 {
         let stuck = |e: &Shown| if e.stuck.is_some() { " stuck" } else { "" };
-        let by_id: BTreeMap<&str, &Shown> = tree(self.executions.iter().map(|e| (e.id.as_str(), e)));
-        let counted = by_id.values().map(|e| format!("{} {} {}{}\n", e.id, e.status, e.ended, stuck(e)));
+        let by_id: BTreeMap<&str, usize> =
+            tree(self.executions.iter().enumerate().map(|(at, e)| (e.id.as_str(), at)));
+        let counted = by_id.values().filter_map(|at| self.executions.get(*at));
+        let counted = counted.map(|e| format!("{} {} {}{}\n", e.id, e.status, e.ended, stuck(e)));
         let ignored = self.ignored.keys().map(|id| format!("-{id}\n"));
         let more = (self.more_ignored > 0).then(|| format!("-{}\n", self.more_ignored));
         crate::hash::fnv1a(counted.chain(ignored).chain(more).collect::<String>().as_bytes())

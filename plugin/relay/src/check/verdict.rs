@@ -79,7 +79,7 @@ pub fn assess<'a>(
     rerun: Rerun,
 ) -> Assessment<'a> {
     let mut tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
-    tagged.sort_by_key(|e| order(e));
+    tagged.sort_unstable_by_key(|e| order(e));
     let is_older = |e: &Execution| e.scheduled < bound;
     let (older, own) = tagged.split_at(tagged.partition_point(|e| is_older(e)));
     let other = match rerun {

@@ -56,7 +56,7 @@ impl KeptReading {
 
     fn to_bytes(&self) -> Vec<u8> {
         let key = &self.head.tag.key;
-        let head = serde_json::to_string(&self.head).unwrap_or_default();
+        let head = crate::json::text(&self.head);
         let executions = testkube::to_json(&self.executions, key);
         format!("{head}\n{executions}").into_bytes()
     }

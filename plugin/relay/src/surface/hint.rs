@@ -93,9 +93,9 @@ fn tag_of(config: &Config, body: &[u8]) -> Option<String> {
         tags: BTreeMap<String, String>,
     }
     let event: Event = crate::json::read(body).ok()?;
-    let (key, mut tags) = (&config.tag.key, event.execution.tags);
+    let (key, tags) = (&config.tag.key, event.execution.tags);
     // Testkube stores keys with full-width dots.
-    tags.remove(key).or_else(|| tags.remove(&key.replace('.', "\u{ff0e}")))
+    tags.get(key).or_else(|| tags.get(&key.replace('.', "\u{ff0e}"))).cloned()
 }
 
 #[cfg(test)]

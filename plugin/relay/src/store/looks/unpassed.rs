@@ -170,7 +170,7 @@ impl Bucket {
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        crate::json::text(self).into_bytes()
     }
 
     fn take(&mut self, tag: u64) -> Option<OfTag> {
