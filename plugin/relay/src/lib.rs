@@ -36,6 +36,7 @@ macro_rules! testkube_fixture {
 mod at_most;
 mod backoff;
 pub mod check;
+mod collections;
 pub mod config;
 pub mod expect;
 pub mod guid;

@@ -198,6 +198,6 @@ impl Check {
 /// The log in the answer to [`azure::create_log`].
 pub(super) fn log_of(outcome: &CallOutcome) -> Log {
     let CallOutcome::Response(response) = outcome else { return Log::Off };
-    let log = response.body.as_deref().ok().and_then(|body| serde_json::from_slice::<LogId>(body).ok());
+    let log = response.body.as_deref().ok().and_then(|body| crate::json::read::<LogId>(body).ok());
     log.filter(|log| log.id > 0).map_or(Log::Off, Log::Open)
 }

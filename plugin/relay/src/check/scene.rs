@@ -6,6 +6,7 @@
 mod line;
 
 use crate::check::verdict::Assessment;
+use crate::collections::tree;
 use crate::text::one_line;
 use crate::time::{Wall, in_words};
 use crate::wire::testkube::Dashboard;
@@ -67,7 +68,7 @@ impl Scene {
             self.executions.push(shown);
         }
         let ignored = read.ignored.iter().take(MAX_IGNORED);
-        self.ignored = ignored.map(|(e, why)| (e.id.clone(), why.in_words(e))).collect();
+        self.ignored = tree(ignored.map(|(e, why)| (e.id.clone(), why.in_words(e))));
         self.more_ignored = read.ignored.len().saturating_sub(MAX_IGNORED);
         self.missing = read.missing.clone();
         self.only_older = read.only_older().map(|newest| newest.scheduled);
@@ -105,9 +106,10 @@ impl Scene {
     /// A number that is equal for scenes that give the same log, steps aside. One context leaves it for the next.
     pub fn fingerprint(&self) -> u64 {
         let stuck = |e: &Shown| if e.stuck.is_some() { " stuck" } else { "" };
-        let mut by_id: Vec<&Shown> = self.executions.iter().collect();
-        by_id.sort_by(|a, b| a.id.cmp(&b.id));
-        let counted = by_id.iter().map(|e| format!("{} {} {}{}\n", e.id, e.status, e.ended, stuck(e)));
+        let by_id: BTreeMap<&str, usize> =
+            tree(self.executions.iter().enumerate().map(|(at, e)| (e.id.as_str(), at)));
+        let counted = by_id.values().filter_map(|at| self.executions.get(*at));
+        let counted = counted.map(|e| format!("{} {} {}{}\n", e.id, e.status, e.ended, stuck(e)));
         let ignored = self.ignored.keys().map(|id| format!("-{id}\n"));
         let more = (self.more_ignored > 0).then(|| format!("-{}\n", self.more_ignored));
         crate::hash::fnv1a(counted.chain(ignored).chain(more).collect::<String>().as_bytes())

@@ -79,7 +79,7 @@ pub fn assess<'a>(
     rerun: Rerun,
 ) -> Assessment<'a> {
     let mut tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
-    tagged.sort_by_key(|e| order(e));
+    tagged.sort_unstable_by_key(|e| order(e));
     let is_older = |e: &Execution| e.scheduled < bound;
     let (older, own) = tagged.split_at(tagged.partition_point(|e| is_older(e)));
     let other = match rerun {
@@ -167,9 +167,10 @@ impl Assessment<'_> {
 
     /// `shop-e2e-17 passed, shop-api-41 running`; first those that did not pass.
     pub fn statuses(&self) -> String {
-        let mut counted = self.counted.clone();
-        counted.sort_by_key(|e| e.ended && e.status == Status::Passed);
-        listed(counted.iter().map(|e| format!("{} {}", one_line(&e.name, 80), e.status)), 10)
+        let has_passed = |e: &&&Execution| e.ended && e.status == Status::Passed;
+        let others = self.counted.iter().filter(|e| !has_passed(e));
+        let counted = others.chain(self.counted.iter().filter(has_passed));
+        listed(counted.map(|e| format!("{} {}", one_line(&e.name, 80), e.status)), 10)
     }
 
     /// Why executions with the tag do not count, as a sentence after a space; empty if all count.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::backoff;
 use crate::check::verdict::{Assessment, Standing, assess};
+use crate::collections::{Few, tree};
 use crate::expect::MAX_EXPECTED;
 use crate::tag::Tag;
 use crate::text::{listed, one_line};
@@ -14,7 +15,7 @@ use crate::time::{Mono, Now, Wall};
 use crate::wire::call::{CallId, CallOutcome, Fault};
 use crate::wire::testkube::{self, Execution, Status, Trouble};
 use log::Level;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ const MAX_RETRY: Duration = Duration::from_secs(10);
 /// A complete reading: the executions with tags of one key, by tag value.
 pub(crate) struct Reading<'a> {
     /// By tag value; a value without executions is absent.
-    pub(crate) by_value: &'a BTreeMap<String, Vec<Execution>>,
+    pub(crate) by_value: &'a Few<String, Vec<Execution>>,
 }
 
 /// Why a reading decides nothing.
@@ -330,7 +331,7 @@ impl Check {
         ask: &Ask,
         read: &Assessment<'_>,
     ) -> bool {
-        let present: BTreeSet<u32> = read.present().into_iter().collect();
+        let present: BTreeSet<u32> = tree(read.present());
         let members = watch.seen.iter().flat_map(|seen| &seen.members);
         if members.into_iter().all(|member| present.contains(member)) {
             self.volatile.vanished = 0;

@@ -2,9 +2,10 @@
 //! is due, not what is pending.
 
 use crate::check::{CheckKey, LiveLog, Pending, Times, Volatile};
+use crate::collections::Few;
 use crate::store::ledger::{BUCKETS, Ledger};
 use crate::time::Mono;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A check as the leader remembers it: volatile state, live log, limits of its next reading, due times.
@@ -38,7 +39,7 @@ pub(super) struct Narrow {
 /// All remembered checks and their due times, grouped by bucket like the ledger, so that each is found among a few.
 pub(super) struct Agenda {
     ledger: Ledger,
-    by_bucket: Vec<BTreeMap<CheckKey, Box<Tracked>>>,
+    by_bucket: Vec<Few<CheckKey, Box<Tracked>>>,
     wakes: BTreeSet<(Mono, CheckKey)>,
     polls: BTreeSet<(Mono, CheckKey)>,
     tells: BTreeSet<(Mono, CheckKey)>,
@@ -49,7 +50,7 @@ impl Agenda {
     pub(super) fn none(ledger: Ledger) -> Agenda {
         Agenda {
             ledger,
-            by_bucket: (0..BUCKETS).map(|_| BTreeMap::new()).collect(),
+            by_bucket: (0..BUCKETS).map(|_| Few::default()).collect(),
             wakes: BTreeSet::new(),
             polls: BTreeSet::new(),
             tells: BTreeSet::new(),
@@ -72,7 +73,7 @@ impl Agenda {
     /// A check's entry, created if there is none; its live log is about the present evaluation.
     pub(super) fn of(&mut self, key: &CheckKey, pending: &Pending) -> Option<&mut Tracked> {
         let place = self.place(key);
-        let tracked = self.by_bucket.get_mut(place)?.entry(*key).or_insert_with(|| {
+        let tracked = self.by_bucket.get_mut(place)?.entry(*key, || {
             Box::new(Tracked {
                 volatile: Volatile::default(),
                 log: LiveLog::of(pending),
@@ -80,7 +81,7 @@ impl Agenda {
                 times: Times::default(),
                 tells: None,
             })
-        });
+        })?;
         if !tracked.log.is_about(pending) {
             tracked.log = LiveLog::of(pending);
         }
@@ -97,7 +98,7 @@ impl Agenda {
 
     /// The remembered checks of a bucket.
     pub(super) fn keys_of(&self, bucket: usize) -> Vec<CheckKey> {
-        self.by_bucket.get(bucket).into_iter().flat_map(BTreeMap::keys).copied().collect()
+        self.by_bucket.get(bucket).into_iter().flat_map(Few::keys).copied().collect()
     }
 
     /// Sets when to step, read and tell a check.
@@ -148,7 +149,7 @@ impl Agenda {
 
     /// Makes the live logs of all checks due now: something has changed for each of them.
     pub(super) fn tell_all(&mut self, now: Mono) {
-        for (key, tracked) in self.by_bucket.iter_mut().flatten() {
+        for (key, tracked) in self.by_bucket.iter_mut().flat_map(Few::iter_mut) {
             if let Some(old) = tracked.tells.replace(now) {
                 self.tells.remove(&(old, *key));
             }

@@ -4,12 +4,13 @@
 use super::poller::Batch;
 use super::sharing::SharingCall;
 use crate::check::{CheckKey, Reporting, Room, Space};
+use crate::collections::Few;
 use crate::guid::Guid;
 use crate::lead::aborts;
 use crate::time::{Mono, Now};
 use crate::wire::azure::{Callback, Paces, Urgency};
 use crate::wire::call::{CallId, CallOutcome, GRACE, Request};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// The purpose of a call.
 pub(super) enum Purpose {
@@ -72,11 +73,11 @@ struct Traffic {
 /// The calls of one context.
 #[derive(Default)]
 pub(super) struct Calls {
-    flights: BTreeMap<CallId, Flight>,
+    flights: Few<CallId, Flight>,
     last: u64,
     /// Calls under way by room and entry; a list, because there are few entries.
     by_entry: Vec<(Room, String, usize)>,
-    lanes: BTreeMap<(Room, Lane), Traffic>,
+    lanes: Few<(Room, Lane), Traffic>,
     /// Number of checks that wait for room.
     waiting: usize,
     /// The lane that had the last turn, by room.
@@ -150,7 +151,9 @@ impl Calls {
                 Some((.., calls)) => *calls += 1,
                 None => self.by_entry.push((*room, lane.0.clone(), 1)),
             }
-            self.lanes.entry((*room, lane.clone())).or_default().calls += 1;
+            if let Some(traffic) = self.lanes.entry((*room, lane.clone()), Traffic::default) {
+                traffic.calls += 1;
+            }
         }
         let deadline = now.mono.plus(request.timeout).plus(GRACE);
         self.flights.insert(id, Flight { purpose, lane, deadline });
@@ -181,7 +184,9 @@ impl Calls {
     /// Queues a check that waits for room.
     pub(super) fn enqueue(&mut self, room: Room, lane: Lane, key: CheckKey) {
         self.waiting += 1;
-        self.lanes.entry((room, lane)).or_default().queue.push_back(key);
+        if let Some(traffic) = self.lanes.entry((room, lane), Traffic::default) {
+            traffic.queue.push_back(key);
+        }
     }
 
     /// The next check for which there is room, and the room's kind. Projects take turns.

@@ -7,6 +7,7 @@ use super::shelf::Shelf;
 use super::{Lead, Output, Turn};
 use crate::backoff::{Random, delay};
 use crate::check::{CheckKey, Counter, Event, Reading, Unread, Wanted};
+use crate::collections::Few;
 use crate::config::Config;
 use crate::store::ledger::Store;
 use crate::store::looks;
@@ -14,7 +15,7 @@ use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
 use crate::wire::testkube::{self, Execution, MAX_QUERY, Trouble};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Maximum readings under way.
@@ -83,7 +84,7 @@ pub(super) struct Batch {
     counted: Option<u32>,
     ids: BTreeSet<String>,
     /// By tag value, so that judging one check does not look at the executions of all others.
-    pub(super) executions: BTreeMap<String, Vec<Execution>>,
+    pub(super) executions: Few<String, Vec<Execution>>,
 }
 
 /// What to do after a page.
@@ -110,7 +111,7 @@ impl Batch {
             page_size: PAGE_SIZE,
             counted: None,
             ids: BTreeSet::new(),
-            executions: BTreeMap::new(),
+            executions: Few::default(),
         }
     }
 
@@ -149,9 +150,11 @@ impl Batch {
             return;
         }
         let pending = self.checks.iter().filter_map(|key| shelf.find(key));
-        let read: BTreeSet<(&str, &Tag)> =
-            pending.filter_map(|p| Some((p.credential.as_str(), &p.ask.as_ref()?.tag))).collect();
-        for (credential, tag) in read {
+        let mut read: Few<(&str, &Tag), ()> = Few::default();
+        for (credential, tag) in pending.filter_map(|p| Some((p.credential.as_str(), &p.ask.as_ref()?.tag))) {
+            read.insert((credential, tag), ());
+        }
+        for (credential, tag) in read.keys() {
             let executions = self.executions.get(&tag.value).map_or(&[][..], Vec::as_slice);
             looks::keep(store, shelf.ledger(), credential, now, tag, self.since, executions);
         }
@@ -165,8 +168,10 @@ impl Batch {
             // Testkube may send executions that carry none of the tags.
             let value =
                 execution.tags.get(&self.key).filter(|value| is_fresh && self.values.contains(*value));
-            if let Some(value) = value.cloned() {
-                self.executions.entry(value).or_default().push(execution);
+            if let Some(value) = value.cloned()
+                && let Some(executions) = self.executions.entry(value, Vec::new)
+            {
+                executions.push(execution);
             }
         }
         // If executions were deleted since the first page, others have moved up to a page that was already read.
@@ -245,7 +250,6 @@ impl Poller {
         if most == 0 || agenda.to_read(now).next().is_none() {
             return batches;
         }
-        let mut open: BTreeMap<String, usize> = BTreeMap::new();
         let keys: Vec<CheckKey> = agenda.to_read(now.plus(TAKEN_ALONG)).take(most * MAX_BATCH).collect();
         for key in keys {
             let Some(wanted) = shelf.find(&key).and_then(|p| p.wanted(now, config.checks.lookback)) else {
@@ -262,16 +266,13 @@ impl Poller {
                 narrow.crowd = 1;
             }
             let tag_key = wanted.tag.key.as_str();
-            let batch = open.get(tag_key).and_then(|place| batches.get_mut(*place));
+            let batch = batches.iter_mut().rfind(|batch| batch.key == tag_key && batch.crowd > 1);
             let has_joined = batch.is_some_and(|batch| batch.add(key, &wanted, narrow));
             if has_joined || !is_due || batches.len() >= most {
                 continue;
             }
             let mut batch = Batch::new(tag_key);
             batch.add(key, &wanted, narrow);
-            if narrow.crowd > 1 {
-                open.insert(tag_key.into(), batches.len());
-            }
             batches.push(batch);
         }
         batches

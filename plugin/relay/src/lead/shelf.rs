@@ -1,11 +1,11 @@
 //! The shelf: what this context knows of the ledger, and the only place that stores checks.
 
 use crate::check::{CheckKey, Pending, Place, Record, State};
+use crate::collections::Few;
 use crate::store::hints::fingerprint;
 use crate::store::ledger::{Bucket, Change, Ledger, LedgerError, Store, StoreError};
 use crate::tag::Tag;
 use crate::time::Mono;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The outcome of a change.
@@ -36,9 +36,9 @@ pub(super) struct Shelf {
     /// Counts of each bucket.
     counts: Vec<Counts>,
     /// Buckets to read.
-    noted: BTreeSet<usize>,
+    noted: Few<usize, ()>,
     /// Buckets that were read for a change of one check, and may have other changes that nobody has looked at.
-    unseen: BTreeSet<usize>,
+    unseen: Few<usize, ()>,
     /// The next bucket of the sweep.
     next: usize,
     /// Bytes that the sweep may still read.
@@ -63,7 +63,7 @@ impl Shelf {
     pub(super) fn new(ledger: Ledger) -> Shelf {
         let buckets = ledger.buckets();
         let counts = vec![Counts::default(); buckets.len()];
-        let (noted, unseen) = (BTreeSet::new(), BTreeSet::new());
+        let (noted, unseen) = (Few::default(), Few::default());
         Shelf { counts, buckets, ledger, noted, unseen, next: 0, budget: 0, hurry: 0 }
     }
 
@@ -99,20 +99,20 @@ impl Shelf {
     pub(super) fn refresh(&mut self, store: &mut dyn Store) -> Vec<usize> {
         self.sweep();
         match self.ledger.take_notes(store) {
-            Ok(noted) => self.noted.extend(noted.into_iter().map(usize::from)),
+            Ok(noted) => noted.into_iter().for_each(|number| self.noted.insert(usize::from(number), ())),
             Err(status) => {
                 log::error!("shared data failed with status {}: changes are found within a minute", status.0);
                 self.sweep_all();
             }
         }
-        self.noted.append(&mut self.unseen.clone());
+        self.unseen.keys().for_each(|number| self.noted.insert(*number, ()));
         let mut changed = Vec::new();
         let mut new = 0;
         while new < MAX_NEW
-            && let Some(number) = self.noted.pop_first()
+            && let Some((number, ())) = self.noted.pop_first()
         {
             let before = self.buckets.get(number).map_or(0, Bucket::versions);
-            let was_unseen = self.unseen.remove(&number);
+            let was_unseen = self.unseen.remove(&number).is_some();
             match self.read(store, number) {
                 Ok(is_changed) if is_changed || was_unseen => changed.push(number),
                 Ok(_) => {}
@@ -142,7 +142,7 @@ impl Shelf {
                     self.budget = left.unwrap_or_default();
                 }
             }
-            self.noted.insert(self.next);
+            self.noted.insert(self.next, ());
             self.next = (self.next + 1) % self.buckets.len().max(1);
         }
         // Small buckets do not save up for large ones.
@@ -256,7 +256,7 @@ impl Shelf {
         state: State,
     ) -> Stored {
         let number = usize::from(self.ledger.bucket_of(key));
-        self.unseen.insert(number);
+        self.unseen.insert(number, ());
         let Some(bucket) = self.buckets.get_mut(number) else { return Stored::Gone };
         if let Err(error) = bucket.read(store) {
             return Stored::Refused(LedgerError::Store(error));
@@ -291,7 +291,7 @@ impl Shelf {
         change: impl FnMut(Option<&Record>) -> Change<R>,
     ) -> Result<R, LedgerError> {
         let number = usize::from(self.ledger.bucket_of(key));
-        self.unseen.insert(number);
+        self.unseen.insert(number, ());
         let Some(bucket) = self.buckets.get_mut(number) else { return Err(LedgerError::Busy) };
         let changed = bucket.update(store, key, change);
         self.recount(number);
@@ -306,7 +306,7 @@ impl Shelf {
         is: impl Fn(&Record) -> bool,
     ) -> bool {
         let number = usize::from(self.ledger.bucket_of(key));
-        self.unseen.insert(number);
+        self.unseen.insert(number, ());
         let Some(bucket) = self.buckets.get_mut(number) else { return true };
         let removed = bucket.update(store, key, |found| match found {
             Some(record) if is(record) => Change::Remove(()),
@@ -326,6 +326,7 @@ mod tests {
     use crate::check::tests::record;
     use crate::store::ledger::memory::Memory;
     use crate::store::ledger::{Cas, Entry};
+    use std::collections::BTreeSet;
 
     /// A store that notes which of the checks' buckets are read, counts their bytes, and can withhold one.
     #[derive(Default)]

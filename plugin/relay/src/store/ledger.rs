@@ -146,7 +146,7 @@ fn decoded(slot: &[u8]) -> Option<Record> {
         return None;
     }
     let (key, json) = slot.get(HEADER..)?.split_first_chunk::<KEY>()?;
-    Some(Record { key: CheckKey::from_bytes(key)?, state: serde_json::from_slice(json).ok()? })
+    Some(Record { key: CheckKey::from_bytes(key)?, state: crate::json::read(json).ok()? })
 }
 
 /// Appends a record's slot of at most `most` bytes to a bucket's value.

@@ -49,14 +49,14 @@ impl KeptReading {
     fn from_bytes(bytes: &[u8]) -> Option<KeptReading> {
         let mut lines = bytes.split(|byte| *byte == b'\n');
         Some(KeptReading {
-            head: serde_json::from_slice(lines.next()?).ok()?,
+            head: crate::json::read(lines.next()?).ok()?,
             executions: testkube::from_json(lines.next()?)?,
         })
     }
 
     fn to_bytes(&self) -> Vec<u8> {
         let key = &self.head.tag.key;
-        let head = serde_json::to_string(&self.head).unwrap_or_default();
+        let head = crate::json::text(&self.head);
         let executions = testkube::to_json(&self.executions, key);
         format!("{head}\n{executions}").into_bytes()
     }

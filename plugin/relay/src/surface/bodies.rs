@@ -9,10 +9,10 @@
 //! with it.
 
 use super::{accept, hint};
+use crate::collections::Few;
 use crate::surface::accept::CallerId;
 use crate::surface::problem::Reply;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 /// Maximum bodies under way in one VM.
 pub const MAX_BODIES: usize = 1_024;
@@ -96,7 +96,7 @@ impl Body {
 /// The bodies of one VM, by their streams' contexts.
 #[derive(Debug, Default)]
 pub struct Bodies {
-    all: BTreeMap<u32, Body>,
+    all: Few<u32, Body>,
     last: u64,
 }
 
@@ -143,7 +143,7 @@ impl Bodies {
             return Vec::new();
         }
         let mut late = Vec::new();
-        for (stream, body) in &mut self.all {
+        for (stream, body) in self.all.iter_mut() {
             body.ticks += 1;
             match body {
                 Body { ticks, .. } if *ticks > ALL_TICKS => late.push((*stream, Cut::Late)),
@@ -190,9 +190,11 @@ impl Bodies {
         if all <= of_one {
             return None;
         }
-        let mut sums: BTreeMap<CallerId, usize> = BTreeMap::new();
+        let mut sums: Few<CallerId, usize> = Few::default();
         for body in self.all.values() {
-            *sums.entry(body.caller).or_default() += size(body);
+            if let Some(sum) = sums.entry(body.caller, || 0) {
+                *sum += size(body);
+            }
         }
         let most = sums.iter().max_by_key(|(_, sum)| **sum).map(|(caller, _)| *caller);
         let has_too_much = |caller: CallerId| {

@@ -13,6 +13,7 @@
 use crate::check::reason;
 use crate::check::verdict::{Standing, assess};
 use crate::check::{Ask, Watch};
+use crate::collections::{Few, tree};
 use crate::config::Config;
 use crate::config::{Allow, Credential};
 use crate::expect::MAX_EXPECTED;
@@ -27,7 +28,7 @@ use crate::time::{Mono, Now, Wall, in_words};
 use crate::wire::call::{CallOutcome, Fault, Request};
 use crate::wire::testkube::{self, Execution, Status};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ struct Confirmation {
     passed: bool,
     reason: String,
     todo: Vec<(String, Status)>,
-    under_way: BTreeMap<usize, (String, Status)>,
+    under_way: Few<usize, (String, Status)>,
     begun: usize,
     notes: Vec<String>,
 }
@@ -194,7 +195,7 @@ impl Evaluation {
             self.page_size = MAX_PAGE;
             return self.list(now);
         }
-        let ids: BTreeSet<&str> = page.executions.iter().map(|execution| execution.id.as_str()).collect();
+        let ids: BTreeSet<&str> = tree(page.executions.iter().map(|execution| execution.id.as_str()));
         if ids.len() < usize::try_from(page.filtered).unwrap_or(usize::MAX) {
             return self.reply(Answered::Pending, "Testkube's list was incomplete.");
         }
@@ -276,7 +277,7 @@ impl Evaluation {
             passed: read.standing() == Standing::Ended { passed: true },
             reason: reason::ended(ask, &watch, &read, now),
             todo: read.counted.iter().map(|e| (e.id.clone(), e.status.clone())).collect(),
-            under_way: BTreeMap::new(),
+            under_way: Few::default(),
             begun: 0,
             notes: Vec::new(),
         });

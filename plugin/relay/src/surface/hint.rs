@@ -92,10 +92,10 @@ fn tag_of(config: &Config, body: &[u8]) -> Option<String> {
     struct Tagged {
         tags: BTreeMap<String, String>,
     }
-    let event: Event = serde_json::from_slice(body).ok()?;
-    let (key, mut tags) = (&config.tag.key, event.execution.tags);
+    let event: Event = crate::json::read(body).ok()?;
+    let (key, tags) = (&config.tag.key, event.execution.tags);
     // Testkube stores keys with full-width dots.
-    tags.remove(key).or_else(|| tags.remove(&key.replace('.', "\u{ff0e}")))
+    tags.get(key).or_else(|| tags.get(&key.replace('.', "\u{ff0e}"))).cloned()
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ impl Response {
             return Err(self.fault());
         }
         let body = self.body.as_deref().map_err(|size| Fault::TooLarge(*size))?;
-        serde_json::from_slice(body).map_err(|e| match e.classify() {
+        crate::json::read(body).map_err(|e| match e.classify() {
             serde_json::error::Category::Eof => Fault::Truncated,
             serde_json::error::Category::Data => Fault::Unexpected("unexpected JSON"),
             _ => Fault::NotJson(crate::text::excerpt(&self.content_type)),

@@ -4,11 +4,11 @@ use super::deliveries::ask;
 use super::servers::{Test, answer, over};
 use super::world::{CAME, Fate, MINUTE, SECOND, World};
 use crate::check::{Check, Cx, Done, Event, Pending, Reading, Reporting, Space, Times, Unread};
+use crate::collections::Few;
 use crate::config::Config;
 use crate::time::Mono;
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
 use crate::wire::testkube::Trouble;
-use std::collections::BTreeMap;
 
 /// The result of a step.
 #[derive(PartialEq)]
@@ -51,7 +51,7 @@ impl World {
             let earlier = Reporting { began: Mono(1), send: 1, delivery: 1, token: 1 };
             assert!(self.would(Event::Reported(id, earlier, outcome)) == due, "{outcome:?}");
         }
-        let none = BTreeMap::new();
+        let none = Few::default();
         assert!(self.would(Event::Read(id, &Reading { by_value: &none })) == due);
         for unread in [Unread::Fault(Fault::Lost), Unread::Incomplete { counted: 2, listed: 1 }] {
             assert!(self.would(Event::Unread(id, &unread)) == due);

@@ -10,11 +10,11 @@ use crate::check::{
     Ask, Check, CheckKey, Cx, Done, Effects, Event, LiveLog, LogCx, Pending, Reading, Reporting, Room, Runs,
     Space, Unread, Volatile,
 };
+use crate::collections::Few;
 use crate::config::Config;
 use crate::time::{Mono, Now};
 use crate::wire::call::{CallId, CallOutcome, Fault, GRACE, Request};
 use crate::wire::testkube::{Execution, Trouble};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(super) const SECOND: u64 = 1_000;
@@ -278,10 +278,10 @@ impl World {
             Purpose::Telling => self.told(call),
             Purpose::Read(executions) => match &call.outcome {
                 CallOutcome::Response(response) if response.status == 200 => {
-                    let mut by_value: BTreeMap<String, Vec<Execution>> = BTreeMap::new();
+                    let mut by_value: Few<String, Vec<Execution>> = Few::default();
                     for execution in executions {
                         let value = execution.tags["ado-run"].clone();
-                        by_value.entry(value).or_default().push(execution.clone());
+                        by_value.entry(value, Vec::new).unwrap().push(execution.clone());
                     }
                     if self.volatile.waits_for(call.id) {
                         self.trouble.end();

@@ -8,6 +8,7 @@
 //! All of these fields come from the caller of Testkube's API. So no execution is left out on its own word, but only if
 //! it names another one that is there to be judged in its place.
 
+use crate::collections::tree;
 use crate::wire::testkube::Execution;
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ pub(super) fn parts(all: &[&Execution], older: usize, others: &[Option<usize>]) 
     if !all.iter().any(|execution| execution.actor.is_child) {
         return vec![Part::Own; all.len()];
     }
-    let places: BTreeMap<&str, usize> = all.iter().enumerate().map(|(n, e)| (e.id.as_str(), n)).collect();
+    let places: BTreeMap<&str, usize> = tree(all.iter().enumerate().map(|(n, e)| (e.id.as_str(), n)));
     let parents: Vec<Option<usize>> = all.iter().map(|execution| parent(execution, &places)).collect();
     let other = |n: usize| Some(others.get(n.checked_sub(older)?).copied().flatten()? + older);
     let judged: Vec<Option<usize>> =

@@ -6,6 +6,7 @@
 //! rests on the bucket is known to be whole.
 
 use crate::check::verdict::assess;
+use crate::collections::tree;
 use crate::config::Rerun;
 use crate::expect::Expect;
 use crate::store::ledger::{Ledger, Store, StoreError};
@@ -106,7 +107,7 @@ pub(super) fn remember(
     let own = ledger.keyed("tag", &[&tag.key, &tag.value]);
     let key = format!("{}unpassed/{credential}/{:02}", ledger.prefix(), own % BUCKETS);
     let seen = seen(ledger, tag, since, found);
-    let ids: BTreeSet<u64> = found.iter().map(|execution| id_of(ledger, &execution.id)).collect();
+    let ids: BTreeSet<u64> = tree(found.iter().map(|execution| id_of(ledger, &execution.id)));
     let mut change = || -> Result<Option<UnpassedMemory>, StoreError> {
         let entry = store.get(&key)?;
         let (cas, value) = entry.map(|entry| (entry.cas, entry.value)).unzip();
@@ -162,14 +163,14 @@ impl Bucket {
         }
         let unreadable =
             || Bucket { full_until: Some(Mono(now.0.saturating_add(millis(KEPT)))), tags: Vec::new() };
-        let mut bucket: Bucket = serde_json::from_slice(value).unwrap_or_else(|_| unreadable());
+        let mut bucket: Bucket = crate::json::read(value).unwrap_or_else(|_| unreadable());
         bucket.tags.retain(|of_tag| now.since(of_tag.at) < KEPT);
         bucket.full_until = bucket.full_until.filter(|until| *until > now);
         bucket
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        crate::json::text(self).into_bytes()
     }
 
     fn take(&mut self, tag: u64) -> Option<OfTag> {
@@ -200,7 +201,7 @@ fn seen(ledger: &Ledger, tag: &Tag, since: Wall, found: &[Execution]) -> Vec<Unp
     }
     let counted = POLICIES.map(|rerun| -> BTreeSet<&str> {
         let read = assess(found, tag, since, &Expect::Any, rerun);
-        read.counted.iter().map(|execution| execution.id.as_str()).collect()
+        tree(read.counted.iter().map(|execution| execution.id.as_str()))
     });
     let read = |execution: &Execution| {
         let under = POLICIES.iter().zip(&counted).filter(|(_, ids)| ids.contains(execution.id.as_str()));

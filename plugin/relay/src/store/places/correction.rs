@@ -3,9 +3,9 @@
 use super::counts::Counts;
 use super::{SPREAD, credentials_key, key_of_projects, number_of};
 use crate::check::Place;
+use crate::collections::Few;
 use crate::store::ledger::{Cas, Ledger, Store, StoreError};
 use crate::time::Mono;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Interval of the leader's looks. Whoever takes a place stores its record, or gives it back, within this time.
@@ -43,7 +43,7 @@ pub struct Corrected {
 }
 
 /// The number of places that the records hold, for each key in the order of [`all_counts`].
-struct Tally(Vec<BTreeMap<Vec<u8>, u32>>);
+struct Tally(Vec<Few<Vec<u8>, u32>>);
 
 impl Correction {
     /// Whether it is time for [`Correction::suspects`].
@@ -141,12 +141,12 @@ fn correct(store: &mut dyn Store, all: Vec<Counts>, tally: Tally) -> Result<Opti
 
 impl Tally {
     fn of<'a>(ledger: &Ledger, held: impl Iterator<Item = &'a Place>) -> Tally {
-        let mut projects = vec![BTreeMap::new(); SPREAD];
-        let mut credentials = BTreeMap::new();
+        let mut projects = vec![Few::default(); SPREAD];
+        let mut credentials = Few::default();
         for place in held {
-            *credentials.entry(place.credential.clone().into_bytes()).or_default() += 1;
+            credentials.count(place.credential.clone().into_bytes());
             if let Some(projects) = projects.get_mut(number_of(ledger, place)) {
-                *projects.entry(place.project.bytes().to_vec()).or_default() += 1;
+                projects.count(place.project.bytes().to_vec());
             }
         }
         projects.push(credentials);

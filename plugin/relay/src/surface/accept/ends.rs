@@ -48,7 +48,7 @@ fn jwt_expiry(token: &str) -> Option<Wall> {
         return None;
     };
     let claims: Claims =
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?).ok()?;
+        crate::json::read(&URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?).ok()?;
     let plausible = claims.exp.is_finite() && claims.exp > 0.0 && claims.exp < 1e12;
     plausible.then_some(Wall((claims.exp * 1_000.0) as i64))
 }

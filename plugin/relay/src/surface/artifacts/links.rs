@@ -1,6 +1,7 @@
 //! Links to the files of executions, by tag.
 
 use super::{Visit, ask, shown};
+use crate::collections::tree;
 use crate::wire::percent::percent_encoded;
 use crate::wire::testkube::Execution;
 use std::collections::BTreeSet;
@@ -42,7 +43,7 @@ impl Visit {
                 base: self.config.files_at(&origin, &self.ask.tag),
                 parameters: self.ask.parameters(""),
                 file_parameters: self.ask.parameters("archive"),
-                executions: all.iter().map(|execution| execution.name.clone()).collect(),
+                executions: tree(all.iter().map(|execution| execution.name.clone())),
             }
         })
     }

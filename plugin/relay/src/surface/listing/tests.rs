@@ -7,6 +7,7 @@ use crate::store::ledger::Change;
 use crate::store::ledger::memory::Memory;
 use crate::tag::Tag;
 use crate::time::Mono;
+use serde_json::Value;
 use std::time::Duration;
 
 const NOW: Now = Now { mono: Mono(60_000), wall: Wall(1_769_186_640_000) };

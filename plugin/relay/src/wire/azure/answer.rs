@@ -72,7 +72,7 @@ fn over(response: &Response) -> Option<String> {
     if response.status < 400 {
         return None;
     }
-    let exception: Exception = serde_json::from_slice(response.body.as_deref().ok()?).ok()?;
+    let exception: Exception = crate::json::read(response.body.as_deref().ok()?).ok()?;
     OVER.contains(&exception.type_key.as_str()).then_some(exception.type_key)
 }
 

@@ -111,6 +111,38 @@ pub struct RecordChange {
 /// Maximum length of a text on a record, in characters.
 const MAX_TEXT: usize = 1_024;
 
+#[derive(Serialize)]
+struct ChangedRecords {
+    count: u8,
+    value: [ChangedRecord; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangedRecord {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_operation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_count: Option<usize>,
+    id: Guid,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    issues: Vec<Issue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<LogId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent_complete: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Issue {
+    category: &'static str,
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
 /// Changes the check's record. PATCH merges: fields that are not named stay.
 pub fn change_record(
     entry: &Entry,
@@ -119,28 +151,18 @@ pub fn change_record(
     timeline: Guid,
     change: &RecordChange,
 ) -> Request {
-    let mut record = serde_json::Map::new();
-    record.insert("id".into(), json!(callback.task));
-    if change.begin {
-        record.insert("state".into(), json!("inProgress"));
-    }
-    if let Some(log) = change.log {
-        record.insert("log".into(), json!({"id": log.id}));
-    }
-    if let Some(percent) = change.percent {
-        record.insert("percentComplete".into(), json!(percent));
-    }
-    if let Some(operation) = &change.operation {
-        record.insert("currentOperation".into(), json!(one_line(operation, MAX_TEXT)));
-    }
-    if !change.errors.is_empty() {
-        let message = |text: &String| one_line(text, MAX_TEXT);
-        let issue = |text| json!({"type": "error", "category": "General", "message": message(text)});
-        let issues: Vec<serde_json::Value> = change.errors.iter().map(issue).collect();
-        record.insert("errorCount".into(), json!(issues.len()));
-        record.insert("issues".into(), json!(issues));
-    }
-    let body = json!({"count": 1, "value": [record]}).to_string();
+    let message = |text: &String| one_line(text, MAX_TEXT);
+    let issue = |text| Issue { category: "General", message: message(text), kind: "error" };
+    let record = ChangedRecord {
+        current_operation: change.operation.as_ref().map(message),
+        error_count: Some(change.errors.len()).filter(|count| *count > 0),
+        id: callback.task,
+        issues: change.errors.iter().map(issue).collect(),
+        log: change.log,
+        percent_complete: change.percent,
+        state: change.begin.then_some("inProgress"),
+    };
+    let body = crate::json::text(&ChangedRecords { count: 1, value: [record] });
     Request { method: "PATCH", ..post(entry, token, records(entry, callback, timeline), JSON, body) }
 }
 
@@ -156,11 +178,22 @@ fn records(entry: &Entry, callback: &Callback, timeline: Guid) -> String {
 /// Sends the decision. `taskId` is the instance (TaskInstanceId), never the task's definition; names are
 /// case-sensitive.
 pub fn complete_task(entry: &Entry, callback: &Callback, token: &Secret, succeeded: bool) -> Request {
-    let result = if succeeded { "succeeded" } else { "failed" };
-    let body =
-        json!({"name": "TaskCompleted", "taskId": callback.task, "jobId": callback.job, "result": result});
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct TaskCompleted {
+        job_id: Guid,
+        name: &'static str,
+        result: &'static str,
+        task_id: Guid,
+    }
+    let event = TaskCompleted {
+        job_id: callback.job,
+        name: "TaskCompleted",
+        result: if succeeded { "succeeded" } else { "failed" },
+        task_id: callback.task,
+    };
     let path = format!("{}/events?api-version=2.0-preview.1", plan(entry, callback));
-    post(entry, token, path, JSON, body.to_string())
+    post(entry, token, path, JSON, crate::json::text(&event))
 }
 
 /// Reads a build, for its start.
@@ -191,7 +224,7 @@ pub fn build_start(body: &[u8]) -> Option<Wall> {
         #[serde(rename = "startTime")]
         start_time: Option<String>,
     }
-    Wall::parse(&serde_json::from_slice::<Build>(body).ok()?.start_time?)
+    Wall::parse(&crate::json::read::<Build>(body).ok()?.start_time?)
 }
 
 const JSON: &str = "application/json";

@@ -4,10 +4,10 @@
 //! answer's demand holds for the project that was called, and for no other.
 
 use super::answer::MAX_RETRY_AFTER;
+use crate::collections::Few;
 use crate::guid::Guid;
 use crate::time::Mono;
 use crate::wire::call::{Asks, CallOutcome};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a project rests, as a multiple of the delay that it reported. Azure DevOps delays calls by up to 30 s
@@ -51,7 +51,7 @@ impl Pace {
 #[derive(Clone, Debug, Default)]
 pub struct Paces {
     /// By entry URL and project: the times before which no call that can wait is made, and no call at all.
-    until: BTreeMap<(String, Guid), (Mono, Mono)>,
+    until: Few<(String, Guid), (Mono, Mono)>,
 }
 
 impl Paces {
@@ -77,9 +77,11 @@ impl Paces {
             return;
         }
         self.until.retain(|_, (rest, _)| now < *rest);
-        let (rest, silence) = self.until.entry((entry.to_string(), project)).or_default();
-        *rest = (*rest).max(now.plus(pace.rest));
-        *silence = (*silence).max(now.plus(pace.silence));
+        let until = self.until.entry((entry.to_string(), project), Default::default);
+        if let Some((rest, silence)) = until {
+            *rest = (*rest).max(now.plus(pace.rest));
+            *silence = (*silence).max(now.plus(pace.silence));
+        }
         if self.until.len() > MAX_PROJECTS {
             let first = self.until.iter().min_by_key(|(_, until)| **until).map(|(key, _)| key.clone());
             first.map(|first| self.until.remove(&first));

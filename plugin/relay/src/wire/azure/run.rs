@@ -49,7 +49,7 @@ pub fn own_record(body: &[u8], task: &Guid) -> Option<OwnRecord> {
         start_time: Option<String>,
         finish_time: Option<String>,
     }
-    let records: Records = serde_json::from_slice(body).ok()?;
+    let records: Records = crate::json::read(body).ok()?;
     let own = records
         .value
         .items
@@ -72,7 +72,7 @@ pub fn build_over(body: &[u8]) -> Option<(Option<&'static str>, Option<Wall>)> {
         status: String,
         finish_time: Option<String>,
     }
-    let build: Build = serde_json::from_slice(body).ok()?;
+    let build: Build = crate::json::read(body).ok()?;
     let over = ["completed", "cancelling"].into_iter().find(|over| build.status.eq_ignore_ascii_case(over));
     Some((over, build.finish_time.as_deref().and_then(Wall::parse)))
 }

@@ -4,7 +4,6 @@ use super::MAX_RECORDS;
 use crate::at_most::AtMost;
 use crate::time::Wall;
 use serde::Deserialize;
-use std::collections::BTreeSet;
 
 #[derive(Deserialize)]
 struct Timeline {
@@ -45,8 +44,7 @@ impl Record {
 /// # Errors
 /// Why the stage's start is not known.
 pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str> {
-    let timeline: Timeline =
-        serde_json::from_slice(body).map_err(|_| "the build's timeline could not be read")?;
+    let timeline: Timeline = crate::json::read(body).map_err(|_| "the build's timeline could not be read")?;
     // The records that were not read may hold a newer attempt, or another stage of this name.
     if timeline.records.is_cut {
         return Err("the build's timeline has too many records");
@@ -66,12 +64,12 @@ pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str
 fn displayed<'a>(stages: &[&'a Record], stage: &str) -> Result<Vec<&'a Record>, &'static str> {
     let is_like =
         |record: &Record| record.identifier.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(stage));
-    let meant: BTreeSet<Option<&str>> = stages
+    let mut meant = stages
         .iter()
         .filter(|record| record.is_named(stage) || is_like(record))
-        .map(|record| record.identifier.as_deref())
-        .collect();
-    if meant.len() > 1 {
+        .map(|record| record.identifier.as_deref());
+    let first = meant.next();
+    if meant.any(|other| Some(other) != first) {
         return Err(
             "the build has several stages of this name: name the stage by its identifier, `- stage:` in the YAML",
         );

@@ -2,12 +2,12 @@
 
 use super::steps::{FailedStep, Steps};
 use crate::at_most::{AtMost, MapOfAtMost};
+use crate::collections::tree;
 use crate::tag::Tag;
 use crate::text::{one_line, plain};
 use crate::time::Wall;
 use crate::wire::call::{Fault, Response};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -211,28 +211,13 @@ pub fn single(response: &Response) -> Result<Execution, Fault> {
 
 /// Writes executions in the form of Testkube's lists, with the fields that a verdict needs and one tag.
 pub(crate) fn to_json(executions: &[Execution], tag_key: &str) -> String {
-    let rows = executions.iter().map(|e| {
-        let tag = e.tags.get(tag_key).map(|value| (tag_key.to_string(), json!(value)));
-        json!({
-            "id": e.id,
-            "name": e.name,
-            "number": e.number,
-            "scheduledAt": e.scheduled.to_string(),
-            "result": {"status": e.status.to_string(), "finishedAt": e.finished.map(|time| time.to_string())},
-            "workflow": {"name": e.workflow},
-            "tags": tag.into_iter().collect::<Map<_, _>>(),
-            "runningContext": {"actor": {
-                "type": e.actor.kind, "name": e.actor.name, "executionReference": e.actor.reference,
-                "executionPath": e.actor.path()
-            }},
-        })
-    });
-    Value::Array(rows.collect()).to_string()
+    let rows: Vec<_> = executions.iter().map(|e| wire::Execution::of(e, tag_key)).collect();
+    crate::json::text(&rows)
 }
 
 /// The inverse of [`to_json`]; `None` for anything else.
 pub(crate) fn from_json(rows: &[u8]) -> Option<Vec<Execution>> {
-    let rows: Vec<wire::Execution> = serde_json::from_slice(rows).ok()?;
+    let rows: Vec<wire::Execution> = crate::json::read(rows).ok()?;
     rows.into_iter().map(wire::Execution::reduce).collect()
 }
 
@@ -252,29 +237,35 @@ pub(super) mod wire {
         pub(super) results: Option<u32>,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]
     pub(super) struct Execution {
         id: Option<String>,
         name: Option<String>,
         number: Option<i64>,
         scheduled_at: Option<String>,
+        #[serde(skip_serializing)]
         status_at: Option<String>,
         result: Option<Result>,
         workflow: Option<Workflow>,
         tags: Option<BTreeMap<String, String>>,
         running_context: Option<RunningContext>,
+        #[serde(skip_serializing)]
         signature: Option<Signature>,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Default, Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Result {
         status: Option<String>,
+        #[serde(skip_serializing)]
         started_at: Option<String>,
         finished_at: Option<String>,
+        #[serde(skip_serializing)]
         duration_ms: Option<i64>,
+        #[serde(skip_serializing)]
         initialization: Option<Initialization>,
+        #[serde(skip_serializing)]
         steps: Option<MapOfAtMost<StepResult, MAX_STEPS>>,
     }
 
@@ -311,28 +302,59 @@ pub(super) mod wire {
         error_message: Option<String>,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Serialize, Deserialize)]
     struct Workflow {
         name: Option<String>,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Serialize, Deserialize)]
     struct RunningContext {
         actor: Option<Actor>,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]
     pub(super) struct Actor {
         #[serde(rename = "type")]
         pub(super) kind: Option<String>,
         pub(super) name: Option<String>,
+        #[serde(skip_serializing)]
         pub(super) execution_id: Option<String>,
         pub(super) execution_path: Option<String>,
         pub(super) execution_reference: Option<String>,
     }
 
     impl Execution {
+        /// The row of an execution, as far as a verdict needs it, with one tag.
+        pub(super) fn of(e: &super::Execution, tag_key: &str) -> Execution {
+            let tag = e.tags.get_key_value(tag_key).map(|(key, value)| (key.clone(), value.clone()));
+            let result = Result {
+                status: Some(e.status.to_string()),
+                finished_at: e.finished.map(|time| time.to_string()),
+                ..Result::default()
+            };
+            let actor = Actor {
+                kind: Some(e.actor.kind.clone()),
+                name: Some(e.actor.name.clone()),
+                execution_id: None,
+                execution_path: e.actor.path(),
+                execution_reference: Some(e.actor.reference.clone()),
+            };
+            Execution {
+                id: Some(e.id.clone()),
+                name: Some(e.name.clone()),
+                number: Some(e.number),
+                scheduled_at: Some(e.scheduled.to_string()),
+                status_at: None,
+                result: Some(result),
+                workflow: Some(Workflow { name: Some(e.workflow.clone()) }),
+                tags: Some(tree(tag)),
+                running_context: Some(RunningContext { actor: Some(actor) }),
+                signature: None,
+            }
+        }
+
+        /// What is kept of a row; `None` if it has no id or date.
         pub(super) fn reduce(self) -> Option<super::Execution> {
             // Test hook: an answer that traps the VM that reads it.
             #[cfg(feature = "test-hooks")]
@@ -362,6 +384,8 @@ pub(super) mod wire {
             let steps = Steps::of(&signature.0, steps.map_or(&none, |steps| &steps.items));
             let took = result.as_ref().and_then(|r| u64::try_from(r.duration_ms?).ok());
             let took = took.filter(|_| finished.is_some());
+            let stored = self.tags.unwrap_or_default().into_iter();
+            let tags = stored.map(|(key, value)| (key.replace('\u{ff0e}', "."), value));
             Some(super::Execution {
                 name: self.name.unwrap_or_else(|| id.clone()),
                 id,
@@ -373,12 +397,7 @@ pub(super) mod wire {
                 began: started_at.is_some_and(|time| !time.starts_with("0001-")),
                 stopping_since: time(self.status_at.as_deref().filter(|_| is_stopping)),
                 status,
-                tags: self
-                    .tags
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(k, v)| (k.replace('\u{ff0e}', "."), v))
-                    .collect(),
+                tags: tree(tags),
                 actor: actor.map(super::Actor::of_wire).unwrap_or_default(),
                 message: result.and_then(|r| r.initialization?.error_message).filter(|m| !m.is_empty()),
                 took: took.map(Duration::from_millis),

@@ -24,7 +24,7 @@ fn detail(response: &Response) -> Option<String> {
         detail: Option<String>,
     }
     let body = response.body.as_deref().ok().filter(|body| body.len() <= MAX_BODY)?;
-    let detail = serde_json::from_slice::<Problem>(body).ok()?.detail?;
+    let detail = crate::json::read::<Problem>(body).ok()?.detail?;
     let detail = detail.strip_suffix(", context: null").unwrap_or(&detail);
     // The part before names the layers of Testkube that passed the error on.
     let detail = detail.rsplit_once(" desc = ").map_or(detail, |(_, last)| last).trim();

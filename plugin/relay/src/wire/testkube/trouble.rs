@@ -1,15 +1,15 @@
 //! An outage of Testkube: since when it has given no usable answer, and why.
 
+use crate::collections::Few;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::Fault;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A run of failed calls. The first good answer ends it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
     since: Option<Now>,
-    faults: BTreeMap<Fault, u32>,
+    faults: Few<Fault, u32>,
     /// Failed calls in a row.
     pub failures: u32,
     /// The time before which no call is made.
@@ -27,7 +27,7 @@ impl Trouble {
         self.wait_until = wait_until;
         let fault = self.without_further_words(fault);
         if self.faults.contains_key(&fault) || self.faults.len() < MAX_KINDS {
-            *self.faults.entry(fault).or_insert(0) += 1;
+            self.faults.count(fault);
         }
     }
 
@@ -64,11 +64,14 @@ impl Trouble {
     /// The same with another beginning.
     pub fn in_words_of(&self, what: &str, now: Wall) -> Option<String> {
         let since = self.since?.wall.clock(now);
-        let mut faults: Vec<(&Fault, &u32)> = self.faults.iter().collect();
-        faults.sort_by(|a, b| b.1.cmp(a.1));
-        let faults = faults
+        let mut often_first: Vec<(&Fault, u32)> = Vec::new();
+        for (fault, count) in self.faults.iter() {
+            let place = often_first.partition_point(|(_, more)| more >= count);
+            often_first.insert(place, (fault, *count));
+        }
+        let faults = often_first
             .iter()
-            .map(|(fault, n)| if **n == 1 { fault.to_string() } else { format!("{fault} × {n}") });
+            .map(|(fault, n)| if *n == 1 { fault.to_string() } else { format!("{fault} × {n}") });
         Some(format!("{what} since {since} ({})", crate::text::listed(faults, 4)))
     }
 }
