@@ -455,3 +455,13 @@ fn deserialized(bytes: &[u8]) -> Option<Vec<Header<'_>>> {
     }
     Some(headers)
 }
+
+/// Headers as text, for the test build without redaction.
+pub(crate) struct TextOf<'a>(pub(crate) &'a [Header<'a>]);
+
+impl std::fmt::Debug for TextOf<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (text(name), text(value)))).finish()
+    }
+}

@@ -16,6 +16,7 @@
 )]
 
 mod host;
+mod resumed;
 mod root;
 mod stream;
 

@@ -1,6 +1,7 @@
 //! A root context: reads the configuration, ticks, and passes calls and their answers between Envoy and the core.
 
 use crate::host::{self, Metrics, SharedData};
+use crate::resumed::{Paused, Resumed};
 use crate::stream::Stream;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -15,7 +16,6 @@ use testrelay::surface::accept::{self, CallerId, Counted};
 use testrelay::surface::artifacts::{self, Downloads, VisitMemory};
 use testrelay::surface::bodies::{Bodies, Cut, CutOff, FIRST_TICKS, Posted};
 use testrelay::surface::evaluate::{self, Answered};
-use testrelay::surface::exchange::{Exchange, Step};
 use testrelay::time::{Mono, Now};
 use testrelay::wire::call::{CallId, CallOutcome, Fault, Request};
 use testrelay::{Lead, Output};
@@ -29,25 +29,13 @@ const CALL_TICKS: u32 = 3;
 
 /// One root context.
 pub(crate) struct Root {
-    context_id: u32,
-    plugin: Option<Rc<Plugin>>,
+    pub(crate) context_id: u32,
+    pub(crate) plugin: Option<Rc<Plugin>>,
     configured_at: Mono,
     lead: Option<Lead>,
     calls: BTreeMap<u32, (CallId, usize)>,
     /// Calls for exchanges that go on after a pause.
-    resumed: Vec<Resumed>,
-}
-
-/// An exchange that waits for a call of the root context.
-struct Resumed {
-    /// Envoy's number of the call.
-    token: u32,
-    stream: u32,
-    exchange: Box<Exchange>,
-    /// The exchange's number of the call.
-    number: usize,
-    /// Maximum response body to copy, in bytes.
-    max_body: usize,
+    pub(crate) resumed: Vec<Resumed>,
 }
 
 /// The state that a root context shares with its streams.
@@ -61,7 +49,7 @@ pub(crate) struct Plugin {
     /// Streams that wait for the answer to a call.
     pub(crate) waiting: RefCell<BTreeMap<u32, Waiting>>,
     /// Streams whose exchange pauses, and until when.
-    paused: RefCell<Vec<Paused>>,
+    pub(crate) paused: RefCell<Vec<Paused>>,
     /// Streams that wait for a body or are reading one.
     bodies: RefCell<Bodies>,
     /// Whether a piece of a body is known to have come in this process.
@@ -73,13 +61,6 @@ pub(crate) struct Plugin {
     /// The downloads that are under way.
     pub(crate) downloads: Downloads,
     has_served: Cell<bool>,
-}
-
-/// An exchange that goes on after this time.
-struct Paused {
-    stream: u32,
-    until: Mono,
-    exchange: Box<Exchange>,
 }
 
 /// What a stream waits for, since when, and for how many ticks.
@@ -133,18 +114,6 @@ impl Plugin {
         self.paused.borrow_mut().retain(|paused| paused.stream != context);
         let read = self.bodies.borrow_mut().end(context);
         waited || read
-    }
-
-    /// Keeps a stream's exchange until this time; the next tick after it goes on.
-    pub(crate) fn pause(&self, stream: u32, until: Mono, exchange: Box<Exchange>) {
-        self.paused.borrow_mut().push(Paused { stream, until, exchange });
-    }
-
-    /// Takes an exchange whose pause is over.
-    fn next_resumed(&self, now: Mono) -> Option<Paused> {
-        let mut paused = self.paused.borrow_mut();
-        let due = paused.iter().position(|paused| paused.until <= now)?;
-        Some(paused.swap_remove(due))
     }
 
     /// Notes that a stream begins to wait for its body; `head` is the size of its headers in bytes. False if there is
@@ -228,51 +197,6 @@ impl Root {
         }
     }
 
-    /// Goes on with the exchanges whose pause is over.
-    fn resume(&mut self, plugin: &Plugin, now: Now) {
-        while let Some(Paused { stream, mut exchange, .. }) = plugin.next_resumed(now.mono) {
-            let step = exchange.resume(now, &mut SharedData);
-            self.go_on(plugin, now, stream, exchange, step);
-        }
-    }
-
-    /// Takes the next step of an exchange whose stream waits.
-    fn go_on(&mut self, plugin: &Plugin, now: Now, stream: u32, mut exchange: Box<Exchange>, mut step: Step) {
-        loop {
-            let (number, request) = match step {
-                Step::Reply(reply, ended) => {
-                    if plugin.waits_no_longer(stream) {
-                        host::reply_to(stream, self.context_id, &reply);
-                    }
-                    if let Some(ended) = ended {
-                        plugin.metrics.count_ended(ended);
-                    }
-                    return;
-                }
-                Step::Pause(until) if plugin.is_waiting(stream) => {
-                    return plugin.pause(stream, until, exchange);
-                }
-                Step::Call(calls) => match calls.into_iter().next() {
-                    Some(call) => call,
-                    None => return,
-                },
-                // Its client has gone; and an exchange that pauses never goes on to Testkube.
-                Step::Pause(_) | Step::Wait | Step::Forward(_) => return,
-            };
-            let max_body = request.max_body;
-            match start(now, &request) {
-                Ok(token) => {
-                    self.resumed.push(Resumed { token, stream, exchange, number, max_body });
-                    return;
-                }
-                Err(fault) => {
-                    let outcome = CallOutcome::Failed(fault);
-                    step = answer(plugin, now, &mut exchange, number, &outcome);
-                }
-            }
-        }
-    }
-
     /// Answers the streams that have waited too long.
     fn answer_waiting(&self, plugin: &Plugin, now: Now) {
         let mut late = Vec::new();
@@ -329,14 +253,9 @@ impl Plugin {
     }
 }
 
-/// Passes the outcome of a call to its exchange.
-fn answer(plugin: &Plugin, now: Now, exchange: &mut Exchange, number: usize, outcome: &CallOutcome) -> Step {
-    exchange.answer(now, &mut SharedData, &mut plugin.memory.borrow_mut(), number, outcome)
-}
-
 /// Starts a call, unless the thread has stood still since the turn that asked for it: by now another context may lead,
 /// and the claim on an event may have expired.
-fn start(turn: Now, request: &Request) -> Result<u32, Fault> {
+pub(crate) fn start(turn: Now, request: &Request) -> Result<u32, Fault> {
     match host::mono().since(turn.mono) < STALE {
         true => host::call(request),
         false => Err(Fault::Stalled),
@@ -352,12 +271,9 @@ impl Context for Root {
         _num_trailers: usize,
     ) {
         let now = host::now();
-        let resumed = self.resumed.iter().position(|resumed| resumed.token == token);
-        if let (Some(resumed), Some(plugin)) = (resumed, self.plugin.clone()) {
-            let Resumed { stream, mut exchange, number, max_body, .. } = self.resumed.swap_remove(resumed);
-            let outcome = host::call_outcome(now, num_headers, body_size, max_body);
-            let step = answer(&plugin, now, &mut exchange, number, &outcome);
-            return self.go_on(&plugin, now, stream, exchange, step);
+        if self.resumed.iter().any(|resumed| resumed.token == token) {
+            let outcome = |max_body| host::call_outcome(now, num_headers, body_size, max_body);
+            return self.resumed_answered(now, token, outcome);
         }
         let Some((id, max_body)) = self.calls.remove(&token) else { return };
         let outcome = host::call_outcome(now, num_headers, body_size, max_body);

@@ -80,7 +80,7 @@ impl Stream {
         end_of_stream: bool,
     ) -> Result<Action, CallerId> {
         if cfg!(feature = "test-hooks") {
-            log::debug!("a test build, without redaction: {:?}", TextOf(headers));
+            log::debug!("a test build, without redaction: {:?}", host::TextOf(headers));
         }
         match accept::admit(&plugin.config, headers, !end_of_stream) {
             Admission::Reply(reply) => {
@@ -495,15 +495,5 @@ impl Stream {
     /// Removes this stream from the list of waiting ones. False if it was not on it.
     fn forget(&self) -> bool {
         self.plugin.as_ref().is_some_and(|plugin| plugin.waits_no_longer(self.context_id))
-    }
-}
-
-/// Headers as text, for the test build without redaction.
-struct TextOf<'a>(&'a [Header<'a>]);
-
-impl std::fmt::Debug for TextOf<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        f.debug_map().entries(self.0.iter().map(|(name, value)| (text(name), text(value)))).finish()
     }
 }
