@@ -12,12 +12,10 @@ use testrelay::surface::artifacts::{self, Download, Forward, Visit};
 use testrelay::surface::bodies::Posted;
 use testrelay::surface::evaluate::{self, Evaluation};
 use testrelay::surface::exchange::{Exchange, Step};
-use testrelay::surface::health;
-use testrelay::surface::hint;
-use testrelay::surface::listing;
 use testrelay::surface::problem::Reply;
 use testrelay::surface::request::{Body, MAX_BODY};
 use testrelay::surface::route::{Route, route};
+use testrelay::surface::{drain, health, hint, listing};
 use testrelay::wire::call::CallOutcome;
 
 /// One stream.
@@ -439,6 +437,9 @@ impl HttpContext for Stream {
             Route::Artifact => self.artifact(&plugin, &headers),
             Route::Tagged(rest) => self.tagged(&plugin, &headers, rest),
             Route::PassThrough => self.pass_through(&headers),
+            Route::Drain => {
+                self.answer(&drain::begin(&plugin.config, &mut SharedData, &plugin.prefix, &headers))
+            }
             Route::Health => self.answer(&health::healthy()),
             Route::Ready => self.answer(&health::ready(&mut SharedData, &plugin.prefix, host::now())),
             Route::Checks(None) if accept::carries_a_check(&headers) => {

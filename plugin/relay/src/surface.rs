@@ -5,6 +5,7 @@ pub mod artifacts;
 pub mod auth;
 pub mod bodies;
 mod confidential;
+pub mod drain;
 pub mod evaluate;
 pub mod exchange;
 pub mod health;

@@ -166,7 +166,8 @@ impl Replicas {
         let answer = self.world.on(process, |world| world.deliver(&pipeline, &[("Testrelay-Expect", "a")]));
         match (answer.by, answer.status) {
             (By::Module, 200) => self.checks[index].taken.push((process, since)),
-            (By::Module | By::Envoy, 0 | 503) => self.world.count("replicas: refused"),
+            // 504: its thread stalled for longer than Envoy waits.
+            (By::Module | By::Envoy, 0 | 503 | 504) => self.world.count("replicas: refused"),
             _ => {
                 let text = format!("run {index} was answered {}: {}", answer.status, answer.text());
                 self.world.violation("answers", text);

@@ -202,6 +202,7 @@ mod tests {
             project: None,
             tag: None,
             observe: false,
+            acceptance: 5,
             served: 3,
             kept: Some(kept(now().mono)),
         };

@@ -305,6 +305,9 @@ pub struct Done {
     /// Whether `succeeded` was posted whatever the decision.
     #[serde(default)]
     pub observe: bool,
+    /// As [`Pending::acceptance`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub acceptance: u64,
     /// Number of its deliveries at its end.
     #[serde(default, skip_serializing_if = "is_default")]
     pub served: u32,
@@ -390,6 +393,7 @@ impl Pending {
             project: Some(self.callback.project),
             tag: self.ask.as_ref().map(|ask| ask.tag.clone()),
             observe: self.observe,
+            acceptance: self.acceptance,
             served: self.delivery,
             kept: self.kept.clone(),
         }

@@ -64,4 +64,6 @@ pub enum Allow {
     Status,
     /// `POST /v1/events`: hints from Testkube's webhook.
     Events,
+    /// `POST /v1/drain`.
+    Drain,
 }

@@ -112,6 +112,7 @@ pub(super) fn credential(
             ("artifacts", Allow::Artifacts),
             ("status", Allow::Status),
             ("events", Allow::Events),
+            ("drain", Allow::Drain),
         ],
     );
     let projects = fields.texts("projects", "a list of Azure DevOps project ids, each a GUID", |text| {

@@ -15,7 +15,7 @@ use crate::store::cluster::standing::Standing;
 use crate::store::ledger::{Change, Store, StoreError};
 use crate::store::places;
 use crate::time::{Mono, Now};
-use crate::wire::call::{CallOutcome, Request};
+use crate::wire::call::{CallOutcome, Fault, Request};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ pub(super) struct Sharing {
     membership: Membership,
     keeper: Keeper,
     adopter: Adopter,
-    has_lease: bool,
+    /// What the streams know: whether the Lease exists, and the fault.
+    said: (bool, String),
     /// When a fault was last told, while there is one.
     told: Option<Mono>,
     /// Calls to start.
@@ -74,7 +75,7 @@ impl Sharing {
             membership: Membership::new(replica, !standing.has_lease),
             keeper: Keeper::default(),
             adopter: Adopter::default(),
-            has_lease: standing.has_lease,
+            said: (standing.has_lease, standing.fault),
             told: None,
             ready: VecDeque::new(),
         })
@@ -187,18 +188,20 @@ impl Sharing {
         }
     }
 
-    /// Tells the streams whether checks may be accepted.
+    /// Tells the streams and the probes whether the own Lease is kept, and if not, why.
     fn publish(&mut self, turn: &mut Turn<'_>, shelf: &Shelf) {
-        let (has_lease, id) = (self.membership.has_lease(), &self.membership.replica().id);
-        if has_lease == self.has_lease {
+        let fault = self.membership.fault().map(Fault::to_string).unwrap_or_default();
+        let said = (self.membership.has_lease(), fault);
+        if said == self.said {
             return;
         }
-        let prefix = shelf.ledger().prefix();
-        match Standing::change(turn.store, prefix, id, |standing| standing.has_lease = has_lease) {
-            Ok(_) => self.has_lease = has_lease,
-            Err(status) => {
-                log::error!("shared data failed with status {}: no check is accepted", status.0);
-            }
+        let (prefix, id) = (shelf.ledger().prefix(), &self.membership.replica().id);
+        let changed = Standing::change(turn.store, prefix, id, |standing| {
+            (standing.has_lease, standing.fault) = said.clone();
+        });
+        match changed {
+            Ok(_) => self.said = said,
+            Err(status) => log::error!("shared data failed with status {}: no check is accepted", status.0),
         }
     }
 

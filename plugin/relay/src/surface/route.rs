@@ -14,6 +14,8 @@ pub enum Route<'a> {
     Evaluate,
     /// `POST <base>/v1/events`: a hint from Testkube's webhook.
     Event,
+    /// `POST <base>/v1/drain`: this replica is about to end.
+    Drain,
     /// `GET <base>/healthz`: this VM runs.
     Health,
     /// `GET <base>/readyz`: there is a leader.
@@ -59,7 +61,8 @@ pub fn route<'a>(config: &Config, method: &[u8], path: &'a [u8]) -> Route<'a> {
                 Some(_) => Route::WrongMethod("GET, HEAD"),
             },
             ([b"v1", b"events"], b"POST", _) => Route::Event,
-            ([b"v1", b"events"], ..) => Route::WrongMethod("POST"),
+            ([b"v1", b"drain"], b"POST", _) => Route::Drain,
+            ([b"v1", b"events" | b"drain"], ..) => Route::WrongMethod("POST"),
             ([b"healthz"], _, true) => Route::Health,
             ([b"readyz"], _, true) => Route::Ready,
             ([b"healthz" | b"readyz"], ..) => Route::WrongMethod("GET, HEAD"),

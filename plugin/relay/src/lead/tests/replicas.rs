@@ -98,10 +98,12 @@ fn an_outage_of_the_api_server_loses_nothing_and_nobody_adopts() {
             world.server.fault(Route::All, Span::Between { from: 0, until }, weather.clone());
             let late = world.run(50, 20_000, Status::Passed);
             assert_eq!(world.accept(0, &late), 503);
+            assert!(world.ready(0).contains("does not keep this replica's Lease: "), "{}", world.ready(0));
             world.pass(3 * MINUTE);
             for run in &runs {
                 assert_eq!(world.events(run), (vec!["succeeded".into()], 1), "{weather:?} for {outage} s");
             }
+            assert_eq!(world.ready(0), "ready; pending checks: 0\n");
             let adopted: usize = (0..3).map(|n| world.counted(n, Counter::Adopted)).sum();
             assert_eq!(adopted, 0, "{weather:?} for {outage} s");
             world.pass(12 * MINUTE);
@@ -154,6 +156,32 @@ fn a_replica_that_is_cut_off_from_the_api_server_finds_that_another_has_ended_it
     world.pass(2 * MINUTE);
     assert_eq!(world.events(&run), (vec!["succeeded".into()], 1));
     assert_eq!((world.pending(0), world.pending(1)), (0, 0));
+}
+
+#[test]
+fn a_replica_that_drains_gives_its_checks_to_the_others_within_three_seconds() {
+    let mut world = Replicas::new(3);
+    let runs: Vec<Run> = (1..30).map(|n| world.run(n, 30_000, Status::Passed)).collect();
+    for run in &runs {
+        assert_eq!(world.accept(0, run), 200);
+    }
+    world.pass(4 * SECOND);
+    world.drain(0);
+    world.pass(3 * SECOND);
+    assert_eq!((world.pending(0), world.pending(1) + world.pending(2)), (0, 29));
+    assert_eq!(world.ready(0), "ready; pending checks: 0; this replica drains\n");
+    // Whatever is in front of it may not know yet.
+    let late = world.run(50, 0, Status::Passed);
+    assert_eq!(world.accept(0, &late), 200);
+    world.pass(3 * SECOND);
+    assert_eq!((world.pending(0), world.pending(1) + world.pending(2)), (0, 30));
+    world.kill(0);
+    world.pass(2 * MINUTE);
+    for run in runs.iter().chain([&late]) {
+        assert_eq!(world.events(run), (vec!["succeeded".into()], 1));
+    }
+    world.pass(12 * MINUTE);
+    assert_eq!((world.secrets().len(), world.leases()), (0, 2));
 }
 
 #[test]

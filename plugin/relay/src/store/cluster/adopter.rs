@@ -1,6 +1,6 @@
 //! Taking over checks: those of dead replicas, those that nobody owns, and the own ones that the ledger lacks.
 
-use super::lease::Replica;
+use super::lease::{NOBODY, Replica};
 use super::membership::Membership;
 use super::secret::{StoredCheck, owner_of};
 use crate::check::{CheckKey, State};
@@ -28,9 +28,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Maximum checks that are being taken over.
 const MAX_CALLS: usize = 16;
-
-/// The owner of checks that were given up: none.
-const NOBODY: &str = "";
 
 /// The take-overs of one process.
 #[derive(Default)]

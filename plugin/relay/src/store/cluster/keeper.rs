@@ -1,7 +1,7 @@
 //! The writes to the Secrets of this process's own checks: one under way for each check, and after a conflict or a lost
 //! answer the Secret is read before it is written again.
 
-use super::lease::Replica;
+use super::lease::{NOBODY, Replica};
 use super::secret::StoredCheck;
 use crate::backoff::delay;
 use crate::check::{CheckKey, DONE_STAYS, Delivery, Kept, Reread, Stage, State, deliver};
@@ -206,14 +206,15 @@ impl Keeper {
         };
         match (state, state.kept()) {
             (State::Pending(pending), Some(kept)) if self.gives_up && pending.claim.is_none() => {
-                write("", kept, KeeperCall::GiveUp)
+                write(NOBODY, kept, KeeperCall::GiveUp)
             }
-            _ if self.gives_up => None,
             (State::Pending(_), None) => {
-                let secret = replica.secret(key, state, &replica.id, now)?;
+                let owner = if self.gives_up { NOBODY } else { &replica.id };
+                let secret = replica.secret(key, state, owner, now)?;
                 Some((KeeperCall::Create(stage), server.create(&secret, TIMEOUT)))
             }
             (State::Done(_), None) => None,
+            _ if self.gives_up => None,
             (_, Some(kept)) if kept.stage != stage => write(&replica.id, kept, KeeperCall::Update(stage)),
             // By when it was last written: another process's clock may be off.
             (State::Done(_), Some(kept)) if now.mono.since(kept.seen) >= DONE_STAYS => {

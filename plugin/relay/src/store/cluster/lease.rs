@@ -14,6 +14,9 @@ const POD: &str = "testrelay.dev/pod";
 const FORMAT: &str = "testrelay.dev/format";
 const DRAINS: &str = "testrelay.dev/drains";
 
+/// The owner of checks that were given up: none.
+pub(crate) const NOBODY: &str = "";
+
 /// The identity of a replica, constant while its process lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {

@@ -9,8 +9,10 @@ pub struct Standing {
     pub id: String,
     /// Whether its Lease exists. Without one the others adopt what it accepts.
     pub has_lease: bool,
-    /// Whether the process is about to end: it accepts nothing more.
+    /// Whether the process is about to end: it owns no check any more.
     pub drains: bool,
+    /// Why the API server does not keep its Lease; empty while it does.
+    pub fault: String,
 }
 
 const HAS_LEASE: u8 = 1;
@@ -31,9 +33,15 @@ impl Standing {
     }
 
     fn of(value: &[u8]) -> Option<Standing> {
-        let (flags, id) = value.split_first()?;
-        let id = std::str::from_utf8(id).ok().filter(|id| !id.is_empty())?.to_owned();
-        Some(Standing { id, has_lease: flags & HAS_LEASE != 0, drains: flags & DRAINS != 0 })
+        let (flags, texts) = value.split_first()?;
+        let texts = std::str::from_utf8(texts).ok()?;
+        let (id, fault) = texts.split_once('\n').unwrap_or((texts, ""));
+        Some(Standing {
+            id: Some(id).filter(|id| !id.is_empty())?.to_owned(),
+            has_lease: flags & HAS_LEASE != 0,
+            drains: flags & DRAINS != 0,
+            fault: fault.to_owned(),
+        })
     }
 
     /// Changes it, and returns what it is then; `id` is the process's if it has none yet. Other contexts may write it at the
@@ -59,6 +67,8 @@ impl Standing {
             let flag = |is: bool, flag: u8| if is { flag } else { 0 };
             let mut value = vec![flag(next.has_lease, HAS_LEASE) | flag(next.drains, DRAINS)];
             value.extend_from_slice(next.id.as_bytes());
+            value.push(b'\n');
+            value.extend_from_slice(next.fault.as_bytes());
             if store.swap(&key, entry.map(|entry| entry.cas), &value)? {
                 return Ok(next);
             }
@@ -77,10 +87,12 @@ mod tests {
         let mut store = Memory::default();
         assert_eq!(Standing::read(&mut store, "t/"), Ok(None));
         let first = Standing::change(&mut store, "t/", "a1", |_| ()).unwrap();
-        assert_eq!(first, Standing { id: "a1".into(), has_lease: false, drains: false });
+        assert_eq!(first, Standing { id: "a1".into(), ..Standing::default() });
         let second = Standing::change(&mut store, "t/", "b2", |standing| standing.has_lease = true).unwrap();
         assert_eq!((second.id.as_str(), second.has_lease), ("a1", true));
+        Standing::change(&mut store, "t/", "b2", |standing| standing.fault = "HTTP 403: no".into()).unwrap();
         let third = Standing::change(&mut store, "t/", "b2", |standing| standing.drains = true).unwrap();
+        assert_eq!(third.fault, "HTTP 403: no");
         assert_eq!(Standing::read(&mut store, "t/"), Ok(Some(third.clone())));
         assert!(third.has_lease && third.drains);
         let writes = store.writes;

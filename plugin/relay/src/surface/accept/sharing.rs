@@ -6,7 +6,7 @@
 use super::{Admitted, Counted, Headers, Stored, admitted, answer, full, stored, unstored};
 use crate::check::{Delivered, Delivery, Kept, Pending, Record, Reread, Stage, State, deliver};
 use crate::config::{ClusterStore, Config};
-use crate::store::cluster::lease::Replica;
+use crate::store::cluster::lease::{NOBODY, Replica};
 use crate::store::cluster::secret::StoredCheck;
 use crate::store::cluster::standing::Standing;
 use crate::store::ledger::{Change, Ledger, LedgerError, Store};
@@ -52,6 +52,8 @@ pub struct Acceptance {
     place: Option<Grant>,
     asked: Asked,
     fault: Option<Fault>,
+    /// Whether this replica drains: another one is to own the check.
+    drains: bool,
 }
 
 /// The call that is under way, or to be made.
@@ -92,6 +94,7 @@ impl Acceptance {
             place: None,
             asked: Asked::Read,
             fault: None,
+            drains: false,
         })
     }
 
@@ -130,9 +133,11 @@ impl Acceptance {
     fn call(&mut self, now: Now, store: &mut dyn Store) -> Step {
         let Some(shared) = &self.config.store else { return self.end(store, &away(None)) };
         let standing = Standing::read(store, self.ledger.prefix()).ok().flatten();
-        let Some(standing) = standing.filter(|standing| standing.has_lease && !standing.drains) else {
+        let Some(standing) = standing.filter(|standing| standing.has_lease) else {
             return self.failed(now, store, None, None);
         };
+        self.drains = standing.drains;
+        let owner = if standing.drains { NOBODY } else { &standing.id };
         if now.mono.since(self.began) > MAX_TIME {
             return self.give_up(now, store);
         }
@@ -143,12 +148,12 @@ impl Acceptance {
             Asked::Create(pending) => {
                 pending.acceptance = self.number;
                 let state = State::Pending(pending.clone());
-                secret(&state, &replica.id).map(|object| server.create(&object, TIMEOUT))
+                secret(&state, owner).map(|object| server.create(&object, TIMEOUT))
             }
             Asked::Read => Some(server.get::<SecretBody>(&replica.secret_name(key), TIMEOUT)),
             Asked::Write(merge) => {
                 if matches!(merge.delivered, Delivered::New(..) | Delivered::Repeated(_)) {
-                    merge.owner = replica.id.clone();
+                    merge.owner = owner.to_owned();
                 }
                 secret(&merge.state, &merge.owner)
                     .map(|object| server.update(&merge.replaces, &object, TIMEOUT))
@@ -264,6 +269,12 @@ impl Acceptance {
                 _ => self.answer_as(store, Delivered::Again),
             };
         }
+        if let State::Done(done) = &found.state
+            && done.acceptance == self.number
+        {
+            // So was this one's, and the leader has found the Secret and ended the check since.
+            return self.answer_as(store, done.outcome.map_or(Delivered::Again, Delivered::Repeated));
+        }
         let has_place = self.place == Some(Grant::Taken);
         match deliver(Some(&found.state), &self.admitted.new, now, has_place) {
             Delivery::Kept(Delivered::Unplaced) => match self.place {
@@ -353,6 +364,9 @@ impl Acceptance {
     /// already, or still has an earlier one.
     fn put(&mut self, store: &mut dyn Store, pending: Box<Pending>, delivered: Delivered) -> Step {
         let key = self.admitted.key;
+        if self.drains {
+            return self.answer_as(store, delivered);
+        }
         let put =
             self.ledger.bucket(&key).update(store, &key, |found| match found.map(|record| &record.state) {
                 Some(State::Pending(held)) if !held.is_over() => Change::Keep(None),

@@ -349,6 +349,20 @@ impl Replicas {
         }
     }
 
+    /// Lets a process drain.
+    pub(super) fn drain(&mut self, n: usize) {
+        let process = &mut self.processes[n];
+        let headers: [(Vec<u8>, Vec<u8>); 0] = [];
+        let reply = crate::surface::drain::begin(&process.config, &mut process.store, PREFIX, &headers);
+        assert_eq!(reply.status, 202);
+    }
+
+    /// What a process answers to a probe.
+    pub(super) fn ready(&mut self, n: usize) -> String {
+        let now = self.clock(n);
+        crate::surface::health::ready(&mut self.processes[n].store, PREFIX, now).body
+    }
+
     /// The Secrets of checks.
     pub(super) fn secrets(&mut self) -> Vec<Value> {
         self.server.objects(self.wall(), Resource::Secrets, "testrelay")
