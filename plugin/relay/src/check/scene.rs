@@ -6,7 +6,7 @@
 mod line;
 
 use crate::check::verdict::Assessment;
-use crate::collections::tree;
+use crate::collections::{in_order, tree};
 use crate::text::one_line;
 use crate::time::{Wall, in_words};
 use crate::wire::testkube::Dashboard;
@@ -106,9 +106,9 @@ impl Scene {
     /// A number that is equal for scenes that give the same log, steps aside. One context leaves it for the next.
     pub fn fingerprint(&self) -> u64 {
         let stuck = |e: &Shown| if e.stuck.is_some() { " stuck" } else { "" };
-        let by_id: BTreeMap<&str, usize> =
-            tree(self.executions.iter().enumerate().map(|(at, e)| (e.id.as_str(), at)));
-        let counted = by_id.values().filter_map(|at| self.executions.get(*at));
+        let id_of = |at: usize| self.executions.get(at).map(|e| &e.id);
+        let by_id = in_order(self.executions.len(), &|a, b| id_of(a).cmp(&id_of(b)));
+        let counted = by_id.iter().filter_map(|at| self.executions.get(*at));
         let counted = counted.map(|e| format!("{} {} {}{}\n", e.id, e.status, e.ended, stuck(e)));
         let ignored = self.ignored.keys().map(|id| format!("-{id}\n"));
         let more = (self.more_ignored > 0).then(|| format!("-{}\n", self.more_ignored));

@@ -7,6 +7,7 @@
 mod children;
 mod reruns;
 
+use crate::collections::in_order;
 use crate::config::Rerun;
 use crate::expect::Expect;
 use crate::hash::fnv1a;
@@ -78,8 +79,10 @@ pub fn assess<'a>(
     expect: &Expect,
     rerun: Rerun,
 ) -> Assessment<'a> {
-    let mut tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
-    tagged.sort_unstable_by_key(|e| order(e));
+    let tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
+    let order_of = |place: usize| tagged.get(place).map(|e| order(e));
+    let places = in_order(tagged.len(), &|a, b| order_of(a).cmp(&order_of(b)));
+    let tagged: Vec<&Execution> = places.iter().filter_map(|place| tagged.get(*place).copied()).collect();
     let is_older = |e: &Execution| e.scheduled < bound;
     let (older, own) = tagged.split_at(tagged.partition_point(|e| is_older(e)));
     let other = match rerun {

@@ -8,9 +8,8 @@
 //! All of these fields come from the caller of Testkube's API. So no execution is left out on its own word, but only if
 //! it names another one that is there to be judged in its place.
 
-use crate::collections::tree;
+use crate::collections::in_order;
 use crate::wire::testkube::Execution;
-use std::collections::BTreeMap;
 
 /// The part of an execution in the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +36,13 @@ pub(super) fn parts(all: &[&Execution], older: usize, others: &[Option<usize>]) 
     if !all.iter().any(|execution| execution.actor.is_child) {
         return vec![Part::Own; all.len()];
     }
-    let places: BTreeMap<&str, usize> = tree(all.iter().enumerate().map(|(n, e)| (e.id.as_str(), n)));
-    let parents: Vec<Option<usize>> = all.iter().map(|execution| parent(execution, &places)).collect();
+    let id_of = |place: usize| all.get(place).map(|e| e.id.as_str());
+    let by_id = in_order(all.len(), &|a, b| id_of(a).cmp(&id_of(b)));
+    let place_of = |id: &str| {
+        let found = by_id.binary_search_by(|place| id_of(*place).cmp(&Some(id)));
+        by_id.get(found.ok()?).copied()
+    };
+    let parents: Vec<Option<usize>> = all.iter().map(|execution| parent(execution, place_of)).collect();
     let other = |n: usize| Some(others.get(n.checked_sub(older)?).copied().flatten()? + older);
     let judged: Vec<Option<usize>> =
         parents.iter().enumerate().map(|(n, parent)| other(n).or(*parent)).collect();
@@ -52,12 +56,12 @@ pub(super) fn parts(all: &[&Execution], older: usize, others: &[Option<usize>]) 
 }
 
 /// The nearest ancestor in the reading. An execution that names itself has none.
-fn parent(execution: &Execution, places: &BTreeMap<&str, usize>) -> Option<usize> {
+fn parent(execution: &Execution, place_of: impl Fn(&str) -> Option<usize>) -> Option<usize> {
     let ancestors = &execution.actor.ancestors;
     if ancestors.contains(&execution.id) {
         return None;
     }
-    ancestors.iter().find_map(|id| places.get(id.as_str()).copied())
+    ancestors.iter().find_map(|id| place_of(id))
 }
 
 /// The places that can be reached from themselves; each leads to at most one other. Each is visited once.
