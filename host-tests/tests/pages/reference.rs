@@ -63,6 +63,7 @@ fn kind(route: &Route<'_>) -> Option<&'static str> {
         Route::Checks(Some(_)) => Some("one check"),
         Route::Evaluate => Some("evaluation"),
         Route::Event => Some("event"),
+        Route::Drain => Some("drain"),
         Route::Health => Some("health"),
         Route::Ready => Some("readiness"),
         Route::Artifact => Some("Testkube's own"),
@@ -73,12 +74,13 @@ fn kind(route: &Route<'_>) -> Option<&'static str> {
     }
 }
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "check",
     "checks",
     "one check",
     "evaluation",
     "event",
+    "drain",
     "health",
     "readiness",
     "Testkube's own",
