@@ -10,8 +10,20 @@ use std::path::Path;
 const FLOORS: [&str; 6] = ["wire", "config", "check", "store", "lead", "surface"];
 
 /// The values that everybody knows.
-const VALUES: [&str; 11] =
-    ["at_most", "backoff", "expect", "guid", "hash", "instance", "json", "secret", "tag", "text", "time"];
+const VALUES: [&str; 12] = [
+    "at_most",
+    "backoff",
+    "collections",
+    "expect",
+    "guid",
+    "hash",
+    "instance",
+    "json",
+    "secret",
+    "tag",
+    "text",
+    "time",
+];
 
 /// The modules that a file names as `crate::…`, comments and tests left out.
 fn named(path: &Path) -> Result<BTreeSet<String>> {

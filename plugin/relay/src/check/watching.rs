@@ -15,7 +15,6 @@ use crate::time::{Mono, Now, Wall};
 use crate::wire::call::{CallId, CallOutcome, Fault};
 use crate::wire::testkube::{self, Execution, Status, Trouble};
 use log::Level;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -331,7 +330,7 @@ impl Check {
         ask: &Ask,
         read: &Assessment<'_>,
     ) -> bool {
-        let present: BTreeSet<u32> = tree(read.present());
+        let present: std::collections::BTreeSet<u32> = tree(read.present());
         let members = watch.seen.iter().flat_map(|seen| &seen.members);
         if members.into_iter().all(|member| present.contains(member)) {
             self.volatile.vanished = 0;
