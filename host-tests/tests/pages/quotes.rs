@@ -69,7 +69,7 @@ const QUOTED: [(&str, &str, &str, &str); 42] = [
         "OBSERVE ONLY: checks of the credential `{}` are always reported as succeeded",
         "plugin/src",
     ),
-    (OPERATIONS, "\"observe_only\": true", "observe_only: ", "plugin/relay/src"),
+    (OPERATIONS, "\"observe_only\": true", "    observe_only: bool,", "plugin/relay/src/surface"),
     (
         TROUBLESHOOTING,
         "OBSERVE ONLY, would have been:",

@@ -116,7 +116,7 @@ impl StoredCheck {
     /// wrote it.
     pub(crate) fn of(secret: &StoredObject<SecretBody>, now: Now) -> Option<StoredCheck> {
         let record = secret.object.body.record.as_ref()?;
-        let read: Read = serde_json::from_slice(record).ok()?;
+        let read: Read = crate::json::read(record).ok()?;
         if read.format > FORMAT {
             return None;
         }

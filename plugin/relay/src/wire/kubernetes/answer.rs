@@ -112,7 +112,7 @@ fn message(response: &Response) -> Option<String> {
         message: String,
     }
     let body = response.body.as_deref().ok().filter(|body| body.len() <= MAX_STATUS)?;
-    match serde_json::from_slice::<Status>(body) {
+    match crate::json::read::<Status>(body) {
         Ok(status) => words::shown(&status.message),
         Err(_) => words::shown(std::str::from_utf8(body).ok()?.trim()),
     }

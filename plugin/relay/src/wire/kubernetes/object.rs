@@ -255,7 +255,7 @@ impl<B: Body> Object<B> {
 impl<B: Body> StoredObject<B> {
     /// Reads an object's JSON.
     pub(super) fn from_json(json: &[u8]) -> Option<StoredObject<B>> {
-        serde_json::from_slice(json).ok().map(StoredObject::of)
+        crate::json::read(json).ok().map(StoredObject::of)
     }
 
     fn of(mut fields: Fields) -> StoredObject<B> {
@@ -280,7 +280,7 @@ impl<B: Body> ListPage<B> {
             /// `null` if there are none, in a list of metadata.
             items: Option<Vec<Fields>>,
         }
-        let list: List = serde_json::from_slice(json).ok()?;
+        let list: List = crate::json::read(json).ok()?;
         let next = list.metadata.next.filter(|next| !next.is_empty());
         Some(ListPage {
             items: list.items.unwrap_or_default().into_iter().map(StoredObject::of).collect(),
