@@ -128,6 +128,7 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         told: None,
         earlier: std::time::Duration::ZERO,
         acceptance: 0,
+        evaluation: 0,
         kept: None,
         falls: Falls::default(),
         phase: Phase::Accepted,

@@ -47,7 +47,7 @@ pub use effects::Counter;
 pub(crate) use effects::{Call, Effects, Room, Space};
 pub(crate) use heard::Heard;
 pub(crate) use kept::Reread;
-pub use kept::{Kept, Stage};
+pub use kept::{Kept, Stage, Written};
 pub(crate) use live_log::{Acted, LiveLog, LogCx};
 pub use outcome::Outcome;
 pub use place::{Place, Placed};
@@ -162,6 +162,7 @@ pub(crate) mod tests {
             accepted: Now::default(),
             earlier: std::time::Duration::ZERO,
             acceptance: 0,
+            evaluation: 0,
             kept: None,
             token_end: Mono(0),
             decide_by: Mono(0),

@@ -83,6 +83,7 @@ impl Lead {
     pub fn new(config: Rc<Config>, ledger: Ledger, seed: u64, configured_at: Mono) -> Lead {
         let mut random = Random::new(seed);
         let prefix = ledger.prefix();
+        let shares = config.store.is_some();
         let contender = Contender::new(prefix, random.draw(), config.fingerprint, configured_at);
         Lead {
             config,
@@ -96,7 +97,7 @@ impl Lead {
             aborts: Aborts::default(),
             runs: Runs::default(),
             hints: Inbox::new(prefix),
-            housekeeping: Housekeeping::new(prefix, configured_at),
+            housekeeping: Housekeeping::new(prefix, configured_at, shares),
             sharing: None,
             shelf: Shelf::new(ledger),
         }
@@ -183,16 +184,7 @@ impl Lead {
         self.housekeeping.begin();
         let prefix = self.shelf.ledger().prefix();
         self.hints = Inbox::new(prefix);
-        self.sharing = None;
-        if let Some(shared) = &self.config.store {
-            match Sharing::begin(shared, prefix, turn.store, self.random.draw()) {
-                Ok(sharing) => self.sharing = Some(Box::new(sharing)),
-                Err(status) => log::error!(
-                    "shared data failed with status {}: checks are kept in this process alone",
-                    status.0
-                ),
-            }
-        }
+        self.sharing = Sharing::begin(&self.config, self.shelf.ledger(), turn.store, &mut self.random);
         turn.out.push(Output::Listen);
         log::info!("leads");
         if turn.now.mono < self.brake_until {
@@ -223,6 +215,12 @@ impl Lead {
             self.changed(turn, bucket);
         }
         self.note_places(turn);
+        if self.sharing.is_none() && self.config.store.is_some() {
+            self.sharing = Sharing::begin(&self.config, self.shelf.ledger(), turn.store, &mut self.random);
+            if let Some(sharing) = &mut self.sharing {
+                self.shelf.all().for_each(|record| sharing.touch(&record.key, &record.state, now));
+            }
+        }
         if let (Some(sharing), Some(shared)) = (&mut self.sharing, &self.config.store) {
             sharing.tick(shared, turn, &self.shelf);
             if sharing.drains() {

@@ -157,6 +157,7 @@ fn first_delivery(mut first: Candidate, now: Now) -> Pending {
         accepted: now,
         earlier: Duration::ZERO,
         acceptance: 0,
+        evaluation: 0,
         kept: None,
         token_end: Mono(0),
         decide_by: Mono(0),

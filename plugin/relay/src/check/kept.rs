@@ -1,7 +1,7 @@
 //! What the cluster store holds of a check, and what becomes of a record when its Secret is read again.
 
 use super::{Done, Pending, Phase, Placed, State};
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 use crate::wire::kubernetes::Version;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -11,10 +11,21 @@ use std::time::Duration;
 pub struct Kept {
     /// The version that was last read or written.
     pub version: Version,
-    /// The stage of the check in that version.
-    pub stage: Stage,
+    /// What that version says of the check; `None` if it must be written in any case.
+    pub written: Option<Written>,
     /// When that version was seen, owned by this process.
     pub seen: Mono,
+}
+
+/// What a version of a Secret says of its check, as far as a difference to the record must be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The stage of the check.
+    pub stage: Stage,
+    /// The number of its deliveries.
+    pub delivery: u32,
+    /// When it was decided.
+    pub decided: Option<Wall>,
 }
 
 /// The stages of a check's life that are written to its Secret. A check is written when it enters another one, so that
@@ -46,11 +57,11 @@ pub(crate) enum Reread {
 }
 
 impl State {
-    /// Its stage.
-    pub(crate) fn stage(&self) -> Stage {
+    /// What its Secret should say.
+    pub(crate) fn written(&self) -> Written {
         match self {
-            State::Pending(pending) => pending.stage(),
-            State::Done(_) => Stage::Done,
+            State::Pending(pending) => pending.written(),
+            State::Done(done) => Written { stage: Stage::Done, delivery: done.served, decided: done.decided },
         }
     }
 
@@ -62,6 +73,11 @@ impl State {
         }
     }
 
+    /// Whether its Secret says what it should.
+    pub(crate) fn is_written(&self) -> bool {
+        self.kept().is_some_and(|kept| kept.written == Some(self.written()))
+    }
+
     pub(crate) fn set_kept(&mut self, kept: Option<Box<Kept>>) {
         match self {
             State::Pending(pending) => pending.kept = kept,
@@ -69,10 +85,18 @@ impl State {
         }
     }
 
+    /// The evaluation: another one is a check of its own, although it has the same key.
+    fn evaluation(&self) -> u64 {
+        match self {
+            State::Pending(pending) => pending.evaluation,
+            State::Done(done) => done.evaluation,
+        }
+    }
+
     /// Makes it a check of this process, which has just read it from its Secret: calls under way, and everything that
     /// was measured by another process's observation, begin anew.
     pub(crate) fn adopt(&mut self, now: Mono, version: Version) {
-        let kept = Some(Box::new(Kept { version, stage: self.stage(), seen: now }));
+        let kept = Some(Box::new(Kept { version, written: Some(self.written()), seen: now }));
         if let State::Pending(pending) = self {
             pending.adopt(now);
         }
@@ -95,57 +119,65 @@ impl State {
         }
     }
 
-    /// What this record becomes after its Secret was read as `read`, owned by this process. What was read replaces what
-    /// was held; the own progress stays where it still fits: a decision that was not stored yet stands where nothing is
-    /// decided, and what was served stays served.
+    /// What this record becomes after its Secret was read as `read`. What was read replaces what was held; the own progress
+    /// stays where it still fits: a decision that was not stored yet stands where nothing is decided, and what was served
+    /// stays served.
     pub(crate) fn reread(&self, mut read: State, version: Version, now: Mono) -> Reread {
-        let stage = match (self.kept(), self.stage()) {
-            (Some(_), _) => read.stage(),
-            // What was not stored before is written in any case: what was read may lack its delivery.
-            (None, Stage::Done) => Stage::Accepted,
-            (None, _) => Stage::Done,
-        };
-        let kept = Some(Box::new(Kept { version, stage, seen: now }));
+        let is_same = self.evaluation() == read.evaluation();
+        let written = Some(read.written()).filter(|_| self.kept().is_some());
+        let kept = Some(Box::new(Kept { version: version.clone(), written, seen: now }));
+        let becomes = |state: State| Reread::Becomes(Box::new(state));
         match (self, &mut read) {
-            (State::Pending(_), State::Done(_)) if self.kept().is_none() => {
-                let mut state = self.clone();
-                state.set_kept(kept);
-                Reread::Becomes(Box::new(state))
+            // It was accepted while the server was away, and comes after what another process has ended.
+            (State::Pending(held), State::Done(_)) if held.kept.is_none() => {
+                becomes(State::Pending(Box::new(Pending { kept, ..(**held).clone() })))
             }
             // Another process has ended it.
             (State::Pending(_), State::Done(_)) => {
                 read.set_kept(kept);
-                Reread::Becomes(Box::new(read))
+                becomes(read)
             }
-            (State::Pending(held), State::Pending(new)) if held.is_served(new.delivery) => {
+            // It was accepted while the server was away, beside one that was there.
+            (State::Pending(held), State::Pending(new)) if held.kept.is_none() || is_same => {
                 if new.decided().is_some() && held.decided().is_none() {
-                    let place = held.place.clone();
+                    new.take_deliveries(held);
                     new.adopt(now);
-                    new.place = place;
-                    new.kept = kept;
-                    return Reread::Becomes(Box::new(read));
+                    (new.place, new.kept) = (held.place.clone(), kept);
+                    return becomes(read);
                 }
+                let is_reported = matches!(held.phase, Phase::Owing(_));
                 let mut state = held.clone();
-                state.take_deliveries(new);
+                let has_new = state.take_deliveries(new);
+                if is_reported && has_new {
+                    new.take_deliveries(held);
+                    new.adopt(now);
+                    (new.taken, new.is_reported, new.kept) = (true, true, kept);
+                    return becomes(read);
+                }
                 state.kept = kept;
-                Reread::Becomes(Box::new(State::Pending(state)))
+                becomes(State::Pending(state))
             }
-            (State::Done(done), State::Pending(new)) if new.delivery <= done.served => {
-                Reread::Becomes(Box::new(State::Done(Done { kept, ..done.clone() })))
+            (State::Done(done), State::Pending(new)) if is_same && new.delivery <= done.served => {
+                becomes(State::Done(Done { kept, ..done.clone() }))
             }
-            (State::Done(done), State::Done(_)) => {
-                Reread::Becomes(Box::new(State::Done(Done { kept, ..done.clone() })))
+            (State::Done(done), State::Done(_)) if is_same => {
+                becomes(State::Done(Done { kept, ..done.clone() }))
             }
-            // A delivery has come for which no event was sent: it gets one.
-            (_, State::Pending(new)) => {
+            (State::Done(_), State::Done(_)) => {
+                read.set_kept(kept);
+                becomes(read)
+            }
+            // A delivery has come for which no event was sent, or a new evaluation has begun.
+            (held, State::Pending(new)) => {
                 new.adopt(now);
-                let is_reported = match self {
-                    State::Pending(_) => true,
-                    State::Done(done) => done.reported,
-                };
-                (new.taken, new.is_reported) = (true, is_reported);
+                if let (State::Done(done), true) = (held, is_same) {
+                    (new.taken, new.is_reported) = (true, done.reported);
+                }
+                if let State::Pending(held) = held {
+                    new.place = held.place.clone();
+                }
                 new.kept = kept;
-                Reread::Becomes(Box::new(read))
+                becomes(read)
             }
         }
     }
@@ -162,14 +194,16 @@ impl Pending {
         }
     }
 
-    /// Whether its decision is stored, so that no other process decides anew.
-    pub(crate) fn is_fenced(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.stage >= Stage::Decided)
+    fn written(&self) -> Written {
+        let decided = self.decided().map(|decided| decided.at);
+        Written { stage: self.stage(), delivery: self.delivery, decided }
     }
 
-    /// Whether a record of it with this number of deliveries holds none that comes after its end.
-    fn is_served(&self, delivery: u32) -> bool {
-        !matches!(self.phase, Phase::Owing(_)) || delivery <= self.delivery
+    /// Whether its decision is stored, so that no other process decides anew.
+    pub(crate) fn is_fenced(&self) -> bool {
+        let written = self.kept.as_ref().and_then(|kept| kept.written);
+        let decided = self.decided().map(|decided| decided.at);
+        written.is_some_and(|written| written.stage >= Stage::Decided && written.decided == decided)
     }
 
     fn adopt(&mut self, now: Mono) {
@@ -185,12 +219,15 @@ impl Pending {
         }
     }
 
-    /// Takes over the deliveries that another process, or a stream, has added to the Secret.
-    fn take_deliveries(&mut self, read: &Pending) {
-        if read.delivery <= self.delivery {
-            return;
-        }
-        for one in read.candidates() {
+    /// Takes over the deliveries that another record of it has and this one lacks. Returns whether there are any.
+    fn take_deliveries(&mut self, other: &Pending) -> bool {
+        let mut has_new = false;
+        for one in other.candidates() {
+            let is_known = |token| self.candidates().iter().any(|own| own.tokens.hold(token));
+            if one.tokens.all().all(|(token, ..)| is_known(token)) {
+                continue;
+            }
+            has_new = true;
             if self.is_proven() {
                 let is_same =
                     self.callback == one.callback && super::is_same_ask(self.ask.as_ref(), one.ask.as_ref());
@@ -204,7 +241,11 @@ impl Pending {
                 let _full = self.stand_beside(one);
             }
         }
-        (self.delivery, self.delivered) = (read.delivery, read.delivered);
+        // Both may have a delivery with the same number.
+        let is_beside = has_new && self.delivery >= other.delivery;
+        self.delivery = self.delivery.max(other.delivery).saturating_add(u32::from(is_beside));
+        self.delivered = self.delivered.max(other.delivered);
         self.note_ends();
+        has_new
     }
 }

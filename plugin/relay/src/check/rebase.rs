@@ -127,7 +127,7 @@ mod tests {
         let State::Pending(pending) = record(1).state else { panic!("a pending record") };
         let kept = |seen| {
             let json = r#"{"uid":"u","resource_version":"1"}"#;
-            Box::new(Kept { version: serde_json::from_str(json).unwrap(), stage: Stage::Watching, seen })
+            Box::new(Kept { version: serde_json::from_str(json).unwrap(), written: None, seen })
         };
         let rival = Candidate {
             callback: pending.callback.clone(),
@@ -187,6 +187,7 @@ mod tests {
             told: None,
             earlier: Duration::ZERO,
             acceptance: 5,
+            evaluation: 5,
             kept: Some(kept(now().mono)),
             phase: Phase::Watching(watch),
         };
@@ -203,6 +204,7 @@ mod tests {
             tag: None,
             observe: false,
             acceptance: 5,
+            evaluation: 5,
             served: 3,
             kept: Some(kept(now().mono)),
         };

@@ -105,6 +105,9 @@ pub struct Pending {
     /// The number of the acceptance that last wrote its Secret, which recognises its own write after a lost answer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub acceptance: u64,
+    /// The number of the acceptance that began this evaluation. Zero without a cluster store.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub evaluation: u64,
     /// Its Secret; `None` without a cluster store, and until it is stored there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Box<Kept>>,
@@ -308,6 +311,9 @@ pub struct Done {
     /// As [`Pending::acceptance`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub acceptance: u64,
+    /// As [`Pending::evaluation`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub evaluation: u64,
     /// Number of its deliveries at its end.
     #[serde(default, skip_serializing_if = "is_default")]
     pub served: u32,
@@ -394,6 +400,7 @@ impl Pending {
             tag: self.ask.as_ref().map(|ask| ask.tag.clone()),
             observe: self.observe,
             acceptance: self.acceptance,
+            evaluation: self.evaluation,
             served: self.delivery,
             kept: self.kept.clone(),
         }

@@ -30,17 +30,20 @@ pub(super) struct Housekeeping {
     /// When to look into the old home again.
     next_move: Mono,
     configured_at: Mono,
+    /// Whether the checks' Secrets are deleted first.
+    shares: bool,
 }
 
 impl Housekeeping {
-    /// For a context that was configured at `configured_at`.
-    pub(super) fn new(prefix: &str, configured_at: Mono) -> Housekeeping {
+    /// For a context that was configured at `configured_at`; `shares`: with a cluster store.
+    pub(super) fn new(prefix: &str, configured_at: Mono, shares: bool) -> Housekeeping {
         Housekeeping {
             correction: Correction::default(),
             ends: BTreeSet::new(),
             old_home: OldHome::of(prefix),
             next_move: Mono(0),
             configured_at,
+            shares,
         }
     }
 
@@ -61,7 +64,7 @@ impl Housekeeping {
             let Some((at, key)) = self.ends.first().copied().filter(|(at, _)| *at <= now) else { return };
             self.ends.remove(&(at, key));
             // One with a Secret stays until that is deleted.
-            let is_old = |record: &Record| matches!(&record.state, State::Done(done) if done.kept.is_none() && now.since(done.at.mono) >= DONE_STAYS);
+            let is_old = |record: &Record| matches!(&record.state, State::Done(done) if (done.kept.is_none() || !self.shares) && now.since(done.at.mono) >= DONE_STAYS);
             if !shelf.remove(store, &key, is_old) {
                 self.ends.insert((now.plus(REFUSED_REMOVAL), key));
             }

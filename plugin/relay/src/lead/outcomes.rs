@@ -33,7 +33,9 @@ impl Lead {
                     aborts::Effect::Fault => Output::Count(Counter::TestkubeFault),
                 }));
             }
-            Purpose::Share(call) => self.settle_sharing(turn, *call, outcome),
+            Purpose::Share(call) if self.leading => self.settle_sharing(turn, *call, outcome),
+            // The present leader begins with what is in the ledger.
+            Purpose::Share(_) => {}
             // The present leader has made its own request.
             Purpose::Page(batch) => {
                 for key in &batch.checks {

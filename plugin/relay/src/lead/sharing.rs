@@ -4,15 +4,16 @@ use super::agenda::Agenda;
 use super::housekeeping::Housekeeping;
 use super::shelf::Shelf;
 use super::turn::Turn;
+use crate::backoff::Random;
 use crate::check::{CheckKey, Counter, Record, Reread, State};
-use crate::config::ClusterStore;
+use crate::config::{ClusterStore, Config};
 use crate::lead::Output;
 use crate::store::cluster::adopter::{Adopter, AdopterCall};
 use crate::store::cluster::keeper::{Keeper, KeeperCall, Learned};
 use crate::store::cluster::lease::Replica;
 use crate::store::cluster::membership::{LeaseCall, Membership};
 use crate::store::cluster::standing::Standing;
-use crate::store::ledger::{Change, Store, StoreError};
+use crate::store::ledger::{Change, Ledger, Store};
 use crate::store::places;
 use crate::time::{Mono, Now};
 use crate::wire::call::{CallOutcome, Fault, Request};
@@ -53,17 +54,40 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
-    /// This process's part; draws its id with `random`, if it has none yet.
-    ///
-    /// # Errors
-    /// The host's status.
+    /// This process's part, if the checks are shared; draws its id, if it has none yet. Without a store in the configuration,
+    /// says so of a process that had one: then its streams accept nothing into the store any more.
     pub(super) fn begin(
-        shared: &ClusterStore,
-        prefix: &str,
+        config: &Config,
+        ledger: &Ledger,
         store: &mut dyn Store,
-        random: u64,
-    ) -> Result<Sharing, StoreError> {
-        let standing = Standing::change(store, prefix, &format!("{random:016x}"), |_| ())?;
+        random: &mut Random,
+    ) -> Option<Box<Sharing>> {
+        let prefix = ledger.prefix();
+        let standing = match &config.store {
+            Some(_) => Standing::change(store, prefix, &format!("{:016x}", random.draw()), |_| ()),
+            None => Standing::read(store, prefix).map(Option::unwrap_or_default),
+        };
+        let standing = match standing {
+            Ok(standing) => standing,
+            Err(status) => {
+                log::error!(
+                    "shared data failed with status {}: checks are kept in this process alone",
+                    status.0
+                );
+                return None;
+            }
+        };
+        let Some(shared) = &config.store else {
+            if standing.has_lease {
+                log::warn!(
+                    "replica {}: the configuration has no `store` any more: other replicas adopt its checks, and Secrets that nobody adopts stay",
+                    standing.id
+                );
+                let _said_again_at_the_next_tick =
+                    Standing::change(store, prefix, "", |standing| standing.has_lease = false);
+            }
+            return None;
+        };
         let replica = Replica::new(prefix, &standing.id, &shared.pod);
         log::info!(
             "replica {} of pod `{}`: checks are kept in the namespace {}",
@@ -71,33 +95,33 @@ impl Sharing {
             replica.pod,
             shared.server.namespace
         );
-        Ok(Sharing {
+        Some(Box::new(Sharing {
             membership: Membership::new(replica, !standing.has_lease),
             keeper: Keeper::default(),
             adopter: Adopter::default(),
             said: (standing.has_lease, standing.fault),
             told: None,
             ready: VecDeque::new(),
-        })
+        }))
     }
 
     /// Notes that a check's record has changed, and may have to be written.
     pub(super) fn touch(&mut self, key: &CheckKey, state: &State, now: Mono) {
-        let is_written = match (state, state.kept()) {
-            (State::Pending(_), kept) => kept.is_some_and(|kept| kept.stage == state.stage()),
-            (State::Done(_), kept) => kept.is_none(),
-        };
-        if !is_written || self.membership.drains() {
+        let is_ended = matches!(state, State::Done(_));
+        // A Secret of an ended check is to be deleted.
+        let is_due = if is_ended { state.kept().is_some() } else { !state.is_written() };
+        if is_due || self.membership.drains() {
             self.keeper.touch(key, now);
         }
     }
 
     /// Once a second: the own Lease, the others', and whether this process is to end.
     pub(super) fn tick(&mut self, shared: &ClusterStore, turn: &mut Turn<'_>, shelf: &Shelf) {
-        let standing = Standing::read(turn.store, shelf.ledger().prefix());
-        if standing.is_ok_and(|standing| standing.is_some_and(|standing| standing.drains))
-            && !self.membership.drains()
-        {
+        let standing = Standing::read(turn.store, shelf.ledger().prefix()).ok().flatten().unwrap_or_default();
+        // Another context may have written it since.
+        self.said = (standing.has_lease, standing.fault);
+        self.publish(turn, shelf);
+        if standing.drains && !self.membership.drains() {
             log::info!("this replica drains: it gives up {} checks", shelf.pending().count());
             self.membership.drain();
             self.keeper.give_up();

@@ -419,7 +419,7 @@ mod tests {
             silent: Some(format!("t/checks/{:03}", ledger.bucket_of(&key))),
             ..Watched::default()
         };
-        let mut housekeeping = Housekeeping::new("t/", Mono(0));
+        let mut housekeeping = Housekeeping::new("t/", Mono(0), false);
         for second in 0..60 {
             housekeeping.count_places(Mono(second * 1_000), &mut store, &mut shelf);
         }

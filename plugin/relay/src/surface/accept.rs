@@ -207,6 +207,8 @@ pub(super) struct Admitted {
     /// The request as a delivery.
     new: Candidate,
     limits: Limits,
+    /// The number of its acceptance; zero without a cluster store.
+    number: u64,
 }
 
 /// Reads a check request.
@@ -233,6 +235,7 @@ fn admitted<'b, B: AsRef<[u8]>>(
     Ok(Admitted {
         key: CheckKey::of(&request.callback),
         new: candidate(&request, caller, ends, now),
+        number: 0,
         limits: Limits {
             all: config.checks.max_pending,
             credential: caller.map_or(u32::MAX, |caller| caller.max_pending),
@@ -330,7 +333,10 @@ fn stored(
         (is_noted, left) = (is_new, before.filter(|_| is_new).cloned());
         match delivery {
             Delivery::Kept(delivered) => Change::Keep(delivered),
-            Delivery::Put(pending, delivered) => {
+            Delivery::Put(mut pending, delivered) => {
+                if is_new || inherits && matches!(delivered, Delivered::New(..) | Delivered::Repeated(_)) {
+                    pending.evaluation = admitted.number;
+                }
                 Change::Put(Box::new(Record { key: *key, state: State::Pending(pending) }), delivered)
             }
         }

@@ -236,3 +236,142 @@ fn lost_answers_lose_no_check() {
         }
     }
 }
+
+fn again_of(run: &Run) -> Run {
+    Run { token: "token-of-the-second-delivery".into(), ..run.clone() }
+}
+
+fn stale_redelivery(at: usize) -> (Vec<String>, usize, String) {
+    let mut world = Replicas::new(2);
+    let run = world.run(1, 25_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(3 * SECOND);
+    world.processes[0].is_connected = false;
+    for _ in 0..600 {
+        if world.events(&run).0.len() == 1 {
+            break;
+        }
+        world.pass(200);
+    }
+    assert_eq!(world.events(&run).0.len(), 1);
+    world.pass(2 * SECOND);
+    world.processes[0].is_connected = true;
+    let again = again_of(&run);
+    world.azure.expire_token("token-1", world.wall());
+    world.azure.start_check(world.wall(), again.spec());
+    assert_eq!(world.accept(at, &again), 200);
+    world.pass(6 * MINUTE);
+    let (accepted, all) = world.events(&run);
+    (accepted, all, world.story(&run))
+}
+
+#[test]
+fn a_stale_record_gives_way_to_a_new_evaluation_whose_delivery_was_answered() {
+    let control = stale_redelivery(1);
+    let stale = stale_redelivery(0);
+    assert_eq!(control.0.len(), 2, "control");
+    assert_eq!(stale.0.len(), 2, "stale");
+}
+
+#[test]
+fn a_delivery_in_an_outage_is_a_new_evaluation_after_what_another_replica_has_ended() {
+    let mut world = Replicas::seeded(2, 5, "accept");
+    let run = world.run(1, 1_000, Status::Passed);
+    assert_eq!(world.accept(1, &run), 200);
+    world.pass(2 * MINUTE);
+    assert_eq!(world.events(&run).0.len(), 1);
+    let until = world.wall() + 25_000;
+    world.server.fault(Route::All, Span::Between { from: 0, until }, Weather::Away);
+    let again = again_of(&run);
+    world.azure.start_check(world.wall(), again.spec());
+    assert_eq!(world.accept(0, &again), 200);
+    world.pass(6 * MINUTE);
+    assert_eq!(world.events(&run).0.len(), 2);
+}
+
+#[test]
+fn a_dead_replicas_secret_that_cannot_be_read_is_seldom_looked_at() {
+    let mut world = Replicas::new(2);
+    let run = world.run(1, 6_000_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(5 * SECOND);
+    let mut secret = world.secrets()[0].clone();
+    secret["data"]["record"] = "e30=".into();
+    let name = secret["metadata"]["name"].as_str().unwrap().to_owned();
+    let mut put = fakes::Request::new("PUT", &format!("/api/v1/namespaces/testrelay/secrets/{name}"));
+    put.body = secret.to_string().into_bytes();
+    let now = world.wall();
+    world.server.act(now, &put);
+    assert_eq!(world.secrets()[0]["data"]["record"], "e30=");
+    world.kill(0);
+    world.pass(10 * MINUTE);
+    let reads = |world: &Replicas| world.story(&run).lines().filter(|line| line.contains("GET")).count();
+    let before = reads(&world);
+    world.pass(10 * MINUTE);
+    assert!(reads(&world) - before < 30);
+}
+
+#[test]
+fn an_event_waits_for_its_decision_to_be_stored_also_of_a_check_that_never_was() {
+    let mut world = Replicas::seeded(2, 9, "accept");
+    let run = world.run(1, 1_000, Status::Passed);
+    let create = Route::Only(Resource::Secrets, Verb::Create);
+    world.server.fault(create, Span::Next(1), Weather::ResetAfter);
+    let until = world.wall() + 95_000;
+    world.server.fault(
+        Route::Only(Resource::Secrets, Verb::Get),
+        Span::Between { from: 0, until },
+        Weather::Away,
+    );
+    world.server.fault(
+        Route::Only(Resource::Secrets, Verb::Update),
+        Span::Between { from: 0, until: until + 3_600_000 },
+        Weather::Away,
+    );
+    assert_eq!(world.accept(0, &run), 200);
+    let began = world.now;
+    for _ in 0..900 {
+        if world.events(&run).1 > 0 {
+            break;
+        }
+        world.pass(200);
+    }
+    let unfenced = world.counted(0, Counter::Unfenced);
+    assert!(unfenced > 0);
+}
+
+#[test]
+fn a_replica_that_slept_does_not_store_again_what_another_has_ended() {
+    let mut world = Replicas::new(2);
+    let run = world.run(1, 60_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(5 * SECOND);
+    world.processes[0].is_alive = false;
+    world.pass(15 * MINUTE);
+    assert_eq!((world.secrets().len(), world.events(&run).1), (0, 1));
+    world.processes[0].is_alive = true;
+    world.pass(3 * MINUTE);
+    assert_eq!((world.secrets().len(), world.events(&run).1), (0, 1));
+}
+
+#[test]
+fn a_delivery_that_the_owner_accepted_in_an_outage_is_stored_after_it() {
+    use base64::Engine;
+    let mut world = Replicas::seeded(2, 11, "accept");
+    let run = world.run(1, 600_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(5 * SECOND);
+    let until = world.wall() + 25_000;
+    world.server.fault(Route::All, Span::Between { from: 0, until }, Weather::Away);
+    let again = again_of(&run);
+    world.azure.start_check(world.wall(), again.spec());
+    assert_eq!(world.accept(0, &again), 200);
+    world.pass(5 * MINUTE);
+    let record = world.secrets()[0]["data"]["record"].as_str().unwrap().to_owned();
+    let record = base64::engine::general_purpose::STANDARD.decode(record).unwrap();
+    let has = String::from_utf8(record).unwrap().contains(&again.token);
+    world.kill(0);
+    world.azure.expire_token("token-1", world.wall());
+    world.pass(20 * MINUTE);
+    assert!(has && !world.events(&run).0.is_empty());
+}

@@ -9,6 +9,7 @@ use crate::wire::call::{CallOutcome, Request};
 use crate::wire::kubernetes::{
     self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, SecretBody, Server, Version,
 };
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Timeout of these calls.
@@ -20,11 +21,17 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Interval between the lists of a dead replica's checks.
 const LIST: Duration = Duration::from_secs(2);
 
+/// Pause before a list of all checks that has failed is begun again.
+const SWEEP_PAUSE: Duration = Duration::from_secs(5);
+
 /// How long a check waits for its first heir.
 const HEIR: Duration = Duration::from_secs(5);
 
 /// Pause before a failed call is made again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause before a Secret is looked at again that cannot be read, or may not be changed.
+const UNREADABLE: Duration = Duration::from_secs(600);
 
 /// Maximum checks that are being taken over.
 const MAX_CALLS: usize = 16;
@@ -41,7 +48,9 @@ pub(crate) struct Adopter {
     swept: Option<(Mono, Vec<(CheckKey, String)>)>,
     dead: Vec<Dead>,
     /// Checks to take over, each with its last owner. One may be there twice.
-    queue: Vec<(CheckKey, String)>,
+    queue: VecDeque<(CheckKey, String)>,
+    /// Checks that are not taken over before a time, because their Secret cannot be read, or not be written.
+    later: Vec<(CheckKey, Mono)>,
     /// Checks that are being taken over.
     under_way: Vec<CheckKey>,
     /// The time before which nothing new is begun, because a call has failed.
@@ -98,19 +107,20 @@ impl Adopter {
         self.note_dead(now, membership);
         let replica = membership.replica();
         if !self.lists {
-            if now >= self.next_sweep {
-                (self.next_sweep, self.sweep_began, self.lists) = (now.plus(SWEEP), now, true);
-                return Some(list(server, replica, None, Vec::new(), None));
-            }
             if let Some(dead) = self.dead.iter_mut().find(|dead| now >= dead.next) {
                 (dead.next, self.lists) = (now.plus(LIST), true);
                 return Some(list(server, replica, Some(dead.id.clone()), Vec::new(), None));
             }
+            if now >= self.next_sweep {
+                (self.next_sweep, self.sweep_began, self.lists) = (now.plus(SWEEP), now, true);
+                return Some(list(server, replica, None, Vec::new(), None));
+            }
         }
         while self.under_way.len() < MAX_CALLS
-            && let Some((key, owner)) = self.queue.pop()
+            && let Some((key, owner)) = self.queue.pop_front()
         {
-            if self.under_way.contains(&key) || knows(&key) {
+            let waits = self.later.iter().any(|(other, until)| *other == key && now < *until);
+            if waits || self.under_way.contains(&key) || knows(&key) {
                 continue;
             }
             self.under_way.push(key);
@@ -183,7 +193,7 @@ impl Adopter {
                         log::error!(
                             "the Secret {name} of a dead replica has no record that this one can read: it stays there"
                         );
-                        self.leave(&key)
+                        self.postpone(key, now.mono.plus(UNREADABLE), now.mono)
                     }
                 },
                 ApiAnswer::Missing => self.leave(&key),
@@ -208,6 +218,13 @@ impl Adopter {
         }
     }
 
+    /// Takes a check over later, or another replica does.
+    fn postpone(&mut self, key: CheckKey, until: Mono, now: Mono) -> Taken {
+        self.later.retain(|(other, until)| *other != key && now < *until);
+        self.later.push((key, until));
+        self.leave(&key)
+    }
+
     fn leave(&mut self, key: &CheckKey) -> Taken {
         self.ended(key);
         Taken::default()
@@ -215,8 +232,12 @@ impl Adopter {
 
     /// Begins a take-over again, after a pause unless the answer was clear.
     fn again<T>(&mut self, now: Mono, key: CheckKey, owner: String, answer: ApiAnswer<T>) -> Taken {
+        if let ApiAnswer::Refused(fault) = &answer {
+            log::error!("check {} could not be adopted: {fault}", key.id());
+            return self.postpone(key, now.plus(UNREADABLE), now);
+        }
         self.ended(&key);
-        self.queue.push((key, owner));
+        self.queue.push_back((key, owner));
         if let Some(fault) = answer.fault() {
             log::warn!("check {} could not be adopted: {fault}", key.id());
             self.pause = now.plus(PAUSE);
@@ -248,7 +269,7 @@ impl Adopter {
                 self.lists = false;
                 self.pause = now.plus(PAUSE);
                 if of.is_none() {
-                    self.next_sweep = now.plus(PAUSE);
+                    self.next_sweep = now.plus(SWEEP_PAUSE);
                 }
                 if let Some(fault) = answer.fault() {
                     log::warn!("the checks' Secrets could not be listed: {fault}");

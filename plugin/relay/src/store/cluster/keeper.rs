@@ -4,7 +4,7 @@
 use super::lease::{NOBODY, Replica};
 use super::secret::StoredCheck;
 use crate::backoff::delay;
-use crate::check::{CheckKey, DONE_STAYS, Delivery, Kept, Reread, Stage, State, deliver};
+use crate::check::{CheckKey, DONE_STAYS, Delivery, Kept, Reread, State, Written, deliver};
 use crate::time::{Mono, Now, in_words};
 use crate::wire::call::{CallOutcome, Fault, Request};
 use crate::wire::kubernetes::{self, ApiAnswer, SecretBody, Server, Version};
@@ -34,6 +34,8 @@ pub(crate) struct Keeper {
     gives_up: bool,
     /// When the last complete list of all checks began.
     swept: Mono,
+    /// The time before which no call is begun, because one has failed.
+    brake: Mono,
 }
 
 /// The work that is left for one check's Secret.
@@ -46,14 +48,16 @@ struct Custody {
     failures: u32,
     /// Whether the Secret must be read before it is written.
     reads: bool,
+    /// When the last list that had the Secret began, if a later one lacked it.
+    seen: Option<Mono>,
 }
 
 /// A call about one Secret.
 pub(crate) enum KeeperCall {
     /// Creates it.
-    Create(Stage),
-    /// Writes the check's new stage.
-    Update(Stage),
+    Create(Written),
+    /// Writes what has changed in place of this version.
+    Update(Version, Written),
     /// Adds the deliveries of a check that was accepted without the store to the Secret of another owner.
     Merge,
     /// Writes that the check has no owner.
@@ -67,8 +71,8 @@ pub(crate) enum KeeperCall {
 /// What an answer says of a record in the ledger.
 #[derive(Clone, Debug)]
 pub(crate) enum Learned {
-    /// The Secret is in this version now, with the check in this stage.
-    Stored(Version, Stage),
+    /// The Secret is in this version now and says this; the version that it replaced, if any.
+    Stored { version: Version, written: Written, replaced: Option<Version> },
     /// The Secret was read.
     Read(Box<StoredCheck>),
     /// There is no such Secret; there was one when a list began at this time, unless that is before it was last seen.
@@ -83,12 +87,20 @@ impl Learned {
     /// What the record becomes.
     pub(crate) fn apply(&self, held: &State, now: Mono, replica: &Replica) -> Reread {
         match self {
-            Learned::Stored(version, stage) => {
+            Learned::Stored { version, written, replaced } => {
                 let mut state = held.clone();
-                state.set_kept(Some(Box::new(Kept { version: version.clone(), stage: *stage, seen: now })));
+                // A stream may have put another version, or another evaluation, in its place meanwhile.
+                if held.kept().map(|kept| &kept.version) == replaced.as_ref() {
+                    let written = Some(*written);
+                    state.set_kept(Some(Box::new(Kept { version: version.clone(), written, seen: now })));
+                }
                 Reread::Becomes(Box::new(state))
             }
-            Learned::Read(read) if read.owner == replica.id => {
+            // One that was never stored comes after what another has ended.
+            Learned::Read(read)
+                if read.owner == replica.id
+                    || (held.kept().is_none() && matches!(read.state, State::Done(_))) =>
+            {
                 held.reread(read.state.clone(), read.version.clone(), now)
             }
             Learned::Missing(swept) => held.without_secret(now, *swept),
@@ -128,7 +140,9 @@ impl Keeper {
         for (key, state) in records {
             let was_stored = state.kept().is_some_and(|kept| kept.seen < began);
             if was_stored && listed.binary_search(key).is_err() {
-                self.checks.entry(*key).or_default().reads = true;
+                let custody = self.checks.entry(*key).or_default();
+                custody.reads = true;
+                custody.seen.get_or_insert(self.swept);
                 self.touch(key, now);
             }
         }
@@ -158,7 +172,7 @@ impl Keeper {
         server: &Server,
         held: &dyn Fn(&CheckKey) -> Option<&'s State>,
     ) -> Option<(CheckKey, KeeperCall, Request)> {
-        while self.calls < MAX_CALLS {
+        while self.calls < MAX_CALLS && now.mono >= self.brake {
             let (at, key) = self.due.first().copied().filter(|(at, _)| *at <= now.mono)?;
             self.due.remove(&(at, key));
             let Some(state) = held(&key) else {
@@ -199,7 +213,7 @@ impl Keeper {
         if reads {
             return Some(read());
         }
-        let stage = state.stage();
+        let written = state.written();
         let write = |owner: &str, kept: &Kept, call: KeeperCall| {
             let secret = replica.secret(key, state, owner, now)?;
             Some((call, server.update(&kept.version, &secret, TIMEOUT)))
@@ -211,11 +225,13 @@ impl Keeper {
             (State::Pending(_), None) => {
                 let owner = if self.gives_up { NOBODY } else { &replica.id };
                 let secret = replica.secret(key, state, owner, now)?;
-                Some((KeeperCall::Create(stage), server.create(&secret, TIMEOUT)))
+                Some((KeeperCall::Create(written), server.create(&secret, TIMEOUT)))
             }
             (State::Done(_), None) => None,
             _ if self.gives_up => None,
-            (_, Some(kept)) if kept.stage != stage => write(&replica.id, kept, KeeperCall::Update(stage)),
+            (_, Some(kept)) if kept.written != Some(written) => {
+                write(&replica.id, kept, KeeperCall::Update(kept.version.clone(), written))
+            }
             // By when it was last written: another process's clock may be off.
             (State::Done(_), Some(kept)) if now.mono.since(kept.seen) >= DONE_STAYS => {
                 let request = server.delete::<SecretBody>(&name, &kept.version, TIMEOUT);
@@ -251,8 +267,13 @@ impl Keeper {
             _ => kubernetes::stored::<SecretBody>(outcome),
         };
         let learned = match (call, answer) {
-            (KeeperCall::Create(stage) | KeeperCall::Update(stage), ApiAnswer::Done(secret)) => {
-                self.succeeded(key, now, Learned::Stored(secret.version, stage))
+            (KeeperCall::Create(written), ApiAnswer::Done(secret)) => {
+                let stored = Learned::Stored { version: secret.version, written, replaced: None };
+                self.succeeded(key, now, stored)
+            }
+            (KeeperCall::Update(replaced, written), ApiAnswer::Done(secret)) => {
+                let replaced = Some(replaced);
+                self.succeeded(key, now, Learned::Stored { version: secret.version, written, replaced })
             }
             (KeeperCall::GiveUp, ApiAnswer::Done(_)) => self.succeeded(key, now, Learned::Gone),
             (KeeperCall::Merge, ApiAnswer::Done(_)) => self.succeeded(key, now, Learned::Gone),
@@ -271,10 +292,13 @@ impl Keeper {
                         self.calls += 1;
                         return (None, Some((KeeperCall::Merge, merge)));
                     }
-                    None => self.succeeded(key, now, Learned::Read(Box::new(read))),
+                    None => self.read_again(key, now, Learned::Read(Box::new(read))),
                 }
             }
-            (_, ApiAnswer::Missing) => self.succeeded(key, now, Learned::Missing(self.swept)),
+            (_, ApiAnswer::Missing) => {
+                let seen = self.checks.get(key).and_then(|custody| custody.seen).unwrap_or(self.swept);
+                self.succeeded(key, now, Learned::Missing(seen))
+            }
             (_, ApiAnswer::Conflict | ApiAnswer::Exists | ApiAnswer::Expired) => {
                 self.checks.entry(*key).or_default().reads = true;
                 self.pause(key, now.mono)
@@ -299,6 +323,14 @@ impl Keeper {
         Some(learned)
     }
 
+    /// The same after a reading: a write that failed before has not succeeded yet.
+    fn read_again(&mut self, key: &CheckKey, now: Now, learned: Learned) -> Option<Learned> {
+        let custody = self.checks.entry(*key).or_default();
+        (custody.reads, custody.seen) = (false, None);
+        self.plan(key, now.mono);
+        Some(learned)
+    }
+
     fn failed(
         &mut self,
         key: &CheckKey,
@@ -308,8 +340,13 @@ impl Keeper {
     ) -> Option<Learned> {
         let custody = self.checks.entry(*key).or_default();
         custody.failures = custody.failures.saturating_add(1);
-        let pause = delay(custody.failures, FIRST_PAUSE, MAX_PAUSE).max(after.unwrap_or_default());
-        self.say(key, fault, pause);
+        let pause =
+            delay(custody.failures, FIRST_PAUSE, MAX_PAUSE).max(after.unwrap_or_default().min(REFUSED));
+        if custody.failures.is_power_of_two() {
+            self.say(key, fault, pause);
+        }
+        // A server in trouble is not asked about each check at once.
+        self.brake = now.mono.plus(FIRST_PAUSE);
         self.pause(key, now.mono.plus(pause))
     }
 

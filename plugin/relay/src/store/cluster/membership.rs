@@ -18,6 +18,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Maximum age of the last renewal of a replica that adopts checks: later, the others may take it for dead.
 const FRESH: Duration = Duration::from_secs(10);
 
+/// Maximum pause that an answer may ask for: without renewals the others take this replica for dead.
+const MAX_PAUSE: Duration = Duration::from_secs(3);
+
 /// Timeout of these calls. A lost answer delays the next call by this much.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -202,7 +205,7 @@ impl Membership {
     /// Notes a failed call. Returns when to make the next one: never at once, because a server in trouble fails at once.
     fn failed<T>(&mut self, now: Mono, answer: ApiAnswer<T>) -> Mono {
         let pause = match &answer {
-            ApiAnswer::Later(_, Some(pause)) => LOOK.max(*pause),
+            ApiAnswer::Later(_, Some(pause)) => LOOK.max(*pause).min(MAX_PAUSE),
             _ => LOOK,
         };
         self.fault = answer.fault().or(self.fault.take());

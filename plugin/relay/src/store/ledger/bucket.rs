@@ -186,7 +186,9 @@ impl Bucket {
         value.push(LAYOUT);
         // The new slot goes first: a remainder that cannot be read must stand at the end.
         if let Some(record) = &record {
-            encode(record, if is_known { MAX_GROWN } else { MAX_RECORD }, &mut value)?;
+            // One that another process has accepted has grown there.
+            let is_grown = is_known || record.state.kept().is_some();
+            encode(record, if is_grown { MAX_GROWN } else { MAX_RECORD }, &mut value)?;
         }
         let new = 1..value.len();
         let others = self.slots.iter().filter(|slot| !slot.bytes.is_of(&key)).count();

@@ -4,19 +4,19 @@
 //! answer the Secret is read before it is written again, because the write may have been done.
 
 use super::{Admitted, Counted, Headers, Stored, admitted, answer, full, stored, unstored};
-use crate::check::{Delivered, Delivery, Kept, Pending, Record, Reread, Stage, State, deliver};
+use crate::check::{Delivered, Delivery, Kept, Pending, Record, Reread, State, deliver};
 use crate::config::{ClusterStore, Config};
 use crate::store::cluster::lease::{NOBODY, Replica};
 use crate::store::cluster::secret::StoredCheck;
 use crate::store::cluster::standing::Standing;
-use crate::store::ledger::{Change, Ledger, LedgerError, Store};
+use crate::store::ledger::{Change, Ledger, LedgerError, MAX_RECORD, Store};
 use crate::store::places::{self, Grant, Share};
 use crate::surface::exchange::{Ended, Step};
 use crate::surface::problem::Reply;
 use crate::surface::request::Body;
 use crate::time::{Mono, Now};
 use crate::wire::call::{CallOutcome, Fault};
-use crate::wire::kubernetes::{self, ApiAnswer, SecretBody, StoredObject, Version};
+use crate::wire::kubernetes::{self, ApiAnswer, Object, SecretBody, StoredObject, Version};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,6 +54,10 @@ pub struct Acceptance {
     fault: Option<Fault>,
     /// Whether this replica drains: another one is to own the check.
     drains: bool,
+    /// Whether this process has the check, and has not stored it yet.
+    is_storing: bool,
+    /// The owner that its calls name.
+    owner: String,
 }
 
 /// The call that is under way, or to be made.
@@ -84,11 +88,14 @@ impl Acceptance {
         body: impl Into<Body<'b>>,
         number: u64,
     ) -> Result<Acceptance, Reply> {
+        let number = number.max(1);
         Ok(Acceptance {
-            admitted: admitted(config, now, headers, body)?,
+            admitted: Admitted { number, ..admitted(config, now, headers, body)? },
             config: config.clone(),
             ledger: ledger.clone(),
-            number: number.max(1),
+            number,
+            is_storing: false,
+            owner: String::new(),
             began: now.mono,
             tries: 0,
             place: None,
@@ -104,7 +111,9 @@ impl Acceptance {
         if let Err(error) = bucket.read(store) {
             return self.end(store, &unstored(&LedgerError::Store(error)));
         }
-        let is_known = bucket.find_pending(&self.admitted.key).is_some_and(|pending| !pending.is_over());
+        let found = bucket.find_pending(&self.admitted.key).filter(|pending| !pending.is_over());
+        self.is_storing = found.is_some_and(|pending| pending.kept.is_none());
+        let is_known = found.is_some();
         if !is_known && let Err(error) = self.take_place(store) {
             return self.end(store, &unstored(&error));
         }
@@ -138,6 +147,7 @@ impl Acceptance {
         };
         self.drains = standing.drains;
         let owner = if standing.drains { NOBODY } else { &standing.id };
+        self.owner = owner.to_owned();
         if now.mono.since(self.began) > MAX_TIME {
             return self.give_up(now, store);
         }
@@ -146,9 +156,13 @@ impl Acceptance {
         let secret = |state: &State, owner: &str| replica.secret(key, state, owner, now);
         let request = match &mut self.asked {
             Asked::Create(pending) => {
-                pending.acceptance = self.number;
+                (pending.acceptance, pending.evaluation) = (self.number, self.number);
                 let state = State::Pending(pending.clone());
-                secret(&state, owner).map(|object| server.create(&object, TIMEOUT))
+                let object = secret(&state, owner);
+                let fits = |object: &Object<SecretBody>| {
+                    object.body.record.as_ref().is_some_and(|record| record.len() <= MAX_RECORD)
+                };
+                object.filter(fits).map(|object| server.create(&object, TIMEOUT))
             }
             Asked::Read => Some(server.get::<SecretBody>(&replica.secret_name(key), TIMEOUT)),
             Asked::Write(merge) => {
@@ -245,7 +259,7 @@ impl Acceptance {
         version: Version,
     ) -> Step {
         let delivered = Delivered::New(pending.deadline(), pending.tokens.ends().unwrap_or_default());
-        pending.kept = Some(Box::new(Kept { version, stage: Stage::Accepted, seen: now.mono }));
+        pending.kept = kept(&pending, version, now);
         self.put(store, pending, delivered)
     }
 
@@ -258,6 +272,7 @@ impl Acceptance {
         };
         if let State::Pending(pending) = &found.state
             && pending.acceptance == self.number
+            && (found.owner == self.owner || pending.delivery > 1)
         {
             // An earlier call of this acceptance was done, although its answer was lost.
             return match pending.delivery {
@@ -288,6 +303,9 @@ impl Acceptance {
             Delivery::Kept(delivered) => self.answer_as(store, delivered),
             Delivery::Put(mut pending, delivered) => {
                 pending.acceptance = self.number;
+                if matches!(delivered, Delivered::New(..) | Delivered::Repeated(_)) {
+                    pending.evaluation = self.number;
+                }
                 let state = State::Pending(pending);
                 self.asked = Asked::Write(Box::new(Merge {
                     replaces: found.version,
@@ -311,7 +329,12 @@ impl Acceptance {
                 Delivery::Kept(delivered) => self.answer_as(store, delivered),
             },
             // This process has the check, and its leader stores it.
-            None => self.store_here(now, store),
+            None if self.is_storing => self.store_here(now, store),
+            // It was deleted by hand, or has been ended by another.
+            None => match self.take_place(store) {
+                Ok(()) => self.missing(now, store),
+                Err(error) => self.end(store, &unstored(&error)),
+            },
         }
     }
 
@@ -321,7 +344,7 @@ impl Acceptance {
         let is_new = matches!(delivered, Delivered::New(..) | Delivered::Repeated(_));
         match state {
             State::Pending(mut pending) if is_new => {
-                pending.kept = Some(Box::new(Kept { version, stage: Stage::Accepted, seen: now.mono }));
+                pending.kept = kept(&pending, version, now);
                 self.put(store, pending, delivered)
             }
             state => {
@@ -360,8 +383,8 @@ impl Acceptance {
         }
     }
 
-    /// Puts a new check, whose Secret was written, into this process's ledger; unless the leader has found the Secret
-    /// already, or still has an earlier one.
+    /// Puts a new check, whose Secret was written, into this process's ledger, in place of an earlier evaluation that another
+    /// process has ended.
     fn put(&mut self, store: &mut dyn Store, pending: Box<Pending>, delivered: Delivered) -> Step {
         let key = self.admitted.key;
         if self.drains {
@@ -369,7 +392,8 @@ impl Acceptance {
         }
         let put =
             self.ledger.bucket(&key).update(store, &key, |found| match found.map(|record| &record.state) {
-                Some(State::Pending(held)) if !held.is_over() => Change::Keep(None),
+                // The leader has found the Secret already.
+                Some(State::Pending(held)) if held.evaluation == pending.evaluation => Change::Keep(None),
                 other => {
                     let left = other.and_then(State::held).cloned();
                     let record = Record { key, state: State::Pending(pending.clone()) };
@@ -435,6 +459,12 @@ impl Acceptance {
 /// The answer to a check whose calls to the API server are never answered.
 pub fn lost() -> Reply {
     away(Some(&Fault::Lost))
+}
+
+/// What is known of the Secret that was just written for a new check.
+fn kept(pending: &Pending, version: Version, now: Now) -> Option<Box<Kept>> {
+    let written = Some(State::Pending(Box::new(pending.clone())).written());
+    Some(Box::new(Kept { version, written, seen: now.mono }))
 }
 
 fn replica(shared: &ClusterStore, ledger: &Ledger, standing: &Standing) -> Replica {

@@ -118,13 +118,6 @@ fn play(seed: u64) -> Sum {
         let (accepted, all) = world.events(&check.run);
         let id = format!("seed {seed}, run {}: told {told} times, {accepted:?} of {all} events", check.run.n);
         let id = id + &world.story(&check.run);
-        if told > 0 && accepted.is_empty() {
-            for n in 0..world.processes.len() {
-                let pending = world.pending(n);
-                println!("process {n}: alive {}, pending {pending}", world.processes[n].is_alive);
-            }
-            println!("streams {:?}", check.streams);
-        }
         sum.accepted += usize::from(told > 0);
         sum.refused += usize::from(told == 0);
         sum.seconds += usize::from(all > 1);
@@ -159,29 +152,12 @@ fn no_history_of_replicas_loses_a_check_or_leaves_anything() {
         range.map_or((1, 150), |(from, until)| (from.parse().unwrap(), until.parse().unwrap()));
     let mut whole = Sum::default();
     for seed in from..until {
-        if std::env::var("TRACE").is_ok() {
-            struct L;
-            impl log::Log for L {
-                fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-                    true
-                }
-                fn log(&self, r: &log::Record<'_>) {
-                    println!("{}", r.args());
-                }
-                fn flush(&self) {}
-            }
-            let _ = log::set_logger(&L);
-            log::set_max_level(log::LevelFilter::Info);
-        }
         let sum = play(seed);
         whole.kills += sum.kills;
         whole.accepted += sum.accepted;
         whole.refused += sum.refused;
         whole.repeated += sum.repeated;
         whole.seconds += sum.seconds;
-    }
-    if std::env::var("TRACE").is_ok() {
-        return;
     }
     println!(
         "{} histories: {} kills, {} checks accepted, {} refused, {} deliveries again, {} checks with more events than one",

@@ -292,7 +292,8 @@ fn a_server_that_asks_for_a_pause_gets_one() {
     let before = world.processes[0].calls;
     world.pass(30);
     let calls = world.processes[0].calls - before;
-    assert!(calls <= 8, "{calls} calls in 30 s");
+    // It asks for more than a replica can wait without being taken for dead.
+    assert!(calls <= 20, "{calls} calls in 30 s");
 }
 
 /// The next leader of a process whose Lease exists already.
