@@ -42,6 +42,8 @@ pub(super) struct Verdict {
     unexplained: Vec<String>,
     /// In milliseconds, sorted.
     waits: Vec<i64>,
+    /// The longest of a check that did not wait while the API server was away, in milliseconds.
+    longest_outside: i64,
     kills: usize,
     story: Story,
 }
@@ -76,7 +78,14 @@ impl Verdict {
         let Some(accepted) = delivery.accepted else { return };
         self.accepted += 1;
         match decided.first() {
-            Some(event) => self.waits.push(event.at - accepted.max(delivery.ends)),
+            Some(event) => {
+                let since = accepted.max(delivery.ends);
+                let was_away = |away: &RangeInclusive<i64>| since <= *away.end() && *away.start() <= event.at;
+                if !story.outage.as_ref().is_some_and(was_away) {
+                    self.longest_outside = self.longest_outside.max(event.at - since);
+                }
+                self.waits.push(event.at - since);
+            }
             None => self.lost.push(plan.clone()),
         }
     }
@@ -102,9 +111,10 @@ fn is_explained(first: &Sent, second: &Sent, story: &Story) -> bool {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let story = &self.story;
-        let seconds = |millis: Option<&i64>| millis.map_or(0.0, |millis| *millis as f64 / 1_000.0);
-        let (median, longest) = (self.waits.get(self.waits.len() / 2), self.waits.last());
-        let mut row = |what: &str, figure: String| writeln!(f, "| {what:<53} | {figure:>9} |");
+        let seconds = |millis: i64| format!("{:.1} s", millis as f64 / 1_000.0);
+        let median = self.waits.get(self.waits.len() / 2).copied().unwrap_or_default();
+        let longest = self.waits.last().copied().unwrap_or_default();
+        let mut row = |what: &str, figure: String| writeln!(f, "| {what:<48} | {figure:>9} |");
         row("checks", self.checks.to_string())?;
         row("answered 200", self.accepted.to_string())?;
         row("of these lost", self.lost.len().to_string())?;
@@ -112,12 +122,13 @@ impl fmt::Display for Verdict {
         row("second events", self.second.to_string())?;
         row("second events that no lost answer explains", self.unexplained.len().to_string())?;
         row("kills", self.kills.to_string())?;
-        row("adoptions", story.adopted.to_string())?;
+        row("adoptions, of a restarted pod's own checks too", story.adopted.to_string())?;
         row("adoptions while the API server was away", story.adopted_in_outage.to_string())?;
         row("Secrets with a token, in the middle", story.secrets_with_tokens.to_string())?;
         row("Secrets with a token, at the end", story.secrets_left.to_string())?;
-        row("from the execution's end to the decision, median", format!("{:.1} s", seconds(median)))?;
-        row("from the execution's end to the decision, longest", format!("{:.1} s", seconds(longest)))?;
+        row("from the execution's end to the decision, median", seconds(median))?;
+        row("the longest", seconds(longest))?;
+        row("the longest while the API server was there", seconds(self.longest_outside))?;
         row("seconds", story.seconds.to_string())?;
         for (what, plans) in
             [("lost", &self.lost), ("wrong", &self.wrong), ("sent twice, unexplained", &self.unexplained)]
