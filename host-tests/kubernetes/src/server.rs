@@ -113,6 +113,16 @@ impl ApiServer {
         self.client(Some(&self.administrator))
     }
 
+    /// The API server answers nothing until it is let go on; connections to it are still made.
+    pub fn pause(&self) -> Result<()> {
+        self.apiserver.signal(Signal::STOP)
+    }
+
+    /// The API server goes on.
+    pub fn resume(&self) -> Result<()> {
+        self.apiserver.signal(Signal::CONT)
+    }
+
     /// etcd answers nothing until it is let go on.
     pub fn pause_etcd(&self) -> Result<()> {
         self.etcd.signal(Signal::STOP)

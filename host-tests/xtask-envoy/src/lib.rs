@@ -7,10 +7,12 @@
 //! - [`demo`]: a whole story with a real Envoy, told as it happens.
 //! - [`bench`]: what the module costs, in instructions and in a real Envoy.
 //! - [`profiles`]: what other release profiles would weigh, and how fast they would be.
+//! - [`chaos`]: replicas that are killed while checks wait, with a real API server.
 //! - [`kubernetes`]: an API server to try things on.
 //! - [`manifests`]: what `envoy/` has for Kubernetes, Istio and Envoy Gateway.
 
 pub mod bench;
+pub mod chaos;
 pub mod demo;
 pub mod kubernetes;
 pub mod manifests;

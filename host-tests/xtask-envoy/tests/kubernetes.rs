@@ -1,5 +1,5 @@
-//! `cargo xtask kubernetes` as people run it. Nothing is built here: where `KUBEBUILDER_ASSETS` names no programs, one line says so,
-//! and there is no test.
+//! `cargo xtask kubernetes` and a short `cargo xtask chaos`, as people run them. Nothing is built here: where `KUBEBUILDER_ASSETS`
+//! names no programs, one line says so, and there is no test.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -12,13 +12,14 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 fn main() {
     let mut trials = Vec::new();
     if kubernetes::programs().is_some() {
-        let tests: [(&str, fn()); 3] = [
+        let tests: [(&str, fn()); 4] = [
             (
                 "a_command_finds_the_server_by_its_variables_and_its_exit_code_counts",
                 a_command_finds_the_server,
             ),
             ("a_signal_ends_all_of_it_whether_there_is_a_command_or_not", a_signal_ends_all_of_it),
             ("a_command_that_is_not_there_leaves_nothing", a_command_that_is_not_there),
+            ("two_replicas_of_three_are_killed_and_no_check_is_lost", no_check_is_lost),
         ];
         let trial = |(name, test): (&str, fn())| {
             Trial::test(name, move || {
@@ -94,4 +95,17 @@ fn a_command_that_is_not_there() {
     assert_eq!(output.status.code(), Some(1), "{out}");
     assert!(errors.contains("/nowhere/at/all"), "{errors}");
     assert_gone(&out);
+}
+
+fn no_check_is_lost() {
+    let mut chaos = Command::new(env!("CARGO_BIN_EXE_xtask-envoy"));
+    chaos.args(["chaos", "--prepared", "--checks", "60", "--kills", "2", "--outage", "0"]);
+    let output = chaos.output().unwrap();
+    let (out, errors) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{out}{errors}");
+    // Else it has shown nothing.
+    for (what, figure) in [("| kills ", "2 |"), ("| answered 200 ", "60 |")] {
+        assert!(told(&out, what).ends_with(&format!(" {figure}")), "{out}");
+    }
 }

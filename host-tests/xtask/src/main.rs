@@ -51,6 +51,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
         arguments: Vec<OsString>,
     },
+    /// Spreads checks over three Envoys that share them through a real Kubernetes API server, kills the Envoys while the checks
+    /// wait, and counts what became of each check. Exit code 0 only if none is lost and none is decided wrongly.
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// `cargo xtask chaos --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+        arguments: Vec<OsString>,
+    },
     /// Plays one check from its request to its decision, with a real Envoy between a fake Azure DevOps and a fake
     /// Testkube, and tells what happens. Exit code 0 only if all of it really happened.
     #[command(disable_help_flag = true)]
@@ -169,6 +177,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             module::run(&workspace, features.unwrap_or_default()).map(|()| ExitCode::SUCCESS)
         }
         Command::Bench { arguments } => in_envoy(&workspace, "bench", &arguments),
+        Command::Chaos { arguments } => in_envoy(&workspace, "chaos", &arguments),
         Command::Demo { arguments } => in_envoy(&workspace, "demo", &arguments),
         Command::Dist { source } => {
             dist::run(&workspace, &image::Options { source }).map(|()| ExitCode::SUCCESS)

@@ -13,7 +13,8 @@ pub enum Part {
     Tools,
     /// The module in a simulated Envoy: scenarios, probes, fuel, 500 histories. 1.5 min.
     World,
-    /// A store's servers: the fake Kubernetes API server beside a real one, which is built once from Go modules. 1 min.
+    /// A store's servers: the fake Kubernetes API server beside a real one, which is built once from Go modules; and real Envoys
+    /// that are killed while they share checks through it. 2 min.
     Kubernetes,
     /// The module in a real Envoy. 4 min.
     Envoy,
@@ -67,9 +68,9 @@ impl Part {
 
     pub(crate) fn needs(self) -> Needs {
         match self {
-            Part::Core | Part::Pages | Part::Kubernetes => Needs::Nothing,
+            Part::Core | Part::Pages => Needs::Nothing,
             Part::World | Part::Histories => Needs::Module,
-            Part::Tools | Part::Envoy | Part::Expected => Needs::Envoy,
+            Part::Tools | Part::Kubernetes | Part::Envoy | Part::Expected => Needs::Envoy,
         }
     }
 

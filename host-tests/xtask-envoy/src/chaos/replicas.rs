@@ -1,0 +1,158 @@
+//! Three Envoys with the shipped configuration of several replicas, each killed and started as often as is wanted.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result};
+use fakes::Server;
+use host_tests::manifests::{Embedded, Form};
+use host_tests::scene::now_ms;
+use host_tests::{Envoy, Setup};
+use kubernetes::ApiServer;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::peers::{Peers, locked};
+use super::script::REPLICAS;
+use crate::demo::Programs;
+
+const REPLICAS_YAML: &str = include_str!("../../../../envoy/kubernetes/replicas/envoy.yaml");
+
+/// The namespace that the shipped configuration names.
+pub(super) const NAMESPACE: &str = "testrelay-checks";
+
+/// Where the process of each place listens; `None`: there is none.
+pub(super) type Addresses = Arc<Mutex<[Option<SocketAddr>; REPLICAS]>>;
+
+/// All processes that ran, and those that run.
+pub(super) struct Replicas<'a> {
+    peers: &'a Peers,
+    setup: Setup,
+    places: [Option<Replica>; REPLICAS],
+    addresses: Addresses,
+    /// How many pods each place had before its last one.
+    pods: [u32; REPLICAS],
+    /// By their numbers.
+    ended: Vec<Ended>,
+    started: usize,
+    _volume: TempDir,
+}
+
+struct Replica {
+    // Envoy must end before the server that it talks to.
+    envoy: Envoy,
+    _azure: Server,
+    process: usize,
+    pod: String,
+}
+
+/// A process that was killed.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    /// Its number.
+    pub(super) process: usize,
+    /// Its pod.
+    pub(super) pod: String,
+    /// When it was killed, in Unix milliseconds; `None`: it ran to the end.
+    pub(super) killed: Option<i64>,
+    /// Its log.
+    pub(super) log: String,
+}
+
+impl<'a> Replicas<'a> {
+    /// The first process in each place.
+    pub(super) fn start(programs: &Programs, server: &ApiServer, peers: &'a Peers) -> Result<Replicas<'a>> {
+        let account = server.account(NAMESPACE)?;
+        let volume = tempfile::tempdir()?;
+        std::fs::write(volume.path().join("ca.crt"), server.authority())?;
+        std::fs::write(volume.path().join("token"), &account.token)?;
+        let mut replicas = Replicas {
+            peers,
+            setup: setup(programs, server, peers, volume.path())?,
+            places: Default::default(),
+            addresses: Arc::default(),
+            pods: [0; REPLICAS],
+            ended: Vec::new(),
+            started: 0,
+            _volume: volume,
+        };
+        (0..REPLICAS).try_for_each(|place| replicas.start_one(place, true))?;
+        Ok(replicas)
+    }
+
+    /// Starts a process in an empty place.
+    pub(super) fn start_one(&mut self, place: usize, same_pod: bool) -> Result<()> {
+        self.pods[place] += u32::from(!same_pod);
+        let pod = format!("testrelay-{place}-{}", self.pods[place]);
+        let process = self.started;
+        let azure = self.peers.azure_for(process)?;
+        let setup = self.setup.clone().azure_devops(azure.addr()).environment("POD_NAME", &pod);
+        let envoy = Envoy::start(&setup).with_context(|| format!("the Envoy of {pod}"))?;
+        self.started += 1;
+        locked(&self.addresses)[place] = Some(envoy.address());
+        self.places[place] = Some(Replica { envoy, _azure: azure, process, pod });
+        Ok(())
+    }
+
+    /// Kills the process of a place. It is an error if it has ended by itself.
+    pub(super) fn kill(&mut self, place: usize) -> Result<()> {
+        let Some(replica) = self.places[place].take() else { return Ok(()) };
+        let Replica { envoy, process, pod, .. } = &replica;
+        envoy.stat("server.live").with_context(|| format!("the Envoy of {pod} has ended by itself"))?;
+        let id = Pid::from_raw(i32::try_from(envoy.pid())?).context("a process id")?;
+        kill_process(id, Signal::KILL)?;
+        let killed = Some(now_ms());
+        locked(&self.addresses)[place] = None;
+        self.ended.push(Ended { process: *process, pod: pod.clone(), killed, log: envoy.log() });
+        Ok(())
+    }
+
+    /// Where the process of each place listens, now and later.
+    pub(super) fn addresses(&self) -> Addresses {
+        self.addresses.clone()
+    }
+
+    /// How many checks were adopted so far.
+    pub(super) fn adopted(&self) -> u64 {
+        let running = self.places.iter().flatten().map(|replica| adopted(&replica.envoy.log()));
+        running.chain(self.ended.iter().map(|ended| adopted(&ended.log))).sum()
+    }
+
+    /// Stops those that run, and gives all logs away.
+    pub(super) fn stop(mut self) -> Result<Vec<Ended>> {
+        for Replica { envoy, process, pod, _azure } in self.places.into_iter().flatten() {
+            self.ended.push(Ended { process, pod, killed: None, log: envoy.log() });
+            envoy.stop()?;
+        }
+        Ok(self.ended)
+    }
+}
+
+fn setup(programs: &Programs, server: &ApiServer, peers: &Peers, volume: &Path) -> Result<Setup> {
+    let form = Form::Bootstrap(serde_saphyr::from_str(REPLICAS_YAML)?);
+    let shipped = Embedded { place: "envoy/kubernetes/replicas/envoy.yaml".into(), form };
+    Ok(shipped
+        .setup(&programs.wasm)?
+        .envoy(&programs.envoy)
+        .concurrency(1)
+        .testkube(peers.testkube_address())
+        .trusted_ca(peers.ca())
+        .kubernetes(server.address(), volume))
+}
+
+/// How many checks a process has adopted, by its log.
+fn adopted(log: &str) -> u64 {
+    let lines = log.lines().filter_map(|line| line.split_once("adopted ")?.1.split_once(" checks of "));
+    lines.filter_map(|(checks, _)| checks.parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn adoptions_are_read_from_the_log() {
+        let log = "[wasm] wasm log: adopted 41 checks of replica 7c9f: its Lease has not changed for 20 s, or is gone\n\
+                   [wasm] another line\n[wasm] wasm log: adopted 1 checks of a replica that ends\n";
+        assert_eq!(super::adopted(log), 42);
+    }
+}
