@@ -139,6 +139,15 @@ impl Candidate {
     }
 }
 
+impl Pending {
+    /// Notes the acceptance that began its evaluation, if this delivery did.
+    pub(crate) fn begin_evaluation(&mut self, delivered: Delivered, acceptance: u64) {
+        if matches!(delivered, Delivered::New(..) | Delivered::Repeated(_)) {
+            self.evaluation = acceptance;
+        }
+    }
+}
+
 fn first_delivery(mut first: Candidate, now: Now) -> Pending {
     first.tokens.came_by(1);
     let place = Placed::Holds(first.place());

@@ -7,8 +7,7 @@ use crate::check::{
     Candidate, CheckKey, Delivered, Delivery, Ends, Known, MAX_OF_CREDENTIAL, Outcome, ReasonCode, Record,
     State, Tokens, deliver,
 };
-use crate::config::Config;
-use crate::config::{Allow, Credential};
+use crate::config::{Allow, Config, Credential};
 use crate::store::ledger::{Change, Ledger, LedgerError, OldHome, Store, StoreError};
 use crate::store::places::{self, Grant, Limits, Share};
 use crate::surface::auth::{Denied, authorize};
@@ -334,9 +333,7 @@ fn stored(
         match delivery {
             Delivery::Kept(delivered) => Change::Keep(delivered),
             Delivery::Put(mut pending, delivered) => {
-                if is_new || inherits && matches!(delivered, Delivered::New(..) | Delivered::Repeated(_)) {
-                    pending.evaluation = admitted.number;
-                }
+                pending.begin_evaluation(delivered, admitted.number);
                 Change::Put(Box::new(Record { key: *key, state: State::Pending(pending) }), delivered)
             }
         }

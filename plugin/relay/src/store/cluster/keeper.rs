@@ -7,7 +7,7 @@ use crate::backoff::delay;
 use crate::check::{CheckKey, DONE_STAYS, Delivery, Kept, Reread, State, Written, deliver};
 use crate::time::{Mono, Now, in_words};
 use crate::wire::call::{CallOutcome, Fault, Request};
-use crate::wire::kubernetes::{self, ApiAnswer, SecretBody, Server, Version};
+use crate::wire::kubernetes::{self, ApiAnswer, SecretBody, Server, StoredObject, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -255,14 +255,9 @@ impl Keeper {
         self.calls = self.calls.saturating_sub(1);
         let answer = match &call {
             KeeperCall::Create(_) => kubernetes::created::<SecretBody>(outcome),
-            KeeperCall::Delete => match kubernetes::deleted(outcome) {
-                ApiAnswer::Done(()) | ApiAnswer::Missing => {
-                    return (self.succeeded(key, now, Learned::Deleted), None);
-                }
-                ApiAnswer::Later(fault, after) => ApiAnswer::Later(fault, after),
-                ApiAnswer::Refused(fault) => ApiAnswer::Refused(fault),
-                ApiAnswer::Unknown(fault) => ApiAnswer::Unknown(fault),
-                ApiAnswer::Conflict | ApiAnswer::Exists | ApiAnswer::Expired => ApiAnswer::Conflict,
+            KeeperCall::Delete => match deletion(outcome) {
+                None => return (self.succeeded(key, now, Learned::Deleted), None),
+                Some(answer) => answer,
             },
             _ => kubernetes::stored::<SecretBody>(outcome),
         };
@@ -361,6 +356,17 @@ impl Keeper {
             key.id(),
             in_words(pause)
         );
+    }
+}
+
+/// The answer to a deletion; `None` if the Secret is gone.
+fn deletion(outcome: &CallOutcome) -> Option<ApiAnswer<StoredObject<SecretBody>>> {
+    match kubernetes::deleted(outcome) {
+        ApiAnswer::Done(()) | ApiAnswer::Missing => None,
+        ApiAnswer::Later(fault, after) => Some(ApiAnswer::Later(fault, after)),
+        ApiAnswer::Refused(fault) => Some(ApiAnswer::Refused(fault)),
+        ApiAnswer::Unknown(fault) => Some(ApiAnswer::Unknown(fault)),
+        ApiAnswer::Conflict | ApiAnswer::Exists | ApiAnswer::Expired => Some(ApiAnswer::Conflict),
     }
 }
 

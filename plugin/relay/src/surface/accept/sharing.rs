@@ -303,9 +303,7 @@ impl Acceptance {
             Delivery::Kept(delivered) => self.answer_as(store, delivered),
             Delivery::Put(mut pending, delivered) => {
                 pending.acceptance = self.number;
-                if matches!(delivered, Delivered::New(..) | Delivered::Repeated(_)) {
-                    pending.evaluation = self.number;
-                }
+                pending.begin_evaluation(delivered, self.number);
                 let state = State::Pending(pending);
                 self.asked = Asked::Write(Box::new(Merge {
                     replaces: found.version,
