@@ -34,8 +34,8 @@ impl Lead {
                 }));
             }
             Purpose::Share(call) if self.leading => self.settle_sharing(turn, *call, outcome),
-            // The present leader begins with what is in the ledger.
-            Purpose::Share(_) => {}
+            // Whoever leads next begins with what is in the ledger and in the Secrets.
+            Purpose::Share(_) => self.sharing = None,
             // The present leader has made its own request.
             Purpose::Page(batch) => {
                 for key in &batch.checks {

@@ -329,7 +329,6 @@ fn an_event_waits_for_its_decision_to_be_stored_also_of_a_check_that_never_was()
         Weather::Away,
     );
     assert_eq!(world.accept(0, &run), 200);
-    let began = world.now;
     for _ in 0..900 {
         if world.events(&run).1 > 0 {
             break;
