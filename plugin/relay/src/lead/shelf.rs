@@ -94,9 +94,9 @@ impl Shelf {
     }
 
     /// Reads the buckets that others have noted as changed, and those of the sweep. Returns the numbers of the changed
-    /// ones. After many new records it leaves the rest to the next tick: a callback may keep its thread for a few
+    /// ones, and of those that may have changed when they were read for one check; the flag tells them apart. After many new records it leaves the rest to the next tick: a callback may keep its thread for a few
     /// milliseconds only.
-    pub(super) fn refresh(&mut self, store: &mut dyn Store) -> Vec<usize> {
+    pub(super) fn refresh(&mut self, store: &mut dyn Store) -> Vec<(usize, bool)> {
         self.sweep();
         match self.ledger.take_notes(store) {
             Ok(noted) => noted.into_iter().for_each(|number| self.noted.insert(usize::from(number), ())),
@@ -105,6 +105,8 @@ impl Shelf {
                 self.sweep_all();
             }
         }
+        let noted = &self.noted;
+        self.unseen.retain(|number, ()| !noted.contains_key(number));
         self.unseen.keys().for_each(|number| self.noted.insert(*number, ()));
         let mut changed = Vec::new();
         let mut new = 0;
@@ -114,7 +116,8 @@ impl Shelf {
             let before = self.buckets.get(number).map_or(0, Bucket::versions);
             let was_unseen = self.unseen.remove(&number).is_some();
             match self.read(store, number) {
-                Ok(is_changed) if is_changed || was_unseen => changed.push(number),
+                // The own changes are known: only others may be new in it.
+                Ok(is_changed) if is_changed || was_unseen => changed.push((number, !was_unseen)),
                 Ok(_) => {}
                 Err(_) => self.sweep_all(),
             }
