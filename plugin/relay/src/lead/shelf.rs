@@ -259,7 +259,6 @@ impl Shelf {
         state: State,
     ) -> Stored {
         let number = usize::from(self.ledger.bucket_of(key));
-        self.unseen.insert(number, ());
         let Some(bucket) = self.buckets.get_mut(number) else { return Stored::Gone };
         if let Err(error) = bucket.read(store) {
             return Stored::Refused(LedgerError::Store(error));
@@ -276,6 +275,10 @@ impl Shelf {
                 })
                 .unwrap_or_else(Stored::Refused),
         };
+        // After an own write the next reading finds the bucket changed.
+        if !matches!(stored, Stored::Won) {
+            self.unseen.insert(number, ());
+        }
         self.recount(number);
         stored
     }
@@ -309,12 +312,18 @@ impl Shelf {
         is: impl Fn(&Record) -> bool,
     ) -> bool {
         let number = usize::from(self.ledger.bucket_of(key));
-        self.unseen.insert(number, ());
         let Some(bucket) = self.buckets.get_mut(number) else { return true };
+        let mut is_kept = false;
         let removed = bucket.update(store, key, |found| match found {
             Some(record) if is(record) => Change::Remove(()),
-            _ => Change::Keep(()),
+            _ => {
+                is_kept = true;
+                Change::Keep(())
+            }
         });
+        if is_kept {
+            self.unseen.insert(number, ());
+        }
         if let Err(error) = removed {
             log::error!("check {}: its record could not be removed: {error}", key.id());
         }
