@@ -105,9 +105,10 @@ impl Shelf {
                 self.sweep_all();
             }
         }
-        let noted = &self.noted;
-        self.unseen.retain(|number, ()| !noted.contains_key(number));
-        self.unseen.keys().for_each(|number| self.noted.insert(*number, ()));
+        // In a bucket that nobody has noted only checks may be new that a reading for another one found.
+        let is_noted = |number: &&usize| self.noted.contains_key(*number);
+        let unnoted: Vec<usize> = self.unseen.keys().filter(|number| !is_noted(number)).copied().collect();
+        unnoted.iter().for_each(|number| self.noted.insert(*number, ()));
         let mut changed = Vec::new();
         let mut new = 0;
         while new < MAX_NEW
@@ -116,8 +117,9 @@ impl Shelf {
             let before = self.buckets.get(number).map_or(0, Bucket::versions);
             let was_unseen = self.unseen.remove(&number).is_some();
             match self.read(store, number) {
-                // The own changes are known: only others may be new in it.
-                Ok(is_changed) if is_changed || was_unseen => changed.push((number, !was_unseen)),
+                Ok(is_changed) if is_changed || was_unseen => {
+                    changed.push((number, !unnoted.contains(&number)));
+                }
                 Ok(_) => {}
                 Err(_) => self.sweep_all(),
             }
