@@ -90,7 +90,10 @@ impl Http2 {
                     return Ok(());
                 };
                 let now = rest.split_to(room.min(rest.len()));
-                body.send_data(now, is_last && rest.is_empty())?;
+                // The answer may have come between the two, and closed the stream.
+                if body.send_data(now, is_last && rest.is_empty()).is_err() {
+                    return Ok(());
+                }
             }
             anyhow::Ok(())
         })
