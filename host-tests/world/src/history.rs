@@ -370,8 +370,11 @@ impl History {
     /// Each pending check has one place, and nothing else has one, whatever fell while it took or gave back one.
     fn each_check_has_its_place(&mut self) {
         const PENDING: &[u8] = br#"{"pending":"#;
-        let in_bucket =
-            |bucket: &Vec<u8>| bucket.windows(PENDING.len()).filter(|bytes| *bytes == PENDING).count();
+        // It was reported, has given its place back, and writes what it still owes of its log.
+        const OWING: &[u8] = br#""phase":{"owing":"#;
+        let count =
+            |bucket: &[u8], what: &[u8]| bucket.windows(what.len()).filter(|bytes| *bytes == what).count();
+        let in_bucket = |bucket: &Vec<u8>| count(bucket, PENDING) - count(bucket, OWING);
         let pending: usize = self.world.shared_like("/checks/").iter().map(in_bucket).sum();
         let [of_credentials, of_projects] = ["/places/credentials", "/places/projects/"]
             .map(|keys| self.world.shared_like(keys).iter().map(|counts| places(counts)).sum::<usize>());

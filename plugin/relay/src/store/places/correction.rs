@@ -116,27 +116,53 @@ fn cas_of(all: &[Counts]) -> Vec<Option<Cas>> {
     all.iter().map(Counts::cas).collect()
 }
 
-/// Sets each counter to its tally; stops if another context writes first.
-fn correct(store: &mut dyn Store, all: Vec<Counts>, tally: Tally) -> Result<Option<Corrected>, StoreError> {
-    let mut corrected = None;
-    for (mut counts, tally) in all.into_iter().zip(tally.0) {
-        let gone = counts.entries().filter(|(name, _)| !tally.contains_key(*name));
-        let gone: Vec<(Vec<u8>, u32)> = gone.map(|(name, _)| (name.to_vec(), 0)).collect();
-        let before = counts.sum();
-        let mut is_changed = false;
-        for (name, count) in gone.into_iter().chain(tally) {
-            if counts.of(&name) != count {
-                counts.set(&name, count);
-                is_changed = true;
-            }
-        }
-        if is_changed && !counts.write(store)? {
+/// Sets each counter to its tally; stops if another context writes first. The projects' counters are lowered before the
+/// credentials' are set, and raised after that: so those never hold fewer places, whatever stops it in between.
+fn correct(
+    store: &mut dyn Store,
+    mut all: Vec<Counts>,
+    tally: Tally,
+) -> Result<Option<Corrected>, StoreError> {
+    let (Some(mut credentials), Some((of_credentials, of_projects))) = (all.pop(), tally.0.split_last())
+    else {
+        return Ok(None);
+    };
+    let before = credentials.sum();
+    for (counts, tally) in all.iter_mut().zip(of_projects) {
+        if !set(store, counts, tally, |count, held| count.min(held))? {
             return Ok(None);
         }
-        // The last ones are the credentials', whose sum is that of all checks.
-        corrected = is_changed.then(|| Corrected { before, now: counts.sum() });
     }
-    Ok(corrected)
+    if !set(store, &mut credentials, of_credentials, |_, held| held)? {
+        return Ok(None);
+    }
+    for (counts, tally) in all.iter_mut().zip(of_projects) {
+        if !counts.read_own(store)? || !set(store, counts, tally, u32::max)? {
+            return Ok(None);
+        }
+    }
+    let now = credentials.sum();
+    Ok((now != before).then_some(Corrected { before, now }))
+}
+
+/// Sets each counter of a key to what `choose` makes of it and its tally. False if another context writes first.
+fn set(
+    store: &mut dyn Store,
+    counts: &mut Counts,
+    tally: &Few<Vec<u8>, u32>,
+    choose: impl Fn(u32, u32) -> u32,
+) -> Result<bool, StoreError> {
+    let gone = counts.entries().filter(|(name, _)| !tally.contains_key(*name));
+    let gone: Vec<(Vec<u8>, u32)> = gone.map(|(name, _)| (name.to_vec(), 0)).collect();
+    let mut is_changed = false;
+    for (name, held) in gone.into_iter().chain(tally.iter().map(|(name, held)| (name.clone(), *held))) {
+        let (count, next) = (counts.of(&name), choose(counts.of(&name), held));
+        if count != next {
+            counts.set(&name, next);
+            is_changed = true;
+        }
+    }
+    if is_changed { counts.write(store) } else { Ok(true) }
 }
 
 impl Tally {

@@ -30,6 +30,13 @@ impl Counts {
         Ok(())
     }
 
+    /// Reads them again after an own write. False if they are no longer what was written.
+    pub(super) fn read_own(&mut self, store: &mut dyn Store) -> Result<bool, StoreError> {
+        let own = self.value.clone();
+        self.read_again(store)?;
+        Ok(self.value == own)
+    }
+
     /// Writes the changed counters. False if another context wrote first.
     pub(super) fn write(&self, store: &mut dyn Store) -> Result<bool, StoreError> {
         store.swap(&self.key, self.cas, &self.value)

@@ -201,3 +201,23 @@ fn counters_that_are_below_the_records_are_raised() {
     }
     assert_eq!(counted(&mut store, &place("b", 3)), [0, 0, 2]);
 }
+
+/// A raised project above its credential would never be found: only the credentials' sum is compared.
+#[test]
+fn a_correction_that_another_context_interrupts_leaves_no_project_above_its_credential() {
+    let mut store = with_lost_places();
+    for n in 1..3 {
+        give_back(&mut store, &ledger(), &place("a", n));
+        give_back(&mut store, &ledger(), &place("a", n));
+    }
+    // Another context is faster at each write of the credentials' counters.
+    store.rival = Some(|keys, write| {
+        if let Some(entry) = keys.get_mut(&credentials_key("t/")) {
+            entry.cas = Cas(0x8000_0000 | write);
+        }
+    });
+    assert_eq!(looks(&mut Correction::default(), &mut store, 0..60), []);
+    store.rival = None;
+    let [credential, project, _] = counted(&mut store, &place("a", 1));
+    assert!(project <= credential, "{project} of a project, {credential} of its credential");
+}
