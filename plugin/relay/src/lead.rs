@@ -195,7 +195,7 @@ impl Lead {
         self.housekeeping.move_old(turn.now.mono, turn.store, self.shelf.ledger());
         self.shelf.refresh_all(turn.store);
         for bucket in 0..usize::from(crate::store::ledger::BUCKETS) {
-            self.changed(turn, bucket, true);
+            self.changed(turn, bucket);
         }
         for key in suspects {
             self.step(turn, key, Event::Fell);
@@ -205,14 +205,14 @@ impl Lead {
     fn lead(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
         self.housekeeping.move_old_if_due(now, turn.store, self.shelf.ledger());
-        for (bucket, is_changed) in self.shelf.refresh(turn.store) {
-            self.changed(turn, bucket, is_changed);
+        for bucket in self.shelf.refresh(turn.store) {
+            self.changed(turn, bucket);
         }
         self.give_up_silent_calls(turn);
         self.housekeeping.forget_ended(now, turn.store, &mut self.shelf);
         self.hear(turn);
         for bucket in self.housekeeping.count_places(now, turn.store, &mut self.shelf) {
-            self.changed(turn, bucket, true);
+            self.changed(turn, bucket);
         }
         self.note_places(turn);
         if self.sharing.is_none() && self.config.store.is_some() {
@@ -244,9 +244,8 @@ impl Lead {
         self.start_others(turn);
     }
 
-    /// Takes over another context's changes of this bucket: new checks are due, removed ones forgotten. If it is not known
-    /// to have changed, checks that are remembered keep their times.
-    fn changed(&mut self, turn: &mut Turn<'_>, bucket: usize, is_changed: bool) {
+    /// Takes over another context's changes of this bucket: new checks are due, removed ones forgotten.
+    fn changed(&mut self, turn: &mut Turn<'_>, bucket: usize) {
         let now = turn.now.mono;
         let mut pending = Vec::new();
         for record in self.shelf.records(bucket) {
@@ -266,9 +265,6 @@ impl Lead {
             }
         }
         for key in pending {
-            if !is_changed && self.agenda.get_mut(&key).is_some() {
-                continue;
-            }
             self.index(now, &key);
         }
     }

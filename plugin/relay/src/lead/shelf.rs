@@ -37,8 +37,6 @@ pub(super) struct Shelf {
     counts: Vec<Counts>,
     /// Buckets to read.
     noted: Few<usize, ()>,
-    /// Buckets that were read for a change of one check, and may have other changes that nobody has looked at.
-    unseen: Few<usize, ()>,
     /// The next bucket of the sweep.
     next: usize,
     /// Bytes that the sweep may still read.
@@ -63,8 +61,7 @@ impl Shelf {
     pub(super) fn new(ledger: Ledger) -> Shelf {
         let buckets = ledger.buckets();
         let counts = vec![Counts::default(); buckets.len()];
-        let (noted, unseen) = (Few::default(), Few::default());
-        Shelf { counts, buckets, ledger, noted, unseen, next: 0, budget: 0, hurry: 0 }
+        Shelf { counts, buckets, ledger, noted: Few::default(), next: 0, budget: 0, hurry: 0 }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -94,9 +91,9 @@ impl Shelf {
     }
 
     /// Reads the buckets that others have noted as changed, and those of the sweep. Returns the numbers of the changed
-    /// ones, and of those that may have changed when they were read for one check; the flag tells them apart. After many new records it leaves the rest to the next tick: a callback may keep its thread for a few
+    /// ones. After many new records it leaves the rest to the next tick: a callback may keep its thread for a few
     /// milliseconds only.
-    pub(super) fn refresh(&mut self, store: &mut dyn Store) -> Vec<(usize, bool)> {
+    pub(super) fn refresh(&mut self, store: &mut dyn Store) -> Vec<usize> {
         self.sweep();
         match self.ledger.take_notes(store) {
             Ok(noted) => noted.into_iter().for_each(|number| self.noted.insert(usize::from(number), ())),
@@ -105,22 +102,15 @@ impl Shelf {
                 self.sweep_all();
             }
         }
-        // In a bucket that nobody has noted only checks may be new that a reading for another one found.
-        let is_noted = |number: &&usize| self.noted.contains_key(*number);
-        let unnoted: Vec<usize> = self.unseen.keys().filter(|number| !is_noted(number)).copied().collect();
-        unnoted.iter().for_each(|number| self.noted.insert(*number, ()));
         let mut changed = Vec::new();
         let mut new = 0;
         while new < MAX_NEW
             && let Some((number, ())) = self.noted.pop_first()
         {
             let before = self.buckets.get(number).map_or(0, Bucket::versions);
-            let was_unseen = self.unseen.remove(&number).is_some();
             match self.read(store, number) {
-                Ok(is_changed) if is_changed || was_unseen => {
-                    changed.push((number, !unnoted.contains(&number)));
-                }
-                Ok(_) => {}
+                Ok(true) => changed.push(number),
+                Ok(false) => {}
                 Err(_) => self.sweep_all(),
             }
             new += self.buckets.get(number).map_or(0, Bucket::versions).wrapping_sub(before);
@@ -182,9 +172,11 @@ impl Shelf {
 
     /// Reads the bucket of one check.
     pub(super) fn refresh_of(&mut self, store: &mut dyn Store, key: &CheckKey) {
-        if self.read(store, usize::from(self.ledger.bucket_of(key))).is_err() {
+        let number = usize::from(self.ledger.bucket_of(key));
+        if self.buckets.get_mut(number).is_some_and(|bucket| bucket.look(store).is_err()) {
             self.sweep_all();
         }
+        self.recount(number);
     }
 
     fn read(&mut self, store: &mut dyn Store, number: usize) -> Result<bool, StoreError> {
@@ -262,7 +254,7 @@ impl Shelf {
     ) -> Stored {
         let number = usize::from(self.ledger.bucket_of(key));
         let Some(bucket) = self.buckets.get_mut(number) else { return Stored::Gone };
-        if let Err(error) = bucket.read(store) {
+        if let Err(error) = bucket.look(store) {
             return Stored::Refused(LedgerError::Store(error));
         }
         let mut record = Some(Box::new(Record { key: *key, state }));
@@ -277,10 +269,6 @@ impl Shelf {
                 })
                 .unwrap_or_else(Stored::Refused),
         };
-        // After an own write the next reading finds the bucket changed.
-        if !matches!(stored, Stored::Won) {
-            self.unseen.insert(number, ());
-        }
         self.recount(number);
         stored
     }
@@ -299,7 +287,6 @@ impl Shelf {
         change: impl FnMut(Option<&Record>) -> Change<R>,
     ) -> Result<R, LedgerError> {
         let number = usize::from(self.ledger.bucket_of(key));
-        self.unseen.insert(number, ());
         let Some(bucket) = self.buckets.get_mut(number) else { return Err(LedgerError::Busy) };
         let changed = bucket.update(store, key, change);
         self.recount(number);
@@ -315,17 +302,10 @@ impl Shelf {
     ) -> bool {
         let number = usize::from(self.ledger.bucket_of(key));
         let Some(bucket) = self.buckets.get_mut(number) else { return true };
-        let mut is_kept = false;
         let removed = bucket.update(store, key, |found| match found {
             Some(record) if is(record) => Change::Remove(()),
-            _ => {
-                is_kept = true;
-                Change::Keep(())
-            }
+            _ => Change::Keep(()),
         });
-        if is_kept {
-            self.unseen.insert(number, ());
-        }
         if let Err(error) = removed {
             log::error!("check {}: its record could not be removed: {error}", key.id());
         }
@@ -398,6 +378,22 @@ mod tests {
             }
             assert_eq!(store.keys.len(), shelf.buckets.len(), "{checks} checks");
         }
+    }
+
+    #[test]
+    fn what_a_change_of_one_check_found_of_another_is_told_by_the_next_tick() {
+        let (mut shelf, mut store) = stored(400, 100);
+        let ledger = shelf.ledger().clone();
+        let known = record(1).key;
+        let number = ledger.bucket_of(&known);
+        let new = (401..).map(record).find(|record| ledger.bucket_of(&record.key) == number).unwrap();
+        shelf.refresh(&mut store);
+        let put = |_: Option<&Record>| Change::Put(Box::new(new.clone()), ());
+        ledger.bucket(&new.key).update(&mut store, &new.key, put).unwrap();
+        ledger.note(&mut store, &new.key).unwrap();
+        shelf.change(&mut store, &known, |_| Change::Keep(())).unwrap();
+        assert!(shelf.find(&new.key).is_some(), "it was read");
+        assert!(shelf.refresh(&mut store).contains(&usize::from(number)), "and nobody has looked at it");
     }
 
     #[test]

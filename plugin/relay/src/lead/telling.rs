@@ -65,7 +65,7 @@ impl Lead {
             let others_wait = heard.ends_run() && {
                 // A check may have come since the last tick.
                 for bucket in self.shelf.refresh_all(turn.store) {
-                    self.changed(turn, bucket, true);
+                    self.changed(turn, bucket);
                 }
                 seen.ask.as_ref().is_some_and(|ask| self.shelf.is_awaited(&ask.tag, Some(key)))
             };

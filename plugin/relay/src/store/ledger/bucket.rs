@@ -26,6 +26,8 @@ pub struct Bucket {
     size: usize,
     slots: Vec<Slot>,
     versions: u64,
+    /// Whether a reading for a change found others' changes, which [`Bucket::read`] has not told of yet.
+    has_news: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -90,14 +92,29 @@ const NAMED: &[u8] = b"\"newest\":\"";
 impl Bucket {
     /// The bucket under this key of shared data, unread; `only` if the reader wants one check.
     pub(super) fn unread(key: String, only: Option<CheckKey>) -> Bucket {
-        Bucket { key, only, cas: None, size: 0, slots: Vec::new(), versions: 0 }
+        Bucket { key, only, cas: None, size: 0, slots: Vec::new(), versions: 0, has_news: false }
     }
 
-    /// Reads the bucket. False if nobody has written it since it was last read.
+    /// Reads the bucket. False if nobody has written it since it was last read so.
     ///
     /// # Errors
     /// The host's status; then the earlier reading stays.
     pub fn read(&mut self, store: &mut dyn Store) -> Result<bool, StoreError> {
+        self.look(store)?;
+        Ok(std::mem::take(&mut self.has_news))
+    }
+
+    /// Reads the bucket for a change of one check. What is new in it is told by the next [`Bucket::read`].
+    ///
+    /// # Errors
+    /// The host's status; then the earlier reading stays.
+    pub(crate) fn look(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
+        self.has_news |= self.fetch(store)?;
+        Ok(())
+    }
+
+    /// Whether anybody has written it since the last reading of any kind.
+    fn fetch(&mut self, store: &mut dyn Store) -> Result<bool, StoreError> {
         let Some(entry) = store.get(&self.key)? else {
             // Most buckets are empty: there is nothing to do for them.
             if !self.slots.is_empty() {
@@ -144,7 +161,7 @@ impl Bucket {
         key: &CheckKey,
         change: impl FnMut(Option<&Record>) -> Change<R>,
     ) -> Result<R, LedgerError> {
-        self.read(store).map_err(LedgerError::Store)?;
+        self.look(store).map_err(LedgerError::Store)?;
         self.update_read(store, key, change)
     }
 
@@ -167,7 +184,7 @@ impl Bucket {
             if self.write(store, key, record)? {
                 return Ok(result);
             }
-            self.read(store).map_err(LedgerError::Store)?;
+            self.look(store).map_err(LedgerError::Store)?;
         }
         Err(LedgerError::Busy)
     }
