@@ -4,8 +4,8 @@ mod ends;
 mod sharing;
 
 use crate::check::{
-    Candidate, CheckKey, Delivered, Delivery, Ends, Known, MAX_OF_CREDENTIAL, Outcome, ReasonCode, Record,
-    State, Tokens, deliver,
+    Candidate, CheckKey, Delivered, Delivery, Known, MAX_OF_CREDENTIAL, Outcome, ReasonCode, Record, State,
+    Tokens, deliver,
 };
 use crate::config::{Allow, Config, Credential};
 use crate::store::ledger::{Change, Ledger, LedgerError, OldHome, Store, StoreError};
@@ -202,9 +202,10 @@ fn uncovered(caller: &Credential, request: &CheckRequest) -> Option<Reply> {
 /// A check request that was read, and whose caller may send it.
 pub(super) struct Admitted {
     key: CheckKey,
-    request: CheckRequest,
     /// The request as a delivery.
     new: Candidate,
+    /// Why it cannot be evaluated; empty if it can.
+    wrong: Vec<FieldError>,
     limits: Limits,
     /// The number of its acceptance; zero without a cluster store.
     number: u64,
@@ -231,30 +232,28 @@ fn admitted<'b, B: AsRef<[u8]>>(
     if let Some(refusal) = caller.and_then(|caller| uncovered(caller, &request)) {
         return Err(refusal);
     }
-    Ok(Admitted {
-        key: CheckKey::of(&request.callback),
-        new: candidate(&request, caller, ends, now),
-        number: 0,
-        limits: Limits {
-            all: config.checks.max_pending,
-            credential: caller.map_or(u32::MAX, |caller| caller.max_pending),
-            project: config.checks.max_pending_per_project,
-        },
-        request,
-    })
-}
-
-fn candidate(request: &CheckRequest, caller: Option<&Credential>, ends: Ends, now: Now) -> Candidate {
-    Candidate {
-        callback: request.callback.clone(),
-        ask: request.ask.as_ref().ok().cloned(),
-        known: request.ask.as_ref().err().map(|wrong| Known {
-            outcome: Outcome::Rejected,
-            reason: format!("This check cannot be evaluated: {}", in_one(wrong)),
-            code: Some(ReasonCode::of_rejected(wrong.first().map_or("", |wrong| wrong.field))),
-            repeats_until: None,
-        }),
-        tokens: Tokens::new(request.token.clone(), 1, ends),
+    let key = CheckKey::of(&request.callback);
+    let limits = Limits {
+        all: config.checks.max_pending,
+        credential: caller.map_or(u32::MAX, |caller| caller.max_pending),
+        project: config.checks.max_pending_per_project,
+    };
+    let CheckRequest { callback, token, ask } = request;
+    let (ask, wrong) = match ask {
+        Ok(ask) => (Some(ask), Vec::new()),
+        Err(wrong) => (None, wrong),
+    };
+    let known = ask.is_none().then(|| Known {
+        outcome: Outcome::Rejected,
+        reason: format!("This check cannot be evaluated: {}", in_one(&wrong)),
+        code: Some(ReasonCode::of_rejected(wrong.first().map_or("", |wrong| wrong.field))),
+        repeats_until: None,
+    });
+    let new = Candidate {
+        callback,
+        ask,
+        known,
+        tokens: Tokens::new(token, 1, ends),
         credential: caller.map(|caller| caller.name.clone()).unwrap_or_default(),
         observe: caller.is_some_and(|caller| caller.observe),
         accepted: now,
@@ -262,7 +261,8 @@ fn candidate(request: &CheckRequest, caller: Option<&Credential>, ends: Ends, no
         tries: 0,
         turn: now.mono,
         is_refused: false,
-    }
+    };
+    Ok(Admitted { key, new, wrong, limits, number: 0 })
 }
 
 /// Stores a check in the instance's ledger and answers it.
@@ -278,12 +278,11 @@ pub fn accept<'b, B: AsRef<[u8]>>(
         Ok(admitted) => admitted,
         Err(refusal) => return (refusal, Counted::Refused),
     };
-    let id = admitted.key.id();
     match stored(ledger, store, &admitted, now) {
-        Ok(Stored::In(delivered)) => answer(&id, &admitted.request, delivered),
+        Ok(Stored::In(delivered)) => answer(&admitted, delivered),
         Ok(Stored::NoRoom(share)) => (full(share), Counted::Refused),
         Err(e) => {
-            log::error!("check {id} could not be stored: {e}");
+            log::error!("check {} could not be stored: {e}", admitted.key.id());
             (unstored(&e), Counted::Refused)
         }
     }
@@ -377,9 +376,10 @@ struct Receipt<'a> {
     status: &'static str,
 }
 
-fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Counted) {
-    let reply = |status, message: String| Reply::json(200, &Receipt { id, message: &message, status });
-    match (delivered, &request.ask) {
+fn answer(admitted: &Admitted, delivered: Delivered) -> (Reply, Counted) {
+    let (id, wrong) = (admitted.key.id(), &admitted.wrong);
+    let reply = |status, message: String| Reply::json(200, &Receipt { id: &id, message: &message, status });
+    match (delivered, &admitted.new.ask) {
         (Delivered::Different, _) => {
             let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or address. A pending check cannot be changed; cancel the run and start it again.";
             (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
@@ -398,17 +398,17 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             );
             (reply("reported", message), Counted::Repeated)
         }
-        (Delivered::New(..) | Delivered::Beside(..), Err(wrong)) => {
+        (Delivered::New(..) | Delivered::Beside(..), None) => {
             let message =
                 format!("This check cannot be evaluated and will be reported as failed: {}", in_one(wrong));
             log::warn!("check {id} rejected: {}", in_one(wrong));
             (reply("rejected", message), Counted::Rejected)
         }
-        (Delivered::Again, Err(_)) => (
+        (Delivered::Again, None) => (
             reply("rejected", "This check cannot be evaluated and will be reported as failed.".into()),
             Counted::Repeated,
         ),
-        (delivered @ (Delivered::New(deadline, ends) | Delivered::Beside(deadline, ends)), Ok(ask)) => {
+        (delivered @ (Delivered::New(deadline, ends) | Delivered::Beside(deadline, ends)), Some(ask)) => {
             let counted = match delivered {
                 Delivered::New(..) => Counted::Accepted,
                 _ => {
@@ -428,7 +428,7 @@ fn answer(id: &str, request: &CheckRequest, delivered: Delivered) -> (Reply, Cou
             );
             (reply("accepted", message), counted)
         }
-        (Delivered::Again, Ok(ask)) => {
+        (Delivered::Again, Some(ask)) => {
             let message = format!("Testrelay is already waiting for the executions tagged {}.", ask.tag);
             (reply("accepted", message), Counted::Repeated)
         }

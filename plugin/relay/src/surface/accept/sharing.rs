@@ -276,7 +276,7 @@ impl Acceptance {
         {
             // An earlier call of this acceptance was done, although its answer was lost.
             return match pending.delivery {
-                1 if pending.tokens.hold(&self.admitted.request.token) => {
+                1 if pending.tokens.hold(self.admitted.new.tokens.current()) => {
                     let mut pending = pending.clone();
                     pending.place = crate::check::Placed::Holds(self.admitted.new.place());
                     self.created(now, store, pending, found.version)
@@ -433,7 +433,7 @@ impl Acceptance {
 
     fn answer_as(&mut self, store: &mut dyn Store, delivered: Delivered) -> Step {
         self.give_back(store);
-        let (reply, counted) = answer(&self.admitted.key.id(), &self.admitted.request, delivered);
+        let (reply, counted) = answer(&self.admitted, delivered);
         Step::Reply(reply, Some(Ended::Check(counted)))
     }
 
