@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub(super) const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
-const START: i64 = 1_769_186_640_000;
+pub(super) const START: i64 = 1_769_186_640_000;
 /// The identity that Envoy adds to calls through the fallback cluster.
 pub(super) const IDENTITY: &str = "identity-of-envoy";
 const PREFIX: &str = "testrelay/1/t/";
@@ -68,6 +68,10 @@ pub(super) struct Answered {
 }
 
 impl Run {
+    pub(super) fn new(n: u32) -> Run {
+        Run { n, tag: format!("shop-{}", 4_000 + n), token: format!("token-{n}") }
+    }
+
     pub(super) fn spec(&self) -> CheckSpec {
         let guid = |kind: u32| format!("{:08x}-{kind:04x}-5000-8000-000000000001", self.n);
         CheckSpec {
@@ -82,8 +86,29 @@ impl Run {
         }
     }
 
-    fn build(&self) -> u64 {
+    pub(super) fn build(&self) -> u64 {
         4_000 + u64::from(self.n)
+    }
+
+    /// The headers of its check's delivery, with more or other ones.
+    pub(super) fn headers(&self, more: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let (spec, build) = (self.spec(), self.build().to_string());
+        let mut fields = BTreeMap::from([
+            ("planurl", "https://dev.azure.com/fabrikam/"),
+            ("projectid", PROJECT),
+            ("hubname", "checks"),
+            ("planid", &spec.plan),
+            ("jobid", &spec.job),
+            ("timelineid", &spec.timeline),
+            ("taskinstanceid", &spec.task),
+            ("authtoken", &self.token),
+            ("buildid", &build),
+            ("testrelay-tag", &self.tag),
+            ("authorization", "Bearer a-secret-of-tests"),
+        ]);
+        fields.extend(more.iter().copied());
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        fields.iter().map(|(name, value)| (bytes(name), bytes(value))).collect()
     }
 }
 
@@ -168,7 +193,7 @@ impl World {
     }
 
     pub(super) fn run(&mut self, n: u32) -> Run {
-        let run = Run { n, tag: format!("shop-{}", 4_000 + n), token: format!("token-{n}") };
+        let run = Run::new(n);
         self.azure.add_build(Build::new(PROJECT, run.build()).started_at(START - 10 * 60_000));
         self.azure.start_check(self.wall(), run.spec());
         run
@@ -207,26 +232,7 @@ impl World {
 
     /// Delivers a check. Returns the answer's status.
     pub(super) fn check(&mut self, run: &Run, more: &[(&str, &str)]) -> u16 {
-        let spec = run.spec();
-        let build = run.build().to_string();
-        let mut fields = BTreeMap::from([
-            ("planurl", "https://dev.azure.com/fabrikam/"),
-            ("projectid", PROJECT),
-            ("hubname", "checks"),
-            ("planid", &spec.plan),
-            ("jobid", &spec.job),
-            ("timelineid", &spec.timeline),
-            ("taskinstanceid", &spec.task),
-            ("authtoken", &run.token),
-            ("buildid", &build),
-            ("testrelay-tag", &run.tag),
-            ("authorization", "Bearer a-secret-of-tests"),
-        ]);
-        fields.extend(more.iter().copied());
-        let headers: Vec<(Vec<u8>, Vec<u8>)> = fields
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-            .collect();
+        let headers = run.headers(more);
         accept::accept(&self.config(), &ledger(), &mut self.store, self.now, &headers, None).0.status
     }
 

@@ -1,5 +1,7 @@
 //! Replicas with one API server: each has a store, a leader and streams of its own; they live, die and lose calls.
 
+pub(super) use super::super::world::Run;
+use super::super::world::{PROJECT, START};
 use crate::backoff::Random;
 use crate::check::{Counter, State};
 use crate::config::Config;
@@ -12,13 +14,11 @@ use crate::time::{Mono, Now, Wall};
 use crate::wire::call::served::{outcome_of, request_of};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
 use fakes::kubernetes::{Kubernetes, Resource};
-use fakes::{AzureDevOps, Build, CheckSpec, Database, Execution, Service, Status, Testkube, execution};
+use fakes::{AzureDevOps, Build, Database, Execution, Service, Status, Testkube, execution};
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-pub(super) const START: i64 = 1_769_186_640_000;
-const PROJECT: &str = "69f48e94-bdb4-42d7-a560-0f2b54f91cc8";
 const PREFIX: &str = "testrelay/1/testrelay/";
 
 pub(super) struct Replicas {
@@ -66,33 +66,6 @@ struct Stream {
     acceptance: Option<Acceptance>,
     pause: Option<Mono>,
     status: Option<u16>,
-}
-
-/// A run of a pipeline with one execution.
-#[derive(Clone)]
-pub(super) struct Run {
-    pub(super) n: u32,
-    pub(super) token: String,
-}
-
-impl Run {
-    pub(super) fn tag(&self) -> String {
-        format!("shop-{}", 4_000 + self.n)
-    }
-
-    pub(super) fn spec(&self) -> CheckSpec {
-        let guid = |kind: u32| format!("{:08x}-{kind:04x}-5000-8000-000000000001", self.n);
-        CheckSpec {
-            project: PROJECT.into(),
-            hub: "checks".into(),
-            plan: guid(1),
-            job: guid(2),
-            timeline: guid(1),
-            task: guid(3),
-            token: self.token.clone(),
-            build: Some(4_000 + u64::from(self.n)),
-        }
-    }
 }
 
 impl Replicas {
@@ -174,11 +147,10 @@ impl Replicas {
 
     /// A run whose execution ends `after` milliseconds from now.
     pub(super) fn run(&mut self, n: u32, after: i64, status: Status) -> Run {
-        let run = Run { n, token: format!("token-{n}") };
-        let build = run.spec().build.unwrap_or_default();
-        self.azure.add_build(Build::new(PROJECT, build).started_at(self.wall() - 60_000));
+        let run = Run::new(n);
+        self.azure.add_build(Build::new(PROJECT, run.build()).started_at(self.wall() - 60_000));
         self.azure.start_check(self.wall(), run.spec());
-        let tagged = execution("e2e").tag("ado-run", &run.tag());
+        let tagged = execution("e2e").tag("ado-run", &run.tag);
         let tagged: Execution =
             tagged.at(self.wall() - 1_000, Status::Running).at(self.wall() + after, status);
         self.testkube.add(tagged);
@@ -187,25 +159,7 @@ impl Replicas {
 
     /// Delivers a check to a process. Returns the number of the request.
     pub(super) fn deliver(&mut self, n: usize, run: &Run) -> usize {
-        let spec = run.spec();
-        let build = spec.build.unwrap_or_default().to_string();
-        let tag = run.tag();
-        let fields = [
-            ("planurl", "https://dev.azure.com/fabrikam/"),
-            ("projectid", PROJECT),
-            ("hubname", "checks"),
-            ("planid", &spec.plan),
-            ("jobid", &spec.job),
-            ("timelineid", &spec.timeline),
-            ("taskinstanceid", &spec.task),
-            ("authtoken", &run.token),
-            ("buildid", &build),
-            ("testrelay-tag", &tag),
-        ];
-        let headers: Vec<(Vec<u8>, Vec<u8>)> = fields
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-            .collect();
+        let headers = run.headers(&[]);
         let (now, number) = (self.clock(n), self.random.draw());
         let process = &mut self.processes[n];
         let ledger = Ledger::with_key(PREFIX, &[n as u8; 16]);
