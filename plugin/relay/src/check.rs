@@ -148,37 +148,20 @@ pub(crate) mod tests {
             timeline: Some(guid(n)),
             build: Some(4711),
         };
-        let pending = Pending {
+        let first = Candidate {
+            callback,
             ask: None,
             known: None,
             tokens: Tokens::new(Secret::new("token".into()), 1, Ends::default()),
-            rivals: Vec::new(),
+            credential: String::new(),
+            observe: false,
+            accepted: Now::default(),
+            earlier: std::time::Duration::ZERO,
             tries: 0,
             turn: Mono(0),
             is_refused: false,
-            began: Mono(0),
-            delivery: 1,
-            delivered: Mono(0),
-            accepted: Now::default(),
-            earlier: std::time::Duration::ZERO,
-            acceptance: 0,
-            evaluation: 0,
-            kept: None,
-            token_end: Mono(0),
-            decide_by: Mono(0),
-            log: Log::Unopened,
-            claim: None,
-            taken: false,
-            is_reported: false,
-            falls: Falls::default(),
-            credential: String::new(),
-            place: Placed::default(),
-            observe: false,
-            before: None,
-            told: None,
-            phase: Phase::Accepted,
-            callback,
         };
+        let pending = Pending { place: Placed::default(), ..delivery::first_delivery(first, Now::default()) };
         Record { key: CheckKey::of(&pending.callback), state: State::Pending(Box::new(pending)) }
     }
 

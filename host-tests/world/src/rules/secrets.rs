@@ -148,6 +148,20 @@ fn holds_secret(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    /// A check of its own plan, with a token that bears the mark.
+    fn spec(n: u64) -> CheckSpec {
+        CheckSpec {
+            project: "p".into(),
+            hub: "checks".into(),
+            plan: format!("plan-{n}"),
+            job: "j".into(),
+            timeline: "t".into(),
+            task: "k".into(),
+            token: format!("token-{MARK}-{n}"),
+            build: Some(n),
+        }
+    }
+
     #[test]
     fn a_secret_is_found_in_the_clear_in_hexadecimal_and_in_base64() {
         for user in ["", "u", "us", "user"] {
@@ -163,16 +177,6 @@ mod tests {
 
     #[test]
     fn a_token_may_go_to_its_own_check_and_its_own_build_and_nowhere_else() {
-        let spec = |n: u64| CheckSpec {
-            project: "p".into(),
-            hub: "checks".into(),
-            plan: format!("plan-{n}"),
-            job: "j".into(),
-            timeline: "t".into(),
-            task: "k".into(),
-            token: format!("token-{MARK}-{n}"),
-            build: Some(n),
-        };
         let sent = |cluster: &str, path: &str, token: &str| {
             let (mut rules, mut tokens) = (Rules::default(), Tokens::default());
             for n in [1, 2] {
@@ -203,16 +207,6 @@ mod tests {
 
     #[test]
     fn the_api_server_gets_its_own_token_and_a_checks_tokens_only_inside_the_data_of_its_secret() {
-        let spec = |n: u64| CheckSpec {
-            project: "p".into(),
-            hub: "checks".into(),
-            plan: format!("plan-{n}"),
-            job: "j".into(),
-            timeline: "t".into(),
-            task: "k".into(),
-            token: format!("token-{MARK}-{n}"),
-            build: None,
-        };
         let sent = |cluster: &str, path: &str, token: &str, body: String| {
             let (mut rules, mut tokens) = (Rules::default(), Tokens::default());
             for n in [1, 2] {

@@ -148,7 +148,8 @@ impl Pending {
     }
 }
 
-fn first_delivery(mut first: Candidate, now: Now) -> Pending {
+/// The record of a check that nobody has evaluated yet.
+pub(super) fn first_delivery(mut first: Candidate, now: Now) -> Pending {
     first.tokens.came_by(1);
     let place = Placed::Holds(first.place());
     let mut pending = Pending {
@@ -174,7 +175,7 @@ fn first_delivery(mut first: Candidate, now: Now) -> Pending {
         claim: None,
         taken: false,
         is_reported: false,
-        falls: Falls { count: 0, last: Mono(0) },
+        falls: Falls::default(),
         place,
         credential: first.credential,
         observe: first.observe,
