@@ -30,6 +30,13 @@ pub(crate) enum Delivered {
     Unplaced,
 }
 
+impl Delivered {
+    /// Whether the check is evaluated anew for it.
+    pub(crate) fn begins_evaluation(self) -> bool {
+        matches!(self, Delivered::New(..) | Delivered::Repeated(_))
+    }
+}
+
 /// What a delivery makes of a record.
 pub(crate) enum Delivery {
     /// The record stays as it is.
@@ -142,7 +149,7 @@ impl Candidate {
 impl Pending {
     /// Notes the acceptance that began its evaluation, if this delivery did.
     pub(crate) fn begin_evaluation(&mut self, delivered: Delivered, acceptance: u64) {
-        if matches!(delivered, Delivered::New(..) | Delivered::Repeated(_)) {
+        if delivered.begins_evaluation() {
             self.evaluation = acceptance;
         }
     }

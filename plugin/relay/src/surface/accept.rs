@@ -1,11 +1,11 @@
 //! Accepting a check: from a request to a record in the ledger and an answer, in one turn of the stream.
 
 mod ends;
+mod replies;
 mod sharing;
 
 use crate::check::{
-    Candidate, CheckKey, Delivered, Delivery, Known, MAX_OF_CREDENTIAL, Outcome, ReasonCode, Record, State,
-    Tokens, deliver,
+    Candidate, CheckKey, Delivered, Delivery, Known, Outcome, ReasonCode, Record, State, Tokens, deliver,
 };
 use crate::config::{Allow, Config, Credential};
 use crate::store::ledger::{Change, Ledger, LedgerError, OldHome, Store, StoreError};
@@ -13,11 +13,12 @@ use crate::store::places::{self, Grant, Limits, Share};
 use crate::surface::auth::{Denied, authorize};
 use crate::surface::problem::{FieldError, Reply};
 use crate::surface::request::{self, Body, CheckRequest, MAX_BODY, Unanswerable};
-use crate::time::{Now, in_words};
+use crate::time::Now;
 use crate::wire::azure::Entry;
 use ends::ends_of;
-use serde::Serialize;
-pub use sharing::{Acceptance, GIVEN_UP, lost};
+pub use replies::lost;
+use replies::{answer, full, unanswerable_reply, unstored};
+pub use sharing::{Acceptance, GIVEN_UP};
 use std::time::Duration;
 
 /// The header fields of a request: names in lower case, values as bytes off the wire; owned or borrowed.
@@ -207,7 +208,7 @@ pub(super) struct Admitted {
     /// Why it cannot be evaluated; empty if it can.
     wrong: Vec<FieldError>,
     limits: Limits,
-    /// The number of its acceptance; zero without a cluster store.
+    /// The number of its acceptance, drawn at random, by which it recognises its own write; zero without a cluster store.
     number: u64,
 }
 
@@ -327,7 +328,7 @@ fn stored(
         let has_place = inherits || grant == Some(Grant::Taken);
         let delivery = deliver(found, &admitted.new, now, has_place);
         let is_new =
-            matches!(delivery, Delivery::Put(_, Delivered::New(..) | Delivered::Repeated(_))) && !inherits;
+            !inherits && matches!(delivery, Delivery::Put(_, delivered) if delivered.begins_evaluation());
         (is_noted, left) = (is_new, before.filter(|_| is_new).cloned());
         match delivery {
             Delivery::Kept(delivered) => Change::Keep(delivered),
@@ -359,122 +360,17 @@ fn stored(
         (kept @ (Delivered::Different | Delivered::Crowded), _) => return Ok(Stored::In(kept)),
         (delivered, _) => delivered,
     };
-    if let Err(status) = ledger.note(store, key) {
-        log::error!("shared data failed with status {}: the leader finds a check within a minute", status.0);
-    }
+    tell_leader(ledger, store, key);
     if old.is_some() {
         OldHome::remove(store, prefix, key)?;
     }
     Ok(Stored::In(delivered))
 }
 
-/// The body of the answer to a taken check.
-#[derive(Serialize)]
-struct Receipt<'a> {
-    id: &'a str,
-    message: &'a str,
-    status: &'static str,
-}
-
-fn answer(admitted: &Admitted, delivered: Delivered) -> (Reply, Counted) {
-    let (id, wrong) = (admitted.key.id(), &admitted.wrong);
-    let reply = |status, message: String| Reply::json(200, &Receipt { id: &id, message: &message, status });
-    match (delivered, &admitted.new.ask) {
-        (Delivered::Different, _) => {
-            let detail = "A check with the same PlanId, JobId and TaskInstanceId is pending with another tag, policy or address. A pending check cannot be changed; cancel the run and start it again.";
-            (Reply::problem(409, "The same check is pending with other values", detail), Counted::Refused)
-        }
-        (Delivered::Crowded, _) => {
-            let detail = format!(
-                "{MAX_OF_CREDENTIAL} deliveries of this check by this credential wait until Azure DevOps has taken one of their tokens. Send it again in a minute."
-            );
-            let refusal = Reply::problem(503, "Too many deliveries of one check", &detail);
-            (refusal.with("retry-after", "60"), Counted::Refused)
-        }
-        (Delivered::Unplaced, _) => (unstored(&LedgerError::Busy), Counted::Refused),
-        (Delivered::Repeated(outcome), _) => {
-            let message = format!(
-                "Testrelay has just reported `{outcome}` for this check, and reports the same decision again."
-            );
-            (reply("reported", message), Counted::Repeated)
-        }
-        (Delivered::New(..) | Delivered::Beside(..), None) => {
-            let message =
-                format!("This check cannot be evaluated and will be reported as failed: {}", in_one(wrong));
-            log::warn!("check {id} rejected: {}", in_one(wrong));
-            (reply("rejected", message), Counted::Rejected)
-        }
-        (Delivered::Again, None) => (
-            reply("rejected", "This check cannot be evaluated and will be reported as failed.".into()),
-            Counted::Repeated,
-        ),
-        (delivered @ (Delivered::New(deadline, ends) | Delivered::Beside(deadline, ends)), Some(ask)) => {
-            let counted = match delivered {
-                Delivered::New(..) => Counted::Accepted,
-                _ => {
-                    log::warn!(
-                        "check {id} was delivered with other values than before: the delivery whose token Azure DevOps takes first counts"
-                    );
-                    Counted::Repeated
-                }
-            };
-            let within = deadline.in_words(ends);
-            log::info!("check {id} accepted: tag {}, decided within {within}", ask.tag);
-            let message = format!(
-                "Testrelay waits until every Testkube execution tagged {} has ended (expected: {}) and then reports back: within {within}, or after {} if they do not appear.",
-                ask.tag,
-                ask.expect,
-                in_words(ask.appear_timeout),
-            );
-            (reply("accepted", message), counted)
-        }
-        (Delivered::Again, Some(ask)) => {
-            let message = format!("Testrelay is already waiting for the executions tagged {}.", ask.tag);
-            (reply("accepted", message), Counted::Repeated)
-        }
-    }
-}
-
-fn unanswerable_reply(why: &Unanswerable) -> Reply {
-    if why.not_listed {
-        return Reply::problem_with(403, "PlanUrl is not configured here", &in_one(&why.errors), &why.errors);
-    }
-    Reply::problem_with(
-        400,
-        "This check could not be answered",
-        &format!("Nothing was stored, and nothing will be reported. {}", in_one(&why.errors)),
-        &why.errors,
-    )
-}
-
-fn full(share: Share) -> Reply {
-    let limit = match share {
-        Share::All => "`checks.max_pending`",
-        Share::Credential => "the credential's `max_pending`",
-        Share::Project => "`checks.max_pending_per_project`",
-    };
-    Reply::problem(
-        503,
-        "Too many checks are pending",
-        &format!(
-            "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage later, or raise {limit}."
-        ),
-    )
-}
-
-fn unstored(error: &LedgerError) -> Reply {
-    match error {
-        LedgerError::Full => full(Share::All),
-        LedgerError::TooLarge => Reply::problem(
-            400,
-            "This check could not be answered",
-            "Its fields together are too large. Nothing was stored, and nothing will be reported.",
-        ),
-        LedgerError::Busy | LedgerError::Store(_) => Reply::problem(
-            503,
-            "The check could not be stored",
-            "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage.",
-        ),
+/// Notes for the leader that there is a new check.
+fn tell_leader(ledger: &Ledger, store: &mut dyn Store, key: &CheckKey) {
+    if let Err(status) = ledger.note(store, key) {
+        log::error!("shared data failed with status {}: the leader finds a check within a minute", status.0);
     }
 }
 

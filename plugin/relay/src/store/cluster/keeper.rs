@@ -270,8 +270,9 @@ impl Keeper {
                 let replaced = Some(replaced);
                 self.succeeded(key, now, Learned::Stored { version: secret.version, written, replaced })
             }
-            (KeeperCall::GiveUp, ApiAnswer::Done(_)) => self.succeeded(key, now, Learned::Gone),
-            (KeeperCall::Merge, ApiAnswer::Done(_)) => self.succeeded(key, now, Learned::Gone),
+            (KeeperCall::GiveUp | KeeperCall::Merge, ApiAnswer::Done(_)) => {
+                self.succeeded(key, now, Learned::Gone)
+            }
             (_, ApiAnswer::Done(secret)) => {
                 let Some(read) = StoredCheck::of(&secret, now) else {
                     log::error!(

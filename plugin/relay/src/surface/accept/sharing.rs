@@ -3,7 +3,8 @@
 //! A delivery is created as a new Secret. If there is one, the delivery is added to it, whoever owns it. Without a clear
 //! answer the Secret is read before it is written again, because the write may have been done.
 
-use super::{Admitted, Counted, Headers, Stored, admitted, answer, full, stored, unstored};
+use super::replies::{answer, away, full, unreadable, unstored};
+use super::{Admitted, Counted, Headers, Stored, admitted, stored, tell_leader};
 use crate::check::{Delivered, Delivery, Kept, Pending, Record, Reread, State, deliver};
 use crate::config::{ClusterStore, Config};
 use crate::store::cluster::lease::{NOBODY, Replica};
@@ -44,8 +45,6 @@ pub struct Acceptance {
     config: Rc<Config>,
     ledger: Ledger,
     admitted: Admitted,
-    /// Its number, drawn at random, by which it recognises its own write.
-    number: u64,
     began: Mono,
     tries: usize,
     /// The place that was taken for it and is not in a record yet.
@@ -88,12 +87,10 @@ impl Acceptance {
         body: impl Into<Body<'b>>,
         number: u64,
     ) -> Result<Acceptance, Reply> {
-        let number = number.max(1);
         Ok(Acceptance {
-            admitted: Admitted { number, ..admitted(config, now, headers, body)? },
+            admitted: Admitted { number: number.max(1), ..admitted(config, now, headers, body)? },
             config: config.clone(),
             ledger: ledger.clone(),
-            number,
             is_storing: false,
             owner: String::new(),
             began: now.mono,
@@ -156,7 +153,7 @@ impl Acceptance {
         let secret = |state: &State, owner: &str| replica.secret(key, state, owner, now);
         let request = match &mut self.asked {
             Asked::Create(pending) => {
-                (pending.acceptance, pending.evaluation) = (self.number, self.number);
+                (pending.acceptance, pending.evaluation) = (self.admitted.number, self.admitted.number);
                 let state = State::Pending(pending.clone());
                 let object = secret(&state, owner);
                 let fits = |object: &Object<SecretBody>| {
@@ -166,7 +163,7 @@ impl Acceptance {
             }
             Asked::Read => Some(server.get::<SecretBody>(&replica.secret_name(key), TIMEOUT)),
             Asked::Write(merge) => {
-                if matches!(merge.delivered, Delivered::New(..) | Delivered::Repeated(_)) {
+                if merge.delivered.begins_evaluation() {
                     merge.owner = owner.to_owned();
                 }
                 secret(&merge.state, &merge.owner)
@@ -271,7 +268,7 @@ impl Acceptance {
             return self.end(store, &unreadable());
         };
         if let State::Pending(pending) = &found.state
-            && pending.acceptance == self.number
+            && pending.acceptance == self.admitted.number
             && (found.owner == self.owner || pending.delivery > 1)
         {
             // An earlier call of this acceptance was done, although its answer was lost.
@@ -285,7 +282,7 @@ impl Acceptance {
             };
         }
         if let State::Done(done) = &found.state
-            && done.acceptance == self.number
+            && done.acceptance == self.admitted.number
         {
             // So was this one's, and the leader has found the Secret and ended the check since.
             return self.answer_as(store, done.outcome.map_or(Delivered::Again, Delivered::Repeated));
@@ -302,8 +299,8 @@ impl Acceptance {
             },
             Delivery::Kept(delivered) => self.answer_as(store, delivered),
             Delivery::Put(mut pending, delivered) => {
-                pending.acceptance = self.number;
-                pending.begin_evaluation(delivered, self.number);
+                pending.acceptance = self.admitted.number;
+                pending.begin_evaluation(delivered, self.admitted.number);
                 let state = State::Pending(pending);
                 self.asked = Asked::Write(Box::new(Merge {
                     replaces: found.version,
@@ -339,9 +336,8 @@ impl Acceptance {
     /// The delivery was added to the Secret.
     fn merged(&mut self, now: Now, store: &mut dyn Store, merge: Merge, version: Version) -> Step {
         let Merge { replaces, owner, state, delivered } = merge;
-        let is_new = matches!(delivered, Delivered::New(..) | Delivered::Repeated(_));
         match state {
-            State::Pending(mut pending) if is_new => {
+            State::Pending(mut pending) if delivered.begins_evaluation() => {
                 pending.kept = kept(&pending, version, now);
                 self.put(store, pending, delivered)
             }
@@ -404,12 +400,7 @@ impl Acceptance {
                 if let Some(left) = left {
                     places::give_back(store, &self.ledger, &left);
                 }
-                if let Err(status) = self.ledger.note(store, &key) {
-                    log::error!(
-                        "shared data failed with status {}: the leader finds a check within a minute",
-                        status.0
-                    );
-                }
+                tell_leader(&self.ledger, store, &key);
             }
             Ok(None) => {}
             // Its Secret names this process: the leader takes it in within a minute.
@@ -454,11 +445,6 @@ impl Acceptance {
     }
 }
 
-/// The answer to a check whose calls to the API server are never answered.
-pub fn lost() -> Reply {
-    away(Some(&Fault::Lost))
-}
-
 /// What is known of the Secret that was just written for a new check.
 fn kept(pending: &Pending, version: Version, now: Now) -> Option<Box<Kept>> {
     let written = Some(State::Pending(Box::new(pending.clone())).written());
@@ -467,21 +453,4 @@ fn kept(pending: &Pending, version: Version, now: Now) -> Option<Box<Kept>> {
 
 fn replica(shared: &ClusterStore, ledger: &Ledger, standing: &Standing) -> Replica {
     Replica::new(ledger.prefix(), &standing.id, &shared.pod)
-}
-
-/// The refusal of a check that the API server does not store.
-fn away(fault: Option<&Fault>) -> Reply {
-    let why = fault.map_or("this replica has not registered itself there yet".into(), Fault::to_string);
-    let detail = format!(
-        "Kubernetes's API server does not store it: {why}. This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage."
-    );
-    Reply::problem(503, "The check could not be stored", &detail)
-}
-
-fn unreadable() -> Reply {
-    Reply::problem(
-        503,
-        "The check could not be stored",
-        "It has a Secret that this replica cannot read: a newer Testrelay wrote it, or somebody edited it. Re-run the stage.",
-    )
 }
