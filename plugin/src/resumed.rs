@@ -15,7 +15,7 @@ pub(crate) struct Resumed {
     /// The exchange's number of the call.
     number: usize,
     /// Maximum response body to copy, in bytes.
-    max_body: usize,
+    pub(crate) max_body: usize,
 }
 
 /// An exchange that goes on after this time.
@@ -85,18 +85,22 @@ impl Root {
         }
     }
 
-    /// Takes the outcome of an exchange's call; `outcome` reads a body of at most this many bytes.
-    pub(crate) fn resumed_answered(&mut self, now: Now, token: u32, outcome: impl Fn(usize) -> CallOutcome) {
-        let place = self.resumed.iter().position(|resumed| resumed.token == token);
-        if let (Some(place), Some(plugin)) = (place, self.plugin.clone()) {
-            let Resumed { stream, mut exchange, number, max_body, .. } = self.resumed.swap_remove(place);
-            let step = answer(&plugin, now, &mut exchange, number, &outcome(max_body));
-            self.go_on(&plugin, now, stream, exchange, step);
-        }
+    /// Takes the outcome of an exchange's call.
+    pub(crate) fn resumed_answered(&mut self, now: Now, resumed: Resumed, outcome: &CallOutcome) {
+        let Some(plugin) = self.plugin.clone() else { return };
+        let Resumed { stream, mut exchange, number, .. } = resumed;
+        let step = answer(&plugin, now, &mut exchange, number, outcome);
+        self.go_on(&plugin, now, stream, exchange, step);
     }
 }
 
 /// Passes the outcome of a call to its exchange.
-fn answer(plugin: &Plugin, now: Now, exchange: &mut Exchange, number: usize, outcome: &CallOutcome) -> Step {
+pub(crate) fn answer(
+    plugin: &Plugin,
+    now: Now,
+    exchange: &mut Exchange,
+    number: usize,
+    outcome: &CallOutcome,
+) -> Step {
     exchange.answer(now, &mut SharedData, &mut plugin.memory.borrow_mut(), number, outcome)
 }

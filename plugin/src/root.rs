@@ -271,9 +271,10 @@ impl Context for Root {
         _num_trailers: usize,
     ) {
         let now = host::now();
-        if self.resumed.iter().any(|resumed| resumed.token == token) {
-            let outcome = |max_body| host::call_outcome(now, num_headers, body_size, max_body);
-            return self.resumed_answered(now, token, outcome);
+        if let Some(place) = self.resumed.iter().position(|resumed| resumed.token == token) {
+            let resumed = self.resumed.swap_remove(place);
+            let outcome = host::call_outcome(now, num_headers, body_size, resumed.max_body);
+            return self.resumed_answered(now, resumed, &outcome);
         }
         let Some((id, max_body)) = self.calls.remove(&token) else { return };
         let outcome = host::call_outcome(now, num_headers, body_size, max_body);

@@ -2,6 +2,7 @@
 //! said where to.
 
 use crate::host::{self, Header, HeaderMap, SharedData};
+use crate::resumed;
 use crate::root::{Awaited, Plugin};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
@@ -266,13 +267,7 @@ impl Stream {
                 return Action::Pause;
             };
             let outcome = CallOutcome::Failed(fault);
-            step = exchange.answer(
-                host::now(),
-                &mut SharedData,
-                &mut plugin.memory.borrow_mut(),
-                number,
-                &outcome,
-            );
+            step = resumed::answer(plugin, host::now(), &mut exchange, number, &outcome);
         }
     }
 
@@ -387,8 +382,7 @@ impl Context for Stream {
         let call = calls.swap_remove(place);
         let now = host::now();
         let outcome = host::call_outcome(now, num_headers, body_size, call.max_body);
-        let step =
-            exchange.answer(now, &mut SharedData, &mut plugin.memory.borrow_mut(), call.number, &outcome);
+        let step = resumed::answer(&plugin, now, &mut exchange, call.number, &outcome);
         if self.go_on(&plugin, exchange, calls, step, None) == Action::Continue {
             host::continue_request();
         }

@@ -337,6 +337,7 @@ impl Lead {
             }
         }
         if let Some(done) = effects.done {
+            // Its Secret has to say so.
             self.index(turn.now.mono, key);
             self.agenda.remove(key);
             return self.housekeeping.ended(key, done.at.mono);
@@ -365,10 +366,11 @@ impl Lead {
     /// Notes when to look at a check next.
     fn index(&mut self, now: Mono, key: &CheckKey) {
         let Lead { shelf, agenda, sharing, .. } = self;
-        if let (Some(sharing), Some(state)) = (sharing, shelf.state(key)) {
+        let Some(state) = shelf.state(key) else { return };
+        if let Some(sharing) = sharing {
             sharing.touch(key, state, now);
         }
-        let Some(seen) = shelf.find(key) else { return };
+        let State::Pending(seen) = state else { return };
         let Some(tracked) = agenda.of(key, seen) else { return };
         tracked.volatile.renew(seen);
         let times = tracked.volatile.times(seen, now);

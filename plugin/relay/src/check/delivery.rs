@@ -45,8 +45,8 @@ pub(crate) enum Delivery {
     Put(Box<Pending>, Delivered),
 }
 
-/// Applies a delivery to a check's record; `has_place` says whether there is a place for a new check. Runs in the stream,
-/// on any worker.
+/// Applies a delivery to a check's record; `has_place` says whether there is a place for a new check. Streams
+/// call it on any worker, and the leader where a delivery reached the ledger alone.
 pub(crate) fn deliver(found: Option<&State>, new: &Candidate, now: Now, has_place: bool) -> Delivery {
     match found {
         Some(State::Pending(pending)) if !pending.is_over() => {

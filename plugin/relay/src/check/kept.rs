@@ -132,8 +132,11 @@ impl State {
             (State::Pending(held), State::Done(_)) if held.kept.is_none() => {
                 becomes(State::Pending(Box::new(Pending { kept, ..(**held).clone() })))
             }
+            (State::Done(done), State::Done(_)) if is_same => {
+                becomes(State::Done(Done { kept, ..done.clone() }))
+            }
             // Another process has ended it.
-            (State::Pending(_), State::Done(_)) => {
+            (_, State::Done(_)) => {
                 read.set_kept(kept);
                 becomes(read)
             }
@@ -159,13 +162,6 @@ impl State {
             }
             (State::Done(done), State::Pending(new)) if is_same && new.delivery <= done.served => {
                 becomes(State::Done(Done { kept, ..done.clone() }))
-            }
-            (State::Done(done), State::Done(_)) if is_same => {
-                becomes(State::Done(Done { kept, ..done.clone() }))
-            }
-            (State::Done(_), State::Done(_)) => {
-                read.set_kept(kept);
-                becomes(read)
             }
             // A delivery has come for which no event was sent, or a new evaluation has begun.
             (held, State::Pending(new)) => {
@@ -194,7 +190,8 @@ impl Pending {
         }
     }
 
-    fn written(&self) -> Written {
+    /// What its Secret should say.
+    pub(crate) fn written(&self) -> Written {
         let decided = self.decided().map(|decided| decided.at);
         Written { stage: self.stage(), delivery: self.delivery, decided }
     }

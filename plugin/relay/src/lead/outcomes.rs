@@ -12,7 +12,8 @@ impl Lead {
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, id: CallId, outcome: &CallOutcome) {
         let Some(purpose) = self.calls.end(turn.now.mono, id, outcome) else { return };
         let checks = purpose.checks();
-        if self.leading && self.contender.note_busy(turn.store, &checks).is_err() {
+        let is_noted = self.leading && !checks.is_empty();
+        if is_noted && self.contender.note_busy(turn.store, &checks).is_err() {
             log::error!("shared data failed: an answer is read without being noted");
         }
         match purpose {
@@ -44,7 +45,7 @@ impl Lead {
             }
             Purpose::Abort(token) => self.aborts.not_started(token),
         }
-        if self.leading && self.contender.note_busy(turn.store, &[]).is_err() {
+        if is_noted && self.leading && self.contender.note_busy(turn.store, &[]).is_err() {
             log::error!("shared data failed: the note of an answer could not be removed");
         }
         self.step_due(turn, MAX_STEPS_AFTER_ANSWER);

@@ -10,7 +10,7 @@ use crate::config::{ClusterStore, Config};
 use crate::lead::Output;
 use crate::store::cluster::adopter::{Adopter, AdopterCall};
 use crate::store::cluster::keeper::{Keeper, KeeperCall, Learned};
-use crate::store::cluster::lease::Replica;
+use crate::store::cluster::lease::{NOBODY, Replica};
 use crate::store::cluster::membership::{LeaseCall, Membership};
 use crate::store::cluster::standing::Standing;
 use crate::store::ledger::{Change, Ledger, Store};
@@ -131,7 +131,7 @@ impl Sharing {
         self.ready.extend(calls.into_iter().map(|(call, request)| (SharingCall::Lease(call), request)));
         for (owner, checks) in self.adopter.take_told() {
             let (owner, why) = match owner.as_str() {
-                "" => ("a replica that ends".to_owned(), ""),
+                NOBODY => ("a replica that ends".to_owned(), ""),
                 id => (format!("replica {id}"), ": its Lease has not changed for 20 s, or is gone"),
             };
             log::info!("adopted {checks} checks of {owner}{why}");

@@ -1,4 +1,5 @@
-//! Accepting a check: from a request to a record in the ledger and an answer, in one turn of the stream.
+//! Accepting a check: from a request to a record in the ledger and an answer, in one turn of the stream; with a cluster
+//! store in several ([`Acceptance`]).
 
 mod ends;
 mod replies;
@@ -29,11 +30,11 @@ pub type Headers<B = Vec<u8>> = [(B, B)];
 pub enum Admission {
     /// Send this answer now.
     Reply(Reply),
-    /// Read the body, then call [`accept`]: it holds missing fields, or must be read because it was sent.
+    /// Read the body, then accept the request ([`accept`], [`Acceptance`]): it holds missing fields, or must be read because it was sent.
     AwaitBody(CallerId),
-    /// Call [`accept`]: there is no body.
+    /// Accept it: there is no body.
     Ready,
-    /// Call [`accept`], which rejects the request: the headers are complete, but there is a body that this Envoy does
+    /// Accept it, which rejects the request: the headers are complete, but there is a body that this Envoy does
     /// not hand over.
     Unread,
 }

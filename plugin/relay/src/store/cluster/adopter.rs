@@ -132,12 +132,9 @@ impl Adopter {
 
     /// Queues the checks of the last sweep whose owner has no Lease, once the Leases have been listed after it.
     fn note_ownerless(&mut self, membership: &Membership) {
-        let Some((at, _)) = &self.swept else { return };
-        if !membership.has_listed_since(*at) {
-            return;
+        if let Some((_, swept)) = self.swept.take_if(|(at, _)| membership.has_listed_since(*at)) {
+            self.queue.extend(swept.into_iter().filter(|(_, owner)| !membership.knows(owner)));
         }
-        let (_, swept) = self.swept.take().unwrap_or_default();
-        self.queue.extend(swept.into_iter().filter(|(_, owner)| !membership.knows(owner)));
     }
 
     fn note_dead(&mut self, now: Mono, membership: &Membership) {
@@ -177,7 +174,7 @@ impl Adopter {
                         let mut state = found.state;
                         state.adopt(now.mono, found.version.clone());
                         let request = replica
-                            .secret(&key, &state, &replica.id, now)
+                            .secret(&key, state.clone(), &replica.id, now)
                             .map(|secret| server.update(&found.version, &secret, TIMEOUT));
                         let call =
                             request.map(|request| (AdopterCall::Adopt(key, owner, Box::new(state)), request));

@@ -215,7 +215,7 @@ impl Keeper {
         }
         let written = state.written();
         let write = |owner: &str, kept: &Kept, call: KeeperCall| {
-            let secret = replica.secret(key, state, owner, now)?;
+            let secret = replica.secret(key, state.clone(), owner, now)?;
             Some((call, server.update(&kept.version, &secret, TIMEOUT)))
         };
         match (state, state.kept()) {
@@ -224,7 +224,7 @@ impl Keeper {
             }
             (State::Pending(_), None) => {
                 let owner = if self.gives_up { NOBODY } else { &replica.id };
-                let secret = replica.secret(key, state, owner, now)?;
+                let secret = replica.secret(key, state.clone(), owner, now)?;
                 Some((KeeperCall::Create(written), server.create(&secret, TIMEOUT)))
             }
             (State::Done(_), None) => None,
@@ -392,6 +392,6 @@ fn stands_beside(
             state = State::Pending(merged);
         }
     }
-    let secret = replica.secret(key, &state, &read.owner, now)?;
+    let secret = replica.secret(key, state, &read.owner, now)?;
     Some(server.update(&read.version, &secret, TIMEOUT))
 }

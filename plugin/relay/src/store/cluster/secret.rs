@@ -81,15 +81,16 @@ impl Replica {
     pub(crate) fn secret(
         &self,
         key: &CheckKey,
-        state: &State,
+        mut state: State,
         owner: &str,
         now: Now,
     ) -> Option<Object<SecretBody>> {
-        let mut state = match state {
-            // It was reported: the rest of its log is its owner's affair.
-            State::Pending(pending) => pending.reported().map_or_else(|| state.clone(), State::Done),
-            State::Done(_) => state.clone(),
-        };
+        // It was reported: the rest of its log is its owner's affair.
+        if let State::Pending(pending) = &state
+            && let Some(done) = pending.reported()
+        {
+            state = State::Done(done);
+        }
         state.set_kept(None);
         let (expires, tag) = match &mut state {
             State::Pending(pending) => {
@@ -209,7 +210,7 @@ mod tests {
     fn a_record_comes_back_from_its_secret_without_what_concerns_its_owner_alone() {
         let record = record(1);
         let now = Now { mono: Mono(5_000), wall: Wall(1_769_186_640_000) };
-        let secret = replica("t").secret(&record.key, &record.state, "a1", now).unwrap();
+        let secret = replica("t").secret(&record.key, record.state.clone(), "a1", now).unwrap();
         assert_eq!(secret.labels.get(OWNER), Some("a1"));
         let text = String::from_utf8(secret.body.record.clone().unwrap()).unwrap();
         assert!(!text.contains("place") && !text.contains("kept"), "{text}");

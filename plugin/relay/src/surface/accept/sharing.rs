@@ -51,11 +51,9 @@ pub struct Acceptance {
     place: Option<Grant>,
     asked: Asked,
     fault: Option<Fault>,
-    /// Whether this replica drains: another one is to own the check.
-    drains: bool,
     /// Whether this process has the check, and has not stored it yet.
     is_storing: bool,
-    /// The owner that its calls name.
+    /// The owner that its calls name; [`NOBODY`] while this replica drains.
     owner: String,
 }
 
@@ -92,13 +90,12 @@ impl Acceptance {
             config: config.clone(),
             ledger: ledger.clone(),
             is_storing: false,
-            owner: String::new(),
+            owner: NOBODY.into(),
             began: now.mono,
             tries: 0,
             place: None,
             asked: Asked::Read,
             fault: None,
-            drains: false,
         })
     }
 
@@ -126,13 +123,22 @@ impl Acceptance {
     /// Makes the next try, whose time has come.
     pub fn try_again(&mut self, now: Now, store: &mut dyn Store) -> Step {
         self.tries += 1;
-        if self.place == Some(Grant::Taken)
-            && self.tries == 1
-            && let Delivery::Put(pending, _) = deliver(None, &self.admitted.new, now, true)
-        {
-            self.asked = Asked::Create(pending);
+        if self.place == Some(Grant::Taken) && self.tries == 1 {
+            return self.create(now, store);
         }
         self.call(now, store)
+    }
+
+    /// Creates the Secret.
+    fn create(&mut self, now: Now, store: &mut dyn Store) -> Step {
+        match deliver(None, &self.admitted.new, now, true) {
+            Delivery::Put(mut pending, _) => {
+                (pending.acceptance, pending.evaluation) = (self.admitted.number, self.admitted.number);
+                self.asked = Asked::Create(pending);
+                self.call(now, store)
+            }
+            Delivery::Kept(delivered) => self.answer_as(store, delivered),
+        }
     }
 
     /// Starts the call that is to be made.
@@ -142,7 +148,6 @@ impl Acceptance {
         let Some(standing) = standing.filter(|standing| standing.has_lease) else {
             return self.failed(now, store, None, None);
         };
-        self.drains = standing.drains;
         let owner = if standing.drains { NOBODY } else { &standing.id };
         self.owner = owner.to_owned();
         if now.mono.since(self.began) > MAX_TIME {
@@ -150,12 +155,10 @@ impl Acceptance {
         }
         let (server, replica) = (&shared.server, replica(shared, &self.ledger, &standing));
         let key = &self.admitted.key;
-        let secret = |state: &State, owner: &str| replica.secret(key, state, owner, now);
+        let secret = |state: State, owner: &str| replica.secret(key, state, owner, now);
         let request = match &mut self.asked {
             Asked::Create(pending) => {
-                (pending.acceptance, pending.evaluation) = (self.admitted.number, self.admitted.number);
-                let state = State::Pending(pending.clone());
-                let object = secret(&state, owner);
+                let object = secret(State::Pending(pending.clone()), owner);
                 let fits = |object: &Object<SecretBody>| {
                     object.body.record.as_ref().is_some_and(|record| record.len() <= MAX_RECORD)
                 };
@@ -166,7 +169,7 @@ impl Acceptance {
                 if merge.delivered.begins_evaluation() {
                     merge.owner = owner.to_owned();
                 }
-                secret(&merge.state, &merge.owner)
+                secret(merge.state.clone(), &merge.owner)
                     .map(|object| server.update(&merge.replaces, &object, TIMEOUT))
             }
         };
@@ -316,13 +319,7 @@ impl Acceptance {
     fn missing(&mut self, now: Now, store: &mut dyn Store) -> Step {
         match self.place {
             Some(Grant::Full(share)) => self.no_room(store, share),
-            Some(Grant::Taken) => match deliver(None, &self.admitted.new, now, true) {
-                Delivery::Put(pending, _) => {
-                    self.asked = Asked::Create(pending);
-                    self.call(now, store)
-                }
-                Delivery::Kept(delivered) => self.answer_as(store, delivered),
-            },
+            Some(Grant::Taken) => self.create(now, store),
             // This process has the check, and its leader stores it.
             None if self.is_storing => self.store_here(now, store),
             // It was deleted by hand, or has been ended by another.
@@ -381,7 +378,7 @@ impl Acceptance {
     /// process has ended.
     fn put(&mut self, store: &mut dyn Store, pending: Box<Pending>, delivered: Delivered) -> Step {
         let key = self.admitted.key;
-        if self.drains {
+        if self.owner == NOBODY {
             return self.answer_as(store, delivered);
         }
         let put =
@@ -447,8 +444,7 @@ impl Acceptance {
 
 /// What is known of the Secret that was just written for a new check.
 fn kept(pending: &Pending, version: Version, now: Now) -> Option<Box<Kept>> {
-    let written = Some(State::Pending(Box::new(pending.clone())).written());
-    Some(Box::new(Kept { version, written, seen: now.mono }))
+    Some(Box::new(Kept { version, written: Some(pending.written()), seen: now.mono }))
 }
 
 fn replica(shared: &ClusterStore, ledger: &Ledger, standing: &Standing) -> Replica {
