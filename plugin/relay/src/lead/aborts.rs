@@ -21,6 +21,8 @@ const MAX_EXECUTIONS: usize = 1_000;
 const MAX_ROUNDS: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(120);
+/// Pause while it is asked whether another replica's check waits.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(1);
 
 /// The executions to abort. Lost with the context that asked: an execution that has not ended then runs on to its own
 /// end.
@@ -60,6 +62,18 @@ struct Abort {
 enum Stage {
     Ask,
     Look,
+}
+
+/// Who waits for a tag whose executions are to be aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    Nobody,
+    /// A check of this process.
+    Here,
+    /// Another replica's check.
+    Elsewhere,
+    /// Perhaps another replica's check: the API server has not said it yet.
+    Unknown,
 }
 
 /// What to do for an execution after an answer.
@@ -120,23 +134,32 @@ impl Aborts {
     }
 
     /// Returns the next call, if one is due and there is room for it; its answer goes to [`Aborts::answered`]. Forgets
-    /// executions for which a check waits by now: their tag has come again.
+    /// executions for which a check of this process waits by now: their tag has come again. Those for which another
+    /// replica's check waits come later: that check may be about to end for the same reason. `waits` gets a tag, and whether
+    /// the call is an abort.
     pub(crate) fn due(
         &mut self,
         now: Mono,
         testkube: &Testkube,
-        is_awaited: impl Fn(&Tag) -> bool,
+        random: &mut Random,
+        mut waits: impl FnMut(&Tag, bool) -> Waits,
     ) -> Option<(Token, Request)> {
         while self.calls() < MAX_CALLS {
             let due = self.executions.iter_mut().filter(|abort| abort.is_due(now));
             let abort = due.min_by_key(|abort| abort.next)?;
-            if !is_awaited(&abort.tag) {
-                abort.is_calling = true;
-                return Some((abort.token, abort.request(testkube)));
+            match waits(&abort.tag, abort.step == Stage::Ask) {
+                Waits::Nobody => {
+                    abort.is_calling = true;
+                    return Some((abort.token, abort.request(testkube)));
+                }
+                Waits::Unknown => abort.next = now.plus(UNKNOWN_PAUSE),
+                Waits::Elsewhere if abort.rounds < MAX_ROUNDS => abort.wait(now, random),
+                Waits::Here | Waits::Elsewhere => {
+                    let tag = abort.tag.clone();
+                    log::info!("executions tagged {tag} are no longer aborted: a check waits for them");
+                    self.executions.retain(|abort| abort.tag != tag);
+                }
             }
-            let tag = abort.tag.clone();
-            log::info!("executions tagged {tag} are no longer aborted: a check waits for them");
-            self.executions.retain(|abort| abort.tag != tag);
         }
         None
     }
@@ -167,8 +190,8 @@ impl Aborts {
             }
             Next::Ask => now,
             Next::Pause => {
-                abort.rounds += 1;
-                now.plus(random.jitter(delay(abort.rounds, FIRST_PAUSE, MAX_PAUSE)))
+                abort.wait(now, random);
+                return effect;
             }
         };
         effect
@@ -184,6 +207,12 @@ impl Aborts {
 }
 
 impl Abort {
+    /// Ends a round: the next one comes after a pause.
+    fn wait(&mut self, now: Mono, random: &mut Random) {
+        self.rounds += 1;
+        self.next = now.plus(random.jitter(delay(self.rounds, FIRST_PAUSE, MAX_PAUSE)));
+    }
+
     fn is_due(&self, now: Mono) -> bool {
         !self.is_calling && now >= self.next
     }

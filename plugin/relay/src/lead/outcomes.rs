@@ -1,5 +1,6 @@
 //! The outcomes of calls, and the calls that no step of a check asks for.
 
+use super::aborts::Waits;
 use super::calls::Purpose;
 use super::sharing::{Hands, SharingCall};
 use super::{Lead, MAX_STEPS_AFTER_ANSWER, Output, Turn, aborts};
@@ -62,9 +63,15 @@ impl Lead {
     pub(super) fn start_others(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now;
         while now.mono >= self.brake_until {
-            let shelf = &self.shelf;
-            let is_awaited = |tag: &Tag| shelf.is_awaited(tag, None);
-            let due = self.aborts.due(now.mono, &self.config.testkube, is_awaited);
+            let Lead { shelf, sharing, config, aborts, random, .. } = self;
+            let is_shared = config.store.is_some();
+            let waits = |tag: &Tag, is_abort: bool| match sharing {
+                _ if shelf.is_awaited(tag, None) => Waits::Here,
+                Some(sharing) if is_abort => sharing.waits(now.mono, tag),
+                None if is_abort && is_shared => Waits::Unknown,
+                _ => Waits::Nobody,
+            };
+            let due = aborts.due(now.mono, &config.testkube, random, waits);
             let Some((token, request)) = due else { break };
             let id = self.calls.take_name();
             if !self.leads(turn) {

@@ -1,5 +1,6 @@
 //! The leader's part in the cluster store: this process's membership, the Secrets of its checks, and take-overs.
 
+use super::aborts::Waits;
 use super::agenda::Agenda;
 use super::housekeeping::Housekeeping;
 use super::shelf::Shelf;
@@ -13,8 +14,10 @@ use crate::store::cluster::keeper::{Keeper, KeeperCall, Learned};
 use crate::store::cluster::lease::{NOBODY, Replica};
 use crate::store::cluster::membership::{LeaseCall, Membership};
 use crate::store::cluster::standing::Standing;
+use crate::store::cluster::tags::Tags;
 use crate::store::ledger::{Change, Ledger, Store};
 use crate::store::places;
+use crate::tag::Tag;
 use crate::time::{Mono, Now};
 use crate::wire::call::{CallOutcome, Fault, Request};
 use std::collections::VecDeque;
@@ -31,6 +34,8 @@ pub(super) enum SharingCall {
     Keeper(CheckKey, KeeperCall),
     /// Of a take-over.
     Adopter(AdopterCall),
+    /// Whether another replica's check waits for a tag.
+    Tag(Tag),
 }
 
 /// The leader's parts that an answer of the cluster store may change.
@@ -45,6 +50,7 @@ pub(super) struct Sharing {
     membership: Membership,
     keeper: Keeper,
     adopter: Adopter,
+    tags: Tags,
     /// What the streams know: whether the Lease exists, and the fault.
     said: (bool, String),
     /// When a fault was last told, while there is one.
@@ -99,6 +105,7 @@ impl Sharing {
             membership: Membership::new(replica, !standing.has_lease),
             keeper: Keeper::default(),
             adopter: Adopter::default(),
+            tags: Tags::default(),
             said: (standing.has_lease, standing.fault),
             told: None,
             ready: VecDeque::new(),
@@ -143,6 +150,15 @@ impl Sharing {
         self.membership.drains()
     }
 
+    /// Whether another replica's check waits for this tag.
+    pub(super) fn waits(&mut self, now: Mono, tag: &Tag) -> Waits {
+        match self.tags.is_awaited(now, tag) {
+            Some(true) => Waits::Elsewhere,
+            Some(false) => Waits::Nobody,
+            None => Waits::Unknown,
+        }
+    }
+
     /// The next call to start.
     pub(super) fn next(
         &mut self,
@@ -161,6 +177,9 @@ impl Sharing {
             self.keeper.next(now, replica, &shared.server, &|key| shelf.state(key))
         {
             return Some((SharingCall::Keeper(key, call), request));
+        }
+        if let Some((tag, request)) = self.tags.next(replica, &shared.server) {
+            return Some((SharingCall::Tag(tag), request));
         }
         let knows = |key: &CheckKey| shelf.state(key).is_some();
         let (call, request) = self.adopter.next(now.mono, &self.membership, &shared.server, &knows)?;
@@ -184,6 +203,10 @@ impl Sharing {
                     .extend(calls.into_iter().map(|(call, request)| (SharingCall::Lease(call), request)));
                 self.publish(turn, hands.shelf);
                 self.tell(now.mono);
+                None
+            }
+            SharingCall::Tag(tag) => {
+                self.tags.answer(now.mono, self.membership.replica(), &tag, outcome);
                 None
             }
             SharingCall::Keeper(key, call) => {

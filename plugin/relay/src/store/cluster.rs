@@ -7,3 +7,4 @@ pub mod membership;
 mod peers;
 pub(crate) mod secret;
 pub mod standing;
+pub(crate) mod tags;

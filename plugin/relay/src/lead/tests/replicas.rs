@@ -374,3 +374,63 @@ fn a_delivery_that_the_owner_accepted_in_an_outage_is_stored_after_it() {
     world.pass(20 * MINUTE);
     assert!(has && !world.events(&run).0.is_empty());
 }
+
+const ABORTS: &str = r#""tag": {"bind_to_build": false}, "checks": {"abort_on_cancel": true}, "credentials":
+    [{"name": "p", "kind": "bearer", "secret_env": "S", "allow": ["checks"], "abort_on_cancel": true}]"#;
+
+fn cancel(world: &mut Replicas, run: &Run) {
+    let spec = run.spec();
+    let build = fakes::Build::new(&spec.project, spec.build.unwrap()).started_at(world.wall() - 60_000);
+    world.azure.add_build(build.status_at(world.wall(), "cancelling"));
+}
+
+/// When Testkube was asked to abort an execution, in milliseconds.
+fn aborts(world: &Replicas) -> Vec<i64> {
+    let all = world.testkube.requests().iter().filter(|recorded| recorded.request.method == "POST");
+    all.map(|recorded| recorded.at).collect()
+}
+
+#[test]
+fn nothing_is_aborted_for_which_another_replicas_check_waits() {
+    let mut world = Replicas::configured(2, ABORTS);
+    let run = world.run(1, 40 * MINUTE as i64, Status::Passed);
+    // Another build waits for the same tag, at the other replica.
+    let mut other = world.run(2, 0, Status::Passed);
+    other.tag.clone_from(&run.tag);
+    assert_eq!((world.accept(0, &run), world.accept(1, &other)), (200, 200));
+    world.pass(30 * SECOND);
+    cancel(&mut world, &run);
+    world.pass(20 * MINUTE);
+    assert_eq!((world.pending(0), world.pending(1), aborts(&world)), (0, 1, Vec::new()));
+    world.pass(23 * MINUTE);
+    assert_eq!(world.events(&other), (vec!["succeeded".into()], 1));
+}
+
+#[test]
+fn what_runs_for_checks_of_two_replicas_that_end_at_once_is_aborted() {
+    let mut world = Replicas::configured(2, ABORTS);
+    let run = world.run(1, 40 * MINUTE as i64, Status::Passed);
+    let mut other = world.run(2, 0, Status::Passed);
+    other.tag.clone_from(&run.tag);
+    assert_eq!((world.accept(0, &run), world.accept(1, &other)), (200, 200));
+    world.pass(30 * SECOND);
+    cancel(&mut world, &run);
+    cancel(&mut world, &other);
+    world.pass(5 * MINUTE);
+    assert!(!aborts(&world).is_empty());
+}
+
+#[test]
+fn nothing_is_aborted_while_the_api_server_does_not_say_who_waits() {
+    let mut world = Replicas::configured(1, ABORTS);
+    let run = world.run(1, 40 * MINUTE as i64, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(30 * SECOND);
+    world.server.fault(Route::Only(Resource::Secrets, Verb::List), Span::UntilCleared, Weather::Away);
+    cancel(&mut world, &run);
+    world.pass(5 * MINUTE);
+    assert_eq!((world.pending(0), aborts(&world)), (0, Vec::new()));
+    world.server.clear_faults();
+    world.pass(MINUTE);
+    assert_eq!(aborts(&world).len(), 1);
+}

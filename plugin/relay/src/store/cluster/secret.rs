@@ -63,6 +63,11 @@ impl Replica {
         format!("{},{OWNER}={owner}", self.checks())
     }
 
+    /// The label selector of the pending checks' Secrets with this tag, and of those whose tag has the same hash.
+    pub(crate) fn checks_with(&self, tag: &Tag) -> String {
+        format!("{},{TAG}={}", self.checks(), tag_label(tag))
+    }
+
     /// The name of a check's Secret.
     pub(crate) fn secret_name(&self, key: &CheckKey) -> String {
         format!("{}-{}-{}-{}", self.instance, key.plan, key.job, key.task).to_ascii_lowercase()
@@ -97,7 +102,7 @@ impl Replica {
                 pending.place = Placed::Unnoted;
                 (pending.token_end, pending.ask.as_ref().map(|ask| &ask.tag))
             }
-            State::Done(done) => (done.at.mono.plus(crate::check::DONE_STAYS), done.tag.as_ref()),
+            State::Done(done) => (done.at.mono.plus(crate::check::DONE_STAYS), None),
         };
         let tag = tag.map_or_else(String::new, tag_label);
         let expires: Wall = now.wall.plus(Duration::from_millis(millis(expires.since(now.mono))));
@@ -128,7 +133,8 @@ impl StoredCheck {
     }
 }
 
-/// A tag as a label's value, which cannot hold every tag: a hash. Two tags with one hash cost a look that finds nothing.
+/// A tag as a label's value, which cannot hold every tag: a hash. Only a pending check has it: nothing waits for
+/// another one's tag. Two tags with one hash are taken for one: an execution is not aborted that could be.
 fn tag_label(tag: &Tag) -> String {
     format!("{:016x}", crate::hash::fnv1a(tag.value.as_bytes()))
 }

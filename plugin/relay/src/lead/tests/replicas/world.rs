@@ -33,7 +33,11 @@ pub(super) struct Replicas {
     random: Random,
     last: u64,
     outage: &'static str,
+    /// Members of the configuration besides those of the peers.
+    more: &'static str,
 }
+
+const OPEN: &str = r#""insecure_no_auth": true, "checks": {"max_pending_per_project": 16384}"#;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy)]
@@ -74,6 +78,15 @@ impl Replicas {
     }
 
     pub(super) fn seeded(replicas: usize, seed: u64, outage: &'static str) -> Replicas {
+        Replicas::made(replicas, seed, outage, OPEN)
+    }
+
+    /// Replicas with these members in their configuration.
+    pub(super) fn configured(replicas: usize, more: &'static str) -> Replicas {
+        Replicas::made(replicas, 7, "refuse", more)
+    }
+
+    fn made(replicas: usize, seed: u64, outage: &'static str, more: &'static str) -> Replicas {
         let mut world = Replicas {
             now: 0,
             testkube: Testkube::new(Database::Postgres),
@@ -84,6 +97,7 @@ impl Replicas {
             random: Random::new(seed),
             last: 0,
             outage,
+            more,
         };
         for n in 0..replicas {
             world.start(&format!("pod-{n}"));
@@ -95,16 +109,16 @@ impl Replicas {
     /// Starts a process in the pod of this name.
     pub(super) fn start(&mut self, pod: &str) -> usize {
         let n = self.processes.len();
-        let outage = self.outage;
+        let (outage, more) = (self.outage, self.more);
         let text = format!(
-            r#"{{"testkube": {{"cluster": "testkube"}}, "insecure_no_auth": true, "instance": "testrelay",
+            r#"{{"testkube": {{"cluster": "testkube"}}, "instance": "testrelay", {more},
                 "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}],
-                "checks": {{"max_pending_per_project": 16384}},
                 "store": {{"kubernetes": {{"cluster": "kubernetes", "namespace": "testrelay", "on_outage": "{outage}",
                            "replica_env": "POD_NAME", "token_env": "TOKEN"}}}}}}"#
         );
         let variable = |name: &str| match name {
             "POD_NAME" => Some(pod.to_owned()),
+            "S" => Some("a-secret-of-tests".into()),
             _ => Some("token-of-the-pods".into()),
         };
         let config = Rc::new(Config::parse(text.as_bytes(), &variable).unwrap());
