@@ -31,6 +31,17 @@ impl Plugin {
         self.paused.borrow_mut().push(Paused { stream, until, exchange });
     }
 
+    /// Passes the outcome of a call to its exchange, whether a stream or a root context waits for it.
+    pub(crate) fn answer_to(
+        &self,
+        now: Now,
+        exchange: &mut Exchange,
+        number: usize,
+        outcome: &CallOutcome,
+    ) -> Step {
+        exchange.answer(now, &mut SharedData, &mut self.memory.borrow_mut(), number, outcome)
+    }
+
     /// Takes an exchange whose pause is over.
     fn next_resumed(&self, now: Mono) -> Option<Paused> {
         let mut paused = self.paused.borrow_mut();
@@ -79,7 +90,7 @@ impl Root {
                 }
                 Err(fault) => {
                     let outcome = CallOutcome::Failed(fault);
-                    step = answer(plugin, now, &mut exchange, number, &outcome);
+                    step = plugin.answer_to(now, &mut exchange, number, &outcome);
                 }
             }
         }
@@ -89,18 +100,7 @@ impl Root {
     pub(crate) fn resumed_answered(&mut self, now: Now, resumed: Resumed, outcome: &CallOutcome) {
         let Some(plugin) = self.plugin.clone() else { return };
         let Resumed { stream, mut exchange, number, .. } = resumed;
-        let step = answer(&plugin, now, &mut exchange, number, outcome);
+        let step = plugin.answer_to(now, &mut exchange, number, outcome);
         self.go_on(&plugin, now, stream, exchange, step);
     }
-}
-
-/// Passes the outcome of a call to its exchange.
-pub(crate) fn answer(
-    plugin: &Plugin,
-    now: Now,
-    exchange: &mut Exchange,
-    number: usize,
-    outcome: &CallOutcome,
-) -> Step {
-    exchange.answer(now, &mut SharedData, &mut plugin.memory.borrow_mut(), number, outcome)
 }

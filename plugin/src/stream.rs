@@ -2,7 +2,6 @@
 //! said where to.
 
 use crate::host::{self, Header, HeaderMap, SharedData};
-use crate::resumed;
 use crate::root::{Awaited, Plugin};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
@@ -267,7 +266,7 @@ impl Stream {
                 return Action::Pause;
             };
             let outcome = CallOutcome::Failed(fault);
-            step = resumed::answer(plugin, host::now(), &mut exchange, number, &outcome);
+            step = plugin.answer_to(host::now(), &mut exchange, number, &outcome);
         }
     }
 
@@ -382,7 +381,7 @@ impl Context for Stream {
         let call = calls.swap_remove(place);
         let now = host::now();
         let outcome = host::call_outcome(now, num_headers, body_size, call.max_body);
-        let step = resumed::answer(&plugin, now, &mut exchange, call.number, &outcome);
+        let step = plugin.answer_to(now, &mut exchange, call.number, &outcome);
         if self.go_on(&plugin, exchange, calls, step, None) == Action::Continue {
             host::continue_request();
         }

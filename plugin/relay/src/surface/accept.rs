@@ -30,7 +30,8 @@ pub type Headers<B = Vec<u8>> = [(B, B)];
 pub enum Admission {
     /// Send this answer now.
     Reply(Reply),
-    /// Read the body, then accept the request ([`accept`], [`Acceptance`]): it holds missing fields, or must be read because it was sent.
+    /// Read the body, then accept the request ([`accept`], [`Acceptance`]): it holds missing fields, or must be read
+    /// because it was sent.
     AwaitBody(CallerId),
     /// Accept it: there is no body.
     Ready,

@@ -27,17 +27,22 @@ impl Story {
         seconds: std::ops::Range<u64>,
         mut answer: impl FnMut(&'static str, u64) -> CallOutcome,
     ) {
-        let testkube = testkube();
         for second in seconds {
             let now = Mono(second * 1_000);
-            while let Some((token, request)) =
-                self.aborts.due(now, &testkube, &mut self.random, |_, _| Waits::Nobody)
-            {
+            while let Some((token, request)) = self.due(now, Waits::Nobody) {
                 self.calls.push((second, request.method));
                 let outcome = answer(request.method, second);
                 self.effects.extend(self.aborts.answered(now, &mut self.random, token, &outcome));
             }
         }
+    }
+
+    /// The next call, where this is who waits for the tag.
+    fn due(&mut self, now: Mono, who: Waits) -> Option<(Token, Request)> {
+        self.aborts.due(now, &testkube(), &mut self.random, |awaited, _| match *awaited == tag() {
+            true => who,
+            false => Waits::Nobody,
+        })
     }
 
     fn asks(&self) -> usize {
@@ -166,24 +171,18 @@ fn a_400_for_a_running_execution_does_not_loop() {
 fn an_execution_for_which_a_check_waits_by_now_goes_on() {
     let mut story = Story::new();
     story.pass(0..3, |_, _| status(204));
-    let (now, testkube) = (Mono(60_000), testkube());
-    assert!(story.aborts.due(now, &testkube, &mut story.random, |_, _| Waits::Here).is_none());
+    assert!(story.due(Mono(60_000), Waits::Here).is_none());
     assert!(story.aborts.executions.is_empty());
 }
 
 #[test]
 fn an_answer_to_a_forgotten_abort_is_not_taken_for_anothers() {
     let mut story = Story::new();
-    let (old, _) = story.aborts.due(Mono(0), &testkube(), &mut story.random, |_, _| Waits::Nobody).unwrap();
+    let (old, _) = story.due(Mono(0), Waits::Nobody).unwrap();
     story.aborts.clear();
     story.aborts.ask(Mono(0), &tag(), vec![("another".into(), "shop-e2e-18".into())]);
     assert_eq!(story.aborts.answered(Mono(0), &mut story.random, old, &status(502)), None);
-    assert!(
-        story
-            .aborts
-            .due(Mono(0), &testkube(), &mut story.random, |_, _| Waits::Nobody)
-            .is_some_and(|(token, _)| token != old)
-    );
+    assert!(story.due(Mono(0), Waits::Nobody).is_some_and(|(token, _)| token != old));
 }
 
 #[test]
@@ -191,12 +190,9 @@ fn few_calls_are_under_way_and_one_that_could_not_be_started_is_due_again() {
     let mut story = Story::new();
     let more = (0..MAX_EXECUTIONS).map(|n| (format!("{n}"), "a".into())).collect();
     assert_eq!(story.aborts.ask(Mono(0), &tag(), more), 1);
-    let testkube = testkube();
-    let mut due = || {
-        story.aborts.due(Mono(0), &testkube, &mut story.random, |_, _| Waits::Nobody).map(|(token, _)| token)
-    };
+    let mut due = || story.due(Mono(0), Waits::Nobody).map(|(token, _)| token);
     let (first, second) = (due().unwrap(), due().unwrap());
     assert!(due().is_none() && first != second);
     story.aborts.not_started(first);
-    assert!(story.aborts.due(Mono(0), &testkube, &mut story.random, |_, _| Waits::Nobody).is_some());
+    assert!(story.due(Mono(0), Waits::Nobody).is_some());
 }

@@ -390,15 +390,20 @@ fn aborts(world: &Replicas) -> Vec<i64> {
     all.map(|recorded| recorded.at).collect()
 }
 
-#[test]
-fn nothing_is_aborted_for_which_another_replicas_check_waits() {
+/// Two builds that wait for the same tag, each at a replica of its own; the execution ends after 40 min.
+fn two_that_wait_for_one_tag() -> (Replicas, Run, Run) {
     let mut world = Replicas::configured(2, ABORTS);
     let run = world.run(1, 40 * MINUTE as i64, Status::Passed);
-    // Another build waits for the same tag, at the other replica.
     let mut other = world.run(2, 0, Status::Passed);
     other.tag.clone_from(&run.tag);
     assert_eq!((world.accept(0, &run), world.accept(1, &other)), (200, 200));
     world.pass(30 * SECOND);
+    (world, run, other)
+}
+
+#[test]
+fn nothing_is_aborted_for_which_another_replicas_check_waits() {
+    let (mut world, run, other) = two_that_wait_for_one_tag();
     cancel(&mut world, &run);
     world.pass(20 * MINUTE);
     assert_eq!((world.pending(0), world.pending(1), aborts(&world)), (0, 1, Vec::new()));
@@ -408,12 +413,7 @@ fn nothing_is_aborted_for_which_another_replicas_check_waits() {
 
 #[test]
 fn what_runs_for_checks_of_two_replicas_that_end_at_once_is_aborted() {
-    let mut world = Replicas::configured(2, ABORTS);
-    let run = world.run(1, 40 * MINUTE as i64, Status::Passed);
-    let mut other = world.run(2, 0, Status::Passed);
-    other.tag.clone_from(&run.tag);
-    assert_eq!((world.accept(0, &run), world.accept(1, &other)), (200, 200));
-    world.pass(30 * SECOND);
+    let (mut world, run, other) = two_that_wait_for_one_tag();
     cancel(&mut world, &run);
     cancel(&mut world, &other);
     world.pass(5 * MINUTE);

@@ -54,7 +54,7 @@ impl Tags {
         Some((tag.clone(), server.list::<MetadataOnly>(&replica.checks_with(tag), None, TIMEOUT)))
     }
 
-    /// Takes the outcome of a call. One page is enough: it names another replica, or has room for all.
+    /// Takes the outcome of a call. One page is enough: if more follow, the tag counts as awaited.
     pub(crate) fn answer(&mut self, now: Mono, replica: &Replica, tag: &Tag, outcome: &CallOutcome) {
         let answer = match kubernetes::listed::<MetadataOnly>(outcome) {
             ApiAnswer::Done(page) => {

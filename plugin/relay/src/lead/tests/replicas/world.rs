@@ -41,14 +41,14 @@ const OPEN: &str = r#""insecure_no_auth": true, "checks": {"max_pending_per_proj
 
 /// Who waits for an answer.
 #[derive(Clone, Copy)]
-enum Waits {
+enum Caller {
     Lead(CallId),
     Stream(usize),
 }
 
 enum Traveller {
-    There(usize, Waits, Request),
-    Back(usize, Waits, CallOutcome),
+    There(usize, Caller, Request),
+    Back(usize, Caller, CallOutcome),
 }
 
 pub(super) struct Process {
@@ -213,7 +213,7 @@ impl Replicas {
             }
             Step::Call(calls) => {
                 for (_, request) in calls {
-                    self.send(n, Waits::Stream(stream), request);
+                    self.send(n, Caller::Stream(stream), request);
                 }
             }
             Step::Wait | Step::Forward(_) => panic!("an acceptance has one call under way"),
@@ -225,7 +225,7 @@ impl Replicas {
         self.on_the_way.insert((self.now + delay, self.last), traveller);
     }
 
-    fn send(&mut self, n: usize, waits: Waits, request: Request) {
+    fn send(&mut self, n: usize, waits: Caller, request: Request) {
         let delay = 3 + self.random.draw() % 20;
         self.later(delay, Traveller::There(n, waits, request));
     }
@@ -280,11 +280,11 @@ impl Replicas {
                 let now = self.clock(n);
                 let process = &mut self.processes[n];
                 match waits {
-                    Waits::Lead(id) => {
+                    Caller::Lead(id) => {
                         let outputs = process.lead.answer(now, &mut process.store, id, &outcome);
                         self.perform(n, outputs);
                     }
-                    Waits::Stream(stream) => {
+                    Caller::Stream(stream) => {
                         let Some(acceptance) = &mut process.streams[stream].acceptance else { return };
                         let step = acceptance.answer(now, &mut process.store, &outcome);
                         self.go_on(n, stream, step);
@@ -312,7 +312,7 @@ impl Replicas {
             match output {
                 Output::Count(counter) => self.processes[n].counts.push(counter),
                 Output::Listen => {}
-                Output::Call(id, request) => self.send(n, Waits::Lead(id), request),
+                Output::Call(id, request) => self.send(n, Caller::Lead(id), request),
             }
         }
     }
