@@ -7,6 +7,7 @@
 //! The ledger keeps [`Pending`]; [`Volatile`] is lost with the leader. A delivery changes the check in
 //! [`deliver`](crate::surface::accept), everything else in [`Check::step`]: an event comes in, [`Effects`] go out.
 
+mod absence;
 mod answers;
 mod ask;
 mod bounding;

@@ -1,5 +1,6 @@
 //! The only way in: an event comes to a check, and effects go out. Only this moves its phase.
 
+use super::absence::Absence;
 use super::answers::{Asked, Waiting};
 use super::code::in_brackets;
 use super::fallback::Refused;
@@ -72,7 +73,7 @@ pub(crate) struct Volatile {
     /// The execution whose second look could not be read, and since when.
     pub(super) unconfirmed: Option<(String, Trouble)>,
     /// Absence that is not in the ledger yet.
-    pub(super) absent: Duration,
+    pub(super) absence: Absence,
     /// Readings in a row in which an execution had vanished.
     pub(super) vanished: u32,
     /// Whether Testkube has sent a hint since the last look began.

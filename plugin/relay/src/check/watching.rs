@@ -21,9 +21,6 @@ use std::time::Duration;
 /// Maximum wait for one last reading after the deadline.
 const LAST_READING: Duration = Duration::from_secs(60);
 
-/// Steps in which absence is written to the ledger: a lost leader loses little, and not every poll writes.
-const ABSENCE_STEP: Duration = Duration::from_secs(10);
-
 /// Maximum time between falls that count as related.
 pub(crate) const FALLS_TOGETHER: Duration = Duration::from_secs(1_800);
 
@@ -365,15 +362,8 @@ impl Check {
             cx.log.set_absence(Duration::ZERO);
             return false;
         }
-        let unwritten = self.volatile.absent.saturating_add(elapsed);
-        let absent = watch.absent.saturating_add(unwritten);
-        self.volatile.absent = unwritten;
-        if let Phase::Watching(watch) = &mut self.durable.phase
-            && unwritten >= ABSENCE_STEP
-        {
-            self.volatile.absent = Duration::ZERO;
-            watch.absent = absent;
-        }
+        let Phase::Watching(Watch { absent, .. }) = &mut self.durable.phase else { return false };
+        let absent = self.volatile.absence.add(absent, elapsed);
         cx.log.set_absence(absent);
         if absent >= ask.appear_timeout {
             let (code, reason) = reason::absent(ask, watch, read, cx.now);
