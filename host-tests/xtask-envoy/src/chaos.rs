@@ -1,12 +1,14 @@
 //! `cargo xtask chaos`: three Envoys that share checks through a real Kubernetes API server, and what becomes of the checks when
-//! the Envoys are killed and the API server stops for a while.
+//! the Envoys are killed and replaced, and the API server stops for a while.
 //!
-//! `script` says what is done and when, `deliveries` sends the checks, `replicas` has the Envoys, `peers` the fakes, and
-//! `verdict` counts, from what the fake Azure DevOps got.
+//! `script` says what is done and when, `deliveries` sends the checks, `replicas` has the Envoys, `peers` the fakes, `objects`
+//! looks into the API server, `verdict` counts, from what the fake Azure DevOps got, and `explain` says why an event came twice.
 
 mod deliveries;
-mod peers;
-mod replicas;
+mod explain;
+pub(crate) mod objects;
+pub(crate) mod peers;
+pub(crate) mod replicas;
 mod script;
 mod verdict;
 
@@ -15,23 +17,18 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bench::scale::crowd;
-use fakes::Request;
+use anyhow::{Context, Result, anyhow};
 use host_tests::scene::now_ms;
-use kubernetes::{ApiServer, Client};
-use serde_json::Value;
+use kubernetes::ApiServer;
 use xtask::api_server;
 use xtask::envoy_binary::EnvoyVersion;
 use xtask::workspace::Workspace;
 
 use crate::demo::{Interrupt, Programs};
-use deliveries::{Deliveries, SENDERS, TOKEN};
+use deliveries::{Deliveries, SENDERS};
 use peers::Peers;
-use replicas::{Ended, NAMESPACE, Replicas};
-use script::{Act, script};
+use replicas::{Ended, Replicas};
+use script::{Act, Plan, script};
 use verdict::{Story, Verdict};
 
 /// How often it is looked whether it is time for something.
@@ -48,8 +45,10 @@ pub struct Options {
     pub checks: u32,
     /// How many times an Envoy is killed.
     pub kills: u32,
-    /// For how long the API server stops; zero: not at all.
-    pub outage: Duration,
+    /// For how long the API server stops, each time; zero: not at all.
+    pub outages: Vec<Duration>,
+    /// How many replicas are drained, ended and replaced.
+    pub updated: usize,
     /// An Envoy of this version from PyPI.
     pub envoy: Option<EnvoyVersion>,
     /// Builds no module and looks for no Envoy: the environment names both.
@@ -105,14 +104,13 @@ fn chaos(
     let began = Instant::now();
     let peers = Peers::start()?;
     let mut replicas = Replicas::start(programs, server, &peers)?;
-    let (acts, span) = script(options.kills, options.outage);
+    let Options { checks, kills, outages, updated, .. } = options;
+    let (acts, span) = script(&Plan { kills: *kills, outages, updated: *updated });
     println!(
-        "{} checks, {} kills: {} s, and then as long as the last checks take",
-        options.checks,
-        options.kills,
+        "{checks} checks, {kills} kills: {} s, and then as long as the last checks take",
         span.as_secs()
     );
-    let deliveries = Deliveries::new(&peers, replicas.addresses(), options.checks, span)?;
+    let deliveries = Deliveries::new(&peers, replicas.addresses(), *checks, span)?;
     let mut story = Story::default();
     thread::scope(|scope| {
         let senders: Vec<_> = (0..SENDERS).map(|_| scope.spawn(|| deliveries.send())).collect();
@@ -131,9 +129,9 @@ fn chaos(
         Ok(deliveries.iter().all(|one| one.accepted.is_none() || is_over(&one.plan)))
     })?;
     let administrator = server.administrator()?;
-    wait(interrupt, || Ok(secrets_with_tokens(&administrator)? == 0))?;
-    story.secrets_left = secrets_with_tokens(&administrator)?;
-    story.adopted = replicas.adopted();
+    wait(interrupt, || Ok(objects::with_tokens(&administrator)? == 0))?;
+    story.secrets_left = objects::with_tokens(&administrator)?;
+    (story.adopted, story.taken_from_drained) = (replicas.adopted(), replicas.taken_from_drained());
     story.ended = replicas.stop()?;
     story.seconds = began.elapsed().as_secs();
     let ended = story.ended.clone();
@@ -163,7 +161,7 @@ fn perform(
         println!("{:>4} s  {act:?}", began.elapsed().as_secs());
         match act {
             Act::Kill(place) => {
-                let seen = secrets_with_tokens(&server.administrator()?)?;
+                let seen = objects::with_tokens(&server.administrator()?)?;
                 story.secrets_with_tokens = story.secrets_with_tokens.max(seen);
                 replicas.kill(*place)?;
             }
@@ -174,12 +172,37 @@ fn perform(
             }
             Act::Resume => {
                 server.resume()?;
-                story.outage = Some(stopped..=now_ms());
+                story.outages.push(stopped..=now_ms());
                 until(*at + AFTER_OUTAGE)?;
-                story.adopted_in_outage = replicas.adopted() - adopted;
+                story.adopted_in_outage += replicas.adopted() - adopted;
             }
+            Act::Drain(place) => {
+                let begins = story.update.as_ref().map_or_else(now_ms, |update| *update.start());
+                replicas.drain(*place)?;
+                story.update = Some(begins..=now_ms());
+            }
+            Act::Leave(place) => replicas.leave(*place),
+            Act::Replace(place) => replace(*place, replicas, server, story)?,
         }
         server.check()?;
+    }
+    Ok(())
+}
+
+/// Ends a drained replica, which must have no check any more, and starts the next pod.
+fn replace(place: usize, replicas: &mut Replicas<'_>, server: &ApiServer, story: &mut Story) -> Result<()> {
+    let administrator = server.administrator()?;
+    let pod = replicas.pod(place).with_context(|| format!("no pod in place {place}"))?;
+    let ids = objects::replicas_of(&administrator, pod)?;
+    let secrets = objects::secrets(&administrator)?;
+    // Nobody may have them either.
+    let is_its_own = |owner: &String| owner.is_empty() || ids.contains(owner);
+    story.kept_by_drained += secrets.iter().filter(|kept| kept.has_token && is_its_own(&kept.owner)).count();
+    replicas.end(place)?;
+    replicas.start_one(place, false)?;
+    story.replaced += 1;
+    if let Some(update) = &mut story.update {
+        *update = *update.start()..=now_ms();
     }
     Ok(())
 }
@@ -192,22 +215,4 @@ fn wait(interrupt: &Interrupt, mut is_so: impl FnMut() -> Result<bool>) -> Resul
         thread::sleep(PAUSE * 10);
     }
     Ok(())
-}
-
-/// How many of the checks' Secrets name a token.
-fn secrets_with_tokens(administrator: &Client) -> Result<usize> {
-    let answer =
-        administrator.ask(&Request::new("GET", &format!("/api/v1/namespaces/{NAMESPACE}/secrets")))?;
-    ensure!(answer.status == 200, "the Secrets were answered {}", answer.status);
-    let list: Value = serde_json::from_slice(&answer.body)?;
-    let Some(secrets) = list["items"].as_array() else { bail!("the API server sent no list of Secrets") };
-    // All tokens end in the same way.
-    let token = crowd::pipeline(0, TOKEN)?.spec.token;
-    let end = token.rsplit('.').next().context("a token of three parts")?;
-    let names_a_token = |secret: &&Value| {
-        let values = secret["data"].as_object().into_iter().flatten();
-        let texts = values.filter_map(|(_, value)| STANDARD.decode(value.as_str()?).ok());
-        texts.into_iter().any(|text| String::from_utf8_lossy(&text).contains(end))
-    };
-    Ok(secrets.iter().filter(names_a_token).count())
 }

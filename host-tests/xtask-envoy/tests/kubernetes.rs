@@ -19,7 +19,7 @@ fn main() {
             ),
             ("a_signal_ends_all_of_it_whether_there_is_a_command_or_not", a_signal_ends_all_of_it),
             ("a_command_that_is_not_there_leaves_nothing", a_command_that_is_not_there),
-            ("two_replicas_of_three_are_killed_and_no_check_is_lost", no_check_is_lost),
+            ("two_replicas_of_three_are_killed_one_is_replaced_and_no_check_is_lost", no_check_is_lost),
         ];
         let trial = |(name, test): (&str, fn())| {
             Trial::test(name, move || {
@@ -99,13 +99,13 @@ fn a_command_that_is_not_there() {
 
 fn no_check_is_lost() {
     let mut chaos = Command::new(env!("CARGO_BIN_EXE_xtask-envoy"));
-    chaos.args(["chaos", "--prepared", "--checks", "60", "--kills", "2", "--outage", "0"]);
+    chaos.args(["chaos", "--prepared", "--checks", "60", "--kills", "2", "--outages", "0", "--updated", "1"]);
     let output = chaos.output().unwrap();
     let (out, errors) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{out}{errors}");
     // Else it has shown nothing.
-    for (what, figure) in [("| kills ", "2 |"), ("| answered 200 ", "60 |")] {
+    for (what, figure) in [("| kills ", "2 |"), ("| answered 200 ", "60 |"), ("| replicas drained", "1 |")] {
         assert!(told(&out, what).ends_with(&format!(" {figure}")), "{out}");
     }
 }

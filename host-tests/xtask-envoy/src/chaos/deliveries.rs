@@ -9,16 +9,17 @@ use anyhow::Result;
 use bench::scale::crowd;
 use fakes::Status;
 use host_tests::scene::now_ms;
+use serde_json::Value;
 
 use super::peers::{Peers, locked};
 use super::replicas::Addresses;
 use super::script::REPLICAS;
 
 /// How many deliveries may be under way at once: during an outage each takes half a minute.
-pub(super) const SENDERS: usize = 16;
+pub(crate) const SENDERS: usize = 16;
 
 /// How long each token is, in bytes.
-pub(super) const TOKEN: usize = 2_048;
+pub(crate) const TOKEN: usize = 2_048;
 
 /// The shortest run of an execution, in milliseconds.
 const SHORTEST: u64 = 3_000;
@@ -27,19 +28,21 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// One check that was sent.
 #[derive(Debug, Clone)]
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     /// Its PlanId.
-    pub(super) plan: String,
+    pub(crate) plan: String,
     /// The result that its execution has: `succeeded` or `failed`.
-    pub(super) result: &'static str,
+    pub(crate) result: &'static str,
     /// When its execution ends, in Unix milliseconds.
-    pub(super) ends: i64,
+    pub(crate) ends: i64,
     /// When 200 came, in Unix milliseconds; `None`: nobody answered 200.
-    pub(super) accepted: Option<i64>,
+    pub(crate) accepted: Option<i64>,
+    /// The id that the 200 gave it.
+    pub(crate) id: Option<String>,
 }
 
 /// All checks, and those that were sent.
-pub(super) struct Deliveries<'a> {
+pub(crate) struct Deliveries<'a> {
     peers: &'a Peers,
     addresses: Addresses,
     checks: usize,
@@ -53,7 +56,7 @@ pub(super) struct Deliveries<'a> {
 
 impl<'a> Deliveries<'a> {
     /// None is sent yet.
-    pub(super) fn new(peers: &'a Peers, addresses: Addresses, checks: u32, span: Duration) -> Result<Self> {
+    pub(crate) fn new(peers: &'a Peers, addresses: Addresses, checks: u32, span: Duration) -> Result<Self> {
         Ok(Deliveries {
             peers,
             addresses,
@@ -70,7 +73,7 @@ impl<'a> Deliveries<'a> {
     ///
     /// # Errors
     /// There are too many checks.
-    pub(super) fn send(&self) -> Result<()> {
+    pub(crate) fn send(&self) -> Result<()> {
         loop {
             let n = self.next.fetch_add(1, Ordering::Relaxed);
             if n >= self.checks {
@@ -89,13 +92,13 @@ impl<'a> Deliveries<'a> {
     }
 
     /// No further check is sent.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.ends.store(true, Ordering::Relaxed);
         self.next.fetch_max(self.checks, Ordering::Relaxed);
     }
 
     /// Those that were sent so far.
-    pub(super) fn sent(&self) -> Vec<Delivery> {
+    pub(crate) fn sent(&self) -> Vec<Delivery> {
         locked(&self.sent).clone()
     }
 
@@ -117,11 +120,18 @@ impl<'a> Deliveries<'a> {
         let accepted = (0..REPLICAS).find_map(|turn| {
             let address = locked(&self.addresses)[(n + turn) % REPLICAS]?;
             let answer = request.send(address).ok()?;
-            (answer.status == 200).then(now_ms)
+            (answer.status == 200).then(|| (now_ms(), id(&answer.text())))
         });
-        locked(&self.sent).push(Delivery { plan: run.spec.plan, result, ends, accepted });
+        let (accepted, id) = accepted.map_or((None, None), |(at, id)| (Some(at), id));
+        locked(&self.sent).push(Delivery { plan: run.spec.plan, result, ends, accepted, id });
         Ok(())
     }
+}
+
+/// The id in an answer.
+fn id(answer: &str) -> Option<String> {
+    let answer: Value = serde_json::from_str(answer).ok()?;
+    answer["id"].as_str().map(str::to_owned)
 }
 
 /// A number that follows from another one, and looks as if it did not.

@@ -11,21 +11,21 @@ use tempfile::TempDir;
 
 /// An event with a decision, as Azure DevOps got it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     /// When, in Unix milliseconds.
-    pub(super) at: i64,
+    pub(crate) at: i64,
     /// The number of the process that sent it.
-    pub(super) process: usize,
+    pub(crate) process: usize,
     /// The check's PlanId.
-    pub(super) plan: String,
+    pub(crate) plan: String,
     /// `succeeded` or `failed`.
-    pub(super) result: String,
+    pub(crate) result: String,
     /// Whether it took effect.
-    pub(super) accepted: bool,
+    pub(crate) accepted: bool,
 }
 
 /// Both fakes.
-pub(super) struct Peers {
+pub(crate) struct Peers {
     testkube: Arc<Mutex<Late<Testkube>>>,
     azure: Arc<Mutex<AzureDevOps>>,
     sent: Arc<Mutex<Vec<Sent>>>,
@@ -37,7 +37,7 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Starts Testkube; Azure DevOps listens for each process by itself.
-    pub(super) fn start() -> Result<Peers> {
+    pub(crate) fn start() -> Result<Peers> {
         let identity = Identity::for_names(&["dev.azure.com"])?;
         let folder = tempfile::tempdir()?;
         let ca = folder.path().join("azure-devops-ca.pem");
@@ -55,39 +55,39 @@ impl Peers {
     }
 
     /// Where the Azure DevOps listens for one process, which is known by that.
-    pub(super) fn azure_for(&self, process: usize) -> Result<Server> {
+    pub(crate) fn azure_for(&self, process: usize) -> Result<Server> {
         let tap = Tap { azure: self.azure.clone(), sent: self.sent.clone(), process };
         Server::start_tls(Arc::new(Mutex::new(Late::new(tap))), &self.identity)
     }
 
     /// Where Testkube listens.
-    pub(super) fn testkube_address(&self) -> std::net::SocketAddr {
+    pub(crate) fn testkube_address(&self) -> std::net::SocketAddr {
         self.testkube_server.addr()
     }
 
     /// The authority of Azure DevOps's certificate.
-    pub(super) fn ca(&self) -> &Path {
+    pub(crate) fn ca(&self) -> &Path {
         &self.ca
     }
 
     /// The Testkube, locked.
-    pub(super) fn testkube(&self) -> MutexGuard<'_, Late<Testkube>> {
+    pub(crate) fn testkube(&self) -> MutexGuard<'_, Late<Testkube>> {
         locked(&self.testkube)
     }
 
     /// The Azure DevOps, locked.
-    pub(super) fn azure(&self) -> MutexGuard<'_, AzureDevOps> {
+    pub(crate) fn azure(&self) -> MutexGuard<'_, AzureDevOps> {
         locked(&self.azure)
     }
 
     /// The events so far, locked, oldest first.
-    pub(super) fn sent(&self) -> MutexGuard<'_, Vec<Sent>> {
+    pub(crate) fn sent(&self) -> MutexGuard<'_, Vec<Sent>> {
         locked(&self.sent)
     }
 }
 
 /// A lock that a panic elsewhere does not spoil.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

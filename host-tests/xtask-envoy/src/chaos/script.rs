@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How many Envoys share the checks.
-pub(super) const REPLICAS: usize = 3;
+pub(crate) const REPLICAS: usize = 3;
 
 /// Until the first act: some checks wait by then.
 const FIRST: Duration = Duration::from_secs(5);
@@ -17,6 +17,12 @@ const GONE: Duration = Duration::from_secs(25);
 const AFTER_GONE: Duration = Duration::from_secs(32);
 /// After the API server goes on, until the next act.
 const AFTER_OUTAGE: Duration = Duration::from_secs(10);
+/// From a drain until whatever is in front sends no more checks there: until then it accepts them for the others.
+const LEARNT: Duration = Duration::from_secs(4);
+/// From a drain to SIGTERM.
+const DRAINED: Duration = Duration::from_secs(6);
+/// From a drain to the next act.
+const AFTER_DRAIN: Duration = Duration::from_secs(12);
 
 /// One act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +40,53 @@ pub(super) enum Act {
     Stop,
     /// The API server goes on.
     Resume,
+    /// The replica of a place is to give its checks to the others.
+    Drain(usize),
+    /// It gets no more checks.
+    Leave(usize),
+    /// Its process ends by SIGTERM, and a pod of another name takes its place.
+    Replace(usize),
 }
 
-/// All acts in their order, each with its time after the beginning, and when the story ends.
-pub(super) fn script(kills: u32, outage: Duration) -> (Vec<(Duration, Act)>, Duration) {
+/// How much is done.
+#[derive(Debug, Clone)]
+pub(super) struct Plan<'a> {
+    /// How many times an Envoy is killed.
+    pub(super) kills: u32,
+    /// How long the API server stops, each time; zero: not at all.
+    pub(super) outages: &'a [Duration],
+    /// How many replicas the rolling update replaces, one after the other.
+    pub(super) updated: usize,
+}
+
+/// What comes between the kills.
+#[derive(Clone, Copy)]
+enum Between {
+    Outage(Duration),
+    Update(usize),
+}
+
+/// All acts in their order, each with its time after the beginning, and when the story ends. The outages and the rolling
+/// update, which comes after the first outage, are spread over the kills.
+pub(super) fn script(plan: &Plan<'_>) -> (Vec<(Duration, Act)>, Duration) {
+    let lasting = plan.outages.iter().filter(|outage| !outage.is_zero());
+    let mut between: Vec<Between> = lasting.map(|outage| Between::Outage(*outage)).collect();
+    if plan.updated > 0 {
+        between.insert(between.len().min(1), Between::Update(plan.updated));
+    }
+    let parts = u32::try_from(between.len()).unwrap_or(u32::MAX).saturating_add(1);
     let (mut acts, mut at) = (Vec::new(), FIRST);
-    for n in 0..kills {
-        if n == kills.div_ceil(2) {
-            stop(&mut acts, &mut at, outage);
+    for n in 0..=plan.kills {
+        for (part, what) in (1..).zip(&between) {
+            if (plan.kills * part).div_ceil(parts) == n {
+                match what {
+                    Between::Outage(outage) => stop(&mut acts, &mut at, *outage),
+                    Between::Update(places) => update(&mut acts, &mut at, *places),
+                }
+            }
+        }
+        if n == plan.kills {
+            break;
         }
         let place = usize::try_from(n).unwrap_or_default() % REPLICAS;
         let same_pod = n % 2 == 0;
@@ -50,16 +95,23 @@ pub(super) fn script(kills: u32, outage: Duration) -> (Vec<(Duration, Act)>, Dur
         acts.push((at + away, Act::Start { place, same_pod }));
         at += whole;
     }
-    if kills < 2 {
-        stop(&mut acts, &mut at, outage);
-    }
     (acts, at)
 }
 
 fn stop(acts: &mut Vec<(Duration, Act)>, at: &mut Duration, outage: Duration) {
-    if !outage.is_zero() {
-        acts.extend([(*at, Act::Stop), (*at + outage, Act::Resume)]);
-        *at += outage + AFTER_OUTAGE;
+    acts.extend([(*at, Act::Stop), (*at + outage, Act::Resume)]);
+    *at += outage + AFTER_OUTAGE;
+}
+
+fn update(acts: &mut Vec<(Duration, Act)>, at: &mut Duration, places: usize) {
+    for place in (0..REPLICAS).take(places) {
+        let steps = [
+            (*at, Act::Drain(place)),
+            (*at + LEARNT, Act::Leave(place)),
+            (*at + DRAINED, Act::Replace(place)),
+        ];
+        acts.extend(steps);
+        *at += AFTER_DRAIN;
     }
 }
 
@@ -67,25 +119,49 @@ fn stop(acts: &mut Vec<(Duration, Act)>, at: &mut Duration, outage: Duration) {
 mod tests {
     use super::*;
 
+    const SECONDS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(90)];
+
+    fn full() -> (Vec<(Duration, Act)>, Duration) {
+        script(&Plan { kills: 6, outages: &SECONDS, updated: REPLICAS })
+    }
+
     #[test]
-    fn six_kills_reach_each_replica_once_in_each_way_and_the_api_server_stops_between_them() {
-        let (acts, end) = script(6, Duration::from_secs(30));
+    fn six_kills_reach_each_replica_once_in_each_way_and_each_is_replaced_once() {
+        let (acts, end) = full();
         for place in 0..REPLICAS {
-            assert_eq!(acts.iter().filter(|(_, act)| *act == Act::Kill(place)).count(), 2);
+            let count = |wanted| acts.iter().filter(|(_, act)| *act == wanted).count();
+            assert_eq!(count(Act::Kill(place)), 2);
             for same_pod in [true, false] {
-                assert!(acts.iter().any(|(_, act)| *act == Act::Start { place, same_pod }));
+                assert_eq!(count(Act::Start { place, same_pod }), 1);
             }
+            assert_eq!([Act::Drain(place), Act::Leave(place), Act::Replace(place)].map(count), [1; 3]);
         }
-        let stop = acts.iter().position(|(_, act)| *act == Act::Stop).unwrap();
-        assert_eq!((stop, acts[stop + 1].1), (6, Act::Resume));
         assert!(acts.iter().zip(acts.iter().skip(1)).all(|(one, next)| one.0 < next.0), "{acts:?}");
         assert!(acts.iter().all(|(at, _)| *at < end));
     }
 
     #[test]
-    fn without_an_outage_or_a_kill_there_is_none() {
-        assert_eq!(script(0, Duration::ZERO).0, []);
-        assert_eq!(script(1, Duration::from_secs(5)).0.len(), 4);
-        assert!(script(2, Duration::ZERO).0.iter().all(|(_, act)| *act != Act::Stop));
+    fn the_api_server_stops_twice_and_the_update_lies_between() {
+        let (acts, _) = full();
+        let place = |wanted| acts.iter().position(|(_, act)| *act == wanted).unwrap();
+        let stops: Vec<usize> = (0..acts.len()).filter(|n| acts[*n].1 == Act::Stop).collect();
+        let away: Vec<Duration> = stops.iter().map(|n| acts[n + 1].0 - acts[*n].0).collect();
+        assert_eq!(away, SECONDS);
+        assert!(stops.iter().all(|n| acts[n + 1].1 == Act::Resume));
+        assert!(stops[0] < place(Act::Drain(0)) && place(Act::Replace(2)) < stops[1]);
+        let killed_before =
+            |n: usize| acts[..n].iter().filter(|(_, act)| matches!(act, Act::Kill(_))).count();
+        assert_eq!([stops[0], place(Act::Drain(0)), stops[1]].map(killed_before), [2, 3, 5]);
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_there() {
+        let acts = |kills, outages: &[Duration], updated| script(&Plan { kills, outages, updated }).0;
+        assert_eq!(acts(0, &[Duration::ZERO], 0), []);
+        assert_eq!(acts(1, &[Duration::from_secs(5)], 0).len(), 4);
+        let short = acts(2, &[Duration::ZERO], 1);
+        assert!(short.iter().all(|(_, act)| *act != Act::Stop));
+        assert_eq!(short.iter().filter(|(_, act)| matches!(act, Act::Drain(_))).count(), 1);
+        assert_eq!(short.len(), 7);
     }
 }

@@ -4,13 +4,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::deliveries::Delivery;
+use super::explain::{Explanation, Second, explain};
 use super::peers::Sent;
 use super::replicas::Ended;
-
-/// Between an event and the end of its check in the API server, in milliseconds, where the API server answers.
-const STORED: i64 = 10_000;
-/// The same where it does not: a decision that cannot be stored is sent after a minute.
-const UNSTORED: i64 = 60_000;
 
 /// What happened around the checks.
 #[derive(Debug, Clone, Default)]
@@ -18,17 +14,35 @@ pub(super) struct Story {
     /// The processes.
     pub(super) ended: Vec<Ended>,
     /// When the API server was away, in Unix milliseconds.
-    pub(super) outage: Option<RangeInclusive<i64>>,
+    pub(super) outages: Vec<RangeInclusive<i64>>,
+    /// When the replicas were replaced, in Unix milliseconds.
+    pub(super) update: Option<RangeInclusive<i64>>,
+    /// How many replicas were.
+    pub(super) replaced: usize,
+    /// Checks that drained replicas had still when they were ended.
+    pub(super) kept_by_drained: usize,
     /// Checks that were adopted.
     pub(super) adopted: u64,
     /// Of these, while the API server was away.
     pub(super) adopted_in_outage: u64,
+    /// Of these, from replicas that had given them up.
+    pub(super) taken_from_drained: u64,
     /// Secrets that named a token while checks waited.
     pub(super) secrets_with_tokens: usize,
     /// Secrets that name a token after the end.
     pub(super) secrets_left: usize,
     /// How long all of it took.
     pub(super) seconds: u64,
+}
+
+/// How long checks waited, in milliseconds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Longest {
+    of_all: i64,
+    /// Those that did not wait while the API server was away.
+    outside: i64,
+    /// Those that waited while replicas were replaced.
+    update: i64,
 }
 
 /// The counts.
@@ -38,12 +52,10 @@ pub(super) struct Verdict {
     accepted: usize,
     lost: Vec<String>,
     wrong: Vec<String>,
-    second: usize,
-    unexplained: Vec<String>,
+    second: Vec<Second>,
     /// In milliseconds, sorted.
     waits: Vec<i64>,
-    /// The longest of a check that did not wait while the API server was away, in milliseconds.
-    longest_outside: i64,
+    longest: Longest,
     kills: usize,
     story: Story,
 }
@@ -69,43 +81,42 @@ impl Verdict {
         if decided.len() > 1 || events.iter().any(|event| event.result != delivery.result) {
             self.wrong.push(plan.clone());
         }
-        for pair in events.windows(2) {
-            self.second += 1;
-            if !is_explained(pair[0], pair[1], story) {
-                self.unexplained.push(plan.clone());
-            }
-        }
+        let pairs = events.windows(2);
+        self.second.extend(pairs.map(|pair| explain(delivery, pair[0], pair[1], story)));
         let Some(accepted) = delivery.accepted else { return };
         self.accepted += 1;
         match decided.first() {
-            Some(event) => {
-                let since = accepted.max(delivery.ends);
-                let was_away = |away: &RangeInclusive<i64>| since <= *away.end() && *away.start() <= event.at;
-                if !story.outage.as_ref().is_some_and(was_away) {
-                    self.longest_outside = self.longest_outside.max(event.at - since);
-                }
-                self.waits.push(event.at - since);
-            }
+            Some(event) => self.count_wait(accepted.max(delivery.ends), event.at, story),
             None => self.lost.push(plan.clone()),
         }
+    }
+
+    fn count_wait(&mut self, since: i64, until: i64, story: &Story) {
+        let overlaps = |span: &RangeInclusive<i64>| since <= *span.end() && *span.start() <= until;
+        let (wait, longest) = (until - since, &mut self.longest);
+        longest.of_all = longest.of_all.max(wait);
+        if !story.outages.iter().any(overlaps) {
+            longest.outside = longest.outside.max(wait);
+        }
+        if story.update.as_ref().is_some_and(overlaps) {
+            longest.update = longest.update.max(wait);
+        }
+        self.waits.push(wait);
+    }
+
+    fn unexplained(&self) -> usize {
+        self.second.iter().filter(|second| second.why == Explanation::None).count()
     }
 
     /// Whether it is as promised.
     pub(super) fn is_kept(&self) -> bool {
         let story = &self.story;
-        let faults = [self.lost.len(), self.wrong.len(), self.unexplained.len(), story.secrets_left];
-        faults == [0; 4] && story.adopted_in_outage == 0 && story.secrets_with_tokens > 0
+        let faults = [self.lost.len(), self.wrong.len(), self.unexplained(), story.secrets_left];
+        faults == [0; 4]
+            && (story.adopted_in_outage, story.kept_by_drained) == (0, 0)
+            && story.secrets_with_tokens > 0
+            && (story.replaced == 0 || story.taken_from_drained > 0)
     }
-}
-
-/// Whether who sent the first event could not store that it had: it was killed before, or the API server was away.
-fn is_explained(first: &Sent, second: &Sent, story: &Story) -> bool {
-    let of = |ended: &&Ended| ended.process == first.process;
-    let killed = story.ended.iter().find(of).and_then(|ended| ended.killed);
-    let is_killed = killed.is_some_and(|at| at <= second.at && at - first.at <= STORED);
-    let was_away =
-        |away: &RangeInclusive<i64>| *away.start() - STORED <= first.at && first.at <= *away.end() + UNSTORED;
-    is_killed || story.outage.as_ref().is_some_and(was_away)
 }
 
 impl fmt::Display for Verdict {
@@ -113,26 +124,31 @@ impl fmt::Display for Verdict {
         let story = &self.story;
         let seconds = |millis: i64| format!("{:.1} s", millis as f64 / 1_000.0);
         let median = self.waits.get(self.waits.len() / 2).copied().unwrap_or_default();
-        let longest = self.waits.last().copied().unwrap_or_default();
-        let mut row = |what: &str, figure: String| writeln!(f, "| {what:<48} | {figure:>9} |");
+        let explained = self.second.len() - self.unexplained();
+        let away = story.outages.iter().map(|away| seconds(away.end() - away.start())).collect::<Vec<_>>();
+        let mut row = |what: &str, figure: String| writeln!(f, "| {what:<48} | {figure:>14} |");
         row("checks", self.checks.to_string())?;
         row("answered 200", self.accepted.to_string())?;
         row("of these lost", self.lost.len().to_string())?;
         row("wrong", self.wrong.len().to_string())?;
-        row("second events", self.second.to_string())?;
-        row("second events that no lost answer explains", self.unexplained.len().to_string())?;
+        row("second events", self.second.len().to_string())?;
+        row("second events explained", explained.to_string())?;
         row("kills", self.kills.to_string())?;
+        row("the API server was away", away.join(", "))?;
+        row("replicas drained, ended and replaced", story.replaced.to_string())?;
         row("adoptions, of a restarted pod's own checks too", story.adopted.to_string())?;
         row("adoptions while the API server was away", story.adopted_in_outage.to_string())?;
+        row("adoptions from drained replicas", story.taken_from_drained.to_string())?;
+        row("checks that a drained replica had at its end", story.kept_by_drained.to_string())?;
         row("Secrets with a token, in the middle", story.secrets_with_tokens.to_string())?;
         row("Secrets with a token, at the end", story.secrets_left.to_string())?;
         row("from the execution's end to the decision, median", seconds(median))?;
-        row("the longest", seconds(longest))?;
-        row("the longest while the API server was there", seconds(self.longest_outside))?;
+        row("the longest", seconds(self.longest.of_all))?;
+        row("the longest while the API server was there", seconds(self.longest.outside))?;
+        row("the longest while replicas were replaced", seconds(self.longest.update))?;
         row("seconds", story.seconds.to_string())?;
-        for (what, plans) in
-            [("lost", &self.lost), ("wrong", &self.wrong), ("sent twice, unexplained", &self.unexplained)]
-        {
+        self.second.iter().try_for_each(|second| writeln!(f, "{second}"))?;
+        for (what, plans) in [("lost", &self.lost), ("wrong", &self.wrong)] {
             plans.iter().take(5).try_for_each(|plan| writeln!(f, "{what}: {plan}"))?;
         }
         Ok(())
@@ -141,19 +157,11 @@ impl fmt::Display for Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::explain::tests::{delivery, ended, sent};
     use super::*;
 
-    fn delivery(plan: &str) -> Delivery {
-        Delivery { plan: plan.into(), result: "failed", ends: 1_000, accepted: Some(500) }
-    }
-
-    fn sent(plan: &str, process: usize, at: i64, result: &str, accepted: bool) -> Sent {
-        Sent { at, process, plan: plan.into(), result: result.into(), accepted }
-    }
-
     fn story(killed: Option<i64>) -> Story {
-        let ended = Ended { process: 0, pod: "a".into(), killed, log: String::new() };
-        Story { ended: vec![ended], secrets_with_tokens: 1, ..Story::default() }
+        Story { ended: vec![ended(killed, "")], secrets_with_tokens: 1, ..Story::default() }
     }
 
     #[test]
@@ -161,6 +169,16 @@ mod tests {
         let verdict = Verdict::of(&[delivery("a")], &[sent("a", 0, 4_000, "failed", true)], story(None));
         assert!(verdict.is_kept(), "{verdict}");
         assert_eq!((verdict.accepted, verdict.waits), (1, vec![3_000]));
+        assert_eq!(verdict.longest, Longest { of_all: 3_000, outside: 3_000, update: 0 });
+    }
+
+    #[test]
+    fn a_wait_counts_where_it_was() {
+        let events = [sent("a", 0, 4_000, "failed", true), sent("b", 0, 6_000, "failed", true)];
+        let late = Delivery { ends: 5_500, ..delivery("b") };
+        let story = Story { outages: vec![0..=2_000], update: Some(5_000..=5_700), ..story(None) };
+        let verdict = Verdict::of(&[delivery("a"), late], &events, story);
+        assert_eq!(verdict.longest, Longest { of_all: 3_000, outside: 500, update: 500 });
     }
 
     #[test]
@@ -178,27 +196,27 @@ mod tests {
     }
 
     #[test]
-    fn only_a_kill_of_the_sender_or_an_outage_explains_a_second_event() {
+    fn a_second_event_is_no_success_unless_it_is_explained() {
         let events = [sent("a", 0, 4_000, "failed", true), sent("a", 1, 30_000, "failed", false)];
-        let judged = |story: Story| {
-            let verdict = Verdict::of(&[delivery("a")], &events, story);
-            assert_eq!((verdict.second, verdict.lost.len(), verdict.wrong.len()), (1, 0, 0));
-            verdict.is_kept()
-        };
-        assert!(!judged(story(None)));
-        assert!(judged(story(Some(4_020))) && judged(story(Some(3_990))));
-        assert!(!judged(story(Some(20_000))) && !judged(story(Some(31_000))));
-        assert!(judged(Story { outage: Some(5_000..=20_000), ..story(None) }));
-        assert!(!judged(Story { outage: Some(15_000..=20_000), ..story(None) }));
+        for (killed, is_kept) in [(None, false), (Some(4_020), true), (Some(20_000), false)] {
+            let verdict = Verdict::of(&[delivery("a")], &events, story(killed));
+            assert_eq!((verdict.second.len(), verdict.lost.len(), verdict.wrong.len()), (1, 0, 0));
+            assert_eq!(verdict.is_kept(), is_kept, "{verdict}");
+            let explained = format!("| second events explained {:>39} |", u8::from(is_kept));
+            let squeezed = |text: &str| text.replace([' ', '|'], "");
+            assert!(squeezed(&verdict.to_string()).contains(&squeezed(&explained)), "{verdict}");
+        }
     }
 
     #[test]
-    fn a_token_that_stays_an_adoption_in_an_outage_and_a_look_that_sees_no_token_are_no_success() {
+    fn what_else_must_not_be_is_no_success() {
         let events = [sent("a", 0, 4_000, "failed", true)];
         for spoilt in [
             Story { secrets_left: 1, ..story(None) },
             Story { adopted_in_outage: 1, ..story(None) },
             Story { secrets_with_tokens: 0, ..story(None) },
+            Story { kept_by_drained: 1, replaced: 1, taken_from_drained: 1, ..story(None) },
+            Story { replaced: 1, ..story(None) },
         ] {
             assert!(!Verdict::of(&[delivery("a")], &events, spoilt).is_kept());
         }
