@@ -1,5 +1,8 @@
 //! `cargo xtask bench`: what the module costs. Its main paths in fuel, beside the table in the repository; downloads and
-//! checks in a real Envoy, beside the same Envoy without it; ten thousand checks that wait, beside what is promised of them.
+//! checks in a real Envoy, beside the same Envoy without it; ten thousand checks that wait, and checks that replicas share, beside
+//! what is promised of them.
+
+pub mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +14,7 @@ use bench::{Programs, checks, downloads, scale, table};
 
 pub use scale::Row;
 
+use xtask::api_server;
 use xtask::envoy_binary::{self, EnvoyVersion};
 use xtask::module::{Build, build};
 use xtask::program::native_cargo;
@@ -28,12 +32,15 @@ pub enum Subject {
     Checks,
     /// Many checks that wait at the same time: seven minutes, and only where it is named.
     Scale,
+    /// Checks that replicas share through a real API server, and replicas that go: a quarter of an hour, and only where it is
+    /// named.
+    Store,
 }
 
 /// What is measured, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `None`: everything but [`Subject::Scale`].
+    /// `None`: everything but [`Subject::Scale`] and [`Subject::Store`].
     pub what: Option<Subject>,
     /// Puts the fuel's new table into the place of the committed one, and measures nothing else.
     pub accept: bool,
@@ -67,6 +74,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         println!("\nEnvoy {} with one worker; both its threads share one processor", envoy.version);
         let programs = Programs { module, envoy: envoy.path };
         return many(&programs, options.pending, &options.only);
+    }
+    if what == Some(Subject::Store) {
+        return shared(workspace, module, options);
     }
     let mut missed = Vec::new();
     if wanted(Subject::Fuel) && !fuel(workspace, &module, options.accept)? {
@@ -113,6 +123,19 @@ fn many(programs: &Programs, pending: u32, only: &[Row]) -> Result<ExitCode> {
     let measured = scale::measure(programs, &plan, &mut lines, |next| eprintln!("{next}"));
     print!("\n{}", scale::report::table(&lines));
     measured?;
+    let is_missed = lines.iter().any(scale::report::Line::is_missed);
+    Ok(if is_missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Checks that replicas share: measures and prints.
+fn shared(workspace: &Workspace, module: PathBuf, options: &Options) -> Result<ExitCode> {
+    let api_server = api_server::ensure(workspace, &|| false)?;
+    let envoy = envoy_binary::ensure(workspace, options.envoy.as_ref())?;
+    println!("\nEnvoy {} with one worker each; all processes share the machine's processors", envoy.version);
+    let programs = crate::demo::Programs { wasm: module, envoy: envoy.path };
+    let plan = store::Plan { rounds: usize::try_from(options.rounds)?, ..store::Plan::default() };
+    let lines = store::measure(&programs, &api_server.folder, &plan, |next| eprintln!("{next}"))?;
+    print!("\n{}", scale::report::table(&lines));
     let is_missed = lines.iter().any(scale::report::Line::is_missed);
     Ok(if is_missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -4,12 +4,12 @@
 //! `script` says what is done and when, `deliveries` sends the checks, `replicas` has the Envoys, `peers` the fakes, `objects`
 //! looks into the API server, `verdict` counts, from what the fake Azure DevOps got, and `explain` says why an event came twice.
 
-mod deliveries;
+pub(crate) mod deliveries;
 mod explain;
 pub(crate) mod objects;
 pub(crate) mod peers;
 pub(crate) mod replicas;
-mod script;
+pub(crate) mod script;
 mod verdict;
 
 use std::path::Path;
@@ -27,7 +27,7 @@ use xtask::workspace::Workspace;
 use crate::demo::{Interrupt, Programs};
 use deliveries::{Deliveries, SENDERS};
 use peers::Peers;
-use replicas::{Ended, Replicas};
+use replicas::{Ended, NAMESPACE, Replicas};
 use script::{Act, Plan, script};
 use verdict::{Story, Verdict};
 
@@ -194,7 +194,7 @@ fn replace(place: usize, replicas: &mut Replicas<'_>, server: &ApiServer, story:
     let administrator = server.administrator()?;
     let pod = replicas.pod(place).with_context(|| format!("no pod in place {place}"))?;
     let ids = objects::replicas_of(&administrator, pod)?;
-    let secrets = objects::secrets(&administrator)?;
+    let secrets = objects::secrets(&administrator, NAMESPACE)?;
     // Nobody may have them either.
     let is_its_own = |owner: &String| owner.is_empty() || ids.contains(owner);
     story.kept_by_drained += secrets.iter().filter(|kept| kept.has_token && is_its_own(&kept.owner)).count();

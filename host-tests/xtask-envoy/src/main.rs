@@ -23,10 +23,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Says what the module costs: its main paths in instructions of WebAssembly, beside the committed table; downloads
-    /// and checks in a real Envoy, as ratios to the same Envoy without it; and what ten thousand checks that wait cost. Exit
-    /// code 0 only if no target is missed.
+    /// and checks in a real Envoy, as ratios to the same Envoy without it; what ten thousand checks that wait cost; and what it
+    /// costs to share checks through a real Kubernetes API server. Exit code 0 only if no target is missed.
     Bench {
-        /// One of them; without it, all but `scale`.
+        /// One of them; without it, all but `scale` and `store`.
         what: Option<Subject>,
         /// Only the instructions: puts the new table into the place of the committed one.
         #[arg(long)]

@@ -6,19 +6,23 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bench::scale::report::table;
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use xtask_envoy::bench::store::{self, Plan};
+use xtask_envoy::demo::Programs;
 
 fn main() {
     let mut trials = Vec::new();
     if kubernetes::programs().is_some() {
-        let tests: [(&str, fn()); 4] = [
+        let tests: [(&str, fn()); 5] = [
             (
                 "a_command_finds_the_server_by_its_variables_and_its_exit_code_counts",
                 a_command_finds_the_server,
             ),
             ("a_signal_ends_all_of_it_whether_there_is_a_command_or_not", a_signal_ends_all_of_it),
             ("a_command_that_is_not_there_leaves_nothing", a_command_that_is_not_there),
+            ("the_bench_of_the_store_gives_all_its_figures", every_row_gives_its_figures),
             ("two_replicas_of_three_are_killed_one_is_replaced_and_no_check_is_lost", no_check_is_lost),
         ];
         let trial = |(name, test): (&str, fn())| {
@@ -95,6 +99,28 @@ fn a_command_that_is_not_there() {
     assert_eq!(output.status.code(), Some(1), "{out}");
     assert!(errors.contains("/nowhere/at/all"), "{errors}");
     assert_gone(&out);
+}
+
+fn every_row_gives_its_figures() {
+    let programs = Programs::from_environment().unwrap();
+    let plan = Plan {
+        rounds: 1,
+        at_once: 32,
+        one_by_one: 5,
+        moved: 3,
+        age: Duration::from_secs(2),
+        updated: 1,
+        window: Duration::from_secs(3),
+        // Their end takes ten minutes.
+        lives: 0,
+    };
+    let lines = store::measure(&programs, &kubernetes::programs().unwrap(), &plan, |_| {}).unwrap();
+    let text = table(&lines);
+    assert!(lines.iter().all(|line| line.measured.is_finite()), "{text}");
+    for what in ["API server's own rate", "one by one: p50", "idle", "starts again", "SIGKILL", "roll-out"] {
+        assert!(text.contains(what), "{what}: {text}");
+    }
+    assert_eq!(lines.iter().filter(|line| line.bound.is_some()).count(), 6, "{text}");
 }
 
 fn no_check_is_lost() {

@@ -9,6 +9,8 @@ use super::verdict::Story;
 
 /// Between an event and the end of its check in the API server, in milliseconds, where the API server answers.
 const STORED: i64 = 10_000;
+/// The same after the API server was away: a write that failed is repeated 15 s later at most, at a tick, and may take 5 s.
+pub(super) const RECOVERED: i64 = 21_000;
 
 /// A second event of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +62,7 @@ pub(super) fn explain(delivery: &Delivery, first: &Sent, second: &Sent, story: &
 /// By when its sender has stored that an event of this time was answered: soon, or soon after the API server is back.
 fn stored_by(at: i64, story: &Story) -> i64 {
     let away = story.outages.iter().find(|away| *away.start() <= at + STORED && at <= *away.end());
-    away.map_or(at, |away| at.max(*away.end())) + STORED
+    (at + STORED).max(away.map_or(at, |away| *away.end() + RECOVERED))
 }
 
 /// Whether its log says so.
@@ -123,8 +125,8 @@ pub(super) mod tests {
             assert_eq!(why(Some(late), "", &[]), Explanation::None);
         }
         // While the API server was away it could not.
-        assert_eq!(why(Some(25_000), "", &[(5_000, 20_000)]), Explanation::Killed(21_000));
-        assert_eq!(why(Some(31_000), "", &[(5_000, 20_000)]), Explanation::None);
+        assert_eq!(why(Some(41_000), "", &[(5_000, 20_000)]), Explanation::Killed(37_000));
+        assert_eq!(why(Some(41_001), "", &[(5_000, 20_000)]), Explanation::None);
         assert_eq!(why(Some(25_000), "", &[(15_000, 20_000)]), Explanation::None);
     }
 

@@ -20,18 +20,18 @@ pub(crate) struct Kept {
     pub(crate) has_token: bool,
 }
 
-/// All checks' Secrets.
-pub(crate) fn secrets(administrator: &Client) -> Result<Vec<Kept>> {
+/// All checks' Secrets of a namespace.
+pub(crate) fn secrets(administrator: &Client, namespace: &str) -> Result<Vec<Kept>> {
     // All tokens end in the same way.
     let token = crowd::pipeline(0, TOKEN)?.spec.token;
     let end = token.rsplit('.').next().context("a token of three parts")?;
-    let secrets = list(administrator, &format!("/api/v1/namespaces/{NAMESPACE}/secrets"))?;
+    let secrets = list(administrator, &format!("/api/v1/namespaces/{namespace}/secrets"))?;
     Ok(secrets.iter().map(|secret| kept(secret, end)).collect())
 }
 
-/// How many of them name a token.
+/// How many checks that wait the replicas' namespace has.
 pub(crate) fn with_tokens(administrator: &Client) -> Result<usize> {
-    Ok(secrets(administrator)?.iter().filter(|secret| secret.has_token).count())
+    Ok(secrets(administrator, NAMESPACE)?.iter().filter(|secret| secret.has_token).count())
 }
 
 /// The replicas of a pod: their Leases' holders.

@@ -9,7 +9,7 @@ use fakes::Server;
 use host_tests::manifests::{Embedded, Form};
 use host_tests::scene::now_ms;
 use host_tests::{Envoy, Request, Setup};
-use kubernetes::ApiServer;
+use kubernetes::{Account, ApiServer};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
@@ -68,9 +68,7 @@ impl<'a> Replicas<'a> {
     /// The first process in each place.
     pub(crate) fn start(programs: &Programs, server: &ApiServer, peers: &'a Peers) -> Result<Replicas<'a>> {
         let account = server.account(NAMESPACE)?;
-        let volume = tempfile::tempdir()?;
-        std::fs::write(volume.path().join("ca.crt"), server.authority())?;
-        std::fs::write(volume.path().join("token"), &account.token)?;
+        let volume = volume(server, &account)?;
         let mut replicas = Replicas {
             peers,
             setup: setup(programs, server, peers, volume.path())?,
@@ -142,6 +140,10 @@ impl<'a> Replicas<'a> {
     pub(crate) fn pod(&self, place: usize) -> Option<&str> {
         self.places[place].as_ref().map(|replica| replica.pod.as_str())
     }
+    /// The Envoy in a place.
+    pub(crate) fn envoy(&self, place: usize) -> Option<&Envoy> {
+        self.places[place].as_ref().map(|replica| &replica.envoy)
+    }
 
     /// Where the process of each place listens, now and later.
     pub(crate) fn addresses(&self) -> Addresses {
@@ -173,7 +175,16 @@ impl<'a> Replicas<'a> {
     }
 }
 
-fn setup(programs: &Programs, server: &ApiServer, peers: &Peers, volume: &Path) -> Result<Setup> {
+/// What the volume of a pod has that uses this account.
+pub(crate) fn volume(server: &ApiServer, account: &Account) -> Result<TempDir> {
+    let volume = tempfile::tempdir()?;
+    std::fs::write(volume.path().join("ca.crt"), server.authority())?;
+    std::fs::write(volume.path().join("token"), &account.token)?;
+    Ok(volume)
+}
+
+/// The shipped configuration of several replicas, with a credential for a drain.
+pub(crate) fn setup(programs: &Programs, server: &ApiServer, peers: &Peers, volume: &Path) -> Result<Setup> {
     let form = Form::Bootstrap(serde_saphyr::from_str(REPLICAS_YAML)?);
     let shipped = Embedded { place: "envoy/kubernetes/replicas/envoy.yaml".into(), form };
     Ok(shipped

@@ -4,9 +4,12 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::deliveries::Delivery;
-use super::explain::{Explanation, Second, explain};
+use super::explain::{Explanation, RECOVERED, Second, explain};
 use super::peers::Sent;
 use super::replicas::Ended;
+
+/// From a kill until its checks have another owner, in milliseconds, even if the one that should have taken them is dead too.
+const ADOPTED: i64 = 26_000;
 
 /// What happened around the checks.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +46,8 @@ struct Longest {
     outside: i64,
     /// Those that waited while replicas were replaced.
     update: i64,
+    /// Those that waited while nothing was done, and nothing had to be made up for: what polling alone takes.
+    quiet: i64,
 }
 
 /// The counts.
@@ -101,6 +106,12 @@ impl Verdict {
         if story.update.as_ref().is_some_and(overlaps) {
             longest.update = longest.update.max(wait);
         }
+        let outages = story.outages.iter().map(|away| *away.start()..=*away.end() + RECOVERED);
+        let killed = story.ended.iter().filter_map(|ended| ended.killed);
+        let mut busy = outages.chain(killed.map(|at| at..=at + ADOPTED)).chain(story.update.clone());
+        if !busy.any(|span| overlaps(&span)) {
+            longest.quiet = longest.quiet.max(wait);
+        }
         self.waits.push(wait);
     }
 
@@ -146,6 +157,7 @@ impl fmt::Display for Verdict {
         row("the longest", seconds(self.longest.of_all))?;
         row("the longest while the API server was there", seconds(self.longest.outside))?;
         row("the longest while replicas were replaced", seconds(self.longest.update))?;
+        row("the longest while nothing was done", seconds(self.longest.quiet))?;
         row("seconds", story.seconds.to_string())?;
         self.second.iter().try_for_each(|second| writeln!(f, "{second}"))?;
         for (what, plans) in [("lost", &self.lost), ("wrong", &self.wrong)] {
@@ -169,16 +181,18 @@ mod tests {
         let verdict = Verdict::of(&[delivery("a")], &[sent("a", 0, 4_000, "failed", true)], story(None));
         assert!(verdict.is_kept(), "{verdict}");
         assert_eq!((verdict.accepted, verdict.waits), (1, vec![3_000]));
-        assert_eq!(verdict.longest, Longest { of_all: 3_000, outside: 3_000, update: 0 });
+        assert_eq!(verdict.longest, Longest { of_all: 3_000, outside: 3_000, update: 0, quiet: 3_000 });
     }
 
     #[test]
     fn a_wait_counts_where_it_was() {
-        let events = [sent("a", 0, 4_000, "failed", true), sent("b", 0, 6_000, "failed", true)];
-        let late = Delivery { ends: 5_500, ..delivery("b") };
-        let story = Story { outages: vec![0..=2_000], update: Some(5_000..=5_700), ..story(None) };
-        let verdict = Verdict::of(&[delivery("a"), late], &events, story);
-        assert_eq!(verdict.longest, Longest { of_all: 3_000, outside: 500, update: 500 });
+        let waits =
+            [("a", 1_000, 4_000), ("b", 35_000, 35_500), ("c", 61_000, 61_400), ("d", 90_000, 90_300)];
+        let checks = waits.map(|(plan, ends, _)| Delivery { ends, ..delivery(plan) });
+        let events = waits.map(|(plan, _, at)| sent(plan, 0, at, "failed", true));
+        let story = Story { outages: vec![0..=2_000], update: Some(35_100..=35_200), ..story(Some(40_000)) };
+        let verdict = Verdict::of(&checks, &events, story);
+        assert_eq!(verdict.longest, Longest { of_all: 3_000, outside: 500, update: 500, quiet: 300 });
     }
 
     #[test]
