@@ -152,9 +152,12 @@ impl Lead {
     /// Takes a hint: looks at once. Nothing depends on it, because the next tick sees the hint as well.
     pub fn wake(&mut self, now: Now, store: &mut dyn Store) -> Vec<Output> {
         let mut turn = Turn { now, store, out: Vec::new() };
-        if self.leading && now.mono >= self.brake_until && self.hear(&mut turn) {
-            self.poller.hinted();
-            self.poll(&mut turn);
+        if self.leading && now.mono >= self.brake_until {
+            if self.hear(&mut turn) {
+                self.poller.hinted();
+                self.poll(&mut turn);
+            }
+            self.start_others(&mut turn);
         }
         turn.out
     }
@@ -414,11 +417,18 @@ impl Lead {
         }
     }
 
-    /// Brings forward the next reading of the checks for which Testkube has sent a hint. Returns whether there are any.
+    /// Takes new hints: they may concern other replicas' checks too. Returns whether they concern own ones.
     fn hear(&mut self, turn: &mut Turn<'_>) -> bool {
-        let now = turn.now.mono;
         let tags = self.hints.news(turn.store);
-        let keys = self.shelf.hinted(now, self.config.checks.lookback, &tags);
+        if let Some(sharing) = &mut self.sharing {
+            sharing.ring(&tags);
+        }
+        self.hint(turn.now.mono, &tags)
+    }
+
+    /// Brings forward the next reading of the checks that wait for the tags with these hashes. Returns whether there are any.
+    fn hint(&mut self, now: Mono, tags: &[u64]) -> bool {
+        let keys = self.shelf.hinted(now, self.config.checks.lookback, tags);
         for key in &keys {
             if let Some(tracked) = self.agenda.get_mut(key) {
                 tracked.volatile.hint(now);

@@ -97,8 +97,14 @@ impl Lead {
         let Lead { config, sharing, shelf, agenda, housekeeping, .. } = self;
         if let (Some(sharing), Some(shared)) = (sharing, &config.store) {
             let mut hands = Hands { shelf, agenda, housekeeping };
-            if let Some(key) = sharing.answer(shared, turn, &mut hands, call, outcome) {
+            let changed = sharing.answer(shared, turn, &mut hands, call, outcome);
+            let rung = sharing.take_rung();
+            if let Some(key) = changed {
                 self.step(turn, &key, Event::Due);
+            }
+            if self.hint(turn.now.mono, &rung) {
+                self.poller.hinted();
+                self.poll(turn);
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::check::{CheckKey, Counter, Record, Reread, State};
 use crate::config::{ClusterStore, Config};
 use crate::lead::Output;
 use crate::store::cluster::adopter::{Adopter, AdopterCall};
+use crate::store::cluster::bells::{BellCall, Bells};
 use crate::store::cluster::keeper::{Keeper, KeeperCall, Learned};
 use crate::store::cluster::lease::{NOBODY, Replica};
 use crate::store::cluster::membership::{LeaseCall, Membership};
@@ -36,6 +37,8 @@ pub(super) enum SharingCall {
     Adopter(AdopterCall),
     /// Whether another replica's check waits for a tag.
     Tag(Tag),
+    /// About bells.
+    Bell(BellCall),
 }
 
 /// The leader's parts that an answer of the cluster store may change.
@@ -51,6 +54,7 @@ pub(super) struct Sharing {
     keeper: Keeper,
     adopter: Adopter,
     tags: Tags,
+    bells: Bells,
     /// What the streams know: whether the Lease exists, and the fault.
     said: (bool, String),
     /// When a fault was last told, while there is one.
@@ -106,6 +110,7 @@ impl Sharing {
             keeper: Keeper::default(),
             adopter: Adopter::default(),
             tags: Tags::default(),
+            bells: Bells::default(),
             said: (standing.has_lease, standing.fault),
             told: None,
             ready: VecDeque::new(),
@@ -159,6 +164,16 @@ impl Sharing {
         }
     }
 
+    /// Takes events of Testkube for the tags with these hashes: their checks may be another replica's.
+    pub(super) fn ring(&mut self, tags: &[u64]) {
+        self.bells.hear(tags);
+    }
+
+    /// The hashes of tags for which another replica has heard an event since it was last asked.
+    pub(super) fn take_rung(&mut self) -> Vec<u64> {
+        self.bells.take_rung()
+    }
+
     /// The next call to start.
     pub(super) fn next(
         &mut self,
@@ -181,6 +196,9 @@ impl Sharing {
         if let Some((tag, request)) = self.tags.next(replica, &shared.server) {
             return Some((SharingCall::Tag(tag), request));
         }
+        if let Some((call, request)) = self.bells.next(now.mono, &self.membership, &shared.server) {
+            return Some((SharingCall::Bell(call), request));
+        }
         let knows = |key: &CheckKey| shelf.state(key).is_some();
         let (call, request) = self.adopter.next(now.mono, &self.membership, &shared.server, &knows)?;
         Some((SharingCall::Adopter(call), request))
@@ -198,11 +216,22 @@ impl Sharing {
         let (now, server) = (turn.now, &shared.server);
         match call {
             SharingCall::Lease(call) => {
+                let was_away = self.membership.fault().is_some();
                 let calls = self.membership.answer(now, server, call, outcome);
+                if was_away && self.membership.fault().is_none() {
+                    self.keeper.retry(now.mono);
+                }
                 self.ready
                     .extend(calls.into_iter().map(|(call, request)| (SharingCall::Lease(call), request)));
+                if let Some(bells) = self.membership.take_bells() {
+                    self.bells.listed(now.mono, self.membership.replica(), bells);
+                }
                 self.publish(turn, hands.shelf);
                 self.tell(now.mono);
+                None
+            }
+            SharingCall::Bell(call) => {
+                self.bells.answer(now.mono, &self.membership, &call, outcome);
                 None
             }
             SharingCall::Tag(tag) => {

@@ -1,6 +1,7 @@
 //! Several replicas that share the checks of one instance through a namespace of Kubernetes.
 
 pub(crate) mod adopter;
+pub(crate) mod bells;
 pub(crate) mod keeper;
 pub(crate) mod lease;
 pub mod membership;

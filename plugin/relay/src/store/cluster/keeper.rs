@@ -129,6 +129,14 @@ impl Keeper {
         }
     }
 
+    /// The API server answers again: what has failed is done now, not after its pause.
+    pub(crate) fn retry(&mut self, now: Mono) {
+        let failed = self.checks.iter().filter(|(_, custody)| custody.failures > 0 && !custody.is_asked);
+        for key in failed.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.plan(&key, now);
+        }
+    }
+
     /// Takes the own checks of a complete list of all, by name, which began at this time. Records whose Secret it lacks, although
     /// they were stored before, have lost it, or have another owner: it is read.
     pub(crate) fn swept<'s>(

@@ -1,7 +1,8 @@
-//! A replica's Lease: its name, and what stands in it.
+//! A replica's Lease: its name, and what stands in it. And bells, which are Leases of their own, so that they say nothing
+//! about their owner's life.
 
-use super::secret;
-use crate::time::Wall;
+use super::secret::{self, OWNER, TAG};
+use crate::time::{Mono, Wall};
 use crate::wire::kubernetes::{LeaseBody, Object, StoredObject, Texts, Version};
 
 /// `leaseDurationSeconds` of a Lease. For readers only: no replica compares a Lease's time with a clock.
@@ -10,6 +11,7 @@ const LEASE_SECONDS: u32 = 15;
 pub(super) const INSTANCE: &str = "testrelay.dev/instance";
 pub(super) const KIND: &str = "testrelay.dev/kind";
 const REPLICA: &str = "replica";
+const BELL: &str = "bell";
 const POD: &str = "testrelay.dev/pod";
 const FORMAT: &str = "testrelay.dev/format";
 const DRAINS: &str = "testrelay.dev/drains";
@@ -32,7 +34,7 @@ pub struct Replica {
 
 /// The content of a replica's Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word {
+pub(crate) struct Word {
     pub(super) id: String,
     pub(super) pod: String,
     /// `None` if this code cannot read it: then only the oldest format may be written.
@@ -45,6 +47,18 @@ pub struct Word {
     pub(super) version: Version,
 }
 
+/// A bell: a Lease that tells a replica to look at the checks of a tag at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bell {
+    /// The replica that is to look.
+    pub(super) owner: String,
+    /// The hash of the tag; `None` if this code cannot read it.
+    pub(super) tag: Option<u64>,
+    /// Its name, and the version that was listed.
+    pub(super) name: String,
+    pub(super) version: Version,
+}
+
 impl Replica {
     /// The replica with this id of the instance whose keys begin with `prefix`.
     pub(crate) fn new(prefix: &str, id: &str, pod: &str) -> Replica {
@@ -52,9 +66,22 @@ impl Replica {
         Replica { instance, id: id.into(), pod: pod.into(), format: secret::FORMAT }
     }
 
-    /// The label selector of all replicas' Leases.
+    /// The label selector of all replicas' Leases, and of all bells.
     pub(super) fn selector(&self) -> String {
-        format!("{INSTANCE}={},{KIND}={REPLICA}", self.instance)
+        format!("{INSTANCE}={},{KIND} in ({REPLICA},{BELL})", self.instance)
+    }
+
+    /// A bell for the owner of checks whose tag has this hash.
+    pub(super) fn bell(&self, now: Mono, owner: &str, tag: u64) -> Object<LeaseBody> {
+        let tag = secret::hash_label(tag);
+        let labels = [(INSTANCE, self.instance.as_str()), (KIND, BELL), (OWNER, owner), (TAG, &tag)];
+        Object {
+            // Two of one time are for different owners or tags. If another replica has made it just now, one is enough.
+            name: format!("{}-bell-{owner}-{tag}-{:x}", self.instance, now.0),
+            labels: Texts::of(&labels),
+            annotations: Texts::default(),
+            body: LeaseBody { holder: Some(self.id.clone()), ..LeaseBody::default() },
+        }
     }
 
     /// The name of its Lease.
@@ -86,10 +113,26 @@ impl Replica {
     }
 }
 
+impl Bell {
+    /// Reads a Lease. `None` if it is no bell.
+    pub(super) fn of(lease: &StoredObject<LeaseBody>) -> Option<Bell> {
+        let Object { name, labels, .. } = &lease.object;
+        (labels.get(KIND) == Some(BELL)).then(|| Bell {
+            owner: secret::owner_of(&lease.object).into(),
+            tag: secret::tag_of(&lease.object),
+            name: name.clone(),
+            version: lease.version.clone(),
+        })
+    }
+}
+
 impl Word {
-    /// Reads a Lease. `None` if it has no holder.
+    /// Reads a Lease. `None` if it has no holder, or is a bell.
     pub(super) fn of(lease: &StoredObject<LeaseBody>) -> Option<Word> {
-        let Object { annotations, body, .. } = &lease.object;
+        let Object { annotations, labels, body, .. } = &lease.object;
+        if labels.get(KIND) == Some(BELL) {
+            return None;
+        }
         let said = |name: &str| annotations.get(name).unwrap_or_default();
         Some(Word {
             id: body.holder.clone().filter(|holder| !holder.is_empty())?,

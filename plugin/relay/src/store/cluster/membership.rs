@@ -3,7 +3,7 @@
 //! Without I/O: [`Membership::due`] returns the calls to the API server, [`Membership::answer`] takes their outcomes.
 
 pub use super::lease::Replica;
-use super::lease::Word;
+use super::lease::{Bell, Word};
 use super::peers::Peers;
 use crate::hash::fnv1a;
 use crate::time::{Mono, Now};
@@ -45,6 +45,8 @@ pub struct Membership {
     /// When the list that is under way began, and the last that was answered.
     looks: Mono,
     listed: Option<Mono>,
+    /// The bells of the last list, until they are taken.
+    bells: Option<Vec<Bell>>,
     /// The fault of the last call that failed, until a renewal succeeds.
     fault: Option<Fault>,
 }
@@ -75,7 +77,15 @@ pub enum LeaseCall {
         drains: bool,
     },
     /// Lists all Leases; with those of the earlier pages.
-    List(Vec<Word>),
+    List(Leases),
+}
+
+/// The Leases of a list.
+#[derive(Default)]
+pub struct Leases {
+    /// Those of the other replicas.
+    words: Vec<Word>,
+    bells: Vec<Bell>,
 }
 
 impl Membership {
@@ -95,6 +105,7 @@ impl Membership {
             look: Some(Mono(0)),
             looks: Mono(0),
             listed: None,
+            bells: None,
             fault: None,
         }
     }
@@ -104,7 +115,7 @@ impl Membership {
         let mut calls = Vec::new();
         if self.look.is_some_and(|at| at <= now.mono) {
             (self.look, self.looks) = (None, now.mono);
-            calls.push((LeaseCall::List(Vec::new()), self.list(server, None)));
+            calls.push((LeaseCall::List(Leases::default()), self.list(server, None)));
         }
         if self.next <= now.mono {
             calls.extend(self.own_call(now, server));
@@ -158,10 +169,9 @@ impl Membership {
                     self.next = now.mono;
                 }
             }
-            LeaseCall::List(words) => {
-                if let Some(page) = self.listed(now.mono, words, kubernetes::listed(outcome)) {
-                    let (words, page) = page;
-                    return vec![(LeaseCall::List(words), self.list(server, Some(&page)))];
+            LeaseCall::List(leases) => {
+                if let Some((leases, page)) = self.listed(now.mono, leases, kubernetes::listed(outcome)) {
+                    return vec![(LeaseCall::List(leases), self.list(server, Some(&page)))];
                 }
             }
         }
@@ -212,13 +222,13 @@ impl Membership {
         now.plus(pause)
     }
 
-    /// Takes a page of a list. Returns it with the words so far if more pages follow.
+    /// Takes a page of a list. Returns it with the Leases so far if more pages follow.
     fn listed(
         &mut self,
         now: Mono,
-        mut words: Vec<Word>,
+        mut leases: Leases,
         answer: ApiAnswer<ListPage<LeaseBody>>,
-    ) -> Option<(Vec<Word>, ListPage<LeaseBody>)> {
+    ) -> Option<(Leases, ListPage<LeaseBody>)> {
         let page = match answer {
             ApiAnswer::Done(page) => page,
             answer => {
@@ -226,14 +236,16 @@ impl Membership {
                 return None;
             }
         };
-        words.extend(page.items.iter().filter_map(Word::of).filter(|word| word.id != self.replica.id));
+        leases.bells.extend(page.items.iter().filter_map(Bell::of));
+        leases.words.extend(page.items.iter().filter_map(Word::of).filter(|word| word.id != self.replica.id));
         if page.next.is_some() {
-            return Some((words, page));
+            return Some((leases, page));
         }
         let is_first = self.is_starting && !self.has_looked && matches!(self.own, Own::Missing);
         self.has_looked |= is_first;
         let pod = is_first.then_some(self.replica.pod.as_str());
-        self.peers.list(now, words.into_iter(), pod);
+        self.peers.list(now, leases.words.into_iter(), pod);
+        self.bells = Some(leases.bells);
         (self.look, self.listed) = (Some(now.plus(LOOK)), Some(self.looks));
         None
     }
@@ -279,6 +291,21 @@ impl Membership {
     /// Whether this process has taken the place of a replica, so that the others do not know yet that it is dead.
     pub(super) fn is_predecessor(&self, id: &str) -> bool {
         self.peers.is_predecessor(id)
+    }
+
+    /// Whether another replica lives.
+    pub(super) fn has_peers(&self) -> bool {
+        self.peers.living().next().is_some()
+    }
+
+    /// Whether another replica has this id, and lives.
+    pub(super) fn lives(&self, id: &str) -> bool {
+        self.peers.lives(id)
+    }
+
+    /// The bells of the last list, once.
+    pub(crate) fn take_bells(&mut self) -> Option<Vec<Bell>> {
+        self.bells.take()
     }
 
     /// Whether another replica is about to end, and gives its checks up.

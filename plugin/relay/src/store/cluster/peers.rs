@@ -73,6 +73,11 @@ impl Peers {
         self.all.iter().map(|seen| &seen.word).find(|word| word.id == id)
     }
 
+    /// Whether a replica is not dead.
+    pub(super) fn lives(&self, id: &str) -> bool {
+        self.living().any(|word| word.id == id)
+    }
+
     /// The replicas that are not dead.
     pub(super) fn living(&self) -> impl Iterator<Item = &Word> {
         self.all.iter().filter(|seen| !seen.is_dead()).map(|seen| &seen.word)

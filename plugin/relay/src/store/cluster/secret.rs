@@ -4,15 +4,16 @@ use super::lease::{INSTANCE, KIND, Replica};
 use crate::check::{CheckKey, Placed, State};
 use crate::guid::Guid;
 use crate::json;
+use crate::store::hints;
 use crate::tag::Tag;
 use crate::time::{Now, Wall, millis};
 use crate::wire::kubernetes::{MetadataOnly, Object, SecretBody, StoredObject, Texts, Version};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-const OWNER: &str = "testrelay.dev/owner";
+pub(super) const OWNER: &str = "testrelay.dev/owner";
 const CHECK: &str = "check";
-const TAG: &str = "testrelay.dev/tag";
+pub(super) const TAG: &str = "testrelay.dev/tag";
 const EXPIRES: &str = "testrelay.dev/expires";
 
 /// The newest format of records that this code reads and writes.
@@ -52,6 +53,11 @@ pub(crate) fn owner_of<B>(object: &Object<B>) -> &str {
     object.labels.get(OWNER).unwrap_or_default()
 }
 
+/// The hash of the tag in an object's labels.
+pub(super) fn tag_of<B>(object: &Object<B>) -> Option<u64> {
+    u64::from_str_radix(object.labels.get(TAG)?, 16).ok()
+}
+
 impl Replica {
     /// The label selector of all checks' Secrets.
     pub(crate) fn checks(&self) -> String {
@@ -66,6 +72,12 @@ impl Replica {
     /// The label selector of the pending checks' Secrets with this tag, and of those whose tag has the same hash.
     pub(crate) fn checks_with(&self, tag: &Tag) -> String {
         format!("{},{TAG}={}", self.checks(), tag_label(tag))
+    }
+
+    /// The label selector of the pending checks' Secrets whose tag has one of these hashes.
+    pub(super) fn checks_with_any(&self, tags: &[u64]) -> String {
+        let tags: Vec<String> = tags.iter().map(|tag| hash_label(*tag)).collect();
+        format!("{},{TAG} in ({})", self.checks(), tags.join(","))
     }
 
     /// The name of a check's Secret.
@@ -136,7 +148,12 @@ impl StoredCheck {
 /// A tag as a label's value, which cannot hold every tag: a hash. Only a pending check has it: nothing waits for
 /// another one's tag. Two tags with one hash are taken for one: an execution is not aborted that could be.
 fn tag_label(tag: &Tag) -> String {
-    format!("{:016x}", crate::hash::fnv1a(tag.value.as_bytes()))
+    hash_label(hints::fingerprint(&tag.value))
+}
+
+/// The hash of a tag as a label's value.
+pub(super) fn hash_label(hash: u64) -> String {
+    format!("{hash:016x}")
 }
 
 /// An instance's name as a label and as the beginning of names: small letters, digits and `-`, at most 63 bytes. One that

@@ -35,6 +35,8 @@ pub(super) struct Replicas {
     outage: &'static str,
     /// Members of the configuration besides those of the peers.
     more: &'static str,
+    /// Headers of each check besides those that it needs.
+    pub(super) headers: &'static [(&'static str, &'static str)],
 }
 
 const OPEN: &str = r#""insecure_no_auth": true, "checks": {"max_pending_per_project": 16384}"#;
@@ -98,6 +100,7 @@ impl Replicas {
             last: 0,
             outage,
             more,
+            headers: &[],
         };
         for n in 0..replicas {
             world.start(&format!("pod-{n}"));
@@ -173,7 +176,7 @@ impl Replicas {
 
     /// Delivers a check to a process. Returns the number of the request.
     pub(super) fn deliver(&mut self, n: usize, run: &Run) -> usize {
-        let headers = run.headers(&[]);
+        let headers = run.headers(self.headers);
         let (now, number) = (self.clock(n), self.random.draw());
         let process = &mut self.processes[n];
         let ledger = Ledger::with_key(PREFIX, &[n as u8; 16]);
@@ -323,6 +326,16 @@ impl Replicas {
         let headers: [(Vec<u8>, Vec<u8>); 0] = [];
         let reply = crate::surface::drain::begin(&process.config, &mut process.store, PREFIX, &headers);
         assert_eq!(reply.status, 202);
+    }
+
+    /// Testkube's event about a run's execution arrives at a process.
+    pub(super) fn hint(&mut self, n: usize, run: &Run) {
+        let now = self.clock(n);
+        let process = &mut self.processes[n];
+        let tag = crate::store::hints::fingerprint(&run.tag);
+        assert!(crate::store::hints::add(&mut process.store, PREFIX, now.mono, tag).unwrap());
+        let outputs = process.lead.wake(now, &mut process.store);
+        self.perform(n, outputs);
     }
 
     /// What a process answers to a probe.
