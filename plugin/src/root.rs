@@ -16,6 +16,7 @@ use testrelay::surface::accept::{self, CallerId, Counted};
 use testrelay::surface::artifacts::{self, Downloads, VisitMemory};
 use testrelay::surface::bodies::{Bodies, Cut, CutOff, FIRST_TICKS, Posted};
 use testrelay::surface::evaluate::{self, Answered};
+use testrelay::surface::listing;
 use testrelay::time::{Mono, Now};
 use testrelay::wire::call::{CallId, CallOutcome, Fault, Request};
 use testrelay::{Lead, Output};
@@ -80,6 +81,8 @@ pub(crate) enum Awaited {
     Evaluation,
     /// The cluster store.
     Acceptance,
+    /// The other replicas' checks; asked for by this caller.
+    Listing(CallerId),
 }
 
 impl Plugin {
@@ -101,6 +104,19 @@ impl Plugin {
     /// Notes that a stream begins to wait.
     pub(crate) fn waits(&self, context: u32, what: Awaited) {
         self.waiting.borrow_mut().insert(context, Waiting { what, since: host::mono(), ticks: 0 });
+    }
+
+    /// Whether one more list of all replicas' checks may be made for this caller.
+    pub(crate) fn has_room_to_list(&self, caller: CallerId) -> bool {
+        let waiting = self.waiting.borrow();
+        let lists = |is_counted: &dyn Fn(CallerId) -> bool| {
+            let counted = waiting.values().filter(|waiting| match waiting.what {
+                Awaited::Listing(of) => is_counted(of),
+                _ => false,
+            });
+            counted.count()
+        };
+        lists(&|_| true) < listing::MAX_LISTS && lists(&|of| of == caller) < listing::MAX_LISTS_OF_ONE
     }
 
     /// Whether a stream still waits, so it has not been answered by the root context.
@@ -206,6 +222,7 @@ impl Root {
                 Awaited::Call => waiting.ticks > CALL_TICKS && now.mono.since(waiting.since) > CALL_WAIT,
                 Awaited::Evaluation => now.mono.since(waiting.since) > evaluate::GIVEN_UP,
                 Awaited::Acceptance => now.mono.since(waiting.since) > accept::GIVEN_UP,
+                Awaited::Listing(_) => now.mono.since(waiting.since) > listing::GIVEN_UP,
             };
             if is_late {
                 late.push((*context, waiting.what));
@@ -240,6 +257,7 @@ impl Root {
                     plugin.metrics.count_check(Counted::Refused);
                     accept::lost()
                 }
+                Awaited::Listing(_) => listing::lost(),
             };
             host::reply_to(context, self.context_id, &reply);
         }

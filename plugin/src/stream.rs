@@ -12,10 +12,11 @@ use testrelay::surface::artifacts::{self, Download, Forward, Visit};
 use testrelay::surface::bodies::Posted;
 use testrelay::surface::evaluate::{self, Evaluation};
 use testrelay::surface::exchange::{Exchange, Step};
+use testrelay::surface::listing::{self, Listing};
 use testrelay::surface::problem::Reply;
 use testrelay::surface::request::{Body, MAX_BODY};
 use testrelay::surface::route::{Route, route};
-use testrelay::surface::{drain, health, hint, listing};
+use testrelay::surface::{drain, health, hint};
 use testrelay::wire::call::CallOutcome;
 
 /// One stream.
@@ -289,12 +290,17 @@ impl Stream {
     }
 
     fn checks(&mut self, plugin: &Plugin, headers: &[Header<'_>], id: Option<&str>) -> Action {
-        let (config, prefix) = (&plugin.config, &plugin.prefix);
-        let reply = match id {
-            None => listing::list(config, prefix, &mut SharedData, host::now(), headers),
-            Some(id) => listing::one(config, prefix, &mut SharedData, host::now(), headers, id),
+        let listing = match Listing::new(&plugin.config, &plugin.prefix, &mut SharedData, headers, id) {
+            Ok(listing) => listing,
+            Err(refusal) => return self.answer(&refusal),
         };
-        self.answer(&reply)
+        if listing.asks() {
+            if !plugin.has_room_to_list(listing.caller()) {
+                return self.answer(&listing::busy());
+            }
+            plugin.waits(self.context_id, Awaited::Listing(listing.caller()));
+        }
+        self.begin(plugin, Exchange::Listing(Box::new(listing)), headers)
     }
 
     /// Lets a request for an artifact go on to Testkube, with its path untouched and its credentials removed.

@@ -34,6 +34,7 @@ mod step;
 mod telling;
 mod tokens;
 pub mod verdict;
+mod view;
 mod watching;
 
 use crate::guid::Guid;
@@ -59,6 +60,7 @@ pub use record::{
 pub(crate) use run::Runs;
 pub(crate) use step::{Check, Cx, Event, Reporting, Times, Volatile};
 pub use tokens::{Ends, Tokens};
+pub(crate) use view::View;
 pub(crate) use watching::{FALLS_TOGETHER, Reading, Unread, Wanted};
 
 /// The identity of a check: PlanId, JobId and TaskInstanceId.

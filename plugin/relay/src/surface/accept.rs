@@ -54,8 +54,12 @@ impl CallerId {
 
     /// The credential's name in this configuration; empty for callers without a credential.
     pub fn name(self, config: &Config) -> &str {
-        let place = usize::try_from(self.0).ok();
-        place.and_then(|place| config.credentials.get(place)).map_or("", |credential| &credential.name)
+        self.credential(config).map_or("", |credential| &credential.name)
+    }
+
+    /// The credential in this configuration; `None` for callers without one.
+    pub(crate) fn credential(self, config: &Config) -> Option<&Credential> {
+        config.credentials.get(usize::try_from(self.0).ok()?)
     }
 }
 

@@ -1,10 +1,11 @@
 //! A request that needs answers of another server before it is answered or goes on: a check that is stored in the cluster
-//! store, an evaluation, or a visit to the artifacts of a tag. They take the same steps, so a stream handles them in one
+//! store, an evaluation, a visit to the artifacts of a tag, or a list of all replicas' checks. They take the same steps, so a stream handles them in one
 //! way.
 
 use super::accept::{Acceptance, Counted};
 use super::artifacts::{Forward, Visit, VisitMemory};
 use super::evaluate::{Answered, Evaluation};
+use super::listing::Listing;
 use super::problem::Reply;
 use crate::store::ledger::Store;
 use crate::time::{Mono, Now};
@@ -42,6 +43,8 @@ pub enum Exchange {
     Evaluation(Evaluation),
     /// A request for artifacts by tag.
     Visit(Visit),
+    /// A list of checks.
+    Listing(Box<Listing>),
 }
 
 impl Step {
@@ -64,6 +67,7 @@ impl Exchange {
             Exchange::Acceptance(acceptance) => acceptance.begin(now, store),
             Exchange::Evaluation(evaluation) => evaluation.begin(now, store),
             Exchange::Visit(visit) => visit.step(now, memory),
+            Exchange::Listing(listing) => listing.begin(now),
         }
     }
 
@@ -71,7 +75,7 @@ impl Exchange {
     pub fn resume(&mut self, now: Now, store: &mut dyn Store) -> Step {
         match self {
             Exchange::Acceptance(acceptance) => acceptance.try_again(now, store),
-            Exchange::Evaluation(_) | Exchange::Visit(_) => Step::Wait,
+            Exchange::Evaluation(_) | Exchange::Visit(_) | Exchange::Listing(_) => Step::Wait,
         }
     }
 
@@ -88,6 +92,7 @@ impl Exchange {
             Exchange::Acceptance(acceptance) => acceptance.answer(now, store, outcome),
             Exchange::Evaluation(evaluation) => evaluation.answer(now, store, call, outcome),
             Exchange::Visit(visit) => visit.answer(now, memory, outcome),
+            Exchange::Listing(listing) => listing.answer(now, outcome),
         }
     }
 }

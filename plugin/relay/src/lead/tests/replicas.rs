@@ -2,6 +2,7 @@
 
 mod bells;
 mod histories;
+mod listing;
 mod world;
 
 use crate::check::Counter;

@@ -8,7 +8,9 @@ use crate::lead::{Lead, Output};
 use crate::store::ledger::memory::Memory;
 use crate::store::ledger::{Bucket, Cas, Change, Ledger};
 use crate::surface::accept;
+use crate::surface::exchange::Step;
 use crate::surface::hint;
+use crate::surface::listing::Listing;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::served::{outcome_of, request_of};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
@@ -400,7 +402,8 @@ impl World {
     pub(super) fn listed(&mut self) -> serde_json::Value {
         let (config, now) = (self.config(), self.now);
         let headers: [(Vec<u8>, Vec<u8>); 0] = [];
-        let reply = crate::surface::listing::list(&config, PREFIX, &mut self.store, now, &headers);
+        let mut listing = Listing::new(&config, PREFIX, &mut self.store, &headers, None).unwrap();
+        let Step::Reply(reply, None) = listing.begin(now) else { panic!("nobody is to be asked") };
         let list: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
         assert_eq!(list["checks"].as_array().unwrap().len(), 1, "{list}");
         list["checks"][0].clone()

@@ -71,6 +71,16 @@ impl Replica {
         format!("{INSTANCE}={},{KIND} in ({REPLICA},{BELL})", self.instance)
     }
 
+    /// The label selector of all replicas' Leases.
+    pub(crate) fn replicas(&self) -> String {
+        format!("{INSTANCE}={},{KIND}={REPLICA}", self.instance)
+    }
+
+    /// The id and the pod of the replica with this Lease.
+    pub(crate) fn pod_of(lease: &StoredObject<LeaseBody>) -> Option<(String, String)> {
+        Word::of(lease).map(|word| (word.id, word.pod))
+    }
+
     /// A bell for the owner of checks whose tag has this hash.
     pub(super) fn bell(&self, now: Mono, owner: &str, tag: u64) -> Object<LeaseBody> {
         let tag = secret::hash_label(tag);

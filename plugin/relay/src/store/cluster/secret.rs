@@ -1,7 +1,7 @@
 //! A check's Secret: its name, its labels, and its record.
 
 use super::lease::{INSTANCE, KIND, Replica};
-use crate::check::{CheckKey, Placed, State};
+use crate::check::{CheckKey, Placed, State, View};
 use crate::guid::Guid;
 use crate::json;
 use crate::store::hints;
@@ -15,6 +15,8 @@ pub(super) const OWNER: &str = "testrelay.dev/owner";
 const CHECK: &str = "check";
 pub(super) const TAG: &str = "testrelay.dev/tag";
 const EXPIRES: &str = "testrelay.dev/expires";
+const VIEW: &str = "testrelay.dev/view";
+const WRITTEN: &str = "testrelay.dev/written";
 
 /// The newest format of records that this code reads and writes.
 pub(crate) const FORMAT: u8 = 1;
@@ -51,6 +53,26 @@ pub(crate) struct StoredCheck {
 /// The owner in an object's labels; empty if there is none.
 pub(crate) fn owner_of<B>(object: &Object<B>) -> &str {
     object.labels.get(OWNER).unwrap_or_default()
+}
+
+/// What a Secret shows of its check.
+pub(crate) struct OwnedView<'a> {
+    /// The owner's id; empty if there is none.
+    pub(crate) owner: &'a str,
+    /// A [`View`] as JSON; empty if there is none.
+    pub(crate) view: &'a str,
+    /// When it was written, by the writer's clock.
+    pub(crate) written: Option<&'a str>,
+}
+
+/// What an object's labels and annotations show of a check.
+pub(crate) fn owned_view<B>(object: &Object<B>) -> OwnedView<'_> {
+    let annotations = &object.annotations;
+    OwnedView {
+        owner: owner_of(object),
+        view: annotations.get(VIEW).unwrap_or_default(),
+        written: annotations.get(WRITTEN),
+    }
 }
 
 /// The hash of the tag in an object's labels.
@@ -118,12 +140,17 @@ impl Replica {
         };
         let tag = tag.map_or_else(String::new, tag_label);
         let expires: Wall = now.wall.plus(Duration::from_millis(millis(expires.since(now.mono))));
+        let view = json::text(&View::of(key, &state, now));
         let mut record = Vec::new();
         json::add(&Written { format: FORMAT, now, state: &state }, &mut record).ok()?;
         Some(Object {
             name: self.secret_name(key),
             labels: Texts::of(&[(INSTANCE, &self.instance), (KIND, CHECK), (OWNER, owner), (TAG, &tag)]),
-            annotations: Texts::of(&[(EXPIRES, &expires.to_string())]),
+            annotations: Texts::of(&[
+                (EXPIRES, &expires.to_string()),
+                (VIEW, &view),
+                (WRITTEN, &now.wall.to_string()),
+            ]),
             body: SecretBody { record: Some(record) },
         })
     }

@@ -6,18 +6,18 @@ use crate::expect::Expect;
 use crate::store::ledger::Change;
 use crate::store::ledger::memory::Memory;
 use crate::tag::Tag;
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 use serde_json::Value;
 use std::time::Duration;
 
 const NOW: Now = Now { mono: Mono(60_000), wall: Wall(1_769_186_640_000) };
 
-fn config(more: &str) -> Config {
+fn config(more: &str) -> Rc<Config> {
     let text = format!(
         r#"{{"testkube": {{"cluster": "t"}}, "azure_devops": [{{"url": "https://dev.azure.com/f", "cluster": "a"}}],
             "credentials": [{{"name": "a", "kind": "bearer", "secret_env": "S", "allow": ["status"]{more}}}]}}"#
     );
-    Config::parse(text.as_bytes(), &|_| Some("a-secret-of-tests".into())).unwrap()
+    Rc::new(Config::parse(text.as_bytes(), &|_| Some("a-secret-of-tests".into())).unwrap())
 }
 
 /// A store with a pending check for `shop-1` and one for `shop-2` that was reported.
@@ -55,9 +55,19 @@ fn store() -> Memory {
     store
 }
 
-fn listed(config: &Config, authorization: &str) -> (u16, Value) {
+fn asked(config: &Rc<Config>, headers: &Headers<Vec<u8>>, id: Option<&str>) -> Reply {
+    match Listing::new(config, "p/", &mut store(), headers, id) {
+        Err(refusal) => refusal,
+        Ok(mut listing) => match listing.begin(NOW) {
+            Step::Reply(reply, None) => reply,
+            _ => panic!("nobody is to be asked"),
+        },
+    }
+}
+
+fn listed(config: &Rc<Config>, authorization: &str) -> (u16, Value) {
     let headers = [(b"authorization".to_vec(), authorization.as_bytes().to_vec())];
-    let reply = list(config, "p/", &mut store(), NOW, &headers);
+    let reply = asked(config, &headers, None);
     assert!(!reply.body.contains("token"), "{}", reply.body);
     (reply.status, serde_json::from_str(&reply.body).unwrap())
 }
@@ -96,7 +106,7 @@ fn what_is_pending_and_what_was_decided_is_listed_without_a_token() {
 #[test]
 fn one_check_is_found_by_its_id_and_another_is_not() {
     let headers = [(b"authorization".to_vec(), b"Bearer a-secret-of-tests".to_vec())];
-    let one = |id: &str| one(&config(""), "p/", &mut store(), NOW, &headers, id);
+    let one = |id: &str| asked(&config(""), &headers, Some(id));
     let found = one(&record(1).key.id());
     assert!(found.status == 200 && found.body.contains("shop-1") && !found.body.contains("shop-2"));
     assert_eq!(one("0123456789abcdef").status, 404);

@@ -10,6 +10,7 @@ use crate::store::ledger::Ledger;
 use crate::store::ledger::memory::Memory;
 use crate::surface::accept::Acceptance;
 use crate::surface::exchange::Step;
+use crate::surface::listing::Listing;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::served::{outcome_of, request_of};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
@@ -107,6 +108,11 @@ impl Replicas {
         }
         world.pass(20_000);
         world
+    }
+
+    /// Gives the processes that start from now on other members in their configuration.
+    pub(super) fn configure(&mut self, more: &'static str) {
+        self.more = more;
     }
 
     /// Starts a process in the pod of this name.
@@ -336,6 +342,29 @@ impl Replicas {
         assert!(crate::store::hints::add(&mut process.store, PREFIX, now.mono, tag).unwrap());
         let outputs = process.lead.wake(now, &mut process.store);
         self.perform(n, outputs);
+    }
+
+    /// What a process answers to a request for its list, or for the check with this id.
+    pub(super) fn list(&mut self, n: usize, id: Option<&str>) -> (u16, Value) {
+        let now = self.clock(n);
+        let process = &mut self.processes[n];
+        let headers = [(b"authorization".to_vec(), b"Bearer a-secret-of-tests".to_vec())];
+        let listing = Listing::new(&process.config, PREFIX, &mut process.store, &headers, id);
+        let mut listing = listing.unwrap_or_else(|refusal| panic!("{}", refusal.body));
+        let mut step = listing.begin(now);
+        loop {
+            match step {
+                Step::Call(calls) => {
+                    let [(_, request)] = &calls[..] else { panic!("one call at a time") };
+                    let (_, outcome) = self.serve(n, request);
+                    step = listing.answer(now, &outcome);
+                }
+                Step::Reply(reply, None) => {
+                    return (reply.status, serde_json::from_str(&reply.body).unwrap());
+                }
+                _ => panic!("a list waits for its calls only"),
+            }
+        }
     }
 
     /// What a process answers to a probe.
