@@ -10,7 +10,7 @@ use std::path::Path;
 const FLOORS: [&str; 6] = ["wire", "config", "check", "store", "lead", "surface"];
 
 /// The values that everybody knows.
-const VALUES: [&str; 12] = [
+const VALUES: [&str; 13] = [
     "at_most",
     "backoff",
     "collections",
@@ -19,6 +19,7 @@ const VALUES: [&str; 12] = [
     "hash",
     "instance",
     "json",
+    "seal",
     "secret",
     "tag",
     "text",

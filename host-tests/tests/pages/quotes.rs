@@ -12,7 +12,7 @@ const TROUBLESHOOTING: &str = "envoy/troubleshooting.md";
 const REPLICAS: &str = "envoy/kubernetes/replicas/README.md";
 
 /// A page, its quotation, the source's text (with `{` where a value is inserted), and the file or folder that has it.
-const QUOTED: [(&str, &str, &str, &str); 42] = [
+const QUOTED: [(&str, &str, &str, &str); 46] = [
     ("README.md", "The stage goes on.", "The stage goes on.", "host-tests/xtask-envoy/src/demo"),
     (
         "README.md",
@@ -69,7 +69,7 @@ const QUOTED: [(&str, &str, &str, &str); 42] = [
         "OBSERVE ONLY: checks of the credential `{}` are always reported as succeeded",
         "plugin/src",
     ),
-    (OPERATIONS, "\"observe_only\": true", "    observe_only: bool,", "plugin/relay/src/surface"),
+    (OPERATIONS, "\"observe_only\": true", "    observe_only: bool,", "plugin/relay/src/check"),
     (
         TROUBLESHOOTING,
         "OBSERVE ONLY, would have been:",
@@ -156,22 +156,46 @@ const QUOTED: [(&str, &str, &str, &str); 42] = [
     ),
     (
         TROUBLESHOOTING,
-        "has no record that this replica can read",
-        "has no record that this replica can read",
-        "plugin/relay/src",
+        "the record in its Secret … cannot be read: ",
+        "the record in its Secret {name} cannot be read: {why}",
+        "plugin/relay/src/store",
+    ),
+    (TROUBLESHOOTING, "somebody has edited it`", "somebody has edited it", "plugin/relay/src/store"),
+    (
+        TROUBLESHOOTING,
+        "a newer Testrelay has written it, in format …",
+        "a newer Testrelay has written it, in format {format}",
+        "plugin/relay/src/store",
     ),
     (
         TROUBLESHOOTING,
-        "no record that this one can read",
-        "has no record that this one can read",
-        "plugin/relay/src",
+        "it is sealed with a key that this replica does not have",
+        "it is sealed with a key that this replica does not have",
+        "plugin/relay/src/store",
     ),
-    (TROUBLESHOOTING, "no record that can be read", "has no record that can be read", "plugin/relay/src"),
+    (
+        TROUBLESHOOTING,
+        "is reported as inconclusive in …, unless a replica comes that can read it",
+        "is reported as inconclusive in {wait}, unless a replica comes that can read it",
+        "plugin/relay/src/store",
+    ),
+    (
+        TROUBLESHOOTING,
+        "It has no owner, and this replica cannot report it",
+        "It has no owner, and this replica cannot report it",
+        "plugin/relay/src/store",
+    ),
     (
         TROUBLESHOOTING,
         "does not have the name of a check",
         "does not have the name of a check",
         "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "executions tagged … are not aborted yet: the API server does not say …",
+        "executions tagged {tag} are not aborted yet: the API server does not say ",
+        "plugin/relay/src/store",
     ),
     (TROUBLESHOOTING, "it was taken over, but …", "it was taken over, but {", "plugin/relay/src"),
     (TROUBLESHOOTING, "it is stored, but …", "it is stored, but {", "plugin/relay/src"),

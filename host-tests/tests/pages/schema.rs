@@ -93,7 +93,8 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "MISSING" => None,
         "BROKEN" => Some("a-secret\n".into()),
-        _ => Some("a-secret".into()),
+        // Long enough for a password, and a key for sealed records too.
+        _ => Some("YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=".into()),
     }
 }
 

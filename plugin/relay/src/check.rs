@@ -27,6 +27,7 @@ mod proving;
 pub(crate) mod reason;
 mod rebase;
 mod record;
+mod remains;
 mod reporting;
 mod run;
 pub mod scene;
@@ -57,6 +58,7 @@ pub use record::{
     Claim, DONE_STAYS, Decided, Done, Falls, Log, Owed, Owing, Part, Pending, Phase, Record, Reported, Seen,
     State, Told, Values, Watch,
 };
+pub(crate) use remains::remains;
 pub(crate) use run::Runs;
 pub(crate) use step::{Check, Cx, Event, Reporting, Times, Volatile};
 pub use tokens::{Ends, Tokens};

@@ -12,6 +12,7 @@ mod read;
 mod rerun;
 
 use crate::expect::Expect;
+use crate::seal::Sealing;
 use crate::tag::TagRule;
 use crate::wire::azure::Entry;
 use crate::wire::kubernetes::Server;
@@ -109,6 +110,8 @@ pub struct ClusterStore {
     pub accepts_in_outage: bool,
     /// The name of this process's pod; empty if it is not known.
     pub pod: String,
+    /// The keys that records are sealed with.
+    pub sealing: Sealing,
 }
 
 /// Settings for what pipelines download.

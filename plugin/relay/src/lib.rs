@@ -44,6 +44,7 @@ mod hash;
 mod instance;
 mod json;
 pub mod lead;
+pub mod seal;
 pub mod secret;
 pub mod store;
 pub mod surface;

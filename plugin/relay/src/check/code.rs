@@ -56,6 +56,8 @@ codes! {
     AzureDevopsUnreachable = "azure_devops_unreachable", Inconclusive;
     /// The module failed twice while it read an answer for the check.
     Crashed = "crashed", Inconclusive;
+    /// With the cluster store: its record in Kubernetes could not be read.
+    RecordUnreadable = "record_unreadable", Inconclusive;
     /// The run ended before the decision.
     RunOver = "run_over", Over;
     /// Azure DevOps did not wait for the check.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::expect::Expect;
 use crate::guid::Guid;
+use crate::seal::{Key, Sealing};
 use crate::tag::TagRule;
 use crate::wire::azure::{Entry, TokenScheme};
 use crate::wire::kubernetes::Server;
@@ -239,15 +240,30 @@ pub(super) fn store(
             ),
             token: fields.secret("token_env", environment),
         };
+        let sealing = sealing(&mut fields, environment);
         let outage = [("refuse", false), ("accept", true)];
         let accepts_in_outage = fields.choice("on_outage", &outage).unwrap_or(false);
         let pod = fields.text("replica_env", "the name of an environment variable", is_variable);
         let pod = pod.and_then(|name| environment(&name)).filter(|pod| is_cluster(pod)).unwrap_or_default();
         fields.finish();
-        ClusterStore { server, accepts_in_outage, pod }
+        ClusterStore { server, accepts_in_outage, pod, sealing }
     });
     fields.finish();
     store
+}
+
+fn sealing(fields: &mut Fields<'_>, environment: &dyn Fn(&str) -> Option<String>) -> Sealing {
+    let mut key = |name: &'static str| {
+        let key = Key::of(&fields.secret(name, environment)?);
+        if key.is_none() {
+            fields.error(
+                name,
+                "the environment variable that it names holds no key: 32 random bytes in base64, such as `openssl rand -base64 32` prints",
+            );
+        }
+        key
+    };
+    Sealing { current: key("seal_env"), previous: key("seal_env_previous") }
 }
 
 fn is_namespace(text: &str) -> bool {

@@ -98,7 +98,7 @@ impl Sharing {
             }
             return None;
         };
-        let replica = Replica::new(prefix, &standing.id, &shared.pod);
+        let replica = Replica::new(prefix, &standing.id, &shared.pod, &shared.sealing);
         log::info!(
             "replica {} of pod `{}`: checks are kept in the namespace {}",
             replica.id,

@@ -5,7 +5,7 @@
 
 mod others;
 
-use crate::check::{CheckKey, Record, State, View};
+use crate::check::{Record, State, View};
 use crate::config::Config;
 use crate::config::{Allow, Credential};
 use crate::guid::Guid;
@@ -16,10 +16,9 @@ use crate::surface::problem::Reply;
 use crate::tag::Tag;
 use crate::time::Now;
 use crate::wire::call::CallOutcome;
-use others::Others;
+use others::{Other, Others};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ pub struct Listing {
     caller: CallerId,
     /// The check that is asked for; `None`: all.
     id: Option<String>,
-    own: BTreeMap<CheckKey, Box<Record>>,
+    own: Vec<Record>,
     others: Option<Others>,
 }
 
@@ -70,15 +69,15 @@ impl Listing {
             log::error!("shared data failed with status {}: checks cannot be listed", status.0);
             Reply::problem(503, "The checks cannot be read", "Envoy's shared data does not answer.")
         };
-        let mut own = BTreeMap::new();
+        let mut own = Vec::new();
         for mut bucket in Ledger::buckets_of(prefix) {
             bucket.read(store).map_err(failed)?;
             for record in bucket.records().filter(|record| covers(caller, &record.state)) {
-                own.insert(record.key, Box::new(record.clone()));
+                own.push(record.clone());
             }
         }
         let others = match &config.store {
-            Some(_) => Some(Others::new(store, prefix).map_err(failed)?),
+            Some(shared) => Some(Others::new(store, prefix, shared).map_err(failed)?),
             None => None,
         };
         let (caller, id) = (CallerId::of(config, caller), id.map(str::to_owned));
@@ -118,17 +117,16 @@ impl Listing {
     /// The answer, oldest check first.
     fn reply(&mut self, now: Now) -> Reply {
         let mut incomplete = None;
-        let mut all: BTreeMap<(String, CheckKey), Shown<'_>> = BTreeMap::new();
+        let mut all = Vec::new();
         if let Some(others) = &mut self.others {
             incomplete = others.fault.take();
-            for other in std::mem::take(&mut others.found) {
-                let key = other.key;
+            for Other { key, accepted, members } in std::mem::take(&mut others.found) {
                 // What this process has of a check that another owns is out of date.
-                self.own.remove(&key);
-                all.insert((other.accepted.clone(), key), Shown::Stored(other.members));
+                self.own.retain(|own| own.key != key);
+                all.push((accepted, key, Shown::Stored(members)));
             }
         }
-        for record in self.own.values() {
+        for record in &self.own {
             let accepted = match &record.state {
                 State::Pending(pending) => pending.accepted.wall,
                 State::Done(done) => done.accepted,
@@ -138,13 +136,14 @@ impl Listing {
                 Some(others) => others.own(&view),
                 None => Shown::Own(view),
             };
-            all.insert((accepted.to_string(), record.key), shown);
+            all.push((accepted.to_string(), record.key, shown));
         }
+        all.sort_unstable_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
         let Some(id) = &self.id else {
-            return private(Reply::json(200, &AllShown { checks: all.into_values().collect(), incomplete }));
+            let checks = all.into_iter().map(|(.., shown)| shown).collect();
+            return private(Reply::json(200, &AllShown { checks, incomplete }));
         };
-        all.retain(|(_, key), _| key.id() == *id);
-        let mut found = all.into_values();
+        let mut found = all.into_iter().filter(|(_, key, _)| key.id() == *id).map(|(.., shown)| shown);
         match (found.next(), found.next(), incomplete) {
             (None, _, Some(fault)) => Reply::problem(
                 503,

@@ -3,6 +3,7 @@
 mod bells;
 mod histories;
 mod listing;
+mod unreadable;
 mod world;
 
 use crate::check::Counter;

@@ -2,12 +2,12 @@
 
 use super::lease::{NOBODY, Replica};
 use super::membership::Membership;
-use super::secret::{StoredCheck, owner_of};
+use super::secret::{StoredCheck, Unreadable, expires, owner_of};
 use crate::check::{CheckKey, State};
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, in_words};
 use crate::wire::call::{CallOutcome, Request};
 use crate::wire::kubernetes::{
-    self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, SecretBody, Server, Version,
+    self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, SecretBody, Server, StoredObject, Version,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,6 +32,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause before a Secret is looked at again that cannot be read, or may not be changed.
 const UNREADABLE: Duration = Duration::from_secs(600);
+
+/// What remains of an unreadable record is adopted this long before its deadline: time for a proof and a report, although
+/// the clocks of two nodes differ by minutes.
+const LAST: Duration = Duration::from_secs(10 * 60);
+
+/// How long after its token's end a Secret is deleted whose record nobody could read.
+const LONG_OVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Maximum checks that are being taken over.
 const MAX_CALLS: usize = 16;
@@ -168,30 +175,12 @@ impl Adopter {
                 self.listed(now.mono, membership, server, (of, found), kubernetes::listed(outcome), knows)
             }
             AdopterCall::Read(key, owner) => match kubernetes::stored::<SecretBody>(outcome) {
-                ApiAnswer::Done(secret) => match StoredCheck::of(&secret, now) {
-                    Some(found) if found.owner == replica.id => self.take_in(key, found, now.mono),
-                    Some(found) if found.owner == owner => {
-                        let mut state = found.state;
-                        state.adopt(now.mono, found.version.clone());
-                        let request = replica
-                            .secret(&key, state.clone(), &replica.id, now)
-                            .map(|secret| server.update(&found.version, &secret, TIMEOUT));
-                        let call =
-                            request.map(|request| (AdopterCall::Adopt(key, owner, Box::new(state)), request));
-                        if call.is_none() {
-                            self.ended(&key);
-                        }
-                        Taken { call, ..Taken::default() }
-                    }
+                ApiAnswer::Done(secret) => match StoredCheck::of(&secret, &replica.sealing, now) {
+                    Ok(found) if found.owner == replica.id => self.take_in(key, found, now.mono),
+                    Ok(found) if found.owner == owner => self.adopt(now, replica, server, key, found),
                     // Another process was faster.
-                    Some(_) => self.leave(&key),
-                    None => {
-                        let name = &secret.object.name;
-                        log::error!(
-                            "the Secret {name} of a dead replica has no record that this one can read: it stays there"
-                        );
-                        self.postpone(key, now.mono.plus(UNREADABLE), now.mono)
-                    }
+                    Ok(_) => self.leave(&key),
+                    Err(why) => self.unreadable(now, replica, server, key, &secret, why),
                 },
                 ApiAnswer::Missing => self.leave(&key),
                 answer => self.again(now.mono, key, owner, answer),
@@ -213,6 +202,65 @@ impl Adopter {
             },
             AdopterCall::Bury => Taken::default(),
         }
+    }
+
+    /// Makes this process the owner of a check that was read.
+    fn adopt(
+        &mut self,
+        now: Now,
+        replica: &Replica,
+        server: &Server,
+        key: CheckKey,
+        found: StoredCheck,
+    ) -> Taken {
+        let StoredCheck { owner, mut state, version } = found;
+        state.adopt(now.mono, version.clone());
+        let request = replica
+            .secret(&key, state.clone(), &replica.id, now)
+            .map(|secret| server.update(&version, &secret, TIMEOUT));
+        let call = request.map(|request| (AdopterCall::Adopt(key, owner, Box::new(state)), request));
+        if call.is_none() {
+            self.ended(&key);
+        }
+        Taken { call, ..Taken::default() }
+    }
+
+    /// The record of a check that nobody owns cannot be read. Another replica may be able to, until the check must be
+    /// decided: then what remains of it is adopted, and is reported as inconclusive.
+    fn unreadable(
+        &mut self,
+        now: Now,
+        replica: &Replica,
+        server: &Server,
+        key: CheckKey,
+        secret: &StoredObject<SecretBody>,
+        why: Unreadable,
+    ) -> Taken {
+        let (id, name) = (key.id(), &secret.object.name);
+        let is_long_over = expires(&secret.object).is_some_and(|at| now.wall >= at.plus(LONG_OVER));
+        if is_long_over {
+            self.ended(&key);
+            let request = server.delete::<SecretBody>(name, &secret.version, TIMEOUT);
+            return Taken { call: Some((AdopterCall::Bury, request)), ..Taken::default() };
+        }
+        let Some((deadline, rest)) = StoredCheck::rest(secret, &replica.sealing, now) else {
+            log::error!(
+                "check {id}: the record in its Secret {name} cannot be read: {why}. It has no owner, and this replica cannot report it."
+            );
+            return self.postpone(key, now.mono.plus(UNREADABLE), now.mono);
+        };
+        let left = deadline.since(now.mono.plus(LAST));
+        if left.is_zero() {
+            log::error!(
+                "check {id}: the record in its Secret {name} cannot be read: {why}. It is reported as inconclusive."
+            );
+            return self.adopt(now, replica, server, key, rest);
+        }
+        let wait = in_words(left);
+        log::error!(
+            "check {id}: the record in its Secret {name} cannot be read: {why}. It has no owner, and is reported as inconclusive in {wait}, unless a replica comes that can read it."
+        );
+        self.postpone(key, now.mono.plus(UNREADABLE.min(left)), now.mono)
     }
 
     /// Takes a check over later, or another replica does.
@@ -294,7 +342,8 @@ impl Adopter {
             return Taken { swept, ..Taken::default() };
         };
         let Some(dead) = self.dead.iter().find(|dead| dead.id == id) else { return Taken::default() };
-        if found.is_empty() {
+        // What cannot be read is looked at in the list of all, whether its owner has a Lease or not.
+        if found.iter().all(|(key, _)| self.later.iter().any(|(later, _)| later == key)) {
             let bury = |(name, version): (String, &Version)| {
                 (AdopterCall::Bury, server.delete::<LeaseBody>(&name, version, TIMEOUT))
             };

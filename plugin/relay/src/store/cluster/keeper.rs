@@ -2,7 +2,7 @@
 //! answer the Secret is read before it is written again.
 
 use super::lease::{NOBODY, Replica};
-use super::secret::StoredCheck;
+use super::secret::{StoredCheck, Unreadable, owner_of};
 use crate::backoff::delay;
 use crate::check::{CheckKey, DONE_STAYS, Delivery, Kept, Reread, State, Written, deliver};
 use crate::time::{Mono, Now, in_words};
@@ -75,6 +75,8 @@ pub(crate) enum Learned {
     Stored { version: Version, written: Written, replaced: Option<Version> },
     /// The Secret was read.
     Read(Box<StoredCheck>),
+    /// The Secret is in this version, and must be written again.
+    Spoilt(Version),
     /// There is no such Secret; there was one when a list began at this time, unless that is before it was last seen.
     Missing(Mono),
     /// It was deleted, as this process wanted.
@@ -102,6 +104,11 @@ impl Learned {
                     || (held.kept().is_none() && matches!(read.state, State::Done(_))) =>
             {
                 held.reread(read.state.clone(), read.version.clone(), now)
+            }
+            Learned::Spoilt(version) => {
+                let mut state = held.clone();
+                state.set_kept(Some(Box::new(Kept { version: version.clone(), written: None, seen: now })));
+                Reread::Becomes(Box::new(state))
             }
             Learned::Missing(swept) => held.without_secret(now, *swept),
             Learned::Deleted => {
@@ -282,14 +289,9 @@ impl Keeper {
                 self.succeeded(key, now, Learned::Gone)
             }
             (_, ApiAnswer::Done(secret)) => {
-                let Some(read) = StoredCheck::of(&secret, now) else {
-                    log::error!(
-                        "check {}: its Secret {} has no record that this replica can read: a newer Testrelay wrote it, or somebody edited it; waiting {}",
-                        key.id(),
-                        secret.object.name,
-                        in_words(REFUSED)
-                    );
-                    return (self.pause(key, now.mono.plus(REFUSED)), None);
+                let read = match StoredCheck::of(&secret, &replica.sealing, now) {
+                    Ok(read) => read,
+                    Err(why) => return (self.unreadable(now, replica, key, (&secret, why), held), None),
                 };
                 match held.and_then(|held| stands_beside(now, replica, server, key, held, &read)) {
                     Some(merge) => {
@@ -318,6 +320,31 @@ impl Keeper {
             }
         };
         (learned, None)
+    }
+
+    /// The record in the Secret of a check of this process cannot be read.
+    fn unreadable(
+        &mut self,
+        now: Now,
+        replica: &Replica,
+        key: &CheckKey,
+        (secret, why): (&StoredObject<SecretBody>, Unreadable),
+        held: Option<&State>,
+    ) -> Option<Learned> {
+        let (id, name) = (key.id(), &secret.object.name);
+        if owner_of(&secret.object) == replica.id {
+            // Nobody else knows better than its owner.
+            log::warn!(
+                "check {id}: the record in its Secret {name} cannot be read: {why}. It is written again."
+            );
+            return self.read_again(key, now, Learned::Spoilt(secret.version.clone()));
+        }
+        if held.is_some_and(|held| held.kept().is_some()) {
+            return self.read_again(key, now, Learned::Gone);
+        }
+        let wait = in_words(REFUSED);
+        log::error!("check {id}: the record in its Secret {name} cannot be read: {why}; waiting {wait}");
+        self.pause(key, now.mono.plus(REFUSED))
     }
 
     fn succeeded(&mut self, key: &CheckKey, now: Now, learned: Learned) -> Option<Learned> {

@@ -2,6 +2,7 @@
 //! about their owner's life.
 
 use super::secret::{self, OWNER, TAG};
+use crate::seal::Sealing;
 use crate::time::{Mono, Wall};
 use crate::wire::kubernetes::{LeaseBody, Object, StoredObject, Texts, Version};
 
@@ -20,7 +21,7 @@ const DRAINS: &str = "testrelay.dev/drains";
 pub(crate) const NOBODY: &str = "";
 
 /// The identity of a replica, constant while its process lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Replica {
     /// The instance, as in labels and names.
     pub instance: String,
@@ -30,6 +31,8 @@ pub struct Replica {
     pub pod: String,
     /// The newest record format that it reads.
     pub format: u8,
+    /// The keys that records are sealed with.
+    pub sealing: Sealing,
 }
 
 /// The content of a replica's Lease.
@@ -61,9 +64,9 @@ pub(crate) struct Bell {
 
 impl Replica {
     /// The replica with this id of the instance whose keys begin with `prefix`.
-    pub(crate) fn new(prefix: &str, id: &str, pod: &str) -> Replica {
+    pub(crate) fn new(prefix: &str, id: &str, pod: &str, sealing: &Sealing) -> Replica {
         let instance = secret::name_of(crate::instance::of_prefix(prefix));
-        Replica { instance, id: id.into(), pod: pod.into(), format: secret::FORMAT }
+        Replica { instance, id: id.into(), pod: pod.into(), format: secret::FORMAT, sealing: sealing.clone() }
     }
 
     /// The label selector of all replicas' Leases, and of all bells.

@@ -1,14 +1,16 @@
 //! A check's Secret: its name, its labels, and its record.
 
 use super::lease::{INSTANCE, KIND, Replica};
-use crate::check::{CheckKey, Placed, State, View};
+use crate::check::{CheckKey, Placed, State, View, remains};
 use crate::guid::Guid;
 use crate::json;
+use crate::seal::{Closed, Sealing};
 use crate::store::hints;
 use crate::tag::Tag;
-use crate::time::{Now, Wall, millis};
+use crate::time::{Mono, Now, Wall, millis};
 use crate::wire::kubernetes::{MetadataOnly, Object, SecretBody, StoredObject, Texts, Version};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::Duration;
 
 pub(super) const OWNER: &str = "testrelay.dev/owner";
@@ -34,7 +36,6 @@ struct Written<'a> {
 
 #[derive(Deserialize)]
 struct Read {
-    format: u8,
     now: Now,
     state: State,
 }
@@ -143,8 +144,10 @@ impl Replica {
         let view = json::text(&View::of(key, &state, now));
         let mut record = Vec::new();
         json::add(&Written { format: FORMAT, now, state: &state }, &mut record).ok()?;
+        let name = self.secret_name(key);
+        let record = self.sealing.seal(&name, record)?;
         Some(Object {
-            name: self.secret_name(key),
+            name,
             labels: Texts::of(&[(INSTANCE, &self.instance), (KIND, CHECK), (OWNER, owner), (TAG, &tag)]),
             annotations: Texts::of(&[
                 (EXPIRES, &expires.to_string()),
@@ -156,20 +159,78 @@ impl Replica {
     }
 }
 
-impl StoredCheck {
-    /// Reads a Secret. `None` if its record is none that this code understands: somebody edited it, or a newer module
-    /// wrote it.
-    pub(crate) fn of(secret: &StoredObject<SecretBody>, now: Now) -> Option<StoredCheck> {
-        let record = secret.object.body.record.as_ref()?;
-        let read: Read = crate::json::read(record).ok()?;
-        if read.format > FORMAT {
-            return None;
+/// Why the record of a Secret cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// It is none.
+    Broken,
+    /// It has a newer format, this one.
+    Newer(u8),
+    /// It is sealed with a key that this replica does not have, or was changed.
+    Sealed,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::Broken => f.write_str("somebody has edited it"),
+            Unreadable::Newer(format) => {
+                write!(f, "a newer Testrelay has written it, in format {format}; this one reads {FORMAT}")
+            }
+            Unreadable::Sealed => {
+                f.write_str("it is sealed with a key that this replica does not have (`seal_env`, `seal_env_previous`), or somebody has edited it")
+            }
         }
+    }
+}
+
+impl StoredCheck {
+    /// Reads a Secret.
+    pub(crate) fn of(
+        secret: &StoredObject<SecretBody>,
+        sealing: &Sealing,
+        now: Now,
+    ) -> Result<StoredCheck, Unreadable> {
+        let record = secret.object.body.record.as_ref().ok_or(Unreadable::Broken)?;
+        let record = sealing.open(&secret.object.name, record).map_err(|Closed| Unreadable::Sealed)?;
+        StoredCheck::read(secret, &record, now)
+    }
+
+    fn read(secret: &StoredObject<SecretBody>, record: &[u8], now: Now) -> Result<StoredCheck, Unreadable> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u8,
+        }
+        let Format { format } = crate::json::read(record).map_err(|_| Unreadable::Broken)?;
+        if format > FORMAT {
+            return Err(Unreadable::Newer(format));
+        }
+        let read: Read = crate::json::read(record).map_err(|_| Unreadable::Broken)?;
         let mut state = read.state;
         state.rebase(read.now, now);
         let owner = owner_of(&secret.object).to_owned();
-        Some(StoredCheck { owner, state, version: secret.version.clone() })
+        Ok(StoredCheck { owner, state, version: secret.version.clone() })
     }
+
+    /// The rest of a pending check whose record cannot be read as a whole, and its deadline: enough to report that. `None` if
+    /// there is not enough, or if it was decided.
+    pub(crate) fn rest(
+        secret: &StoredObject<SecretBody>,
+        sealing: &Sealing,
+        now: Now,
+    ) -> Option<(Mono, StoredCheck)> {
+        let record = secret.object.body.record.as_ref()?;
+        let record = sealing.open(&secret.object.name, record).ok()?;
+        let rests = remains(&record, FORMAT);
+        let rest = rests.iter().find_map(|rest| StoredCheck::read(secret, rest, now).ok())?;
+        let State::Pending(pending) = &rest.state else { return None };
+        Some((pending.deadline().at, rest))
+    }
+}
+
+/// When a Secret's check expires, by the wall clock; `None` if it does not say.
+pub(super) fn expires(object: &Object<SecretBody>) -> Option<Wall> {
+    object.annotations.get(EXPIRES).and_then(Wall::parse)
 }
 
 /// A tag as a label's value, which cannot hold every tag: a hash. Only a pending check has it: nothing waits for
@@ -204,13 +265,18 @@ pub(crate) fn name_of(instance: &str) -> String {
 mod tests {
     use super::*;
     use crate::check::tests::record;
-    use crate::time::Mono;
     use crate::wire::call::{Asks, CallOutcome, Response};
     use crate::wire::kubernetes::{ApiAnswer, stored};
     use serde_json::json;
 
     fn replica(instance: &str) -> Replica {
-        Replica { instance: name_of(instance), id: "a1".into(), pod: "pod-1".into(), format: FORMAT }
+        Replica {
+            instance: name_of(instance),
+            id: "a1".into(),
+            pod: "pod-1".into(),
+            format: FORMAT,
+            sealing: Sealing::default(),
+        }
     }
 
     fn metadata(name: &str) -> StoredObject<MetadataOnly> {
@@ -265,13 +331,21 @@ mod tests {
         let text = String::from_utf8(secret.body.record.clone().unwrap()).unwrap();
         assert!(!text.contains("place") && !text.contains("kept"), "{text}");
         let version = metadata("a").version;
-        let read =
-            StoredCheck::of(&StoredObject { object: secret.clone(), version: version.clone() }, now).unwrap();
-        assert_eq!((read.owner.as_str(), &read.state), ("a1", &record.state));
-        for broken in ["", "{", r#"{"format":2,"now":{"mono":1,"wall":1},"state":{}}"#, r#"{"format":1}"#] {
-            let body = SecretBody { record: Some(broken.into()) };
+        let of = |body: SecretBody| {
             let secret = StoredObject { object: Object { body, ..secret.clone() }, version: version.clone() };
-            assert!(StoredCheck::of(&secret, now).is_none(), "{broken}");
+            StoredCheck::of(&secret, &Sealing::default(), now)
+        };
+        let read = of(secret.body.clone()).unwrap();
+        assert_eq!((read.owner.as_str(), &read.state), ("a1", &record.state));
+        for (broken, why) in [
+            ("", Unreadable::Broken),
+            ("{", Unreadable::Broken),
+            (r#"{"format":2,"now":{"mono":1,"wall":1},"state":{}}"#, Unreadable::Newer(2)),
+            (r#"{"format":1}"#, Unreadable::Broken),
+            ("sealed\u{1}", Unreadable::Sealed),
+        ] {
+            assert_eq!(of(SecretBody { record: Some(broken.into()) }).unwrap_err(), why, "{broken}");
         }
+        assert_eq!(of(SecretBody { record: None }).unwrap_err(), Unreadable::Broken);
     }
 }

@@ -265,10 +265,14 @@ impl Acceptance {
 
     /// The Secret is there.
     fn read(&mut self, now: Now, store: &mut dyn Store, secret: &StoredObject<SecretBody>) -> Step {
-        let Some(found) = StoredCheck::of(secret, now) else {
-            let id = self.admitted.key.id();
-            log::error!("check {id}: its Secret {} has no record that can be read", secret.object.name);
-            return self.end(store, &unreadable());
+        let Some(shared) = &self.config.store else { return self.end(store, &away(None)) };
+        let found = match StoredCheck::of(secret, &shared.sealing, now) {
+            Ok(found) => found,
+            Err(why) => {
+                let (id, name) = (self.admitted.key.id(), &secret.object.name);
+                log::error!("check {id}: the record in its Secret {name} cannot be read: {why}");
+                return self.end(store, &unreadable());
+            }
         };
         if let State::Pending(pending) = &found.state
             && pending.acceptance == self.admitted.number
@@ -448,5 +452,5 @@ fn kept(pending: &Pending, version: Version, now: Now) -> Option<Box<Kept>> {
 }
 
 fn replica(shared: &ClusterStore, ledger: &Ledger, standing: &Standing) -> Replica {
-    Replica::new(ledger.prefix(), &standing.id, &shared.pod)
+    Replica::new(ledger.prefix(), &standing.id, &shared.pod, &shared.sealing)
 }

@@ -2,7 +2,7 @@
 
 use super::{Shown, is_covered};
 use crate::check::{CheckKey, View};
-use crate::config::Credential;
+use crate::config::{ClusterStore, Credential};
 use crate::guid::Guid;
 use crate::store::cluster::lease::Replica;
 use crate::store::cluster::secret::{OwnedView, owned_view};
@@ -49,9 +49,13 @@ impl Other {
 }
 
 impl Others {
-    pub(super) fn new(store: &mut dyn Store, prefix: &str) -> Result<Others, StoreError> {
+    pub(super) fn new(
+        store: &mut dyn Store,
+        prefix: &str,
+        shared: &ClusterStore,
+    ) -> Result<Others, StoreError> {
         let standing = Standing::read(store, prefix)?.unwrap_or_default();
-        let replica = Replica::new(prefix, &standing.id, "");
+        let replica = Replica::new(prefix, &standing.id, &shared.pod, &shared.sealing);
         Ok(Others { replica, pods: None, found: Vec::new(), fault: None })
     }
 
@@ -102,8 +106,7 @@ impl Others {
         if owner == self.replica.id {
             return None;
         }
-        let mut members: Map<String, Value> = serde_json::from_str(view)
-            .unwrap_or_else(|_| Map::from_iter([("state".to_owned(), "unreadable".into())]));
+        let mut members = members(view);
         // A sender chooses neither of these.
         members.insert("id".into(), key.id().into());
         members.insert("as_of".into(), written.into());
@@ -114,9 +117,7 @@ impl Others {
 
     /// An own check, with its owner.
     pub(super) fn own(&self, view: &View<'_>) -> Shown<'static> {
-        let Ok(Value::Object(mut members)) = serde_json::to_value(view) else {
-            return Shown::Stored(Map::new());
-        };
+        let mut members = members(&crate::json::text(view));
         members.insert("replica".into(), self.named(&self.replica.id));
         Shown::Stored(members)
     }
@@ -129,5 +130,13 @@ impl Others {
             None if id == self.replica.id => json!({"id": id, "pod": null}),
             None => Value::Null,
         }
+    }
+}
+
+/// The members of a view.
+fn members(view: &str) -> Map<String, Value> {
+    match serde_json::from_slice(view.as_bytes()) {
+        Ok(Value::Object(members)) => members,
+        _ => [("state".to_owned(), "unreadable".into())].into_iter().collect(),
     }
 }

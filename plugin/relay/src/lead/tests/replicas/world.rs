@@ -14,6 +14,8 @@ use crate::surface::listing::Listing;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::served::{outcome_of, request_of};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use fakes::kubernetes::{Kubernetes, Resource};
 use fakes::{AzureDevOps, Build, Database, Execution, Service, Status, Testkube, execution};
 use serde_json::Value;
@@ -36,6 +38,8 @@ pub(super) struct Replicas {
     outage: &'static str,
     /// Members of the configuration besides those of the peers.
     more: &'static str,
+    /// The keys of the processes that start from now on, as members of `store.kubernetes`, each after a comma.
+    pub(super) seal: &'static str,
     /// Headers of each check besides those that it needs.
     pub(super) headers: &'static [(&'static str, &'static str)],
 }
@@ -101,6 +105,7 @@ impl Replicas {
             last: 0,
             outage,
             more,
+            seal: "",
             headers: &[],
         };
         for n in 0..replicas {
@@ -118,16 +123,18 @@ impl Replicas {
     /// Starts a process in the pod of this name.
     pub(super) fn start(&mut self, pod: &str) -> usize {
         let n = self.processes.len();
-        let (outage, more) = (self.outage, self.more);
+        let (outage, more, seal) = (self.outage, self.more, self.seal);
         let text = format!(
             r#"{{"testkube": {{"cluster": "testkube"}}, "instance": "testrelay", {more},
                 "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}],
                 "store": {{"kubernetes": {{"cluster": "kubernetes", "namespace": "testrelay", "on_outage": "{outage}",
-                           "replica_env": "POD_NAME", "token_env": "TOKEN"}}}}}}"#
+                           "replica_env": "POD_NAME", "token_env": "TOKEN"{seal}}}}}}}"#
         );
         let variable = |name: &str| match name {
             "POD_NAME" => Some(pod.to_owned()),
             "S" => Some("a-secret-of-tests".into()),
+            "KEY_A" => Some("YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=".into()),
+            "KEY_B" => Some("YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=".into()),
             _ => Some("token-of-the-pods".into()),
         };
         let config = Rc::new(Config::parse(text.as_bytes(), &variable).unwrap());
@@ -376,6 +383,18 @@ impl Replicas {
     /// The Secrets of checks.
     pub(super) fn secrets(&mut self) -> Vec<Value> {
         self.server.objects(self.wall(), Resource::Secrets, "testrelay")
+    }
+
+    /// Somebody changes the Secret of the only check, by its decoded record.
+    pub(super) fn edit(&mut self, change: impl FnOnce(&str) -> String) {
+        let mut secret = self.secrets()[0].clone();
+        let record = &mut secret["data"]["record"];
+        let text = String::from_utf8(STANDARD.decode(record.as_str().unwrap()).unwrap()).unwrap();
+        *record = STANDARD.encode(change(&text)).into();
+        let name = secret["metadata"]["name"].as_str().unwrap();
+        let put = fakes::Request::new("PUT", &format!("/api/v1/namespaces/testrelay/secrets/{name}"));
+        let now = self.wall();
+        self.server.act(now, &put.body(secret.to_string()));
     }
 
     /// What was asked of the API server about a run's Secret, a line each.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backoff::Random;
+use crate::seal::Sealing;
 use crate::time::{Wall, millis};
 use crate::wire::call::served::{outcome_of, request_of};
 use fakes::Service;
@@ -54,8 +55,13 @@ impl World {
     /// Starts a process in the pod of this name.
     fn start(&mut self, pod: &str) -> usize {
         let n = self.processes.len();
-        let replica =
-            Replica { instance: "testrelay".into(), id: format!("{n:016x}"), pod: pod.into(), format: 1 };
+        let replica = Replica {
+            instance: "testrelay".into(),
+            id: format!("{n:016x}"),
+            pod: pod.into(),
+            format: 1,
+            sealing: Sealing::default(),
+        };
         self.processes.push(Process {
             membership: Membership::new(replica, true),
             // Clocks are minutes apart.
@@ -301,8 +307,13 @@ fn a_server_that_asks_for_a_pause_gets_one() {
 fn who_does_not_know_the_others_yet_is_not_fresh() {
     let mut world = World::new(2);
     world.pass(10);
-    let replica =
-        Replica { instance: "testrelay".into(), id: format!("{:016x}", 0), pod: "pod-0".into(), format: 1 };
+    let replica = Replica {
+        instance: "testrelay".into(),
+        id: format!("{:016x}", 0),
+        pod: "pod-0".into(),
+        format: 1,
+        sealing: Sealing::default(),
+    };
     world.processes[0].membership = Membership::new(replica, false);
     world.processes[0].arriving.clear();
     world.server.fault(Route::Only(Resource::Leases, Verb::List), Span::Next(3), Weather::Away);
