@@ -2,6 +2,7 @@
 
 mod histories;
 mod world;
+mod writes;
 
 use crate::check::Counter;
 use fakes::kubernetes::{Fault as Weather, Resource, Route, Verb};
