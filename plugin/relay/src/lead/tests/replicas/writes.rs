@@ -237,26 +237,32 @@ fn a_check_whose_owner_has_no_lease_any_more_is_found_within_a_minute() {
 }
 
 #[test]
-fn a_replica_that_has_just_made_its_lease_is_not_taken_for_one_without() {
-    let is_sweep = |asked: &Request| asked.target.contains("secrets?") && !asked.target.contains("owner");
-    for step in 0..30 {
-        let mut world = Replicas::seeded(1, step, "refuse");
-        let first = world.server.requests().iter().find(|asked| is_sweep(&asked.request));
-        // The next sweep is a minute later.
-        let starts = first.map(|asked| asked.at + 57_000 + 100 * step as i64).unwrap();
-        world.pass((starts - world.wall()) as u64);
-        let next = world.start("pod-1");
-        while world.leases() < 2 {
-            world.pass(5);
-        }
-        let run = world.run(1, 300_000, Status::Passed);
-        let stream = world.deliver(next, &run);
-        world.pass(5 * SECOND);
-        assert_eq!(
-            (world.pending(next), world.pending(0)),
-            (1, 0),
-            "{step}: {:?}",
-            world.status(next, stream)
-        );
-    }
+fn a_replica_that_drains_and_cannot_give_its_checks_up_sends_nothing() {
+    let mut world = Replicas::new(2);
+    let run = world.run(1, 10_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(5 * SECOND);
+    let until = world.wall() + 200_000;
+    let update = Route::Only(Resource::Secrets, Verb::Update);
+    world.server.fault(update, Span::Between { from: 0, until }, Weather::Away);
+    world.drain(0);
+    world.pass(195 * SECOND);
+    assert_eq!((world.events(&run).1, decided(&world.secrets()[0])), (0, None));
+    world.pass(120 * SECOND);
+    assert_eq!((world.events(&run), world.pending(0)), ((vec!["succeeded".into()], 1), 0));
+}
+
+#[test]
+fn a_delivery_in_an_outage_is_added_to_the_secret_that_another_replica_has() {
+    let mut world = Replicas::seeded(2, 13, "accept");
+    let run = world.run(1, 600_000, Status::Passed);
+    assert_eq!(world.accept(1, &run), 200);
+    world.pass(5 * SECOND);
+    let until = world.wall() + 25_000;
+    world.server.fault(Route::All, Span::Between { from: 0, until }, Weather::Away);
+    let again = again_of(&run);
+    assert_eq!(world.accept(0, &again), 200);
+    world.pass(120 * SECOND);
+    assert!(record(&world.secrets()[0]).to_string().contains(&again.token));
+    assert_eq!((world.pending(0), world.pending(1)), (0, 1));
 }
