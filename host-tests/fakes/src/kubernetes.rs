@@ -8,6 +8,7 @@
 
 mod access;
 mod call;
+mod change;
 mod fault;
 mod object;
 mod quota;
@@ -21,6 +22,7 @@ mod write;
 
 pub use access::Token;
 pub use call::{Resource, Verb};
+pub use change::Change;
 pub use fault::{Fault, Route};
 pub use quota::Quota;
 
@@ -48,6 +50,8 @@ pub struct Kubernetes {
     /// Requests that are done later, with their times.
     late: Vec<(i64, Request)>,
     requests: Vec<Recorded>,
+    /// The writes that were done, if they are kept.
+    changes: Option<Vec<Change>>,
     /// How many requests there have been.
     handled: u64,
     /// How many names were made up.
@@ -282,12 +286,7 @@ impl Kubernetes {
             return self.list(&options, view, resource, namespace, forgets);
         }
         let write = Write { now, request, options: &options, view, resource, namespace };
-        let written = match verb {
-            Verb::Create => self.create(&write),
-            Verb::Update => self.update(&write, name),
-            _ => self.delete(&write, name),
-        };
-        written.unwrap_or_else(|refusal| refusal).into()
+        self.change(&write, verb, name).unwrap_or_else(|refusal| refusal).into()
     }
 }
 

@@ -248,8 +248,8 @@ impl Model {
 
     /// The server executes a call that was given up.
     fn late(&self, system: &mut System, n: usize) {
-        if let Some(Late { check, write, .. }) = system.late[n].take() {
-            self.execute(system, check, write);
+        if let Some(Late { by, check, write }) = system.late[n].take() {
+            self.execute(system, by, check, write);
         }
     }
 
@@ -280,9 +280,13 @@ impl Model {
     }
 
     /// The server executes a write, in its time.
-    pub(crate) fn execute(&self, system: &mut System, check: usize, write: Write) -> Status {
+    pub(crate) fn execute(&self, system: &mut System, by: Id, check: usize, write: Write) -> Status {
         self.adopts(system, check, write);
+        let before = system.secrets[check];
         let status = system.execute(check, write);
+        if status == Status::Done {
+            self.has_changed(system, check, before, by);
+        }
         if status == Status::Done && matches!(write, Write::Delete(..)) && !self.has(Fault::NoDone) {
             ten_minutes_pass(system, check);
         }

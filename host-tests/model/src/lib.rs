@@ -2,6 +2,7 @@
 
 pub mod azure;
 pub mod bounds;
+pub mod change;
 pub mod conformance;
 pub mod environment;
 pub mod events;

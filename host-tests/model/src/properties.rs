@@ -3,9 +3,10 @@
 use std::fmt;
 
 use crate::azure::{Deliveries, Session};
+use crate::change::{Seen, Stage, change};
 use crate::model::Model;
-use crate::server::{Phase, Status, Write};
-use crate::system::System;
+use crate::server::{Phase, Record, Status, Write};
+use crate::system::{Decision, Id, System};
 
 /// A rule that was broken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -26,6 +27,8 @@ pub enum Broken {
     LeaseLeft,
     /// The replicas go round for ever.
     GoesRound,
+    /// A write that no sentence of the protocol knows: [`crate::change`].
+    StrangeWrite(&'static str),
 }
 
 impl fmt::Display for Broken {
@@ -39,6 +42,7 @@ impl fmt::Display for Broken {
             Broken::SecretLeft => "a Secret is left for ever",
             Broken::LeaseLeft => "a Lease is left for ever",
             Broken::GoesRound => "the replicas go round for ever",
+            Broken::StrangeWrite(sentence) => sentence,
         })
     }
 }
@@ -83,4 +87,25 @@ impl Model {
             plan.excused = plan.excused | found.deliveries;
         }
     }
+
+    /// A write of `by` was executed: does the protocol know it? Of replicas with a fault it need not.
+    pub(crate) fn has_changed(&self, system: &mut System, check: usize, before: Option<Record>, by: Id) {
+        let seen = [before, system.secrets[check]].map(|record| record.map(|record| seen(&record)));
+        if let ([before, after], true) = (seen, self.faults.is_empty())
+            && let Err(sentence) = change(before.as_ref(), after.as_ref(), &by)
+        {
+            system.breaks(Broken::StrangeWrite(sentence));
+        }
+    }
+}
+
+/// A record as it shows.
+fn seen(record: &Record) -> Seen<Id, Decision> {
+    let Record { owner, deliveries, served: _, proven, phase } = *record;
+    let stage = match phase {
+        Phase::Undecided => Stage::Undecided,
+        Phase::Decided(decision) => Stage::Decided(decision),
+        Phase::Done => Stage::Done,
+    };
+    Seen { owner, deliveries: deliveries.bits().count_ones(), proven, stage }
 }

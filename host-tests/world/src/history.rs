@@ -5,6 +5,7 @@ mod again;
 mod evaluations;
 mod executions;
 mod faults;
+mod protocol;
 mod replicas;
 mod submissions;
 

@@ -17,6 +17,9 @@ pub(crate) const ROUTED: &str = "testkube";
 /// The cluster of the Kubernetes API server.
 pub(crate) const KUBERNETES: &str = "kubernetes";
 
+/// The header that names the calling process to the simulated API server, for the rules' sake. No Envoy sends it.
+pub(crate) const CALLER: &str = "x-simulated-process";
+
 /// How one cluster treats calls.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -254,6 +257,10 @@ impl State {
             .request
             .header("x-envoy-internal", "true")
             .header("x-envoy-expected-rq-timeout-ms", &expected);
+        // Which process asks shows nowhere else once the request is on its way.
+        if outgoing.cluster == KUBERNETES {
+            outgoing.request = outgoing.request.header(CALLER, &outgoing.process.to_string());
+        }
         let number = self.network.last_call + 1;
         let (started, thread, cluster) = (self.now, outgoing.thread, outgoing.cluster.clone());
         let timeout = outgoing.timeout;

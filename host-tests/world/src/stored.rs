@@ -26,7 +26,7 @@ impl World {
 
     /// The Secret of a check of the instance `testrelay`.
     pub fn secret(&self, pipeline: &Pipeline) -> Option<Value> {
-        let name = secret_name(pipeline);
+        let name = pipeline.secret_name();
         self.secrets().into_iter().find(|secret| secret["metadata"]["name"] == *name)
     }
 
@@ -57,7 +57,7 @@ impl World {
 
     /// Every write to a check's Secret that reached the API server, oldest first.
     pub fn writes(&self, pipeline: &Pipeline) -> Vec<Written> {
-        let name = secret_name(pipeline);
+        let name = pipeline.secret_name();
         let is_about = |request: &Request| match request.method.as_str() {
             "PUT" | "DELETE" => request.path().ends_with(&name),
             "POST" => {
@@ -79,14 +79,16 @@ impl World {
 
     /// Somebody deletes a check's Secret by hand.
     pub fn delete_secret(&mut self, pipeline: &Pipeline) {
-        let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets/{}", secret_name(pipeline));
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets/{}", pipeline.secret_name());
         let now = self.wall();
         self.kubernetes(|server| server.act(now, &Request::new("DELETE", &path)));
     }
 }
 
-/// The name of the Secret of a check.
-fn secret_name(pipeline: &Pipeline) -> String {
-    let spec = pipeline.spec();
-    format!("testrelay-{}-{}-{}", spec.plan, spec.job, spec.task).to_ascii_lowercase()
+impl Pipeline {
+    /// The name of its check's Secret.
+    pub(crate) fn secret_name(&self) -> String {
+        let spec = self.spec();
+        format!("testrelay-{}-{}-{}", spec.plan, spec.job, spec.task).to_ascii_lowercase()
+    }
 }

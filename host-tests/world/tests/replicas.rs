@@ -211,6 +211,26 @@ fn an_outage_of_the_api_server_makes_nobody_dead_and_loses_no_check() {
 }
 
 #[test]
+fn a_delivery_in_a_short_trouble_is_stored_at_a_later_try() {
+    for way in [Way::Refused, Way::NoConnection] {
+        let mut world = replicas(1);
+        let pipeline = passing(&mut world, 0);
+        let rule = Rule { fails: 1, ways: vec![way], ..Rule::default() };
+        world.network("kubernetes", rule);
+        world.note_delivery(&pipeline);
+        let stream = world.send(pipeline.check(&[("Testrelay-Expect", "a")]));
+        // It has been tried twice by then, and Azure DevOps waits for 20 s.
+        world.pass(2 * SECOND);
+        assert!(world.answer(stream).is_none(), "{way:?}");
+        world.network("kubernetes", Rule::default());
+        world.pass(10 * SECOND);
+        let answer = world.answer(stream).expect("an answer");
+        assert_eq!((answer.status, answer.by), (200, By::Module), "{way:?}: {}", answer.text());
+        assert_eq!(world.secrets().len(), 1, "{way:?}");
+    }
+}
+
+#[test]
 fn a_check_that_comes_again_at_another_replica_is_one_check_and_is_told_after_both() {
     let mut world = replicas(2);
     let mut pipeline = passing(&mut world, 1);

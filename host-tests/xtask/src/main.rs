@@ -112,8 +112,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
         arguments: Vec<OsString>,
     },
-    /// Puts faults into copies of the module, each a patch in host-tests/mutations, and tells which rule or test of the
-    /// simulated Envoy catches it. Exit code 0 only if each is caught.
+    /// Puts faults into copies of the module, each a patch in host-tests/mutations, and tells which rule of the
+    /// simulated Envoy, which of its tests or which of the core's catches it. Exit code 0 only if each is caught.
     Mutations {
         /// Which; without a name, all.
         names: Vec<String>,

@@ -1,11 +1,13 @@
-//! `cargo xtask mutations`: faults that are put into the module on purpose. The simulated Envoy must catch each of them.
+//! `cargo xtask mutations`: faults that are put into the module on purpose. A test must catch each of them.
 //!
-//! A mutation is a file `host-tests/mutations/NAME.patch` ([`patch`]). It is applied to a copy of the sources, the module is
-//! built from the copy, and the world's own tests, which are not built anew, are run on it ([`hunt`]).
+//! A mutation is a file `host-tests/mutations/NAME.patch` ([`patch`]). It is applied to a copy of the sources. If it names
+//! unit tests of the core, those are built from the copy and run. Otherwise the module is built from it, and the world's own
+//! tests, which are not built anew, are run on that ([`hunt`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -37,33 +39,43 @@ const MUTANT: Profile = Profile {
 /// Tries each mutation and prints what caught it. Exit code 0 only if all were caught.
 ///
 /// # Errors
-/// A mutation that does not apply or does not build, or a world that finds fault with the module as it is.
+/// A mutation that does not apply or does not build, or tests that find fault with the module as it is.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let mutations = chosen(workspace, &options.names)?;
-    let toolchain = toolchain::ensure()?;
-    let hunt = Hunt::prepare(workspace, options.histories)?;
     let copy =
         Workspace::at(workspace.target().join("mutations/sources"), workspace.target().join("mutations"));
     copy_sources(workspace.root(), copy.root())?;
-    let sound = module_of(&copy, &toolchain)?;
-    if let Some(catch) = hunt.once(&sound, 20)? {
-        bail!("the world finds fault with the module as it is: {}", catch.what);
+    let of_core: Vec<&str> = mutations.iter().filter_map(Mutation::core_tests).collect();
+    if !of_core.is_empty()
+        && let Some(catch) = hunt::in_core(&copy, &of_core)?
+    {
+        bail!("the core's tests find fault with the module as it is: {}", catch.what);
     }
-    println!("{:32} {:>6} {:>8}  caught by", "mutation", "after", "seconds");
+    let in_world = match of_core.len() == mutations.len() {
+        true => None,
+        false => Some(InWorld::prepare(workspace, &copy, options.histories)?),
+    };
+    println!("{:40} {:>6} {:>8}  caught by", "mutation", "after", "seconds");
     let mut survivors = Vec::new();
     for mutation in &mutations {
+        let began = Instant::now();
         mutation.apply(workspace.root(), copy.root())?;
-        let module = module_of(&copy, &toolchain).with_context(|| format!("mutation {}", mutation.name))?;
+        let caught = match (mutation.core_tests(), &in_world) {
+            (Some(name), _) => hunt::in_core(&copy, &[name]),
+            (None, Some(world)) => world.hunt(&copy),
+            (None, None) => Ok(None),
+        };
+        let catch = caught.with_context(|| format!("mutation {}", mutation.name))?;
         mutation.undo(workspace.root(), copy.root())?;
-        let (catch, seconds) = hunt.on(&module)?;
+        let seconds = began.elapsed().as_secs();
         match catch {
             Some(Catch { what, after }) => {
                 let after = after.map_or("-".into(), |n| n.to_string());
-                println!("{:32} {after:>6} {seconds:>8}  {what}", mutation.name);
+                println!("{:40} {after:>6} {seconds:>8}  {what}", mutation.name);
             }
             None => {
                 println!(
-                    "{:32} {:>6} {seconds:>8}  NOTHING, expected {}: {}",
+                    "{:40} {:>6} {seconds:>8}  NOTHING, expected {}: {}",
                     mutation.name, "-", mutation.expected, mutation.fault
                 );
                 survivors.push(mutation.name.as_str());
@@ -74,6 +86,31 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     Ok(if survivors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What is needed to try a mutated module in the world.
+struct InWorld {
+    toolchain: Toolchain,
+    hunt: Hunt,
+}
+
+impl InWorld {
+    /// Builds the world's tests, and lets them find nothing in the module as it is.
+    fn prepare(workspace: &Workspace, copy: &Workspace, histories: u64) -> Result<InWorld> {
+        let world = InWorld { toolchain: toolchain::ensure()?, hunt: Hunt::prepare(workspace, histories)? };
+        if let Some(catch) = world.hunt.once(&world.module_of(copy)?, 20)? {
+            bail!("the world finds fault with the module as it is: {}", catch.what);
+        }
+        Ok(world)
+    }
+
+    fn hunt(&self, copy: &Workspace) -> Result<Option<Catch>> {
+        self.hunt.on(&self.module_of(copy)?)
+    }
+
+    fn module_of(&self, copy: &Workspace) -> Result<PathBuf> {
+        Ok(build(copy, &self.toolchain, Build { profile: MUTANT, ..Build::default() })?.path)
+    }
+}
+
 fn chosen(workspace: &Workspace, names: &[String]) -> Result<Vec<Mutation>> {
     let all = patch::all(workspace.root())?;
     if let Some(unknown) = names.iter().find(|name| all.iter().all(|mutation| mutation.name != **name)) {
@@ -81,10 +118,6 @@ fn chosen(workspace: &Workspace, names: &[String]) -> Result<Vec<Mutation>> {
         bail!("there is no mutation `{unknown}`; there are {}", known.join(", "));
     }
     Ok(all.into_iter().filter(|mutation| names.is_empty() || names.contains(&mutation.name)).collect())
-}
-
-fn module_of(copy: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
-    Ok(build(copy, toolchain, Build { profile: MUTANT, ..Build::default() })?.path)
 }
 
 /// Copies everything that cargo reads, without build folders and version control.

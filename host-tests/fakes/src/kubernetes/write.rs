@@ -41,8 +41,14 @@ struct Preconditions {
 }
 
 impl Write<'_> {
-    fn key(&self, name: &str) -> Key {
+    pub(super) fn key(&self, name: &str) -> Key {
         (self.resource, self.namespace.to_owned(), name.to_owned())
+    }
+
+    /// The name that the object in the body has.
+    pub(super) fn name(&self) -> String {
+        let body: Value = serde_json::from_slice(&self.request.body).unwrap_or_default();
+        body["metadata"]["name"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Whole seconds.

@@ -33,7 +33,7 @@ impl Model {
             }
             _ => {
                 let write = self.write(system, me, check, call);
-                let status = self.execute(system, check, write);
+                let status = self.execute(system, me, check, write);
                 self.answered(system, me, check, call, write, status);
             }
         }

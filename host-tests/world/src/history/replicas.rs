@@ -2,6 +2,7 @@
 //! any of them, an API server in trouble, and then a quiet time in which every owed check must be told.
 
 use super::Outcome;
+use super::protocol::{Life, Protocol};
 use crate::coverage::HOST_CALLS;
 use crate::module::Code;
 use crate::network::{KUBERNETES, Rule, outage};
@@ -15,7 +16,8 @@ use crate::vm::TrapAt;
 use crate::world::World;
 use anyhow::Result;
 use fakes::kubernetes::{Fault, Resource, Route, Verb};
-use fakes::{Request, Span, Status};
+use fakes::{Kubernetes, Request, Span, Status};
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// The most processes that live at one time.
@@ -61,6 +63,9 @@ pub fn play_replicas(seed: u64, shares: bool, trace: bool) -> Result<Outcome> {
     for _ in 0..history.random.below(3) {
         history.start()?;
     }
+    if shares {
+        history.world.kubernetes(Kubernetes::keep_changes);
+    }
     history.events()?;
     history.quiet();
     Ok(history.end())
@@ -97,6 +102,10 @@ struct Check {
     ends: i64,
     /// The deliveries that were answered 200: by which process, and since when Azure DevOps waited for it.
     taken: Vec<(u32, i64)>,
+    /// When each of those was answered, in Unix milliseconds.
+    answered: Vec<i64>,
+    /// Its id in log lines, once it was answered 200.
+    id: String,
     /// Somebody has deleted its Secret. If its owner is dead, or dies before it notices, the check is lost.
     is_deleted: bool,
 }
@@ -156,7 +165,15 @@ impl Replicas {
             if self.random.once_in(3) { (Status::Failed, "failed") } else { (Status::Passed, "succeeded") };
         let execution = pipeline.tagged("a").at(from, Status::Running).at(ends, status);
         self.world.testkube(|testkube| testkube.add(execution));
-        self.checks.push(Check { pipeline, result, ends, taken: Vec::new(), is_deleted: false });
+        self.checks.push(Check {
+            pipeline,
+            result,
+            ends,
+            taken: Vec::new(),
+            answered: Vec::new(),
+            id: String::new(),
+            is_deleted: false,
+        });
         self.deliver(self.checks.len() - 1);
     }
 
@@ -165,7 +182,12 @@ impl Replicas {
         let (pipeline, since) = (self.checks[index].pipeline.clone(), self.world.wall());
         let answer = self.world.on(process, |world| world.deliver(&pipeline, &[("Testrelay-Expect", "a")]));
         match (answer.by, answer.status) {
-            (By::Module, 200) => self.checks[index].taken.push((process, since)),
+            (By::Module, 200) => {
+                self.checks[index].taken.push((process, since));
+                self.checks[index].answered.push(self.world.wall());
+                let body: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
+                self.checks[index].id = body["id"].as_str().unwrap_or_default().to_owned();
+            }
             // 504: its thread stalled for longer than Envoy waits.
             (By::Module | By::Envoy, 0 | 503 | 504) => self.world.count("replicas: refused"),
             _ => {
@@ -366,6 +388,7 @@ impl Replicas {
         self.judge();
         if self.shares {
             self.leaves_nothing();
+            self.obeys_the_protocol();
         }
         Outcome {
             seed: self.world.seed(),
@@ -411,6 +434,28 @@ impl Replicas {
         if secrets > 0 || leases != self.living.len() {
             let text = format!("{secrets} Secrets are left, and {leases} Leases of {:?}", self.living);
             self.world.violation("6", text);
+        }
+    }
+
+    /// Every write to a check's Secret, every event and every 200 is one that the protocol has.
+    fn obeys_the_protocol(&mut self) {
+        let (changes, log) = (self.world.kubernetes(|server| server.changes().to_vec()), self.world.log());
+        let protocol = Protocol::of(&changes, &log);
+        for check in &self.checks {
+            let accepted = check.taken.iter().zip(&check.answered);
+            let life = Life {
+                secret: check.pipeline.secret_name(),
+                id: check.id.clone(),
+                accepted: accepted.map(|((process, since), until)| (*process, *since, *until)).collect(),
+                events: self.world.azure(|azure| azure.events(&check.pipeline.spec().plan)),
+            };
+            let mut state = self.world.process.state.borrow_mut();
+            match protocol.judge(&life) {
+                Ok(writes) => {
+                    *state.counts.by_name.entry("replicas: writes judged".into()).or_default() += writes;
+                }
+                Err(text) => state.violation("7", format!("run {}: {text}", check.pipeline.n)),
+            }
         }
     }
 }

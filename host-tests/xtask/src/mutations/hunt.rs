@@ -1,8 +1,7 @@
-//! Running the world's tests on a module until one of them fails.
+//! Running tests on a mutated module until one of them fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -25,6 +24,35 @@ pub struct Catch {
     pub what: String,
     /// How many random histories were played up to the one that broke it; `None`: a scenario.
     pub after: Option<u64>,
+}
+
+/// Builds the core's unit tests of a copy of the sources, and runs those whose names have one of these texts in them.
+///
+/// # Errors
+/// They do not build, or cannot be run.
+pub fn in_core(copy: &Workspace, names: &[&str]) -> Result<Option<Catch>> {
+    let tests = || {
+        let mut cargo = native_cargo();
+        cargo.current_dir(copy.root()).env("CARGO_TARGET_DIR", copy.target());
+        cargo.args(["test", "--quiet", "--locked", "--package", "testrelay", "--lib"]);
+        cargo
+    };
+    let built = tests().arg("--no-run").output().context("cargo cannot be run")?;
+    if !built.status.success() {
+        bail!("the core's tests do not build:\n{}", String::from_utf8_lossy(&built.stderr));
+    }
+    let (passed, text) = outcome_of(tests().args(["--", "--format=pretty"]).args(names))?;
+    Ok((!passed).then(|| Catch { what: first_failed(&text), after: None }))
+}
+
+/// Whether a test program passed, and what it printed.
+fn outcome_of(program: &mut Program) -> Result<(bool, String)> {
+    let Output { status, stdout, stderr } = program.output().context("a test program cannot be run")?;
+    if status.code().is_none() {
+        bail!("a test program was ended from outside ({status}), which is no catch");
+    }
+    let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    Ok((status.success(), text))
 }
 
 /// The tests that check the simulated Envoy itself and not the module.
@@ -57,23 +85,20 @@ impl Hunt {
         Ok(Hunt { folder: workspace.root().join("host-tests/world"), histories, scenarios, most })
     }
 
-    /// Plays histories, more at a time as they go well, then the scenarios; until something fails. With the seconds that
-    /// it took.
+    /// Plays histories, more at a time as they go well, then the scenarios; until something fails.
     ///
     /// # Errors
     /// A test program cannot be run.
-    pub fn on(&self, module: &Path) -> Result<(Option<Catch>, u64)> {
-        let began = Instant::now();
+    pub fn on(&self, module: &Path) -> Result<Option<Catch>> {
         let (mut from, mut size) = (0, 16);
         while from < self.most {
             let to = (from + size).min(self.most);
             if let Some(catch) = self.play(module, from, to)? {
-                return Ok((Some(catch), began.elapsed().as_secs()));
+                return Ok(Some(catch));
             }
             (from, size) = (to, size * 2);
         }
-        let catch = self.told_by_scenarios(module)?;
-        Ok((catch, began.elapsed().as_secs()))
+        self.told_by_scenarios(module)
     }
 
     /// The first `histories` histories and the scenarios.
@@ -106,16 +131,7 @@ impl Hunt {
     }
 
     fn test(&self, program: &mut Program, module: &Path) -> Result<(bool, String)> {
-        let Output { status, stdout, stderr } = program
-            .current_dir(&self.folder)
-            .env("TESTRELAY_WASM", module)
-            .output()
-            .context("a test program cannot be run")?;
-        if status.code().is_none() {
-            bail!("a test program was ended from outside ({status}), which is no catch");
-        }
-        let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        Ok((status.success(), text))
+        outcome_of(program.current_dir(&self.folder).env("TESTRELAY_WASM", module))
     }
 }
 
@@ -153,11 +169,15 @@ fn in_histories(text: &str) -> Catch {
 
 /// The first test that failed, with the rule that it names, if it names one.
 fn in_scenarios(text: &str) -> Catch {
-    let failed = |line: &str| line.strip_prefix("test ")?.strip_suffix(" ... FAILED").map(str::to_owned);
-    let name = text.lines().find_map(failed).unwrap_or_else(|| "a test program that failed".into());
+    let name = first_failed(text);
     let rule = text.lines().find(|line| line.contains(" s, rule ")).map(|line| rule_first(line.trim()));
     let what = rule.map_or(name.clone(), |rule| format!("{name}: {rule}"));
     Catch { what: shortened(&what), after: None }
+}
+
+fn first_failed(text: &str) -> String {
+    let failed = |line: &str| line.strip_prefix("test ")?.strip_suffix(" ... FAILED").map(str::to_owned);
+    text.lines().find_map(failed).unwrap_or_else(|| "a test program that failed".into())
 }
 
 /// A violation without its time.

@@ -12,7 +12,7 @@ pub struct Mutation {
     pub name: String,
     /// What it does, as a sentence: the line `Fault:`.
     pub fault: String,
-    /// The rule or test that is expected to catch it: the line `Expected:`.
+    /// The rule or test that is expected to catch it: the line `Expected:`. Unit tests of the core are named as `core NAME`.
     pub expected: String,
     changes: Vec<Change>,
 }
@@ -64,6 +64,12 @@ impl Mutation {
             }
         }
         Ok(Mutation { name, fault, expected, changes })
+    }
+
+    /// The name, or a part of the name, of the core's unit tests that are expected to catch it, if those are.
+    #[must_use]
+    pub fn core_tests(&self) -> Option<&str> {
+        self.expected.strip_prefix("core ")
     }
 
     /// Writes the mutated files of the repository at `root` to its copy.
@@ -133,5 +139,9 @@ mod tests {
         let good =
             Mutation::parse("m".into(), &format!("Fault: x\nExpected: rule 1\n\n{diff}{diff}")).unwrap();
         assert_eq!((good.changes.len(), good.expected.as_str()), (2, "rule 1"));
+        assert_eq!(good.core_tests(), None);
+        let of_core =
+            Mutation::parse("m".into(), &format!("Fault: x\nExpected: core lead::tests\n\n{diff}")).unwrap();
+        assert_eq!(of_core.core_tests(), Some("lead::tests"));
     }
 }

@@ -246,3 +246,6 @@ impl Pending {
         has_new
     }
 }
+
+#[cfg(test)]
+mod tests;

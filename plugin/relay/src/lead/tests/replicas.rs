@@ -5,6 +5,7 @@ mod histories;
 mod listing;
 mod unreadable;
 mod world;
+mod writes;
 
 use crate::check::Counter;
 use fakes::kubernetes::{Fault as Weather, Resource, Route, Verb};
