@@ -226,6 +226,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// When, in seconds, by which process, and what is there then.
+    type One = (i64, u32, Option<Value>);
+
     const WATCHING: &str = r#"{"watching": {}}"#;
     const DECIDED: &str = r#"{"decided": {"outcome": "passed", "at": 5}}"#;
     const PASSED_LATER: &str = r#"{"decided": {"outcome": "passed", "at": 6}}"#;
@@ -256,10 +259,10 @@ mod tests {
         write(at, process, Resource::Leases, Some(lease))
     }
 
-    /// Judges these writes to the Secret, each with its time in seconds and its process; processes 1 and 2 renew their Leases
+    /// Judges these writes to the Secret; processes 1 and 2 renew their Leases
     /// from the first second on, process 2 alone after the thirtieth. One delivery was answered 200 in the first 3 s, and an
     /// event was got at 20 s.
-    fn judged(writes: &[(i64, u32, Option<Value>)]) -> Result<u64, String> {
+    fn judged(writes: &[One]) -> Result<u64, String> {
         let leases = (0..500).flat_map(|n| [(n, 1), (n, 2)]).filter(|(n, process)| *n <= 6 || *process == 2);
         let mut all: Vec<Write> = leases.map(|(n, process)| renewed(1_000 + 5_000 * n, process)).collect();
         let mut before = None;
@@ -282,7 +285,7 @@ mod tests {
         Protocol::of(&all, &[]).judge(&life)
     }
 
-    fn life() -> Vec<(i64, u32, Option<Value>)> {
+    fn life() -> Vec<One> {
         vec![
             (2, 1, secret("replica-1", 1, r#""accepted""#)),
             (4, 1, secret("replica-1", 1, WATCHING)),
@@ -301,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_breaks_one_sentence_is_named_by_it() {
-        let broken: [(&str, usize, (i64, u32, Option<Value>)); 9] = [
+        let broken: [(&str, usize, One); 9] = [
             ("Lease", 0, (0, 1, secret("replica-1", 1, r#""accepted""#))),
             ("Accept", 0, (4, 1, secret("replica-1", 1, r#""accepted""#))),
             ("Merge", 2, (6, 2, secret("replica-1", 1, WATCHING))),
