@@ -143,7 +143,8 @@ pub fn looks_like(beginning: &[u8]) -> bool {
 }
 
 /// Reads a report in UTF-8 or UTF-16, with or without a byte order mark. Bytes that are no text become `�`. Several
-/// reports one after another are read as one.
+/// reports one after another are read as one. UTF-8 is read where it is; anything else is copied, to at most three times
+/// its size.
 ///
 /// # Errors
 /// The body is not a report, or not a whole one.
@@ -173,7 +174,10 @@ pub fn read(body: &[u8]) -> Result<Report, Broken> {
             Event::End(_) => reading.close(),
             Event::Text(text) => reading.text(&mut text.chars()),
             Event::CData(text) => reading.text(&mut text.chars()),
-            Event::GeneralRef(name) => reading.text(&mut text::entity(&name).into_iter()),
+            Event::GeneralRef(name) => match text::entity(&name) {
+                Some(c) => reading.text(&mut [c].into_iter()),
+                None => reading.text(&mut ['&'].into_iter().chain(name.chars()).chain([';'])),
+            },
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Eof => {}
         }
     }

@@ -75,7 +75,7 @@ fn a_message_is_the_first_line_that_says_something() {
         ("<failure message='a&#10;b'>c</failure>", "a"),
         ("<failure message=\"'a'\">c</failure>", "'a'"),
         ("<failure message=''>\n  \n  a  \nb</failure>", "a"),
-        ("<failure>a &lt;<![CDATA[<&b>]]> &#x41;&#66;&nbsp;c</failure>", "a <<&b> ABc"),
+        ("<failure>a &lt;<![CDATA[<&b>]]> &#x41;&#66;&nbsp;c & d</failure>", "a <<&b> AB&nbsp;c & d"),
         ("<failure message='&lt;&#x1F600;&unknown;&#xD800;&'>x</failure>", "<😀&unknown;&#xD800;&"),
         ("<failure>one<br/>more</failure>", "onemore"),
         ("<failure message='first'/><failure message='second'/>", "first"),
