@@ -72,28 +72,37 @@ fn unescaped(raw: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// The raw value of an attribute, if it is not empty. Attributes that are none are passed over.
-fn attribute<'a>(tag: &'a BytesStart<'_>, name: &str) -> Option<Cow<'a, str>> {
-    let mut attributes = tag.attributes();
-    let found = attributes.with_checks(false).flatten().find(|attribute| attribute.key.as_ref() == name);
-    found.map(|attribute| attribute.value).filter(|value| !value.is_empty())
+/// The raw value of an attribute, if it is not empty. quick-xml's reader of attributes looks for doubles, with a hash table
+/// even where it is told not to, which is 5 KB of the module.
+fn attribute<'a>(tag: &'a BytesStart<'_>, name: &str) -> Option<&'a str> {
+    let mut rest = tag.attributes_raw();
+    loop {
+        let (key, after) = rest.split_once('=')?;
+        let after = after.trim_ascii_start();
+        let quote = after.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        let (value, next) = after.strip_prefix(quote)?.split_once(quote)?;
+        if key.trim_ascii_end().rsplit(|c: char| c.is_ascii_whitespace()).next() == Some(name) {
+            return Some(value).filter(|value| !value.is_empty());
+        }
+        rest = next;
+    }
 }
 
 /// An attribute's value as the name of something.
 pub(super) fn name(tag: &BytesStart<'_>, attribute_name: &str) -> Option<String> {
     let raw = attribute(tag, attribute_name)?;
-    let text: String = unescaped(&raw).take(MAX_LINE).collect();
+    let text: String = unescaped(raw).take(MAX_LINE).collect();
     Some(clean(&text, MAX_NAME)).filter(|name| !name.is_empty())
 }
 
 /// An attribute's value as a number.
 pub(super) fn number<T: std::str::FromStr>(tag: &BytesStart<'_>, attribute_name: &str) -> Option<T> {
-    text::number(&attribute(tag, attribute_name)?)
+    text::number(attribute(tag, attribute_name)?)
 }
 
 /// Whether an attribute has one of these values.
 pub(super) fn is_one_of(tag: &BytesStart<'_>, attribute_name: &str, values: &[&str]) -> bool {
-    attribute(tag, attribute_name).is_some_and(|value| values.contains(&&*value))
+    attribute(tag, attribute_name).is_some_and(|value| values.contains(&value))
 }
 
 /// `text` on one line, without terminal colours and without commands of a log.
@@ -137,7 +146,7 @@ impl Message {
     pub(super) fn of(tag: &BytesStart<'_>) -> Self {
         let mut message = Self::default();
         if let Some(raw) = attribute(tag, "message") {
-            message.push(&mut unescaped(&raw));
+            message.push(&mut unescaped(raw));
             message.end_line();
         }
         message
