@@ -82,6 +82,12 @@ fn a_message_is_the_first_line_that_says_something() {
         ("<skipped message='later'/><error message='first'/>", "first"),
         ("<failure message='Failed'>=== RUN   T\n    t_test.go:3: why\n</failure>", "t_test.go:3: why"),
         ("<failure message='Failed'/>", ""),
+        ("<failure message='a::b is not c'>x</failure>", "a::b is not c"),
+        ("<failure message='until 12:30'>x</failure>", "until 12:30"),
+        ("<failure message='a::b'>why it is</failure>", "why it is"),
+        ("<failure message='a.cc:4'/>", "a.cc:4"),
+        ("<failure>(in test file a.bats, line 4)\n  `false' failed</failure>", "`false' failed"),
+        ("<failure>● Test suite failed to run\n\nwhy it is</failure>", "why it is"),
         ("<failure>thread 't' panicked at src/lib.rs:1:2:\nwhy it is\n</failure>", "why it is"),
         (
             "<failure>thread 't' panicked at src/lib.rs:1:2:</failure>",
