@@ -65,6 +65,8 @@ fn a_suite_that_failed_itself_is_one_more_test() {
         <testcase name='1'/></testsuite></testsuite></testsuites>";
     assert_eq!(counted(read(silent).counts), [2, 1, 0, 1, 0, 0]);
     assert_eq!(failures(silent), ["b / : "]);
+    let failed = "<testsuite name='s' failures='1' errors='1'><testcase name='1'/></testsuite>";
+    assert_eq!(counted(read(failed).counts), [2, 1, 1, 0, 0, 0]);
     let skipped = "<testsuite name='s' failures='-1' errors='x'><skipped/><testcase name='1'/></testsuite>";
     assert_eq!(counted(read(skipped).counts), [1, 1, 0, 0, 0, 0]);
 }
