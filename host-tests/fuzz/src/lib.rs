@@ -9,6 +9,7 @@
 pub mod azure_answers;
 pub mod check_request;
 pub mod configuration;
+pub mod junit;
 pub mod ledger;
 pub mod testkube_answers;
 
@@ -29,10 +30,11 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "check_request", run: check_request::run },
     Target { name: "configuration", run: configuration::run },
     Target { name: "testkube_answers", run: testkube_answers::run },
     Target { name: "azure_answers", run: azure_answers::run },
     Target { name: "ledger", run: ledger::run },
+    Target { name: "junit", run: junit::run },
 ];

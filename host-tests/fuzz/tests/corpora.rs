@@ -45,6 +45,11 @@ fn every_kept_ledger_keeps_the_rules() {
 }
 
 #[test]
+fn every_kept_junit_report_keeps_the_rules() {
+    replay("junit");
+}
+
+#[test]
 fn every_target_has_a_program_and_a_corpus() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     for target in fuzz::TARGETS {

@@ -1,0 +1,56 @@
+//! JUnit reports: whatever is in them, a reading keeps little, adds up, and shows nothing that a log takes for a command.
+//!
+//! An input is a report.
+
+use crate::texts::assert_one_line;
+use testrelay::wire::junit::{self, Counts, MAX_FAILURES, MAX_MESSAGE, MAX_NAME, MAX_PROLOGUE, Report};
+
+/// How the tag of each suite begins, and of all suites.
+const SUITE: &str = "<testsuite";
+
+/// Runs one input.
+pub fn run(input: &[u8]) {
+    let looks_like_one = junit::looks_like(input);
+    let Ok(report) = junit::read(input) else { return };
+    assert_adds_up(&report);
+    assert_is_safe(&report);
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if text.starts_with(['\u{feff}', '\0']) || text.starts_with("<\0") {
+        return;
+    }
+    let is_early = text.find(SUITE).is_some_and(|at| at + SUITE.len() <= MAX_PROLOGUE);
+    assert!(looks_like_one || !is_early, "a report is not recognised");
+    assert_reads_the_same(text, &report);
+}
+
+fn assert_adds_up(report: &Report) {
+    let Counts { tests, passed, failed, errored, skipped, flaky } = report.counts;
+    assert_eq!(tests, passed + failed + errored + skipped);
+    assert!(flaky <= passed);
+    assert!(report.failures.len() <= MAX_FAILURES);
+    assert_eq!(report.failures.len() as u64 + report.more_failures(), failed + errored);
+    let mut twice = report.clone();
+    twice.add(report.clone());
+    assert_eq!(twice.counts.tests, 2 * tests);
+    assert_eq!(twice.failures.len() as u64 + twice.more_failures(), 2 * (failed + errored));
+}
+
+fn assert_is_safe(report: &Report) {
+    for failure in &report.failures {
+        let file = failure.file.as_deref().unwrap_or_default();
+        let names = [failure.suite.as_str(), &failure.name, file].map(|name| (name, MAX_NAME));
+        for (text, most) in names.into_iter().chain([(failure.message.as_str(), MAX_MESSAGE)]) {
+            assert_one_line("a text of a report", text);
+            assert!(!text.contains("##"), "a command in a report: {text}");
+            assert!(text.chars().count() <= most + 1, "too long: {text}");
+        }
+    }
+}
+
+/// Panics if the same report says something else in UTF-16, or two of them say anything but twice as much.
+fn assert_reads_the_same(text: &str, report: &Report) {
+    let utf_16: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(junit::read(&utf_16).as_ref(), Ok(report), "in UTF-16");
+    let twice = junit::read(text.repeat(2).as_bytes()).expect("two reports one after another");
+    assert_eq!(twice.counts.tests, 2 * report.counts.tests);
+}
