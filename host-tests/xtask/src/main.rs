@@ -126,7 +126,7 @@ enum Command {
         /// The seed that a failed test names.
         seed: u64,
     },
-    /// Plays random histories of the simulated Envoy and says what they met. Exit code 0 if none breaks a rule.
+    /// Plays random histories of the simulated Envoy, or of replicas, and says what they met. Exit code 0 if none breaks a rule.
     Soak {
         /// How many.
         #[arg(default_value_t = 1_000_000)]
@@ -134,6 +134,9 @@ enum Command {
         /// The first seed.
         #[arg(long, value_name = "SEED", default_value_t = 0)]
         from: u64,
+        /// Of replicas that share their checks, instead of one Envoy.
+        #[arg(long)]
+        replicas: bool,
     },
     /// Runs all tests of the workspace, or parts of them, and before that sets up and builds what they need.
     Test {
@@ -195,7 +198,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             mutations::run(&workspace, &mutations::Options { names, histories })
         }
         Command::Replay { seed } => replay::run(&workspace, seed),
-        Command::Soak { histories, from } => soak::run(&workspace, from, histories),
+        Command::Soak { histories, from, replicas } => soak::run(&workspace, from, histories, replicas),
         Command::Size => size::run(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Test { parts, envoy, cargo_test } => {
             test::run(&workspace, &test::Options { parts, envoys: envoy, arguments: cargo_test })

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: as many random histories of the simulated Envoy as somebody has time for.
+//! `cargo xtask soak`: as many random histories of the simulated Envoy, or of replicas, as somebody has time for.
 
 use std::process::ExitCode;
 
@@ -10,15 +10,26 @@ use crate::test::HISTORIES_VARIABLE;
 use crate::toolchain;
 use crate::workspace::Workspace;
 
-/// Builds the module and plays the histories of the seeds from `from` on, `count` of them. Prints what they met. The exit code
-/// is 0 only if none breaks a rule and nothing was met too seldom.
-pub fn run(workspace: &Workspace, from: u64, count: u64) -> Result<ExitCode> {
+/// Where the histories of one Envoy are chosen.
+const ONE: (&str, &str, &str) = ("histories", "no_history_breaks_a_rule", HISTORIES_VARIABLE);
+
+/// Where those of replicas that share their checks are.
+const REPLICAS: (&str, &str, &str) = (
+    "replica_histories",
+    "no_history_with_replicas_that_share_their_checks_breaks_a_rule",
+    "TESTRELAY_REPLICA_HISTORIES",
+);
+
+/// Builds the module and plays the histories of the seeds from `from` on, `count` of them: of one Envoy, or of replicas that
+/// share their checks. Prints what they met. The exit code is 0 only if none breaks a rule and nothing was met too seldom.
+pub fn run(workspace: &Workspace, from: u64, count: u64, replicas: bool) -> Result<ExitCode> {
+    let (program, test, variable) = if replicas { REPLICAS } else { ONE };
     let module = build(workspace, &toolchain::ensure()?, Build::default())?.path;
     let status = native_cargo()
         .current_dir(workspace.root())
-        .args(["test", "--locked", "--package", "testrelay-world", "--test", "histories"])
-        .args(["--", "--exact", "no_history_breaks_a_rule", "--nocapture"])
-        .env(HISTORIES_VARIABLE, format!("{from}-{}", from.saturating_add(count)))
+        .args(["test", "--locked", "--package", "testrelay-world", "--test", program])
+        .args(["--", "--exact", test, "--nocapture"])
+        .env(variable, format!("{from}-{}", from.saturating_add(count)))
         .env("TESTRELAY_WASM", std::path::absolute(module)?)
         .status()
         .context("cargo cannot be run")?;

@@ -70,6 +70,9 @@ impl<'a> Protocol<'a> {
         let mut leases: BTreeMap<String, Lease> = BTreeMap::new();
         for write in writes.iter().filter(|write| write.resource == Resource::Leases) {
             let Some(lease) = write.after.as_ref().or(write.before.as_ref()) else { continue };
+            if lease["metadata"]["labels"]["testrelay.dev/kind"] != "replica" {
+                continue;
+            }
             let holder = text(&lease["spec"]["holderIdentity"]).to_owned();
             let known = leases.entry(holder.clone()).or_default();
             if write.after.is_none() {

@@ -1,23 +1,27 @@
 //! Random histories with replicas: processes that start, are killed, restarted and cut off, checks that come and come again at
 //! any of them, an API server in trouble, and then a quiet time in which every owed check must be told.
 
+mod end;
+
 use super::Outcome;
-use super::protocol::{Life, Protocol};
+
 use crate::coverage::HOST_CALLS;
 use crate::module::Code;
 use crate::network::{KUBERNETES, Rule, outage};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, password};
 use crate::random::Random;
 use crate::reference::told_at;
-use crate::setup::Setup;
+use crate::setup::{Setup, changed};
 use crate::state::{Interleaving, MINUTE, SECOND};
 use crate::stream::By;
 use crate::vm::TrapAt;
 use crate::world::World;
 use anyhow::Result;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use fakes::kubernetes::{Fault, Resource, Route, Verb};
 use fakes::{Kubernetes, Request, Span, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The most processes that live at one time.
@@ -26,6 +30,9 @@ const MAX_LIVING: usize = 5;
 /// The commands that replay such histories.
 const REPLAY: &str = "cargo run --package testrelay-world --bin replay -- replicas";
 const REPLAY_APART: &str = "cargo run --package testrelay-world --bin replay -- replicas-apart";
+
+/// Who lists checks and lets processes drain; Testkube's events come with this name too.
+const PEOPLE: &str = "people";
 
 const CLUSTERS: [&str; 3] = ["testkube", "azure-devops", KUBERNETES];
 
@@ -48,7 +55,7 @@ pub fn play_replicas(seed: u64, shares: bool, trace: bool) -> Result<Outcome> {
         ..Setup::new(seed)
     };
     let workers = setup.workers;
-    let setup = if shares { setup.with_cluster_store() } else { setup };
+    let setup = if shares { with_people(setup.with_cluster_store()) } else { setup };
     let mut history = Replicas {
         world: setup.start()?,
         random,
@@ -87,7 +94,21 @@ struct Replicas {
     troubles: Vec<(u64, Trouble)>,
 }
 
+/// The same with a credential for whatever people and Testkube do.
+fn with_people(setup: Setup) -> Setup {
+    let configuration = changed(&setup.configuration, |value| {
+        let people = json!({
+            "name": "people", "kind": "basic", "username": PEOPLE, "secret_env": "TESTRELAY_PASSWORD",
+            "allow": ["events", "status", "drain"],
+        });
+        value["credentials"].as_array_mut().expect("credentials").push(people);
+    });
+    Setup { configuration, ..setup }
+}
+
 enum Trouble {
+    /// A process that drains has its time until it is killed.
+    Drains(u32),
     /// A process does not reach a cluster.
     CutOff(u32, &'static str),
     /// Nobody reaches it well.
@@ -108,6 +129,11 @@ struct Check {
     id: String,
     /// Somebody has deleted its Secret. If its owner is dead, or dies before it notices, the check is lost.
     is_deleted: bool,
+}
+
+fn as_people(method: &str, target: &str) -> Request {
+    let credential = STANDARD.encode(format!("{PEOPLE}:{}", password()));
+    Request::new(method, target).header("authorization", &format!("Basic {credential}"))
 }
 
 impl Replicas {
@@ -145,6 +171,7 @@ impl Replicas {
             for (_, trouble) in over {
                 match trouble {
                     Trouble::CutOff(process, cluster) => self.world.partition(process, cluster, false),
+                    Trouble::Drains(process) => self.world.kill(process),
                     Trouble::Outage(cluster) => self.world.network(cluster, Rule::default()),
                 }
             }
@@ -213,7 +240,7 @@ impl Replicas {
 
     fn fault(&mut self) -> Result<()> {
         let process = self.some_process();
-        match self.random.below(18) {
+        match self.random.below(22) {
             0..=2 => self.kill(process)?,
             3 | 4 => {
                 self.gone.insert(process);
@@ -245,6 +272,9 @@ impl Replicas {
             }
             15 => self.hot_restart(process)?,
             16 if self.shares => self.delete_by_hand(),
+            17 if self.shares => self.drain(process)?,
+            18 | 19 if self.shares => self.hint(process),
+            20 if self.shares => drop(self.list(process)),
             _ => self.deliver_again(),
         }
         Ok(())
@@ -348,6 +378,49 @@ impl Replicas {
         self.world.on(process, |world| world.trap(thread, at));
     }
 
+    /// It gives its checks to the others, and ends a few seconds later. Whatever is in front of it has learnt of it.
+    fn drain(&mut self, process: u32) -> Result<()> {
+        if self.living.len() == 1 {
+            self.start()?;
+        }
+        self.world.count("replicas: drained");
+        self.world.on(process, |world| world.send(as_people("POST", "/testrelay/v1/drain")));
+        self.gone.insert(process);
+        self.living.retain(|other| *other != process);
+        let until = self.world.now() + (2 + self.random.below(20)) * SECOND;
+        self.troubles.push((until, Trouble::Drains(process)));
+        Ok(())
+    }
+
+    /// Testkube's event about an execution arrives at any process, in time or not.
+    fn hint(&mut self, process: u32) {
+        if self.checks.is_empty() {
+            return;
+        }
+        let tag = self.random.one_of(&(0..self.checks.len()).collect::<Vec<_>>());
+        let tag = &self.checks[tag].pipeline.tag;
+        let body = json!({"testWorkflowExecution": {"tags": {"ado-run": tag}}}).to_string();
+        self.world.count("replicas: events of Testkube");
+        self.world.on(process, |world| world.send(as_people("POST", "/testrelay/v1/events").body(body)));
+    }
+
+    /// Somebody looks at the list.
+    fn list(&mut self, process: u32) -> Option<Value> {
+        let answer = self.world.on(process, |world| world.ask(as_people("GET", "/testrelay/v1/checks")));
+        match (answer.by, answer.status) {
+            (By::Module, 200) => {
+                self.world.count("replicas: listed");
+                serde_json::from_slice(&answer.body).ok()
+            }
+            (By::Module | By::Envoy, 0 | 503 | 504) => None,
+            _ => {
+                let text = format!("a list was answered {}: {}", answer.status, answer.text());
+                self.world.violation("answers", text);
+                None
+            }
+        }
+    }
+
     /// A check that came twice may lose its newest token with it.
     fn delete_by_hand(&mut self) {
         let stored = |check: &Check| check.taken.len() == 1 && self.owed_since(check).is_some();
@@ -373,7 +446,11 @@ impl Replicas {
     /// No more faults: every debt must be paid now.
     fn quiet(&mut self) {
         self.world.calm();
-        self.troubles.clear();
+        for (_, trouble) in std::mem::take(&mut self.troubles) {
+            if let Trouble::Drains(process) = trouble {
+                self.world.kill(process);
+            }
+        }
         for cluster in CLUSTERS {
             self.world.network(cluster, Rule::default());
         }
@@ -382,80 +459,8 @@ impl Replicas {
             self.pass(10 * SECOND);
         }
         self.pass(MINUTE);
-    }
-
-    fn end(mut self) -> Outcome {
-        self.judge();
         if self.shares {
-            self.leaves_nothing();
-            self.obeys_the_protocol();
-        }
-        Outcome {
-            seed: self.world.seed(),
-            replay: if self.shares { REPLAY } else { REPLAY_APART },
-            violations: self.world.violations(),
-            counts: self.world.counts(),
-            trace: self.world.trace(),
-            span: self.world.now(),
-        }
-    }
-
-    fn judge(&mut self) {
-        // After the second fall over the same check its result counts as unknown.
-        let (fell, _) = self.world.falls();
-        let lost = u64::try_from(self.world.metric_of_all("testrelay_leader_falls")).unwrap_or(0);
-        let may_be_unknown = fell.max(lost) >= 2;
-        for check in &self.checks {
-            let n = check.pipeline.n;
-            let events = self.world.azure(|azure| azure.events(&check.pipeline.spec().plan));
-            let mut broken = Vec::new();
-            if let Some(since) = self.owed_since(check) {
-                let text = format!("run {n} was answered 200 and waits since {since}: {events:?}");
-                broken.push(("1", text));
-            }
-            for event in events.iter().filter(|event| event.name == "TaskCompleted") {
-                let is_early = event.at < check.ends && event.result.as_deref() == Some("succeeded");
-                let is_right = event.result.as_deref() == Some(check.result);
-                let is_unknown = may_be_unknown && event.result.as_deref() == Some("failed");
-                if is_early || !(is_right || is_unknown) {
-                    broken.push(("3", format!("run {n} {}: {event:?}", check.result)));
-                }
-            }
-            let state = &self.world.process.state;
-            broken.into_iter().for_each(|(rule, text)| state.borrow_mut().violation(rule, text));
-            self.world.process.state.borrow_mut().counts.add("replicas: judged");
-        }
-    }
-
-    /// What is done is deleted ten minutes later, and a dead replica's Lease once it has no checks.
-    fn leaves_nothing(&mut self) {
-        self.pass(15 * MINUTE);
-        let (secrets, leases) = (self.world.secrets().len(), self.world.leases().len());
-        if secrets > 0 || leases != self.living.len() {
-            let text = format!("{secrets} Secrets are left, and {leases} Leases of {:?}", self.living);
-            self.world.violation("6", text);
-        }
-    }
-
-    /// Every write to a check's Secret, every event and every 200 is one that the protocol has.
-    fn obeys_the_protocol(&mut self) {
-        let (changes, log) = (self.world.kubernetes(|server| server.changes().to_vec()), self.world.log());
-        let protocol = Protocol::of(&changes, &log);
-        for check in &self.checks {
-            let accepted = check.taken.iter().zip(&check.answered);
-            let life = Life {
-                secret: check.pipeline.secret_name(),
-                id: check.id.clone(),
-                accepted: accepted.map(|((process, since), until)| (*process, *since, *until)).collect(),
-                events: self.world.azure(|azure| azure.events(&check.pipeline.spec().plan)),
-            };
-            let mut state = self.world.process.state.borrow_mut();
-            match protocol.judge(&life) {
-                Ok(writes) => {
-                    *state.counts.by_name.entry("replicas: writes judged".into()).or_default() += writes;
-                }
-                Err(text) => state.violation("7", format!("run {}: {text}", check.pipeline.n)),
-            }
+            self.lists_agree();
         }
     }
 }

@@ -38,6 +38,8 @@ struct Contact {
     last: u64,
     /// When a silence, or the trouble to write a Secret, was over last.
     troubled: Option<u64>,
+    /// When another one's write was found in a Secret, by the Secret's name.
+    conflicts: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
@@ -79,7 +81,18 @@ impl Checks {
         let is_excused = |other: u32| {
             other != process && (self.may_be_cut_off(other, now) || self.may_be_cut_off(process, now))
         };
-        let earlier = self.sends.get(check).into_iter().flatten().filter(|send| !is_excused(send.process));
+        // It could not store how that ended, because another had taken the check, from whom it has it back.
+        let secret = check.replace('/', "-");
+        let conflict = self.contacts.get(&process).and_then(|contact| {
+            contact.conflicts.iter().find(|(name, _)| name.ends_with(&secret)).map(|(_, at)| *at)
+        });
+        let was_taken = |send: &Send| {
+            send.process == process
+                && conflict.is_some_and(|at| send.ended <= at)
+                && self.may_be_cut_off(process, now)
+        };
+        let earlier = self.sends.get(check).into_iter().flatten();
+        let earlier = earlier.filter(|send| !is_excused(send.process) && !was_taken(send));
         let finals = earlier.clone().filter(|send| send.is_known_final(now)).count();
         let open = earlier.clone().any(|send| send.fate == Fate::InFlight && now < send.deadline);
         let deliveries = self.deliveries.get(check).copied().unwrap_or(0);
@@ -112,13 +125,18 @@ impl Checks {
                 .as_ref()
                 .is_some_and(|answer| matches!(answer.status, 200..=299 | 400 | 404 | 409 | 422));
         let contact =
-            self.contacts.entry(call.outgoing.process).or_insert(Contact { last: now, troubled: None });
+            self.contacts.entry(call.outgoing.process).or_insert(Contact { last: now, ..Contact::default() });
         let was_silent = now > contact.last + SILENT;
         if was_silent || (!is_clear && call.outgoing.request.path().contains("/secrets")) {
             contact.troubled = Some(now);
         }
         if is_clear {
             contact.last = now;
+        }
+        if call.answer.as_ref().is_some_and(|answer| answer.status == 409)
+            && let Some((_, name)) = call.outgoing.request.path().split_once("/secrets/")
+        {
+            contact.conflicts.insert(name.to_owned(), now);
         }
     }
 }
@@ -140,7 +158,7 @@ impl Rules {
     /// A hot restart: the new process takes this one's checks although it lives.
     pub(crate) fn replaced(&mut self, now: u64, process: u32) {
         let mut checks = self.checks.borrow_mut();
-        let contact = checks.contacts.entry(process).or_insert(Contact { last: now, troubled: None });
+        let contact = checks.contacts.entry(process).or_insert(Contact { last: now, ..Contact::default() });
         contact.troubled = Some(now);
     }
 
@@ -311,7 +329,7 @@ mod tests {
         let last_heard = |at: u64| {
             move |first: &mut Rules| {
                 answered(first);
-                let contact = Contact { last: at, troubled: None };
+                let contact = Contact { last: at, ..Contact::default() };
                 first.checks.borrow_mut().contacts.insert(1, contact);
             }
         };

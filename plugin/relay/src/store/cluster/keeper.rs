@@ -277,6 +277,12 @@ impl Keeper {
             _ => kubernetes::stored::<SecretBody>(outcome),
         };
         let learned = match (call, answer) {
+            // Given up, another's, or made again for the others because this process ends.
+            (KeeperCall::Create(_) | KeeperCall::GiveUp | KeeperCall::Merge, ApiAnswer::Done(secret))
+                if owner_of(&secret.object) != replica.id =>
+            {
+                self.succeeded(key, now, Learned::Gone)
+            }
             (KeeperCall::Create(written), ApiAnswer::Done(secret)) => {
                 let stored = Learned::Stored { version: secret.version, written, replaced: None };
                 self.succeeded(key, now, stored)
@@ -284,9 +290,6 @@ impl Keeper {
             (KeeperCall::Update(replaced, written), ApiAnswer::Done(secret)) => {
                 let replaced = Some(replaced);
                 self.succeeded(key, now, Learned::Stored { version: secret.version, written, replaced })
-            }
-            (KeeperCall::GiveUp | KeeperCall::Merge, ApiAnswer::Done(_)) => {
-                self.succeeded(key, now, Learned::Gone)
             }
             (_, ApiAnswer::Done(secret)) => {
                 let read = match StoredCheck::of(&secret, &replica.sealing, now) {
