@@ -167,10 +167,9 @@ impl<'a> Protocol<'a> {
         let earlier = judged.iter().take_while(|one| one.at <= event.at);
         let stands = earlier.clone().last().filter(is_decided).is_some();
         let was_sent = earlier.filter(|one| one.at + SENT > event.at).any(|one| is_decided(&one));
-        let unreached = |line: &&String| {
-            !life.id.is_empty()
-                && line.contains(&format!("check {}: its decision could not be stored", life.id))
-        };
+        // A check that was refused has no id here: then it may be any.
+        let name = if life.id.is_empty() { String::new() } else { format!("check {}", life.id) };
+        let unreached = |line: &&String| line.contains(&format!("{name}: its decision could not be stored"));
         if event.name != "TaskCompleted" || stands || was_sent || self.log.iter().any(|line| unreached(&line))
         {
             return Ok(());
@@ -258,7 +257,7 @@ mod tests {
     fn renewed(at: i64, process: u32) -> Write {
         let (holder, pod) = (format!("replica-{process}"), format!("pod-{process}"));
         let lease = json!({"spec": {"holderIdentity": holder},
-            "metadata": {"annotations": {"testrelay.dev/pod": pod}}});
+            "metadata": {"labels": {"testrelay.dev/kind": "replica"}, "annotations": {"testrelay.dev/pod": pod}}});
         write(at, process, Resource::Leases, Some(lease))
     }
 
