@@ -216,22 +216,10 @@ fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
 
 fn extremes() -> Vec<Value> {
     let long = "\u{10ffff}\u{0}<\"".repeat(3_000);
-    vec![
-        Value::Null,
-        0.into(),
-        (-1).into(),
-        u64::MAX.into(),
-        i64::MAX.into(),
-        i64::MIN.into(),
-        u32::MAX.into(),
-        "".into(),
-        long.into(),
-        serde_json::json!([]),
-        serde_json::json!({}),
-    ]
+    vec![Value::Null, u64::MAX.into(), i64::MIN.into(), long.into(), serde_json::json!({})]
 }
 
-/// Edits each value of a record in this many ways while its owner dies, or lives.
+/// Edits each value of a record in these ways while its owner dies, or lives.
 fn fuzz(before: u64, owner_dies: bool) {
     let start = || {
         let mut world = Replicas::new(2);
@@ -241,45 +229,27 @@ fn fuzz(before: u64, owner_dies: bool) {
         world.pass(before);
         (world, run)
     };
-    let (mut world, _) = start();
-    let record: Value = serde_json::from_slice(&base64(&world.secrets()[0]["data"]["record"])).unwrap();
+    let record: Value = serde_json::from_slice(&base64(&start().0.secrets()[0]["data"]["record"])).unwrap();
     let mut all = Vec::new();
     pointers(&record, "", &mut all);
-    let mut bad = Vec::new();
     for pointer in &all {
-        for (n, extreme) in extremes().into_iter().enumerate() {
-            let shown = format!("{pointer} = {n}");
-            let played = std::panic::catch_unwind(|| {
-                let (mut world, run) = start();
-                let mut changed = record.clone();
-                *changed.pointer_mut(pointer).unwrap() = extreme;
-                world.edit(|_| changed.to_string());
-                if owner_dies {
-                    world.kill(0);
-                }
-                let asked = world.server.requests().len();
-                world.pass(3 * MINUTE);
-                let calls = world.server.requests().len() - asked;
-                let _ = (world.list(1, None), world.list(0, None));
-                let (accepted, events) = world.events(&run);
-                let story = world.story(&run).lines().count();
-                world.pass(60 * MINUTE);
-                let (later, all) = world.events(&run);
-                (calls, accepted, events, story, later, all, world.secrets().len())
-            });
-            match played {
-                Err(_) => bad.push(format!("{shown}: PANIC")),
-                Ok((calls, accepted, events, story, later, all, left)) => {
-                    if calls > 700 || story > 40 || accepted.iter().any(|r| r == "succeeded") || all > 2 {
-                        bad.push(format!("{shown}: {calls} calls, {story} story, {accepted:?} {events}"));
-                    } else if later.is_empty() {
-                        bad.push(format!("{shown}: never reported, {left} left"));
-                    }
-                }
+        for extreme in extremes() {
+            let (mut world, run) = start();
+            let mut changed = record.clone();
+            *changed.pointer_mut(pointer).unwrap() = extreme.clone();
+            world.edit(|_| changed.to_string());
+            if owner_dies {
+                world.kill(0);
             }
+            let asked = world.server.requests().len();
+            world.pass(2 * MINUTE);
+            let calls = world.server.requests().len() - asked;
+            let _ = (world.list(1, None), world.list(0, None));
+            let (accepted, events) = world.events(&run);
+            let is_good = calls < 700 && events <= 8 && accepted.iter().all(|result| result == "failed");
+            assert!(is_good, "{pointer}, {extreme:.9}: {calls} calls, {events} events, {accepted:?}");
         }
     }
-    assert!(bad.is_empty(), "{} of {} values:\n{}", bad.len(), all.len(), bad.join("\n"));
 }
 
 #[test]
@@ -364,4 +334,143 @@ fn a_check_that_cannot_be_read_is_reported_before_its_own_deadline() {
         world.pass(40 * MINUTE);
         assert_eq!(world.events(&run).0, ["failed"], "{broken}");
     }
+}
+
+/// Somebody deletes everything in the namespace, past whatever keeps the replicas from it.
+fn wipe(world: &mut Replicas) {
+    let now = world.wall();
+    for (resource, path) in [(Resource::Secrets, "/api/v1"), (Resource::Leases, "/apis/coordination.k8s.io/v1")] {
+        let kind = if path == "/api/v1" { "secrets" } else { "leases" };
+        for object in world.server.objects(now, resource, "testrelay") {
+            let name = object["metadata"]["name"].as_str().unwrap();
+            let target = format!("{path}/namespaces/testrelay/{kind}/{name}");
+            world.server.act(now, &fakes::Request::new("DELETE", &target));
+        }
+        assert!(world.server.objects(now, resource, "testrelay").is_empty());
+    }
+}
+
+#[test]
+fn a_store_that_is_set_back_after_an_outage_loses_no_check() {
+    let mut lost = Vec::new();
+    for replicas in [1, 3] {
+        for outage in [1, 4, 7, 20] {
+            let mut world = Replicas::new(replicas);
+            world.headers = &[("testrelay-expect", "e2e")];
+            let backup = world.server.backup();
+            let runs: Vec<Run> = (1..4).map(|n| world.run(n, 40 * MINUTE as i64, Status::Passed)).collect();
+            for (n, run) in runs.iter().enumerate() {
+                assert_eq!(world.accept(n % replicas, run), 200);
+            }
+            world.pass(6 * MINUTE);
+            let until = world.wall() + outage * MINUTE as i64;
+            world.server.fault(Route::All, Span::Between { from: 0, until }, Weather::Away);
+            world.pass(outage as u64 * MINUTE / 2);
+            world.server.restore(backup);
+            world.pass(60 * MINUTE);
+            let decided = runs.iter().filter(|run| world.events(run).0 == ["succeeded"]).count();
+            if decided < 3 {
+                lost.push((replicas, outage, decided));
+            }
+        }
+    }
+    assert!(lost.is_empty(), "replicas, minutes, decided of 3: {lost:?}");
+}
+
+#[test]
+fn a_secret_that_is_deleted_while_the_leader_changes_loses_no_check() {
+    let mut world = Replicas::new(1);
+    world.headers = &[("testrelay-expect", "e2e")];
+    let run = world.run(1, 20 * MINUTE as i64, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(6 * MINUTE);
+    wipe(&mut world);
+    world.lead_anew(0, "testrelay");
+    world.pass(40 * MINUTE);
+    assert_eq!(world.events(&run), (vec!["succeeded".into()], 1));
+}
+
+#[test]
+fn a_change_of_the_stores_namespace_in_a_running_process_loses_no_check() {
+    let mut world = Replicas::new(1);
+    world.headers = &[("testrelay-expect", "e2e")];
+    world.server.namespace("elsewhere");
+    world.server.token("token-of-the-pods", fakes::kubernetes::Token::administrator());
+    let run = world.run(1, 20 * MINUTE as i64, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(6 * MINUTE);
+    world.lead_anew(0, "elsewhere");
+    world.pass(40 * MINUTE);
+    assert_eq!(world.events(&run), (vec!["succeeded".into()], 1));
+}
+
+#[test]
+fn a_store_that_is_set_back_to_before_a_check_loses_none() {
+    for dies in [false, true] {
+        let mut world = Replicas::new(2);
+        world.headers = &[("testrelay-expect", "e2e")];
+        let ended = world.run(3, 10_000, Status::Passed);
+        let first = world.run(1, 20 * MINUTE as i64, Status::Passed);
+        assert_eq!((world.accept(1, &ended), world.accept(0, &first)), (200, 200));
+        let backup = world.server.backup();
+        world.pass(2 * MINUTE);
+        let second = world.run(2, 20 * MINUTE as i64, Status::Passed);
+        assert_eq!(world.accept(0, &second), 200);
+        world.pass(MINUTE);
+        world.server.restore(backup);
+        world.pass(3 * MINUTE);
+        if dies {
+            world.kill(0);
+        }
+        world.pass(40 * MINUTE);
+        for run in [&first, &second, &ended] {
+            assert_eq!(world.events(run), (vec!["succeeded".into()], 1));
+        }
+        assert_eq!(world.secrets().len(), 0);
+    }
+}
+
+#[test]
+fn a_right_that_is_missing_is_said_at_the_start_and_not_at_the_first_check() {
+    let mut silent = Vec::new();
+    for verb in [Verb::Create, Verb::Update, Verb::Get, Verb::List, Verb::Delete] {
+        let mut world = Replicas::new(0);
+        world.server.fault(Route::Only(Resource::Secrets, verb), Span::UntilCleared, Weather::Starting);
+        world.start("pod-0");
+        world.pass(2 * MINUTE);
+        if !world.ready(0).contains("secrets") {
+            silent.push((verb, world.ready(0)));
+        }
+    }
+    assert!(silent.is_empty(), "{silent:?}");
+}
+
+#[test]
+fn the_own_check_is_shown_without_a_list_of_all() {
+    let mut world = Replicas::new(1);
+    let run = world.run(1, HOUR as i64, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(10 * SECOND);
+    let id = world.list(0, None).1["checks"][0]["id"].as_str().unwrap().to_owned();
+    let before = world.server.requests().len();
+    world.list(0, Some(&id));
+    assert_eq!(world.server.requests().len() - before, 0);
+}
+
+#[test]
+fn bells_that_cannot_be_taken_down_are_not_a_storm() {
+    let mut world = Replicas::new(3);
+    let run = world.run(1, 5 * HOUR as i64, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(10 * SECOND);
+    // The role lacks `delete` on Leases: as the README says of it, they stay.
+    world.server.fault(Route::Only(Resource::Leases, Verb::Delete), Span::UntilCleared, Weather::Starting);
+    for _ in 0..20 * 60 {
+        world.hint(1, &run);
+        world.pass(SECOND);
+    }
+    let before = world.server.requests().len();
+    world.pass(10 * SECOND);
+    let calls = (world.server.requests().len() - before) / 10;
+    assert!(calls <= 20, "{calls} calls a second, {} Leases", world.leases());
 }
