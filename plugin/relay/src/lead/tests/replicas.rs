@@ -1,5 +1,6 @@
 //! Several replicas that share their checks through a Kubernetes API server.
 
+mod attack;
 mod bells;
 mod histories;
 mod listing;

@@ -166,6 +166,25 @@ impl Replicas {
         });
     }
 
+    /// A process's leader gives way to another one, as after a change of the configuration: to one with the store in this
+    /// namespace.
+    pub(super) fn lead_anew(&mut self, n: usize, namespace: &str) {
+        let now = self.clock(n);
+        let (seed, outage, more) = (self.random.draw(), self.outage, self.more);
+        let process = &mut self.processes[n];
+        let text = format!(
+            r#"{{"testkube": {{"cluster": "testkube"}}, "instance": "testrelay", {more},
+                "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}],
+                "store": {{"kubernetes": {{"cluster": "kubernetes", "namespace": "{namespace}", "on_outage": "{outage}",
+                           "replica_env": "POD_NAME", "token_env": "TOKEN"}}}}}}"#
+        );
+        let config = Config::parse(text.as_bytes(), &|_| Some("token-of-the-pods".into())).unwrap();
+        process.lead.end(now, &mut process.store);
+        process.config = Rc::new(config);
+        let ledger = Ledger::with_key(PREFIX, &[n as u8; 16]);
+        process.lead = Lead::new(process.config.clone(), ledger, seed, now.mono);
+    }
+
     pub(super) fn wall(&self) -> i64 {
         START + self.now as i64
     }
