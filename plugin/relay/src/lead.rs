@@ -187,7 +187,8 @@ impl Lead {
         self.housekeeping.begin();
         let prefix = self.shelf.ledger().prefix();
         self.hints = Inbox::new(prefix);
-        self.sharing = Sharing::begin(&self.config, self.shelf.ledger(), turn.store, &mut self.random);
+        self.sharing =
+            Sharing::begin(&self.config, self.shelf.ledger(), turn.store, &mut self.random, turn.now.mono);
         turn.out.push(Output::Listen);
         log::info!("leads");
         if turn.now.mono < self.brake_until {
@@ -219,7 +220,13 @@ impl Lead {
         }
         self.note_places(turn);
         if self.sharing.is_none() && self.config.store.is_some() {
-            self.sharing = Sharing::begin(&self.config, self.shelf.ledger(), turn.store, &mut self.random);
+            self.sharing = Sharing::begin(
+                &self.config,
+                self.shelf.ledger(),
+                turn.store,
+                &mut self.random,
+                turn.now.mono,
+            );
             if let Some(sharing) = &mut self.sharing {
                 self.shelf.all().for_each(|record| sharing.touch(&record.key, &record.state, now));
             }

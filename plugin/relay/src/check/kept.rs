@@ -1,6 +1,6 @@
 //! What the cluster store holds of a check, and what becomes of a record when its Secret is read again.
 
-use super::{Done, Pending, Phase, Placed, State};
+use super::{DONE_STAYS, Done, Pending, Phase, Placed, State};
 use crate::time::{Mono, Wall};
 use crate::wire::kubernetes::Version;
 use serde::{Deserialize, Serialize};
@@ -44,8 +44,8 @@ pub enum Stage {
 }
 
 /// How long after its last sight a Secret that is missing counts as deleted by hand. A process that was cut off for
-/// longer may have been taken for dead, and another one has ended the check and deleted its Secret.
-const BY_HAND: Duration = Duration::from_secs(5 * 60);
+/// longer may have been taken for dead, and another one has ended the check and deleted its Secret, [`DONE_STAYS`] later.
+const BY_HAND: Duration = Duration::from_secs(DONE_STAYS.as_secs() - 30);
 
 /// What a record becomes when its Secret is read again.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// The members of a pending check that its report needs. A newer format may have others, and other phases.
-const NEEDED: [&str; 12] = [
+const NEEDED: [&str; 11] = [
     "callback",
     "tokens",
     "token_end",
@@ -15,7 +15,6 @@ const NEEDED: [&str; 12] = [
     "observe",
     "acceptance",
     "evaluation",
-    "falls",
 ];
 
 /// The members that make a better report, if they can be read.
@@ -39,6 +38,7 @@ pub(crate) fn remains(record: &[u8], format: u8) -> Vec<Vec<u8>> {
         let mut rest = Map::new();
         let set = [("ask", Value::Null), ("log", "unopened".into()), ("phase", "accepted".into())];
         rest.extend(set.map(|(name, value)| (name.to_owned(), value)));
+        rest.insert("falls".into(), json!({"count": 0, "last": 0}));
         rest.insert(
             "known".into(),
             json!({"outcome": "inconclusive", "code": "record_unreadable", "reason": REASON}),

@@ -71,6 +71,7 @@ impl Sharing {
         ledger: &Ledger,
         store: &mut dyn Store,
         random: &mut Random,
+        now: Mono,
     ) -> Option<Box<Sharing>> {
         let prefix = ledger.prefix();
         let standing = match &config.store {
@@ -107,7 +108,7 @@ impl Sharing {
         );
         Some(Box::new(Sharing {
             membership: Membership::new(replica, !standing.has_lease),
-            keeper: Keeper::default(),
+            keeper: Keeper::begin(now, standing.has_lease),
             adopter: Adopter::default(),
             tags: Tags::default(),
             bells: Bells::default(),

@@ -96,7 +96,9 @@ impl Listing {
 
     /// The first step.
     pub fn begin(&mut self, now: Now) -> Step {
+        let is_own = |id: &String| self.own.iter().any(|own| own.key.id() == *id);
         match (&self.others, &self.config.store) {
+            _ if self.id.as_ref().is_some_and(is_own) => self.reply(now).into(),
             (Some(others), Some(shared)) => Step::call(others.first(&shared.server)),
             _ => self.reply(now).into(),
         }

@@ -1,9 +1,9 @@
 //! Several replicas that share their checks through a Kubernetes API server.
 
-mod attack;
 mod bells;
 mod histories;
 mod listing;
+mod mishaps;
 mod unreadable;
 mod world;
 mod writes;

@@ -37,6 +37,9 @@ const UNREADABLE: Duration = Duration::from_secs(600);
 /// the clocks of two nodes differ by minutes.
 const LAST: Duration = Duration::from_secs(10 * 60);
 
+/// How long a dead replica keeps its Lease if this one can read none of its checks: another one may.
+const LEFT: Duration = Duration::from_secs(120);
+
 /// How long after its token's end a Secret is deleted whose record nobody could read.
 const LONG_OVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -180,6 +183,10 @@ impl Adopter {
                     Ok(found) if found.owner == owner => self.adopt(now, replica, server, key, found),
                     // Another process was faster.
                     Ok(_) => self.leave(&key),
+                    // Another process was faster, and can read it.
+                    Err(_) if ![owner.as_str(), replica.id.as_str()].contains(&owner_of(&secret.object)) => {
+                        self.leave(&key)
+                    }
                     Err(why) => self.unreadable(now, replica, server, key, &secret, why),
                 },
                 ApiAnswer::Missing => self.leave(&key),
@@ -342,8 +349,10 @@ impl Adopter {
             return Taken { swept, ..Taken::default() };
         };
         let Some(dead) = self.dead.iter().find(|dead| dead.id == id) else { return Taken::default() };
-        // What cannot be read is looked at in the list of all, whether its owner has a Lease or not.
-        if found.iter().all(|(key, _)| self.later.iter().any(|(later, _)| later == key)) {
+        // What nobody could read is looked at in the list of all, whether its owner has a Lease or not.
+        let is_later = |key: &CheckKey| self.later.iter().any(|(later, _)| later == key);
+        let is_left = now.since(dead.since) >= LEFT;
+        if found.is_empty() || is_left && found.iter().all(|(key, _)| is_later(key)) {
             let bury = |(name, version): (String, &Version)| {
                 (AdopterCall::Bury, server.delete::<LeaseBody>(&name, version, TIMEOUT))
             };

@@ -25,11 +25,15 @@ const MAX_TAGS: usize = 32;
 /// Maximum bells that wait to be made: more owners than that are told by their own polls.
 const MAX_BELLS: usize = 64;
 
+/// Maximum bells that hang before none is made any more: nobody takes them down.
+const MAX_HANGING: usize = 64;
+
 /// How long a bell of another replica is left to it. Then its owner is gone.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// Pause before a bell that is still listed is taken down once more.
+/// Pause before a bell that is still listed is taken down once more, at first and at most.
 const AGAIN: Duration = Duration::from_secs(5);
+const MAX_AGAIN: Duration = Duration::from_secs(60);
 
 /// One process's bells.
 #[derive(Default)]
@@ -51,8 +55,9 @@ pub(crate) struct Bells {
 struct Hanging {
     name: String,
     version: Version,
-    /// The time after which this replica takes it down.
+    /// The time after which this replica takes it down, and the pause after that.
     until: Mono,
+    pause: Duration,
 }
 
 /// A call about bells.
@@ -76,15 +81,15 @@ impl Bells {
         let before = std::mem::take(&mut self.hanging);
         for Bell { owner, tag, name, version } in bells {
             let seen = before.iter().find(|hanging| hanging.name == name);
-            let until = match seen {
-                Some(hanging) => hanging.until,
+            let (until, pause) = match seen {
+                Some(hanging) => (hanging.until, hanging.pause),
                 None if owner == replica.id => {
                     self.rung.extend(tag);
-                    now
+                    (now, AGAIN)
                 }
-                None => now.plus(FORGOTTEN),
+                None => (now.plus(FORGOTTEN), AGAIN),
             };
-            self.hanging.push(Hanging { name, version, until });
+            self.hanging.push(Hanging { name, version, until, pause });
         }
     }
 
@@ -102,7 +107,7 @@ impl Bells {
     ) -> Option<(BellCall, Request)> {
         let replica = membership.replica();
         if let Some(hanging) = self.hanging.iter_mut().find(|hanging| hanging.until <= now) {
-            hanging.until = now.plus(AGAIN);
+            (hanging.until, hanging.pause) = (now.plus(hanging.pause), MAX_AGAIN.min(hanging.pause * 2));
             let request = server.delete::<LeaseBody>(&hanging.name, &hanging.version, TIMEOUT);
             return Some((BellCall::Done, request));
         }
@@ -114,7 +119,7 @@ impl Bells {
             return None;
         }
         let tags = std::mem::take(&mut self.tags);
-        if !membership.has_peers() {
+        if !membership.has_peers() || self.hanging.len() >= MAX_HANGING {
             return None;
         }
         self.asks = true;

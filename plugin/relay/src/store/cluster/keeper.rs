@@ -122,6 +122,12 @@ impl Learned {
 }
 
 impl Keeper {
+    /// The work of a leader that begins now. A process that has a Lease was not taken for dead: its Secrets were there until
+    /// now, unless somebody has deleted them.
+    pub(crate) fn begin(now: Mono, has_lease: bool) -> Keeper {
+        Keeper { swept: if has_lease { now } else { Mono(0) }, ..Keeper::default() }
+    }
+
     /// From now on checks are given up, because the process ends.
     pub(crate) fn give_up(&mut self) {
         self.gives_up = true;
@@ -243,10 +249,12 @@ impl Keeper {
                 Some((KeeperCall::Create(written), server.create(&secret, TIMEOUT)))
             }
             (State::Done(_), None) => None,
-            _ if self.gives_up => None,
+            // Its event is under way.
+            (State::Pending(_), Some(_)) if self.gives_up => None,
             (_, Some(kept)) if kept.written != Some(written) => {
                 write(&replica.id, kept, KeeperCall::Update(kept.version.clone(), written))
             }
+            _ if self.gives_up => None,
             // By when it was last written: another process's clock may be off.
             (State::Done(_), Some(kept)) if now.mono.since(kept.seen) >= DONE_STAYS => {
                 let request = server.delete::<SecretBody>(&name, &kept.version, TIMEOUT);
@@ -335,7 +343,8 @@ impl Keeper {
         held: Option<&State>,
     ) -> Option<Learned> {
         let (id, name) = (key.id(), &secret.object.name);
-        if owner_of(&secret.object) == replica.id {
+        // One that another replica has sealed may have a delivery that this one does not know.
+        if owner_of(&secret.object) == replica.id && why != Unreadable::Sealed {
             // Nobody else knows better than its owner.
             log::warn!(
                 "check {id}: the record in its Secret {name} cannot be read: {why}. It is written again."

@@ -10,6 +10,7 @@ use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall, millis};
 use crate::wire::kubernetes::{MetadataOnly, Object, SecretBody, StoredObject, Texts, Version};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
 
@@ -222,8 +223,15 @@ impl StoredCheck {
         let record = secret.object.body.record.as_ref()?;
         let record = sealing.open(&secret.object.name, record).ok()?;
         let rests = remains(&record, FORMAT);
-        let rest = rests.iter().find_map(|rest| StoredCheck::read(secret, rest, now).ok())?;
-        let State::Pending(pending) = &rest.state else { return None };
+        let mut rest = rests.iter().find_map(|rest| StoredCheck::read(secret, rest, now).ok())?;
+        let State::Pending(pending) = &mut rest.state else { return None };
+        // Its own time limit may be in what cannot be read.
+        let shown = serde_json::from_slice::<Value>(owned_view(&secret.object).view.as_bytes()).ok();
+        let shown = shown.as_ref().and_then(|view| Wall::parse(view.get("decided_by")?.as_str()?));
+        if let Some(at) = shown {
+            let left = u64::try_from(at.0.saturating_sub(now.wall.0)).unwrap_or_default();
+            pending.decide_by = pending.decide_by.min(now.mono.plus(Duration::from_millis(left)));
+        }
         Some((pending.deadline().at, rest))
     }
 }

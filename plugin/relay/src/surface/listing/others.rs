@@ -127,7 +127,7 @@ impl Others {
         let pods = self.pods.iter().flatten();
         match pods.into_iter().find(|(replica, _)| replica == id) {
             Some((_, pod)) => json!({"id": id, "pod": pod}),
-            None if id == self.replica.id => json!({"id": id, "pod": null}),
+            None if id == self.replica.id => json!({"id": id, "pod": self.replica.pod}),
             None => Value::Null,
         }
     }
