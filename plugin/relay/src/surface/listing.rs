@@ -106,10 +106,11 @@ impl Listing {
 
     /// Takes the outcome of a call.
     pub fn answer(&mut self, now: Now, outcome: &CallOutcome) -> Step {
-        let credential = self.caller.credential(&self.config);
+        let (credential, id) = (self.caller.credential(&self.config), self.id.as_ref());
         if let (Some(others), Some(shared)) = (&mut self.others, &self.config.store)
-            && let Some(next) =
-                others.answer(&shared.server, outcome, |shown| shown.is_covered_by(credential))
+            && let Some(next) = others.answer(&shared.server, outcome, |shown| {
+                id.is_none_or(|id| shown.key.id() == *id) && shown.is_covered_by(credential)
+            })
         {
             return Step::call(next);
         }

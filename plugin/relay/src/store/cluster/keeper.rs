@@ -243,6 +243,8 @@ impl Keeper {
             (State::Pending(pending), Some(kept)) if self.gives_up && pending.claim.is_none() => {
                 write(NOBODY, kept, KeeperCall::GiveUp)
             }
+            // Nobody waits for it any more.
+            (State::Pending(pending), None) if pending.is_over() => None,
             (State::Pending(_), None) => {
                 let owner = if self.gives_up { NOBODY } else { &replica.id };
                 let secret = replica.secret(key, state.clone(), owner, now)?;
