@@ -15,28 +15,28 @@ pub fn healthy() -> Reply {
     Reply::text(200, "ok")
 }
 
-/// What is wrong with the cluster store, if there is one. This instance stays ready: it goes on with its checks, and lets
-/// downloads through.
-fn stores(store: &mut dyn Store, prefix: &str) -> String {
-    match Standing::read(store, prefix) {
-        Ok(Some(standing)) if standing.drains => "; this replica drains".into(),
-        Ok(Some(standing)) if !standing.fault.is_empty() => {
-            format!("; Kubernetes's API server does not keep this replica's Lease: {}", standing.fault)
-        }
-        _ => String::new(),
-    }
-}
-
-/// `/readyz`: there is a leader, or was one less than 30 s ago. Never depends on Testkube, Azure DevOps or Kubernetes.
+/// `/readyz`: there is a leader, or was one less than 30 s ago, and the process is not about to end. Never depends on
+/// Testkube, Azure DevOps or Kubernetes: while the API server does not answer, this instance goes on with its checks, and
+/// lets downloads through.
 pub fn ready(store: &mut dyn Store, prefix: &str, now: Now) -> Reply {
     let Ok(lease) = lease::lease(store, prefix) else {
         return Reply::text(503, "not ready: Envoy's shared data does not answer");
     };
-    let led = lease.until > Mono(0) && now.mono < lease.until.plus(LEADERLESS);
-    match led {
-        true => {
-            Reply::text(200, &format!("ready; pending checks: {}{}", lease.pending, stores(store, prefix)))
+    let is_led = lease.until > Mono(0) && now.mono < lease.until.plus(LEADERLESS);
+    if !is_led {
+        return Reply::text(503, "not ready: no context of this instance leads");
+    }
+    let pending = lease.pending;
+    match Standing::read(store, prefix) {
+        Ok(Some(standing)) if standing.drains => {
+            Reply::text(503, &format!("not ready: this replica drains; pending checks: {pending}"))
         }
-        false => Reply::text(503, "not ready: no context of this instance leads"),
+        Ok(Some(Standing { fault, .. })) if !fault.is_empty() => Reply::text(
+            200,
+            &format!(
+                "ready; pending checks: {pending}; Kubernetes's API server does not keep this replica's Lease: {fault}"
+            ),
+        ),
+        _ => Reply::text(200, &format!("ready; pending checks: {pending}")),
     }
 }

@@ -174,7 +174,7 @@ fn a_replica_that_drains_gives_its_checks_to_the_others_within_three_seconds() {
     world.drain(0);
     world.pass(3 * SECOND);
     assert_eq!((world.pending(0), world.pending(1) + world.pending(2)), (0, 29));
-    assert_eq!(world.ready(0), "ready; pending checks: 0; this replica drains\n");
+    assert_eq!(world.ready(0), "not ready: this replica drains; pending checks: 0\n");
     // Whatever is in front of it may not know yet.
     let late = world.run(50, 0, Status::Passed);
     assert_eq!(world.accept(0, &late), 200);

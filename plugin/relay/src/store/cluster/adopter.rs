@@ -78,14 +78,23 @@ struct Dead {
 
 /// A call of a take-over.
 pub(crate) enum AdopterCall {
-    /// Lists checks: a dead replica's, or all.
-    List(Option<String>, Vec<(CheckKey, String)>),
+    /// Lists checks: a dead replica's, or all; with those of the earlier pages.
+    List(Option<String>, Found),
     /// Reads a check's Secret; with its last owner.
     Read(CheckKey, String),
     /// Makes this process its owner.
     Adopt(CheckKey, String, Box<State>),
     /// Deletes a dead replica's Lease, when no check names it.
     Bury,
+}
+
+/// The checks of a list, by name.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Those of this process, with their Secrets' versions.
+    own: Vec<(CheckKey, Version)>,
+    /// The others, with their owners.
+    others: Vec<(CheckKey, String)>,
 }
 
 /// What an answer leads to.
@@ -97,8 +106,9 @@ pub(crate) struct Taken {
     pub(crate) adopted: bool,
     /// The next call.
     pub(crate) call: Option<(AdopterCall, Request)>,
-    /// The checks of this process that a complete list of all has, by name, and when that list began.
-    pub(crate) swept: Option<(Mono, Vec<CheckKey>)>,
+    /// The checks of this process that a complete list of all has, by name and with their Secrets' versions, and when that
+    /// list began.
+    pub(crate) swept: Option<(Mono, Vec<(CheckKey, Version)>)>,
 }
 
 impl Adopter {
@@ -119,11 +129,11 @@ impl Adopter {
         if !self.lists {
             if let Some(dead) = self.dead.iter_mut().find(|dead| now >= dead.next) {
                 (dead.next, self.lists) = (now.plus(LIST), true);
-                return Some(list(server, replica, Some(dead.id.clone()), Vec::new(), None));
+                return Some(list(server, replica, Some(dead.id.clone()), Found::default(), None));
             }
             if now >= self.next_sweep {
                 (self.next_sweep, self.sweep_began, self.lists) = (now.plus(SWEEP), now, true);
-                return Some(list(server, replica, None, Vec::new(), None));
+                return Some(list(server, replica, None, Found::default(), None));
             }
         }
         while self.under_way.len() < MAX_CALLS
@@ -310,7 +320,7 @@ impl Adopter {
         now: Mono,
         membership: &Membership,
         server: &Server,
-        (of, mut found): (Option<String>, Vec<(CheckKey, String)>),
+        (of, mut found): (Option<String>, Found),
         answer: ApiAnswer<ListPage<MetadataOnly>>,
         knows: &dyn Fn(&CheckKey) -> bool,
     ) -> Taken {
@@ -331,7 +341,10 @@ impl Adopter {
         };
         for secret in &page.items {
             match replica.check_of(secret) {
-                Some(key) => found.push((key, owner_of(&secret.object).into())),
+                Some(key) => match owner_of(&secret.object) {
+                    owner if owner == replica.id => found.own.push((key, secret.version.clone())),
+                    owner => found.others.push((key, owner.into())),
+                },
                 None => log::warn!("the Secret {} does not have the name of a check", secret.object.name),
             }
         }
@@ -341,14 +354,13 @@ impl Adopter {
         }
         self.lists = false;
         let Some(id) = of else {
-            let (own, foreign): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|(_, owner)| *owner == replica.id);
-            let swept = Some((self.sweep_began, own.iter().map(|(key, _)| *key).collect()));
-            self.queue.extend(own.into_iter().filter(|(key, _)| !knows(key)));
-            self.swept = Some((now, foreign));
-            return Taken { swept, ..Taken::default() };
+            let new = found.own.iter().map(|(key, _)| *key).filter(|key| !knows(key));
+            self.queue.extend(new.map(|key| (key, replica.id.clone())));
+            self.swept = Some((now, found.others));
+            return Taken { swept: Some((self.sweep_began, found.own)), ..Taken::default() };
         };
         let Some(dead) = self.dead.iter().find(|dead| dead.id == id) else { return Taken::default() };
+        let found = found.others;
         // What nobody could read is looked at in the list of all, whether its owner has a Lease or not.
         let is_later = |key: &CheckKey| self.later.iter().any(|(later, _)| later == key);
         let is_left = now.since(dead.since) >= LEFT;
@@ -376,7 +388,7 @@ fn list(
     server: &Server,
     replica: &Replica,
     of: Option<String>,
-    found: Vec<(CheckKey, String)>,
+    found: Found,
     after: Option<&ListPage<MetadataOnly>>,
 ) -> (AdopterCall, Request) {
     let selector = of.as_ref().map_or_else(|| replica.checks(), |id| replica.checks_of(id));

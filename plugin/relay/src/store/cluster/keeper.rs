@@ -2,7 +2,7 @@
 //! answer the Secret is read before it is written again.
 
 use super::lease::{NOBODY, Replica};
-use super::secret::{StoredCheck, Unreadable, owner_of};
+use super::secret::{StoredCheck, Unreadable, owner_label, owner_of};
 use crate::backoff::delay;
 use crate::check::{CheckKey, DONE_STAYS, Delivery, Kept, Reread, State, Written, deliver};
 use crate::time::{Mono, Now, in_words};
@@ -151,19 +151,23 @@ impl Keeper {
     }
 
     /// Takes the own checks of a complete list of all, by name, which began at this time. Records whose Secret it lacks, although
-    /// they were stored before, have lost it, or have another owner: it is read.
+    /// they were stored before, have lost it, or have another owner: it is read. So is one that somebody else has written.
     pub(crate) fn swept<'s>(
         &mut self,
         now: Mono,
-        (began, listed): (Mono, &[CheckKey]),
+        (began, listed): (Mono, &[(CheckKey, Version)]),
         records: impl Iterator<Item = (&'s CheckKey, &'s State)>,
     ) {
         for (key, state) in records {
-            let was_stored = state.kept().is_some_and(|kept| kept.seen < began);
-            if was_stored && listed.binary_search(key).is_err() {
+            let Some(kept) = state.kept().filter(|kept| kept.seen < began) else { continue };
+            let found = listed.binary_search_by(|(listed, _)| listed.cmp(key)).ok();
+            let version = found.and_then(|at| listed.get(at)).map(|(_, version)| version);
+            if version != Some(&kept.version) {
                 let custody = self.checks.entry(*key).or_default();
                 custody.reads = true;
-                custody.seen.get_or_insert(self.swept);
+                if version.is_none() {
+                    custody.seen.get_or_insert(self.swept);
+                }
                 self.touch(key, now);
             }
         }
@@ -306,6 +310,9 @@ impl Keeper {
                     Ok(read) => read,
                     Err(why) => return (self.unreadable(now, replica, key, (&secret, why), held), None),
                 };
+                if let Some(spoilt) = self.relabel(now, replica, key, &secret, &read, held) {
+                    return (Some(spoilt), None);
+                }
                 match held.and_then(|held| stands_beside(now, replica, server, key, held, &read)) {
                     Some(merge) => {
                         self.calls += 1;
@@ -333,6 +340,32 @@ impl Keeper {
             }
         };
         (learned, None)
+    }
+
+    /// The Secret of a check of this process has lost labels, without which no other replica finds it: it is written again.
+    fn relabel(
+        &mut self,
+        now: Now,
+        replica: &Replica,
+        key: &CheckKey,
+        secret: &StoredObject<SecretBody>,
+        read: &StoredCheck,
+        held: Option<&State>,
+    ) -> Option<Learned> {
+        let owner = owner_label(&secret.object);
+        let is_own = owner.is_none_or(|owner| owner == replica.id) && !self.gives_up;
+        let is_whole = owner.is_some() && replica.marks(&secret.object);
+        let held = held.filter(|held| held.kept().is_some())?;
+        // One with more deliveries is taken in first.
+        if !is_own || is_whole || read.state.written().delivery > held.written().delivery {
+            return None;
+        }
+        log::warn!(
+            "check {}: its Secret {} has lost labels: it is written again",
+            key.id(),
+            secret.object.name
+        );
+        self.read_again(key, now, Learned::Spoilt(secret.version.clone()))
     }
 
     /// The record in the Secret of a check of this process cannot be read.

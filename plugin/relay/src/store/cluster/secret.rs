@@ -54,7 +54,12 @@ pub(crate) struct StoredCheck {
 
 /// The owner in an object's labels; empty if there is none.
 pub(crate) fn owner_of<B>(object: &Object<B>) -> &str {
-    object.labels.get(OWNER).unwrap_or_default()
+    owner_label(object).unwrap_or_default()
+}
+
+/// The same; `None` if somebody has removed the label. A check that was given up has an empty one.
+pub(super) fn owner_label<B>(object: &Object<B>) -> Option<&str> {
+    object.labels.get(OWNER)
 }
 
 /// What a Secret shows of its check.
@@ -86,6 +91,11 @@ impl Replica {
     /// The label selector of all checks' Secrets.
     pub(crate) fn checks(&self) -> String {
         format!("{INSTANCE}={},{KIND}={CHECK}", self.instance)
+    }
+
+    /// Whether [`Replica::checks`] selects this object.
+    pub(super) fn marks<B>(&self, object: &Object<B>) -> bool {
+        object.labels.get(INSTANCE) == Some(&self.instance) && object.labels.get(KIND) == Some(CHECK)
     }
 
     /// The label selector of the checks' Secrets of one owner.

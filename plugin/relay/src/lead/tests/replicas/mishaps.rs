@@ -14,6 +14,67 @@ fn change(world: &mut Replicas, change: impl FnOnce(&mut Value)) {
     world.server.act(now, &put.body(secret.to_string()));
 }
 
+fn unlabel(secret: &mut Value, names: &[&str]) {
+    let labels = secret["metadata"]["labels"].as_object_mut().unwrap();
+    names.iter().for_each(|name| _ = labels.remove(&format!("testrelay.dev/{name}")));
+}
+
+const LABELS: [&[&str]; 5] =
+    [&["owner"], &["tag"], &["kind"], &["instance"], &["kind", "instance", "owner", "tag"]];
+
+#[test]
+fn a_check_whose_secret_has_lost_labels_is_not_lost_with_its_owner() {
+    let mut lost = Vec::new();
+    for names in LABELS {
+        let mut world = Replicas::new(2);
+        let run = world.run(1, 20 * MINUTE as i64, Status::Passed);
+        assert_eq!(world.accept(0, &run), 200);
+        world.pass(30 * SECOND);
+        change(&mut world, |secret| unlabel(secret, names));
+        // The owner has time to see it.
+        world.pass(5 * MINUTE);
+        world.kill(0);
+        world.pass(40 * MINUTE);
+        if world.events(&run).0 != ["succeeded"] {
+            lost.push(names);
+        }
+    }
+    assert!(lost.is_empty(), "without {lost:?}");
+}
+
+#[test]
+fn a_check_whose_secret_has_lost_labels_is_decided_by_its_living_owner() {
+    let mut lost = Vec::new();
+    for names in LABELS {
+        let mut world = Replicas::new(2);
+        let run = world.run(1, 5 * MINUTE as i64, Status::Passed);
+        assert_eq!(world.accept(0, &run), 200);
+        world.pass(30 * SECOND);
+        change(&mut world, |secret| unlabel(secret, names));
+        world.pass(20 * MINUTE);
+        let events = world.events(&run);
+        world.pass(20 * MINUTE);
+        if events.0 != ["succeeded"] || !world.secrets().is_empty() {
+            lost.push((names, events, world.secrets().len()));
+        }
+    }
+    assert!(lost.is_empty(), "without {lost:?}");
+}
+
+#[test]
+fn a_record_that_was_edited_ten_minutes_before_its_owner_died_was_written_again() {
+    let mut world = Replicas::new(2);
+    world.headers = &[("testrelay-timeout", "2h")];
+    let run = world.run(1, 30 * MINUTE as i64, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(30 * SECOND);
+    world.edit(|_| "{}".into());
+    world.pass(10 * MINUTE);
+    world.kill(0);
+    world.pass(HOUR);
+    assert_eq!(world.events(&run).0, ["succeeded"]);
+}
+
 #[test]
 fn a_replica_with_another_key_does_not_delay_the_others() {
     let mut slowest = 0;
