@@ -15,6 +15,7 @@ mod candidate;
 mod code;
 mod deadline;
 mod delivery;
+mod doubt;
 mod effects;
 mod fallback;
 mod heard;

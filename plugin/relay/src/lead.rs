@@ -187,8 +187,7 @@ impl Lead {
         self.housekeeping.begin();
         let prefix = self.shelf.ledger().prefix();
         self.hints = Inbox::new(prefix);
-        self.sharing =
-            Sharing::begin(&self.config, self.shelf.ledger(), turn.store, &mut self.random, turn.now.mono);
+        self.sharing = Sharing::begin(&self.config, &self.shelf, turn, &mut self.random);
         turn.out.push(Output::Listen);
         log::info!("leads");
         if turn.now.mono < self.brake_until {
@@ -220,13 +219,7 @@ impl Lead {
         }
         self.note_places(turn);
         if self.sharing.is_none() && self.config.store.is_some() {
-            self.sharing = Sharing::begin(
-                &self.config,
-                self.shelf.ledger(),
-                turn.store,
-                &mut self.random,
-                turn.now.mono,
-            );
+            self.sharing = Sharing::begin(&self.config, &self.shelf, turn, &mut self.random);
             if let Some(sharing) = &mut self.sharing {
                 self.shelf.all().for_each(|record| sharing.touch(&record.key, &record.state, now));
             }

@@ -175,6 +175,7 @@ pub(super) fn first_delivery(mut first: Candidate, now: Now) -> Pending {
         earlier: Duration::ZERO,
         acceptance: 0,
         evaluation: 0,
+        is_doubted: false,
         kept: None,
         token_end: Mono(0),
         decide_by: Mono(0),

@@ -1,10 +1,9 @@
 //! What the cluster store holds of a check, and what becomes of a record when its Secret is read again.
 
-use super::{DONE_STAYS, Done, Pending, Phase, Placed, State};
+use super::{Done, Pending, Phase, Placed, State};
 use crate::time::{Mono, Wall};
 use crate::wire::kubernetes::Version;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 /// A check's Secret as its owner knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +41,6 @@ pub enum Stage {
     /// The event was taken, or nobody waits for it.
     Done,
 }
-
-/// How long after its last sight a Secret that is missing counts as deleted by hand. A process that was cut off for
-/// longer may have been taken for dead, and another one has ended the check and deleted its Secret, [`DONE_STAYS`] later.
-const BY_HAND: Duration = Duration::from_secs(DONE_STAYS.as_secs() - 30);
 
 /// What a record becomes when its Secret is read again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,20 +98,16 @@ impl State {
         self.set_kept(kept);
     }
 
-    /// What this record becomes after its Secret was found missing. A list that began at `swept` had it, if it was stored
-    /// before.
-    pub(crate) fn without_secret(&self, now: Mono, swept: Mono) -> Reread {
-        // One that was never stored cannot have been ended by another.
-        let was_seen = self.kept().is_none_or(|kept| now.since(kept.seen.max(swept)) < BY_HAND);
-        match self {
-            State::Pending(_) if !was_seen => Reread::Leaves,
-            // Deleted by hand: a pending check is stored again.
-            _ => {
-                let mut state = self.clone();
-                state.set_kept(None);
-                Reread::Becomes(Box::new(state))
-            }
+    /// What this record becomes after its Secret was found missing. Somebody has deleted it or has set the store back, so
+    /// that it must be stored again; or another process has taken this one for dead and has ended the check.
+    pub(crate) fn without_secret(&self) -> State {
+        let mut state = self.clone();
+        state.set_kept(None);
+        if let State::Pending(pending) = &mut state {
+            // The event of one that is over was taken.
+            pending.is_doubted = !pending.is_over();
         }
+        state
     }
 
     /// What this record becomes after its Secret was read as `read`. What was read replaces what was held; the own progress

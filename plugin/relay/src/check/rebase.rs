@@ -188,6 +188,7 @@ mod tests {
             earlier: Duration::ZERO,
             acceptance: 5,
             evaluation: 5,
+            is_doubted: true,
             kept: Some(kept(now().mono)),
             phase: Phase::Watching(watch),
         };

@@ -111,6 +111,9 @@ pub struct Pending {
     /// Its Secret; `None` without a cluster store, and until it is stored there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Box<Kept>>,
+    /// Whether its Secret was missing, so that another process may have ended it: Azure DevOps is asked before anything else.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_doubted: bool,
     /// The phase of its life.
     pub phase: Phase,
 }

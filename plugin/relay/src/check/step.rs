@@ -107,8 +107,11 @@ impl Volatile {
         }
         let ahead = |at: Mono| Some(at).filter(|at| *at > now);
         let own = (!self.is_queued).then(|| self.next.max(self.held_until));
-        let deadline = ahead(durable.deadline().at);
         let end = Some(durable.token_end);
+        if durable.is_doubted {
+            return Times { wake: own.into_iter().chain(end).min(), poll: None };
+        }
+        let deadline = ahead(durable.deadline().at);
         let (times, poll) = match &durable.phase {
             Phase::Watching(_) => {
                 let last = self.last_reading.map(super::watching::ends_at);
@@ -254,6 +257,9 @@ impl Check {
         let now = cx.now;
         if now.mono >= self.durable.token_end {
             return self.token_ended(fx, now);
+        }
+        if self.durable.is_doubted {
+            return self.ask_whether_over(cx, fx);
         }
         if self.durable.decided().is_none() && self.durable.falls.count >= 2 {
             let reason = "Testrelay failed twice while it read an answer for this check.";

@@ -16,7 +16,7 @@ use crate::store::cluster::lease::{NOBODY, Replica};
 use crate::store::cluster::membership::{LeaseCall, Membership};
 use crate::store::cluster::standing::Standing;
 use crate::store::cluster::tags::Tags;
-use crate::store::ledger::{Change, Ledger, Store};
+use crate::store::ledger::Change;
 use crate::store::places;
 use crate::tag::Tag;
 use crate::time::{Mono, Now};
@@ -68,12 +68,11 @@ impl Sharing {
     /// says so of a process that had one: then its streams accept nothing into the store any more.
     pub(super) fn begin(
         config: &Config,
-        ledger: &Ledger,
-        store: &mut dyn Store,
+        shelf: &Shelf,
+        turn: &mut Turn<'_>,
         random: &mut Random,
-        now: Mono,
     ) -> Option<Box<Sharing>> {
-        let prefix = ledger.prefix();
+        let (prefix, store) = (shelf.ledger().prefix(), &mut *turn.store);
         let standing = match &config.store {
             Some(_) => Standing::change(store, prefix, &format!("{:016x}", random.draw()), |_| ()),
             None => Standing::read(store, prefix).map(Option::unwrap_or_default),
@@ -108,7 +107,7 @@ impl Sharing {
         );
         Some(Box::new(Sharing {
             membership: Membership::new(replica, !standing.has_lease),
-            keeper: Keeper::begin(now, standing.has_lease),
+            keeper: Keeper::default(),
             adopter: Adopter::default(),
             tags: Tags::default(),
             bells: Bells::default(),

@@ -7,6 +7,7 @@ use crate::check::{
 };
 use crate::secret::Secret;
 use crate::time::Now;
+use std::time::Duration;
 
 const NOW: Now = Now { mono: Mono(900_000), wall: Wall(1_769_186_640_000) };
 

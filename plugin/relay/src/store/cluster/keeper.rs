@@ -32,8 +32,6 @@ pub(crate) struct Keeper {
     calls: usize,
     /// Whether its checks are given up, because the process ends.
     gives_up: bool,
-    /// When the last complete list of all checks began.
-    swept: Mono,
     /// The time before which no call is begun, because one has failed.
     brake: Mono,
 }
@@ -48,8 +46,6 @@ struct Custody {
     failures: u32,
     /// Whether the Secret must be read before it is written.
     reads: bool,
-    /// When the last list that had the Secret began, if a later one lacked it.
-    seen: Option<Mono>,
 }
 
 /// A call about one Secret.
@@ -77,8 +73,8 @@ pub(crate) enum Learned {
     Read(Box<StoredCheck>),
     /// The Secret is in this version, and must be written again.
     Spoilt(Version),
-    /// There is no such Secret; there was one when a list began at this time, unless that is before it was last seen.
-    Missing(Mono),
+    /// There is no such Secret.
+    Missing,
     /// It was deleted, as this process wanted.
     Deleted,
     /// The check is another replica's now.
@@ -110,7 +106,7 @@ impl Learned {
                 state.set_kept(Some(Box::new(Kept { version: version.clone(), written: None, seen: now })));
                 Reread::Becomes(Box::new(state))
             }
-            Learned::Missing(swept) => held.without_secret(now, *swept),
+            Learned::Missing => Reread::Becomes(Box::new(held.without_secret())),
             Learned::Deleted => {
                 let mut state = held.clone();
                 state.set_kept(None);
@@ -122,12 +118,6 @@ impl Learned {
 }
 
 impl Keeper {
-    /// The work of a leader that begins now. A process that has a Lease was not taken for dead: its Secrets were there until
-    /// now, unless somebody has deleted them.
-    pub(crate) fn begin(now: Mono, has_lease: bool) -> Keeper {
-        Keeper { swept: if has_lease { now } else { Mono(0) }, ..Keeper::default() }
-    }
-
     /// From now on checks are given up, because the process ends.
     pub(crate) fn give_up(&mut self) {
         self.gives_up = true;
@@ -163,15 +153,10 @@ impl Keeper {
             let found = listed.binary_search_by(|(listed, _)| listed.cmp(key)).ok();
             let version = found.and_then(|at| listed.get(at)).map(|(_, version)| version);
             if version != Some(&kept.version) {
-                let custody = self.checks.entry(*key).or_default();
-                custody.reads = true;
-                if version.is_none() {
-                    custody.seen.get_or_insert(self.swept);
-                }
+                self.checks.entry(*key).or_default().reads = true;
                 self.touch(key, now);
             }
         }
-        self.swept = began;
     }
 
     fn plan(&mut self, key: &CheckKey, at: Mono) {
@@ -247,8 +232,8 @@ impl Keeper {
             (State::Pending(pending), Some(kept)) if self.gives_up && pending.claim.is_none() => {
                 write(NOBODY, kept, KeeperCall::GiveUp)
             }
-            // Nobody waits for it any more.
-            (State::Pending(pending), None) if pending.is_over() => None,
+            // Nobody waits for it any more, or perhaps.
+            (State::Pending(pending), None) if pending.is_over() || pending.is_doubted => None,
             (State::Pending(_), None) => {
                 let owner = if self.gives_up { NOBODY } else { &replica.id };
                 let secret = replica.secret(key, state.clone(), owner, now)?;
@@ -321,10 +306,7 @@ impl Keeper {
                     None => self.read_again(key, now, Learned::Read(Box::new(read))),
                 }
             }
-            (_, ApiAnswer::Missing) => {
-                let seen = self.checks.get(key).and_then(|custody| custody.seen).unwrap_or(self.swept);
-                self.succeeded(key, now, Learned::Missing(seen))
-            }
+            (_, ApiAnswer::Missing) => self.succeeded(key, now, Learned::Missing),
             (_, ApiAnswer::Conflict | ApiAnswer::Exists | ApiAnswer::Expired) => {
                 self.checks.entry(*key).or_default().reads = true;
                 self.pause(key, now.mono)
@@ -403,8 +385,7 @@ impl Keeper {
 
     /// The same after a reading: a write that failed before has not succeeded yet.
     fn read_again(&mut self, key: &CheckKey, now: Now, learned: Learned) -> Option<Learned> {
-        let custody = self.checks.entry(*key).or_default();
-        (custody.reads, custody.seen) = (false, None);
+        self.checks.entry(*key).or_default().reads = false;
         self.plan(key, now.mono);
         Some(learned)
     }

@@ -1,4 +1,4 @@
-//! Mishaps of several replicas: stores that are set back, keys that differ, clocks that are off, edits and missing rights.
+//! Mishaps of several replicas: keys that differ, clocks that are off, and edits.
 
 use super::*;
 
@@ -279,102 +279,6 @@ fn a_check_that_cannot_be_read_is_reported_before_its_own_deadline() {
         world.kill(0);
         world.pass(40 * MINUTE);
         assert_eq!(world.events(&run).0, ["failed"], "{broken}");
-    }
-}
-
-/// Somebody deletes everything in the namespace, past whatever keeps the replicas from it.
-fn wipe(world: &mut Replicas) {
-    let now = world.wall();
-    for (resource, path) in
-        [(Resource::Secrets, "/api/v1"), (Resource::Leases, "/apis/coordination.k8s.io/v1")]
-    {
-        let kind = if path == "/api/v1" { "secrets" } else { "leases" };
-        for object in world.server.objects(now, resource, "testrelay") {
-            let name = object["metadata"]["name"].as_str().unwrap();
-            let target = format!("{path}/namespaces/testrelay/{kind}/{name}");
-            world.server.act(now, &fakes::Request::new("DELETE", &target));
-        }
-        assert!(world.server.objects(now, resource, "testrelay").is_empty());
-    }
-}
-
-#[test]
-fn a_store_that_is_set_back_after_an_outage_loses_no_check() {
-    let mut lost = Vec::new();
-    for replicas in [1, 3] {
-        for outage in [1, 4, 7] {
-            let mut world = Replicas::new(replicas);
-            world.headers = &[("testrelay-expect", "e2e")];
-            let backup = world.server.backup();
-            let runs: Vec<Run> = (1..4).map(|n| world.run(n, 40 * MINUTE as i64, Status::Passed)).collect();
-            for (n, run) in runs.iter().enumerate() {
-                assert_eq!(world.accept(n % replicas, run), 200);
-            }
-            world.pass(6 * MINUTE);
-            let until = world.wall() + outage * MINUTE as i64;
-            world.server.fault(Route::All, Span::Between { from: 0, until }, Weather::Away);
-            world.pass(outage as u64 * MINUTE / 2);
-            world.server.restore(backup);
-            world.pass(60 * MINUTE);
-            let decided = runs.iter().filter(|run| world.events(run).0 == ["succeeded"]).count();
-            if decided < 3 {
-                lost.push((replicas, outage, decided));
-            }
-        }
-    }
-    assert!(lost.is_empty(), "replicas, minutes, decided of 3: {lost:?}");
-}
-
-#[test]
-fn a_secret_that_is_deleted_while_the_leader_changes_loses_no_check() {
-    let mut world = Replicas::new(1);
-    world.headers = &[("testrelay-expect", "e2e")];
-    let run = world.run(1, 20 * MINUTE as i64, Status::Passed);
-    assert_eq!(world.accept(0, &run), 200);
-    world.pass(6 * MINUTE);
-    wipe(&mut world);
-    world.lead_anew(0, "testrelay");
-    world.pass(40 * MINUTE);
-    assert_eq!(world.events(&run), (vec!["succeeded".into()], 1));
-}
-
-#[test]
-fn a_change_of_the_stores_namespace_in_a_running_process_loses_no_check() {
-    let mut world = Replicas::new(1);
-    world.headers = &[("testrelay-expect", "e2e")];
-    world.server.namespace("elsewhere");
-    world.server.token("token-of-the-pods", fakes::kubernetes::Token::administrator());
-    let run = world.run(1, 20 * MINUTE as i64, Status::Passed);
-    assert_eq!(world.accept(0, &run), 200);
-    world.pass(6 * MINUTE);
-    world.lead_anew(0, "elsewhere");
-    world.pass(40 * MINUTE);
-    assert_eq!(world.events(&run), (vec!["succeeded".into()], 1));
-}
-
-#[test]
-fn a_store_that_is_set_back_to_before_a_check_loses_none() {
-    for dies in [false, true] {
-        let mut world = Replicas::new(2);
-        world.headers = &[("testrelay-expect", "e2e")];
-        let ended = world.run(3, 10_000, Status::Passed);
-        let first = world.run(1, 20 * MINUTE as i64, Status::Passed);
-        assert_eq!((world.accept(1, &ended), world.accept(0, &first)), (200, 200));
-        let backup = world.server.backup();
-        world.pass(2 * MINUTE);
-        let second = world.run(2, 20 * MINUTE as i64, Status::Passed);
-        assert_eq!(world.accept(0, &second), 200);
-        world.pass(MINUTE);
-        world.server.restore(backup);
-        world.pass(3 * MINUTE);
-        if dies {
-            world.kill(0);
-        }
-        world.pass(40 * MINUTE);
-        for run in [&first, &second, &ended] {
-            assert_eq!(world.events(run), (vec!["succeeded".into()], 1));
-        }
-        assert_eq!(world.secrets().len(), 0);
     }
 }
 
