@@ -131,11 +131,6 @@ impl Plan {
         self.sessions.iter().take_while(|session| **session != Session::Unsent).count() as u8
     }
 
-    /// Whether Azure DevOps waits for an event, as the check's own record says.
-    pub fn is_waited_for(&self) -> bool {
-        self.sessions.iter().any(|session| matches!(session, Session::Offered | Session::Waiting))
-    }
-
     /// The next delivery is sent.
     pub fn send(&mut self, kind: Kind) -> u8 {
         let delivery = self.sent();

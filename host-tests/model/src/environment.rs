@@ -287,6 +287,9 @@ impl Model {
         if status == Status::Done {
             self.has_changed(system, check, before, by);
         }
+        if status == Status::Done && matches!(write, Write::Delete(..)) && !self.has(Fault::NoDone) {
+            ten_minutes_pass(system, check);
+        }
         status
     }
 
@@ -313,6 +316,13 @@ impl Model {
         let mut accepting = system.replicas.iter().filter_map(|replica| replica.slots[check].accepting);
         let is_late = system.late.iter().flatten().any(|late| late.check == check);
         !is_late && !accepting.any(|delivery| stored.has(delivery))
+    }
+}
+
+/// What is deleted was done for ten minutes: so long nobody has seen it as its own.
+pub(crate) fn ten_minutes_pass(system: &mut System, check: usize) {
+    for replica in &mut system.replicas {
+        replica.slots[check].is_unseen = replica.slots[check].is_kept();
     }
 }
 

@@ -2,6 +2,7 @@
 //! a test holds that the searches with and without them judge alike. A model with a fault is searched without.
 
 use crate::azure::{Deliveries, Plan, Session};
+use crate::environment::ten_minutes_pass;
 use crate::model::Model;
 use crate::replica::{Life, Replica, Role, Slot};
 use crate::server::{Phase, Record, Version};
@@ -52,6 +53,7 @@ impl Model {
             && self.may_delete(system, check)
         {
             system.delete(check);
+            ten_minutes_pass(system, check);
         }
     }
 }

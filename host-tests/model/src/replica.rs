@@ -85,6 +85,8 @@ pub struct Slot {
     pub is_fenced: bool,
     /// Whom the decision is for: those that the record held when it was decided or adopted.
     pub cover: Deliveries,
+    /// It was not seen as its own for five minutes, neither read nor written nor in the list of the own sweep.
+    pub is_unseen: bool,
     /// The answer to the POST lies unread: [`Fault::TwoExchanges`] alone.
     pub has_unread_answer: bool,
 }
@@ -173,8 +175,18 @@ impl Replica {
 
 impl Slot {
     fn pack(&self, name: &impl Fn(Id) -> u8, out: &mut Vec<u8>) {
-        let Slot { role, copy, version, must_read, accepting, is_fenced, cover, has_unread_answer } = *self;
-        let bits = [must_read, is_fenced, has_unread_answer];
+        let Slot {
+            role,
+            copy,
+            version,
+            must_read,
+            accepting,
+            is_fenced,
+            cover,
+            is_unseen,
+            has_unread_answer,
+        } = *self;
+        let bits = [must_read, is_fenced, is_unseen, has_unread_answer];
         let bits = bits.iter().fold(role as u8, |bits, &bit| bits << 1 | u8::from(bit));
         out.extend([bits, version as u8 | accepting.map_or(0, |it| it + 1) << 2]);
         out.push(cover.bits());

@@ -119,6 +119,7 @@ impl Model {
         let before = slot.role;
         slot.copy = record;
         slot.version = Version::Current;
+        slot.is_unseen = false;
         slot.role = if self.is_own(slot, &record, me) { Role::Owning } else { Role::Nothing };
         match call {
             // A decided one is not decided again: its decision is sent once more.
@@ -150,12 +151,11 @@ impl Model {
         {
             answer(system, me, check, true);
         }
-        let plan = &system.plans[check];
-        let (foreign, is_waited_for) = (plan.foreign, plan.is_waited_for());
+        let foreign = system.plans[check].foreign;
         let slot = &mut system.replica_mut(me).slots[check];
         slot.must_read = false;
         match found {
-            None => self.learn_that_it_is_gone(slot, is_waited_for),
+            None => self.learn_that_it_is_gone(slot),
             Some(_) if slot.role == Role::Owning && self.has(Fault::OwnRecordKept) => {
                 slot.version = Version::Current;
             }
@@ -165,6 +165,7 @@ impl Model {
                     slot.accepting = (missing - slot.copy.served).newest();
                 }
                 self.take_in(slot, record);
+                slot.is_unseen = false;
             }
             Some(record) => {
                 // Accepted without the store, and another owns it by now: what is owed is merged.
@@ -208,14 +209,12 @@ impl Model {
         }
     }
 
-    /// *By hand*: nobody but a person deletes a Secret that is not done, so it is stored again. But another process may have
-    /// adopted and ended it, and ten minutes later deleted it: so Azure DevOps is asked first whether it still waits.
-    fn learn_that_it_is_gone(&self, slot: &mut Slot, is_waited_for: bool) {
+    /// *By hand*: nobody but a person deletes a Secret that is not done, so it is stored again. But one that was not seen as
+    /// its own for five minutes may have been adopted, ended, and deleted ten minutes later: it is dropped.
+    fn learn_that_it_is_gone(&self, slot: &mut Slot) {
         match slot.role {
             Role::Owning if slot.copy.unserved().is_empty() => slot.forget(),
-            Role::Owning | Role::Storing if !is_waited_for && !self.has(Fault::PostsWithoutAsking) => {
-                slot.forget();
-            }
+            Role::Owning if slot.is_unseen && !self.has(Fault::PostsThoughUnseen) => slot.forget(),
             Role::Owning | Role::Storing => slot.role = Role::Storing,
             _ => slot.forget(),
         }
