@@ -131,6 +131,11 @@ impl Plan {
         self.sessions.iter().take_while(|session| **session != Session::Unsent).count() as u8
     }
 
+    /// Whether Azure DevOps waits for an event.
+    pub fn is_waited_for(&self) -> bool {
+        self.sessions.contains(&Session::Waiting)
+    }
+
     /// The next delivery is sent.
     pub fn send(&mut self, kind: Kind) -> u8 {
         let delivery = self.sent();

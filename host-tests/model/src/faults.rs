@@ -37,8 +37,8 @@ pub enum Fault {
     LeasesListedFirst,
     /// A check that is over is deleted at once; 404 means "by hand".
     NoDone,
-    /// 404 means "by hand" also where the check was not seen as one's own for long.
-    PostsThoughUnseen,
+    /// 404 means "by hand" without asking Azure DevOps.
+    PostsWithoutAsking,
     /// An acceptance reads its 201 after the own sweep has taken the check in, and starts it again.
     TwoExchanges,
     /// One event for a decision, with the newest token; then it is undecided again for the rest.

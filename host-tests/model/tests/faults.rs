@@ -41,7 +41,7 @@ found! {
     adoption_without_resource_version: [Fault::AdoptBlind], LATE, SecondEvent in 9;
     merge_without_resource_version: [Fault::MergeBlind], AGAIN, SecondEvent in 11;
     done_without_resource_version: [Fault::DoneBlind], AGAIN, TokenLost in 11;
-    deletion_without_preconditions: [Fault::DeleteBlind], AGAIN, TokenLost in 12;
+    deletion_without_preconditions: [Fault::DeleteBlind], Left { redeliveries: 1, ..CRASH }, TokenLost in 15;
     the_own_record_kept_over_a_409: [Fault::OwnRecordKept], AGAIN, TokenLost in 13;
     no_look_at_the_owner_after_a_409:
         [Fault::NoOwnerCheck], Left { crashes: 1, lost_answers: 1, redeliveries: 1, ..LATE }, SecondEvent in 12;
@@ -59,7 +59,7 @@ found! {
     leases_listed_before_secrets: [Fault::LeasesListedFirst], NOTHING, TakenFromTheLiving in 6;
     no_done_and_404_read_as_by_hand: [Fault::NoDone], LATE, SecondDecision in 12;
     no_done_and_a_call_that_is_late: [Fault::NoDone], LOST, SecondDecision in 11;
-    posted_again_though_not_seen_for_long: [Fault::PostsThoughUnseen], LATE, SecondDecision in 14;
+    posted_again_without_asking: [Fault::PostsWithoutAsking], LATE, SecondDecision in 14;
     two_exchanges_in_one_process: [Fault::TwoExchanges], NOTHING, SecondEvent in 9;
     one_event_for_a_decision_and_the_newest_token_first:
         [Fault::OneEventADecision], Left { redeliveries: 1, ..CRASH }, SecondDecision in 13;
@@ -105,7 +105,7 @@ fn states_that_are_made_one_hide_no_fault() {
         &[Fault::EndUnserved],
         &[Fault::DeliveryNotRaised],
         &[Fault::NoDone],
-        &[Fault::PostsThoughUnseen],
+        &[Fault::PostsWithoutAsking],
         &[Fault::TwoExchanges],
         &[Fault::OneEventADecision],
     ];

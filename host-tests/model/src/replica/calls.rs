@@ -151,11 +151,14 @@ impl Model {
         {
             answer(system, me, check, true);
         }
-        let foreign = system.plans[check].foreign;
+        let plan = &system.plans[check];
+        // An acceptance without the store may last for ever here, and not ten minutes in truth: there nobody asks.
+        let is_waited_for = plan.is_waited_for() && !self.bounds.accepts_on_outage;
+        let foreign = plan.foreign;
         let slot = &mut system.replica_mut(me).slots[check];
         slot.must_read = false;
         match found {
-            None => self.learn_that_it_is_gone(slot),
+            None => self.learn_that_it_is_gone(slot, is_waited_for),
             Some(_) if slot.role == Role::Owning && self.has(Fault::OwnRecordKept) => {
                 slot.version = Version::Current;
             }
@@ -210,11 +213,14 @@ impl Model {
     }
 
     /// *By hand*: nobody but a person deletes a Secret that is not done, so it is stored again. But one that was not seen as
-    /// its own for five minutes may have been adopted, ended, and deleted ten minutes later: it is dropped.
-    fn learn_that_it_is_gone(&self, slot: &mut Slot) {
+    /// its own for five minutes may have been adopted, ended, and deleted ten minutes later: Azure DevOps is asked whether it
+    /// still waits, and if not, the check is dropped. (A replica asks in any case: of one seen lately the answer is known.)
+    fn learn_that_it_is_gone(&self, slot: &mut Slot, is_waited_for: bool) {
         match slot.role {
             Role::Owning if slot.copy.unserved().is_empty() => slot.forget(),
-            Role::Owning if slot.is_unseen && !self.has(Fault::PostsThoughUnseen) => slot.forget(),
+            Role::Owning if slot.is_unseen && !is_waited_for && !self.has(Fault::PostsWithoutAsking) => {
+                slot.forget();
+            }
             Role::Owning | Role::Storing => slot.role = Role::Storing,
             _ => slot.forget(),
         }

@@ -82,7 +82,7 @@ fn what_a_fault_does_is_no_path_of_the_model_or_no_end() {
         (&[Fault::AdoptBlind], late),
         (&[Fault::MergeBlind], again),
         (&[Fault::DoneBlind], again),
-        (&[Fault::DeleteBlind], again),
+        (&[Fault::DeleteBlind], Left { redeliveries: 1, ..crash }),
         (&[Fault::OwnRecordKept], again),
         (&[Fault::NoOwnerCheck], many),
         (&[Fault::DecideAgain], crash),
