@@ -14,6 +14,7 @@ use crate::store::cluster::bells::{BellCall, Bells};
 use crate::store::cluster::keeper::{Keeper, KeeperCall, Learned};
 use crate::store::cluster::lease::{NOBODY, Replica};
 use crate::store::cluster::membership::{LeaseCall, Membership};
+use crate::store::cluster::space;
 use crate::store::cluster::standing::Standing;
 use crate::store::cluster::tags::Tags;
 use crate::store::ledger::Change;
@@ -139,6 +140,9 @@ impl Sharing {
             self.keeper.give_up();
             shelf.pending().for_each(|(key, _)| self.keeper.touch(key, turn.now.mono));
         }
+        let is_short = space::is_short(turn.store, shelf.ledger().prefix(), turn.now.mono);
+        let records = shelf.all().map(|record| (&record.key, &record.state));
+        self.keeper.note_space(turn.now.mono, is_short, records);
         let calls = self.membership.due(turn.now, &shared.server);
         self.ready.extend(calls.into_iter().map(|(call, request)| (SharingCall::Lease(call), request)));
         for (owner, checks) in self.adopter.take_told() {

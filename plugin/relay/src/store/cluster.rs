@@ -7,5 +7,6 @@ pub(crate) mod lease;
 pub mod membership;
 mod peers;
 pub(crate) mod secret;
+pub(crate) mod space;
 pub mod standing;
 pub(crate) mod tags;

@@ -3,8 +3,9 @@
 
 use super::lease::{NOBODY, Replica};
 use super::secret::{StoredCheck, Unreadable, owner_label, owner_of};
+use super::space;
 use crate::backoff::delay;
-use crate::check::{CheckKey, DONE_STAYS, Delivery, Kept, Reread, State, Written, deliver};
+use crate::check::{CheckKey, Delivery, Kept, Reread, State, Written, deliver};
 use crate::time::{Mono, Now, in_words};
 use crate::wire::call::{CallOutcome, Fault, Request};
 use crate::wire::kubernetes::{self, ApiAnswer, SecretBody, Server, StoredObject, Version};
@@ -34,6 +35,10 @@ pub(crate) struct Keeper {
     gives_up: bool,
     /// The time before which no call is begun, because one has failed.
     brake: Mono,
+    /// The time before which nothing is created, because the quota was full.
+    full_until: Mono,
+    /// Whether room for Secrets is short: what is over goes early.
+    is_short: bool,
 }
 
 /// The work that is left for one check's Secret.
@@ -132,6 +137,23 @@ impl Keeper {
         }
     }
 
+    /// Notes whether room for Secrets is short. If it has just become short, these records may be over for long enough.
+    pub(crate) fn note_space<'s>(
+        &mut self,
+        now: Mono,
+        is_short: bool,
+        records: impl Iterator<Item = (&'s CheckKey, &'s State)>,
+    ) {
+        if std::mem::replace(&mut self.is_short, is_short) || !is_short {
+            return;
+        }
+        for (key, state) in records.filter(|(_, state)| matches!(state, State::Done(_))) {
+            if state.kept().is_some() {
+                self.touch(key, now);
+            }
+        }
+    }
+
     /// The API server answers again: what has failed is done now, not after its pause.
     pub(crate) fn retry(&mut self, now: Mono) {
         let failed = self.checks.iter().filter(|(_, custody)| custody.failures > 0 && !custody.is_asked);
@@ -190,6 +212,10 @@ impl Keeper {
                 continue;
             };
             let reads = self.checks.get(&key).is_some_and(|custody| custody.reads);
+            if now.mono < self.full_until && !reads && state.kept().is_none() {
+                self.plan(&key, self.full_until);
+                continue;
+            }
             match self.call(now, replica, server, &key, state, reads) {
                 Some((call, request)) => {
                     let custody = self.checks.entry(key).or_default();
@@ -200,7 +226,8 @@ impl Keeper {
                 None => {
                     self.checks.remove(&key);
                     if let (State::Done(_), Some(kept)) = (state, state.kept()) {
-                        self.plan(&key, kept.seen.plus(DONE_STAYS).max(now.mono.plus(FIRST_PAUSE)));
+                        let stays = space::done_stays(self.is_short);
+                        self.plan(&key, kept.seen.plus(stays).max(now.mono.plus(FIRST_PAUSE)));
                     }
                 }
             }
@@ -247,7 +274,7 @@ impl Keeper {
             }
             _ if self.gives_up => None,
             // By when it was last written: another process's clock may be off.
-            (State::Done(_), Some(kept)) if now.mono.since(kept.seen) >= DONE_STAYS => {
+            (State::Done(_), Some(kept)) if now.mono.since(kept.seen) >= space::done_stays(self.is_short) => {
                 let request = server.delete::<SecretBody>(&name, &kept.version, TIMEOUT);
                 Some((KeeperCall::Delete, request))
             }
@@ -268,7 +295,12 @@ impl Keeper {
     ) -> (Option<Learned>, Option<(KeeperCall, Request)>) {
         self.calls = self.calls.saturating_sub(1);
         let answer = match &call {
-            KeeperCall::Create(_) => kubernetes::created::<SecretBody>(outcome),
+            KeeperCall::Create(_) => match kubernetes::created::<SecretBody>(outcome) {
+                ApiAnswer::Later(fault, _) if space::is_refusal(&fault) => {
+                    return (self.refused_a_place(key, now, &fault), None);
+                }
+                answer => answer,
+            },
             KeeperCall::Delete => match deletion(outcome) {
                 None => return (self.succeeded(key, now, Learned::Deleted), None),
                 Some(answer) => answer,
@@ -388,6 +420,14 @@ impl Keeper {
         self.checks.entry(*key).or_default().reads = false;
         self.plan(key, now.mono);
         Some(learned)
+    }
+
+    /// The quota is full: nothing else waits for that.
+    fn refused_a_place(&mut self, key: &CheckKey, now: Now, fault: &Fault) -> Option<Learned> {
+        let brake = self.brake;
+        self.failed(key, now, fault, None);
+        (self.brake, self.full_until) = (brake, now.mono.plus(MAX_PAUSE));
+        self.pause(key, self.full_until)
     }
 
     fn failed(

@@ -9,6 +9,7 @@ use crate::check::{Delivered, Delivery, Kept, Pending, Record, Reread, State, de
 use crate::config::{ClusterStore, Config};
 use crate::store::cluster::lease::{NOBODY, Replica};
 use crate::store::cluster::secret::StoredCheck;
+use crate::store::cluster::space;
 use crate::store::cluster::standing::Standing;
 use crate::store::ledger::{Change, Ledger, LedgerError, MAX_RECORD, Store};
 use crate::store::places::{self, Grant, Share};
@@ -185,6 +186,11 @@ impl Acceptance {
             Asked::Create(pending) => match kubernetes::created::<SecretBody>(outcome) {
                 ApiAnswer::Done(secret) => self.created(now, store, pending, secret.version),
                 ApiAnswer::Later(fault, after) => {
+                    if space::is_refusal(&fault)
+                        && let Err(status) = space::note_refusal(store, self.ledger.prefix(), now.mono)
+                    {
+                        log::error!("shared data failed with status {}: no room is made", status.0);
+                    }
                     self.asked = Asked::Create(pending);
                     self.failed(now, store, Some(fault), after)
                 }

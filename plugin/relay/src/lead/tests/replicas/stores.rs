@@ -1,6 +1,7 @@
 //! The store itself: set back from a backup, emptied, full, and without the rights that the replicas need.
 
 use super::*;
+use fakes::kubernetes::Quota;
 
 /// Somebody deletes everything in the namespace, past whatever keeps the replicas from it.
 fn wipe(world: &mut Replicas) {
@@ -127,4 +128,47 @@ fn a_replica_that_was_cut_off_for_long_asks_azure_devops_what_became_of_its_chec
         let (results, all) = world.events(&run);
         assert_eq!((results.len(), all), (stored, stored), "{is_ended} {forbids}");
     }
+}
+
+#[test]
+fn where_the_quota_is_full_what_is_over_makes_room_after_a_minute() {
+    let mut world = Replicas::new(1);
+    world.server.quota("testrelay", Quota::secrets("testrelay", 3).recounts_after(1_000));
+    world.server.count("testrelay");
+    let ended: Vec<Run> = (1..4).map(|n| world.run(n, 10_000, Status::Passed)).collect();
+    ended.iter().for_each(|run| assert_eq!(world.accept(0, run), 200));
+    world.pass(3 * MINUTE);
+    assert_eq!((world.secrets().len(), world.pending(0)), (3, 0));
+    let next = world.run(9, MINUTE as i64, Status::Passed);
+    assert_eq!(world.accept(0, &next), 200);
+    world.pass(5 * MINUTE);
+    assert_eq!(world.events(&next).0, ["succeeded"]);
+    // With room again, what is over stays as long as ever.
+    world.pass(6 * MINUTE);
+    assert_eq!(world.secrets().len(), 1);
+    world.pass(3 * MINUTE);
+    assert_eq!(world.secrets().len(), 0);
+}
+
+#[test]
+fn a_full_quota_holds_up_new_checks_alone() {
+    let mut world = Replicas::seeded(1, 3, "accept");
+    world.server.quota("testrelay", Quota::secrets("testrelay", 2));
+    world.server.count("testrelay");
+    let stored: Vec<Run> = (1..3).map(|n| world.run(n, 4 * MINUTE as i64, Status::Passed)).collect();
+    stored.iter().for_each(|run| assert_eq!(world.accept(0, run), 200));
+    let late: Vec<Run> = (10..210).map(|n| world.run(n, 40 * MINUTE as i64, Status::Passed)).collect();
+    late.iter().for_each(|run| _ = world.deliver(0, run));
+    world.pass(7 * MINUTE);
+    let decided = stored.iter().filter(|run| world.events(run).0 == ["succeeded"]).count();
+    assert_eq!((decided, world.counted(0, Counter::Unfenced)), (2, 0));
+    // The API server is asked seldom for what it has no room for.
+    let is_create = |asked: &&fakes::Recorded| asked.request.method == "POST";
+    world.server.take_requests();
+    world.pass(2 * MINUTE);
+    let creates = world.server.requests().iter().filter(is_create).count();
+    assert!(creates < 400, "{creates}");
+    world.server.quota("testrelay", Quota::secrets("testrelay", 1_000));
+    world.pass(2 * MINUTE);
+    assert!(world.secrets().len() > 200, "{}", world.secrets().len());
 }
