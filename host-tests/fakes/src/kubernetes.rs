@@ -227,6 +227,10 @@ impl Kubernetes {
         match Call::of(request) {
             Call::Open(Probe::Version) => status::json_body(200, &version()).into(),
             Call::Open(Probe::Ready | Probe::Live) => status::text(200, "ok").into(),
+            Call::OwnRules if user.is_anonymous() => {
+                status::forbidden_path(request.path(), &user.name).into()
+            }
+            Call::OwnRules => self.own_rules(request, user).into(),
             Call::Path(path) if user.is_anonymous() => status::forbidden_path(&path, &user.name).into(),
             Call::Path(_) => status::text(404, "404 page not found\n").into(),
             Call::Resource(target, found) => {
@@ -243,6 +247,19 @@ impl Kubernetes {
                 }
             }
         }
+    }
+
+    /// What a user may do in the namespace that the body names.
+    fn own_rules(&self, request: &Request, user: &User) -> Response {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let Some(namespace) = body["spec"]["namespace"].as_str() else {
+            return status::bad_request("no namespace on request");
+        };
+        let review = json!({
+            "kind": "SelfSubjectRulesReview", "apiVersion": "authorization.k8s.io/v1",
+            "metadata": {}, "spec": {}, "status": self.access.rules(user, namespace),
+        });
+        status::json_body(201, &review)
     }
 
     /// On a resource that is kept, by somebody who may.

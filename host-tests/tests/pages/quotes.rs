@@ -119,7 +119,7 @@ const QUOTED: [(&str, &str, &str, &str); 46] = [
     (
         TROUBLESHOOTING,
         "does not keep this replica's Lease: …",
-        "Kubernetes's API server does not keep this replica's Lease: {",
+        "Kubernetes's API server does not keep this replica's Lease",
         "plugin/relay/src",
     ),
     (

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::call::{Resource, Target, Verb};
 use crate::http::Request;
+use serde_json::{Value, json};
 
 /// For so long an expired token is still taken, in milliseconds: the leeway that the server grants clocks.
 const LEEWAY: i64 = 60_000;
@@ -103,6 +104,25 @@ impl Access {
             is_administrator: token.is_administrator,
             is_misread: false,
         })
+    }
+
+    /// The status of a `SelfSubjectRulesReview`: what a user may do in a namespace.
+    pub(super) fn rules(&self, user: &User, namespace: &str) -> Value {
+        let rule = |verbs: &[&str], group: &str, resource: &str| json!({"verbs": verbs, "apiGroups": [group], "resources": [resource]});
+        let mut rules = vec![rule(&["create"], "authorization.k8s.io", "selfsubjectrulesreviews")];
+        if user.is_administrator {
+            rules.push(rule(&["*"], "*", "*"));
+        }
+        for resource in [Resource::Secrets, Resource::Leases] {
+            let here = |role: &&(String, String, Resource, Verb)| {
+                (role.0.as_str(), role.1.as_str(), role.2) == (user.name.as_str(), namespace, resource)
+            };
+            let verbs: Vec<&str> = self.roles.iter().filter(here).map(|role| role.3.name()).collect();
+            if !verbs.is_empty() {
+                rules.push(rule(&verbs, resource.group(), resource.plural()));
+            }
+        }
+        json!({"resourceRules": rules, "nonResourceRules": [], "incomplete": false})
     }
 
     pub(super) fn allows(&self, user: &User, target: &Target, resource: Option<Resource>) -> bool {

@@ -139,6 +139,8 @@ pub(super) struct Target {
 pub(super) enum Call {
     /// `/version`, `/readyz`, `/livez`, `/healthz`: open for everybody.
     Open(Probe),
+    /// `selfsubjectrulesreviews`, which every account may create: what it may do in a namespace.
+    OwnRules,
     /// No path of an API.
     Path(String),
     /// Something of a group, whether it exists or not: rights are asked for first.
@@ -155,6 +157,8 @@ pub(super) enum Found {
     NoGroup,
 }
 
+const OWN_RULES: &str = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+
 /// A path that needs no right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probe {
@@ -166,6 +170,9 @@ pub(super) enum Probe {
 impl Call {
     pub(super) fn of(request: &Request) -> Call {
         let path = request.path();
+        if (request.method.as_str(), path) == ("POST", OWN_RULES) {
+            return Call::OwnRules;
+        }
         let decoded = |segment| percent_decode_str(segment).decode_utf8_lossy();
         let segments: Vec<_> = path.trim_matches('/').split('/').map(decoded).collect();
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();

@@ -1,6 +1,6 @@
 //! One Secret: who wins, and what a write that lost is told.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use fakes::kubernetes::Verb;
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ pub(crate) const ALL: &[Behaviour] = &[
     ("a_delete_counts_its_conditions", a_delete_counts_its_conditions),
     ("a_misspelt_condition_is_none", a_misspelt_condition_is_none),
     ("each_verb_is_needed", each_verb_is_needed),
+    ("an_account_is_told_its_own_rights", an_account_is_told_its_own_rights),
     ("a_token_is_proven_before_rights", a_token_is_proven_before_rights),
 ];
 
@@ -201,6 +202,35 @@ fn each_verb_is_needed(api: &Api) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn an_account_is_told_its_own_rights(api: &Api) -> Result<()> {
+    api.make("a")?;
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews?timeout=4s";
+    let review = json!({
+        "kind": "SelfSubjectRulesReview", "apiVersion": "authorization.k8s.io/v1",
+        "spec": {"namespace": api.namespace},
+    });
+    for missing in [None, Some(Verb::Create), Some(Verb::Delete)] {
+        if let Some(verb) = missing {
+            api.without(verb, "a")?;
+        }
+        let said = api.ask("POST", path, Some(&review))?.is(201)?.body;
+        ensure!(said["status"]["incomplete"] == false, "{said}");
+        let rules = said["status"]["resourceRules"].as_array().context("no rules")?;
+        for resource in ["secrets", "leases"] {
+            let rule = rules.iter().find(|rule| rule["resources"] == json!([resource]));
+            let verbs = &rule.with_context(|| format!("no {resource}: {said}"))?["verbs"];
+            let has = |verb: &Verb| {
+                let name = format!("{verb:?}").to_lowercase();
+                verbs.as_array().is_some_and(|all| all.iter().any(|each| *each == *name))
+            };
+            let lacks: Vec<Verb> = Verb::NEEDED.into_iter().filter(|verb| !has(verb)).collect();
+            ensure!(lacks == missing.into_iter().collect::<Vec<_>>(), "{lacks:?} {said}");
+        }
+    }
+    let nobody = fakes::Request::new("POST", path).body(review.to_string());
+    api.with_token(None, &nobody)?.refuses(403, "Forbidden").map(drop)
 }
 
 fn a_token_is_proven_before_rights(api: &Api) -> Result<()> {

@@ -31,6 +31,18 @@ pub(crate) enum Delivered {
 }
 
 impl Delivered {
+    /// Why a delivery was not taken, as the rest of a sentence.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Delivered::Different => "its values are others",
+            Delivered::Crowded => "has no place for more deliveries",
+            Delivered::Unplaced => "there is no place for a new one",
+            Delivered::New(..) | Delivered::Again | Delivered::Beside(..) | Delivered::Repeated(_) => {
+                "it was taken"
+            }
+        }
+    }
+
     /// Whether the check is evaluated anew for it.
     pub(crate) fn begins_evaluation(self) -> bool {
         matches!(self, Delivered::New(..) | Delivered::Repeated(_))

@@ -14,6 +14,7 @@ use crate::store::cluster::bells::{BellCall, Bells};
 use crate::store::cluster::keeper::{Keeper, KeeperCall, Learned};
 use crate::store::cluster::lease::{NOBODY, Replica};
 use crate::store::cluster::membership::{LeaseCall, Membership};
+use crate::store::cluster::rights::Rights;
 use crate::store::cluster::space;
 use crate::store::cluster::standing::Standing;
 use crate::store::cluster::tags::Tags;
@@ -21,12 +22,14 @@ use crate::store::ledger::Change;
 use crate::store::places;
 use crate::tag::Tag;
 use crate::time::{Mono, Now};
-use crate::wire::call::{CallOutcome, Fault, Request};
+use crate::wire::call::{CallOutcome, Request};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Interval between log lines about a fault that lasts.
 const TELL: Duration = Duration::from_secs(60);
+
+const NOT_KEPT: &str = "Kubernetes's API server does not keep this replica's Lease";
 
 /// A call of the cluster store.
 pub(super) enum SharingCall {
@@ -40,6 +43,8 @@ pub(super) enum SharingCall {
     Tag(Tag),
     /// About bells.
     Bell(BellCall),
+    /// About its own rights.
+    Rights,
 }
 
 /// The leader's parts that an answer of the cluster store may change.
@@ -56,6 +61,7 @@ pub(super) struct Sharing {
     adopter: Adopter,
     tags: Tags,
     bells: Bells,
+    rights: Rights,
     /// What the streams know: whether the Lease exists, and the fault.
     said: (bool, String),
     /// When a fault was last told, while there is one.
@@ -112,6 +118,7 @@ impl Sharing {
             adopter: Adopter::default(),
             tags: Tags::default(),
             bells: Bells::default(),
+            rights: Rights::default(),
             said: (standing.has_lease, standing.fault),
             told: None,
             ready: VecDeque::new(),
@@ -133,7 +140,7 @@ impl Sharing {
         let standing = Standing::read(turn.store, shelf.ledger().prefix()).ok().flatten().unwrap_or_default();
         // Another context may have written it since.
         self.said = (standing.has_lease, standing.fault);
-        self.publish(turn, shelf);
+        self.publish(shared, turn, shelf);
         if standing.drains && !self.membership.drains() {
             log::info!("this replica drains: it gives up {} checks", shelf.pending().count());
             self.membership.drain();
@@ -145,6 +152,8 @@ impl Sharing {
         self.keeper.note_space(turn.now.mono, is_short, records);
         let calls = self.membership.due(turn.now, &shared.server);
         self.ready.extend(calls.into_iter().map(|(call, request)| (SharingCall::Lease(call), request)));
+        let rights = self.rights.due(turn.now.mono, &shared.server);
+        self.ready.extend(rights.map(|request| (SharingCall::Rights, request)));
         for (owner, checks) in self.adopter.take_told() {
             let (owner, why) = match owner.as_str() {
                 NOBODY => ("a replica that ends".to_owned(), ""),
@@ -203,8 +212,8 @@ impl Sharing {
         if let Some((call, request)) = self.bells.next(now.mono, &self.membership, &shared.server) {
             return Some((SharingCall::Bell(call), request));
         }
-        let knows = |key: &CheckKey| shelf.state(key).is_some();
-        let (call, request) = self.adopter.next(now.mono, &self.membership, &shared.server, &knows)?;
+        let held = |key: &CheckKey| shelf.state(key);
+        let (call, request) = self.adopter.next(now.mono, &self.membership, &shared.server, &held)?;
         Some((SharingCall::Adopter(call), request))
     }
 
@@ -230,8 +239,12 @@ impl Sharing {
                 if let Some(bells) = self.membership.take_bells() {
                     self.bells.listed(now.mono, self.membership.replica(), bells);
                 }
-                self.publish(turn, hands.shelf);
+                self.publish(shared, turn, hands.shelf);
                 self.tell(now.mono);
+                None
+            }
+            SharingCall::Rights => {
+                self.rights.answer(now.mono, server, outcome);
                 None
             }
             SharingCall::Bell(call) => {
@@ -269,8 +282,9 @@ impl Sharing {
     }
 
     /// Tells the streams and the probes whether the own Lease is kept, and if not, why.
-    fn publish(&mut self, turn: &mut Turn<'_>, shelf: &Shelf) {
-        let fault = self.membership.fault().map(Fault::to_string).unwrap_or_default();
+    fn publish(&mut self, shared: &ClusterStore, turn: &mut Turn<'_>, shelf: &Shelf) {
+        let fault = self.membership.fault().map(|fault| format!("{NOT_KEPT}: {fault}"));
+        let fault = fault.or_else(|| self.rights.fault(&shared.server)).unwrap_or_default();
         let said = (self.membership.has_lease(), fault);
         if said == self.said {
             return;
@@ -289,7 +303,7 @@ impl Sharing {
     fn tell(&mut self, now: Mono) {
         match (self.membership.fault(), self.told) {
             (Some(fault), None) => {
-                log::error!("Kubernetes's API server does not keep this replica's Lease: {fault}");
+                log::error!("{NOT_KEPT}: {fault}");
                 self.told = Some(now);
             }
             (Some(fault), Some(told)) if now.since(told) >= TELL => {

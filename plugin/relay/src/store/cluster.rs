@@ -6,6 +6,7 @@ pub(crate) mod keeper;
 pub(crate) mod lease;
 pub mod membership;
 mod peers;
+pub(crate) mod rights;
 pub(crate) mod secret;
 pub(crate) mod space;
 pub mod standing;

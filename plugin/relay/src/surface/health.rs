@@ -31,12 +31,9 @@ pub fn ready(store: &mut dyn Store, prefix: &str, now: Now) -> Reply {
         Ok(Some(standing)) if standing.drains => {
             Reply::text(503, &format!("not ready: this replica drains; pending checks: {pending}"))
         }
-        Ok(Some(Standing { fault, .. })) if !fault.is_empty() => Reply::text(
-            200,
-            &format!(
-                "ready; pending checks: {pending}; Kubernetes's API server does not keep this replica's Lease: {fault}"
-            ),
-        ),
+        Ok(Some(Standing { fault, .. })) if !fault.is_empty() => {
+            Reply::text(200, &format!("ready; pending checks: {pending}; {fault}"))
+        }
         _ => Reply::text(200, &format!("ready; pending checks: {pending}")),
     }
 }

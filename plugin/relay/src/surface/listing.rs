@@ -14,7 +14,7 @@ use crate::surface::accept::{CallerId, Headers, caller};
 use crate::surface::exchange::Step;
 use crate::surface::problem::Reply;
 use crate::tag::Tag;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use crate::wire::call::CallOutcome;
 use others::{Other, Others};
 use serde::Serialize;
@@ -30,6 +30,9 @@ pub const MAX_LISTS: usize = 8;
 /// Time after which a list whose calls are never answered is answered, at the next tick, which comes within a second.
 pub const GIVEN_UP: Duration = Duration::from_secs(15);
 
+/// Time after which a list begins no further call, so that its last answer comes before [`GIVEN_UP`].
+const LAST_CALL: Duration = Duration::from_secs(10);
+
 /// A request for one check or all.
 pub struct Listing {
     config: Rc<Config>,
@@ -38,6 +41,7 @@ pub struct Listing {
     id: Option<String>,
     own: Vec<Record>,
     others: Option<Others>,
+    began: Mono,
 }
 
 /// The answer to a list that waits for calls which are never answered.
@@ -81,7 +85,7 @@ impl Listing {
             None => None,
         };
         let (caller, id) = (CallerId::of(config, caller), id.map(str::to_owned));
-        Ok(Listing { config: config.clone(), caller, id, own, others })
+        Ok(Listing { config: config.clone(), caller, id, own, others, began: Mono(0) })
     }
 
     /// Who asks.
@@ -91,15 +95,15 @@ impl Listing {
 
     /// Whether the API server must be asked.
     pub fn asks(&self) -> bool {
-        self.others.is_some()
+        let is_own = |id: &String| self.own.iter().any(|own| own.key.id() == *id);
+        self.others.is_some() && !self.id.as_ref().is_some_and(is_own)
     }
 
     /// The first step.
     pub fn begin(&mut self, now: Now) -> Step {
-        let is_own = |id: &String| self.own.iter().any(|own| own.key.id() == *id);
+        self.began = now.mono;
         match (&self.others, &self.config.store) {
-            _ if self.id.as_ref().is_some_and(is_own) => self.reply(now).into(),
-            (Some(others), Some(shared)) => Step::call(others.first(&shared.server)),
+            (Some(others), Some(shared)) if self.asks() => Step::call(others.first(&shared.server)),
             _ => self.reply(now).into(),
         }
     }
@@ -112,7 +116,10 @@ impl Listing {
                 id.is_none_or(|id| shown.key.id() == *id) && shown.is_covered_by(credential)
             })
         {
-            return Step::call(next);
+            if now.mono.since(self.began) < LAST_CALL {
+                return Step::call(next);
+            }
+            others.took_too_long();
         }
         self.reply(now).into()
     }

@@ -6,7 +6,9 @@
 mod answer;
 mod object;
 mod request;
+mod rights;
 
 pub use answer::{ApiAnswer, created, deleted, listed, stored};
 pub use object::{LeaseBody, ListPage, MetadataOnly, Object, SecretBody, StoredObject, Texts, Version};
 pub use request::Server;
+pub use rights::missing_rights;

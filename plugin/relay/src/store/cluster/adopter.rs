@@ -9,7 +9,7 @@ use crate::wire::call::{CallOutcome, Request};
 use crate::wire::kubernetes::{
     self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, SecretBody, Server, StoredObject, Version,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Timeout of these calls.
@@ -60,7 +60,7 @@ pub(crate) struct Adopter {
     /// Checks to take over, each with its last owner. One may be there twice.
     queue: VecDeque<(CheckKey, String)>,
     /// Checks that are not taken over before a time, because their Secret cannot be read, or not be written.
-    later: Vec<(CheckKey, Mono)>,
+    later: BTreeMap<CheckKey, Mono>,
     /// Checks that are being taken over.
     under_way: Vec<CheckKey>,
     /// The time before which nothing new is begun, because a call has failed.
@@ -112,13 +112,13 @@ pub(crate) struct Taken {
 }
 
 impl Adopter {
-    /// The next call that is due. `knows` says whether this process's ledger has a check.
-    pub(crate) fn next(
+    /// The next call that is due. `held` is what this process's ledger has of a check.
+    pub(crate) fn next<'s>(
         &mut self,
         now: Mono,
         membership: &Membership,
         server: &Server,
-        knows: &dyn Fn(&CheckKey) -> bool,
+        held: &dyn Fn(&CheckKey) -> Option<&'s State>,
     ) -> Option<(AdopterCall, Request)> {
         if !membership.is_fresh(now) || now < self.pause {
             return None;
@@ -139,8 +139,14 @@ impl Adopter {
         while self.under_way.len() < MAX_CALLS
             && let Some((key, owner)) = self.queue.pop_front()
         {
-            let waits = self.later.iter().any(|(other, until)| *other == key && now < *until);
-            if waits || self.under_way.contains(&key) || knows(&key) {
+            let waits = self.later.get(&key).is_some_and(|until| now < *until);
+            // An evaluation that this process has ended says nothing about another's.
+            let is_held = match held(&key) {
+                Some(State::Pending(_)) => true,
+                Some(State::Done(_)) => owner == replica.id,
+                None => false,
+            };
+            if waits || self.under_way.contains(&key) || is_held {
                 continue;
             }
             self.under_way.push(key);
@@ -264,7 +270,7 @@ impl Adopter {
             log::error!(
                 "check {id}: the record in its Secret {name} cannot be read: {why}. It has no owner, and this replica cannot report it."
             );
-            return self.postpone(key, now.mono.plus(UNREADABLE), now.mono);
+            return self.postpone(key, LONG_OVER, now.mono);
         };
         let left = deadline.since(now.mono.plus(LAST));
         if left.is_zero() {
@@ -277,13 +283,13 @@ impl Adopter {
         log::error!(
             "check {id}: the record in its Secret {name} cannot be read: {why}. It has no owner, and is reported as inconclusive in {wait}, unless a replica comes that can read it."
         );
-        self.postpone(key, now.mono.plus(UNREADABLE.min(left)), now.mono)
+        self.postpone(key, left, now.mono)
     }
 
-    /// Takes a check over later, or another replica does.
-    fn postpone(&mut self, key: CheckKey, until: Mono, now: Mono) -> Taken {
-        self.later.retain(|(other, until)| *other != key && now < *until);
-        self.later.push((key, until));
+    /// Takes a check over later, after `max` at most, or another replica does. Many are looked at one a second.
+    fn postpone(&mut self, key: CheckKey, max: Duration, now: Mono) -> Taken {
+        let crowd = Duration::from_secs(self.later.len() as u64);
+        self.later.insert(key, now.plus(UNREADABLE.max(crowd).min(max)));
         self.leave(&key)
     }
 
@@ -296,7 +302,7 @@ impl Adopter {
     fn again<T>(&mut self, now: Mono, key: CheckKey, owner: String, answer: ApiAnswer<T>) -> Taken {
         if let ApiAnswer::Refused(fault) = &answer {
             log::error!("check {} could not be adopted: {fault}", key.id());
-            return self.postpone(key, now.plus(UNREADABLE), now);
+            return self.postpone(key, LONG_OVER, now);
         }
         self.ended(&key);
         self.queue.push_back((key, owner));
@@ -356,13 +362,16 @@ impl Adopter {
         let Some(id) = of else {
             let new = found.own.iter().map(|(key, _)| *key).filter(|key| !knows(key));
             self.queue.extend(new.map(|key| (key, replica.id.clone())));
+            let own = found.own.iter().map(|(key, _)| key);
+            let there: BTreeSet<&CheckKey> = found.others.iter().map(|(key, _)| key).chain(own).collect();
+            self.later.retain(|key, _| there.contains(key));
             self.swept = Some((now, found.others));
             return Taken { swept: Some((self.sweep_began, found.own)), ..Taken::default() };
         };
         let Some(dead) = self.dead.iter().find(|dead| dead.id == id) else { return Taken::default() };
         let found = found.others;
         // What nobody could read is looked at in the list of all, whether its owner has a Lease or not.
-        let is_later = |key: &CheckKey| self.later.iter().any(|(later, _)| later == key);
+        let is_later = |key: &CheckKey| self.later.contains_key(key);
         let is_left = now.since(dead.since) >= LEFT;
         if found.is_empty() || is_left && found.iter().all(|(key, _)| is_later(key)) {
             let bury = |(name, version): (String, &Version)| {

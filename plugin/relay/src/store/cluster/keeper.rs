@@ -490,10 +490,19 @@ fn stands_beside(
         return None;
     }
     let mut state = read.state.clone();
+    let mut is_added = false;
     for one in pending.candidates() {
-        if let Delivery::Put(merged, _) = deliver(Some(&state), &one, now, false) {
-            state = State::Pending(merged);
+        match deliver(Some(&state), &one, now, false) {
+            Delivery::Put(merged, _) => (state, is_added) = (State::Pending(merged), true),
+            Delivery::Kept(why) => log::error!(
+                "check {}: a delivery that was accepted while the API server was away is dropped, because another replica has the check and {}",
+                key.id(),
+                why.in_words()
+            ),
         }
+    }
+    if !is_added {
+        return None;
     }
     let secret = replica.secret(key, state, &read.owner, now)?;
     Some(server.update(&read.version, &secret, TIMEOUT))

@@ -11,7 +11,7 @@ pub struct Standing {
     pub has_lease: bool,
     /// Whether the process is about to end: it owns no check any more.
     pub drains: bool,
-    /// Why the API server does not keep its Lease; empty while it does.
+    /// Why the API server does not keep its Lease, or which rights this process lacks, as a sentence; else empty.
     pub fault: String,
 }
 

@@ -20,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// Maximum checks of other replicas that are shown.
 const MAX_SHOWN: usize = 2_000;
 
+const TOO_LONG: &str = "it took too long";
+
 /// What is known of the other replicas' checks.
 pub(super) struct Others {
     replica: Replica,
@@ -93,10 +95,19 @@ impl Others {
     fn page<B>(&mut self, answer: ApiAnswer<ListPage<B>>) -> Option<ListPage<B>> {
         let why = match answer {
             ApiAnswer::Done(page) => return Some(page),
-            answer => answer.fault().map_or_else(|| "it took too long".to_owned(), |fault| fault.to_string()),
+            answer => answer.fault().map_or_else(|| TOO_LONG.to_owned(), |fault| fault.to_string()),
         };
-        self.fault = Some(format!("Kubernetes's API server did not list the other replicas' checks: {why}"));
+        self.note_fault(&why);
         None
+    }
+
+    /// Notes that no further page is asked for.
+    pub(super) fn took_too_long(&mut self) {
+        self.note_fault(TOO_LONG);
+    }
+
+    fn note_fault(&mut self, why: &str) {
+        self.fault = Some(format!("Kubernetes's API server did not list the other replicas' checks: {why}"));
     }
 
     /// A check that is not this process's.
@@ -107,7 +118,7 @@ impl Others {
             return None;
         }
         let mut members = members(view);
-        // A sender chooses neither of these.
+        // A sender chooses none of these.
         members.insert("id".into(), key.id().into());
         members.insert("as_of".into(), written.into());
         members.insert("replica".into(), self.named(owner));

@@ -67,9 +67,18 @@ impl Server {
         self.request::<B>("", B::LIST, &query, timeout)
     }
 
-    /// A GET. The server's own time limit is a second shorter than the call's, so that its answer still arrives.
     fn request<B: Body>(&self, name: &str, accept: &str, query: &str, timeout: Duration) -> Request {
         let (api, resource) = B::RESOURCE;
+        let slash = if name.is_empty() { "" } else { "/" };
+        let (namespace, name) = (percent_encoded(&self.namespace), percent_encoded(name));
+        let path = format!("{api}/namespaces/{namespace}/{resource}{slash}{name}?timeout=");
+        let request = self.at(path, accept, timeout);
+        Request { path: request.path + query, ..request }
+    }
+
+    /// A GET of a path, to which the time limit is added. The server's own is a second shorter than the call's, so that its
+    /// answer still arrives.
+    pub(super) fn at(&self, path: String, accept: &str, timeout: Duration) -> Request {
         let mut headers = vec![
             ("accept", accept.to_owned()),
             ("content-type", JSON.into()),
@@ -78,18 +87,13 @@ impl Server {
         if let Some(token) = &self.token {
             headers.push(("authorization", format!("Bearer {}", token.reveal())));
         }
-        let slash = if name.is_empty() { "" } else { "/" };
         let seconds = timeout.as_secs().saturating_sub(1).max(1);
         Request {
             cluster: self.cluster.clone(),
             method: "GET",
             scheme: "https",
             authority: self.authority.clone(),
-            path: format!(
-                "{api}/namespaces/{}/{resource}{slash}{}?timeout={seconds}s{query}",
-                percent_encoded(&self.namespace),
-                percent_encoded(name),
-            ),
+            path: format!("{path}{seconds}s"),
             headers,
             body: Vec::new(),
             timeout,

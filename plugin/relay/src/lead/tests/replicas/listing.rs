@@ -117,3 +117,24 @@ fn a_credential_that_is_bound_to_a_project_sees_no_other_projects_checks_of_othe
         assert_eq!(world.list(reader, Some(id)).0, if seen == 1 { 200 } else { 404 });
     }
 }
+
+#[test]
+fn a_slow_api_server_makes_a_list_incomplete_and_not_unreadable() {
+    let mut world = Replicas::new(2);
+    for n in 0..2 {
+        let run = world.run(1 + n as u32, 10 * MINUTE as i64, Status::Passed);
+        assert_eq!(world.accept(n, &run), 200);
+    }
+    world.pass(5 * SECOND);
+    let (mut secret, now) = (world.secrets()[0].clone(), world.wall());
+    secret["metadata"].as_object_mut().unwrap().retain(|name, _| name == "labels");
+    for n in 0..2_000 {
+        secret["metadata"]["name"] = format!("testrelay-left-{n}").into();
+        let post = fakes::Request::new("POST", "/api/v1/namespaces/testrelay/secrets");
+        assert_eq!(world.server.act(now, &post.body(secret.to_string())).status(), Some(201));
+    }
+    world.server.fault(Route::All, Span::UntilCleared, Weather::Slow { millis: 2_800 });
+    let (status, list) = world.list(0, None);
+    assert_eq!(status, 200);
+    assert!(list["incomplete"].as_str().unwrap().ends_with("it took too long"), "{list}");
+}

@@ -311,3 +311,55 @@ fn bells_that_cannot_be_taken_down_are_not_a_storm() {
     let calls = (world.server.requests().len() - before) / 10;
     assert!(calls <= 20, "{calls} calls a second, {} Leases", world.leases());
 }
+
+#[test]
+fn who_has_ended_a_check_adopts_its_next_evaluation_as_fast_as_any() {
+    let mut world = Replicas::new(2);
+    let run = world.run(1, 10_000, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(4 * MINUTE);
+    assert_eq!(world.events(&run).0, ["succeeded"]);
+    let again = again_of(&run);
+    world.azure.start_check(world.wall(), again.spec());
+    assert_eq!(world.accept(1, &again), 200);
+    world.pass(5 * SECOND);
+    world.kill(1);
+    let began = world.now;
+    while world.pending(0) == 0 {
+        world.pass(500);
+        assert!(world.now - began <= 30 * SECOND, "not adopted");
+    }
+}
+
+/// Thousands of Secrets that nobody can read cost a call a second, not more the more there are.
+#[test]
+fn many_unreadable_leftovers_are_no_load() {
+    let mut world = Replicas::new(1);
+    let run = world.run(1, 2 * HOUR as i64, Status::Passed);
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(5 * SECOND);
+    let (mut secret, now) = (world.secrets()[0].clone(), world.wall());
+    let name = secret["metadata"]["name"].as_str().unwrap().to_owned();
+    secret["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .retain(|name, _| ["labels", "annotations"].contains(&name.as_str()));
+    secret["metadata"]["labels"]["testrelay.dev/owner"] = "0123456789abcdef".into();
+    secret["data"]["record"] = "e30=".into();
+    for n in 0..1_500 {
+        secret["metadata"]["name"] = name
+            .replacen("testrelay-00000001", &format!("testrelay-{n:08x}"), 1)
+            .replacen("-0001-", "-0009-", 1)
+            .into();
+        let post = fakes::Request::new("POST", "/api/v1/namespaces/testrelay/secrets");
+        assert_eq!(world.server.act(now, &post.body(secret.to_string())).status(), Some(201));
+    }
+    world.pass(20 * MINUTE);
+    world.server.take_requests();
+    world.pass(20 * MINUTE);
+    let is_read = |asked: &&fakes::Recorded| {
+        asked.request.method == "GET" && asked.request.target.contains("/secrets/")
+    };
+    let reads = world.server.requests().iter().filter(is_read).count();
+    assert!((100..1_500).contains(&reads), "{reads} in 20 minutes");
+}

@@ -1,7 +1,7 @@
 //! The store itself: set back from a backup, emptied, full, and without the rights that the replicas need.
 
 use super::*;
-use fakes::kubernetes::Quota;
+use fakes::kubernetes::{Quota, Token};
 
 /// Somebody deletes everything in the namespace, past whatever keeps the replicas from it.
 fn wipe(world: &mut Replicas) {
@@ -171,4 +171,21 @@ fn a_full_quota_holds_up_new_checks_alone() {
     world.server.quota("testrelay", Quota::secrets("testrelay", 1_000));
     world.pass(2 * MINUTE);
     assert!(world.secrets().len() > 200, "{}", world.secrets().len());
+}
+
+#[test]
+fn a_missing_right_is_said_before_the_first_check() {
+    let account = Token::of("testrelay", "testrelay");
+    for (verb, name) in [(Verb::Get, "get"), (Verb::Create, "create"), (Verb::Update, "update")] {
+        let mut world = Replicas::new(0);
+        world.server.forbid(&account, verb);
+        world.server.allow(&account, "testrelay", Resource::Leases, &Verb::NEEDED);
+        let n = world.start("pod-a");
+        world.pass(5 * SECOND);
+        let said = format!("; the ServiceAccount may not {name} Secrets in the namespace testrelay: ");
+        assert!(world.ready(n).contains(&said), "{}", world.ready(n));
+        world.server.allow(&account, "testrelay", Resource::Secrets, &Verb::NEEDED);
+        world.pass(MINUTE);
+        assert_eq!(world.ready(n).trim_end(), "ready; pending checks: 0");
+    }
 }

@@ -10,7 +10,7 @@ use crate::store::ledger::Ledger;
 use crate::store::ledger::memory::Memory;
 use crate::surface::accept::Acceptance;
 use crate::surface::exchange::Step;
-use crate::surface::listing::Listing;
+use crate::surface::listing::{self, Listing};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::served::{outcome_of, request_of};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
@@ -21,6 +21,7 @@ use fakes::{AzureDevOps, Build, Database, Execution, Service, Status, Testkube, 
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 const PREFIX: &str = "testrelay/1/testrelay/";
 
@@ -372,17 +373,19 @@ impl Replicas {
 
     /// What a process answers to a request for its list, or for the check with this id.
     pub(super) fn list(&mut self, n: usize, id: Option<&str>) -> (u16, Value) {
-        let now = self.clock(n);
+        let mut now = self.clock(n);
         let process = &mut self.processes[n];
         let headers = [(b"authorization".to_vec(), b"Bearer a-secret-of-tests".to_vec())];
         let listing = Listing::new(&process.config, PREFIX, &mut process.store, &headers, id);
         let mut listing = listing.unwrap_or_else(|refusal| panic!("{}", refusal.body));
-        let mut step = listing.begin(now);
+        let (mut step, began) = (listing.begin(now), now.mono);
         loop {
             match step {
                 Step::Call(calls) => {
                     let [(_, request)] = &calls[..] else { panic!("one call at a time") };
-                    let (_, outcome) = self.serve(n, request);
+                    let (wait, outcome) = self.serve(n, request);
+                    now.mono = now.mono.plus(Duration::from_millis(wait));
+                    assert!(now.mono.since(began) < listing::GIVEN_UP, "nobody waits any more");
                     step = listing.answer(now, &outcome);
                 }
                 Step::Reply(reply, None) => {

@@ -1,0 +1,142 @@
+//! What this process may do in its namespace, as the API server says itself: a `SelfSubjectRulesReview`, which every account
+//! may create (`system:basic-user`).
+
+use super::request::{JSON, Server};
+use crate::at_most::AtMost;
+use crate::wire::call::{CallOutcome, Request};
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+
+/// The verbs that the store needs, and on what.
+const VERBS: [&str; 5] = ["get", "list", "create", "update", "delete"];
+const RESOURCES: [(&str, &str, &str); 2] =
+    [("", "secrets", "Secrets"), ("coordination.k8s.io", "leases", "Leases")];
+
+/// Maximum rules that are read. An account has about ten.
+const MAX_RULES: usize = 1_000;
+
+/// Maximum response body to copy, in bytes.
+const MAX_BODY: usize = 256 << 10;
+
+#[derive(Deserialize)]
+struct Review {
+    status: Rules,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rules {
+    #[serde(default)]
+    resource_rules: Option<AtMost<Rule, MAX_RULES>>,
+    #[serde(default)]
+    incomplete: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Rule {
+    verbs: Vec<String>,
+    api_groups: Vec<String>,
+    resources: Vec<String>,
+    resource_names: Vec<String>,
+}
+
+impl Rule {
+    fn allows(&self, verb: &str, group: &str, resource: &str) -> bool {
+        let has = |all: &[String], one: &str| all.iter().any(|each| each == one || each == "*");
+        let is_for_all = self.resource_names.is_empty();
+        is_for_all && has(&self.verbs, verb) && has(&self.api_groups, group) && has(&self.resources, resource)
+    }
+}
+
+impl Server {
+    /// Asks what this process may do. Read its answer with [`missing_rights`].
+    pub fn rights(&self, timeout: Duration) -> Request {
+        let review = json!({
+            "kind": "SelfSubjectRulesReview", "apiVersion": "authorization.k8s.io/v1",
+            "spec": {"namespace": self.namespace},
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews?timeout=";
+        Request {
+            method: "POST",
+            body: review.to_string().into_bytes(),
+            max_body: MAX_BODY,
+            ..self.at(path.to_owned(), JSON, timeout)
+        }
+    }
+}
+
+/// The missing rights, as in `create and update Secrets; delete Leases`; empty if none is missing. `None` if the server does not
+/// say: it is away, or another authority than its roles decides.
+pub fn missing_rights(outcome: &CallOutcome) -> Option<String> {
+    let CallOutcome::Response(response) = outcome else { return None };
+    let body = response.body.as_deref().ok().filter(|_| response.status == 201)?;
+    let Rules { resource_rules, incomplete } = crate::json::read::<Review>(body).ok()?.status;
+    if incomplete {
+        return None;
+    }
+    let rules = resource_rules.map(|rules| rules.items).unwrap_or_default();
+    let missing = |(group, resource, name): (&str, &str, &str)| {
+        let is_missing = |verb: &&str| !rules.iter().any(|rule| rule.allows(verb, group, resource));
+        let verbs: Vec<&str> = VERBS.into_iter().filter(is_missing).collect();
+        let (last, others) = verbs.split_last()?;
+        let verbs =
+            if others.is_empty() { (*last).to_owned() } else { format!("{} and {last}", others.join(", ")) };
+        Some(format!("{verbs} {name}"))
+    };
+    Some(RESOURCES.into_iter().filter_map(missing).collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::call::{Asks, Response};
+
+    fn missing(status: u16, body: &str) -> Option<String> {
+        let body = Ok(body.as_bytes().to_vec());
+        let response =
+            Response { status, content_type: String::new(), asks: Asks::default(), from_envoy: false, body };
+        missing_rights(&CallOutcome::Response(response))
+    }
+
+    /// As a real API server (1.36.3) answers an account with the role of `envoy/kubernetes/replicas/checks.yaml`.
+    fn review(rules: &str, incomplete: bool) -> String {
+        format!(
+            r#"{{"kind":"SelfSubjectRulesReview","apiVersion":"authorization.k8s.io/v1","metadata":{{"managedFields":[]}},"spec":{{}},"status":{{"resourceRules":[{{"verbs":["create"],"apiGroups":["authorization.k8s.io"],"resources":["selfsubjectaccessreviews","selfsubjectrulesreviews"]}}{rules}],"nonResourceRules":[{{"verbs":["get"],"nonResourceURLs":["/healthz"]}}],"incomplete":{incomplete}}}}}"#
+        )
+    }
+
+    #[test]
+    fn what_is_missing_is_named_by_verb_and_resource() {
+        const SECRETS: &str = r#",{"verbs":["get","list","create","update","delete"],"apiGroups":[""],"resources":["secrets"]}"#;
+        const LEASES: &str = r#",{"verbs":["get","list","create","update","delete"],"apiGroups":["coordination.k8s.io"],"resources":["leases"]}"#;
+        let whole = [SECRETS, LEASES].concat();
+        let cases = [
+            (whole.clone(), ""),
+            (r#",{"verbs":["*"],"apiGroups":["*"],"resources":["*"]}"#.into(), ""),
+            (SECRETS.into(), "get, list, create, update and delete Leases"),
+            (whole.replacen("\"create\",", "", 1), "create Secrets"),
+            (
+                whole.replace(",\"update\",\"delete\"", ""),
+                "update and delete Secrets; update and delete Leases",
+            ),
+            // Rights on single objects do not help.
+            (
+                whole.replacen("[\"secrets\"]", "[\"secrets\"],\"resourceNames\":[\"a\"]", 1),
+                "get, list, create, update and delete Secrets",
+            ),
+        ];
+        for (rules, expected) in cases {
+            assert_eq!(missing(201, &review(&rules, false)).as_deref(), Some(expected), "{rules}");
+            assert_eq!(missing(201, &review(&rules, true)), None);
+        }
+        for (status, body) in
+            [(403, review("", false)), (201, "{}".into()), (201, "no JSON".into()), (404, String::new())]
+        {
+            assert_eq!(missing(status, &body), None, "{status} {body}");
+        }
+        assert_eq!(missing(201, r#"{"status":{"resourceRules":null}}"#).map(|all| all.len()), Some(89));
+    }
+}
