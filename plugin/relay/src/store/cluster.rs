@@ -3,6 +3,7 @@
 pub(crate) mod adopter;
 pub(crate) mod bells;
 pub(crate) mod keeper;
+pub(crate) mod learned;
 pub(crate) mod lease;
 pub mod membership;
 mod peers;

@@ -11,9 +11,12 @@ use crate::wire::call::{CallOutcome, Fault, Request};
 use crate::wire::kubernetes::{self, ApiAnswer, LeaseBody, ListPage, Server, StoredObject, Version};
 use std::time::Duration;
 
-/// Intervals between renewals of the own Lease, and between lists of all Leases.
+/// Interval between renewals of the own Lease.
 const RENEWAL: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_secs(1);
+
+/// Minimum interval between the beginnings of lists of all Leases, and pause after a failed call. Ticks come once a second, one a
+/// little early: each has its list.
+const LOOK: Duration = Duration::from_millis(900);
 
 /// Maximum age of the last renewal of a replica that adopts checks: later, the others may take it for dead.
 const FRESH: Duration = Duration::from_secs(10);
@@ -246,7 +249,7 @@ impl Membership {
         let pod = is_first.then_some(self.replica.pod.as_str());
         self.peers.list(now, leases.words.into_iter(), pod);
         self.bells = Some(leases.bells);
-        (self.look, self.listed) = (Some(now.plus(LOOK)), Some(self.looks));
+        (self.look, self.listed) = (Some(self.looks.plus(LOOK)), Some(self.looks));
         None
     }
 
