@@ -12,7 +12,7 @@ const TROUBLESHOOTING: &str = "envoy/troubleshooting.md";
 const REPLICAS: &str = "envoy/kubernetes/replicas/README.md";
 
 /// A page, its quotation, the source's text (with `{` where a value is inserted), and the file or folder that has it.
-const QUOTED: [(&str, &str, &str, &str); 46] = [
+const QUOTED: [(&str, &str, &str, &str); 50] = [
     ("README.md", "The stage goes on.", "The stage goes on.", "host-tests/xtask-envoy/src/demo"),
     (
         "README.md",
@@ -108,6 +108,30 @@ const QUOTED: [(&str, &str, &str, &str); 46] = [
         REPLICAS,
         "adopted 1 checks of replica e15b8d5f3c86733f: its Lease has not changed for 20 s, or is gone",
         "\": its Lease has not changed for 20 s, or is gone\"",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "the ServiceAccount may not … in the namespace …",
+        "the ServiceAccount may not {missing} in the namespace {namespace}",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "its Secret was deleted: it is stored again",
+        "its Secret was deleted: it is stored again",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "its Secret is gone, and Azure DevOps no longer waits for it",
+        "its Secret is gone, and Azure DevOps no longer waits for it",
+        "plugin/relay/src",
+    ),
+    (
+        TROUBLESHOOTING,
+        "a delivery that was accepted while the API server was away is dropped, because …",
+        "a delivery that was accepted while the API server was away is dropped, because",
         "plugin/relay/src",
     ),
     (

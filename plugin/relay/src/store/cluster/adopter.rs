@@ -4,12 +4,13 @@ use super::lease::{NOBODY, Replica};
 use super::membership::Membership;
 use super::secret::{StoredCheck, Unreadable, expires, owner_of};
 use crate::check::{CheckKey, State};
+use crate::collections::Few;
 use crate::time::{Mono, Now, in_words};
 use crate::wire::call::{CallOutcome, Request};
 use crate::wire::kubernetes::{
     self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, SecretBody, Server, StoredObject, Version,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Timeout of these calls.
@@ -60,7 +61,7 @@ pub(crate) struct Adopter {
     /// Checks to take over, each with its last owner. One may be there twice.
     queue: VecDeque<(CheckKey, String)>,
     /// Checks that are not taken over before a time, because their Secret cannot be read, or not be written.
-    later: BTreeMap<CheckKey, Mono>,
+    later: Few<CheckKey, Mono>,
     /// Checks that are being taken over.
     under_way: Vec<CheckKey>,
     /// The time before which nothing new is begun, because a call has failed.
@@ -362,9 +363,12 @@ impl Adopter {
         let Some(id) = of else {
             let new = found.own.iter().map(|(key, _)| *key).filter(|key| !knows(key));
             self.queue.extend(new.map(|key| (key, replica.id.clone())));
-            let own = found.own.iter().map(|(key, _)| key);
-            let there: BTreeSet<&CheckKey> = found.others.iter().map(|(key, _)| key).chain(own).collect();
-            self.later.retain(|key, _| there.contains(key));
+            // Both are by name, as the API server lists.
+            let is_there = |key: &CheckKey| {
+                found.own.binary_search_by(|(own, _)| own.cmp(key)).is_ok()
+                    || found.others.binary_search_by(|(other, _)| other.cmp(key)).is_ok()
+            };
+            self.later.retain(|key, _| is_there(key));
             self.swept = Some((now, found.others));
             return Taken { swept: Some((self.sweep_began, found.own)), ..Taken::default() };
         };

@@ -2,10 +2,8 @@
 //! may create (`system:basic-user`).
 
 use super::request::{JSON, Server};
-use crate::at_most::AtMost;
 use crate::wire::call::{CallOutcome, Request};
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The verbs that the store needs, and on what.
@@ -13,42 +11,18 @@ const VERBS: [&str; 5] = ["get", "list", "create", "update", "delete"];
 const RESOURCES: [(&str, &str, &str); 2] =
     [("", "secrets", "Secrets"), ("coordination.k8s.io", "leases", "Leases")];
 
-/// Maximum rules that are read. An account has about ten.
-const MAX_RULES: usize = 1_000;
-
 /// Maximum response body to copy, in bytes.
 const MAX_BODY: usize = 256 << 10;
 
-#[derive(Deserialize)]
-struct Review {
-    status: Rules,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Rules {
-    #[serde(default)]
-    resource_rules: Option<AtMost<Rule, MAX_RULES>>,
-    #[serde(default)]
-    incomplete: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
-struct Rule {
-    verbs: Vec<String>,
-    api_groups: Vec<String>,
-    resources: Vec<String>,
-    resource_names: Vec<String>,
-}
-
-impl Rule {
-    fn allows(&self, verb: &str, group: &str, resource: &str) -> bool {
-        let has = |all: &[String], one: &str| all.iter().any(|each| each == one || each == "*");
-        let is_for_all = self.resource_names.is_empty();
-        is_for_all && has(&self.verbs, verb) && has(&self.api_groups, group) && has(&self.resources, resource)
-    }
+/// Whether a rule allows a verb on all objects of a resource.
+fn allows(rule: &Value, verb: &str, group: &str, resource: &str) -> bool {
+    let has = |member: &str, one: &str| {
+        let all = rule.get(member).and_then(Value::as_array);
+        all.is_some_and(|all| all.iter().any(|each| *each == *one || *each == *"*"))
+    };
+    let is_for_some =
+        rule.get("resourceNames").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
+    !is_for_some && has("verbs", verb) && has("apiGroups", group) && has("resources", resource)
 }
 
 impl Server {
@@ -73,13 +47,14 @@ impl Server {
 pub fn missing_rights(outcome: &CallOutcome) -> Option<String> {
     let CallOutcome::Response(response) = outcome else { return None };
     let body = response.body.as_deref().ok().filter(|_| response.status == 201)?;
-    let Rules { resource_rules, incomplete } = crate::json::read::<Review>(body).ok()?.status;
-    if incomplete {
+    let review: Value = serde_json::from_slice(body).ok()?;
+    let status = review.get("status")?;
+    if status.get("incomplete") == Some(&Value::Bool(true)) {
         return None;
     }
-    let rules = resource_rules.map(|rules| rules.items).unwrap_or_default();
+    let rules = status.get("resourceRules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let missing = |(group, resource, name): (&str, &str, &str)| {
-        let is_missing = |verb: &&str| !rules.iter().any(|rule| rule.allows(verb, group, resource));
+        let is_missing = |verb: &&str| !rules.iter().any(|rule| allows(rule, verb, group, resource));
         let verbs: Vec<&str> = VERBS.into_iter().filter(is_missing).collect();
         let (last, others) = verbs.split_last()?;
         let verbs =
