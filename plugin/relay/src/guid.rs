@@ -18,7 +18,7 @@ static DASHES: [usize; 4] = [8, 13, 18, 23];
 
 /// That of the printed form, in which the API server lists names. The leader compares thousands of these in a tick.
 impl Ord for Guid {
-    #[inline]
+    #[inline(never)]
     fn cmp(&self, other: &Guid) -> Ordering {
         let ([a, b], [c, d]) = (self.halves(), other.halves());
         let (one, other) = if a == c { (b, d) } else { (a, c) };
