@@ -31,7 +31,7 @@ const TELL: Duration = Duration::from_secs(60);
 pub(super) enum SharingCall {
     /// About a Lease.
     Lease(LeaseCall),
-    /// About the Secret of an own check.
+    /// About the Secret of one of this replica's checks.
     Keeper(CheckKey, KeeperCall),
     /// Of a take-over.
     Adopter(AdopterCall),
@@ -128,7 +128,7 @@ impl Sharing {
         }
     }
 
-    /// Once a second: the own Lease, the others', and whether this process is to end.
+    /// Once a second: its own Lease, the others', and whether this process is to end.
     pub(super) fn tick(&mut self, shared: &ClusterStore, turn: &mut Turn<'_>, shelf: &Shelf) {
         let standing = Standing::read(turn.store, shelf.ledger().prefix()).ok().flatten().unwrap_or_default();
         // Another context may have written it since.
@@ -265,7 +265,7 @@ impl Sharing {
         }
     }
 
-    /// Tells the streams and the probes whether the own Lease is kept, and if not, why.
+    /// Tells the streams and the probes whether its own Lease is kept, and if not, why.
     fn publish(&mut self, turn: &mut Turn<'_>, shelf: &Shelf) {
         let fault = self.membership.fault().map(Fault::to_string).unwrap_or_default();
         let said = (self.membership.has_lease(), fault);
