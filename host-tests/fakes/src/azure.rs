@@ -167,7 +167,7 @@ impl AzureDevOps {
         plan.is_some_and(|plan| plan.complete_task(&spec.task, at, result))
     }
 
-    /// Ends a plan at `at` without an event (run canceled, check timed out, another check failed): its records are
+    /// Ends a plan at `at` without an event (run cancelled, check timed out, another check failed): its records are
     /// completed with this result, and events find no session. False when there is no such plan.
     pub fn end_plan(&mut self, plan: &str, at: i64, result: &str) -> bool {
         self.with_plan(plan, |plan| plan.ended = Some((at, result.into())))

@@ -1,7 +1,6 @@
 //! A Testkube, an Azure DevOps and a Kubernetes API server that behave like the real ones, the ugly parts included.
 //!
-//! Also a container [`Registry`] (feature `registry`). Servers and certificates need the feature `server`. Both features
-//! are on by default; virtual time needs neither.
+//! Servers and certificates need the feature `server`, which is on by default; virtual time does not.
 //!
 //! All are state machines: a test describes a scenario, then passes requests together with the time, and gets the outcome
 //! of each. They use no clock, no socket and no randomness, so the same scenario runs in virtual time and behind a real
@@ -53,8 +52,6 @@ mod delayed;
 mod fault;
 pub mod http;
 pub mod kubernetes;
-#[cfg(feature = "registry")]
-pub mod registry;
 #[cfg(feature = "server")]
 mod server;
 pub mod testkube;
@@ -67,8 +64,6 @@ pub use delayed::Delayed;
 pub use fault::Span;
 pub use http::{Recorded, Reply, Request, Response, Service};
 pub use kubernetes::Kubernetes;
-#[cfg(feature = "registry")]
-pub use registry::Registry;
 #[cfg(feature = "server")]
 pub use server::Server;
 pub use testkube::{Actor, Database, Execution, Status, Testkube, Truth, execution};

@@ -267,7 +267,7 @@ impl Model {
         system.give_up(by, check, write);
         let slot = &mut system.replica_mut(by).slots[check];
         match slot.role {
-            // The own sweep finds what was adopted after all; whoever looks next, what was not deleted.
+            // Its own sweep finds what was adopted after all; whoever looks next, what was not deleted.
             Role::Adopting | Role::Deleting => *slot = Slot { accepting: slot.accepting, ..Slot::default() },
             _ => slot.must_read = true,
         }
@@ -334,7 +334,7 @@ impl System {
     }
 }
 
-/// 503: Azure DevOps does not wait. Nothing is kept; what was stored after all is found by the own sweep, or by its owner.
+/// 503: Azure DevOps does not wait. Nothing is kept; what was stored after all is found by its own sweep, or by its owner.
 fn refuse(system: &mut System, by: Id, check: usize) {
     answer(system, by, check, false);
     let slot = &mut system.replica_mut(by).slots[check];

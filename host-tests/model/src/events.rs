@@ -37,7 +37,7 @@ pub enum Event {
         /// By which replica; nobody's name: by hand.
         by: Option<String>,
     },
-    /// A replica takes another for dead: its `renewTime` was seen unchanged for 20 s, or it has the own pod's name and was
+    /// A replica takes another for dead: its `renewTime` was seen unchanged for 20 s, or it has this pod's name and was
     /// there when this one started.
     TakenForDead {
         /// Who.

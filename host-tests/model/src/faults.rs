@@ -13,7 +13,7 @@ pub enum Fault {
     DoneBlind,
     /// DELETE without preconditions.
     DeleteBlind,
-    /// After 409 the own record is kept, with the version that was read.
+    /// After 409 its own record is kept, with the version that was read.
     OwnRecordKept,
     /// After 409 nobody looks whose the check is.
     NoOwnerCheck,
@@ -39,7 +39,7 @@ pub enum Fault {
     NoDone,
     /// 404 means "by hand" without asking Azure DevOps.
     PostsWithoutAsking,
-    /// An acceptance reads its 201 after the own sweep has taken the check in, and starts it again.
+    /// An acceptance reads its 201 after its own sweep has taken the check in, and starts it again.
     TwoExchanges,
     /// One event for a decision, with the newest token; then it is undecided again for the rest.
     OneEventADecision,

@@ -85,7 +85,7 @@ pub struct Slot {
     pub is_fenced: bool,
     /// Whom the decision is for: those that the record held when it was decided or adopted.
     pub cover: Deliveries,
-    /// It was not seen as its own for five minutes, neither read nor written nor in the list of the own sweep.
+    /// It was not seen as its own for five minutes, neither read nor written nor in the list of its own sweep.
     pub is_unseen: bool,
     /// The answer to the POST lies unread: [`Fault::TwoExchanges`] alone.
     pub has_unread_answer: bool,

@@ -54,16 +54,10 @@ impl Response {
 #[derive(Debug)]
 pub struct ResponseBody<'a> {
     stream: &'a mut BufReader<TcpStream>,
-    framing: Framing,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Framing {
-    /// The number of bytes still to come.
-    Length(u64),
-    /// The number of bytes still to come of the current chunk; 0: the next chunk's length comes next.
-    Chunk(u64),
-    ToTheEnd,
+    /// The number of bytes still to come, of the current chunk if there are chunks; `None`: to the end of the connection.
+    left: Option<u64>,
+    /// Whether another chunk comes.
+    has_chunks: bool,
 }
 
 impl ResponseBody<'_> {
@@ -78,38 +72,25 @@ impl ResponseBody<'_> {
 
 impl Read for ResponseBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
+        if self.has_chunks && self.left == Some(0) {
+            self.left = Some(chunk_length(self.stream)?);
+            self.has_chunks = self.left != Some(0);
+            // Trailers, up to an empty line.
+            while !self.has_chunks && !line(self.stream)?.is_empty() {}
+        }
+        let Some(left) = &mut self.left else { return self.stream.read(buffer) };
+        let most = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+        // `BufReader` waits for more even where nothing is asked of it.
+        if most == 0 {
             return Ok(0);
         }
-        let left = match self.framing {
-            Framing::ToTheEnd => return self.stream.read(buffer),
-            Framing::Length(0) => return Ok(0),
-            Framing::Chunk(0) => {
-                let length = chunk_length(self.stream)?;
-                if length == 0 {
-                    while !line(self.stream)?.is_empty() {}
-                    self.framing = Framing::Length(0);
-                    return Ok(0);
-                }
-                self.framing = Framing::Chunk(length);
-                length
-            }
-            Framing::Length(left) | Framing::Chunk(left) => left,
-        };
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.stream.read(&mut buffer[..most])?;
         if read == 0 {
             return Err(ended("the connection ended within the body"));
         }
-        let left = left - read as u64;
-        match self.framing {
-            Framing::Chunk(_) => {
-                self.framing = Framing::Chunk(left);
-                if left == 0 && !line(self.stream)?.is_empty() {
-                    return Err(io::Error::new(ErrorKind::InvalidData, "a chunk is longer than it says"));
-                }
-            }
-            _ => self.framing = Framing::Length(left),
+        *left -= read as u64;
+        if *left == 0 && self.has_chunks && !line(self.stream)?.is_empty() {
+            return Err(io::Error::new(ErrorKind::InvalidData, "a chunk is longer than it says"));
         }
         Ok(read)
     }
@@ -125,17 +106,20 @@ pub(super) fn receive(
             break head;
         }
     };
-    let framing = if to_head_request || matches!(head.status, 204 | 304) {
-        Framing::Length(0)
-    } else if let Some(coding) = head.header("transfer-encoding") {
-        ensure!(coding.eq_ignore_ascii_case("chunked"), "the answer's transfer-encoding is {coding}");
-        Framing::Chunk(0)
-    } else if let Some(length) = head.header("content-length") {
-        Framing::Length(length.parse().with_context(|| format!("the answer's content-length is {length}"))?)
-    } else {
-        Framing::ToTheEnd
+    let coding = head.header("transfer-encoding");
+    let (left, has_chunks) = match (coding, head.header("content-length")) {
+        _ if to_head_request || matches!(head.status, 204 | 304) => (Some(0), false),
+        (Some(coding), _) => {
+            ensure!(coding.eq_ignore_ascii_case("chunked"), "the answer's transfer-encoding is {coding}");
+            (Some(0), true)
+        }
+        (None, Some(length)) => {
+            let said = length.parse().with_context(|| format!("the answer's content-length is {length}"))?;
+            (Some(said), false)
+        }
+        (None, None) => (None, false),
     };
-    Ok((head, ResponseBody { stream, framing }))
+    Ok((head, ResponseBody { stream, left, has_chunks }))
 }
 
 fn read_head(stream: &mut BufReader<TcpStream>) -> Result<Head> {
@@ -164,9 +148,10 @@ fn read_head(stream: &mut BufReader<TcpStream>) -> Result<Head> {
 
 fn chunk_length(stream: &mut BufReader<TcpStream>) -> io::Result<u64> {
     let line = line(stream)?;
-    let digits = line.split(';').next().unwrap_or_default().trim();
-    u64::from_str_radix(digits, 16)
-        .map_err(|_| io::Error::new(ErrorKind::InvalidData, format!("{line:?} is not the length of a chunk")))
+    match httparse::parse_chunk_size(format!("{line}\r\n").as_bytes()) {
+        Ok(httparse::Status::Complete((_, length))) => Ok(length),
+        _ => Err(io::Error::new(ErrorKind::InvalidData, format!("{line:?} is not the length of a chunk"))),
+    }
 }
 
 /// One line without its end.

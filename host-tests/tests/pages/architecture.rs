@@ -1,6 +1,7 @@
 //! The core's floors, as plugin/ARCHITECTURE.md describes them: which may use which. And the files that it and
 //! CONTRIBUTING.md name exist.
 
+use super::page::{quoted, rows, section, text};
 use super::repository::{files, root};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
@@ -105,13 +106,71 @@ fn the_files_that_are_named_are_there() -> Result<()> {
     for page in ["plugin/ARCHITECTURE.md", "CONTRIBUTING.md"] {
         let text = std::fs::read_to_string(root().join(page))?;
         let words = text.split(|c: char| c.is_whitespace() || "`()|,;".contains(c));
+        // ARCHITECTURE.md also names folders by their last part alone.
+        let ends = if page == "CONTRIBUTING.md" {
+            &[".rs", ".json", ".yaml", "/"][..]
+        } else {
+            &[".rs", ".json", ".yaml"]
+        };
         let is_file =
-            |word: &&str| word.ends_with(".rs") || word.ends_with(".json") || word.ends_with(".yaml");
+            |word: &&str| ends.iter().any(|end| word.ends_with(end)) && !word.starts_with("target/");
         let named: BTreeSet<&str> = words.filter(is_file).collect();
         ensure!(named.len() > 20, "{page}: {named:?}");
         for name in named {
             let places = ["plugin/relay/src", "plugin", "."].map(|folder| root().join(folder).join(name));
             ensure!(places.iter().any(|path| path.exists()), "{page}: there is no {name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_invariants_name_rules_and_tests_that_are_there() -> Result<()> {
+    let mut tests = String::new();
+    for folder in ["host-tests/world/tests", "host-tests/model/tests"] {
+        for file in files(&root().join(folder))? {
+            tests.push_str(&std::fs::read_to_string(file)?);
+        }
+    }
+    let page = text("plugin/ARCHITECTURE.md")?;
+    let table = rows(section(&page, "## Invariants, and the tests that hold them")?);
+    ensure!(table.len() > 10, "{table:?}");
+    for row in table {
+        let quoted: Vec<&str> = row.iter().flat_map(|cell| quoted(cell)).collect();
+        match row[..] {
+            [test, _] => {
+                let name = test.trim_matches('`');
+                ensure!(tests.contains(&format!("#[test]\nfn {name}()")), "there is no test {name}");
+            }
+            [_, rule, _] => {
+                let name = format!("\"{}\"", rule.trim_matches('`'));
+                for file in quoted.iter().filter(|word| word.ends_with(".rs")) {
+                    ensure!(text(file)?.contains(&name), "{file} has no rule {name}");
+                }
+            }
+            _ => anyhow::bail!("{row:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// The parts of `cargo xtask test`, and the programs of tests that are chosen in one of them.
+#[test]
+fn the_tests_that_contributing_names_for_a_change_are_there() -> Result<()> {
+    let page = text("CONTRIBUTING.md")?;
+    let parts = text("host-tests/xtask/src/test/part.rs")?;
+    let table = rows(section(&page, "## To change something")?);
+    ensure!(table.len() >= 15, "{} rows", table.len());
+    for run in table.iter().filter_map(|row| row.last()).flat_map(|cell| quoted(cell)) {
+        if run.starts_with("cargo ") {
+            continue;
+        }
+        let (part, chosen) =
+            run.split_once(" -- ").map_or((run, None), |(part, chosen)| (part, Some(chosen)));
+        ensure!(parts.contains(&format!("\"{part}\"")), "there is no part {part}");
+        if let Some(name) = chosen {
+            let file = root().join(format!("host-tests/tests/{part}/{name}.rs"));
+            ensure!(file.exists(), "{part} has no tests {name}");
         }
     }
     Ok(())

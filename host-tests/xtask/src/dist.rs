@@ -10,7 +10,7 @@ use std::process;
 use anyhow::{Context, Result, ensure};
 
 use crate::image::oci::sha256;
-use crate::image::{self, VERSION, labels};
+use crate::image::{self, VERSION};
 use crate::module::{Build, build};
 use crate::toolchain;
 use crate::workspace::Workspace;
@@ -88,12 +88,9 @@ fn says_what_changed(changelog: &[u8]) -> Result<()> {
 
 /// Why nobody could make the same again.
 fn not_for_a_release(workspace: &Workspace) -> Option<&'static str> {
-    let commit = workspace.commit();
-    let revision = labels(commit.as_ref(), None).remove("org.opencontainers.image.revision")?;
-    match revision.as_str() {
-        "unknown" => Some("this is no clone of the repository, so the revision is unknown"),
-        dirty if dirty.ends_with("-dirty") => Some("files differ from the commit"),
-        _ => None,
+    match workspace.commit() {
+        None => Some("this is no clone of the repository, so the revision is unknown"),
+        Some(commit) => commit.dirty.then_some("files differ from the commit"),
     }
 }
 

@@ -75,11 +75,7 @@ pub fn file_name() -> String {
 /// The labels, which are the manifest's annotations too. Nothing in them comes from a clock: the time is the commit's, and
 /// where files differ from the commit there is none.
 pub fn labels(commit: Option<&Commit>, source: Option<&str>) -> BTreeMap<String, String> {
-    let revision = match commit {
-        Some(Commit { hash, dirty: false, .. }) => hash.clone(),
-        Some(Commit { hash, dirty: true, .. }) => format!("{hash}-dirty"),
-        None => "unknown".to_owned(),
-    };
+    let revision = commit.map_or_else(|| "unknown".to_owned(), Commit::revision);
     let created = commit.filter(|commit| !commit.dirty).map(|commit| commit.time.as_str());
     let known = [
         ("title", Some("Testrelay")),

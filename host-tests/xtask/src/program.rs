@@ -3,11 +3,12 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use wait_timeout::ChildExt;
 
 /// A program to run; the standard library's type under the name the reader thinks of.
 pub type Program = Command;
@@ -107,7 +108,7 @@ pub fn ended_within(program: &mut Program, limit: Duration) -> Result<Ended> {
         .spawn()
         .with_context(|| format!("`{}` cannot be run", command_line(program)))?;
     let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-    let status = wait_until(&mut child, Instant::now() + limit)?;
+    let status = child.wait_timeout(limit)?;
     if status.is_none() {
         child.kill()?;
         child.wait()?;
@@ -153,18 +154,6 @@ fn command_line(program: &Program) -> String {
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
-fn wait_until(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= deadline {
-            return Ok(None);
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn collect(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -178,6 +167,8 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]

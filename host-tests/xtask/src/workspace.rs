@@ -26,6 +26,18 @@ pub struct Commit {
     pub dirty: bool,
 }
 
+impl Commit {
+    /// A hash of it, with `-dirty` where files differ.
+    fn marked(&self, hash: &str) -> String {
+        format!("{hash}{}", if self.dirty { "-dirty" } else { "" })
+    }
+
+    /// The whole hash, with `-dirty` where files differ from the commit.
+    pub fn revision(&self) -> String {
+        self.marked(&self.hash)
+    }
+}
+
 impl Workspace {
     /// The workspace that `cargo xtask` was called in. `$CARGO_TARGET_DIR` moves the build folder, as for cargo.
     pub fn locate() -> Result<Workspace> {
@@ -96,15 +108,10 @@ impl Workspace {
         output(git.args(["config", "--get", "remote.origin.url"]).current_dir(&self.root)).ok()
     }
 
-    /// The short commit hash, with `-dirty` when files differ from it; `unknown` without git.
+    /// The first 12 digits of the commit's hash, with `-dirty` when files differ from it; `unknown` without git.
     pub fn git_revision(&self) -> String {
-        let git =
-            |arguments: &[&str]| output(Program::new("git").args(arguments).current_dir(&self.root)).ok();
-        match (git(&["rev-parse", "--short=12", "HEAD"]), git(&["status", "--porcelain"])) {
-            (Some(hash), Some(changes)) if changes.is_empty() => hash,
-            (Some(hash), _) => format!("{hash}-dirty"),
-            (None, _) => "unknown".to_owned(),
-        }
+        let short = |commit: Commit| commit.marked(commit.hash.get(..12).unwrap_or(&commit.hash));
+        self.commit().map_or_else(|| "unknown".to_owned(), short)
     }
 }
 

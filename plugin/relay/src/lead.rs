@@ -417,7 +417,7 @@ impl Lead {
         }
     }
 
-    /// Takes new hints: they may concern other replicas' checks too. Returns whether they concern own ones.
+    /// Takes new hints: they may concern other replicas' checks too. Returns whether they concern this process's.
     fn hear(&mut self, turn: &mut Turn<'_>) -> bool {
         let tags = self.hints.news(turn.store);
         if let Some(sharing) = &mut self.sharing {

@@ -142,7 +142,7 @@ impl Model {
         }
     }
 
-    /// *Read again*: what was read replaces what was held, and the own change is made again only if it still fits. The owner
+    /// *Read again*: what was read replaces what was held, and its own change is made again only if it still fits. The owner
     /// is another: dropped. Decided: sent. Done: dropped.
     fn learn(&self, system: &mut System, me: Id, check: usize) {
         let found = system.secrets[check];
@@ -201,7 +201,7 @@ impl Model {
         if !held.is_kept() {
             return;
         }
-        // The own changes, applied anew: what was served stays served; a decision that was not stored still fits where
+        // Its own changes, applied anew: what was served stays served; a decision that was not stored still fits where
         // nothing was decided; one that was sent goes to nobody who came after it.
         slot.copy.served = record.served | (held.copy.served & record.deliveries);
         if held.is_fenced && slot.is_fenced && held.copy.phase == record.phase {

@@ -110,7 +110,7 @@ impl State {
         state
     }
 
-    /// What this record becomes after its Secret was read as `read`. What was read replaces what was held; the own progress
+    /// What this record becomes after its Secret was read as `read`. What was read replaces what was held; its own progress
     /// stays where it still fits: a decision that was not stored yet stands where nothing is decided, and what was served
     /// stays served.
     pub(crate) fn reread(&self, mut read: State, version: Version, now: Mono) -> Reread {

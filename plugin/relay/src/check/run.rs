@@ -134,7 +134,7 @@ impl RunWatch {
         (is_anywhere && !self.is_queued).then_some(self.next)
     }
 
-    /// The look to make now, if any: first at the own record, then in turn at the build, unless another of its checks
+    /// The look to make now, if any: first at the check's record, then in turn at the build, unless another of its checks
     /// has just asked.
     pub(super) fn due(
         &mut self,
@@ -151,7 +151,7 @@ impl RunWatch {
         let known_until = runs.known_until(callback);
         let is_builds_turn = self.is_builds_turn || known_until == Some(OVER);
         let look = if is_builds_turn { build.or(record) } else { record.or(build) }?;
-        // If the own record is over, an earlier answer of the build says nothing.
+        // If the check's record is over, an earlier answer of the build says nothing.
         let is_known = matches!(look, Look::Build(_)) && self.record_over.is_none();
         if let Some(until) = known_until.filter(|until| is_known && *until > now) {
             (self.next, self.has_turn, self.is_builds_turn) = (until, false, false);

@@ -36,7 +36,7 @@ const NOT_KEPT: &str = "Kubernetes's API server does not keep this replica's Lea
 pub(super) enum SharingCall {
     /// About a Lease.
     Lease(LeaseCall),
-    /// About the Secret of an own check.
+    /// About the Secret of one of this replica's checks.
     Keeper(CheckKey, KeeperCall),
     /// Of a take-over.
     Adopter(AdopterCall),
@@ -136,7 +136,7 @@ impl Sharing {
         }
     }
 
-    /// Once a second: the own Lease, the others', and whether this process is to end.
+    /// Once a second: its own Lease, the others', and whether this process is to end.
     pub(super) fn tick(&mut self, shared: &ClusterStore, turn: &mut Turn<'_>, shelf: &Shelf) {
         let standing = Standing::read(turn.store, shelf.ledger().prefix()).ok().flatten().unwrap_or_default();
         // Another context may have written it since.
@@ -282,7 +282,7 @@ impl Sharing {
         }
     }
 
-    /// Tells the streams and the probes whether the own Lease is kept, and if not, why.
+    /// Tells the streams and the probes whether its own Lease is kept, and if not, why.
     fn publish(&mut self, shared: &ClusterStore, turn: &mut Turn<'_>, shelf: &Shelf) {
         let fault = self.membership.fault().map(|fault| format!("{NOT_KEPT}: {fault}"));
         let fault = fault.or_else(|| self.rights.fault(&shared.server)).unwrap_or_default();

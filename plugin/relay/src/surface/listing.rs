@@ -1,6 +1,6 @@
 //! `GET /v1/checks` and `/v1/checks/{id}`: pending and recently decided checks. Never a token.
 //!
-//! Without a cluster store they are this process's. With one they are those of all replicas: the own ones from the ledger,
+//! Without a cluster store they are this process's. With one they are those of all replicas: its own from the ledger,
 //! the others as their owners last wrote them.
 
 mod others;

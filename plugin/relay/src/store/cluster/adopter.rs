@@ -1,4 +1,4 @@
-//! Taking over checks: those of dead replicas, those that nobody owns, and the own ones that the ledger lacks.
+//! Taking over checks: those of dead replicas, those that nobody owns, and its own ones that the ledger lacks.
 
 use super::lease::{NOBODY, Replica};
 use super::membership::Membership;
@@ -374,7 +374,7 @@ impl Adopter {
         };
         let Some(dead) = self.dead.iter().find(|dead| dead.id == id) else { return Taken::default() };
         let found = found.others;
-        // What nobody could read is looked at in the list of all, whether its owner has a Lease or not.
+        // The list of all takes up records that nobody could read, whether their owner has a Lease or not.
         let is_later = |key: &CheckKey| self.later.contains_key(key);
         let is_left = now.since(dead.since) >= LEFT;
         if found.is_empty() || is_left && found.iter().all(|(key, _)| is_later(key)) {

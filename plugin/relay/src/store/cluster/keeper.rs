@@ -110,7 +110,7 @@ impl Keeper {
         }
     }
 
-    /// Takes the own checks of a complete list of all, by name, which began at this time. Records whose Secret it lacks, although
+    /// Takes its own checks of a complete list of all, by name, which began at this time. Records whose Secret it lacks, although
     /// they were stored before, have lost it, or have another owner: it is read. So is one that somebody else has written.
     pub(crate) fn swept<'s>(
         &mut self,

@@ -11,7 +11,7 @@ use crate::wire::call::{CallOutcome, Fault, Request};
 use crate::wire::kubernetes::{self, ApiAnswer, LeaseBody, ListPage, Server, StoredObject, Version};
 use std::time::Duration;
 
-/// Interval between renewals of the own Lease.
+/// Interval between renewals of its own Lease.
 const RENEWAL: Duration = Duration::from_secs(5);
 
 /// Minimum interval between the beginnings of lists of all Leases, and pause after a failed call. Ticks come once a second, one a
@@ -35,7 +35,7 @@ pub struct Membership {
     renewed: Option<Mono>,
     /// Number of renewals sent.
     renewals: u64,
-    /// Time of the next call about the own Lease.
+    /// Time of the next call about its own Lease.
     next: Mono,
     drains: bool,
     /// Whether this process has had no Lease yet: those with its pod's name are its predecessors'.
@@ -54,7 +54,7 @@ pub struct Membership {
     fault: Option<Fault>,
 }
 
-/// The own Lease as far as it is known.
+/// Its own Lease as far as it is known.
 enum Own {
     /// Nothing is known: read it.
     Unknown,
@@ -68,7 +68,7 @@ enum Own {
 
 /// A call to the API server.
 pub enum LeaseCall {
-    /// Reads the own Lease.
+    /// Reads its own Lease.
     Read,
     /// Writes it.
     Write {

@@ -30,7 +30,7 @@ impl Counts {
         Ok(())
     }
 
-    /// Reads them again after an own write. False if they are no longer what was written.
+    /// Reads them again after its own write. False if they are no longer what was written.
     pub(super) fn read_own(&mut self, store: &mut dyn Store) -> Result<bool, StoreError> {
         let own = self.value.clone();
         self.read_again(store)?;
