@@ -270,7 +270,8 @@ fn a_delivery_in_an_outage_is_added_to_the_secret_that_another_replica_has() {
 #[test]
 fn a_list_of_all_that_shows_nothing_new_causes_no_reading() {
     let mut world = Replicas::new(2);
-    let runs: Vec<Run> = (1..60).map(|n| world.run(n * 97, 40 * 60 * SECOND as i64, Status::Passed)).collect();
+    let runs: Vec<Run> =
+        (1..60).map(|n| world.run(n * 97, 40 * 60 * SECOND as i64, Status::Passed)).collect();
     runs.iter().enumerate().for_each(|(n, run)| assert_eq!(world.accept(n % 2, run), 200));
     world.pass(60 * SECOND);
     world.server.take_requests();
