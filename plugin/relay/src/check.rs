@@ -29,6 +29,7 @@ mod rebase;
 mod record;
 mod remains;
 mod reporting;
+mod results;
 mod run;
 pub mod scene;
 mod step;

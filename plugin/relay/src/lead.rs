@@ -11,6 +11,7 @@ mod housekeeping;
 pub mod lease;
 mod outcomes;
 mod poller;
+mod results;
 mod sharing;
 mod shelf;
 mod telling;
@@ -315,7 +316,12 @@ impl Lead {
                         places::give_back(turn.store, shelf.ledger(), &place);
                     }
                     tracked.volatile = volatile;
-                    return self.perform(turn, key, lane, effects);
+                    self.perform(turn, key, lane, effects);
+                    // A decision may follow soon, and waits for them.
+                    if matches!(event, Event::Read(..)) {
+                        self.look_for_results(turn, key);
+                    }
+                    return;
                 }
                 Stored::Raced => {}
                 Stored::Gone => return agenda.remove(key),
@@ -408,6 +414,13 @@ impl Lead {
                         tracked.log.take_room(room);
                     }
                     self.tell(turn, &key);
+                }
+                Some((Room::Results, key)) => {
+                    if let Some(tracked) = self.agenda.get_mut(&key) {
+                        tracked.log.take_room_for_results();
+                    }
+                    self.look_for_results(turn, &key);
+                    self.index(now, &key);
                 }
                 Some((_, key)) => self.step(turn, &key, Event::Due),
                 None if let Some(key) = self.runs.next_turn() => {

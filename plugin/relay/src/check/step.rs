@@ -80,6 +80,8 @@ pub(crate) struct Volatile {
     pub(super) is_hinted: bool,
     /// When the last look began that a hint had brought forward.
     pub(super) hint_look: Mono,
+    /// While its last lines wait for the results of tests: until when.
+    pub(super) results_until: Option<Mono>,
 }
 
 impl Volatile {
@@ -176,6 +178,8 @@ pub(crate) enum Event<'a> {
     Fell,
     /// A place was taken for it, because its record notes none.
     Placed(&'a Place),
+    /// Its results have an answer of Testkube.
+    Tested,
     /// Its live log has an answer of Azure DevOps. The flag says whether another check waits for the same tag.
     Heard(&'a Heard, bool),
 }
@@ -237,6 +241,7 @@ impl Check {
                 self.durable.place = Placed::Holds(place.clone());
             }
             Event::Placed(_) => {}
+            Event::Tested => self.tested(),
             Event::Heard(heard, others_wait) => self.heard(cx, &mut fx, heard, others_wait),
         }
         // Each round moves the check on, or is the last.

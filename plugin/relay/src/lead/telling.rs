@@ -44,6 +44,7 @@ impl Lead {
                 tracked.log.not_started(call.id);
             }
         }
+        self.look_for_results(turn, key);
         self.index(now.mono, key);
     }
 

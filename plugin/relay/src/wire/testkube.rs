@@ -11,7 +11,8 @@ mod steps;
 mod trouble;
 
 pub use artifacts::{
-    Artifact, MAX_NAMES, archive_path, artifact_path, artifacts, has_artifact, list_artifacts, logs_path,
+    Artifact, MAX_NAMES, archive_path, artifact_path, artifacts, get_artifact, has_artifact, list_artifacts,
+    logs_path,
 };
 pub use dashboard::Dashboard;
 pub use execution::{Actor, Execution, Page, Status, page, single};

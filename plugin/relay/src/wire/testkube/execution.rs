@@ -7,6 +7,7 @@ use crate::tag::Tag;
 use crate::text::{one_line, plain};
 use crate::time::Wall;
 use crate::wire::call::{Fault, Response};
+use crate::wire::junit::Counts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,6 +48,8 @@ pub struct Execution {
     pub took: Option<Duration>,
     /// The progress of its steps. Only in the answer for a single execution.
     pub steps: Steps,
+    /// The sums of `reports`, which only a control plane fills.
+    pub reports: Option<Counts>,
 }
 
 /// Who started an execution.
@@ -175,6 +178,9 @@ pub struct Page {
 /// Maximum rows of a page.
 const MAX_ROWS: usize = 1_000;
 
+/// Maximum reports that are summed of one execution.
+const MAX_REPORTS: usize = 100;
+
 /// Maximum steps and groups of steps read of one execution. Further ones are not shown; no verdict rests on a step.
 pub(super) const MAX_STEPS: usize = 2_000;
 
@@ -252,6 +258,8 @@ pub(super) mod wire {
         running_context: Option<RunningContext>,
         #[serde(skip_serializing)]
         signature: Option<Signature>,
+        #[serde(skip_serializing)]
+        reports: Option<AtMost<Report, MAX_REPORTS>>,
     }
 
     #[derive(Default, Serialize, Deserialize)]
@@ -294,6 +302,36 @@ pub(super) mod wire {
             let named = self.name.as_deref().filter(|name| !name.is_empty());
             named.or(self.category.as_deref()).unwrap_or("step")
         }
+    }
+
+    /// A report of tests that a control plane has read.
+    #[derive(Deserialize)]
+    struct Report {
+        summary: Option<Summary>,
+    }
+
+    #[derive(Deserialize)]
+    struct Summary {
+        tests: Option<u32>,
+        passed: Option<u32>,
+        failed: Option<u32>,
+        errored: Option<u32>,
+        skipped: Option<u32>,
+    }
+
+    /// The sums of reports; `None` if none has numbers.
+    fn sum(reports: &[Report]) -> Option<Counts> {
+        let mut sum = None::<Counts>;
+        for summary in reports.iter().filter_map(|report| report.summary.as_ref()) {
+            let sum = sum.get_or_insert_default();
+            let add = |to: &mut u64, number: Option<u32>| *to += u64::from(number.unwrap_or_default());
+            add(&mut sum.tests, summary.tests);
+            add(&mut sum.passed, summary.passed);
+            add(&mut sum.failed, summary.failed);
+            add(&mut sum.errored, summary.errored);
+            add(&mut sum.skipped, summary.skipped);
+        }
+        sum.filter(|sum| sum.tests > 0)
     }
 
     #[derive(Deserialize)]
@@ -351,6 +389,7 @@ pub(super) mod wire {
                 tags: Some(tree(tag)),
                 running_context: Some(RunningContext { actor: Some(actor) }),
                 signature: None,
+                reports: None,
             }
         }
 
@@ -402,6 +441,7 @@ pub(super) mod wire {
                 message: result.and_then(|r| r.initialization?.error_message).filter(|m| !m.is_empty()),
                 took: took.map(Duration::from_millis),
                 steps,
+                reports: self.reports.and_then(|reports| sum(&reports.items)),
             })
         }
     }
