@@ -6,6 +6,7 @@ mod execution;
 mod place;
 mod problem;
 mod query;
+mod reports;
 mod signature;
 mod steps;
 mod trouble;

@@ -1,5 +1,6 @@
 //! Executions as Testkube lists them, reduced to what a verdict needs.
 
+use super::reports::Reports;
 use super::steps::{FailedStep, Steps};
 use crate::at_most::{AtMost, MapOfAtMost};
 use crate::collections::tree;
@@ -178,9 +179,6 @@ pub struct Page {
 /// Maximum rows of a page.
 const MAX_ROWS: usize = 1_000;
 
-/// Maximum reports that are summed of one execution.
-const MAX_REPORTS: usize = 100;
-
 /// Maximum steps and groups of steps read of one execution. Further ones are not shown; no verdict rests on a step.
 pub(super) const MAX_STEPS: usize = 2_000;
 
@@ -259,7 +257,7 @@ pub(super) mod wire {
         #[serde(skip_serializing)]
         signature: Option<Signature>,
         #[serde(skip_serializing)]
-        reports: Option<AtMost<Report, MAX_REPORTS>>,
+        reports: Option<Reports>,
     }
 
     #[derive(Default, Serialize, Deserialize)]
@@ -302,36 +300,6 @@ pub(super) mod wire {
             let named = self.name.as_deref().filter(|name| !name.is_empty());
             named.or(self.category.as_deref()).unwrap_or("step")
         }
-    }
-
-    /// A report of tests that a control plane has read.
-    #[derive(Deserialize)]
-    struct Report {
-        summary: Option<Summary>,
-    }
-
-    #[derive(Deserialize)]
-    struct Summary {
-        tests: Option<u32>,
-        passed: Option<u32>,
-        failed: Option<u32>,
-        errored: Option<u32>,
-        skipped: Option<u32>,
-    }
-
-    /// The sums of reports; `None` if none has numbers.
-    fn sum(reports: &[Report]) -> Option<Counts> {
-        let mut sum = None::<Counts>;
-        for summary in reports.iter().filter_map(|report| report.summary.as_ref()) {
-            let sum = sum.get_or_insert_default();
-            let add = |to: &mut u64, number: Option<u32>| *to += u64::from(number.unwrap_or_default());
-            add(&mut sum.tests, summary.tests);
-            add(&mut sum.passed, summary.passed);
-            add(&mut sum.failed, summary.failed);
-            add(&mut sum.errored, summary.errored);
-            add(&mut sum.skipped, summary.skipped);
-        }
-        sum.filter(|sum| sum.tests > 0)
     }
 
     #[derive(Deserialize)]
@@ -441,7 +409,7 @@ pub(super) mod wire {
                 message: result.and_then(|r| r.initialization?.error_message).filter(|m| !m.is_empty()),
                 took: took.map(Duration::from_millis),
                 steps,
-                reports: self.reports.and_then(|reports| sum(&reports.items)),
+                reports: self.reports.and_then(|reports| reports.0),
             })
         }
     }
