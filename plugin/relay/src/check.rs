@@ -130,6 +130,7 @@ pub(crate) mod tests {
     mod life;
     mod lost;
     mod oracle;
+    mod results;
     mod servers;
     mod stale;
     mod world;
