@@ -35,6 +35,11 @@ impl Lead {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn results_under_way(&self) -> usize {
+        self.calls.count(|purpose| matches!(purpose, Purpose::Results(_)))
+    }
+
     /// Takes the outcome of a call for results.
     pub(super) fn results_answered(
         &mut self,
