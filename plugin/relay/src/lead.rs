@@ -316,9 +316,10 @@ impl Lead {
                         places::give_back(turn.store, shelf.ledger(), &place);
                     }
                     tracked.volatile = volatile;
-                    self.perform(turn, key, lane, effects);
                     // A decision may follow soon, and waits for them.
-                    if matches!(event, Event::Read(..)) {
+                    let looks = matches!(event, Event::Read(..)) && tracked.log.may_have_results();
+                    self.perform(turn, key, lane, effects);
+                    if looks {
                         self.look_for_results(turn, key);
                     }
                     return;

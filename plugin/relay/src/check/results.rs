@@ -39,6 +39,9 @@ const MAX_TOTAL: u64 = 5 << 20;
 const MAX_PASSED: usize = 10;
 const MAX_FAILED: usize = 20;
 
+/// Maximum calls of a check for lists: one may be tried twice, and Testkube may change its mind about an execution.
+const MAX_LISTS: usize = 40;
+
 /// Timeout of a call, its tries for an execution that did not pass, and the pause between them.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 2;
@@ -54,6 +57,8 @@ pub(crate) struct Results {
     tested: Vec<Tested>,
     /// Those whose results another context has told.
     told_before: Vec<u32>,
+    /// Number of calls for lists.
+    lists: usize,
     /// Number of calls for files, and their size by the lists.
     files: u32,
     bytes: u64,
@@ -87,11 +92,13 @@ impl Results {
     pub(super) fn read(&mut self, read: &Assessment<'_>) -> bool {
         self.tested.iter_mut().for_each(|tested| tested.is_counted = false);
         for execution in read.counted.iter().filter(|e| e.ended && e.began) {
+            let is_told = self.told_before.contains(&print_of(&execution.id));
+            let new = Tested::of(execution, is_told);
             match self.tested.iter_mut().find(|tested| tested.id == execution.id) {
-                Some(tested) => tested.is_counted = true,
+                Some(tested) if tested.has_passed == new.has_passed => tested.is_counted = true,
+                // Testkube has changed its mind.
+                Some(tested) => *tested = new,
                 None => {
-                    let is_told = self.told_before.contains(&print_of(&execution.id));
-                    let new = Tested::of(execution, is_told);
                     let most = if new.has_passed { MAX_PASSED } else { MAX_FAILED };
                     let same = self.tested.iter().filter(|tested| tested.has_passed == new.has_passed);
                     if same.count() < most {
@@ -178,6 +185,7 @@ impl Results {
         let fits = |file: &File| self.bytes.saturating_add(file.size) <= bytes;
         let (file, request) = match &mut tested.stage {
             _ if self.files >= files => (None, None),
+            Stage::List if self.lists >= MAX_LISTS => (None, None),
             Stage::List => (None, Some(testkube::list_artifacts(&config.testkube, &tested.id))),
             Stage::Read(left) => {
                 let best = left.iter().rposition(fits).map(|best| left.remove(best));
@@ -204,9 +212,12 @@ impl Results {
             tested.stage = Stage::Done;
             return None;
         };
-        if let Some(file) = &file {
-            self.files = self.files.saturating_add(1);
-            self.bytes = self.bytes.saturating_add(file.size);
+        match &file {
+            None => self.lists = self.lists.saturating_add(1),
+            Some(file) => {
+                self.files = self.files.saturating_add(1);
+                self.bytes = self.bytes.saturating_add(file.size);
+            }
         }
         self.calling = Some(Calling { id, of: tested.id.clone(), file: file.map(|file| file.name) });
         Some(Request { cluster: config.artifacts.cluster.clone(), timeout: TIMEOUT, ..request })

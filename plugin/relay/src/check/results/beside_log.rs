@@ -18,6 +18,11 @@ impl LiveLog {
         self.results.get_or_insert_default().read(read)
     }
 
+    /// Whether an execution has ended, so that there may be results.
+    pub(crate) fn may_have_results(&self) -> bool {
+        self.results.is_some()
+    }
+
     /// Starts the next call for results, if there is room. Returns it, or whether it waits for room from now on.
     pub(crate) fn look_for_results(&mut self, cx: &mut LogCx<'_>, pending: &Pending) -> (Option<Call>, bool) {
         self.results.as_mut().map(|results| results.act(cx, pending)).unwrap_or_default()

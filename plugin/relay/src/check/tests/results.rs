@@ -404,3 +404,15 @@ fn commands_in_names_are_neutralised_and_the_file_is_linked() {
         .filter(|line| line.trim_start_matches("##[error]").trim_start_matches("##[section]").contains("##"));
     assert_eq!(commands.count(), 0, "{log:#?}");
 }
+
+#[test]
+fn an_execution_that_testkube_took_for_passed_is_named_once_it_has_failed() {
+    let mut world = failing();
+    world.servers.tests[0].ends.0 = after(3 * MINUTE);
+    file(&mut world, 1, "junit.xml", report(1));
+    world.live(MINUTE);
+    assert!(world.sent.iter().any(|sent| matches!(sent.what, What::File(..))));
+    world.servers.tests[1].ends.1 = "failed";
+    world.live(9 * MINUTE).unwrap();
+    place(&log(&world), "##[error]  Cart › test 1: want 1 (cart.py:1)");
+}
