@@ -97,27 +97,29 @@ impl Check {
     /// Whether the last lines wait for the results of tests: before the event for a short time, after it for longer. If
     /// that time is over before the event, names of failed tests are owed.
     fn awaits_results(&mut self, cx: &mut Cx<'_>, outcome: Outcome) -> bool {
-        let is_awaited = cx.log.awaits_results(&self.durable, outcome);
-        let hold = match (&self.durable.phase, outcome) {
-            (Phase::Owing(_), _) => results::OWED,
-            (_, Outcome::Failed) => results::HOLD,
-            _ => results::HOLD_PASSED,
-        };
         let now = cx.now.mono;
-        let until = *self.volatile.results_until.get_or_insert(now.plus(hold));
+        let since = *self.volatile.results_since.get_or_insert(now);
+        let is_owed = matches!(self.durable.phase, Phase::Owing(_));
+        let for_names = since.plus(if is_owed { results::OWED } else { results::HOLD });
+        let for_counts = since.plus(results::HOLD_COUNTS);
+        let awaits_names = cx.log.awaits_results(&self.durable, results::Kind::Names);
         if let Phase::Decided(decided) = &mut self.durable.phase {
-            decided.owed.results = is_awaited && now >= until && outcome == Outcome::Failed;
+            decided.owed.results = awaits_names && now >= for_names && outcome == Outcome::Failed;
         }
-        if is_awaited && now < until {
+        let until = match () {
+            () if awaits_names => for_names,
+            () if cx.log.awaits_results(&self.durable, results::Kind::Counts) => for_counts,
+            () => since,
+        };
+        if now < until {
             self.volatile.next = until;
-            return true;
         }
-        false
+        now < until
     }
 
     /// Takes word of an answer about the results of tests: the last lines may wait for it.
     pub(super) fn tested(&mut self) {
-        if self.volatile.results_until.is_some() && self.volatile.tries == 0 {
+        if self.volatile.results_since.is_some() && self.volatile.tries == 0 {
             self.volatile.next = Mono(0);
         }
     }
@@ -383,7 +385,7 @@ impl Check {
             (_, false) => Part::Link,
         };
         let decided = Decided { next, ..decided.clone() };
-        self.volatile.results_until = None;
+        self.volatile.results_since = None;
         count_end(fx, &self.durable.done(true, cx.now));
         self.durable.claim = None;
         self.durable.token_was_taken(reporting.token);

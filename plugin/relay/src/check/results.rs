@@ -24,9 +24,9 @@ use std::time::Duration;
 use tested::{MAX_NAMED, Stage, Tested, print_of};
 
 /// Maximum wait of a decision's last lines, and so of its event, for the names of failed tests, and for the counts of
-/// passed ones.
+/// executions that passed.
 pub(super) const HOLD: Duration = Duration::from_secs(5);
-pub(super) const HOLD_PASSED: Duration = Duration::from_secs(1);
+pub(super) const HOLD_COUNTS: Duration = Duration::from_secs(1);
 
 /// How long after its event a check waits for the names.
 pub(super) const OWED: Duration = Duration::from_secs(60);
@@ -49,6 +49,15 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Maximum length of a file's name in a line, in characters.
 const MAX_SHOWN: usize = 120;
+
+/// What is told of an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The names of the tests that failed.
+    Names,
+    /// The counts of an execution that passed.
+    Counts,
+}
 
 /// The results of the tests of one check.
 #[derive(Default)]
@@ -123,10 +132,10 @@ impl Results {
         self.next().filter(|_| is_free).map(|_| self.held_until)
     }
 
-    /// Whether something that a decision with this outcome tells may still be found.
-    pub(super) fn are_awaited(&self, outcome: Outcome) -> bool {
-        let matters = |t: &Tested| !t.has_passed || outcome == Outcome::Passed;
-        self.tested.iter().any(|t| t.is_counted && t.stage != Stage::Done && matters(t))
+    /// Whether results of this kind may still be found.
+    pub(super) fn are_awaited(&self, kind: Kind) -> bool {
+        let is_of_kind = |t: &Tested| t.has_passed == (kind == Kind::Counts);
+        self.tested.iter().any(|t| t.is_counted && t.stage != Stage::Done && is_of_kind(t))
     }
 
     /// Whether names of failed tests are known that are not told.
@@ -151,8 +160,8 @@ impl Results {
         }
         if !may_look(pending) {
             self.give_up(|_| true);
-        } else if pending.decided().is_some_and(|decided| decided.outcome == Outcome::Failed) {
-            // The decision waits for names alone.
+        } else if pending.decided().is_some_and(|decided| !decided.next.is_before_lines()) {
+            // After the last lines only names are told.
             self.give_up(|tested| tested.has_passed);
         }
         while let Some(at) = self.next() {

@@ -80,8 +80,8 @@ pub(crate) struct Volatile {
     pub(super) is_hinted: bool,
     /// When the last look began that a hint had brought forward.
     pub(super) hint_look: Mono,
-    /// While its last lines wait for the results of tests: until when.
-    pub(super) results_until: Option<Mono>,
+    /// Since when its last lines could be written but for the results of tests.
+    pub(super) results_since: Option<Mono>,
 }
 
 impl Volatile {

@@ -1,10 +1,10 @@
 //! The results beside the live log, which tells them.
 
-use super::Results;
+use super::{Kind, Results};
 use crate::check::scene::Mark;
 use crate::check::telling::rendered;
 use crate::check::verdict::Assessment;
-use crate::check::{Call, LiveLog, LogCx, Outcome, Pending};
+use crate::check::{Call, LiveLog, LogCx, Pending};
 use crate::config::Config;
 use crate::time::{Mono, Wall};
 use crate::wire::call::{CallId, CallOutcome};
@@ -55,10 +55,10 @@ impl LiveLog {
         self.results.as_ref().is_some_and(|results| results.has_news())
     }
 
-    /// Whether the last lines of a decision with this outcome may still say more.
-    pub(in crate::check) fn awaits_results(&self, pending: &Pending, outcome: Outcome) -> bool {
+    /// Whether the last lines may still have results of this kind.
+    pub(in crate::check) fn awaits_results(&self, pending: &Pending, kind: Kind) -> bool {
         let results = self.results.as_ref().filter(|_| self.is_about(pending) && super::may_look(pending));
-        results.is_some_and(|results| results.are_awaited(outcome))
+        results.is_some_and(|results| results.are_awaited(kind))
     }
 
     /// Adds the lines that are not told. Returns the executions whose results the log then tells.

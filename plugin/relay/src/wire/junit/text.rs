@@ -24,7 +24,8 @@ pub(super) fn decoded(body: &[u8]) -> Cow<'_, str> {
         [0xfe, 0xff, rest @ ..] => utf_16(rest, u16::from_be_bytes).into(),
         [b'<', 0, ..] => utf_16(body, u16::from_le_bytes).into(),
         [0, b'<', ..] => utf_16(body, u16::from_be_bytes).into(),
-        _ => String::from_utf8_lossy(body),
+        // Much quicker, and most are.
+        _ => str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed),
     }
 }
 

@@ -30,23 +30,28 @@ pub(super) enum Flaw {
 
 /// A start tag without its brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tag<'a>(&'a str);
+pub(super) struct Tag<'a> {
+    /// The element's name with its prefix.
+    whole_name: &'a str,
+    attributes: &'a str,
+}
 
 impl<'a> Tag<'a> {
-    /// The element's name with its prefix.
-    fn whole_name(self) -> &'a str {
-        self.0.split(is_blank).next().unwrap_or_default()
+    fn of(inside: &'a str) -> Tag<'a> {
+        let end = inside.bytes().position(|c| c <= b' ').unwrap_or(inside.len());
+        let (whole_name, attributes) = inside.split_at_checked(end).unwrap_or((inside, ""));
+        Tag { whole_name, attributes }
     }
 
     /// The element's name.
     pub(super) fn name(self) -> &'a str {
-        let name = self.whole_name();
-        name.split_once(':').map_or(name, |(_, local)| local)
+        let colon = self.whole_name.bytes().position(|c| c == b':');
+        colon.and_then(|colon| self.whole_name.get(colon + 1..)).unwrap_or(self.whole_name)
     }
 
     /// The raw value of an attribute, if it is not empty.
     pub(super) fn attribute(self, name: &str) -> Option<&'a str> {
-        let mut rest = self.0.get(self.whole_name().len()..)?;
+        let mut rest = self.attributes;
         loop {
             let (key, after) = rest.split_once('=')?;
             let after = after.trim_ascii_start();
@@ -126,10 +131,10 @@ impl<'a> Scanner<'a> {
             };
         }
         match inside.strip_suffix('/') {
-            Some(alone) => Ok(Piece::Alone(Tag(alone))),
+            Some(alone) => Ok(Piece::Alone(Tag::of(alone))),
             None => {
-                let tag = Tag(inside);
-                self.open.push(tag.whole_name());
+                let tag = Tag::of(inside);
+                self.open.push(tag.whole_name);
                 Ok(Piece::Open(tag))
             }
         }
@@ -144,17 +149,23 @@ impl<'a> Scanner<'a> {
 
 /// The place of the `>` that ends a tag; with `nested`, that of a DTD.
 fn end_of_tag(markup: &str, nested: bool) -> Option<usize> {
-    let (mut quote, mut depth) = (None, 0u32);
-    markup.bytes().position(|c| {
-        match (quote, c) {
-            (Some(end), _) if end == c => quote = None,
-            (Some(_), _) => {}
-            (None, b'"' | b'\'') => quote = Some(c),
-            (None, b'<') if nested => depth = depth.saturating_add(1),
-            (None, b'>') if depth == 0 => return true,
-            (None, b'>') => depth = depth.saturating_sub(1),
+    let (mut quote, mut depth) = (0, 0u32);
+    for (at, c) in markup.bytes().enumerate() {
+        // Most bytes are letters, and mean nothing here.
+        if c > b'>' {
+            continue;
+        }
+        if quote != 0 {
+            quote = if c == quote { 0 } else { quote };
+            continue;
+        }
+        match c {
+            b'"' | b'\'' => quote = c,
+            b'<' if nested => depth = depth.saturating_add(1),
+            b'>' if depth == 0 => return Some(at),
+            b'>' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        false
-    })
+    }
+    None
 }
