@@ -29,5 +29,6 @@ mod secrets;
 mod server;
 mod shipped;
 mod size;
+mod test_results;
 mod troubleshooting;
 mod wire_form;

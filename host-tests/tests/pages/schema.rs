@@ -108,7 +108,7 @@ fn smallest() -> Value {
         ],
         "tag": {},
         "artifacts": {},
-        "checks": {},
+        "checks": { "test_results": {} },
         "store": { "kubernetes": { "cluster": "kubernetes", "namespace": "testrelay-checks" } },
     })
 }
@@ -137,6 +137,7 @@ fn it_has_the_fields_that_the_parser_knows_and_takes_no_other() -> Result<()> {
         "/tag",
         "/artifacts",
         "/checks",
+        "/checks/test_results",
         "/store",
         "/store/kubernetes",
     ];
@@ -220,7 +221,7 @@ fn both_have_the_same_least_and_greatest_number() -> Result<()> {
     let mut seen = 0;
     for field in fields(&judges.schema).iter().filter(|field| field.schema["type"] == "integer") {
         let bound =
-            |name: &str| field.schema[name].as_u64().with_context(|| format!("{}: {name}", field.path));
+            |name: &str| field.schema[name].as_i64().with_context(|| format!("{}: {name}", field.path));
         let (least, greatest) = (bound("minimum")?, bound("maximum")?);
         for (number, good) in [(least, true), (least - 1, false), (greatest, true), (greatest + 1, false)] {
             let configuration = field.with(&smallest(), &json!(number))?;
@@ -228,7 +229,7 @@ fn both_have_the_same_least_and_greatest_number() -> Result<()> {
         }
         seen += 1;
     }
-    assert_eq!(seen, 4);
+    assert_eq!(seen, 5);
     Ok(())
 }
 

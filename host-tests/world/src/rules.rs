@@ -5,6 +5,7 @@ mod checks;
 mod poller;
 mod proof;
 mod readings;
+mod results;
 mod secrets;
 
 use crate::network::KUBERNETES;
@@ -17,6 +18,7 @@ use crate::vm::VmId;
 use checks::Checks;
 use poller::Poller;
 use readings::Readings;
+use results::Results;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +80,7 @@ pub(crate) struct Rules {
     /// When another context began to start calls, in microseconds of the monotonic clock.
     pub(crate) handovers: Vec<u64>,
     readings: Readings,
+    results: Results,
 }
 
 impl Rules {
@@ -111,6 +114,7 @@ impl Rules {
         if !outgoing.is_of_a_stream() && outgoing.cluster != KUBERNETES {
             self.one_poller(now, outgoing);
             self.proven_before_asked(now, outgoing);
+            self.one_result(now, outgoing);
         }
         if let Some(check) = event_of(&outgoing.request) {
             self.one_event(now, &check, outgoing);
@@ -119,11 +123,13 @@ impl Rules {
 
     pub(crate) fn call_refused(&mut self, outgoing: &Outgoing) {
         self.call_ends(0, outgoing.vm, outgoing.token, Fate::Lost);
+        self.result_ends(outgoing.vm, outgoing.token);
     }
 
     /// A VM begins to read the outcome of a call.
     pub(crate) fn reading_begins(&mut self, now: u64, vm: VmId, token: u32, fate: Fate) {
         self.call_ends(now, vm, token, fate);
+        self.result_ends(vm, token);
         self.reading.push((vm, token));
     }
 

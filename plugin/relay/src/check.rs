@@ -30,6 +30,7 @@ mod rebase;
 mod record;
 mod remains;
 mod reporting;
+mod results;
 mod run;
 pub mod scene;
 mod step;
@@ -130,6 +131,7 @@ pub(crate) mod tests {
     mod life;
     mod lost;
     mod oracle;
+    mod results;
     mod servers;
     mod stale;
     mod world;

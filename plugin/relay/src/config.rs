@@ -99,6 +99,8 @@ pub struct Checks {
     pub cancels_open_gate: bool,
     /// Whether to abort executions that still run when their run is over, for credentials that allow it.
     pub abort_on_cancel: bool,
+    /// Maximum files of one check that are read for the results of its tests; 0: none is looked for.
+    pub test_files: u32,
 }
 
 /// A namespace of Kubernetes in which pending checks are kept.

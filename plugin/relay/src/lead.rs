@@ -11,6 +11,7 @@ mod housekeeping;
 pub mod lease;
 mod outcomes;
 mod poller;
+mod results;
 mod sharing;
 mod shelf;
 mod telling;
@@ -308,7 +309,13 @@ impl Lead {
                         places::give_back(turn.store, shelf.ledger(), &place);
                     }
                     tracked.volatile = volatile;
-                    return self.perform(turn, key, lane, effects);
+                    // A decision may follow soon, and waits for them.
+                    let looks = matches!(event, Event::Read(..)) && tracked.log.may_have_results();
+                    self.perform(turn, key, lane, effects);
+                    if looks {
+                        self.look_for_results(turn, key);
+                    }
+                    return;
                 }
                 Stored::Raced => {}
                 Stored::Gone => return agenda.remove(key),
@@ -401,6 +408,13 @@ impl Lead {
                         tracked.log.take_room(room);
                     }
                     self.tell(turn, &key);
+                }
+                Some((Room::Results, key)) => {
+                    if let Some(tracked) = self.agenda.get_mut(&key) {
+                        tracked.log.take_room_for_results();
+                    }
+                    self.look_for_results(turn, &key);
+                    self.index(now, &key);
                 }
                 Some((_, key)) => self.step(turn, &key, Event::Due),
                 None if let Some(key) = self.runs.next_turn() => {

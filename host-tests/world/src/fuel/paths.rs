@@ -219,10 +219,31 @@ impl Worlds {
         }
         let used = recorded(&mut world);
         let is_confirmation = |call: &str| {
-            call.starts_with("GET /v1/test-workflow-executions/") && !call.contains("tagSelector=")
+            call.starts_with("GET /v1/test-workflow-executions/")
+                && !call.contains("tagSelector=")
+                && !call.contains("/artifacts")
         };
         self.row("answer to a confirmation, the last", median(fuel_of(&used, is_confirmation)))?;
         self.row("answer to a TaskCompleted", median(fuel_of(&used, |call| call.contains("/events?"))))?;
+        self.seen(&mut world)?;
+        self.report()
+    }
+
+    /// What the largest JUnit report takes that is read.
+    fn report(&mut self) -> Result<()> {
+        let mut world = start(1, 10)?;
+        let pipeline = world.pipeline(1);
+        let test =
+            "<testcase classname='c' name='t'><failure message='want 2'>text &amp; more</failure></testcase>";
+        let tests = test.repeat(((2 << 20) - 100) / test.len());
+        let execution = tagged(&pipeline, 0).artifact("junit.xml", format!("<testsuite>{tests}</testsuite>"));
+        world.testkube(|testkube| testkube.add(execution.at(START, Status::Failed)));
+        let answer = world.deliver(&pipeline, &[("Testrelay-Expect", "1")]);
+        ensure!(answer.status == 200, "{}", answer.text());
+        recorded(&mut world);
+        world.pass(30 * SECOND);
+        let reports = fuel_of(&recorded(&mut world), |call| call.contains("/artifacts/"));
+        self.row("answer with a JUnit report of 2 MiB", reports.into_iter().max())?;
         self.seen(&mut world)
     }
 

@@ -7,6 +7,23 @@ use crate::reference::Delivered;
 use crate::world::World;
 use fakes::{Actor, Execution, Status};
 
+/// What an execution leaves as its report: a whole one that says the truth or not, a broken or a hostile one, a large one,
+/// or these bytes.
+fn report(workflow: &str, bytes: Vec<u8>) -> Vec<u8> {
+    let seed = bytes.iter().fold(0_usize, |sum, byte| sum * 31 % 1_000_003 + usize::from(*byte));
+    let failed = "<testcase classname='##vso[x]' name='&#10;##[error]t'><failure message='m'/></testcase>";
+    let suite = |inside: String| format!("<testsuite name='{workflow}'>{inside}</testsuite>").into_bytes();
+    match seed % 16 {
+        0..5 => suite("<testcase name='t'/>".repeat(1 + seed % 40)),
+        5..10 => suite(failed.repeat(1 + seed % 20)),
+        10 => suite("<testsuite>".repeat(seed % 12_000)),
+        11 => suite(failed.repeat(3_000)),
+        12 if seed.is_multiple_of(5) => vec![b' '; (2 << 20) + seed % 3],
+        13 => [b"<testsuite>".to_vec(), bytes].concat(),
+        _ => bytes,
+    }
+}
+
 impl History {
     pub(super) fn executions(&mut self, check: &mut Delivered) {
         let pipeline = check.pipeline.clone();
@@ -18,6 +35,7 @@ impl History {
             let execution = self.execution(check, workflow);
             let bytes: Vec<u8> =
                 (0..self.random.below(600)).map(|_| self.random.draw().to_le_bytes()[0]).collect();
+            let bytes = report(workflow, bytes);
             let execution = execution.artifact("junit.xml", bytes.clone());
             let id = self.world.testkube(|testkube| testkube.add(execution));
             self.files.push(File { execution: id.clone(), tag: pipeline.tag.clone(), bytes });

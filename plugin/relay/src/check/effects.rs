@@ -47,6 +47,8 @@ pub(crate) enum Room {
     Confirm,
     /// Testkube: the steps of a running execution.
     Steps,
+    /// Testkube: the artifacts of an execution that has ended, for the results of its tests.
+    Results,
 }
 
 /// Whether a call may be started now.

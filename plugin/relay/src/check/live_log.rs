@@ -5,6 +5,7 @@
 //! few, because Azure DevOps counts them: changes are gathered, and for longer the older a check is.
 
 use super::heard::{Heard, News, ended};
+use super::results::Results;
 use super::run::{Look, RunWatch, Runs, Shown};
 use super::telling::{opening, rendered};
 use super::{Call, CheckKey, Counter, Log, Pending, Phase, Room, Space, Told};
@@ -46,7 +47,7 @@ pub(crate) struct LiveLog {
     /// When it last acted: a time that has come since is still to be served.
     acted: Mono,
     /// Whether something has changed since it last acted.
-    is_stirred: bool,
+    pub(super) is_stirred: bool,
     /// Whether an execution may be worth a look.
     may_look: bool,
     /// A line to write once, in place of the changes that this context has missed.
@@ -79,6 +80,8 @@ pub(crate) struct LiveLog {
     next_look: Mono,
     last_look: String,
     run: RunWatch,
+    /// What is known of the executions' tests; `None` until one has ended.
+    pub(super) results: Option<Box<Results>>,
 }
 
 /// A call under way. Its content counts as said when its answer has come.
@@ -143,6 +146,7 @@ impl LiveLog {
             has_taken_over: pending.told.is_some(),
             advice: pending.told.as_ref().map_or(0, |told| told.advice),
             run: RunWatch::of(&pending.callback),
+            results: pending.told.as_ref().and_then(Results::after),
             is_stirred: true,
             ..LiveLog::default()
         }
@@ -154,16 +158,17 @@ impl LiveLog {
     }
 
     /// Takes a complete reading.
-    pub(super) fn read(&mut self, read: &Assessment<'_>, told: Option<&Told>, now: Wall) {
+    pub(super) fn read(&mut self, read: &Assessment<'_>, pending: &Pending, config: &Config, now: Wall) {
         let before = (self.scene.fingerprint(), self.scene.missing());
         self.scene.read(read, now);
         self.is_stirred |= before != (self.scene.fingerprint(), self.scene.missing());
         if std::mem::take(&mut self.is_adopted) {
-            let same = told.is_some_and(|told| told.fingerprint == self.scene.fingerprint());
+            let same = pending.told.as_ref().is_some_and(|told| told.fingerprint == self.scene.fingerprint());
             let now = read.statuses();
             self.digest = (!same && !now.is_empty()).then(|| format!("now: {now}"));
             self.said = self.scene.clone();
         }
+        self.is_stirred |= self.read_results(read, config);
     }
 
     /// Notes how long the expected executions have been absent.
@@ -210,7 +215,8 @@ impl LiveLog {
             None => times.into_iter().flatten().min(),
         };
         let tell = tell.map(|at| at.max(self.held_until));
-        look.into_iter().chain(tell).min().map(|at| at.max(now.plus(Duration::from_millis(1))))
+        let results = self.results.as_ref().and_then(|results| results.wakes());
+        look.into_iter().chain(tell).chain(results).min().map(|at| at.max(now.plus(Duration::from_millis(1))))
     }
 
     /// Tells what has changed, if it is due, and looks at an execution's steps. Only for a check in `Watching`.
@@ -257,7 +263,7 @@ impl LiveLog {
     }
 
     fn next(&mut self, cx: &mut LogCx<'_>, key: &CheckKey, pending: &Pending) -> Option<Next> {
-        let (now, dashboard) = (cx.now, cx.config.testkube.dashboard.as_ref());
+        let now = cx.now;
         let (Phase::Watching(watch), Some(ask)) = (&pending.phase, pending.ask.as_ref()) else { return None };
         if self.sending.is_some() || now.mono < self.held_until {
             return None;
@@ -265,7 +271,8 @@ impl LiveLog {
         let is_open = matches!(pending.log, Log::Open(_));
         if is_open && pending.told.is_none() {
             // This call says nothing of the executions.
-            let told = Told { fingerprint: self.said.fingerprint(), advice: self.advice };
+            let (fingerprint, advice) = (self.said.fingerprint(), self.advice);
+            let told = Told { fingerprint, advice, results: Vec::new() };
             let lines = rendered(now.wall, opening(pending, ask, watch, now));
             return Some(Next::Lines(lines, told, Box::new(self.said.clone())));
         }
@@ -273,11 +280,11 @@ impl LiveLog {
             return Some(Next::Run(look));
         }
         let is_due = now.mono >= self.due;
-        let is_news = self.scene.is_news(&self.said) && now.mono.since(self.sent) >= MIN_PAUSE;
+        let has_news = self.scene.is_news(&self.said) || self.has_results();
+        let is_news = has_news && now.mono.since(self.sent) >= MIN_PAUSE;
         if is_open && (is_due || is_news) {
-            let (lines, advice) = self.lines(ask, watch, dashboard);
+            let (lines, told) = self.lines(ask, watch, pending, cx.config);
             if !lines.is_empty() {
-                let told = Told { fingerprint: self.scene.fingerprint(), advice };
                 return Some(Next::Lines(rendered(now.wall, lines), told, Box::new(self.scene.clone())));
             }
         }
@@ -460,6 +467,7 @@ impl LiveLog {
     /// Notes that lines, sent at `since`, were taken.
     fn have_said(&mut self, scene: Scene, told: &Told, now: Mono, since: Mono) {
         (self.said, self.advice, self.digest) = (scene, told.advice, None);
+        self.note_results_told(&told.results);
         (self.sent, self.shows_next) = (since, true);
         self.due = now.plus(self.pause(now, now.since(since)));
     }
@@ -480,21 +488,4 @@ impl LiveLog {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Record, State, tests::record};
-    use super::*;
-
-    #[test]
-    fn a_time_that_has_passed_is_kept_until_it_was_served() {
-        let Record { state: State::Pending(pending), .. } = record(1) else { panic!("a pending record") };
-        let run = RunWatch::of(&Callback { timeline: None, build: None, ..pending.callback });
-        let times =
-            LiveLog { sent: Mono(10_000), due: Mono(16_000), acted: Mono(10_100), ..LiveLog::default() };
-        let mut log = LiveLog { run, ..times };
-        for now in [16_000, 16_001, 17_500] {
-            assert_eq!(log.wakes(Mono(now)), Some(Mono(now + 1)));
-        }
-        log.acted = Mono(17_500);
-        assert_eq!(log.wakes(Mono(17_500)), None, "there was nothing to tell");
-    }
-}
+mod tests;

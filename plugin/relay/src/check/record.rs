@@ -135,6 +135,9 @@ pub struct Told {
     pub fingerprint: u64,
     /// Number of pieces of [`advice`](crate::check::scene::advice) given.
     pub advice: u8,
+    /// Numbers for the executions whose test results it tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<u32>,
 }
 
 /// The log of a check in Azure DevOps.
@@ -252,9 +255,24 @@ pub struct Owed {
     pub lines: bool,
     /// The record's last change.
     pub record: bool,
+    /// The names of failed tests that were not known before the event.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub results: bool,
+}
+
+impl Part {
+    /// Whether the last lines come after it, or are it.
+    pub(super) fn is_before_lines(self) -> bool {
+        matches!(self, Part::CancelBuild | Part::OpenLog | Part::Line)
+    }
 }
 
 impl Owed {
+    /// Whether lines of the log are owed.
+    pub fn has_lines(self) -> bool {
+        self.lines || self.results
+    }
+
     /// Whether nothing is owed.
     pub fn is_empty(self) -> bool {
         self == Owed::default()

@@ -6,9 +6,11 @@
 use super::answers::{AzureCall, MAX_RETRY, claim_time, in_words_of};
 use super::proving::log_of;
 use super::step::count_end;
-use super::{Check, Claim, Counter, Cx, Decided, Effects, Log, Outcome, Owing, Part, Phase, Reporting};
+use super::{
+    Check, Claim, Counter, Cx, Decided, Effects, Log, Outcome, Owing, Part, Phase, Reporting, results,
+};
 use crate::secret::Secret;
-use crate::time::in_words;
+use crate::time::{Mono, in_words};
 use crate::wire::azure::{self, Answer, Entry};
 use crate::wire::call::CallOutcome;
 use log::Level;
@@ -62,11 +64,19 @@ impl Check {
                 let request = |entry: &Entry, token: &Secret| azure::create_log(entry, &callback, token);
                 self.call_azure(cx, fx, AzureCall::OpenLog, request);
             }
+            (Part::Line, Log::Open(_), _) if self.awaits_results(cx, decided.outcome) => return false,
             (Part::Line, Log::Open(log), _) => {
+                let is_late = matches!(self.durable.phase, Phase::Owing(_)) && !decided.owed.lines;
                 let tag = self.durable.ask.as_ref().map(|ask| &ask.tag);
                 let files = tag.and_then(|tag| cx.config.public_files(tag));
-                let dashboard = cx.config.testkube.dashboard.as_ref();
-                let lines = cx.log.last_lines(decided, &self.durable, dashboard, files);
+                let lines = match is_late {
+                    false => cx.log.last_lines(decided, &self.durable, cx.config, files),
+                    true => cx.log.late_lines(&self.durable, cx.config, cx.now.wall),
+                };
+                if lines.is_empty() {
+                    return self.pass_part(Part::Line);
+                }
+                cx.log.offer_results();
                 let request = |entry: &Entry, token: &Secret| {
                     azure::append_log(entry, &callback, token, log, lines.clone())
                 };
@@ -82,6 +92,36 @@ impl Check {
             (part, ..) => return self.pass_part(part),
         }
         false
+    }
+
+    /// Whether the last lines wait for the results of tests: before the event for a short time, after it for longer. If
+    /// that time is over before the event, names of failed tests are owed.
+    fn awaits_results(&mut self, cx: &mut Cx<'_>, outcome: Outcome) -> bool {
+        let now = cx.now.mono;
+        let since = *self.volatile.results_since.get_or_insert(now);
+        let is_owed = matches!(self.durable.phase, Phase::Owing(_));
+        let for_names = since.plus(if is_owed { results::OWED } else { results::HOLD });
+        let for_counts = since.plus(results::HOLD_COUNTS);
+        let awaits_names = cx.log.awaits_results(&self.durable, results::Kind::Names);
+        if let Phase::Decided(decided) = &mut self.durable.phase {
+            decided.owed.results = awaits_names && now >= for_names && outcome == Outcome::Failed;
+        }
+        let until = match () {
+            () if awaits_names => for_names,
+            () if cx.log.awaits_results(&self.durable, results::Kind::Counts) => for_counts,
+            () => since,
+        };
+        if now < until {
+            self.volatile.next = until;
+        }
+        now < until
+    }
+
+    /// Takes word of an answer about the results of tests: the last lines may wait for it.
+    pub(super) fn tested(&mut self) {
+        if self.volatile.results_since.is_some() && self.volatile.tries == 0 {
+            self.volatile.next = Mono(0);
+        }
     }
 
     /// Writes what is still owed of a reported decision.
@@ -149,7 +189,12 @@ impl Check {
                 self.note_written(part);
                 return;
             }
-            Answer::Taken | Answer::Forbidden | Answer::Refused(_) => return self.note_written(part),
+            Answer::Taken | Answer::Forbidden | Answer::Refused(_) => {
+                if part == Part::Line && *answer == Answer::Taken {
+                    cx.log.note_results_taken();
+                }
+                return self.note_written(part);
+            }
             Answer::Over(_) => return self.skip_to_event(fx),
             Answer::Later(_, after) => *after,
             Answer::TokenRefused => None,
@@ -166,7 +211,7 @@ impl Check {
     fn note_written(&mut self, part: Part) {
         if let Phase::Owing(owing) = &mut self.durable.phase {
             match part {
-                Part::Line => owing.decided.owed.lines = false,
+                Part::Line => (owing.decided.owed.lines, owing.decided.owed.results) = (false, false),
                 Part::Link => owing.decided.owed.record = false,
                 _ => {}
             }
@@ -190,7 +235,7 @@ impl Check {
             Phase::Owing(owing) if owing.decided.next == part => {
                 let owed = &mut owing.decided.owed;
                 owing.decided.next = match (part, log) {
-                    (Part::OpenLog, Log::Open(_)) if owed.lines => Part::Line,
+                    (Part::OpenLog, Log::Open(_)) if owed.has_lines() => Part::Line,
                     (Part::OpenLog | Part::Line, Log::Open(_)) if owed.record => Part::Link,
                     _ => {
                         *owed = super::Owed::default();
@@ -334,12 +379,13 @@ impl Check {
         if !is_taken || decided.owed.is_empty() {
             return self.finish(fx, cx.now, is_taken || self.durable.taken);
         }
-        let next = match (self.durable.log, decided.owed.lines) {
+        let next = match (self.durable.log, decided.owed.has_lines()) {
             (Log::Unopened, _) => Part::OpenLog,
             (_, true) => Part::Line,
             (_, false) => Part::Link,
         };
         let decided = Decided { next, ..decided.clone() };
+        self.volatile.results_since = None;
         count_end(fx, &self.durable.done(true, cx.now));
         self.durable.claim = None;
         self.durable.token_was_taken(reporting.token);

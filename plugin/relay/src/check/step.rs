@@ -80,6 +80,8 @@ pub(crate) struct Volatile {
     pub(super) is_hinted: bool,
     /// When the last look began that a hint had brought forward.
     pub(super) hint_look: Mono,
+    /// Since when its last lines could be written but for the results of tests.
+    pub(super) results_since: Option<Mono>,
 }
 
 impl Volatile {
@@ -179,6 +181,8 @@ pub(crate) enum Event<'a> {
     Fell,
     /// A place was taken for it, because its record notes none.
     Placed(&'a Place),
+    /// Its results have an answer of Testkube.
+    Tested,
     /// Its live log has an answer of Azure DevOps. The flag says whether another check waits for the same tag.
     Heard(&'a Heard, bool),
 }
@@ -240,6 +244,7 @@ impl Check {
                 self.durable.place = Placed::Holds(place.clone());
             }
             Event::Placed(_) => {}
+            Event::Tested => self.tested(),
             Event::Heard(heard, others_wait) => self.heard(cx, &mut fx, heard, others_wait),
         }
         // Each round moves the check on, or is the last.

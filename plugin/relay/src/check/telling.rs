@@ -6,14 +6,14 @@ use super::heard::News;
 use super::run::may_abort;
 use super::{
     Ask, Check, Counter, Cx, Decided, Effects, Heard, LiveLog, Outcome, Pending, Phase, ReasonCode, Reported,
-    Watch, reason,
+    Told, Watch, reason,
 };
 use crate::check::scene::{Line, Mark, advice};
+use crate::config::Config;
 use crate::expect::Expect;
 use crate::text::listed;
 use crate::time::{Mono, Now, Wall, in_words};
 use crate::wire::azure::{HubName, LogId, RecordChange};
-use crate::wire::testkube::Dashboard;
 use log::Level;
 
 impl Check {
@@ -78,16 +78,19 @@ fn abort(cx: &Cx<'_>, fx: &mut Effects, pending: &Pending, others_wait: bool) ->
 }
 
 impl LiveLog {
-    /// The lines to write now, and the number of pieces of advice given with them.
+    /// The lines to write now, and what the log says with them.
     pub(super) fn lines(
         &self,
         ask: &Ask,
         watch: &Watch,
-        dashboard: Option<&Dashboard>,
-    ) -> (Vec<(Mark, String)>, u8) {
+        pending: &Pending,
+        config: &Config,
+    ) -> (Vec<(Mark, String)>, Told) {
+        let dashboard = config.testkube.dashboard.as_ref();
         let mut lines: Vec<(Mark, String)> =
             self.digest.iter().map(|digest| (Mark::Plain, digest.clone())).collect();
         lines.extend(self.scene.lines(&self.said, dashboard));
+        let results = self.result_lines(pending, config, &mut lines);
         let advice = advice(self.absent, self.advice);
         if let Some((_, text)) = advice {
             let absent = in_words(self.absent);
@@ -98,7 +101,8 @@ impl LiveLog {
             };
             lines.push((Mark::Warning, words));
         }
-        (lines, advice.map_or(self.advice, |(given, _)| given))
+        let advice = advice.map_or(self.advice, |(given, _)| given);
+        (lines, Told { fingerprint: self.scene.fingerprint(), advice, results })
     }
 
     /// The last lines: changes not told yet, the decision, a table of the executions, and the link to their files.
@@ -106,15 +110,16 @@ impl LiveLog {
         &self,
         decided: &Decided,
         pending: &Pending,
-        dashboard: Option<&Dashboard>,
+        config: &Config,
         files: Option<String>,
     ) -> String {
-        let observe = pending.observe;
+        let (observe, dashboard) = (pending.observe, config.testkube.dashboard.as_ref());
         let mut lines: Vec<(Mark, String)> = self.scene.lines(&self.said, dashboard);
+        self.result_lines(pending, config, &mut lines);
         if pending.told.is_none() {
             lines.extend(pending.before.map(|before| again(before, pending.callback.hub, decided.at)));
         }
-        lines.push(decision(decided, observe));
+        lines.push(decision(decided, observe, &self.failed_tests()));
         let table = self.scene.table(dashboard);
         let files = files.filter(|_| !table.is_empty());
         lines.extend(table.into_iter().map(|row| (Mark::Plain, row)));
@@ -144,8 +149,8 @@ impl LiveLog {
     }
 }
 
-/// The decision as a line.
-fn decision(decided: &Decided, observe: bool) -> (Mark, String) {
+/// The decision as a line, with the first failed tests.
+fn decision(decided: &Decided, observe: bool, failed_tests: &str) -> (Mark, String) {
     let mark = match decided.outcome {
         Outcome::Passed => Mark::Section,
         _ if observe => Mark::Warning,
@@ -153,7 +158,8 @@ fn decision(decided: &Decided, observe: bool) -> (Mark, String) {
         _ => Mark::Error,
     };
     let code = in_brackets(decided.code.filter(|code| *code != ReasonCode::AllPassed));
-    (mark, format!("Testrelay: {}. {}{code}", in_words_of(decided.outcome, observe), decided.reason))
+    let outcome = in_words_of(decided.outcome, observe);
+    (mark, format!("Testrelay: {outcome}. {}{failed_tests}{code}", decided.reason))
 }
 
 /// An outcome in words.

@@ -263,7 +263,7 @@ impl Check {
         let gap = volatile.good_reading.replace(now).map(|last| now.since(last));
         let age = now.since(self.durable.accepted.mono);
         let was_watched = gap.is_some_and(|gap| gap <= longest_gap(age));
-        cx.log.read(&read, self.durable.told.as_ref(), cx.now.wall);
+        cx.log.read(&read, &self.durable, cx.config, cx.now.wall);
         if self.note_vanished(cx, fx, &watch, &ask, &read) {
             return;
         }

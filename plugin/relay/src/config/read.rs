@@ -171,6 +171,7 @@ pub(super) fn checks(fields: Option<Fields<'_>>) -> Checks {
         max_pending_per_project: 1024,
         cancels_open_gate: false,
         abort_on_cancel: false,
+        test_files: 5,
     };
     let Some(mut fields) = fields else { return checks };
     let second = Duration::from_secs(1);
@@ -199,6 +200,12 @@ pub(super) fn checks(fields: Option<Fields<'_>>) -> Checks {
     let open_gate = [("report", false), ("cancel_build", true)];
     checks.cancels_open_gate = fields.choice("on_open_gate", &open_gate).unwrap_or(false);
     checks.abort_on_cancel = fields.flag("abort_on_cancel").unwrap_or(false);
+    if let Some(mut results) = fields.object("test_results") {
+        if let Some(n) = results.number("files", 0..=20) {
+            checks.test_files = n;
+        }
+        results.finish();
+    }
     fields.finish();
     checks
 }

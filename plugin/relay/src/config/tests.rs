@@ -43,7 +43,7 @@ fn the_smallest_configuration_gets_the_documented_defaults() {
     assert_eq!(config.tag.key, "ado-run");
     assert!(config.tag.bind_to_build && !config.read_body && !config.checks.require_expect);
     assert_eq!(config.checks.timeout, Duration::from_secs(12 * 3600));
-    assert_eq!(config.checks.max_pending, 10_000);
+    assert_eq!((config.checks.max_pending, config.checks.test_files), (10_000, 5));
     assert_eq!(config.public_url, None);
     assert_eq!((config.artifacts.cluster.as_str(), config.artifacts.max_archive), ("testkube", 64 << 20));
     assert_eq!(config.credentials[0].max_downloads, 32);
@@ -270,4 +270,37 @@ fn what_is_not_json_is_an_error_and_no_panic() {
     }
     assert!(Config::parse(&[0xff, 0xfe], &environment).is_err());
     assert!(Config::parse("[".repeat(10_000).as_bytes(), &environment).is_err());
+}
+
+#[test]
+fn reports_of_tests_are_bounded_and_can_be_switched_off() {
+    let files = |results: Value| {
+        let mut value = good();
+        value["checks"] = json!({"test_results": results});
+        parse(&value).map(|config| config.checks.test_files)
+    };
+    assert_eq!(
+        (files(json!({})), files(json!({"files": 0})), files(json!({"files": 20}))),
+        (Ok(5), Ok(0), Ok(20))
+    );
+    let refused = "checks.test_results.files: is 21; allowed are whole numbers from 0 to 20";
+    assert_eq!(files(json!({"files": 21})), Err(refused.into()));
+    assert!(files(json!({"file": 1})).unwrap_err().contains("unknown field; allowed are files"));
+}
+
+#[test]
+fn a_file_is_linked_unless_its_name_may_not_be_in_a_path() {
+    let mut value = good();
+    value["public_url"] = json!("https://relay.example");
+    let config = parse(&value).unwrap();
+    let tag = crate::tag::Tag { key: "ado-run".into(), value: "shop-1".into() };
+    let link = |name: &str| config.public_file(&tag, "e2e-1", name);
+    let base = "https://relay.example/testrelay/v1/artifacts/ado-run=shop-1/e2e-1";
+    assert_eq!(link("a b/junit.xml"), Some(format!("{base}/a%20b/junit.xml")));
+    for name in
+        ["", "/junit.xml", "a//b.xml", "../b.xml", "a/./b.xml", "a%2e.xml", "a\\b.xml", "a;b.xml", "a\n.xml"]
+    {
+        assert_eq!(link(name), None, "{name:?}");
+    }
+    assert_eq!(parse(&good()).unwrap().public_file(&tag, "e2e-1", "junit.xml"), None);
 }

@@ -18,6 +18,8 @@ pub(super) enum Purpose {
     Check(CheckKey, Option<Reporting>),
     /// The live log of a waiting check, or a look at its executions' steps.
     LiveLog(CheckKey),
+    /// The results of a check's tests.
+    Results(CheckKey),
     /// A page of a reading for several checks.
     Page(Box<Batch>),
     /// The abort of an execution whose run is over.
@@ -30,7 +32,7 @@ impl Purpose {
     /// The checks that the answer is for.
     pub(super) fn checks(&self) -> Vec<CheckKey> {
         match self {
-            Purpose::Check(key, _) | Purpose::LiveLog(key) => vec![*key],
+            Purpose::Check(key, _) | Purpose::LiveLog(key) | Purpose::Results(key) => vec![*key],
             Purpose::Page(batch) => batch.checks.clone(),
             // The check ends by itself.
             Purpose::Abort(_) => Vec::new(),
@@ -60,6 +62,8 @@ fn most(room: Room) -> (usize, usize) {
         Room::Telling => (16, 8),
         Room::Confirm => (16, 8),
         Room::Steps => (2, 2),
+        // A file comes as a whole, so there is one at a time in the process.
+        Room::Results => (1, 1),
     }
 }
 
@@ -119,7 +123,7 @@ impl Calls {
         let urgency = match room {
             Room::Azure => Some(Urgency::Owed),
             Room::Telling => Some(Urgency::CanWait),
-            Room::Confirm | Room::Steps => None,
+            Room::Confirm | Room::Steps | Room::Results => None,
         };
         let quiet = urgency.and_then(|urgency| self.paces.quiet_until(now, &lane.0, lane.1, urgency));
         if let Some(until) = quiet {
@@ -128,7 +132,11 @@ impl Calls {
         let (of_entry, of_lane) = most(room);
         let by_entry = self.by_entry.iter().find(|(of, entry, _)| *of == room && *entry == lane.0);
         let calls = self.lanes.get(&(room, lane.clone())).map_or(0, |traffic| traffic.calls);
-        let is_over_pace = room == Room::Steps && self.steps_left == 0;
+        let is_over_pace = match room {
+            Room::Steps => self.steps_left == 0,
+            Room::Results => self.by_entry.iter().any(|(of, _, calls)| *of == room && *calls > 0),
+            _ => false,
+        };
         let is_full =
             is_over_pace || by_entry.is_some_and(|(.., calls)| *calls >= of_entry) || calls >= of_lane;
         if is_full { Space::Full } else { Space::Free }
@@ -194,7 +202,7 @@ impl Calls {
         if self.waiting == 0 {
             return None;
         }
-        let rooms = [Room::Azure, Room::Confirm, Room::Telling, Room::Steps];
+        let rooms = [Room::Azure, Room::Confirm, Room::Telling, Room::Steps, Room::Results];
         rooms.into_iter().find_map(|room| Some((room, self.next_in(now, room)?)))
     }
 

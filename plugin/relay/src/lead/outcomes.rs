@@ -27,6 +27,7 @@ impl Lead {
             }
             Purpose::Check(key, None) => self.step(turn, &key, Event::Answered(id, outcome)),
             Purpose::LiveLog(key) => self.told(turn, &key, id, outcome),
+            Purpose::Results(key) => self.results_answered(turn, &key, id, outcome),
             Purpose::Page(batch) if self.leading => self.paged(turn, *batch, outcome),
             Purpose::Abort(token) if self.leading => {
                 let effect = self.aborts.answered(turn.now.mono, &mut self.random, token, outcome);

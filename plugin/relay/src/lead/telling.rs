@@ -30,6 +30,7 @@ impl Lead {
             let mut cx = LogCx { now, config, random, runs, name: &mut name, space: &space, trouble };
             tracked.log.act(&mut cx, key, seen)
         };
+        let has_results = tracked.log.may_have_results();
         let Acted { calls: told, counts, queues } = acted;
         turn.out.extend(counts.into_iter().map(Output::Count));
         names.iter().for_each(|_| _ = self.calls.take_name());
@@ -43,6 +44,9 @@ impl Lead {
             } else if let Some(tracked) = self.agenda.get_mut(key) {
                 tracked.log.not_started(call.id);
             }
+        }
+        if has_results {
+            self.look_for_results(turn, key);
         }
         self.index(now.mono, key);
     }

@@ -10,6 +10,7 @@ mod hints;
 mod over;
 mod places;
 mod replicas;
+mod results;
 mod texts;
 mod told;
 mod world;

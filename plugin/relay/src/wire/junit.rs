@@ -10,17 +10,16 @@
 
 mod case;
 mod text;
+mod xml;
 
 #[cfg(test)]
 mod tests;
 
 use case::{Kind, Mark, Open, Outcome, Told};
-use quick_xml::Reader;
-use quick_xml::errors::{Error, SyntaxError};
-use quick_xml::events::{BytesStart, Event};
 use std::borrow::Cow;
 use std::fmt;
 use text::Message;
+use xml::{Flaw, Piece, Scanner, Tag};
 
 /// The most failed tests of a report that are told by name.
 pub const MAX_FAILURES: usize = 10;
@@ -150,55 +149,35 @@ pub fn looks_like(beginning: &[u8]) -> bool {
 /// The body is not a report, or not a whole one.
 pub fn read(body: &[u8]) -> Result<Report, Broken> {
     let body: Cow<'_, str> = text::decoded(body);
-    let mut xml = Reader::from_str(&body);
-    xml.config_mut().allow_dangling_amp = true;
+    let mut xml = Scanner::new(&body);
     let mut reading = Reading::default();
     loop {
-        let event = match xml.read_event() {
-            Ok(Event::Eof) => break,
-            Ok(event) => event,
-            Err(error) => return Err(broken(&error, line_at(&body, xml.error_position()))),
-        };
-        let line = || line_at(&body, xml.buffer_position());
-        match event {
-            Event::Start(tag) => {
+        let piece = xml.piece().map_err(|flaw| {
+            let line = xml.line();
+            if flaw == Flaw::Cut { Broken::CutOff { line } } else { Broken::Malformed { line } }
+        })?;
+        match piece {
+            None => break,
+            Some(Piece::Open(tag)) => {
                 reading.open(tag)?;
                 if reading.depth > MAX_DEPTH {
-                    return Err(Broken::TooDeep { line: line() });
+                    return Err(Broken::TooDeep { line: xml.line() });
                 }
             }
-            Event::Empty(tag) => {
+            Some(Piece::Alone(tag)) => {
                 reading.open(tag)?;
                 reading.close();
             }
-            Event::End(_) => reading.close(),
-            Event::Text(text) => reading.text(&mut text.chars()),
-            Event::CData(text) => reading.text(&mut text.chars()),
-            Event::GeneralRef(name) => match text::entity(&name) {
-                Some(c) => reading.text(&mut [c].into_iter()),
-                None => reading.text(&mut ['&'].into_iter().chain(name.chars()).chain([';'])),
-            },
-            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Eof => {}
+            Some(Piece::Close) => reading.close(),
+            Some(Piece::Text(raw)) => reading.text(&mut text::unescaped(raw)),
+            Some(Piece::Raw(text)) => reading.text(&mut text.chars()),
         }
     }
     match (reading.depth, reading.is_junit) {
         (0, true) => Ok(reading.report),
         (0, false) => Err(Broken::NotJunit),
-        _ => Err(Broken::CutOff { line: line_at(&body, body.len() as u64) }),
+        _ => Err(Broken::CutOff { line: xml.line() }),
     }
-}
-
-fn broken(error: &Error, line: usize) -> Broken {
-    match error {
-        Error::Syntax(SyntaxError::InvalidBangMarkup) | Error::IllFormed(_) => Broken::Malformed { line },
-        Error::Syntax(_) => Broken::CutOff { line },
-        _ => Broken::Malformed { line },
-    }
-}
-
-fn line_at(body: &str, position: u64) -> usize {
-    let until = usize::try_from(position).ok().and_then(|end| body.as_bytes().get(..end));
-    1 + until.unwrap_or(body.as_bytes()).iter().filter(|byte| **byte == b'\n').count()
 }
 
 /// A report that is being read.
@@ -215,9 +194,9 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn open(&mut self, tag: BytesStart<'a>) -> Result<(), Broken> {
+    fn open(&mut self, tag: Tag<'a>) -> Result<(), Broken> {
         self.depth += 1;
-        let kind = Kind::of(tag.local_name().as_ref());
+        let kind = Kind::of(tag.name());
         self.is_junit |= matches!(kind, Kind::Suites | Kind::Suite);
         if !self.is_junit {
             return Err(Broken::NotJunit);
@@ -227,14 +206,14 @@ impl<'a> Reading<'a> {
                 let failed_before = self.report.counts.failed + self.report.counts.errored;
                 self.open.push(Open { depth: self.depth, tag, kind, failed_before, told: Told::default() });
             }
-            Kind::Mark(mark) => self.mark(mark, &tag),
+            Kind::Mark(mark) => self.mark(mark, tag),
             Kind::Suites | Kind::Other => {}
         }
         Ok(())
     }
 
     /// Something is said about the suite or the test case in which it directly stands.
-    fn mark(&mut self, mark: Mark, tag: &BytesStart<'_>) {
+    fn mark(&mut self, mark: Mark, tag: Tag<'_>) {
         let outside = self.depth.saturating_sub(1);
         let Some(about) = self.open.last_mut().filter(|open| open.depth == outside) else { return };
         let is_told_by_name = about.told.note(mark) && self.report.failures.len() < MAX_FAILURES;
@@ -282,8 +261,8 @@ impl<'a> Reading<'a> {
     }
 
     fn failure(&self, closed: Open<'a>) -> Failure {
-        let around = |attribute| self.open.iter().rev().find_map(|open| text::name(&open.tag, attribute));
-        let own = |attribute| text::name(&closed.tag, attribute);
+        let around = |attribute| self.open.iter().rev().find_map(|open| text::name(open.tag, attribute));
+        let own = |attribute| text::name(closed.tag, attribute);
         let (suite, name) = match closed.kind {
             Kind::Case => (own("classname").or_else(|| around("name")), own("name")),
             _ => (own("name"), None),
@@ -292,7 +271,7 @@ impl<'a> Reading<'a> {
             suite: suite.unwrap_or_default(),
             name: name.unwrap_or_default(),
             file: own("file").or_else(|| around("file")),
-            line: text::number(&closed.tag, "line"),
+            line: text::number(closed.tag, "line"),
             message: closed.told.message,
         }
     }

@@ -6,12 +6,14 @@ mod execution;
 mod place;
 mod problem;
 mod query;
+mod reports;
 mod signature;
 mod steps;
 mod trouble;
 
 pub use artifacts::{
-    Artifact, MAX_NAMES, archive_path, artifact_path, artifacts, has_artifact, list_artifacts, logs_path,
+    Artifact, MAX_NAMES, archive_path, artifact_path, artifacts, get_artifact, has_artifact, list_artifacts,
+    logs_path,
 };
 pub use dashboard::Dashboard;
 pub use execution::{Actor, Execution, Page, Status, page, single};

@@ -29,6 +29,7 @@ fn execution(name: &str, status: &str) -> Execution {
         stopping_since: None,
         message: None,
         steps: Steps::default(),
+        reports: None,
     }
 }
 

@@ -4,8 +4,10 @@
 use crate::check::Volatile;
 use crate::time::{Mono, Wall};
 use crate::wire::call::{Asks, CallId, CallOutcome, Request, Response};
+use crate::wire::percent::percent_decoded;
 use crate::wire::testkube::{Execution, from_json};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The wall clock at the start of the monotonic one.
 pub(super) const START: i64 = 1_769_186_640_000;
@@ -26,6 +28,10 @@ pub(super) enum What {
     Get(String),
     /// A reading of all pages.
     Read,
+    /// The artifacts of an execution.
+    Files(String),
+    /// An artifact of an execution.
+    File(String, String),
 }
 
 impl What {
@@ -33,6 +39,10 @@ impl What {
         let body = String::from_utf8_lossy(&request.body).into_owned();
         let path = request.path.split('?').next().unwrap_or_default();
         let last = path.rsplit('/').next().unwrap_or_default();
+        let before = |part: &str| {
+            let (before, _) = path.split_once(part).unwrap_or_default();
+            before.rsplit('/').next().unwrap_or_default().to_string()
+        };
         match (request.method, last) {
             ("POST", "logs") => What::CreateLog,
             ("POST", "events") => What::Event(body.contains(r#""result":"succeeded""#)),
@@ -41,6 +51,11 @@ impl What {
             ("PATCH", _) => What::CancelBuild,
             ("GET", "records") => What::Records,
             ("GET", "timeline") => What::Timeline,
+            ("GET", "artifacts") => What::Files(before("/artifacts")),
+            ("GET", name) if path.contains("/artifacts/") => {
+                let name = percent_decoded(&percent_decoded(name.as_bytes()));
+                What::File(before("/artifacts/"), String::from_utf8(name).unwrap())
+            }
             ("GET", id) if path.contains("test-workflow-executions") => What::Get(id.into()),
             _ => What::Build,
         }
@@ -59,7 +74,13 @@ impl What {
             What::Event(_) => "event",
             What::Get(_) => "look",
             What::Read => "read",
+            What::Files(_) => "files",
+            What::File(..) => "file",
         }
+    }
+
+    pub(super) fn is_at_azure(&self) -> bool {
+        !matches!(self, What::Get(_) | What::Read | What::Files(_) | What::File(..))
     }
 
     fn is_at_plan(&self) -> bool {
@@ -94,6 +115,8 @@ pub(super) struct Test {
     pub(super) ends: (Mono, &'static str),
     /// The time span in which Testkube does not list it.
     pub(super) hidden: (Mono, Mono),
+    /// The control plane's `reports`.
+    pub(super) reports: Value,
 }
 
 impl Test {
@@ -105,6 +128,7 @@ impl Test {
             scheduled,
             ends: (ends, status),
             hidden: (Mono(0), Mono(0)),
+            reports: Value::Null,
         }
     }
 
@@ -115,12 +139,16 @@ impl Test {
     fn json(&self, now: Mono) -> Value {
         let (ends, status) = self.ends;
         let result = match ends <= now {
-            true => json!({"status": status, "finishedAt": wall(ends).to_string()}),
+            true => {
+                let (began, ended) = (wall(self.scheduled).to_string(), wall(ends).to_string());
+                json!({"status": status, "startedAt": began, "finishedAt": ended})
+            }
             false => json!({"status": "running"}),
         };
         json!({
             "id": self.id, "name": self.id, "workflow": {"name": self.workflow},
             "scheduledAt": wall(self.scheduled).to_string(), "tags": {"ado-run": self.tag}, "result": result,
+            "reports": self.reports,
         })
     }
 }
@@ -142,12 +170,14 @@ pub(super) struct Servers {
     pub(super) record: Option<Value>,
     /// Tokens that Azure DevOps does not know.
     pub(super) unknown: Vec<String>,
+    /// Artifacts by execution and name.
+    pub(super) files: BTreeMap<(String, String), Vec<u8>>,
 }
 
 impl Servers {
     /// The answer to a call when all is well. Its effect is immediate, whenever the answer comes.
     pub(super) fn serve(&mut self, what: &What, token: &str, task: &str, now: Mono) -> CallOutcome {
-        let is_azure = !matches!(what, What::Get(_) | What::Read);
+        let is_azure = what.is_at_azure();
         if is_azure && self.unknown.iter().any(|unknown| unknown == token) {
             return answer(401, "");
         }
@@ -175,6 +205,15 @@ impl Servers {
                 None => answer(404, ""),
             },
             What::Read => answer(200, ""),
+            What::Files(of) => {
+                let files = self.files.iter().filter(|((id, _), _)| id == of);
+                let list = files.map(|((_, name), body)| json!({"name": name, "size": body.len()}));
+                answer(200, &Value::from(list.collect::<Vec<_>>()).to_string())
+            }
+            What::File(of, name) => match self.files.get(&(of.clone(), name.clone())) {
+                Some(body) => answer(200, str::from_utf8(body).unwrap()),
+                None => answer(500, ""),
+            },
         }
     }
 

@@ -1,14 +1,16 @@
 //! A leader for one check, without store or host: it follows the check's times, starts and answers its calls, may
 //! refuse room or fall, and tests after each step that the check cannot be forgotten.
 
+mod telling;
+
 use super::deliveries::{again, first};
 use super::guid;
 use super::oracle::Oracle;
 use super::servers::{Servers, What, wall};
 use crate::backoff::Random;
 use crate::check::{
-    Ask, Check, CheckKey, Cx, Done, Effects, Event, LiveLog, LogCx, Pending, Reading, Reporting, Room, Runs,
-    Space, Unread, Volatile,
+    Ask, Check, CheckKey, Cx, Done, Effects, Event, LiveLog, Pending, Reading, Reporting, Room, Runs, Space,
+    Unread, Volatile,
 };
 use crate::collections::Few;
 use crate::config::Config;
@@ -55,13 +57,13 @@ pub(super) struct Sent {
     pub(super) at: Mono,
     pub(super) what: What,
     pub(super) token: String,
-    /// Whether the live log has sent it.
+    /// Whether it is no call of the check itself.
     is_telling: bool,
 }
 
 impl Sent {
     pub(super) fn is_at_azure(&self) -> bool {
-        !matches!(self.what, What::Get(_) | What::Read)
+        self.what.is_at_azure()
     }
 }
 
@@ -69,6 +71,7 @@ impl Sent {
 enum Purpose {
     Check(Option<Reporting>),
     Telling,
+    Results,
     Read(Vec<Execution>),
 }
 
@@ -193,6 +196,7 @@ impl World {
             self.is_queued = false;
             self.log.take_room(Room::Telling);
             self.log.take_room(Room::Steps);
+            self.log.take_room_for_results();
             self.step(Event::Due);
         } else if times.wake.is_some_and(|wake| wake <= at) {
             let holder = self.holder;
@@ -276,6 +280,12 @@ impl World {
                 self.step(Event::Answered(call.id, &call.outcome));
             }
             Purpose::Telling => self.told(call),
+            Purpose::Results => {
+                if self.log.results_answered(self.now.mono, call.id, &call.outcome) {
+                    self.look_for_results();
+                    self.step(Event::Tested);
+                }
+            }
             Purpose::Read(executions) => match &call.outcome {
                 CallOutcome::Response(response) if response.status == 200 => {
                     let mut by_value: Few<String, Vec<Execution>> = Few::default();
@@ -288,6 +298,7 @@ impl World {
                         self.oracle.read(self.now.mono, &self.durable, executions);
                     }
                     self.step(Event::Read(call.id, &Reading { by_value: &by_value }));
+                    self.look_for_results();
                 }
                 CallOutcome::Response(_) => {
                     let unread = Unread::Incomplete { counted: 4, listed: 3 };
@@ -329,50 +340,6 @@ impl World {
         self.volatile.begin_reading(self.now.mono, id);
         let executions = self.servers.read(self.now.mono);
         self.start(id, Purpose::Read(executions), What::Read, String::new(), Duration::from_secs(20));
-    }
-
-    fn tell(&mut self) {
-        let free = self.now.mono >= self.no_room.0;
-        let space = move |_, _: &_| if free { Space::Free } else { Space::Full };
-        let mut names = self.names;
-        let holder = self.holder;
-        let mut name = || {
-            names += 1;
-            CallId((holder << 32) | names)
-        };
-        let trouble = self.volatile.long_trouble(self.now, &self.trouble);
-        let mut cx = LogCx {
-            now: self.now,
-            config: &self.config,
-            random: &mut self.random,
-            runs: &mut self.runs,
-            name: &mut name,
-            space: &space,
-            trouble,
-        };
-        let acted = self.log.act(&mut cx, &self.key, &self.durable);
-        self.names = names;
-        self.is_queued |= !acted.queues.is_empty();
-        for call in acted.calls {
-            self.call(call.id, Purpose::Telling, &call.request);
-        }
-    }
-
-    fn told(&mut self, call: &UnderWay) {
-        let id = call.id;
-        let mut cx = LogCx {
-            now: self.now,
-            config: &self.config,
-            random: &mut self.random,
-            runs: &mut self.runs,
-            name: &mut || id,
-            space: &|_, _| Space::Full,
-            trouble: None,
-        };
-        if let Some(heard) = self.log.answered(&mut cx, &self.durable, id, &call.outcome) {
-            self.step(Event::Heard(&heard, false));
-        }
-        self.tell();
     }
 
     /// Makes a step: stores its change, then does what it asks for.
@@ -447,11 +414,12 @@ impl World {
         if matches!(fate, Fate::NotStarted) {
             match purpose {
                 Purpose::Telling => self.log.not_started(id),
+                Purpose::Results => self.log.results_not_started(id),
                 Purpose::Check(_) | Purpose::Read(_) => self.step(Event::NotStarted(id)),
             }
             return self.hand_over();
         }
-        let is_telling = matches!(purpose, Purpose::Telling);
+        let is_telling = matches!(purpose, Purpose::Telling | Purpose::Results);
         self.sent.push(Sent { at: now, what: what.clone(), token: token.clone(), is_telling });
         let given_up = now.plus(timeout).plus(GRACE);
         if let Purpose::Check(Some(reporting)) = &purpose {

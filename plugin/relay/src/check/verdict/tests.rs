@@ -25,6 +25,7 @@ fn execution(name: &str, status: &str, at: i64) -> Execution {
         message: None,
         took: None,
         steps: crate::wire::testkube::Steps::default(),
+        reports: None,
     }
 }
 

@@ -251,6 +251,11 @@ impl World {
         }
     }
 
+    /// Number of calls for results of tests that are under way.
+    pub(super) fn results_under_way(&self) -> usize {
+        self.contexts.iter().map(|context| context.lead.results_under_way()).sum()
+    }
+
     /// Number of requests for the executions of a tag.
     pub(super) fn lists(&self) -> usize {
         self.testkube.requests().iter().filter(|r| r.request.target.contains("tagSelector=")).count()

@@ -1,7 +1,7 @@
 //! What a report's elements mean, and how a test went.
 
 use super::text;
-use quick_xml::events::BytesStart;
+use super::xml::Tag;
 
 /// What an element is, by its name without a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Told {
 pub(super) struct Open<'a> {
     /// How many elements are open with it.
     pub(super) depth: usize,
-    pub(super) tag: BytesStart<'a>,
+    pub(super) tag: Tag<'a>,
     pub(super) kind: Kind,
     /// How many tests of the report had failed or had an error when it was opened.
     pub(super) failed_before: u64,
@@ -93,10 +93,10 @@ impl Open<'_> {
         let told = self.told.outcome;
         if self.kind == Kind::Case {
             // GoogleTest and CTest say it so.
-            let is_disabled = || text::is_one_of(&self.tag, "status", &["notrun", "disabled"]);
+            let is_disabled = || text::is_one_of(self.tag, "status", &["notrun", "disabled"]);
             return Some(if told == Outcome::Passed && is_disabled() { Outcome::Skipped } else { told });
         }
-        let speaks_of = |attribute| text::number::<u64>(&self.tag, attribute).is_some_and(|count| count > 0);
+        let speaks_of = |attribute| text::number::<u64>(self.tag, attribute).is_some_and(|count| count > 0);
         match told {
             Outcome::Errored | Outcome::Failed => Some(told),
             _ if failed_inside == 0 && speaks_of("failures") => Some(Outcome::Failed),

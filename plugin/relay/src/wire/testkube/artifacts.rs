@@ -33,6 +33,11 @@ pub fn has_artifact(testkube: &Testkube, id: &str, name: &str) -> Request {
     Request { method: "HEAD", ..get(testkube, artifact_path(testkube, id, name)) }
 }
 
+/// Asks for a file of at most `most` bytes.
+pub fn get_artifact(testkube: &Testkube, id: &str, name: &str, most: usize) -> Request {
+    Request { max_body: most, ..get(testkube, artifact_path(testkube, id, name)) }
+}
+
 /// Reads the answer to [`list_artifacts`], which is `null` for an execution without artifacts.
 ///
 /// # Errors

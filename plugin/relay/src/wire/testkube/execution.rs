@@ -1,5 +1,6 @@
 //! Executions as Testkube lists them, reduced to what a verdict needs.
 
+use super::reports::Reports;
 use super::steps::{FailedStep, Steps};
 use crate::at_most::{AtMost, MapOfAtMost};
 use crate::collections::tree;
@@ -7,6 +8,7 @@ use crate::tag::Tag;
 use crate::text::{one_line, plain};
 use crate::time::Wall;
 use crate::wire::call::{Fault, Response};
+use crate::wire::junit::Counts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,6 +49,8 @@ pub struct Execution {
     pub took: Option<Duration>,
     /// The progress of its steps. Only in the answer for a single execution.
     pub steps: Steps,
+    /// The sums of `reports`, which only a control plane fills.
+    pub reports: Option<Counts>,
 }
 
 /// Who started an execution.
@@ -252,6 +256,8 @@ pub(super) mod wire {
         running_context: Option<RunningContext>,
         #[serde(skip_serializing)]
         signature: Option<Signature>,
+        #[serde(skip_serializing)]
+        reports: Option<Reports>,
     }
 
     #[derive(Default, Serialize, Deserialize)]
@@ -351,6 +357,7 @@ pub(super) mod wire {
                 tags: Some(tree(tag)),
                 running_context: Some(RunningContext { actor: Some(actor) }),
                 signature: None,
+                reports: None,
             }
         }
 
@@ -402,6 +409,7 @@ pub(super) mod wire {
                 message: result.and_then(|r| r.initialization?.error_message).filter(|m| !m.is_empty()),
                 took: took.map(Duration::from_millis),
                 steps,
+                reports: self.reports.and_then(|reports| reports.0),
             })
         }
     }

@@ -1,0 +1,179 @@
+//! What is known of the tests of one execution, and the lines about them.
+
+use super::choice::File;
+use crate::check::scene::Mark;
+use crate::text::one_line;
+use crate::wire::junit::{Counts, Failure, Report};
+use crate::wire::testkube::{Execution, Status};
+
+/// The tests of an execution that has ended.
+pub(super) struct Tested {
+    pub(super) id: String,
+    /// [`print_of`] its id.
+    pub(super) print: u32,
+    pub(super) name: String,
+    pub(super) has_passed: bool,
+    /// Whether it was in the counted set of the last reading.
+    pub(super) is_counted: bool,
+    pub(super) stage: Stage,
+    /// Tries of the present call.
+    pub(super) tries: u32,
+    /// The counts that Testkube's control plane gives.
+    pub(super) counts: Option<Counts>,
+    /// What the files say that were read.
+    pub(super) report: Option<Report>,
+    /// The file to look at: the first with a failure, else the first.
+    pub(super) file: Option<String>,
+    /// Number of files that were read, and of those that may be reports.
+    pub(super) read: usize,
+    pub(super) all: usize,
+    /// Why a file was not read.
+    pub(super) note: Option<String>,
+    /// Whether its lines are in the log, or in last lines that are under way.
+    pub(super) is_told: bool,
+    pub(super) is_offered: bool,
+}
+
+/// What is next to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// List its artifacts.
+    List,
+    /// Read these, the last first.
+    Read(Vec<File>),
+    /// Nothing.
+    Done,
+}
+
+/// Maximum failed tests in a decision's line, and maximum length of each in characters.
+pub(super) const MAX_NAMED: usize = 3;
+const MAX_LABEL: usize = 100;
+
+/// A number for an execution's id. One context leaves it for the next.
+pub(super) fn print_of(id: &str) -> u32 {
+    let hash = crate::hash::fnv1a(id.as_bytes());
+    u32::try_from((hash ^ (hash >> 32)) & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+impl Tested {
+    pub(super) fn of(execution: &Execution, is_told: bool) -> Tested {
+        let has_passed = execution.status == Status::Passed;
+        // Its counts are known, or told.
+        let is_done = has_passed && (execution.reports.is_some() || is_told);
+        Tested {
+            id: execution.id.clone(),
+            print: print_of(&execution.id),
+            name: execution.name.clone(),
+            has_passed,
+            is_counted: true,
+            stage: if is_done { Stage::Done } else { Stage::List },
+            tries: 0,
+            counts: execution.reports,
+            report: None,
+            file: None,
+            read: 0,
+            all: 0,
+            note: None,
+            is_told,
+            is_offered: false,
+        }
+    }
+
+    /// Whether it has lines that are not told yet.
+    pub(super) fn has_news(&self) -> bool {
+        let has_lines = self.report.is_some() || self.counts.is_some() || self.note.is_some();
+        self.is_counted && !self.is_told && self.stage == Stage::Done && has_lines
+    }
+
+    /// Adds what a file says.
+    pub(super) fn add(&mut self, file: &str, report: Report) {
+        self.read = self.read.saturating_add(1);
+        let had_failures = self.report.as_ref().is_some_and(|report| !report.failures.is_empty());
+        if self.report.is_none() || (!had_failures && !report.failures.is_empty()) {
+            self.file = Some(file.into());
+        }
+        self.report.get_or_insert_default().add(report);
+    }
+
+    /// Notes that its lines are in the log: what a decision's line names is all that is kept.
+    pub(super) fn note_told(&mut self) {
+        (self.is_told, self.is_offered) = (true, false);
+        if let Some(report) = &mut self.report {
+            report.failures.truncate(MAX_NAMED);
+            report.failures.shrink_to_fit();
+        }
+    }
+
+    /// `shop-e2e-17: 412 tests, 407 passed, 2 failed, 3 skipped`, the failed tests, and what was not read.
+    pub(super) fn lines(&self, link: Option<String>, lines: &mut Vec<(Mark, String)>) {
+        let name = one_line(&self.name, 80);
+        let counts = self.counts.or(self.report.as_ref().map(|report| report.counts));
+        if let Some(counts) = counts {
+            let part = match self.counts.is_none() && self.read < self.all {
+                true => format!(" (in {} of {} files)", self.read, self.all),
+                false => String::new(),
+            };
+            let link = link.map(|link| format!("  {link}")).unwrap_or_default();
+            lines.push((Mark::Plain, format!("{name}: {}{part}{link}", in_words(counts))));
+        }
+        // Of an execution that passed, the counts are enough.
+        let report = self.report.as_ref().filter(|_| !self.has_passed);
+        let failures = report.into_iter().flat_map(|report| &report.failures);
+        lines.extend(failures.map(|failure| (Mark::Error, format!("  {}", in_a_line(failure)))));
+        match report.map_or(0, Report::more_failures) {
+            0 => {}
+            more => lines.push((Mark::Error, format!("  and {more} more"))),
+        }
+        lines.extend(self.note.iter().map(|note| (Mark::Warning, format!("{name}: {note}"))));
+    }
+
+    /// The first failed tests, and the number of all.
+    pub(super) fn failed(&self) -> (impl Iterator<Item = String>, u64) {
+        let report = self.report.as_ref().filter(|_| self.is_counted && !self.has_passed);
+        let all = report.map_or(0, |report| report.counts.failed.saturating_add(report.counts.errored));
+        let first = report.into_iter().flat_map(|report| report.failures.iter().take(MAX_NAMED));
+        (first.map(|failure| one_line(&label(failure), MAX_LABEL)), all)
+    }
+}
+
+/// `412 tests, 407 passed, 2 failed, 3 skipped`.
+fn in_words(counts: Counts) -> String {
+    let Counts { tests, passed, failed, errored, skipped, flaky } = counts;
+    let s = if tests == 1 { "" } else { "s" };
+    let mut words = format!("{tests} test{s}, {passed} passed");
+    for (count, what) in [
+        (failed, "failed"),
+        (errored, "with an error"),
+        (skipped, "skipped"),
+        (flaky, "passed after a failure (flaky)"),
+    ] {
+        if count > 0 {
+            words.push_str(&format!(", {count} {what}"));
+        }
+    }
+    words
+}
+
+/// `CartTest › adds an item`.
+fn label(failure: &Failure) -> String {
+    match (failure.suite.as_str(), failure.name.as_str()) {
+        ("", name) => name.into(),
+        (suite, "") => suite.into(),
+        (suite, name) => format!("{suite} › {name}"),
+    }
+}
+
+/// `CartTest › adds an item: expected 2 but was 1 (tests/cart.spec.ts:41)`.
+fn in_a_line(failure: &Failure) -> String {
+    let mut line = label(failure);
+    if !failure.message.is_empty() {
+        line.push_str(&format!(": {}", failure.message));
+    }
+    match (&failure.file, failure.line) {
+        (Some(file), Some(at)) => line.push_str(&format!(" ({file}:{at})")),
+        (Some(file), None) => line.push_str(&format!(" ({file})")),
+        (None, Some(at)) => line.push_str(&format!(" (line {at})")),
+        (None, None) => {}
+    }
+    line
+}
