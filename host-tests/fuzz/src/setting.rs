@@ -129,6 +129,7 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         earlier: std::time::Duration::ZERO,
         acceptance: 0,
         evaluation: 0,
+        is_doubted: false,
         kept: None,
         falls: Falls::default(),
         phase: Phase::Accepted,

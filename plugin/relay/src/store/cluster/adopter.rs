@@ -365,8 +365,8 @@ impl Adopter {
             self.queue.extend(new.map(|key| (key, replica.id.clone())));
             // Both are by name, as the API server lists.
             let is_there = |key: &CheckKey| {
-                found.own.binary_search_by(|(own, _)| own.cmp(key)).is_ok()
-                    || found.others.binary_search_by(|(other, _)| other.cmp(key)).is_ok()
+                found.own.binary_search_by(|(own, _)| own.cmp_as_printed(key)).is_ok()
+                    || found.others.binary_search_by(|(other, _)| other.cmp_as_printed(key)).is_ok()
             };
             self.later.retain(|key, _| is_there(key));
             self.swept = Some((now, found.others));

@@ -120,7 +120,7 @@ impl Keeper {
     ) {
         for (key, state) in records {
             let Some(kept) = state.kept().filter(|kept| kept.seen < began) else { continue };
-            let found = listed.binary_search_by(|(listed, _)| listed.cmp(key)).ok();
+            let found = listed.binary_search_by(|(listed, _)| listed.cmp_as_printed(key)).ok();
             let version = found.and_then(|at| listed.get(at)).map(|(_, version)| version);
             if version != Some(&kept.version) {
                 self.checks.entry(*key).or_default().reads = true;
