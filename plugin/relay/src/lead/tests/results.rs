@@ -1,7 +1,13 @@
 //! The results of tests: one call at a time in the process, which takes the place of no other; and whatever a report holds,
 //! the verdict and the time of the event stay what they were.
 
+use super::world::START;
 use super::*;
+use crate::check::{self, Room, Space, State};
+use crate::lead::calls::{self, Calls, Purpose};
+use crate::time::Now;
+use crate::wire::azure::Callback;
+use crate::wire::call::CallOutcome;
 use fakes::Execution;
 
 /// The end of all executions, after the world began.
@@ -197,4 +203,34 @@ fn the_reports_of_all_producers_are_told() {
         told += 1;
     }
     assert!(told >= 12, "{told}");
+}
+
+#[test]
+fn a_call_of_one_organisation_keeps_those_of_all_others_waiting_and_no_call_of_another_kind() {
+    let callback = |n: u32, entry: &str| match check::tests::record(n).state {
+        State::Pending(pending) => Callback { entry: entry.into(), ..pending.callback },
+        State::Done(_) => unreachable!(),
+    };
+    let (own, other) = (callback(1, "https://dev.azure.com/a"), callback(2, "https://dev.azure.com/b"));
+    let now = Now { mono: Mono(1_000), wall: crate::time::Wall(START) };
+    let mut calls = Calls::default();
+    let config = crate::config::Config::parse(
+        br#"{"testkube": {"cluster": "t"}, "insecure_no_auth": true, "azure_devops": [{"url": "https://dev.azure.com/a", "cluster": "a"}]}"#,
+        &|_| None,
+    );
+    let request = crate::wire::testkube::list_artifacts(&config.unwrap().testkube, "1");
+    calls.tick();
+    let id = calls.take_name();
+    let purpose = Purpose::Results(check::CheckKey::of(&own));
+    calls.begin(now, id, &request, purpose, Some((Room::Results, calls::lane(&own))));
+    for callback in [&own, &other] {
+        assert_eq!(calls.space(now.mono, Room::Results, callback), Space::Full);
+        for room in [Room::Azure, Room::Telling, Room::Confirm, Room::Steps] {
+            assert_eq!(calls.space(now.mono, room, callback), Space::Free, "{room:?}");
+        }
+    }
+    calls.enqueue(Room::Results, calls::lane(&other), check::CheckKey::of(&other));
+    assert_eq!(calls.next_queued(now.mono), None);
+    calls.end(now.mono, id, &CallOutcome::Failed(crate::wire::call::Fault::Lost));
+    assert_eq!(calls.next_queued(now.mono), Some((Room::Results, check::CheckKey::of(&other))));
 }
