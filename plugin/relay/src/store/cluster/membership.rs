@@ -247,7 +247,8 @@ impl Membership {
         let is_first = self.is_starting && !self.has_looked && matches!(self.own, Own::Missing);
         self.has_looked |= is_first;
         let pod = is_first.then_some(self.replica.pod.as_str());
-        self.peers.list(now, leases.words.into_iter(), pod);
+        let renews = self.renewed.is_some_and(|renewed| now.since(renewed) <= FRESH);
+        self.peers.list(now, leases.words.into_iter(), pod, renews);
         self.bells = Some(leases.bells);
         (self.look, self.listed) = (Some(self.looks.plus(LOOK)), Some(self.looks));
         None

@@ -33,10 +33,17 @@ impl Peer {
 }
 
 impl Peers {
-    /// Takes the list of all other Leases. `pod` is this process's while it has had no Lease of its own.
-    pub(super) fn list(&mut self, now: Mono, words: impl Iterator<Item = Word>, pod: Option<&str>) {
+    /// Takes the list of all other Leases. `pod` is this process's while it has had no Lease of its own. `renews`: it has just
+    /// renewed its own; where it cannot, nobody else may be able to either, and no time counts.
+    pub(super) fn list(
+        &mut self,
+        now: Mono,
+        words: impl Iterator<Item = Word>,
+        pod: Option<&str>,
+        renews: bool,
+    ) {
         let gap = self.listed.replace(now).map(|before| now.since(before));
-        let observed = gap.filter(|gap| *gap <= MAX_GAP).unwrap_or_default();
+        let observed = gap.filter(|gap| renews && *gap <= MAX_GAP).unwrap_or_default();
         let before = std::mem::take(&mut self.all);
         for word in words {
             let seen =
@@ -98,7 +105,7 @@ mod tests {
     fn dies(lists: &[(u64, u32)]) -> bool {
         let mut peers = Peers::default();
         for (second, renewed) in lists {
-            peers.list(Mono(second * 1_000), [word("a", *renewed)].into_iter(), None);
+            peers.list(Mono(second * 1_000), [word("a", *renewed)].into_iter(), None, true);
         }
         peers.dead().count() == 1
     }
@@ -134,15 +141,15 @@ mod tests {
     fn what_stands_at_the_own_start_under_the_own_pods_name_is_dead_and_nothing_later() {
         let mut peers = Peers::default();
         let both = || [word("a", 1), word("b", 1)].into_iter();
-        peers.list(Mono(0), both(), Some("pod-a"));
+        peers.list(Mono(0), both(), Some("pod-a"), true);
         assert_eq!(peers.dead().collect::<Vec<_>>(), ["a"]);
-        peers.list(Mono(1_000), both(), None);
+        peers.list(Mono(1_000), both(), None, true);
         assert_eq!(peers.dead().collect::<Vec<_>>(), ["a"], "it stays so");
-        peers.list(Mono(2_000), [word("a", 2), word("b", 1)].into_iter(), None);
+        peers.list(Mono(2_000), [word("a", 2), word("b", 1)].into_iter(), None, true);
         assert_eq!(peers.dead().count(), 0, "a hot restart: both live");
         let mut peers = Peers::default();
         let unnamed = Word { pod: String::new(), ..word("a", 1) };
-        peers.list(Mono(0), [unnamed].into_iter(), Some(""));
+        peers.list(Mono(0), [unnamed].into_iter(), Some(""), true);
         assert_eq!(peers.dead().count(), 0, "an empty name equals nothing");
     }
 }

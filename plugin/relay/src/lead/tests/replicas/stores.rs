@@ -189,3 +189,22 @@ fn a_missing_right_is_said_before_the_first_check() {
         assert_eq!(world.ready(n).trim_end(), "ready; pending checks: 0");
     }
 }
+
+/// As with a full etcd: what is written fails, and what is read is answered.
+#[test]
+fn nobody_is_dead_because_nobody_can_write() {
+    for (seconds, seed) in [(30, 1), (90, 2), (240, 3), (90, 4)] {
+        let mut world = Replicas::seeded(3, seed, "refuse");
+        let runs: Vec<Run> = (1..10).map(|n| world.run(n, n as i64 * 25_000, Status::Passed)).collect();
+        runs.iter().enumerate().for_each(|(n, run)| assert_eq!(world.accept(n % 3, run), 200));
+        world.pass(20 * SECOND);
+        let span = Span::Between { from: 0, until: world.wall() + seconds * 1_000 };
+        world.server.fault(Route::Writes, span, Weather::EtcdAway);
+        world.pass(20 * MINUTE);
+        let adopted: usize = (0..3).map(|n| world.counted(n, Counter::Adopted)).sum();
+        assert_eq!(adopted, 0, "after {seconds} s");
+        for run in &runs {
+            assert_eq!(world.events(run), (vec!["succeeded".into()], 1), "after {seconds} s");
+        }
+    }
+}
