@@ -34,8 +34,8 @@ pub(super) enum Asked {
 pub(super) enum AzureCall {
     /// Prove that the token is taken.
     Prove(Proof),
-    /// Read its own record, because another process may have ended it.
-    Doubt,
+    /// Read its own record, because another process may have ended it; when it had this number of deliveries.
+    Doubt(u32),
     /// Read the build's timeline for a stage's start.
     ReadTimeline,
     /// Read the build for its start.
@@ -67,7 +67,7 @@ impl fmt::Display for AzureCall {
                 "the request for the check's own record, which proves its token"
             }
             AzureCall::Prove(Proof::Build) => "the request for the build, which proves its token",
-            AzureCall::Doubt => "the request for the check's own record",
+            AzureCall::Doubt(_) => "the request for the check's own record",
             AzureCall::ReadTimeline => "the request for the build's timeline",
             AzureCall::ReadBuild => "the request for the build",
             AzureCall::CancelBuild => "the cancellation of the build",
@@ -187,7 +187,7 @@ impl Check {
     ) {
         match (ask, &self.durable.phase) {
             (AzureCall::Prove(proof), _) => self.proved(cx, fx, proof, token, answer, outcome),
-            (AzureCall::Doubt, _) => self.doubt_answered(cx, fx, answer, outcome),
+            (AzureCall::Doubt(delivery), _) => self.doubt_answered(cx, fx, delivery, answer, outcome),
             (AzureCall::ReadTimeline, Phase::Proven) => self.timeline_read(cx, fx, answer, outcome),
             (AzureCall::ReadBuild, Phase::Proven) => self.build_read(cx, fx, answer, outcome),
             (AzureCall::CancelBuild, _) => self.build_cancelled(cx, fx, answer),

@@ -18,7 +18,7 @@ impl Check {
         let callback = self.durable.callback.clone();
         let timeline = callback.timeline.unwrap_or(callback.plan);
         let request = |entry: &Entry, token: &Secret| azure::read_records(entry, &callback, token, timeline);
-        self.call_azure(cx, fx, AzureCall::Doubt, request);
+        self.call_azure(cx, fx, AzureCall::Doubt(self.durable.delivery), request);
         false
     }
 
@@ -28,11 +28,16 @@ impl Check {
         &mut self,
         cx: &mut Cx<'_>,
         fx: &mut Effects,
+        delivery: u32,
         answer: &Answer,
         outcome: &CallOutcome,
     ) {
         if !self.durable.is_doubted {
             return;
+        }
+        // The answer may be older than a further delivery, which begins the record anew: it is asked for again.
+        if self.durable.delivery != delivery {
+            return self.restart();
         }
         let id = self.key.id();
         let is_over = match answer {
@@ -47,10 +52,10 @@ impl Check {
         self.restart();
         self.durable.is_doubted = false;
         if is_over {
-            let line =
-                "its Secret is gone, and Azure DevOps no longer waits for it: another replica has ended it";
+            let line = "its Secret is gone, and Azure DevOps no longer waits for it";
             fx.say(Level::Info, format!("check {id}: {line}"));
-            fx.done = Some(self.durable.done(self.durable.is_reported, cx.now));
+            let is_reported = self.durable.is_reported || self.durable.taken;
+            fx.done = Some(self.durable.done(is_reported, cx.now));
         } else {
             fx.say(Level::Warn, format!("check {id}: its Secret was deleted: it is stored again"));
         }

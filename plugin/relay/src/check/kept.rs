@@ -104,8 +104,9 @@ impl State {
         let mut state = self.clone();
         state.set_kept(None);
         if let State::Pending(pending) = &mut state {
-            // The event of one that is over was taken.
-            pending.is_doubted = !pending.is_over();
+            // The event of one that is over was taken, and the proof of an unproven one says the same. Nobody could end one that
+            // was never stored.
+            pending.is_doubted = self.kept().is_some() && pending.is_proven() && !pending.is_over();
         }
         state
     }

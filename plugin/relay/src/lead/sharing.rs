@@ -148,7 +148,8 @@ impl Sharing {
             self.keeper.give_up();
             shelf.pending().for_each(|(key, _)| self.keeper.touch(key, turn.now.mono));
         }
-        let is_short = space::is_short(turn.store, shelf.ledger().prefix(), turn.now.mono);
+        let now = turn.now.mono;
+        let is_short = self.keeper.is_full(now) || space::is_short(turn.store, shelf.ledger().prefix(), now);
         let records = shelf.all().map(|record| (&record.key, &record.state));
         self.keeper.note_space(turn.now.mono, is_short, records);
         let calls = self.membership.due(turn.now, &shared.server);

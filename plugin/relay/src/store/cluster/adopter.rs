@@ -3,6 +3,7 @@
 use super::lease::{NOBODY, Replica};
 use super::membership::Membership;
 use super::secret::{StoredCheck, Unreadable, expires, owner_of};
+use crate::backoff::delay;
 use crate::check::{CheckKey, State};
 use crate::collections::Few;
 use crate::time::{Mono, Now, in_words};
@@ -28,8 +29,9 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(5);
 /// How long a check waits for its first heir.
 const HEIR: Duration = Duration::from_secs(5);
 
-/// Pause before a failed call is made again.
+/// Pauses after failures in a row: the first, and the longest.
 const PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(15);
 
 /// Pause before a Secret is looked at again that cannot be read, or may not be changed.
 const UNREADABLE: Duration = Duration::from_secs(600);
@@ -66,6 +68,8 @@ pub(crate) struct Adopter {
     under_way: Vec<CheckKey>,
     /// The time before which nothing new is begun, because a call has failed.
     pause: Mono,
+    /// Failed take-overs in a row.
+    failures: u32,
     /// Number of checks taken over since it was last told, by their last owner.
     told: Vec<(String, usize)>,
 }
@@ -212,6 +216,7 @@ impl Adopter {
             AdopterCall::Adopt(key, owner, mut state) => match kubernetes::stored::<SecretBody>(outcome) {
                 ApiAnswer::Done(secret) => {
                     self.ended(&key);
+                    self.failures = 0;
                     match self.told.iter_mut().find(|(id, _)| *id == owner) {
                         Some((_, checks)) => *checks += 1,
                         None => self.told.push((owner, 1)),
@@ -308,8 +313,11 @@ impl Adopter {
         self.ended(&key);
         self.queue.push_back((key, owner));
         if let Some(fault) = answer.fault() {
-            log::warn!("check {} could not be adopted: {fault}", key.id());
-            self.pause = now.plus(PAUSE);
+            self.failures = self.failures.saturating_add(1);
+            if self.failures.is_power_of_two() {
+                log::warn!("check {} could not be adopted: {fault}", key.id());
+            }
+            self.pause = now.plus(delay(self.failures, PAUSE, MAX_PAUSE));
         }
         Taken::default()
     }
@@ -361,6 +369,8 @@ impl Adopter {
         }
         self.lists = false;
         let Some(id) = of else {
+            // What is still to be taken over is in this list too.
+            self.queue.retain(|(_, owner)| self.dead.iter().any(|dead| dead.id == *owner));
             let new = found.own.iter().map(|(key, _)| *key).filter(|key| !knows(key));
             self.queue.extend(new.map(|key| (key, replica.id.clone())));
             // Both are by name, as the API server lists.

@@ -286,6 +286,11 @@ impl Keeper {
                     None => self.read_again(key, now, Learned::Read(Box::new(read))),
                 }
             }
+            // Its creation had no clear answer, and was not done.
+            (_, ApiAnswer::Missing) if held.is_some_and(|held| held.kept().is_none()) => {
+                self.checks.entry(*key).or_default().reads = false;
+                self.pause(key, now.mono)
+            }
             (_, ApiAnswer::Missing) => self.succeeded(key, now, Learned::Missing),
             (_, ApiAnswer::Conflict | ApiAnswer::Exists | ApiAnswer::Expired) => {
                 self.checks.entry(*key).or_default().reads = true;
@@ -372,10 +377,18 @@ impl Keeper {
 
     /// The quota is full: nothing else waits for that.
     fn refused_a_place(&mut self, key: &CheckKey, now: Now, fault: &Fault) -> Option<Learned> {
-        let brake = self.brake;
-        self.failed(key, now, fault, None);
-        (self.brake, self.full_until) = (brake, now.mono.plus(MAX_PAUSE));
+        let custody = self.checks.entry(*key).or_default();
+        custody.failures = custody.failures.saturating_add(1);
+        if custody.failures.is_power_of_two() {
+            self.say(key, fault, MAX_PAUSE);
+        }
+        self.full_until = now.mono.plus(MAX_PAUSE);
         self.pause(key, self.full_until)
+    }
+
+    /// Whether a Secret of this process was refused a moment ago.
+    pub(crate) fn is_full(&self, now: Mono) -> bool {
+        now < self.full_until
     }
 
     fn failed(

@@ -49,7 +49,10 @@ pub fn missing_rights(outcome: &CallOutcome) -> Option<String> {
     let body = response.body.as_deref().ok().filter(|_| response.status == 201)?;
     let review: Value = serde_json::from_slice(body).ok()?;
     let status = review.get("status")?;
-    if status.get("incomplete") == Some(&Value::Bool(true)) {
+    // An error says that rules could not be read.
+    let has_error =
+        status.get("evaluationError").and_then(Value::as_str).is_some_and(|error| !error.is_empty());
+    if has_error || status.get("incomplete") == Some(&Value::Bool(true)) {
         return None;
     }
     let rules = status.get("resourceRules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

@@ -170,7 +170,7 @@ fn a_full_quota_holds_up_new_checks_alone() {
     assert!(creates < 400, "{creates}");
     world.server.quota("testrelay", Quota::secrets("testrelay", 1_000));
     world.pass(2 * MINUTE);
-    assert!(world.secrets().len() > 200, "{}", world.secrets().len());
+    assert!(world.secrets().len() >= 200, "{}", world.secrets().len());
 }
 
 #[test]
