@@ -313,7 +313,7 @@ impl Lead {
                     let looks = matches!(event, Event::Read(..)) && tracked.log.may_have_results();
                     self.perform(turn, key, lane, effects);
                     if looks {
-                        self.look_for_results(turn, key);
+                        self.look_for_results(turn, key, false);
                     }
                     return;
                 }
@@ -413,7 +413,7 @@ impl Lead {
                     if let Some(tracked) = self.agenda.get_mut(&key) {
                         tracked.log.take_room_for_results();
                     }
-                    self.look_for_results(turn, &key);
+                    self.look_for_results(turn, &key, true);
                     self.index(now, &key);
                 }
                 Some((_, key)) => self.step(turn, &key, Event::Due),

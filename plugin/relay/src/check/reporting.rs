@@ -54,6 +54,10 @@ impl Check {
     fn write(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, decided: &Decided) -> bool {
         let now = cx.now.mono;
         let told = cx.log.is_about(&self.durable);
+        // They may be awaited while the lines before are under way.
+        if decided.next == Part::Line {
+            self.volatile.results_since.get_or_insert(now);
+        }
         if let Some(until) = cx.log.holds_decision(now).filter(|_| told && decided.next != Part::OpenLog) {
             self.volatile.next = until;
             return false;
@@ -113,6 +117,8 @@ impl Check {
         };
         if now < until {
             self.volatile.next = until;
+        } else if is_owed && awaits_names {
+            cx.log.give_up_results();
         }
         now < until
     }

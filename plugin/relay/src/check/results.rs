@@ -15,7 +15,7 @@ use crate::check::scene::Mark;
 use crate::check::verdict::Assessment;
 use crate::config::Config;
 use crate::text::{listed, one_line};
-use crate::time::Mono;
+use crate::time::{Mono, in_words};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request, Response};
 use crate::wire::junit;
 use crate::wire::testkube::{self, Artifact};
@@ -24,8 +24,8 @@ use std::time::Duration;
 use tested::{MAX_NAMED, Stage, Tested, print_of};
 
 /// Maximum wait of a decision's last lines, and so of its event, for the names of failed tests, and for the counts of
-/// executions that passed.
-pub(super) const HOLD: Duration = Duration::from_secs(5);
+/// executions that passed. The next tick comes up to a second later: 5 s in all.
+pub(super) const HOLD: Duration = Duration::from_secs(4);
 pub(super) const HOLD_COUNTS: Duration = Duration::from_secs(1);
 
 /// How long after its event a check waits for the names.
@@ -104,7 +104,10 @@ impl Results {
             let is_told = self.told_before.contains(&print_of(&execution.id));
             let new = Tested::of(execution, is_told);
             match self.tested.iter_mut().find(|tested| tested.id == execution.id) {
-                Some(tested) if tested.has_passed == new.has_passed => tested.is_counted = true,
+                Some(tested) if tested.has_passed == new.has_passed => {
+                    tested.is_counted = true;
+                    tested.counts = tested.counts.or(new.counts);
+                }
                 // Testkube has changed its mind.
                 Some(tested) => *tested = new,
                 None => {
@@ -148,13 +151,31 @@ impl Results {
         self.tested.iter_mut().filter(|tested| which(tested)).for_each(|tested| tested.stage = Stage::Done);
     }
 
+    /// Gives up what did not pass and is still sought, and says so where nothing was read.
+    fn run_out_of_time(&mut self) {
+        let open = |tested: &&mut Tested| !tested.has_passed && tested.stage != Stage::Done;
+        for tested in self.tested.iter_mut().filter(open) {
+            tested.stage = Stage::Done;
+            if tested.report.is_none() && tested.note.is_none() {
+                let within = in_words(OWED);
+                tested.note = Some(format!("its test reports could not be read within {within}"));
+            }
+        }
+    }
+
     /// Notes that there is room for the call that waited for it.
     pub(super) fn take_room(&mut self) {
         self.is_queued = false;
     }
 
-    /// Starts the next call, if there is room. Returns it, or whether it waits for room from now on.
-    pub(super) fn act(&mut self, cx: &mut LogCx<'_>, pending: &Pending) -> (Option<Call>, bool) {
+    /// Starts the next call, if there is room. If `others_wait`, their turn is first. Returns it, or whether it waits for room from
+    /// now on.
+    pub(super) fn act(
+        &mut self,
+        cx: &mut LogCx<'_>,
+        pending: &Pending,
+        others_wait: bool,
+    ) -> (Option<Call>, bool) {
         if self.calling.is_some() || self.is_queued || cx.now.mono < self.held_until {
             return (None, false);
         }
@@ -166,8 +187,8 @@ impl Results {
         }
         while let Some(at) = self.next() {
             match (cx.space)(Room::Results, &pending.callback) {
-                Space::Free => {}
-                Space::Full => {
+                Space::Free if !others_wait => {}
+                Space::Free | Space::Full => {
                     self.is_queued = true;
                     return (None, true);
                 }
@@ -190,7 +211,8 @@ impl Results {
         let tested = self.tested.get_mut(at)?;
         // Executions that passed leave half for those that may still fail.
         let share = if tested.has_passed { 2 } else { 1 };
-        let (files, bytes) = (most.div_ceil(share), MAX_TOTAL / u64::from(share));
+        let files = most.div_ceil(share).min(most.saturating_sub(share - 1));
+        let bytes = MAX_TOTAL / u64::from(share);
         let fits = |file: &File| self.bytes.saturating_add(file.size) <= bytes;
         let (file, request) = match &mut tested.stage {
             _ if self.files >= files => (None, None),
@@ -214,8 +236,9 @@ impl Results {
             };
             if is_unread && !tested.has_passed {
                 tested.note = Some(format!(
-                    "its test reports are not read, because {} files of this check were (checks.test_results.files)",
-                    self.files
+                    "its test reports are not read, because {} files of this check were, and at most {most} files and {} MiB are (checks.test_results.files)",
+                    self.files,
+                    MAX_TOTAL >> 20
                 ));
             }
             tested.stage = Stage::Done;
@@ -249,7 +272,13 @@ impl Results {
                 testkube::artifacts(response).map(|list| tested.choose(list))
             }
             (Some(file), CallOutcome::Response(response)) => {
-                body(response).map(|body| tested.look(file, body))
+                // An execution about which Testkube has changed its mind is listed anew.
+                let is_awaited = matches!(tested.stage, Stage::Read(_));
+                body(response).map(|body| {
+                    if is_awaited {
+                        tested.look(file, body)
+                    }
+                })
             }
         };
         match answer {

@@ -197,6 +197,12 @@ impl Calls {
         }
     }
 
+    /// Whether a check waits for this room.
+    pub(super) fn is_awaited(&self, room: Room) -> bool {
+        self.waiting > 0
+            && self.lanes.iter().any(|(place, traffic)| place.0 == room && !traffic.queue.is_empty())
+    }
+
     /// The next check for which there is room, and the room's kind. Projects take turns.
     pub(super) fn next_queued(&mut self, now: Mono) -> Option<(Room, CheckKey)> {
         if self.waiting == 0 {

@@ -7,8 +7,9 @@ use crate::wire::azure::Callback;
 use crate::wire::call::{CallId, CallOutcome};
 
 impl Lead {
-    /// Looks for the results of a check's tests, if any are wanted and there is room.
-    pub(super) fn look_for_results(&mut self, turn: &mut Turn<'_>, key: &CheckKey) {
+    /// Looks for the results of a check's tests, if any are wanted and there is room. `has_turn`: those that waited before it have
+    /// had theirs.
+    pub(super) fn look_for_results(&mut self, turn: &mut Turn<'_>, key: &CheckKey, has_turn: bool) {
         let now = turn.now;
         let Lead { config, random, brake_until, shelf, agenda, calls, runs, .. } = self;
         let Some(seen) = shelf.find(key) else { return };
@@ -19,7 +20,8 @@ impl Lead {
             let space = |room, callback: &Callback| space(calls, now.mono, *brake_until, room, callback);
             let name = &mut || id;
             let mut cx = LogCx { now, config, random, runs, name, space: &space, trouble: None };
-            tracked.log.look_for_results(&mut cx, seen)
+            let others_wait = !has_turn && calls.is_awaited(Room::Results);
+            tracked.log.look_for_results(&mut cx, seen, others_wait)
         };
         if is_queued {
             self.calls.enqueue(Room::Results, lane.clone(), *key);
@@ -56,7 +58,7 @@ impl Lead {
         if !tracked.log.results_answered(turn.now.mono, id, outcome) {
             return;
         }
-        self.look_for_results(turn, key);
+        self.look_for_results(turn, key, false);
         self.step(turn, key, Event::Tested);
     }
 }

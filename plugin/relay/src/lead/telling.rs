@@ -46,7 +46,7 @@ impl Lead {
             }
         }
         if has_results {
-            self.look_for_results(turn, key);
+            self.look_for_results(turn, key, false);
         }
         self.index(now.mono, key);
     }

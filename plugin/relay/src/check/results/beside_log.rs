@@ -23,9 +23,14 @@ impl LiveLog {
         self.results.is_some()
     }
 
-    /// Starts the next call for results, if there is room. Returns it, or whether it waits for room from now on.
-    pub(crate) fn look_for_results(&mut self, cx: &mut LogCx<'_>, pending: &Pending) -> (Option<Call>, bool) {
-        self.results.as_mut().map(|results| results.act(cx, pending)).unwrap_or_default()
+    /// Starts the next call for results, if there is room; if `others_wait`, their turn is first. Returns it, or whether it waits for room from now on.
+    pub(crate) fn look_for_results(
+        &mut self,
+        cx: &mut LogCx<'_>,
+        pending: &Pending,
+        others_wait: bool,
+    ) -> (Option<Call>, bool) {
+        self.results.as_mut().map(|results| results.act(cx, pending, others_wait)).unwrap_or_default()
     }
 
     /// Takes the outcome of such a call, or that it was not started. Returns whether it was awaited.
@@ -47,6 +52,13 @@ impl LiveLog {
     pub(crate) fn take_room_for_results(&mut self) {
         if let Some(results) = &mut self.results {
             results.take_room();
+        }
+    }
+
+    /// Gives up what is still sought: what was read is told, and what was not is said.
+    pub(in crate::check) fn give_up_results(&mut self) {
+        if let Some(results) = &mut self.results {
+            results.run_out_of_time();
         }
     }
 

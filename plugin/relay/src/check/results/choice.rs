@@ -72,7 +72,7 @@ pub(super) fn choose(list: Vec<Artifact>) -> Choice {
     choice
 }
 
-/// 0 for what looks like a report by its name, 1 for other XML; `None` for what is none.
+/// 0 for what looks like a report by its name, 1 for that by its path, 2 for other XML; `None` for what is none.
 fn rank(name: &str) -> Option<u8> {
     let path = name.to_ascii_lowercase();
     let file = path.rsplit('/').next().unwrap_or_default();
@@ -81,8 +81,9 @@ fn rank(name: &str) -> Option<u8> {
         () if !file.ends_with(".xml") || name.len() > MAX_NAME || path.starts_with(".testkube/") => None,
         () if file.contains("junit") => Some(0),
         () if file == "pom.xml" || has(file, &OTHERS) => None,
-        () if has(&path, &REPORTS) => Some(0),
-        () => Some(1),
+        () if file.starts_with("test-") => Some(0),
+        () if has(&path, &REPORTS) => Some(1),
+        () => Some(2),
     }
 }
 

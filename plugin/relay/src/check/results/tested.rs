@@ -120,17 +120,24 @@ impl Tested {
         let report = self.report.as_ref().filter(|_| !self.has_passed);
         let failures = report.into_iter().flat_map(|report| &report.failures);
         lines.extend(failures.map(|failure| (Mark::Error, format!("  {}", in_a_line(failure)))));
-        match report.map_or(0, Report::more_failures) {
+        match report.map_or(0, |report| self.all_failed().saturating_sub(report.failures.len() as u64)) {
             0 => {}
             more => lines.push((Mark::Error, format!("  and {more} more"))),
         }
         lines.extend(self.note.iter().map(|note| (Mark::Warning, format!("{name}: {note}"))));
     }
 
+    /// The number of failed tests, as its counts or its files say: not all files may have been read.
+    fn all_failed(&self) -> u64 {
+        let counts = [self.counts, self.report.as_ref().map(|report| report.counts)];
+        let failed = |counts: Counts| counts.failed.saturating_add(counts.errored);
+        counts.into_iter().flatten().map(failed).max().unwrap_or_default()
+    }
+
     /// The first failed tests, and the number of all.
     pub(super) fn failed(&self) -> (impl Iterator<Item = String>, u64) {
         let report = self.report.as_ref().filter(|_| self.is_counted && !self.has_passed);
-        let all = report.map_or(0, |report| report.counts.failed.saturating_add(report.counts.errored));
+        let all = report.map_or(0, |_| self.all_failed());
         let first = report.into_iter().flat_map(|report| report.failures.iter().take(MAX_NAMED));
         (first.map(|failure| one_line(&label(failure), MAX_LABEL)), all)
     }

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 /// The most bytes of one line that are looked at.
 const MAX_LINE: usize = 1024;
 
+/// Maximum lines of a failure's text that are looked at.
+const MAX_LINES: u32 = 100;
+
 /// The most bytes between `&` and `;`.
 const MAX_ENTITY: usize = 10;
 
@@ -124,6 +127,8 @@ pub(super) struct Message {
     /// The first line that says where, if none before it says why.
     place: String,
     found: Option<String>,
+    /// Lines that were looked at.
+    lines: u32,
 }
 
 impl Message {
@@ -152,6 +157,10 @@ impl Message {
     }
 
     fn end_line(&mut self) {
+        if self.line.trim().is_empty() || self.lines >= MAX_LINES {
+            return self.line.clear();
+        }
+        self.lines += 1;
         let line = clean(&self.line, MAX_MESSAGE);
         self.line.clear();
         match Says::of(&line) {

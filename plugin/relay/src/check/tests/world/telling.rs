@@ -48,7 +48,7 @@ impl World {
             space: &move |_, _| if free { Space::Free } else { Space::Full },
             trouble: None,
         };
-        let (call, is_queued) = self.log.look_for_results(&mut cx, &self.durable);
+        let (call, is_queued) = self.log.look_for_results(&mut cx, &self.durable, false);
         self.is_queued |= is_queued;
         if let Some(call) = call {
             self.call(call.id, Purpose::Results, &call.request);
