@@ -62,13 +62,14 @@ pub use record::{
 };
 pub(crate) use remains::remains;
 pub(crate) use run::Runs;
+use std::cmp::Ordering;
 pub(crate) use step::{Check, Cx, Event, Reporting, Times, Volatile};
 pub use tokens::{Ends, Tokens};
 pub(crate) use view::View;
 pub(crate) use watching::{FALLS_TOGETHER, Reading, Unread, Wanted};
 
 /// The identity of a check: PlanId, JobId and TaskInstanceId.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckKey {
     /// PlanId.
     pub plan: Guid,
@@ -78,6 +79,21 @@ pub struct CheckKey {
     pub task: Guid,
 }
 
+/// Not inlined: each tree of checks would have it in all of its searches.
+impl Ord for CheckKey {
+    #[inline(never)]
+    fn cmp(&self, other: &CheckKey) -> Ordering {
+        let others = || self.job.cmp(&other.job).then_with(|| self.task.cmp(&other.task));
+        self.plan.cmp(&other.plan).then_with(others)
+    }
+}
+
+impl PartialOrd for CheckKey {
+    fn partial_cmp(&self, other: &CheckKey) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl CheckKey {
     /// The key of the check at `callback`.
     pub fn of(callback: &Callback) -> CheckKey {
@@ -85,7 +101,7 @@ impl CheckKey {
     }
 
     /// The order of printed keys, in which the API server lists Secrets. That of `Ord` is another, and faster.
-    pub(crate) fn cmp_as_printed(&self, other: &CheckKey) -> std::cmp::Ordering {
+    pub(crate) fn cmp_as_printed(&self, other: &CheckKey) -> Ordering {
         self.bytes().cmp(&other.bytes())
     }
 
