@@ -120,7 +120,7 @@ fn the_configuration_reference_names_the_fields_that_the_parser_knows() -> Resul
     const STRANGE: &str = "field-of-no-version";
     let strange = |plugin: &mut Value| {
         let top = ["", "/testkube", "/azure_devops/0", "/credentials/0", "/tag", "/artifacts", "/checks"];
-        for place in top.into_iter().chain(["/store", "/store/kubernetes"]) {
+        for place in top.into_iter().chain(["/checks/test_results", "/store", "/store/kubernetes"]) {
             if let Some(object) = plugin.pointer_mut(place).and_then(Value::as_object_mut) {
                 object.insert(STRANGE.into(), json!(1));
             }
@@ -128,7 +128,7 @@ fn the_configuration_reference_names_the_fields_that_the_parser_knows() -> Resul
     };
     let store = json!({ "kubernetes": { "cluster": "kubernetes", "namespace": "testrelay-checks" } });
     let setup = Setup::new()?
-        .plugin(json!({ "tag": {}, "artifacts": {}, "checks": {}, "store": store }))
+        .plugin(json!({ "tag": {}, "artifacts": {}, "checks": { "test_results": {} }, "store": store }))
         .edit_plugin(strange);
     let said = validate(&setup)?.text;
     let errors = said.split_once("the plugin configuration is refused: ").context("it was not refused")?.1;
@@ -142,7 +142,7 @@ fn the_configuration_reference_names_the_fields_that_the_parser_knows() -> Resul
         known.extend(allowed.split(", ").map(|field| format!("{place}{field}")));
         objects += 1;
     }
-    assert_eq!((objects, names(section(REFERENCE, "## Configuration")?)), (9, known));
+    assert_eq!((objects, names(section(REFERENCE, "## Configuration")?)), (10, known));
     Ok(())
 }
 
