@@ -21,9 +21,9 @@ pub(super) fn done_stays(is_short: bool) -> Duration {
     if is_short { SHORT_STAYS } else { DONE_STAYS }
 }
 
-/// Whether an answer to a creation may say that the quota is full. It has the status of a missing right.
+/// Whether an answer to a creation says that the quota is full. It has the status of a missing right, and other words.
 pub(crate) fn is_refusal(fault: &Fault) -> bool {
-    matches!(fault, Fault::Status(403) | Fault::Said(403, _))
+    matches!(fault, Fault::Said(403, words) if words.contains("exceeded quota"))
 }
 
 fn key(prefix: &str) -> String {
