@@ -286,12 +286,7 @@ impl Keeper {
                     None => self.read_again(key, now, Learned::Read(Box::new(read))),
                 }
             }
-            // Its creation had no clear answer, and was not done.
-            (_, ApiAnswer::Missing) if held.is_some_and(|held| held.kept().is_none()) => {
-                self.checks.entry(*key).or_default().reads = false;
-                self.pause(key, now.mono)
-            }
-            (_, ApiAnswer::Missing) => self.succeeded(key, now, Learned::Missing),
+            (_, ApiAnswer::Missing) => self.missing(key, now, held),
             (_, ApiAnswer::Conflict | ApiAnswer::Exists | ApiAnswer::Expired) => {
                 self.checks.entry(*key).or_default().reads = true;
                 self.pause(key, now.mono)
@@ -373,6 +368,15 @@ impl Keeper {
         self.checks.entry(*key).or_default().reads = false;
         self.plan(key, now.mono);
         Some(learned)
+    }
+
+    fn missing(&mut self, key: &CheckKey, now: Now, held: Option<&State>) -> Option<Learned> {
+        if held.is_none_or(|held| held.kept().is_some()) {
+            return self.succeeded(key, now, Learned::Missing);
+        }
+        // Its creation had no clear answer, and was not done.
+        self.checks.entry(*key).or_default().reads = false;
+        self.pause(key, now.mono)
     }
 
     /// The quota is full: nothing else waits for that.
