@@ -42,7 +42,7 @@ fn a_failing_test_is_a_story_too() {
     let (out, errors) = texts(&output);
     assert_eq!((output.status.code(), errors.as_str()), (Some(0), ""), "{out}");
     assert!(out.contains("##[error]Testrelay: failed."), "{out}");
-    assert!(out.contains("shop-e2e-1 failed"), "{out}");
+    assert!(out.contains("shop-e2e-1 failed") && out.contains("shop-4001 › checkout"), "{out}");
     assert!(out.contains("TaskCompleted, result \"failed\" (204)"), "{out}");
 }
 
