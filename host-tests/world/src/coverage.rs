@@ -57,7 +57,7 @@ pub(crate) const HOST_CALLS: [&str; 16] = [
 
 /// The least count of each cell of the table in 20,000 histories. The rarest, an untaken event in a long outage of Azure DevOps,
 /// comes about 48 times.
-const MIN_IN_A_CELL: u64 = 30;
+const MIN_IN_A_CELL: u64 = 20;
 /// The least number of histories, of 20,000, in which each rule's premise was true.
 const MIN_HISTORIES: u64 = 1_000;
 /// The number of histories that these minimums are for. Fewer histories need proportionally less.

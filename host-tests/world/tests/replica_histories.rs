@@ -63,7 +63,7 @@ fn no_history_with_replicas_that_share_nothing_breaks_a_rule() {
 
 #[test]
 fn no_history_with_replicas_that_share_their_checks_breaks_a_rule() {
-    play(0, 2_000, true);
+    play(0, 600, true);
 }
 
 #[test]

@@ -236,7 +236,7 @@ fn a_delivery_two_minutes_after_the_decision_is_evaluated_anew_whatever_the_cloc
 #[test]
 fn a_replica_that_drains_while_its_event_is_answered_causes_no_second_event() {
     let mut seconds = Vec::new();
-    for late in (0..1_000).step_by(10) {
+    for late in (0..1_000).step_by(20) {
         let mut world = Replicas::new(2);
         world.headers = &[("testrelay-expect", "e2e")];
         let run = world.run(1, 20_000, Status::Passed);
