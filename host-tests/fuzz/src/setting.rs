@@ -84,6 +84,7 @@ pub(crate) fn pending(ask: impl FnOnce(&mut Ask), build: Option<u64>) -> Pending
         appear_timeout: Duration::from_secs(30 * 60),
         since_stage: None,
         rerun: testrelay::config::Rerun::Latest,
+        policies: Default::default(),
         given: None,
     };
     ask(&mut asked);

@@ -24,6 +24,7 @@ mod live_log;
 mod naming;
 mod outcome;
 mod place;
+pub(crate) mod policies;
 mod proving;
 pub(crate) mod reason;
 mod rebase;
@@ -56,6 +57,7 @@ pub use kept::{Kept, Stage, Written};
 pub(crate) use live_log::{Acted, LiveLog, LogCx};
 pub use outcome::Outcome;
 pub use place::{Place, Placed};
+pub use policies::Policies;
 pub use record::{
     Claim, DONE_STAYS, Decided, Done, Falls, Log, Owed, Owing, Part, Pending, Phase, Record, Reported, Seen,
     State, Told, Values, Watch,
@@ -152,9 +154,11 @@ pub(crate) mod tests {
     mod life;
     mod lost;
     mod oracle;
+    mod policies;
     mod results;
     mod servers;
     mod stale;
+    mod verdicts;
     mod world;
 
     use super::*;

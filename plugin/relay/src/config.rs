@@ -7,6 +7,7 @@
 mod credential;
 mod doubled;
 mod fields;
+mod policy;
 mod public;
 mod read;
 mod rerun;
@@ -20,6 +21,7 @@ use crate::wire::testkube::Testkube;
 pub use credential::{Allow, Credential, Kind};
 use fields::Fields;
 pub use fields::{ConfigError, ConfigErrors};
+pub use policy::Policy;
 use read::{
     artifacts, azure_devops, checks, credential, is_base_path, is_instance, is_public_url, store, tag,
     testkube, unique,

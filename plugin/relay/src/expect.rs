@@ -103,7 +103,7 @@ impl fmt::Display for Expect {
 pub const MAX_EXPECTED: u32 = 200;
 
 /// Whether a text is a Kubernetes object name, as a TestWorkflow's name is.
-fn is_workflow(name: &str) -> bool {
+pub(crate) fn is_workflow(name: &str) -> bool {
     (1..=253).contains(&name.len())
         && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-.".contains(&c))
 }

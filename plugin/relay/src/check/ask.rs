@@ -1,6 +1,6 @@
 //! The request of a check.
 
-use super::is_default;
+use super::{Policies, is_default};
 use crate::config::Rerun;
 use crate::expect::Expect;
 use crate::tag::Tag;
@@ -25,13 +25,16 @@ pub struct Ask {
     /// Policy for re-runs.
     #[serde(default)]
     pub rerun: Rerun,
-    /// The policies that the request set itself; the others are the configuration's. `None` in records of modules that
+    /// Further policies. Only a request sets them, so they are compared as they are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub policies: Policies,
+    /// The settings that the request set itself; the others are the configuration's. `None` in records of modules that
     /// did not note it.
     #[serde(default)]
     pub given: Option<Given>,
 }
 
-/// Which policies a request set itself.
+/// Which settings a request set itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Given {
@@ -57,7 +60,7 @@ impl Given {
 }
 
 impl Ask {
-    /// Whether another request asks the same. Policies that neither of them set do not count: they may come from
+    /// Whether another request asks the same. Settings that neither of them set do not count: they may come from
     /// different configurations.
     pub fn is_same(&self, other: &Ask) -> bool {
         let given = match (self.given, other.given) {
@@ -66,6 +69,7 @@ impl Ask {
         };
         self.tag == other.tag
             && self.since_stage == other.since_stage
+            && self.policies == other.policies
             && (!given.expect || self.expect == other.expect)
             && (!given.settle || self.settle == other.settle)
             && (!given.timeout || self.timeout == other.timeout)

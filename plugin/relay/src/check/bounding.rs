@@ -15,8 +15,9 @@ impl Check {
     /// Finds the lower bound. Returns whether it is known already.
     pub(super) fn find_bound(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
         let callback = self.durable.callback.clone();
+        let tests_build = self.durable.ask.as_ref().and_then(|ask| ask.policies.tests_build);
         let wants_stage = self.durable.ask.as_ref().is_some_and(|ask| ask.since_stage.is_some());
-        match callback.build {
+        match tests_build.or(callback.build) {
             Some(build) if wants_stage => {
                 let request = |entry: &Entry, token: &Secret| azure::timeline(entry, &callback, token, build);
                 self.call_azure(cx, fx, AzureCall::ReadTimeline, request);
@@ -73,16 +74,28 @@ impl Check {
         if self.retries_bound(cx, answer) {
             return;
         }
+        let tests_build = self.durable.ask.as_ref().and_then(|ask| ask.policies.tests_build);
         let start = match (answer, outcome) {
             (Answer::Taken, CallOutcome::Response(response)) => {
                 response.body.as_deref().ok().and_then(azure::build_start)
             }
-            (Answer::Over(_), _) => return self.finish(fx, cx.now, false),
+            (Answer::Over(_), _) if tests_build.is_none() => return self.finish(fx, cx.now, false),
             _ => None,
         };
-        match start {
-            Some(start) => self.watch_since(cx, start, "start of the build".into()),
-            None => self.bound_by_arrival(cx, "the build's start could not be read"),
+        match (start, tests_build) {
+            (Some(start), None) => self.watch_since(cx, start, "start of the build".into()),
+            (Some(start), Some(build)) => self.watch_since(cx, start, format!("start of build {build}")),
+            (None, None) => self.bound_by_arrival(cx, "the build's start could not be read"),
+            (None, Some(build)) => {
+                let why = match answer {
+                    Answer::Taken => "its answer holds no start time".into(),
+                    answer => in_words_of(answer),
+                };
+                let reason = format!(
+                    "The check counts executions since the start of build {build} (Testrelay-Tests-Build), which could not be read: {why}. Name a run of this project that has started. If it is one, look at \"Limit job authorization scope to current project\" in the project's pipeline settings, and at who may view that pipeline's builds."
+                );
+                self.decide(cx, fx, ReasonCode::BuildUnreadable, reason);
+            }
         }
     }
 

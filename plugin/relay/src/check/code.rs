@@ -32,7 +32,7 @@ codes! {
     Missing = "missing", Inconclusive;
     /// Nothing with the tag appeared in time.
     NoneAppeared = "none_appeared", Inconclusive;
-    /// All executions with the tag are older than the lower bound.
+    /// All executions with the tag are older than the lower bound, or than the maximum age.
     OlderThanRun = "older_than_run", Inconclusive;
     /// A counted execution is gone, or may have been deleted long ago.
     CleanedUp = "cleaned_up", Inconclusive;
@@ -50,6 +50,8 @@ codes! {
     TooMany = "too_many", Inconclusive;
     /// The stage that sets the lower bound was not found.
     StageUnreadable = "stage_unreadable", Inconclusive;
+    /// The start of the build that started the tests could not be read.
+    BuildUnreadable = "build_unreadable", Inconclusive;
     /// Azure DevOps never took its token.
     TokenRefused = "token_refused", Inconclusive;
     /// Azure DevOps did not answer until the deadline.
@@ -76,6 +78,14 @@ codes! {
     RejectedAppearTimeout = "rejected_appear_timeout", Rejected;
     /// The policy for re-runs is wrong.
     RejectedRerun = "rejected_rerun", Rejected;
+    /// The optional workflows are wrong, contradict the expectation, or are not allowed.
+    RejectedOptional = "rejected_optional", Rejected;
+    /// The time for a re-run is wrong or not allowed.
+    RejectedGrace = "rejected_grace", Rejected;
+    /// The maximum age is wrong or not allowed.
+    RejectedMaxAge = "rejected_max_age", Rejected;
+    /// The build that started the tests is wrong or not allowed.
+    RejectedTestsBuild = "rejected_tests_build", Rejected;
     /// The body cannot be read.
     RejectedBody = "rejected_body", Rejected;
     /// Another part of the request is wrong.
@@ -113,6 +123,10 @@ impl ReasonCode {
             "Testrelay-Timeout" => ReasonCode::RejectedTimeout,
             "Testrelay-Appear-Timeout" => ReasonCode::RejectedAppearTimeout,
             "Testrelay-Rerun" => ReasonCode::RejectedRerun,
+            "Testrelay-Optional" => ReasonCode::RejectedOptional,
+            "Testrelay-Grace" => ReasonCode::RejectedGrace,
+            "Testrelay-Max-Age" => ReasonCode::RejectedMaxAge,
+            "Testrelay-Tests-Build" => ReasonCode::RejectedTestsBuild,
             "body" => ReasonCode::RejectedBody,
             _ => ReasonCode::RejectedRequest,
         }

@@ -177,6 +177,12 @@ impl LiveLog {
         self.is_stirred |= advice(absent, self.advice).is_some();
     }
 
+    /// Notes when the failures decide, if they wait for a re-run.
+    pub(super) fn set_grace(&mut self, ends: Option<Wall>) {
+        self.is_stirred |= ends.is_some() != self.scene.grace_ends.is_some();
+        self.scene.grace_ends = ends;
+    }
+
     /// Takes the answer for a single execution.
     pub(super) fn looked_at(&mut self, execution: &Execution) {
         self.scene.look(execution);

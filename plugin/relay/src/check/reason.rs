@@ -11,7 +11,8 @@ use std::time::Duration;
 /// The reason when all had ended.
 pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
     let total = read.counted.len();
-    let bad = read.counted.iter().filter(|e| e.status != Status::Passed).count();
+    let bad = read.failed().count();
+    let has_optional = read.failed_optional().next().is_some();
     // Nobody has seen what its parent would have said.
     let origin = match (read.are_all_children(), total) {
         (false, _) => "",
@@ -19,6 +20,9 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
         (true, _) => " (all started by other workflows' executions without this tag)",
     };
     let head = match (bad, total) {
+        (0, _) if has_optional => {
+            format!("All executions tagged {} that must pass have passed", ask.tag)
+        }
         (0, 1) => format!("The execution tagged {} passed", ask.tag),
         (0, n) => format!("All {n} executions tagged {} passed", ask.tag),
         (_, 1) => format!("The execution tagged {} did not pass", ask.tag),
@@ -37,7 +41,7 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
 pub(super) fn code_of_ended(passed: bool, read: &Assessment<'_>) -> ReasonCode {
     match passed {
         true => ReasonCode::AllPassed,
-        false if read.counted.iter().any(|e| e.status == Status::Failed) => ReasonCode::Failed,
+        false if read.failed().any(|e| e.status == Status::Failed) => ReasonCode::Failed,
         false => ReasonCode::Aborted,
     }
 }
@@ -94,6 +98,13 @@ const LONG_AGO: Duration = Duration::from_secs(86_400);
 /// The reason when all executions with the tag are older than the lower bound, the newest of them scheduled at
 /// `newest`.
 pub(super) fn only_older(ask: &Ask, watch: &Watch, newest: Wall) -> String {
+    if let Some(age) = ask.policies.max_age.filter(|_| newest >= watch.bound) {
+        return format!(
+            "All executions tagged {} were older than {} when this check arrived (Testrelay-Max-Age): the newest was scheduled at {newest}. Start the tests again.",
+            ask.tag,
+            in_words(age)
+        );
+    }
     format!(
         "All executions tagged {} are older than the lower bound: the newest was scheduled at {newest} by Testkube's clock, and executions count from {} ({}). If this run has started them, compare the clocks of Testkube and Azure DevOps, and see checks.clock_skew.",
         ask.tag, watch.bound, watch.bound_from

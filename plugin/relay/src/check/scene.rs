@@ -28,6 +28,8 @@ pub struct Scene {
     missing: Vec<String>,
     /// If all executions are older than the lower bound: when the newest was scheduled.
     only_older: Option<Wall>,
+    /// When the failures decide, if they wait for a re-run until then.
+    pub grace_ends: Option<Wall>,
     /// Why nothing, or not all, is known of Testkube, once that has lasted long enough to be told.
     pub trouble: Option<String>,
 }
@@ -39,6 +41,8 @@ struct Shown {
     workflow: String,
     status: Status,
     ended: bool,
+    /// Whether it may fail.
+    is_optional: bool,
     took: Option<Duration>,
     message: Option<String>,
     steps: Steps,
@@ -59,7 +63,7 @@ impl Scene {
     pub fn read(&mut self, read: &Assessment<'_>, now: Wall) {
         let mut before = std::mem::take(&mut self.executions);
         for (at, execution) in read.counted.iter().enumerate() {
-            let mut shown = Shown::of(execution, now);
+            let mut shown = Shown::of(execution, read.is_optional(execution), now);
             if let Some(known) = find_mut(&mut before, at, &execution.id) {
                 shown.steps = std::mem::take(&mut known.steps);
                 shown.message = known.message.take();
@@ -140,6 +144,7 @@ impl Scene {
     /// Whether the change since `said` is news: an execution has appeared, ended or gone.
     pub fn is_news(&self, said: &Scene) -> bool {
         self.trouble.is_some() != said.trouble.is_some()
+            || self.new_grace(said).is_some()
             || self.ignored.keys().any(|id| !said.ignored.contains_key(id))
             || self.more_ignored > said.more_ignored
             || self.executions.len() != said.executions.len()
@@ -164,12 +169,39 @@ impl Scene {
             lines.push((Mark::Warning, format!("{name} no longer counts")));
         }
         self.ignored_lines(said, &mut lines);
+        if let Some(ends) = self.new_grace(said) {
+            self.grace_lines(ends, dashboard, &mut lines);
+        }
         match (&said.trouble, &self.trouble) {
             (None, Some(trouble)) => lines.push((Mark::Warning, format!("{trouble}; Testrelay tries again"))),
             (Some(_), None) => lines.push((Mark::Plain, "Testkube answers again".into())),
             _ => {}
         }
         lines
+    }
+
+    /// When the failures decide, if that has not been told.
+    fn new_grace(&self, said: &Scene) -> Option<Wall> {
+        // The same end may differ by a little: it is mapped from one clock to another at each reading.
+        const SAME: Duration = Duration::from_secs(30);
+        let ends = self.grace_ends?;
+        said.grace_ends.is_none_or(|said| said.plus(SAME) < ends).then_some(ends)
+    }
+
+    /// Until when a re-run of the failures counts, and how to make one (docs.testkube.io, `testkube run
+    /// testworkflowexecution`).
+    fn grace_lines(&self, ends: Wall, dashboard: Option<&Dashboard>, lines: &mut Vec<(Mark, String)>) {
+        let ends = ends.clock(ends);
+        let text = format!(
+            "Decided as failed at {ends}, unless what failed is run again before and passes (Testrelay-Grace). To run it again:"
+        );
+        lines.push((Mark::Warning, text));
+        for failed in self.executions.iter().filter(|shown| shown.has_failed()).take(MAX_ISSUES) {
+            let link =
+                dashboard.map(|d| format!("  {}", d.link(&failed.workflow, &failed.id))).unwrap_or_default();
+            let (name, id) = (one_line(&failed.name, 80), one_line(&failed.id, 64));
+            lines.push((Mark::Plain, format!("  {name}: testkube run twe {id}{link}")));
+        }
     }
 
     fn ignored_lines(&self, said: &Scene, lines: &mut Vec<(Mark, String)>) {
@@ -219,8 +251,12 @@ impl Scene {
 
     /// One text for each execution that did not pass, for the record's issues.
     pub fn failures(&self) -> Vec<String> {
-        let bad = |e: &&Shown| e.ended && e.status != Status::Passed;
-        self.executions.iter().filter(bad).take(MAX_ISSUES).map(Shown::ended_in_words).collect()
+        self.executions
+            .iter()
+            .filter(|shown| shown.has_failed())
+            .take(MAX_ISSUES)
+            .map(Shown::ended_in_words)
+            .collect()
     }
 
     /// The executions as a plain-text table, one line each; first those that did not pass.
@@ -258,13 +294,14 @@ const MAX_ISSUES: usize = 10;
 const MAX_ROWS: usize = 50;
 
 impl Shown {
-    fn of(execution: &Execution, now: Wall) -> Shown {
+    fn of(execution: &Execution, is_optional: bool, now: Wall) -> Shown {
         Shown {
             id: execution.id.clone(),
             name: execution.name.clone(),
             workflow: execution.workflow.clone(),
             status: execution.status.clone(),
             ended: execution.ended,
+            is_optional,
             took: execution.took,
             message: None,
             steps: Steps::default(),
@@ -272,6 +309,11 @@ impl Shown {
             stuck: execution.stopping_since.filter(|_| execution.is_stuck(now)),
             is_explained: execution.ended && execution.status == Status::Passed,
         }
+    }
+
+    /// Whether it has ended without passing, and was to pass.
+    fn has_failed(&self) -> bool {
+        self.ended && self.status != Status::Passed && !self.is_optional
     }
 
     fn is_under_way(&self) -> bool {
@@ -306,8 +348,14 @@ impl Shown {
         }
         match said {
             _ if ends => {
-                let mark = if self.status == Status::Passed { Mark::Section } else { Mark::Error };
-                lines.push((mark, self.ended_in_words()));
+                let (mark, optional) = match (&self.status, self.is_optional) {
+                    (Status::Passed, _) => (Mark::Section, ""),
+                    (_, false) => (Mark::Error, ""),
+                    (_, true) => {
+                        (Mark::Warning, " (optional: without Testrelay-Optional it would fail this check)")
+                    }
+                };
+                lines.push((mark, format!("{}{optional}", self.ended_in_words())));
             }
             Some(said) if said.status != self.status => {
                 lines.push((Mark::Plain, format!("{name}: {} → {}", said.status, self.status)));

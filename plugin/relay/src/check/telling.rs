@@ -209,6 +209,7 @@ pub(super) fn opening(pending: &Pending, ask: &Ask, watch: &Watch, now: Now) -> 
         ),
         expect => (Mark::Plain, format!("Expected: {expect}. Every execution with the tag must pass")),
     });
+    lines.extend(ask.policies.in_words().into_iter().map(|words| (Mark::Plain, words)));
     lines.push((
         Mark::Plain,
         format!(

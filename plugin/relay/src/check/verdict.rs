@@ -1,12 +1,16 @@
 //! The verdict: executions in, decision and reason out.
 //!
 //! The **counted set** of a check are the executions that carry exactly its tag, were scheduled at its lower bound or
-//! later, are not judged through a parent in the same reading ([`children`]), and were not provably replaced by a
-//! re-run ([`reruns`]). Every member must pass; zero members, unknown statuses and faults are never a pass.
+//! later and within its maximum age, are not judged through a parent in the same reading ([`children`]), and were not
+//! provably replaced by a re-run ([`reruns`]). Every member must end, and every member that is not optional must pass;
+//! no such member, unknown statuses and faults are never a pass. [`judge`] makes the decision.
 
 mod children;
+mod judge;
 mod reruns;
 
+use super::Ask;
+use super::policies::is_optional;
 use crate::collections::in_order;
 use crate::config::Rerun;
 use crate::expect::Expect;
@@ -16,13 +20,33 @@ use crate::text::{listed, one_line};
 use crate::time::Wall;
 use crate::wire::testkube::{Execution, Status};
 use children::Part;
+pub(crate) use judge::{Facts, Judgement, judge};
 use std::collections::BTreeMap;
+
+/// The rules by which executions count.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// The tag that they must carry.
+    pub tag: &'a Tag,
+    /// The lower bound: what was scheduled before this time does not count.
+    pub bound: Wall,
+    /// What was scheduled before this time is too old, even if the bound lets it count.
+    pub oldest: Option<Wall>,
+    /// What must be there.
+    pub expect: &'a Expect,
+    /// The policy for re-runs.
+    pub rerun: Rerun,
+    /// Patterns of workflows that may fail.
+    pub optional: &'a [String],
+}
 
 /// What one complete reading says about one check.
 #[derive(Debug)]
 pub struct Assessment<'a> {
     /// The counted set, oldest first.
     pub counted: Vec<&'a Execution>,
+    /// Its members that may fail.
+    optional: Vec<&'a Execution>,
     /// Executions with the tag that do not count, and why.
     pub ignored: Vec<(&'a Execution, Ignored<'a>)>,
     /// The missing part of the expectation, in words.
@@ -34,6 +58,8 @@ pub struct Assessment<'a> {
 pub enum Ignored<'a> {
     /// Scheduled before the check's lower bound.
     Older,
+    /// Older than the check's maximum age.
+    TooOld,
     /// Started by an execution of another workflow, through which it is judged.
     Child,
     /// Repeated by this later execution, by name.
@@ -48,6 +74,7 @@ impl Ignored<'_> {
         let name = one_line(&execution.name, 80);
         match self {
             Ignored::Older => format!("{name} (older than this run)"),
+            Ignored::TooOld => format!("{name} (too old: scheduled at {})", execution.scheduled),
             Ignored::Child => format!("{name} (started by another workflow)"),
             Ignored::Replaced(by) => format!("{name} (repeated by {})", one_line(by, 80)),
             Ignored::Repeats(first) => {
@@ -71,19 +98,34 @@ pub enum Standing {
     },
 }
 
-/// Sorts the executions of a reading for the check that waits for `tag`. Takes n log n steps for n executions.
-pub fn assess<'a>(
-    executions: &'a [Execution],
-    tag: &Tag,
-    bound: Wall,
-    expect: &Expect,
-    rerun: Rerun,
-) -> Assessment<'a> {
+impl<'a> Rules<'a> {
+    /// Those of anybody who asks for nothing but a tag.
+    pub fn of_tag(tag: &'a Tag, bound: Wall, rerun: Rerun) -> Rules<'a> {
+        Rules { tag, bound, oldest: None, expect: &Expect::Any, rerun, optional: &[] }
+    }
+
+    /// Those of a check or an evaluation that arrived at this time.
+    pub fn of_ask(ask: &'a Ask, bound: Wall, arrived: Wall) -> Rules<'a> {
+        Rules {
+            tag: &ask.tag,
+            bound,
+            oldest: ask.policies.max_age.map(|age| arrived.minus(age)),
+            expect: &ask.expect,
+            rerun: ask.rerun,
+            optional: &ask.policies.optional,
+        }
+    }
+}
+
+/// Sorts the executions of a reading. Takes n log n steps for n executions.
+pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<'a> {
+    let Rules { tag, bound, oldest, expect, rerun, optional } = *rules;
     let tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
     let order_of = |place: usize| tagged.get(place).map(|e| order(e));
     let places = in_order(tagged.len(), &|a, b| order_of(a).cmp(&order_of(b)));
     let tagged: Vec<&Execution> = places.iter().filter_map(|place| tagged.get(*place).copied()).collect();
-    let is_older = |e: &Execution| e.scheduled < bound;
+    let first = oldest.map_or(bound, |oldest| oldest.max(bound));
+    let is_older = |e: &Execution| e.scheduled < first;
     let (older, own) = tagged.split_at(tagged.partition_point(|e| is_older(e)));
     let other = match rerun {
         Rerun::Latest => reruns::replaced(own),
@@ -92,7 +134,8 @@ pub fn assess<'a>(
     };
     let parts = children::parts(&tagged, older.len(), &other);
     let other_of = |n: usize| Some(own.get(other.get(n).copied().flatten()?)?.name.as_str());
-    let mut ignored: Vec<_> = older.iter().map(|e| (*e, Ignored::Older)).collect();
+    let why_older = |e: &Execution| if e.scheduled < bound { Ignored::Older } else { Ignored::TooOld };
+    let mut ignored: Vec<_> = older.iter().map(|e| (*e, why_older(e))).collect();
     let mut counted = Vec::new();
     let mut have: BTreeMap<&str, u32> = BTreeMap::new();
     for (n, (execution, part)) in own.iter().zip(parts.iter().skip(older.len())).enumerate() {
@@ -102,24 +145,48 @@ pub fn assess<'a>(
             (None, Part::Child) => ignored.push((*execution, Ignored::Child)),
             (None, part) => {
                 counted.push(*execution);
-                let is_expected = *part != Part::OfOlder;
+                let is_expected = *part != Part::OfOlder && !is_optional(optional, &execution.workflow);
                 *have.entry(&execution.workflow).or_insert(0) += u32::from(is_expected);
             }
         }
     }
-    Assessment { missing: expect.missing(&have), counted, ignored }
+    let mut missing = expect.missing(&have);
+    if !optional.is_empty() && !matches!(expect, Expect::Names(_)) {
+        missing.iter_mut().for_each(|missing| missing.push_str(" that may not fail"));
+    }
+    let optional = counted.iter().copied().filter(|e| is_optional(optional, &e.workflow)).collect();
+    Assessment { missing, counted, optional, ignored }
 }
 
-impl Assessment<'_> {
+impl<'a> Assessment<'a> {
     /// The state of the counted set.
     pub fn standing(&self) -> Standing {
         if self.counted.is_empty() || !self.missing.is_empty() {
             Standing::Incomplete
         } else if self.counted.iter().all(|e| e.ended) {
-            Standing::Ended { passed: self.counted.iter().all(|e| e.status == Status::Passed) }
+            Standing::Ended { passed: self.failed().next().is_none() }
         } else {
             Standing::Running
         }
+    }
+
+    /// Whether this execution may fail.
+    pub fn is_optional(&self, execution: &Execution) -> bool {
+        self.optional.iter().any(|optional| optional.id == execution.id)
+    }
+
+    /// The members that have ended without passing, and were to pass.
+    pub fn failed(&self) -> impl Iterator<Item = &'a Execution> {
+        self.unpassed().filter(|e| !self.is_optional(e))
+    }
+
+    /// The members that have ended without passing, and may.
+    pub fn failed_optional(&self) -> impl Iterator<Item = &'a Execution> {
+        self.unpassed().filter(|e| self.is_optional(e))
+    }
+
+    fn unpassed(&self) -> impl Iterator<Item = &'a Execution> {
+        self.counted.iter().copied().filter(|e| e.ended && e.status != Status::Passed)
     }
 
     /// A number that changes when a member joins, leaves, or changes its status. `settle` watches it.
@@ -141,9 +208,10 @@ impl Assessment<'_> {
         self.counted.iter().copied().chain(ignored).map(|e| short(&e.id)).collect()
     }
 
-    /// The newest execution with the tag, if there are some and all are older than the lower bound.
+    /// The newest execution with the tag, if there are some and all are too old.
     pub fn only_older(&self) -> Option<&Execution> {
-        let is_older = self.counted.is_empty() && self.ignored.iter().all(|(_, why)| *why == Ignored::Older);
+        let is_old = |why: &Ignored<'_>| matches!(why, Ignored::Older | Ignored::TooOld);
+        let is_older = self.counted.is_empty() && self.ignored.iter().all(|(_, why)| is_old(why));
         self.ignored.last().filter(|_| is_older).map(|(execution, _)| *execution)
     }
 
@@ -168,12 +236,16 @@ impl Assessment<'_> {
         self.counted.iter().map(|e| short(&e.id)).collect()
     }
 
-    /// `shop-e2e-17 passed, shop-api-41 running`; first those that did not pass.
+    /// `shop-api-41 running, shop-e2e-17 passed, shop-lint-3 failed (optional)`; first those that stand in the way of a pass.
     pub fn statuses(&self) -> String {
-        let has_passed = |e: &&&Execution| e.ended && e.status == Status::Passed;
-        let others = self.counted.iter().filter(|e| !has_passed(e));
-        let counted = others.chain(self.counted.iter().filter(has_passed));
-        listed(counted.map(|e| format!("{} {}", one_line(&e.name, 80), e.status)), 10)
+        let is_open = |e: &&&Execution| !e.ended || e.status != Status::Passed && !self.is_optional(e);
+        let first = self.counted.iter().filter(is_open);
+        let rest = self.counted.iter().filter(|e| !is_open(e));
+        let optional = |e: &Execution| if self.is_optional(e) { " (optional)" } else { "" };
+        listed(
+            first.chain(rest).map(|e| format!("{} {}{}", one_line(&e.name, 80), e.status, optional(e))),
+            10,
+        )
     }
 
     /// Why executions with the tag do not count, as a sentence after a space; empty if all count.

@@ -6,7 +6,7 @@ use super::{
     reason,
 };
 use crate::backoff;
-use crate::check::verdict::{Assessment, Standing, assess};
+use crate::check::verdict::{Assessment, Facts, Judgement, Rules, Standing, assess, judge};
 use crate::collections::{Few, tree};
 use crate::expect::MAX_EXPECTED;
 use crate::tag::Tag;
@@ -69,6 +69,7 @@ struct Listed {
     id: String,
     name: String,
     status: Status,
+    is_optional: bool,
 }
 
 /// Incomplete readings in a row, which decide nothing.
@@ -250,7 +251,8 @@ impl Check {
         let (Phase::Watching(watch), Some(ask)) = (&self.durable.phase, &self.durable.ask) else { return };
         let (watch, ask) = (watch.clone(), ask.clone());
         let executions = reading.by_value.get(&ask.tag.value).map_or(&[][..], Vec::as_slice);
-        let read = assess(executions, &ask.tag, watch.bound, &ask.expect, ask.rerun);
+        let rules = Rules::of_ask(&ask, watch.bound, self.durable.accepted.wall);
+        let read = assess(executions, &rules);
         // Checked first: what follows keeps, and says, something of each execution.
         if read.counted.len() > usize::try_from(MAX_EXPECTED).unwrap_or(usize::MAX) {
             let reason = format!("More than {MAX_EXPECTED} executions carry the tag {}.", ask.tag);
@@ -269,52 +271,36 @@ impl Check {
         }
         // Time that was not watched does not count for settling, whether because of an outage or a fallen leader.
         let since = self.note_seen(now, &watch, &read, was_watched || ask.settle.is_zero());
-        let elapsed = gap.unwrap_or_default();
-        if !self.note_absence(cx, fx, &watch, &ask, &read, elapsed) {
-            self.judge(cx, fx, &watch, &ask, &read, since);
-        }
+        let absent = self.note_absence(cx, &read, gap.unwrap_or_default());
+        let is_last = self.volatile.last_reading.is_some();
+        let facts = Facts { now: cx.now, since, absent, is_last };
+        let judgement = judge(&self.durable, &ask, &watch, &read, &facts);
+        let grace_ends = match &judgement {
+            Judgement::Grace(ends) => Some(cx.now.wall.plus(ends.since(now))),
+            _ => None,
+        };
+        cx.log.set_grace(grace_ends);
+        self.act_on(cx, fx, judgement, &read);
     }
 
-    /// Acts on a reading that shows nothing missing for too long. The counted set has been the same since `since`.
-    fn judge(
-        &mut self,
-        cx: &mut Cx<'_>,
-        fx: &mut Effects,
-        watch: &Watch,
-        ask: &Ask,
-        read: &Assessment<'_>,
-        since: Mono,
-    ) {
-        match read.standing() {
-            Standing::Ended { passed } if cx.now.mono.since(since) >= ask.settle => {
+    fn act_on(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, judgement: Judgement, read: &Assessment<'_>) {
+        match judgement {
+            Judgement::Decided(code, reason) => self.decide(cx, fx, code, reason),
+            Judgement::Ended(code, reason) => {
                 let listed = read.counted.iter().map(|e| Listed {
                     id: e.id.clone(),
                     name: one_line(&e.name, 80),
                     status: e.status.clone(),
+                    is_optional: read.is_optional(e),
                 });
-                self.volatile.confirm = Some(Rc::new(Confirm {
-                    todo: Rc::new(listed.collect()),
-                    at: 0,
-                    code: reason::code_of_ended(passed, read),
-                    reason: reason::ended(ask, watch, read, cx.now),
-                    notes: Vec::new(),
-                }));
+                let todo = Rc::new(listed.collect());
+                self.volatile.confirm =
+                    Some(Rc::new(Confirm { todo, at: 0, code, reason, notes: Vec::new() }));
             }
-            standing if self.volatile.last_reading.is_some() => {
-                let what = reason::unfinished(standing, ask, read, cx.now.wall);
-                let reason = reason::deadline(&self.durable, cx.now, &what);
-                let code = match standing {
-                    Standing::Ended { .. } => ReasonCode::ChangedTooLate,
-                    Standing::Incomplete | Standing::Running => {
-                        reason::code_of_deadline(&self.durable, cx.now)
-                    }
-                };
-                self.decide(cx, fx, code, reason);
+            Judgement::Grace(until) | Judgement::Wait(Some(until)) => {
+                self.volatile.poll = self.volatile.poll.min(until);
             }
-            Standing::Ended { .. } => {
-                self.volatile.poll = self.volatile.poll.min(since.plus(ask.settle));
-            }
-            Standing::Incomplete | Standing::Running => {}
+            Judgement::Wait(None) => {}
         }
     }
 
@@ -347,29 +333,17 @@ impl Check {
         true
     }
 
-    /// Adds to the time for which the expected executions were absent while Testkube answered. Returns whether that was
-    /// too long.
-    fn note_absence(
-        &mut self,
-        cx: &mut Cx<'_>,
-        fx: &mut Effects,
-        watch: &Watch,
-        ask: &Ask,
-        read: &Assessment<'_>,
-        elapsed: Duration,
-    ) -> bool {
-        if read.standing() != Standing::Incomplete {
-            cx.log.set_absence(Duration::ZERO);
-            return false;
-        }
-        let Phase::Watching(Watch { absent, .. }) = &mut self.durable.phase else { return false };
-        let absent = self.volatile.absence.add(absent, elapsed);
+    /// Adds to the time for which the expected executions were absent while Testkube answered, and returns it; zero if
+    /// all are there.
+    fn note_absence(&mut self, cx: &mut Cx<'_>, read: &Assessment<'_>, elapsed: Duration) -> Duration {
+        let absent = match &mut self.durable.phase {
+            Phase::Watching(watch) if read.standing() == Standing::Incomplete => {
+                self.volatile.absence.add(&mut watch.absent, elapsed)
+            }
+            _ => Duration::ZERO,
+        };
         cx.log.set_absence(absent);
-        if absent >= ask.appear_timeout {
-            let (code, reason) = reason::absent(ask, watch, read, cx.now);
-            self.decide(cx, fx, code, reason);
-        }
-        absent >= ask.appear_timeout
+        absent
     }
 
     /// Remembers the counted set if it has changed, or may have changed and back unwatched. Returns since when it has
@@ -444,7 +418,9 @@ impl Check {
         match execution {
             Ok(found) if found.is_still(&listed.id, &listed.status, &ask.tag) => {
                 self.volatile.unconfirmed = None;
-                self.confirm_more(cx, fx, &confirm, &found);
+                let why = found.why_not_passed().filter(|_| !listed.is_optional);
+                let note = why.map(|why| format!("{}: {why}", listed.name));
+                self.confirm_more(cx, fx, &confirm, note);
             }
             Ok(_) | Err(Fault::Status(404)) => {
                 let (id, execution) = (self.key.id(), one_line(&listed.id, 64));
@@ -463,11 +439,9 @@ impl Check {
     }
 
     /// One more execution is as it was listed: looks at the next, or makes the decision.
-    fn confirm_more(&mut self, cx: &Cx<'_>, fx: &mut Effects, before: &Confirm, found: &Execution) {
+    fn confirm_more(&mut self, cx: &Cx<'_>, fx: &mut Effects, before: &Confirm, note: Option<String>) {
         let mut confirm = Confirm { at: before.at + 1, ..before.clone() };
-        if let Some(why) = found.why_not_passed() {
-            confirm.notes.push(format!("{}: {why}", one_line(&found.name, 80)));
-        }
+        confirm.notes.extend(note);
         if confirm.at < confirm.todo.len() {
             self.volatile.confirm = Some(Rc::new(confirm));
             return;

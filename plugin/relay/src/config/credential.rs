@@ -1,5 +1,6 @@
 //! The configured callers.
 
+use super::Policy;
 use crate::guid::Guid;
 use crate::secret::Secret;
 use crate::tag::Tag;
@@ -25,6 +26,8 @@ pub struct Credential {
     pub max_downloads: u32,
     /// Whether executions of its checks may be aborted when their run is over.
     pub abort_on_cancel: bool,
+    /// The policies that its checks may use.
+    pub policies: Vec<Policy>,
     /// Whether the verdicts on its checks are only logged, and `succeeded` is always posted.
     pub observe: bool,
 }
@@ -33,6 +36,17 @@ impl Credential {
     /// Whether it may act for this project.
     pub fn covers_project(&self, project: &Guid) -> bool {
         self.projects.is_empty() || self.projects.contains(project)
+    }
+
+    /// Why its checks may not use this policy; `None` if they may.
+    pub fn forbids(&self, policy: Policy) -> Option<String> {
+        (!self.policies.contains(&policy)).then(|| {
+            format!(
+                "the credential `{}` does not allow it: add \"{}\" to its `allow_policies`",
+                self.name,
+                policy.name()
+            )
+        })
     }
 
     /// Whether it may use this tag.

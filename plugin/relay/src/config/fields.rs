@@ -250,6 +250,21 @@ impl<'a> Fields<'a> {
     /// A required, non-empty list of words out of `choices`.
     pub(super) fn choices<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Vec<T> {
         let given = self.take(name);
+        self.chosen_of(name, given, choices)
+    }
+
+    /// The same; empty if it is absent.
+    pub(super) fn any_choices<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Vec<T> {
+        let given = self.take(name);
+        given.map(|given| self.chosen_of(name, Some(given), choices)).unwrap_or_default()
+    }
+
+    fn chosen_of<T: Copy>(
+        &mut self,
+        name: &'static str,
+        given: Option<&Value>,
+        choices: &[(&str, T)],
+    ) -> Vec<T> {
         let Some(items) = given.and_then(Value::as_array).filter(|items| !items.is_empty()) else {
             let held = given.map_or("missing".into(), |v| format!("is {}", shown(v)));
             self.error(name, format!("{held}; a list of at least one of {} is expected", names(choices)));

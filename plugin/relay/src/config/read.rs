@@ -3,7 +3,7 @@
 use super::fields::is_variable;
 use super::{
     Allow, Artifacts, Checks, ClusterStore, ConfigErrors, Credential, DEFAULT_MAX_DOWNLOADS, Fields, Kind,
-    MAX_PENDING, MAX_TIMEOUT, Rerun,
+    MAX_PENDING, MAX_TIMEOUT, Policy, Rerun,
 };
 use crate::expect::Expect;
 use crate::guid::Guid;
@@ -78,15 +78,12 @@ pub(super) fn azure_devops(mut fields: Fields<'_>) -> Option<Entry> {
     Some(entry)
 }
 
-pub(super) fn credential(
-    mut fields: Fields<'_>,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Option<Credential> {
-    let name = fields.required_text("name", "letters, digits, `-`, `_` and `.`, at most 64", is_instance);
+/// How a credential presents itself.
+fn kind(fields: &mut Fields<'_>) -> Option<Kind> {
     let kind = fields.required_choice("kind", &[("basic", false), ("bearer", true)]);
     let username =
         fields.text("username", "at least one character, and no `:`", |t| !t.is_empty() && !t.contains(':'));
-    let kind = match (kind?, username) {
+    Some(match (kind?, username) {
         (true, None) => Kind::Bearer,
         (false, Some(username)) => Kind::Basic { username },
         (true, Some(_)) => {
@@ -103,7 +100,15 @@ pub(super) fn credential(
             );
             Kind::Bearer
         }
-    };
+    })
+}
+
+pub(super) fn credential(
+    mut fields: Fields<'_>,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Option<Credential> {
+    let name = fields.required_text("name", "letters, digits, `-`, `_` and `.`, at most 64", is_instance);
+    let kind = kind(&mut fields)?;
     let secret = fields.required_secret("secret_env", environment);
     let next = fields.secret("secret_env_next", environment);
     let allow = fields.choices(
@@ -127,6 +132,7 @@ pub(super) fn credential(
     let max_pending = fields.number("max_pending", 1..=MAX_PENDING).unwrap_or(2048);
     let max_downloads = fields.number("max_downloads", 1..=1024).unwrap_or(DEFAULT_MAX_DOWNLOADS);
     let abort_on_cancel = fields.flag("abort_on_cancel").unwrap_or(false);
+    let policies = fields.any_choices("allow_policies", &Policy::ALL);
     let observe = fields.choice("mode", &[("enforce", false), ("observe", true)]).unwrap_or(false);
     fields.finish();
     Some(Credential {
@@ -139,6 +145,7 @@ pub(super) fn credential(
         max_pending,
         max_downloads,
         abort_on_cancel,
+        policies,
         observe,
     })
 }

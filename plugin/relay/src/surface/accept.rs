@@ -6,9 +6,9 @@ mod replies;
 mod sharing;
 
 use crate::check::{
-    Candidate, CheckKey, Delivered, Delivery, Known, Outcome, ReasonCode, Record, State, Tokens, deliver,
+    Ask, Candidate, CheckKey, Delivered, Delivery, Known, Outcome, ReasonCode, Record, State, Tokens, deliver,
 };
-use crate::config::{Allow, Config, Credential};
+use crate::config::{Allow, Config, Credential, Policy};
 use crate::store::ledger::{Change, Ledger, LedgerError, OldHome, Store, StoreError};
 use crate::store::places::{self, Grant, Limits, Share};
 use crate::surface::auth::{Denied, authorize};
@@ -206,6 +206,19 @@ fn uncovered(caller: &Credential, request: &CheckRequest) -> Option<Reply> {
     Some(Reply::problem(403, "Not allowed", &what))
 }
 
+/// A request whose policies its caller's credential allows.
+///
+/// # Errors
+/// Each policy that it does not allow.
+pub(super) fn allowed(ask: Ask, caller: Option<&Credential>) -> Result<Ask, Vec<FieldError>> {
+    let forbidden = |policy: Policy| {
+        let detail = caller?.forbids(policy)?;
+        Some(FieldError { field: request::field_of(policy), detail })
+    };
+    let wrong: Vec<FieldError> = ask.policies.used().filter_map(forbidden).collect();
+    if wrong.is_empty() { Ok(ask) } else { Err(wrong) }
+}
+
 /// A check request that was read, and whose caller may send it.
 pub(super) struct Admitted {
     key: CheckKey,
@@ -246,6 +259,7 @@ fn admitted<'b, B: AsRef<[u8]>>(
         project: config.checks.max_pending_per_project,
     };
     let CheckRequest { callback, token, ask } = request;
+    let ask = ask.and_then(|ask| allowed(ask, caller));
     let (ask, wrong) = match ask {
         Ok(ask) => (Some(ask), Vec::new()),
         Err(wrong) => (None, wrong),

@@ -21,11 +21,10 @@ pub use heads::to_take_off;
 pub use memory::VisitMemory;
 pub use refusals::lost;
 
-use crate::check::verdict::assess;
+use crate::check::verdict::{Rules, assess};
 use crate::config::Config;
 use crate::config::Rerun;
 use crate::config::{Allow, Credential};
-use crate::expect::Expect;
 use crate::surface::accept::{Headers, caller};
 use crate::surface::confidential::Confidential;
 use crate::surface::exchange::Step;
@@ -403,7 +402,7 @@ impl Visit {
             Scope::All => (Wall(i64::MIN), Rerun::All),
             _ => (self.since, Rerun::Latest),
         };
-        let assessment = assess(&executions, tag, bound, &Expect::Any, rerun);
+        let assessment = assess(&executions, &Rules::of_tag(tag, bound, rerun));
         let mut chosen = assessment.counted.clone();
         let others = || assessment.ignored.iter().map(|(execution, _)| *execution);
         if self.ask.scope == Scope::All {

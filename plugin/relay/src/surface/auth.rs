@@ -94,6 +94,7 @@ mod tests {
             kind,
             secrets: secrets.iter().map(|v| Secret::new((*v).into())).collect(),
             allow: vec![allow],
+            policies: Vec::new(),
             projects: Vec::new(),
             tags: Vec::new(),
             max_pending: 256,

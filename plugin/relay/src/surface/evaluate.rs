@@ -11,7 +11,7 @@
 //! The deletion of an execution is known only while an earlier look that saw it not passed is remembered ([`looks`]).
 
 use crate::check::reason;
-use crate::check::verdict::{Standing, assess};
+use crate::check::verdict::{Rules, Standing, assess};
 use crate::check::{Ask, Watch};
 use crate::collections::{Few, tree};
 use crate::config::Config;
@@ -71,6 +71,7 @@ pub struct Evaluation {
     ask: Ask,
     observe: bool,
     bound: Wall,
+    arrived: Wall,
     began: Mono,
     page_size: u32,
     confirm: Option<Confirmation>,
@@ -116,7 +117,12 @@ impl Evaluation {
         body: impl Into<Body<'b>>,
     ) -> Result<Evaluation, Reply> {
         let caller = caller(config, headers, Allow::Checks)?;
-        let asked = request::read_evaluation(config, headers, body).map_err(|errors| {
+        let read = request::read_evaluation(config, headers, body);
+        let read = read.and_then(|asked| {
+            let ask = accept::allowed(asked.ask, caller)?;
+            Ok(request::EvaluationRequest { ask, ..asked })
+        });
+        let asked = read.map_err(|errors| {
             let detail = format!("Testkube was not asked. {}", accept::in_one(&errors));
             Reply::problem_with(400, "This check cannot be evaluated", &detail, &errors)
         })?;
@@ -129,6 +135,7 @@ impl Evaluation {
             credential: caller.map(|caller| caller.name.clone()).unwrap_or_default(),
             observe: caller.is_some_and(|caller| caller.observe),
             bound: now.wall.minus(config.checks.lookback),
+            arrived: now.wall,
             began: now.mono,
             page_size: PAGE,
             confirm: None,
@@ -221,10 +228,14 @@ impl Evaluation {
         self.begin_to_confirm(now, &page.executions)
     }
 
+    fn rules(&self) -> Rules<'_> {
+        Rules::of_ask(&self.ask, self.bound, self.arrived)
+    }
+
     /// Why the answer is still "pending", if it is.
     fn why_pending(&self, now: Now, executions: &[Execution]) -> Option<String> {
         let ask = &self.ask;
-        let read = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun);
+        let read = assess(executions, &self.rules());
         let settle = match ask.settle {
             Duration::ZERO => Duration::ZERO,
             settle => settle.saturating_add(self.config.checks.clock_skew),
@@ -247,22 +258,19 @@ impl Evaluation {
 
     /// Why the result cannot be known: executions that would count were there recently, had not passed, and are gone.
     fn vanished(&self, gone: &str, executions: &[Execution]) -> String {
-        let ask = &self.ask;
-        let there = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun).statuses();
+        let there = assess(executions, &self.rules()).statuses();
         format!(
             "Gone from Testkube, or no longer tagged, so the result is unknown: {gone}. Found now: {there}."
         )
     }
 
     fn has_passed(&self, executions: &[Execution]) -> bool {
-        let ask = &self.ask;
-        let read = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun);
-        read.standing() == Standing::Ended { passed: true }
+        assess(executions, &self.rules()).standing() == Standing::Ended { passed: true }
     }
 
     fn begin_to_confirm(&mut self, now: Now, executions: &[Execution]) -> Step {
         let ask = &self.ask;
-        let read = assess(executions, &ask.tag, self.bound, &ask.expect, ask.rerun);
+        let read = assess(executions, &self.rules());
         if read.counted.len() > usize::try_from(MAX_EXPECTED).unwrap_or(usize::MAX) {
             return self.too_many();
         }

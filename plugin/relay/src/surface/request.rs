@@ -5,21 +5,21 @@
 //! and posted as failed with the reason, because only that is sure to be seen by the people at the pipeline.
 
 mod field;
+mod policies;
 
 use crate::check::{Ask, Given};
-use crate::config::Rerun;
-use crate::config::{Config, MAX_TIMEOUT};
+use crate::config::{Config, MAX_TIMEOUT, Rerun};
 use crate::expect::Expect;
 use crate::guid::Guid;
 use crate::secret::Secret;
 use crate::surface::accept::Headers;
 use crate::surface::confidential::HIDDEN;
 use crate::surface::problem::FieldError;
-use crate::tag::TagRule;
 use crate::text::excerpt;
 use crate::time::{in_words, parse_duration};
 use crate::wire::azure::{Callback, Entry, HubName, PlanUrl, Webhook};
 use field::{Field, Values};
+pub(super) use policies::field_of;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -109,9 +109,9 @@ pub fn read_evaluation<'b, B: AsRef<[u8]>>(
     }
     let project = reader.policy(&values, Field::ProjectId, guid);
     let build = reader.build(&values);
-    for field in [Field::SinceStage, Field::Timeout, Field::AppearTimeout] {
+    for field in [Field::SinceStage, Field::Timeout, Field::AppearTimeout, Field::Grace, Field::TestsBuild] {
         if values.was_given(field) {
-            let detail = "is for the asynchronous check: this one is answered at once, and Azure DevOps is not asked when a stage began. Leave it out, or post to /v1/checks".into();
+            let detail = "is for the asynchronous check: this one is answered at once, and Azure DevOps is not asked when a stage or a build began. Leave it out, or post to /v1/checks".into();
             reader.wrong.push(FieldError { field: field.name(), detail });
         }
     }
@@ -204,12 +204,7 @@ impl Reader<'_> {
     }
 
     fn build(&mut self, values: &Values) -> Option<u64> {
-        self.policy(values, Field::BuildId, |text| {
-            let number = crate::text::number(text).filter(|n| *n > 0);
-            number.ok_or_else(|| {
-                format!("`{}` is not a build's number; send `$(build.BuildId)`", excerpt(text))
-            })
-        })
+        self.policy(values, Field::BuildId, build_number)
     }
 
     fn plan_url(&mut self, values: &Values, webhook: Option<&Webhook>) -> Option<PlanUrl> {
@@ -254,19 +249,14 @@ impl Reader<'_> {
     }
 
     fn ask(&mut self, values: &Values, build: Option<u64>) -> Option<Ask> {
+        let policies = self.policies(values);
         let checks = &self.config.checks;
         let (timeout, appear_timeout, require_expect) =
             (checks.timeout, checks.appear_timeout, checks.require_expect);
         for detail in values.unknown() {
             self.wrong.push(FieldError { field: "request", detail });
         }
-        // A BuildId that cannot be used has its own error; the tag is not blamed as well.
-        let bind = self.config.tag.bind_to_build && (build.is_some() || !values.was_given(Field::BuildId));
-        let rule = TagRule { bind_to_build: bind, ..self.config.tag.clone() };
-        let tag = self.policy(values, Field::Tag, |text| rule.read(text, build));
-        if tag.is_none() && !values.was_given(Field::Tag) {
-            self.wrong.push(FieldError { field: Field::Tag.name(), detail: missing(Field::Tag) });
-        }
+        let tag = self.tag(values, build, &policies);
         let expect = self.policy(values, Field::Expect, |text| match text.len() {
             ..=1_024 => Expect::parse(text),
             _ => Err("is longer than 1024 bytes".into()),
@@ -298,7 +288,8 @@ impl Reader<'_> {
         let rerun = self.policy(values, Field::Rerun, |text| {
             Rerun::parse(text).ok_or_else(|| format!("`{}` must be `latest`, `all` or `none`", excerpt(text)))
         });
-        let rerun = rerun.unwrap_or(checks.rerun);
+        let rerun = rerun.unwrap_or(self.config.checks.rerun);
+        self.contradictions(&policies, &expect, rerun, timeout, since_stage.as_deref());
         let given = Some(Given {
             expect: values.was_given(Field::Expect),
             settle: values.was_given(Field::Settle),
@@ -306,7 +297,7 @@ impl Reader<'_> {
             appear_timeout: values.was_given(Field::AppearTimeout),
             rerun: values.was_given(Field::Rerun),
         });
-        Some(Ask { tag: tag?, expect, settle, timeout, appear_timeout, since_stage, rerun, given })
+        Some(Ask { tag: tag?, expect, settle, timeout, appear_timeout, since_stage, rerun, policies, given })
     }
 
     /// A field that calling back needs, from the webhook or from the field itself; if both are given, they must agree.
@@ -396,11 +387,16 @@ fn guid(text: &str) -> Result<Guid, String> {
     Guid::parse(text).ok_or_else(|| format!("`{}` is not a GUID of the form 8-4-4-4-12", excerpt(text)))
 }
 
+fn build_number(text: &str) -> Result<u64, String> {
+    let number = crate::text::number(text).filter(|n| *n > 0);
+    number.ok_or_else(|| format!("`{}` is not a build's number; send `$(build.BuildId)`", excerpt(text)))
+}
+
 fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     parse_duration(text).filter(|d| range.contains(d)).ok_or_else(|| {
         let (from, to) = (in_words(*range.start()), in_words(*range.end()));
         format!(
-            "`{}` is not a time from {from} to {to}: write a number and a unit, such as `30s`, `10m`, `2h`",
+            "`{}` is not a time from {from} to {to}: write a number and a unit, such as `30s`, `10m`, `2h`, `7d`",
             excerpt(text)
         )
     })

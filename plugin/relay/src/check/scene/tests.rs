@@ -1,5 +1,5 @@
 use super::*;
-use crate::check::verdict::assess;
+use crate::check::verdict::{Rules, assess};
 use crate::config::Rerun;
 use crate::expect::Expect;
 use crate::tag::Tag;
@@ -35,7 +35,10 @@ fn execution(name: &str, status: &str) -> Execution {
 
 fn see(scene: &mut Scene, executions: &[Execution], expect: &str) {
     let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
-    let read = assess(executions, &tag, Wall(100), &Expect::parse(expect).unwrap(), Rerun::Latest);
+    let read = assess(
+        executions,
+        &Rules { expect: &Expect::parse(expect).unwrap(), ..Rules::of_tag(&tag, Wall(100), Rerun::Latest) },
+    );
     scene.read(&read, Wall(0));
 }
 

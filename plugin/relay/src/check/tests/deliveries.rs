@@ -20,6 +20,7 @@ pub(super) fn ask() -> Ask {
         appear_timeout: Duration::from_secs(600),
         since_stage: None,
         rerun: Rerun::default(),
+        policies: Default::default(),
         given: None,
     }
 }

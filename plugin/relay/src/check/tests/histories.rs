@@ -5,7 +5,7 @@ use super::deliveries::{again, ask, first, stands};
 use super::servers::{Test, What, answer};
 use super::world::{CAME, Fate, MINUTE, SECOND, World};
 use crate::backoff::Random;
-use crate::check::{Ask, Done, Event, Known, Outcome, Pending, Phase, Reported};
+use crate::check::{Ask, Done, Event, Known, Outcome, Pending, Phase, Policies, Reported};
 use crate::expect::Expect;
 use crate::secret::Secret;
 use crate::time::Mono;
@@ -35,9 +35,32 @@ fn is(random: &mut Random, permille: u64) -> bool {
     random.draw() % 1_000 < permille
 }
 
+fn some_policies(random: &mut Random) -> Policies {
+    let mut policies = Policies::default();
+    if is(random, 250) {
+        policies.optional = vec![one_of(random, &["lint", "api"]).into()];
+    }
+    if is(random, 250) {
+        policies.grace = Duration::from_secs(one_of(random, &[20, 90]));
+    }
+    if is(random, 150) {
+        policies.max_age = Some(Duration::from_secs(one_of(random, &[5, 600])));
+    }
+    if is(random, 150) {
+        policies.tests_build = Some(4711);
+    }
+    policies
+}
+
 fn some_ask(random: &mut Random) -> Ask {
+    let policies = some_policies(random);
+    let expects = match policies.optional.first().map(String::as_str) {
+        Some("api") => &["", "e2e", "2"][..],
+        _ => &["", "e2e", "e2e, api", "2"],
+    };
     Ask {
-        expect: Expect::parse(one_of(random, &["", "e2e", "e2e, api", "2"])).unwrap(),
+        policies,
+        expect: Expect::parse(one_of(random, expects)).unwrap(),
         settle: Duration::from_secs(one_of(random, &[0, 15, 60])),
         timeout: Duration::from_secs(one_of(random, &[600, 1_800])),
         appear_timeout: Duration::from_secs(one_of(random, &[120, 600])),
@@ -52,7 +75,8 @@ fn some_tests(random: &mut Random) -> Vec<Test> {
         let ends = Mono(scheduled.0 + random.draw() % (5 * MINUTE));
         let status =
             if is(random, 850) { "passed" } else { one_of(random, &["failed", "aborted", "canceled"]) };
-        let mut test = Test::new(one_of(random, &["e2e", "api"]), scheduled, ends, status);
+        let mut test =
+            Test::new(one_of(random, &["e2e", "api", "e2e", "api", "lint"]), scheduled, ends, status);
         if is(random, 100) {
             test.tag = "shop-2".into();
         }
@@ -62,7 +86,16 @@ fn some_tests(random: &mut Random) -> Vec<Test> {
         }
         test
     };
-    (0..some).map(test).collect()
+    let mut tests: Vec<Test> = (0..some).map(test).collect();
+    let failed = tests.iter().find(|test| test.ends.1 != "passed" && test.tag == "shop-1");
+    if let Some(failed) = failed.filter(|_| is(random, 500)) {
+        let starts = Mono(failed.ends.0.0 + random.draw() % (2 * MINUTE));
+        let ends = Mono(starts.0 + random.draw() % MINUTE);
+        let status = one_of(random, &["passed", "passed", "failed"]);
+        let again = Test::new(&failed.workflow, starts, ends, status);
+        tests.push(Test { repeats: failed.id.clone(), ..again });
+    }
+    tests
 }
 
 fn slow_down() -> CallOutcome {

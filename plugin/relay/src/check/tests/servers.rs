@@ -117,6 +117,8 @@ pub(super) struct Test {
     pub(super) hidden: (Mono, Mono),
     /// The control plane's `reports`.
     pub(super) reports: Value,
+    /// The id of the execution that it repeats; empty: none.
+    pub(super) repeats: String,
 }
 
 impl Test {
@@ -129,6 +131,7 @@ impl Test {
             ends: (ends, status),
             hidden: (Mono(0), Mono(0)),
             reports: Value::Null,
+            repeats: String::new(),
         }
     }
 
@@ -149,6 +152,7 @@ impl Test {
             "id": self.id, "name": self.id, "workflow": {"name": self.workflow},
             "scheduledAt": wall(self.scheduled).to_string(), "tags": {"ado-run": self.tag}, "result": result,
             "reports": self.reports,
+            "runningContext": {"actor": {"type": "user", "executionReference": self.repeats}},
         })
     }
 }

@@ -31,7 +31,10 @@ fn execution(name: &str, status: &str, at: i64) -> Execution {
 
 fn read<'a>(executions: &'a [Execution], expect: &str) -> Assessment<'a> {
     let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
-    assess(executions, &tag, Wall(100), &Expect::parse(expect).unwrap(), Rerun::Latest)
+    assess(
+        executions,
+        &Rules { expect: &Expect::parse(expect).unwrap(), ..Rules::of_tag(&tag, Wall(100), Rerun::Latest) },
+    )
 }
 
 fn standing(executions: &[Execution], expect: &str) -> Standing {
@@ -158,7 +161,7 @@ fn the_children_of_what_a_rerun_replaced_are_replaced_with_it() {
     again.actor.name = first.actor.name.clone();
     let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
     let all = [first, part, again];
-    let standing = |rerun| assess(&all, &tag, Wall(100), &Expect::Any, rerun).standing();
+    let standing = |rerun| assess(&all, &Rules::of_tag(&tag, Wall(100), rerun)).standing();
     assert_eq!([Rerun::Latest, Rerun::All, Rerun::None].map(standing), [PASSED, FAILED, FAILED]);
 }
 
@@ -169,7 +172,7 @@ fn the_children_of_what_is_judged_through_another_are_not_waited_for() {
     let mut again = execution("a-2", "passed", 300);
     again.actor.name = first.actor.name.clone();
     let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
-    let standing = |all: &[Execution], rerun| assess(all, &tag, Wall(100), &Expect::Any, rerun).standing();
+    let standing = |all: &[Execution], rerun| assess(all, &Rules::of_tag(&tag, Wall(100), rerun)).standing();
     let all = [first, part, again];
     assert_eq!([Rerun::Latest, Rerun::All].map(|rerun| standing(&all, rerun)), [PASSED, FAILED]);
     // If re-runs do not count, nothing of them does.
@@ -188,7 +191,7 @@ fn a_child_whose_parent_repeats_it_is_judged_itself() {
     let passed = execution("b-1", "passed", 200);
     let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
     let all = [failed, parent, passed];
-    let standing = |rerun| assess(&all, &tag, Wall(100), &Expect::Any, rerun).standing();
+    let standing = |rerun| assess(&all, &Rules::of_tag(&tag, Wall(100), rerun)).standing();
     assert_eq!([Rerun::Latest, Rerun::All, Rerun::None].map(standing), [PASSED, PASSED, FAILED]);
 }
 
@@ -294,7 +297,7 @@ fn the_counted_set_is_the_one_that_the_rules_say() {
             .collect();
         let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
         for rerun in [Rerun::Latest, Rerun::All, Rerun::None] {
-            let read = assess(&all, &tag, Wall(100), &Expect::Any, rerun);
+            let read = assess(&all, &Rules::of_tag(&tag, Wall(100), rerun));
             let counted: Vec<&str> = read.counted.iter().map(|e| e.id.as_str()).collect();
             assert_eq!(counted, said(&all, Wall(100), rerun), "round {round}, {rerun:?}: {all:#?}");
         }
@@ -321,11 +324,11 @@ fn a_policy_can_count_every_run_or_only_the_first() {
     again.actor.name = first.actor.name.clone();
     let all = [again, first];
     let tag = Tag { key: "ado-run".into(), value: "x-1".into() };
-    let standing = |rerun| assess(&all, &tag, Wall(100), &Expect::Any, rerun).standing();
+    let standing = |rerun| assess(&all, &Rules::of_tag(&tag, Wall(100), rerun)).standing();
     assert_eq!(standing(Rerun::Latest), PASSED);
     assert_eq!(standing(Rerun::All), FAILED);
     assert_eq!(standing(Rerun::None), FAILED);
-    let read = assess(&all, &tag, Wall(100), &Expect::Any, Rerun::None);
+    let read = assess(&all, &Rules::of_tag(&tag, Wall(100), Rerun::None));
     assert_eq!(read.ignored_in_words(), " Not counted: a-2 (repeats a-1, and re-runs do not count here).");
 }
 

@@ -5,10 +5,9 @@
 //! a fresh entry finds no room, the bucket says so for as long as the entry would have been kept, and nothing that
 //! rests on the bucket is known to be whole.
 
-use crate::check::verdict::assess;
+use crate::check::verdict::{Rules, assess};
 use crate::collections::tree;
 use crate::config::Rerun;
-use crate::expect::Expect;
 use crate::store::ledger::{Ledger, Store, StoreError};
 use crate::tag::Tag;
 use crate::text::clip;
@@ -200,7 +199,7 @@ fn seen(ledger: &Ledger, tag: &Tag, since: Wall, found: &[Execution]) -> Vec<Unp
         return Vec::new();
     }
     let counted = POLICIES.map(|rerun| -> BTreeSet<&str> {
-        let read = assess(found, tag, since, &Expect::Any, rerun);
+        let read = assess(found, &Rules::of_tag(tag, since, rerun));
         tree(read.counted.iter().map(|execution| execution.id.as_str()))
     });
     let read = |execution: &Execution| {

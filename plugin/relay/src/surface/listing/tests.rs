@@ -34,6 +34,7 @@ fn store() -> Memory {
             appear_timeout: Duration::from_secs(60),
             since_stage: None,
             rerun: Rerun::Latest,
+            policies: Default::default(),
             given: None,
         });
         pending.accepted = NOW;

@@ -29,12 +29,16 @@ pub(super) enum Field {
     Timeout,
     AppearTimeout,
     Rerun,
+    Optional,
+    Grace,
+    MaxAge,
+    TestsBuild,
 }
 
 /// Each field, its name in the documentation, and the macro that Azure DevOps replaces. The check task's default
 /// headers send the first eight (InvokeRestApiV1 `task.json`). Body members have the same names in any case,
 /// Testrelay's own without the prefix.
-const FIELDS: [(Field, &str, Option<&str>); 17] = [
+const FIELDS: [(Field, &str, Option<&str>); 21] = [
     (Field::PlanUrl, "PlanUrl", Some("$(system.CollectionUri)")),
     (Field::ProjectId, "ProjectId", Some("$(system.TeamProjectId)")),
     (Field::HubName, "HubName", Some("$(system.HostType)")),
@@ -52,6 +56,10 @@ const FIELDS: [(Field, &str, Option<&str>); 17] = [
     (Field::Timeout, "Testrelay-Timeout", None),
     (Field::AppearTimeout, "Testrelay-Appear-Timeout", None),
     (Field::Rerun, "Testrelay-Rerun", None),
+    (Field::Optional, "Testrelay-Optional", None),
+    (Field::Grace, "Testrelay-Grace", None),
+    (Field::MaxAge, "Testrelay-Max-Age", None),
+    (Field::TestsBuild, "Testrelay-Tests-Build", None),
 ];
 
 /// Further names, in lower case; the older task sends PlanUrl as `VstsUrl`.
@@ -63,7 +71,7 @@ const PREFIX: &str = "testrelay";
 
 /// The fields that near misses of a header name are taken for, with their names in plain form, and whether `x-` before
 /// the name is allowed.
-const NEARLY: [(Field, &[u8], bool); 9] = [
+const NEARLY: [(Field, &[u8], bool); 13] = [
     (Field::Tag, b"tag", false),
     (Field::Timeout, b"timeout", false),
     (Field::Expect, b"expect", true),
@@ -71,6 +79,10 @@ const NEARLY: [(Field, &[u8], bool); 9] = [
     (Field::Settle, b"settle", true),
     (Field::AppearTimeout, b"appeartimeout", true),
     (Field::Rerun, b"rerun", true),
+    (Field::Optional, b"optional", false),
+    (Field::Grace, b"grace", true),
+    (Field::MaxAge, b"maxage", false),
+    (Field::TestsBuild, b"testsbuild", true),
     (Field::Webhook, b"webhook", false),
     (Field::BuildId, b"buildid", false),
 ];
@@ -96,7 +108,7 @@ impl Field {
 
     /// Whether a correct value is repeated in answers, log lines and lists.
     pub(super) fn is_repeated(self) -> bool {
-        matches!(self, Field::Tag | Field::Expect | Field::SinceStage)
+        matches!(self, Field::Tag | Field::Expect | Field::SinceStage | Field::Optional)
     }
 
     fn of_header(name: &[u8]) -> Option<Field> {
@@ -111,7 +123,8 @@ impl Field {
     /// Not matched are HTTP's own names (`expect`), and names with `x-` that a proxy on the way may well add.
     fn nearly_of_header(name: &[u8]) -> Option<Field> {
         // Few headers begin with these letters.
-        let may_be = matches!(name, [b'x' | b'a'..=b'b' | b'e' | b'r'..=b't' | b'w', ..]);
+        let may_be =
+            matches!(name, [b'x' | b'a'..=b'b' | b'e' | b'g' | b'm' | b'o' | b'r'..=b't' | b'w', ..]);
         let name = std::str::from_utf8(name).ok().filter(|_| may_be)?;
         let behind = behind_prefix(bare(name));
         let wanted = behind.unwrap_or(bare(name));

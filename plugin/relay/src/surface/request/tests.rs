@@ -1,7 +1,7 @@
 use super::*;
 use crate::wire::azure::TokenScheme;
 
-fn config(more: &str) -> Config {
+pub(super) fn config(more: &str) -> Config {
     let text = format!(
         r#"{{"testkube": {{"cluster": "t"}}, "insecure_no_auth": true,
             "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "a"}},
@@ -25,7 +25,7 @@ const FIELDS: [(&str, &str); 10] = [
 ];
 
 /// The headers with some replaced, or removed if the value is empty.
-fn headers(changes: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn headers(changes: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut fields: Vec<(&str, &str)> = FIELDS.to_vec();
     for (name, value) in changes {
         fields.retain(|(other, _)| other != name);
@@ -34,7 +34,7 @@ fn headers(changes: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
     fields.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect()
 }
 
-fn read_with(changes: &[(&str, &str)]) -> Result<CheckRequest, Unanswerable> {
+pub(super) fn read_with(changes: &[(&str, &str)]) -> Result<CheckRequest, Unanswerable> {
     read(&config(""), &headers(changes), None)
 }
 

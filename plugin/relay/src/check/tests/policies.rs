@@ -1,0 +1,159 @@
+//! Checks with policies, through their whole life.
+
+use super::deliveries::ask;
+use super::servers::{Test, What, answer};
+use super::world::{CAME, Fate, MINUTE, SECOND, World};
+use crate::check::{Ask, Outcome, Policies, ReasonCode};
+use crate::expect::Expect;
+use crate::time::Mono;
+use std::time::Duration;
+
+fn after(ms: u64) -> Mono {
+    Mono(CAME.0 + ms)
+}
+
+/// Two workflows: `e2e` ends after 40 s, `other` after 20 s, with these statuses.
+fn world(policies: Policies, e2e: &'static str, other: (&str, &'static str)) -> World {
+    let mut world = World::new(Ask { policies, expect: Expect::parse("e2e").unwrap(), ..ask() });
+    world.servers.tests = vec![
+        Test::new("e2e", after(5 * SECOND), after(40 * SECOND), e2e),
+        Test::new(other.0, after(9 * SECOND), after(20 * SECOND), other.1),
+    ];
+    world
+}
+
+fn optional() -> Policies {
+    Policies { optional: vec!["lint".into()], ..Policies::default() }
+}
+
+fn grace() -> Policies {
+    Policies { grace: Duration::from_secs(300), ..Policies::default() }
+}
+
+/// `e2e` again, which says what it repeats.
+fn again(world: &mut World, starts: u64, ends: u64, status: &'static str) {
+    let repeats = world.servers.tests[0].id.clone();
+    let test = Test::new("e2e", after(starts), after(ends), status);
+    world.servers.tests.push(Test { repeats, ..test });
+}
+
+#[test]
+fn an_optional_failure_is_a_warning_that_says_what_it_would_have_done() {
+    let mut world = world(optional(), "passed", ("lint", "failed"));
+    let done = world.live(5 * MINUTE).unwrap().clone();
+    assert_eq!((done.outcome, done.code), (Some(Outcome::Passed), Some(ReasonCode::AllPassed)));
+    assert_eq!(world.events(), [true]);
+    let lines = world.lines();
+    for told in [
+        "Optional: lint. They must end, and may fail",
+        "##[warning]lint-",
+        "(optional: without Testrelay-Optional it would fail this check)",
+        "that must pass have passed: e2e-",
+        "failed (optional)",
+    ] {
+        assert!(lines.contains(told), "{told}: {lines}");
+    }
+    assert!(!lines.contains("##[error]"), "{lines}");
+}
+
+#[test]
+fn an_optional_execution_must_end_and_opens_no_gate_by_itself() {
+    let mut late = world(optional(), "passed", ("lint", "failed"));
+    late.servers.tests[1].ends.0 = after(3 * MINUTE);
+    let done = late.live(10 * MINUTE).unwrap().clone();
+    assert_eq!(done.outcome, Some(Outcome::Passed));
+    assert!(late.now.mono >= after(3 * MINUTE));
+
+    let mut alone = world(optional(), "failed", ("lint", "passed"));
+    alone.durable.ask.as_mut().unwrap().expect = Expect::Any;
+    alone.servers.tests.remove(0);
+    let done = alone.live(30 * MINUTE).unwrap().clone();
+    assert_eq!(done.code, Some(ReasonCode::Missing), "{}", done.reason);
+
+    let mut fails = world(optional(), "failed", ("lint", "failed"));
+    let done = fails.live(5 * MINUTE).unwrap().clone();
+    assert_eq!(done.code, Some(ReasonCode::Failed));
+    // The failure that counts is named; the one that does not is no error anywhere.
+    let lines = fails.lines();
+    assert!(lines.contains("##[error]e2e-") && !lines.contains("##[error]lint-"), "{lines}");
+}
+
+#[test]
+fn a_failure_waits_for_its_re_run_and_the_log_says_how_to_make_one() {
+    let mut world = world(grace(), "failed", ("api", "passed"));
+    again(&mut world, 2 * MINUTE, 3 * MINUTE, "passed");
+    let id = world.servers.tests[0].id.clone();
+    let done = world.live(10 * MINUTE).unwrap().clone();
+    assert_eq!((done.outcome, world.events()), (Some(Outcome::Passed), vec![true]));
+    assert!((180..200).contains(&done.at.mono.since(CAME).as_secs()), "a pass decides at once");
+    let lines = world.lines();
+    let command = format!("testkube run twe {id}");
+    for told in [
+        "A failure waits 5m for its re-run",
+        "Decided as failed at 16:59 UTC",
+        command.as_str(),
+        "(repeated by e2e-",
+    ] {
+        assert!(lines.contains(told), "{told}: {lines}");
+    }
+    assert_eq!(lines.matches("Decided as failed at").count(), 1, "{lines}");
+}
+
+#[test]
+fn a_failure_without_a_re_run_is_decided_when_its_time_is_over() {
+    let mut world = world(grace(), "failed", ("api", "passed"));
+    let done = world.live(10 * MINUTE).unwrap().clone();
+    assert_eq!(done.code, Some(ReasonCode::Failed));
+    let took = done.at.mono.since(CAME).as_secs();
+    assert!((340..365).contains(&took), "{took} s: 40 s until the end, and 300 s");
+}
+
+#[test]
+fn a_re_run_that_fails_gets_the_same_time_again_until_the_deadline() {
+    let mut twice = world(grace(), "failed", ("api", "passed"));
+    again(&mut twice, 2 * MINUTE, 3 * MINUTE, "failed");
+    let done = twice.live(20 * MINUTE).unwrap().clone();
+    assert_eq!(done.code, Some(ReasonCode::Failed));
+    let took = done.at.mono.since(CAME).as_secs();
+    assert!((480..505).contains(&took), "{took} s: 180 s until the end, and 300 s");
+    assert_eq!(twice.lines().matches("Decided as failed at").count(), 2, "{}", twice.lines());
+
+    let mut short = world(grace(), "failed", ("api", "passed"));
+    short.durable.ask.as_mut().unwrap().timeout = Duration::from_secs(120);
+    let done = short.live(20 * MINUTE).unwrap().clone();
+    assert_eq!(done.code, Some(ReasonCode::Failed));
+    assert!((120..125).contains(&done.at.mono.since(CAME).as_secs()));
+}
+
+#[test]
+fn the_start_of_another_run_is_the_lower_bound_or_the_check_is_inconclusive_at_once() {
+    let tests_build = || Policies { tests_build: Some(4700), ..Policies::default() };
+    let mut good = world(tests_build(), "passed", ("api", "passed"));
+    good.durable.callback.build = None;
+    let done = good.live(5 * MINUTE).unwrap().clone();
+    assert_eq!(done.outcome, Some(Outcome::Passed));
+    assert!(done.reason.contains("(start of build 4700)"), "{}", done.reason);
+
+    for (status, body) in [(404, ""), (403, ""), (200, "{}"), (200, "<html>")] {
+        let mut bad = world(tests_build(), "passed", ("api", "passed"));
+        bad.fates = Box::new(move |what, _| match what {
+            What::Build => Fate::Says(answer(status, body), 100),
+            _ => Fate::Served(100),
+        });
+        let done = bad.live(5 * MINUTE).unwrap().clone();
+        assert_eq!(done.code, Some(ReasonCode::BuildUnreadable), "{status} {body}: {}", done.reason);
+        assert!(done.at.mono < after(MINUTE) && !bad.words().contains(&"read"), "{status} {body}");
+        assert!(bad.lines().contains("Limit job authorization scope"), "{}", bad.lines());
+    }
+}
+
+#[test]
+fn what_was_too_old_when_the_check_arrived_does_not_count() {
+    let policies = Policies { max_age: Some(Duration::from_secs(60)), ..Policies::default() };
+    let mut world = world(policies, "passed", ("api", "passed"));
+    let old = Test::new("e2e", Mono(CAME.0 - 2 * MINUTE), Mono(CAME.0 - MINUTE), "failed");
+    world.servers.tests.push(old);
+    let done = world.live(5 * MINUTE).unwrap().clone();
+    assert_eq!(done.outcome, Some(Outcome::Passed));
+    assert!(world.lines().contains("(too old: scheduled at 2026-01-23T"), "{}", world.lines());
+}

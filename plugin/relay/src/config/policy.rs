@@ -1,0 +1,29 @@
+//! The policies that a credential may allow.
+
+/// A policy of a check that its credential must allow (`allow_policies`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// `Testrelay-Optional`.
+    Optional,
+    /// `Testrelay-Grace`.
+    Grace,
+    /// `Testrelay-Max-Age`.
+    MaxAge,
+    /// `Testrelay-Tests-Build`.
+    TestsBuild,
+}
+
+impl Policy {
+    /// Each with its name in `allow_policies`.
+    pub(crate) const ALL: [(&'static str, Policy); 4] = [
+        ("optional", Policy::Optional),
+        ("grace", Policy::Grace),
+        ("max_age", Policy::MaxAge),
+        ("tests_build", Policy::TestsBuild),
+    ];
+
+    /// Its name in `allow_policies`.
+    pub fn name(self) -> &'static str {
+        Policy::ALL.iter().find(|(_, policy)| *policy == self).map_or("", |(name, _)| name)
+    }
+}

@@ -1,0 +1,173 @@
+//! Reading the policies of a request, and the tag, which one of them may bind to another build.
+
+use super::field::{Field, Values};
+use super::{Reader, build_number, duration, missing};
+use crate::check::{Policies, policies};
+use crate::config::{MAX_TIMEOUT, Policy, Rerun};
+use crate::expect::Expect;
+use crate::surface::problem::FieldError;
+use crate::tag::{Tag, TagRule};
+use crate::text::excerpt;
+use crate::time::in_words;
+use std::time::Duration;
+
+/// The name of a policy's field.
+pub(in crate::surface) fn field_of(policy: Policy) -> &'static str {
+    let field = match policy {
+        Policy::Optional => Field::Optional,
+        Policy::Grace => Field::Grace,
+        Policy::MaxAge => Field::MaxAge,
+        Policy::TestsBuild => Field::TestsBuild,
+    };
+    field.name()
+}
+
+impl Reader<'_> {
+    /// The tag, which must belong to the build, or to the one that started the tests.
+    pub(super) fn tag(&mut self, values: &Values, build: Option<u64>, policies: &Policies) -> Option<Tag> {
+        let build = policies.tests_build.or(build);
+        // A BuildId that cannot be used has its own error; the tag is not blamed as well.
+        let bind = self.config.tag.bind_to_build && (build.is_some() || !values.was_given(Field::BuildId));
+        let rule = TagRule { bind_to_build: bind, ..self.config.tag.clone() };
+        let tag = self.policy(values, Field::Tag, |text| match policies.tests_build {
+            Some(build) if bind && !rule.name(text)?.is_of(build) => Err(format!(
+                "`{}` is not a tag of build {build}, which started the tests (Testrelay-Tests-Build): send the tag that its executions carry, with {build} as one of its parts between `-`, `_` or `.`",
+                excerpt(text)
+            )),
+            _ => rule.read(text, build),
+        });
+        if tag.is_none() && !values.was_given(Field::Tag) {
+            self.wrong.push(FieldError { field: Field::Tag.name(), detail: missing(Field::Tag) });
+        }
+        tag
+    }
+
+    pub(super) fn policies(&mut self, values: &Values) -> Policies {
+        let (second, year) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
+        let optional = self.policy(values, Field::Optional, |text| match text.len() {
+            ..=1_024 => policies::read_optional(text),
+            _ => Err("is longer than 1024 bytes".into()),
+        });
+        let grace = self.policy(values, Field::Grace, |text| duration(text, second..=MAX_TIMEOUT));
+        let max_age = self.policy(values, Field::MaxAge, |text| duration(text, second..=year));
+        let tests_build = self.policy(values, Field::TestsBuild, build_number);
+        Policies {
+            optional: optional.unwrap_or_default(),
+            grace: grace.unwrap_or_default(),
+            max_age,
+            tests_build,
+        }
+    }
+
+    /// Notes policies that exclude each other, or another field.
+    pub(super) fn contradictions(
+        &mut self,
+        policies: &Policies,
+        expect: &Expect,
+        rerun: Rerun,
+        timeout: Duration,
+        since_stage: Option<&str>,
+    ) {
+        let mut wrong = |field: Field, detail: String| {
+            self.wrong.push(FieldError { field: field.name(), detail });
+        };
+        if let Some(name) = policies::contradiction(expect, &policies.optional) {
+            let name = excerpt(name);
+            wrong(
+                Field::Optional,
+                format!(
+                    "`{name}` is expected as well: what is expected must pass, so name it in one of the two"
+                ),
+            );
+        }
+        if !policies.grace.is_zero() && rerun != Rerun::Latest {
+            wrong(Field::Grace, "waits for a re-run, and with Testrelay-Rerun `all` or `none` (or checks.rerun) no re-run replaces a failure: use `latest`, or leave one of the two out".into());
+        }
+        if policies.grace >= timeout {
+            let timeout = in_words(timeout);
+            wrong(
+                Field::Grace,
+                format!(
+                    "is not shorter than the check's own time of {timeout} (Testrelay-Timeout), so it would never end: make it shorter"
+                ),
+            );
+        }
+        if policies.tests_build.is_some() && since_stage.is_some() {
+            wrong(Field::TestsBuild, "says that another run started the tests, and Testrelay-Since-Stage names a stage of this run: leave one of the two out".into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::super::tests::{config, headers, read_with};
+    use super::*;
+
+    /// The second table of `envoy/verdicts.md`: what a check sends beside Azure DevOps's own fields, the tag and the BuildId.
+    /// `TESTRELAY_ACCEPT=1` writes the results into the page.
+    #[test]
+    fn each_row_of_the_table_of_rejections_is_what_is_said() {
+        const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy/verdicts.md");
+        const HEAD: &str = "| the check sends | reason |";
+        let page = std::fs::read_to_string(PAGE).unwrap();
+        let (before, rest) = page.split_once(HEAD).unwrap();
+        let table: String =
+            rest.split_inclusive('\n').skip(2).take_while(|row| row.starts_with('|')).collect();
+        let mut made = String::new();
+        for row in table.lines() {
+            let sends = row.trim_matches('|').split(" | ").next().unwrap().trim().trim_matches('`');
+            let fields: Vec<(String, &str)> = sends
+                .split("`, `")
+                .map(|field| field.split_once(": ").unwrap())
+                .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                .collect();
+            let fields: Vec<(&str, &str)> =
+                fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            let wrong = read_with(&fields).unwrap().ask.unwrap_err();
+            let code = crate::check::ReasonCode::of_rejected(wrong[0].field);
+            made += &format!("| `{sends}` | {} [{code}] |\n", crate::surface::accept::in_one(&wrong));
+        }
+        if std::env::var_os("TESTRELAY_ACCEPT").is_some() {
+            let (_, after) = rest.split_once(&table).unwrap();
+            std::fs::write(PAGE, format!("{before}{HEAD}\n|---|---|\n{made}{after}")).unwrap();
+            return;
+        }
+        for (row, made) in table.lines().zip(made.lines()) {
+            assert_eq!(row, made);
+        }
+        assert!(table.lines().count() >= 15);
+    }
+
+    #[test]
+    fn policies_are_read_from_headers_and_from_the_body() {
+        let fields = [
+            ("testrelay-optional", "shop-lint, load-*"),
+            ("testrelay-grace", "15m"),
+            ("testrelay-max-age", "7d"),
+            ("testrelay-tests-build", "4700"),
+            ("testrelay-tag", "shop-4700"),
+        ];
+        let ask = read_with(&fields).unwrap().ask.unwrap();
+        let policies = Policies {
+            optional: vec!["shop-lint".into(), "load-*".into()],
+            grace: Duration::from_secs(900),
+            max_age: Some(Duration::from_secs(7 * 86_400)),
+            tests_build: Some(4700),
+        };
+        assert_eq!(ask.policies, policies);
+        let body =
+            br#"{"optional": "shop-lint, load-*", "grace": "15m", "maxAge": "7d", "TestsBuild": 4700}"#;
+        let tag = headers(&[("testrelay-tag", "shop-4700")]);
+        let request = read(&config(""), &tag, Some(&body[..])).unwrap();
+        assert_eq!(request.ask.unwrap(), ask);
+    }
+
+    #[test]
+    fn a_tag_is_bound_to_the_build_that_started_the_tests() {
+        assert!(read_with(&[("testrelay-tests-build", "4700")]).unwrap().ask.is_err(), "it holds 4711");
+        let without_build =
+            [("testrelay-tests-build", "4700"), ("testrelay-tag", "shop-4700"), ("buildid", "")];
+        assert!(read_with(&without_build).unwrap().ask.is_ok());
+    }
+}
