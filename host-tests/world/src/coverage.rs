@@ -21,6 +21,8 @@ pub(crate) const UNUSABLE_TOKEN: &str =
     "submission: refused, a token that cannot be used for a check that is there";
 pub(crate) const TOKEN_REFUSED: &str = "one of two tokens was refused";
 pub(crate) const EVENT_UNDER_WAY: &str = "something came while an event was under way";
+pub(crate) const OPTIONAL: &str = "submission: a workflow may fail";
+pub(crate) const GRACE: &str = "submission: a failure waits for its re-run";
 pub(crate) const CROWD: &str = "submission: more executions than a page";
 pub(crate) const ARTIFACTS: &str = "artifacts fetched, or visibly not";
 pub(crate) const ARTIFACTS_BY_TAG: &str = "artifacts fetched by tag, or visibly not";
@@ -231,6 +233,8 @@ impl Coverage {
             TOKEN_REFUSED,
             EVENT_UNDER_WAY,
             CROWD,
+            OPTIONAL,
+            GRACE,
             ARTIFACTS,
             ARTIFACTS_BY_TAG,
             GIVEN_UP,

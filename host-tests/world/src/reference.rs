@@ -9,7 +9,7 @@ use crate::stream::{Answer, By};
 use crate::world::World;
 pub(crate) use evaluated::{may_have_failed, may_have_succeeded};
 
-use counted::{bad_member, has_ended, is_satisfied, passed_at, readings, vanished};
+use counted::{Reading, bad_member, has_ended, is_satisfied, passed_at, readings, vanished};
 use fakes::azure::Event;
 
 /// Milliseconds.
@@ -56,6 +56,10 @@ pub struct Delivered {
     pub kind: Kind,
     /// What it expects, as in the request.
     pub expect: String,
+    /// The workflow that may fail; empty: none.
+    pub optional: &'static str,
+    /// How long a failure waits for its re-run, in milliseconds.
+    pub grace: i64,
     /// Whether it names a stage of its build as the lower bound.
     pub since_stage: bool,
     /// Whether another check has the same tag.
@@ -131,6 +135,8 @@ impl Delivered {
             pipeline,
             kind,
             expect: expect.into(),
+            optional: "",
+            grace: 0,
             since_stage: false,
             shares_tag: false,
             was_in_old_process: false,
@@ -150,6 +156,11 @@ impl Delivered {
             last_change: 0,
             vanishes_at: None,
         }
+    }
+
+    /// The same check as an evaluation asks about it.
+    fn without_policies(&self) -> Delivered {
+        Delivered { optional: "", grace: 0, ..self.clone() }
     }
 
     /// The first and the last time at which the module can have read a delivery of it, true or forged, in Unix
@@ -307,7 +318,7 @@ fn was_never_taken(world: &World, check: &Delivered) -> bool {
 fn decidable(world: &World, check: &Delivered, accepted: i64) -> i64 {
     const MAX_SETTLE: i64 = 60_000;
     let (_, deadline) = check.deadlines(world, accepted);
-    let settled = check.last_change.max(accepted) + MAX_SETTLE;
+    let settled = check.last_change.max(accepted) + MAX_SETTLE + check.grace;
     match has_ended(world, check, check.last_change.max(accepted)) {
         _ if check.kind == Kind::Rejected => accepted,
         true => settled.min(deadline),
@@ -408,5 +419,6 @@ fn may_fail(world: &World, check: &Delivered, at: i64, end: &End) -> bool {
         let newest = all.first().is_none_or(|reading| !is_satisfied(world, check, reading.at));
         at >= first + check.appear && newest
     };
-    all.iter().any(|reading| bad_member(world, check, reading.at)) || absent()
+    let bad = |reading: &Reading| reading.at <= at - check.grace && bad_member(world, check, reading.at);
+    all.iter().any(bad) || absent()
 }

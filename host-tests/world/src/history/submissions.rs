@@ -31,6 +31,7 @@ impl History {
         let expect = self.random.one_of(&["a", "a, b", "2", "", "a"]);
         let mut check = Delivered::new(pipeline, kind, expect);
         check.since_stage = kind == Kind::Good && self.random.once_in(8);
+        self.policies(&mut check);
         check.listener = match self.other.clone().filter(|_| self.random.once_in(3)) {
             Some(other) => other,
             None => self.random.one_of(&self.listeners),
@@ -56,6 +57,21 @@ impl History {
         self.submit(index);
         if forger == 2 {
             self.forge(index);
+        }
+    }
+
+    /// Some checks have policies. They follow from the check's number, and draw nothing.
+    fn policies(&mut self, check: &mut Delivered) {
+        if check.kind != Kind::Good {
+            return;
+        }
+        if matches!(check.pipeline.n % 8, 1 | 6) {
+            self.count(coverage::OPTIONAL);
+            check.optional = if check.expect.contains('b') { "c" } else { "b" };
+        }
+        if matches!(check.pipeline.n % 8, 4 | 6) {
+            self.count(coverage::GRACE);
+            check.grace = 40_000;
         }
     }
 
@@ -105,6 +121,12 @@ impl History {
                 2 => ("AuthToken", ""),
                 _ => ("AuthToken", &token),
             }),
+        }
+        if !check.optional.is_empty() {
+            more.push(("Testrelay-Optional", check.optional));
+        }
+        if check.grace > 0 {
+            more.push(("Testrelay-Grace", "40s"));
         }
         if check.since_stage {
             more.push(("Testrelay-Since-Stage", "Test"));

@@ -65,7 +65,11 @@ pub(super) fn passed_from(
     is_settled: impl Fn(&World, &Delivered, (i64, i64), i64) -> bool,
 ) -> Result<(), String> {
     let counted = counted_from(world, check, at, bound);
-    if let Some(other) = counted.iter().find(|execution| execution.status != Status::Passed) {
+    let is_bad = |execution: &&Truth| match execution.workflow == check.optional {
+        true => !execution.status.is_terminal(),
+        false => execution.status != Status::Passed,
+    };
+    if let Some(other) = counted.iter().find(is_bad) {
         return Err(format!("{} was {} at {at}", other.name, other.status.as_str()));
     }
     if !satisfies(&check.expect, &expected_from(world, check, at, bound)) {
@@ -134,10 +138,11 @@ pub(super) fn has_ended(world: &World, check: &Delivered, at: i64) -> bool {
 
 /// Whether a member of the counted set had ended at `at` without having passed.
 pub(super) fn bad_member(world: &World, check: &Delivered, at: i64) -> bool {
-    let is_bad = |status: &Status| status.is_terminal() && *status != Status::Passed;
-    bounds(world, check)
-        .into_iter()
-        .any(|bound| counted_from(world, check, at, bound).iter().any(|execution| is_bad(&execution.status)))
+    let is_bad = |execution: &Truth| {
+        let status = &execution.status;
+        status.is_terminal() && *status != Status::Passed && execution.workflow != check.optional
+    };
+    bounds(world, check).into_iter().any(|bound| counted_from(world, check, at, bound).iter().any(is_bad))
 }
 
 /// From when on executions count: from the start of the check's build or stage, or, where the build could not be read, from
@@ -235,11 +240,13 @@ fn is_judged_through_parent(execution: &Truth, all: &[Truth], bound: i64) -> boo
     !is_own_descendant && parent(execution, all).is_some_and(|parent| parent.scheduled_at >= bound)
 }
 
-/// The counted executions that can fulfil an expectation: children of an execution from before the bound cannot.
+/// The counted executions that can fulfil an expectation: children of an execution from before the bound cannot, nor can
+/// those that may fail.
 fn expected_from(world: &World, check: &Delivered, at: i64, bound: i64) -> Vec<Truth> {
     let all = tagged(world, check, at);
     let mut counted = counted_among(all.clone(), bound);
     counted.retain(|execution| parent(execution, &all).is_none_or(|parent| parent.scheduled_at >= bound));
+    counted.retain(|execution| execution.workflow != check.optional);
     counted
 }
 

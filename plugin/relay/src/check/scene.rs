@@ -343,7 +343,7 @@ impl Shown {
         // The line about the end names the failed step that is not optional.
         let told_at_the_end = |step: &&FailedStep| ends && self.status != Status::Passed && !step.optional;
         for step in self.steps.failed.iter().skip(failed_before).filter(|step| !told_at_the_end(step)) {
-            let mark = if step.optional { Mark::Warning } else { Mark::Error };
+            let mark = if step.optional || self.is_optional { Mark::Warning } else { Mark::Error };
             lines.push((mark, format!("{name}: {}", step.in_words())));
         }
         match said {

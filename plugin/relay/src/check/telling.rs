@@ -207,7 +207,10 @@ pub(super) fn opening(pending: &Pending, ask: &Ask, watch: &Watch, now: Now) -> 
                 in_words(ask.settle)
             ),
         ),
-        expect => (Mark::Plain, format!("Expected: {expect}. Every execution with the tag must pass")),
+        expect => {
+            let but = if ask.policies.optional.is_empty() { "" } else { ", but for the optional ones" };
+            (Mark::Plain, format!("Expected: {expect}. Every execution with the tag must pass{but}"))
+        }
     });
     lines.extend(ask.policies.in_words().into_iter().map(|words| (Mark::Plain, words)));
     lines.push((
