@@ -14,7 +14,7 @@ use crate::texts::{assert_no_secret, assert_one_line, assert_short};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testrelay::check::State;
-use testrelay::wire::azure::{Answer, LogId, build_start, classify, stage_start};
+use testrelay::wire::azure::{Answer, LogId, build_start, classify, newest_attempt};
 use testrelay::wire::call::{CallOutcome, Fault, Request, Response};
 
 const STAGE: &str = "Test";
@@ -156,15 +156,15 @@ fn assert_read_right(body: &[u8]) {
         assert_eq!(build_start(&respelt), Some(start));
         assert!(value["startTime"].is_string());
     }
-    if let Ok((start, attempt)) = stage_start(body, STAGE) {
-        assert_eq!(stage_start(&respelt, STAGE), Ok((start, attempt)));
+    if let Ok(attempt) = newest_attempt(body, STAGE) {
+        assert_eq!(newest_attempt(&respelt, STAGE), Ok(attempt));
         let records = value["records"].as_array().expect("a timeline has records");
         if records.iter().any(Value::is_array) {
             return;
         }
         let is_stage = |r: &&Value| r["type"] == "Stage" && (r["name"] == STAGE || r["identifier"] == STAGE);
         let newest = records.iter().filter(is_stage).map(|r| r["attempt"].as_u64().unwrap_or(1)).max();
-        assert_eq!(newest, Some(u64::from(attempt)), "not the newest attempt");
+        assert_eq!(newest, Some(u64::from(attempt.number)), "not the newest attempt");
     }
     if let Ok(log) = serde_json::from_slice::<LogId>(body) {
         assert_eq!(value["id"].as_u64(), Some(log.id));

@@ -45,6 +45,7 @@ fn check(input: &[u8]) {
     check.phase = Phase::Watching(Watch {
         bound: BOUND,
         bound_from: "start of the build".into(),
+        attempt: None,
         fixed: None,
         seen: None,
         absent: Duration::ZERO,

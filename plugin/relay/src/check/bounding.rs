@@ -2,10 +2,11 @@
 
 use super::answers::{AzureCall, MAX_RETRY, in_words_of};
 use super::{Check, Cx, Effects, Phase, ReasonCode, Watch};
+use crate::config::Policy;
 use crate::secret::Secret;
 use crate::text::one_line;
 use crate::time::{Mono, Wall, in_words};
-use crate::wire::azure::{self, Answer, Entry};
+use crate::wire::azure::{self, Answer, Attempt, Entry};
 use crate::wire::call::CallOutcome;
 use std::time::Duration;
 
@@ -48,11 +49,8 @@ impl Check {
         let unreadable = match (answer, outcome) {
             (Answer::Taken, CallOutcome::Response(response)) => {
                 let body = response.body.as_deref().map_err(|_| "the build's timeline is too large");
-                match body.and_then(|body| azure::stage_start(body, &stage)) {
-                    Ok((start, attempt)) => {
-                        let from = format!("start of stage `{shown}`, attempt {attempt}");
-                        return self.watch_since(cx, start, from);
-                    }
+                match body.and_then(|body| azure::newest_attempt(body, &stage)) {
+                    Ok(attempt) => return self.watch_attempt(cx, &attempt, &shown),
                     Err(why) => why.to_string(),
                 }
             }
@@ -115,13 +113,41 @@ impl Check {
         self.watch_since(cx, self.durable.accepted.wall.minus(lookback), from);
     }
 
+    /// Counts executions since the start of the stage's newest attempt or, where only some of its jobs ran and the credential
+    /// allows it, since that of the attempts before.
+    fn watch_attempt(&mut self, cx: &Cx<'_>, attempt: &Attempt, stage: &str) {
+        let Attempt { start, number, kept } = *attempt;
+        let credentials = &cx.config.credentials;
+        let own = credentials.iter().find(|credential| credential.name == self.durable.credential);
+        let is_allowed =
+            credentials.is_empty() || own.is_some_and(|own| own.forbids(Policy::RerunJobs).is_none());
+        match kept.filter(|kept| is_allowed && *kept < start) {
+            None => self.watch_since(cx, start, format!("start of stage `{stage}`, attempt {number}")),
+            Some(kept) => {
+                let from = format!(
+                    "start of the jobs of stage `{stage}` that did not run again in its attempt {number}"
+                );
+                self.watch_since(cx, kept, from);
+                if let Phase::Watching(watch) = &mut self.durable.phase {
+                    watch.attempt = Some(start.minus(cx.config.checks.clock_skew));
+                }
+            }
+        }
+    }
+
     /// Fixes the lower bound and begins to ask Testkube.
     fn watch_since(&mut self, cx: &Cx<'_>, start: Wall, bound_from: String) {
         if self.durable.phase == Phase::Proven {
             let bound = start.minus(cx.config.checks.clock_skew);
             let fixed = Some(cx.now.wall);
-            self.durable.phase =
-                Phase::Watching(Watch { bound, bound_from, fixed, seen: None, absent: Duration::ZERO });
+            self.durable.phase = Phase::Watching(Watch {
+                bound,
+                bound_from,
+                attempt: None,
+                fixed,
+                seen: None,
+                absent: Duration::ZERO,
+            });
             self.volatile.poll = Mono(0);
         }
         self.restart();

@@ -50,6 +50,8 @@ codes! {
     TooMany = "too_many", Inconclusive;
     /// The stage that sets the lower bound was not found.
     StageUnreadable = "stage_unreadable", Inconclusive;
+    /// An execution of an earlier attempt of the stage did not pass, and nothing proves which one repeats it.
+    AttemptUnclear = "attempt_unclear", Inconclusive;
     /// The start of the build that started the tests could not be read.
     BuildUnreadable = "build_unreadable", Inconclusive;
     /// Azure DevOps never took its token.

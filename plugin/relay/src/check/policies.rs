@@ -42,6 +42,8 @@ impl Policies {
             Policy::Grace => !self.grace.is_zero(),
             Policy::MaxAge => self.max_age.is_some(),
             Policy::TestsBuild => self.tests_build.is_some(),
+            // No field asks for it: it is found when the stage's attempts are known.
+            Policy::RerunJobs => false,
         }
     }
 

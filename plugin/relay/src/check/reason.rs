@@ -1,11 +1,11 @@
 //! The reason of a decision, in words for the people at the pipeline.
 
 use super::{Ask, Pending, ReasonCode, Watch};
-use crate::check::verdict::{Assessment, Standing};
+use crate::check::verdict::{Assessment, Ignored, Standing};
 use crate::expect::Expect;
-use crate::text::listed;
+use crate::text::{listed, one_line};
 use crate::time::{Now, Wall, in_words};
-use crate::wire::testkube::Status;
+use crate::wire::testkube::{Execution, Status};
 use std::time::Duration;
 
 /// The reason when all had ended.
@@ -31,6 +31,25 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
     let unsaid = if ask.expect == Expect::Any { " No expectation was given (Testrelay-Expect)." } else { "" };
     format!(
         "{head}{origin}: {}. {}{}{unsaid}",
+        read.statuses(),
+        counted_since(watch, now.wall),
+        read.ignored_in_words()
+    )
+}
+
+/// The reason when a failure of an earlier attempt of the stage may have been repeated, or not.
+pub(super) fn unclear(
+    ask: &Ask,
+    watch: &Watch,
+    read: &Assessment<'_>,
+    unclear: &Execution,
+    now: Now,
+) -> String {
+    format!(
+        "{} {} in an earlier attempt of stage `{}`, and nothing proves which execution of the newest attempt repeats it. Found: {}. Run the whole stage again, or re-run what failed in Testkube's dashboard or by `testkube run twe`, which say what they repeat. {}{}",
+        one_line(&unclear.name, 80),
+        unclear.status,
+        one_line(ask.since_stage.as_deref().unwrap_or_default(), 64),
         read.statuses(),
         counted_since(watch, now.wall),
         read.ignored_in_words()
@@ -63,7 +82,8 @@ pub(super) fn absent(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) 
         return (ReasonCode::OlderThanRun, text);
     }
     let is_old = watch.bound.plus(LONG_AGO) <= now.wall;
-    let (code, text) = match read.counted.is_empty() {
+    let waits_for_attempt = read.ignored.iter().any(|(_, why)| *why == Ignored::Attempt);
+    let (code, text) = match read.counted.is_empty() && !waits_for_attempt {
         true if is_old && read.ignored.is_empty() => (
             ReasonCode::CleanedUp,
             format!(
@@ -84,7 +104,7 @@ pub(super) fn absent(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) 
             format!(
                 "Not all expected executions appeared within {waited}. Missing: {}. Found: {}. {since}{}",
                 missing(read),
-                read.statuses(),
+                or_none(read.statuses()),
                 read.ignored_in_words()
             ),
         ),

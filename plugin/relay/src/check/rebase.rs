@@ -154,6 +154,7 @@ mod tests {
         let watch = Watch {
             bound: Wall(9),
             bound_from: String::new(),
+            attempt: None,
             fixed: None,
             seen: Some(seen),
             absent: Duration::ZERO,

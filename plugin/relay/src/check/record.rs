@@ -208,6 +208,10 @@ pub struct Watch {
     pub bound: Wall,
     /// The source of the bound, in words.
     pub bound_from: String,
+    /// The start of the newest attempt of the stage, if only some of the stage's jobs ran in it: the bound is then that of the
+    /// earlier attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Wall>,
     /// When it was fixed. `None` in records of modules that did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixed: Option<Wall>,

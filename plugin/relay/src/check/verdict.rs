@@ -5,12 +5,13 @@
 //! provably replaced by a re-run ([`reruns`]). Every member must end, and every member that is not optional must pass;
 //! no such member, unknown statuses and faults are never a pass. [`judge`] makes the decision.
 
+mod attempts;
 mod children;
 mod judge;
 mod reruns;
 
-use super::Ask;
 use super::policies::is_optional;
+use super::{Ask, Watch};
 use crate::collections::in_order;
 use crate::config::Rerun;
 use crate::expect::Expect;
@@ -19,6 +20,7 @@ use crate::tag::Tag;
 use crate::text::{listed, one_line};
 use crate::time::Wall;
 use crate::wire::testkube::{Execution, Status};
+use attempts::Attempts;
 use children::Part;
 pub(crate) use judge::{Facts, Judgement, judge};
 use std::collections::BTreeMap;
@@ -32,6 +34,9 @@ pub struct Rules<'a> {
     pub bound: Wall,
     /// What was scheduled before this time is too old, even if the bound lets it count.
     pub oldest: Option<Wall>,
+    /// The start of the stage's newest attempt, if only some of its jobs ran in it. What did not pass before it counts only
+    /// through what repeats it.
+    pub attempt: Option<Wall>,
     /// What must be there.
     pub expect: &'a Expect,
     /// The policy for re-runs.
@@ -47,6 +52,8 @@ pub struct Assessment<'a> {
     pub counted: Vec<&'a Execution>,
     /// Its members that may fail.
     optional: Vec<&'a Execution>,
+    /// An execution of an earlier attempt that did not pass, if nothing proves which one repeats it.
+    pub unclear: Option<&'a Execution>,
     /// Executions with the tag that do not count, and why.
     pub ignored: Vec<(&'a Execution, Ignored<'a>)>,
     /// The missing part of the expectation, in words.
@@ -60,6 +67,8 @@ pub enum Ignored<'a> {
     Older,
     /// Older than the check's maximum age.
     TooOld,
+    /// Did not pass in an earlier attempt of the stage, and has not been repeated.
+    Attempt,
     /// Started by an execution of another workflow, through which it is judged.
     Child,
     /// Repeated by this later execution, by name.
@@ -75,6 +84,7 @@ impl Ignored<'_> {
         match self {
             Ignored::Older => format!("{name} (older than this run)"),
             Ignored::TooOld => format!("{name} (too old: scheduled at {})", execution.scheduled),
+            Ignored::Attempt => format!("{name} ({} in an earlier attempt of the stage)", execution.status),
             Ignored::Child => format!("{name} (started by another workflow)"),
             Ignored::Replaced(by) => format!("{name} (repeated by {})", one_line(by, 80)),
             Ignored::Repeats(first) => {
@@ -101,15 +111,21 @@ pub enum Standing {
 impl<'a> Rules<'a> {
     /// Those of anybody who asks for nothing but a tag.
     pub fn of_tag(tag: &'a Tag, bound: Wall, rerun: Rerun) -> Rules<'a> {
-        Rules { tag, bound, oldest: None, expect: &Expect::Any, rerun, optional: &[] }
+        Rules { tag, bound, oldest: None, attempt: None, expect: &Expect::Any, rerun, optional: &[] }
     }
 
-    /// Those of a check or an evaluation that arrived at this time.
+    /// Those of a check that arrived at this time.
+    pub fn of_check(ask: &'a Ask, watch: &Watch, arrived: Wall) -> Rules<'a> {
+        Rules { attempt: watch.attempt, ..Rules::of_ask(ask, watch.bound, arrived) }
+    }
+
+    /// Those of an evaluation that arrived at this time.
     pub fn of_ask(ask: &'a Ask, bound: Wall, arrived: Wall) -> Rules<'a> {
         Rules {
             tag: &ask.tag,
             bound,
             oldest: ask.policies.max_age.map(|age| arrived.minus(age)),
+            attempt: None,
             expect: &ask.expect,
             rerun: ask.rerun,
             optional: &ask.policies.optional,
@@ -119,7 +135,7 @@ impl<'a> Rules<'a> {
 
 /// Sorts the executions of a reading. Takes n log n steps for n executions.
 pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<'a> {
-    let Rules { tag, bound, oldest, expect, rerun, optional } = *rules;
+    let Rules { tag, bound, oldest, attempt, expect, rerun, optional } = *rules;
     let tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
     let order_of = |place: usize| tagged.get(place).map(|e| order(e));
     let places = in_order(tagged.len(), &|a, b| order_of(a).cmp(&order_of(b)));
@@ -133,12 +149,21 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
         Rerun::None => reruns::repeated(own),
     };
     let parts = children::parts(&tagged, older.len(), &other);
+    let own_parts = parts.get(older.len()..).unwrap_or_default();
+    let attempts = match attempt {
+        Some(newest) if rerun == Rerun::Latest => attempts::judge(own, own_parts, &other, newest, rules),
+        _ => Attempts::default(),
+    };
     let other_of = |n: usize| Some(own.get(other.get(n).copied().flatten()?)?.name.as_str());
     let why_older = |e: &Execution| if e.scheduled < bound { Ignored::Older } else { Ignored::TooOld };
     let mut ignored: Vec<_> = older.iter().map(|e| (*e, why_older(e))).collect();
     let mut counted = Vec::new();
     let mut have: BTreeMap<&str, u32> = BTreeMap::new();
-    for (n, (execution, part)) in own.iter().zip(parts.iter().skip(older.len())).enumerate() {
+    for (n, (execution, part)) in own.iter().zip(own_parts).enumerate() {
+        if let Some(why) = attempts.ignored(n) {
+            ignored.push((*execution, why));
+            continue;
+        }
         match (other_of(n), part) {
             (Some(by), _) if rerun == Rerun::Latest => ignored.push((*execution, Ignored::Replaced(by))),
             (Some(first), _) => ignored.push((*execution, Ignored::Repeats(first))),
@@ -151,11 +176,12 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
         }
     }
     let mut missing = expect.missing(&have);
+    missing.extend(attempts.missing);
     if !optional.is_empty() && !matches!(expect, Expect::Names(_)) {
         missing.iter_mut().for_each(|missing| missing.push_str(" that may not fail"));
     }
     let optional = counted.iter().copied().filter(|e| is_optional(optional, &e.workflow)).collect();
-    Assessment { missing, counted, optional, ignored }
+    Assessment { missing, counted, optional, unclear: attempts.unclear, ignored }
 }
 
 impl<'a> Assessment<'a> {

@@ -251,7 +251,7 @@ impl Check {
         let (Phase::Watching(watch), Some(ask)) = (&self.durable.phase, &self.durable.ask) else { return };
         let (watch, ask) = (watch.clone(), ask.clone());
         let executions = reading.by_value.get(&ask.tag.value).map_or(&[][..], Vec::as_slice);
-        let rules = Rules::of_ask(&ask, watch.bound, self.durable.accepted.wall);
+        let rules = Rules::of_check(&ask, &watch, self.durable.accepted.wall);
         let read = assess(executions, &rules);
         // Checked first: what follows keeps, and says, something of each execution.
         if read.counted.len() > usize::try_from(MAX_EXPECTED).unwrap_or(usize::MAX) {

@@ -11,15 +11,18 @@ pub enum Policy {
     MaxAge,
     /// `Testrelay-Tests-Build`.
     TestsBuild,
+    /// `Testrelay-Since-Stage` after "Rerun failed jobs": what passed in an earlier attempt of the stage counts.
+    RerunJobs,
 }
 
 impl Policy {
     /// Each with its name in `allow_policies`.
-    pub(crate) const ALL: [(&'static str, Policy); 4] = [
+    pub(crate) const ALL: [(&'static str, Policy); 5] = [
         ("optional", Policy::Optional),
         ("grace", Policy::Grace),
         ("max_age", Policy::MaxAge),
         ("tests_build", Policy::TestsBuild),
+        ("rerun_jobs", Policy::RerunJobs),
     ];
 
     /// Its name in `allow_policies`.

@@ -277,6 +277,7 @@ impl Evaluation {
         let watch = Watch {
             bound: self.bound,
             bound_from: format!("{} before this evaluation", in_words(self.config.checks.lookback)),
+            attempt: None,
             fixed: None,
             seen: None,
             absent: Duration::ZERO,

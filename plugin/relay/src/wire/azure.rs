@@ -15,7 +15,7 @@ pub use call::{
 pub use pace::{Pace, Paces, Urgency};
 pub use plan_url::{Entry, PlanUrl, TokenScheme, Webhook};
 pub use run::{OwnRecord, build_over, own_record};
-pub use stage::stage_start;
+pub use stage::{Attempt, newest_attempt};
 
 /// Maximum records read of one timeline. One of Azure DevOps's own timelines takes some 500 bytes a record, and at most
 /// 8 MiB of an answer are read.

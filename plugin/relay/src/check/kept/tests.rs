@@ -30,6 +30,7 @@ fn watching(since: Mono) -> Phase {
     Phase::Watching(Watch {
         bound: Wall(0),
         bound_from: String::new(),
+        attempt: None,
         fixed: None,
         seen,
         absent: Duration::from_secs(9),

@@ -59,7 +59,13 @@ impl Oracle {
         let is_repeated = |e: &Execution| {
             executions.iter().any(|by| is_own(by) && is_young(by) && by.actor.reference == e.id)
         };
-        let counts = |e: &&Execution| is_own(e) && is_young(e) && !is_repeated(e);
+        // Of a stage in which only some jobs ran again; no test has two executions of a workflow in one attempt.
+        let is_of_before = |e: &Execution| {
+            let is_earlier = |e: &Execution| watch.attempt.is_some_and(|newest| e.scheduled < newest);
+            let is_later = |by: &Execution| is_own(by) && by.workflow == e.workflow && !is_earlier(by);
+            is_earlier(e) && e.ended && e.status != Status::Passed && executions.iter().any(is_later)
+        };
+        let counts = |e: &&Execution| is_own(e) && is_young(e) && !is_repeated(e) && !is_of_before(e);
         let mut counted: Vec<_> = executions
             .iter()
             .filter(counts)

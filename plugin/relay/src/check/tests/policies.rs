@@ -1,9 +1,10 @@
 //! Checks with policies, through their whole life.
 
 use super::deliveries::ask;
-use super::servers::{Test, What, answer};
+use super::servers::{Test, What, answer, wall};
 use super::world::{CAME, Fate, MINUTE, SECOND, World};
 use crate::check::{Ask, Outcome, Policies, ReasonCode};
+use crate::config::Config;
 use crate::expect::Expect;
 use crate::time::Mono;
 use std::time::Duration;
@@ -156,4 +157,45 @@ fn what_was_too_old_when_the_check_arrived_does_not_count() {
     let done = world.live(5 * MINUTE).unwrap().clone();
     assert_eq!(done.outcome, Some(Outcome::Passed));
     assert!(world.lines().contains("(too old: scheduled at 2026-01-23T"), "{}", world.lines());
+}
+
+/// A stage whose second attempt, a minute after the check's arrival, ran one of its two jobs.
+fn timeline() -> String {
+    let record = |kind: &str, id: &str, parent: Option<&str>, attempt: u32, at: Mono| {
+        serde_json::json!({"type": kind, "id": id, "parentId": parent, "name": id, "identifier": id,
+            "attempt": attempt, "startTime": wall(at).to_string()})
+    };
+    let records = [
+        record("Stage", "Test", None, 2, after(MINUTE)),
+        record("Phase", "p", Some("Test"), 2, after(MINUTE)),
+        record("Job", "kept", Some("p"), 1, CAME),
+        record("Job", "again", Some("p"), 2, after(MINUTE)),
+    ];
+    serde_json::json!({ "records": records }).to_string()
+}
+
+#[test]
+fn what_passed_before_some_jobs_ran_again_counts_if_the_credential_allows_it() {
+    for (allowed, code) in [("\"rerun_jobs\"", ReasonCode::AllPassed), ("\"grace\"", ReasonCode::Missing)] {
+        let mut world = world(Policies::default(), "passed", ("api", "failed"));
+        let ask = world.durable.ask.as_mut().unwrap();
+        (ask.since_stage, ask.expect) = (Some("Test".into()), Expect::parse("e2e, api").unwrap());
+        world.servers.tests.push(Test::new("api", after(2 * MINUTE), after(3 * MINUTE), "passed"));
+        world.durable.credential = "ado".into();
+        let config = format!(
+            r#"{{"testkube": {{"cluster": "testkube"}},
+                "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure"}}],
+                "credentials": [{{"name": "ado", "kind": "bearer", "secret_env": "S", "allow": ["checks"],
+                    "allow_policies": [{allowed}]}}]}}"#
+        );
+        world.config = Config::parse(config.as_bytes(), &|_| Some("a-good-secret".into())).unwrap();
+        world.fates = Box::new(|what, _| match what.word() {
+            "timeline" => Fate::Says(answer(200, &timeline()), 100),
+            _ => Fate::Served(100),
+        });
+        let done = world.live(30 * MINUTE).unwrap().clone();
+        assert_eq!(done.code, Some(code), "{}", done.reason);
+        let told = "that did not run again in its attempt 2";
+        assert_eq!(world.lines().contains(told), code == ReasonCode::AllPassed, "{}", world.lines());
+    }
 }

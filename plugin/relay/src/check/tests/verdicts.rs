@@ -87,6 +87,7 @@ fn ask(text: &str) -> (Ask, Watch) {
         policies: Policies::default(),
         given: None,
     };
+    let mut attempt = None;
     let (mut settle, mut bound) = (None, (RUN.to_owned(), "start of the build".to_owned()));
     for part in text.split("; ").filter(|part| *part != "nothing") {
         let (what, value) = part.split_once(' ').unwrap();
@@ -106,13 +107,20 @@ fn ask(text: &str) -> (Ask, Watch) {
                 ask.since_stage = Some(value.into());
                 bound.1 = format!("start of stage `{value}`, attempt 1");
             }
+            "rerun_jobs" => {
+                let (stage, time) = value.split_once(" at ").unwrap();
+                ask.since_stage = Some(stage.into());
+                bound.1 =
+                    format!("start of the jobs of stage `{stage}` that did not run again in its attempt 2");
+                attempt = Some(Wall::parse(&format!("2026-01-23T{time}:00Z")).unwrap());
+            }
             "run" => bound.0 = format!("2026-01-{}T12:00:00Z", value.strip_prefix("of the ").unwrap()),
             other => panic!("{other}"),
         }
     }
     ask.settle = settle.unwrap_or_else(|| ask.expect.default_settle());
     let (bound, bound_from) = (Wall::parse(&bound.0).unwrap(), bound.1);
-    (ask, Watch { bound, bound_from, fixed: None, seen: None, absent: Duration::ZERO })
+    (ask, Watch { bound, bound_from, attempt, fixed: None, seen: None, absent: Duration::ZERO })
 }
 
 /// The decision and the reason of a row.
@@ -142,7 +150,7 @@ fn judged(executions: &str, asks: &str, when: &str) -> (String, String) {
     }
     let mut pending = first(ask.clone(), arrived);
     pending.token_end = Mono(NOW.mono.0 + 1_800_000);
-    let read = assess(&all, &Rules::of_ask(&ask, watch.bound, arrived.wall));
+    let read = assess(&all, &Rules::of_check(&ask, &watch, arrived.wall));
     match judge(&pending, &ask, &watch, &read, &facts) {
         Judgement::Wait(None) => ("waits".into(), String::new()),
         Judgement::Wait(Some(until)) => {
@@ -186,6 +194,7 @@ fn each_row_of_the_table_of_verdicts_is_what_is_decided() {
     let all = [
         "aborted",
         "all_passed",
+        "attempt_unclear",
         "changed_too_late",
         "cleaned_up",
         "failed",
@@ -213,7 +222,10 @@ fn the_table_has_each_pair_of_policies() {
     for (at, one) in names.iter().enumerate() {
         for other in names.iter().skip(at + 1) {
             // Refused, as the page's second table says.
-            let is_refused = [("grace", "rerun"), ("tests_build", "stage")].contains(&(*one, *other));
+            // The one is the other after "Rerun failed jobs".
+            let is_same = (*one, *other) == ("rerun_jobs", "stage");
+            let refused = [("grace", "rerun"), ("tests_build", "stage"), ("tests_build", "rerun_jobs")];
+            let is_refused = is_same || refused.contains(&(*one, *other));
             let is_there = asks.iter().any(|asks| asks.contains(one) && asks.contains(other));
             assert!(is_there != is_refused, "{one} with {other}");
         }

@@ -40,6 +40,10 @@ pub(crate) fn judge(
     facts: &Facts,
 ) -> Judgement {
     let Facts { now, since, absent, is_last } = *facts;
+    if let Some(unclear) = read.unclear {
+        let reason = reason::unclear(ask, watch, read, unclear, now);
+        return Judgement::Decided(ReasonCode::AttemptUnclear, reason);
+    }
     let standing = read.standing();
     if standing == Standing::Incomplete && absent >= ask.appear_timeout {
         let (code, reason) = reason::absent(ask, watch, read, now);

@@ -18,6 +18,7 @@ pub(in crate::surface) fn field_of(policy: Policy) -> &'static str {
         Policy::Grace => Field::Grace,
         Policy::MaxAge => Field::MaxAge,
         Policy::TestsBuild => Field::TestsBuild,
+        Policy::RerunJobs => Field::SinceStage,
     };
     field.name()
 }

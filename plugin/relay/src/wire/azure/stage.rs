@@ -1,4 +1,7 @@
 //! The start of a build's stage, from the build's timeline.
+//!
+//! "Rerun failed jobs" makes a new attempt of the stage in which only some of its jobs run. The others keep their records: the
+//! attempt and the start of an earlier one.
 
 use super::MAX_RECORDS;
 use crate::at_most::AtMost;
@@ -12,7 +15,11 @@ struct Timeline {
 
 /// A timeline record of any type; a stage has the type `Stage`.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Record {
+    id: Option<String>,
+    /// The record that this one is part of: a phase of a stage, a job of a phase.
+    parent_id: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
     /// The name on the page: `displayName` in the YAML.
@@ -20,8 +27,18 @@ struct Record {
     /// The stage's name in the YAML, by which stages depend on each other.
     identifier: Option<String>,
     attempt: Option<u32>,
-    #[serde(rename = "startTime")]
     start_time: Option<String>,
+}
+
+/// The newest attempt of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it started.
+    pub start: Wall,
+    /// Its number, from 1.
+    pub number: u32,
+    /// When the first of the jobs started that ran in an earlier attempt and not in this one; `None` if all ran in it.
+    pub kept: Option<Wall>,
 }
 
 impl Record {
@@ -38,12 +55,12 @@ impl Record {
     }
 }
 
-/// Returns the start and number of the newest attempt of a stage, from the answer to [`timeline`](super::timeline). The
-/// stage is the one with this identifier, else the only one with this display name.
+/// Returns the newest attempt of a stage, from the answer to [`timeline`](super::timeline). The stage is the one with this
+/// identifier, else the only one with this display name.
 ///
 /// # Errors
 /// Why the stage's start is not known.
-pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str> {
+pub fn newest_attempt(body: &[u8], stage: &str) -> Result<Attempt, &'static str> {
     let timeline: Timeline = crate::json::read(body).map_err(|_| "the build's timeline could not be read")?;
     // The records that were not read may hold a newer attempt, or another stage of this name.
     if timeline.records.is_cut {
@@ -55,7 +72,28 @@ pub fn stage_start(body: &[u8], stage: &str) -> Result<(Wall, u32), &'static str
     let found = if identified.is_empty() { displayed(&others, stage)? } else { identified };
     let newest = found.into_iter().max_by_key(|record| (record.attempt(), record.start()));
     let newest = newest.ok_or("the build has no stage of this name")?;
-    Ok((newest.start().ok_or("that stage has not started")?, newest.attempt()))
+    Ok(Attempt {
+        start: newest.start().ok_or("that stage has not started")?,
+        number: newest.attempt(),
+        kept: kept_since(&timeline.records.items, newest),
+    })
+}
+
+/// The earliest start of the stage's jobs that ran in an attempt before this one.
+fn kept_since(all: &[Record], stage: &Record) -> Option<Wall> {
+    /// A stage has phases, a phase has jobs.
+    const DEPTH: usize = 4;
+    let parent = |record: &Record| {
+        let id = record.parent_id.as_deref()?;
+        all.iter().find(|other| other.id.as_deref() == Some(id))
+    };
+    let is_of_stage = |job: &&Record| {
+        let above = std::iter::successors(parent(job), |record| parent(record)).take(DEPTH);
+        stage.id.is_some() && above.into_iter().any(|record| record.id == stage.id)
+    };
+    let jobs = all.iter().filter(|record| record.kind.as_deref() == Some("Job"));
+    let kept = jobs.filter(|job| job.attempt() < stage.attempt()).filter(is_of_stage);
+    kept.filter_map(Record::start).min()
 }
 
 /// The attempts of the stage with this display name. An error if two stages could be meant: two with this display name,
@@ -90,7 +128,9 @@ mod tests {
     }
 
     fn start(records: &[Value], stage: &str) -> Result<(Wall, u32), &'static str> {
-        stage_start(json!({ "records": records }).to_string().as_bytes(), stage)
+        let attempt = newest_attempt(json!({ "records": records }).to_string().as_bytes(), stage)?;
+        assert_eq!(attempt.kept, None);
+        Ok((attempt.start, attempt.number))
     }
 
     fn at(time: &str, attempt: u32) -> Result<(Wall, u32), &'static str> {
@@ -110,7 +150,35 @@ mod tests {
         }
         assert_eq!(start(&records, "Deploy"), Err("that stage has not started"));
         assert_eq!(start(&records, "Nope"), Err("the build has no stage of this name"));
-        assert_eq!(stage_start(b"<html>", "Test"), Err("the build's timeline could not be read"));
+        assert_eq!(newest_attempt(b"<html>", "Test"), Err("the build's timeline could not be read"));
+    }
+
+    #[test]
+    fn jobs_that_did_not_run_again_are_known_by_their_attempt() {
+        let part = |kind: &str, id: &str, parent: Option<&str>, attempt: u32, start: Option<&str>| {
+            json!({"type": kind, "id": id, "parentId": parent, "name": id, "identifier": id, "attempt": attempt,
+                "startTime": start})
+        };
+        let kept = |jobs: [(u32, Option<&str>); 2]| {
+            let mut records = vec![
+                part("Stage", "other", None, 1, Some(EARLIER)),
+                part("Phase", "other.p", Some("other"), 1, Some(EARLIER)),
+                part("Job", "other.j", Some("other.p"), 1, Some(EARLIER)),
+                part("Stage", "Test", None, 2, Some(LATER)),
+                part("Phase", "Test.p", Some("Test"), 2, Some(LATER)),
+            ];
+            for (n, (attempt, start)) in jobs.into_iter().enumerate() {
+                records.push(part("Job", &format!("Test.j{n}"), Some("Test.p"), attempt, start));
+            }
+            newest_attempt(json!({ "records": records }).to_string().as_bytes(), "Test").unwrap().kept
+        };
+        assert_eq!(kept([(2, Some(LATER)), (2, Some(LATER))]), None, "the whole stage ran again");
+        assert_eq!(kept([(1, Some(EARLIER)), (2, Some(LATER))]), Wall::parse(EARLIER));
+        assert_eq!(kept([(2, Some(LATER)), (1, None)]), None, "skipped both times");
+        let circle =
+            [part("Stage", "Test", None, 2, Some(LATER)), part("Job", "j", Some("j"), 1, Some(EARLIER))];
+        let body = json!({ "records": circle }).to_string();
+        assert_eq!(newest_attempt(body.as_bytes(), "Test").unwrap().kept, None);
     }
 
     #[test]
