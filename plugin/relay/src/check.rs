@@ -7,7 +7,6 @@
 //! The ledger keeps [`Pending`]; [`Volatile`] is lost with the leader. A delivery changes the check in
 //! [`deliver`](crate::surface::accept), everything else in [`Check::step`]: an event comes in, [`Effects`] go out.
 
-mod absence;
 mod answers;
 mod ask;
 mod bounding;
@@ -22,6 +21,7 @@ mod heard;
 mod kept;
 mod live_log;
 mod naming;
+mod observed;
 mod outcome;
 mod place;
 pub(crate) mod policies;

@@ -89,8 +89,14 @@ impl Check {
                     Answer::Taken => "its answer holds no start time".into(),
                     answer => in_words_of(answer),
                 };
+                let advice = match answer {
+                    Answer::Taken | Answer::TokenRefused | Answer::Later(..) => "",
+                    _ => {
+                        " If it is one, look at \"Limit job authorization scope to current project\" in the project's pipeline settings, and at who may view that pipeline's builds."
+                    }
+                };
                 let reason = format!(
-                    "The check counts executions since the start of build {build} (Testrelay-Tests-Build), which could not be read: {why}. Name a run of this project that has started. If it is one, look at \"Limit job authorization scope to current project\" in the project's pipeline settings, and at who may view that pipeline's builds."
+                    "The check counts executions since the start of build {build} (Testrelay-Tests-Build), which could not be read: {why}. Name a run of this project that has started.{advice}"
                 );
                 self.decide(cx, fx, ReasonCode::BuildUnreadable, reason);
             }
@@ -99,12 +105,15 @@ impl Check {
 
     /// Whether another try may find the bound; if so, it is due.
     fn retries_bound(&mut self, cx: &mut Cx<'_>, answer: &Answer) -> bool {
+        let has_other_bound = self.durable.ask.as_ref().is_none_or(|ask| ask.policies.tests_build.is_none());
         let after = match answer {
             Answer::Later(_, after) => *after,
             Answer::TokenRefused => None,
             _ => return false,
         };
-        self.retry(cx, after, MAX_RETRY) < MAX_TRIES
+        let tries = self.retry(cx, after, MAX_RETRY);
+        // Without another bound, an outage is waited out, until the check's deadline at the latest.
+        tries < MAX_TRIES || !has_other_bound && matches!(answer, Answer::Later(..))
     }
 
     fn bound_by_arrival(&mut self, cx: &Cx<'_>, why: &str) {

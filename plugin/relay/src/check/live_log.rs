@@ -179,8 +179,8 @@ impl LiveLog {
 
     /// Notes when the failures decide, if they wait for a re-run.
     pub(super) fn set_grace(&mut self, ends: Option<Wall>) {
-        self.is_stirred |= ends.is_some() != self.scene.grace_ends.is_some();
         self.scene.grace_ends = ends;
+        self.is_stirred |= self.scene.new_grace(&self.said).is_some();
     }
 
     /// Takes the answer for a single execution.

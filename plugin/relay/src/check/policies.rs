@@ -95,7 +95,9 @@ pub(crate) fn read_optional(text: &str) -> Result<Vec<String>, String> {
         if item == "*" {
             return Err("`*` makes every workflow optional, so nothing would have to pass: name those that may fail, such as `shop-lint, load-*`".into());
         }
-        if !is_workflow(name) {
+        // `load-.*` is a regular expression; no name goes on after a `.` that it ends with.
+        let may_begin_a_name = name.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric());
+        if !is_workflow(name) || !may_begin_a_name || name.ends_with('.') {
             return Err(format!(
                 "`{}` cannot be optional: write workflow names separated by commas, with a `*` at the end for any characters",
                 excerpt(item)
@@ -142,7 +144,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_optional_is_refused() {
-        for bad in ["", "*", "a,", "a, *", "a*b", "**", "A", "a b", "ä*", "$(x)"] {
+        for bad in
+            ["", "*", "a,", "a, *", "a*b", "**", "A", "a b", "ä*", "$(x)", "load-.*", ".*", "-a", "-*", "a."]
+        {
             assert!(read_optional(bad).is_err(), "{bad}");
         }
         let many: Vec<String> = (0..65).map(|n| format!("a{n}")).collect();

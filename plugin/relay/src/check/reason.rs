@@ -12,6 +12,7 @@ use std::time::Duration;
 pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -> String {
     let total = read.counted.len();
     let bad = read.failed().count();
+    let must_pass = total - read.optional().count();
     let has_optional = read.failed_optional().next().is_some();
     // Nobody has seen what its parent would have said.
     let origin = match (read.are_all_children(), total) {
@@ -25,6 +26,9 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
         }
         (0, 1) => format!("The execution tagged {} passed", ask.tag),
         (0, n) => format!("All {n} executions tagged {} passed", ask.tag),
+        (bad, n) if must_pass < n => {
+            format!("{bad} of {must_pass} executions tagged {} that must pass did not", ask.tag)
+        }
         (_, 1) => format!("The execution tagged {} did not pass", ask.tag),
         (bad, n) => format!("{bad} of {n} executions tagged {} did not pass", ask.tag),
     };
@@ -46,7 +50,7 @@ pub(super) fn unclear(
     now: Now,
 ) -> String {
     format!(
-        "{} {} in an earlier attempt of stage `{}`, and nothing proves which execution of the newest attempt repeats it. Found: {}. Run the whole stage again, or re-run what failed in Testkube's dashboard or by `testkube run twe`, which say what they repeat. {}{}",
+        "{} {} in an earlier attempt of stage `{}`, and nothing proves which execution of the newest attempt repeats it. Found: {}. Run the whole stage again, or re-run what failed so that Testkube notes what is repeated (see behaviour.md, Policies). {}{}",
         one_line(&unclear.name, 80),
         unclear.status,
         one_line(ask.since_stage.as_deref().unwrap_or_default(), 64),

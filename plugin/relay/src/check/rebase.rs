@@ -150,7 +150,7 @@ mod tests {
             next: Part::Event,
             owed: Owed::default(),
         };
-        let seen = Seen { fingerprint: 1, since: now().mono, members: vec![2] };
+        let seen = Seen { fingerprint: 1, since: now().mono, members: vec![2], waited: Duration::ZERO };
         let watch = Watch {
             bound: Wall(9),
             bound_from: String::new(),

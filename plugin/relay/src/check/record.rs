@@ -231,6 +231,9 @@ pub struct Seen {
     pub since: Mono,
     /// Short fingerprints of its members.
     pub members: Vec<u32>,
+    /// For how long its failures have waited for a re-run, while Testkube answered.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub waited: Duration,
 }
 
 /// A decision to deliver.

@@ -28,6 +28,8 @@ pub struct Scene {
     missing: Vec<String>,
     /// If all executions are older than the lower bound: when the newest was scheduled.
     only_older: Option<Wall>,
+    /// When it was read.
+    read_at: Wall,
     /// When the failures decide, if they wait for a re-run until then.
     pub grace_ends: Option<Wall>,
     /// Why nothing, or not all, is known of Testkube, once that has lasted long enough to be told.
@@ -75,6 +77,7 @@ impl Scene {
         self.ignored = tree(ignored.map(|(e, why)| (e.id.clone(), why.in_words(e))));
         self.more_ignored = read.ignored.len().saturating_sub(MAX_IGNORED);
         self.missing = read.missing.clone();
+        self.read_at = now;
         self.only_older = read.only_older().map(|newest| newest.scheduled);
     }
 
@@ -181,26 +184,28 @@ impl Scene {
     }
 
     /// When the failures decide, if that has not been told.
-    fn new_grace(&self, said: &Scene) -> Option<Wall> {
-        // The same end may differ by a little: it is mapped from one clock to another at each reading.
-        const SAME: Duration = Duration::from_secs(30);
+    pub(super) fn new_grace(&self, said: &Scene) -> Option<Wall> {
+        // It moves while Testkube does not answer: not each little move is told.
+        const SAME: Duration = Duration::from_secs(120);
         let ends = self.grace_ends?;
         said.grace_ends.is_none_or(|said| said.plus(SAME) < ends).then_some(ends)
     }
 
-    /// Until when a re-run of the failures counts, and how to make one (docs.testkube.io, `testkube run
-    /// testworkflowexecution`).
+    /// Until when a re-run of the failures counts, and how to make one. Only a call with a running context makes Testkube note
+    /// what the new execution repeats; its CLI sends one with a control plane alone (`commands/testworkflows/rerun.go`).
     fn grace_lines(&self, ends: Wall, dashboard: Option<&Dashboard>, lines: &mut Vec<(Mark, String)>) {
-        let ends = ends.clock(ends);
+        let ends = ends.clock(self.read_at);
         let text = format!(
-            "Decided as failed at {ends}, unless what failed is run again before and passes (Testrelay-Grace). To run it again:"
+            "Decided as failed at {ends}, unless what failed is run again before and passes (Testrelay-Grace). To run it again, by Testkube's API:"
         );
         lines.push((Mark::Warning, text));
         for failed in self.executions.iter().filter(|shown| shown.has_failed()).take(MAX_ISSUES) {
             let link =
                 dashboard.map(|d| format!("  {}", d.link(&failed.workflow, &failed.id))).unwrap_or_default();
             let (name, id) = (one_line(&failed.name, 80), one_line(&failed.id, 64));
-            lines.push((Mark::Plain, format!("  {name}: testkube run twe {id}{link}")));
+            lines.push((Mark::Plain, format!(
+                "  {name}: curl -X POST \"$TESTKUBE/v1/test-workflow-executions/{id}/rerun\" -H 'Content-Type: application/json' -d '{{\"interface\":{{\"type\":\"cli\"}},\"actor\":{{\"type\":\"user\"}}}}'{link}"
+            )));
         }
     }
 
@@ -238,6 +243,9 @@ impl Scene {
         if all > 0 {
             parts.push(format!("{ended} of {all} executions ended"));
         }
+        if let Some(ends) = self.grace_ends {
+            parts.push(format!("waiting for a re-run until {}", ends.clock(self.read_at)));
+        }
         if self.trouble.is_some() {
             parts.push("Testkube gives no usable answer".into());
         } else if all == 0 {
@@ -273,7 +281,9 @@ impl Scene {
         for e in rows.into_iter().take(MAX_ROWS) {
             let took = e.took.filter(|_| e.began).map(in_words).unwrap_or_default();
             let link = dashboard.map(|d| d.link(&e.workflow, &e.id)).unwrap_or_default();
-            let row = format!("  {:width$}  {:10}  {took:8}  {link}", one_line(&e.name, 60), e.status);
+            let optional = if e.is_optional && e.status != Status::Passed { "(optional) " } else { "" };
+            let row =
+                format!("  {:width$}  {:10}  {took:8}  {optional}{link}", one_line(&e.name, 60), e.status);
             table.push(row.trim_end().to_string());
         }
         if left_out > 0 {

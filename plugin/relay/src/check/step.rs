@@ -1,9 +1,9 @@
 //! The only way in: an event comes to a check, and effects go out. Only this moves its phase.
 
-use super::absence::Absence;
 use super::answers::{Asked, Waiting};
 use super::code::in_brackets;
 use super::fallback::Refused;
+use super::observed::Observed;
 use super::proving::Proof;
 use super::watching::{Confirm, Incomplete};
 use super::{
@@ -73,7 +73,9 @@ pub(crate) struct Volatile {
     /// The execution whose second look could not be read, and since when.
     pub(super) unconfirmed: Option<(String, Trouble)>,
     /// Absence that is not in the ledger yet.
-    pub(super) absence: Absence,
+    pub(super) absence: Observed,
+    /// The wait of failures for their re-run that is not in the ledger yet.
+    pub(super) grace: Observed,
     /// Readings in a row in which an execution had vanished.
     pub(super) vanished: u32,
     /// Whether Testkube has sent a hint since the last look began.

@@ -203,7 +203,8 @@ pub(super) fn opening(pending: &Pending, ask: &Ask, watch: &Watch, now: Now) -> 
         Expect::Any => (
             Mark::Warning,
             format!(
-                "No expectation was given (Testrelay-Expect): one execution is enough, once nothing has changed for {}",
+                "No expectation was given (Testrelay-Expect): one execution{} is enough, once nothing has changed for {}",
+                if ask.policies.optional.is_empty() { "" } else { " that is not optional" },
                 in_words(ask.settle)
             ),
         ),

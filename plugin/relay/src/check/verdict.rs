@@ -24,6 +24,7 @@ use attempts::Attempts;
 use children::Part;
 pub(crate) use judge::{Facts, Judgement, judge};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The rules by which executions count.
 #[derive(Clone, Copy, Debug)]
@@ -114,17 +115,18 @@ impl<'a> Rules<'a> {
         Rules { tag, bound, oldest: None, attempt: None, expect: &Expect::Any, rerun, optional: &[] }
     }
 
-    /// Those of a check that arrived at this time.
-    pub fn of_check(ask: &'a Ask, watch: &Watch, arrived: Wall) -> Rules<'a> {
-        Rules { attempt: watch.attempt, ..Rules::of_ask(ask, watch.bound, arrived) }
+    /// Those of a check that arrived at this time, by a clock that Testkube's may be behind by `clock_skew`.
+    pub fn of_check(ask: &'a Ask, watch: &Watch, arrived: Wall, clock_skew: Duration) -> Rules<'a> {
+        let oldest = ask.policies.max_age.map(|age| arrived.minus(age).minus(clock_skew));
+        Rules { attempt: watch.attempt, oldest, ..Rules::of_ask(ask, watch.bound) }
     }
 
-    /// Those of an evaluation that arrived at this time.
-    pub fn of_ask(ask: &'a Ask, bound: Wall, arrived: Wall) -> Rules<'a> {
+    /// Those of an evaluation.
+    pub fn of_ask(ask: &'a Ask, bound: Wall) -> Rules<'a> {
         Rules {
             tag: &ask.tag,
             bound,
-            oldest: ask.policies.max_age.map(|age| arrived.minus(age)),
+            oldest: None,
             attempt: None,
             expect: &ask.expect,
             rerun: ask.rerun,
@@ -204,6 +206,11 @@ impl<'a> Assessment<'a> {
     /// The members that have ended without passing, and were to pass.
     pub fn failed(&self) -> impl Iterator<Item = &'a Execution> {
         self.unpassed().filter(|e| !self.is_optional(e))
+    }
+
+    /// The members that may fail.
+    pub fn optional(&self) -> impl Iterator<Item = &'a Execution> {
+        self.optional.iter().copied()
     }
 
     /// The members that have ended without passing, and may.

@@ -43,6 +43,7 @@ pub(crate) struct DoneView {
     history: Vec<Moment>,
     id: String,
     observe_only: bool,
+    policies: Option<String>,
     project: Option<Guid>,
     reason: String,
     reported: bool,
@@ -96,6 +97,9 @@ impl PendingView<'_> {
             if let Some(seen) = &watch.seen {
                 let at = now.wall.minus(now.mono.since(seen.since));
                 history.push(Moment::new(at, "the counted executions last changed"));
+                if !seen.waited.is_zero() {
+                    history.push(Moment::new(now.wall, "a failure waits for its re-run"));
+                }
             }
         }
         if let Some(decided) = decision {
@@ -147,6 +151,7 @@ impl DoneView {
             history,
             id,
             observe_only: done.observe,
+            policies: done.values.as_ref().and_then(|values| values.ask.as_ref()?.policies.in_short()),
             project: done.project,
             reason: done.reason.clone(),
             reported: done.reported,

@@ -1,6 +1,7 @@
 //! Watching the executions of one check: complete readings only, every decision confirmed, three deadlines.
 
 use super::answers::{Asked, Waiting};
+use super::observed::Observed;
 use super::{
     Ask, Call, Check, Counter, Cx, Effects, Pending, Phase, ReasonCode, Room, Seen, Space, Volatile, Watch,
     reason,
@@ -251,7 +252,7 @@ impl Check {
         let (Phase::Watching(watch), Some(ask)) = (&self.durable.phase, &self.durable.ask) else { return };
         let (watch, ask) = (watch.clone(), ask.clone());
         let executions = reading.by_value.get(&ask.tag.value).map_or(&[][..], Vec::as_slice);
-        let rules = Rules::of_check(&ask, &watch, self.durable.accepted.wall);
+        let rules = Rules::of_check(&ask, &watch, self.durable.accepted.wall, cx.config.checks.clock_skew);
         let read = assess(executions, &rules);
         // Checked first: what follows keeps, and says, something of each execution.
         if read.counted.len() > usize::try_from(MAX_EXPECTED).unwrap_or(usize::MAX) {
@@ -271,9 +272,11 @@ impl Check {
         }
         // Time that was not watched does not count for settling, whether because of an outage or a fallen leader.
         let since = self.note_seen(now, &watch, &read, was_watched || ask.settle.is_zero());
-        let absent = self.note_absence(cx, &read, gap.unwrap_or_default());
+        let elapsed = gap.unwrap_or_default();
+        let absent = self.note_absence(cx, &read, elapsed);
+        let waited = self.note_wait(&ask, &read, if since == now { Duration::ZERO } else { elapsed });
         let is_last = self.volatile.last_reading.is_some();
-        let facts = Facts { now: cx.now, since, absent, is_last };
+        let facts = Facts { now: cx.now, since, absent, waited, is_last };
         let judgement = judge(&self.durable, &ask, &watch, &read, &facts);
         let grace_ends = match &judgement {
             Judgement::Grace(ends) => Some(cx.now.wall.plus(ends.since(now))),
@@ -346,6 +349,17 @@ impl Check {
         absent
     }
 
+    /// Adds to the time for which failures have waited for a re-run while Testkube answered, and returns it.
+    fn note_wait(&mut self, ask: &Ask, read: &Assessment<'_>, elapsed: Duration) -> Duration {
+        let fails = read.standing() == Standing::Ended { passed: false };
+        match &mut self.durable.phase {
+            Phase::Watching(Watch { seen: Some(seen), .. }) if fails && !ask.policies.grace.is_zero() => {
+                self.volatile.grace.add(&mut seen.waited, elapsed)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Remembers the counted set if it has changed, or may have changed and back unwatched. Returns since when it has
     /// been the same.
     fn note_seen(&mut self, now: Mono, watch: &Watch, read: &Assessment<'_>, was_watched: bool) -> Mono {
@@ -357,7 +371,12 @@ impl Check {
         if let Phase::Watching(watch) = &mut self.durable.phase
             && (watch.seen.is_some() || !read.counted.is_empty())
         {
-            watch.seen = Some(Seen { fingerprint, since: now, members: read.members() });
+            let before = watch.seen.take().filter(|seen| seen.fingerprint == fingerprint);
+            if before.is_none() {
+                self.volatile.grace = Observed::default();
+            }
+            let waited = before.map(|seen| seen.waited).unwrap_or_default();
+            watch.seen = Some(Seen { fingerprint, since: now, members: read.members(), waited });
         }
         now
     }

@@ -10,6 +10,7 @@
 //! confirmed by its id. `settle` is judged by Testkube's own times, which may be off by the configured `clock_skew`.
 //! The deletion of an execution is known only while an earlier look that saw it not passed is remembered ([`looks`]).
 
+use crate::check::policies::is_optional;
 use crate::check::reason;
 use crate::check::verdict::{Rules, Standing, assess};
 use crate::check::{Ask, Watch};
@@ -71,7 +72,6 @@ pub struct Evaluation {
     ask: Ask,
     observe: bool,
     bound: Wall,
-    arrived: Wall,
     began: Mono,
     page_size: u32,
     confirm: Option<Confirmation>,
@@ -135,7 +135,6 @@ impl Evaluation {
             credential: caller.map(|caller| caller.name.clone()).unwrap_or_default(),
             observe: caller.is_some_and(|caller| caller.observe),
             bound: now.wall.minus(config.checks.lookback),
-            arrived: now.wall,
             began: now.mono,
             page_size: PAGE,
             confirm: None,
@@ -229,7 +228,7 @@ impl Evaluation {
     }
 
     fn rules(&self) -> Rules<'_> {
-        Rules::of_ask(&self.ask, self.bound, self.arrived)
+        Rules::of_ask(&self.ask, self.bound)
     }
 
     /// Why the answer is still "pending", if it is.
@@ -322,7 +321,10 @@ impl Evaluation {
         let Some((id, status)) = confirm.under_way.remove(&call) else { return Step::Wait };
         match execution {
             Ok(found) if found.is_still(&id, &status, &self.ask.tag) => {
-                if let Some(why) = found.why_not_passed() {
+                if let Some(why) = found
+                    .why_not_passed()
+                    .filter(|_| !is_optional(&self.ask.policies.optional, &found.workflow))
+                {
                     confirm.notes.push(format!("{}: {why}", one_line(&found.name, 80)));
                 }
                 self.confirm_more(now)

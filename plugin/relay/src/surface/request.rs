@@ -109,7 +109,14 @@ pub fn read_evaluation<'b, B: AsRef<[u8]>>(
     }
     let project = reader.policy(&values, Field::ProjectId, guid);
     let build = reader.build(&values);
-    for field in [Field::SinceStage, Field::Timeout, Field::AppearTimeout, Field::Grace, Field::TestsBuild] {
+    for field in [
+        Field::SinceStage,
+        Field::Timeout,
+        Field::AppearTimeout,
+        Field::Grace,
+        Field::TestsBuild,
+        Field::MaxAge,
+    ] {
         if values.was_given(field) {
             let detail = "is for the asynchronous check: this one is answered at once, and Azure DevOps is not asked when a stage or a build began. Leave it out, or post to /v1/checks".into();
             reader.wrong.push(FieldError { field: field.name(), detail });
@@ -395,8 +402,9 @@ fn build_number(text: &str) -> Result<u64, String> {
 fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     parse_duration(text).filter(|d| range.contains(d)).ok_or_else(|| {
         let (from, to) = (in_words(*range.start()), in_words(*range.end()));
+        let days = if *range.end() >= Duration::from_secs(7 * 86_400) { ", `7d`" } else { "" };
         format!(
-            "`{}` is not a time from {from} to {to}: write a number and a unit, such as `30s`, `10m`, `2h`, `7d`",
+            "`{}` is not a time from {from} to {to}: write a number and a unit, such as `30s`, `10m`, `2h`{days}",
             excerpt(text)
         )
     })

@@ -26,7 +26,7 @@ fn pending(phase: Phase) -> Box<Pending> {
 }
 
 fn watching(since: Mono) -> Phase {
-    let seen = Some(Seen { fingerprint: 1, since, members: vec![1] });
+    let seen = Some(Seen { fingerprint: 1, since, members: vec![1], waited: Duration::ZERO });
     Phase::Watching(Watch {
         bound: Wall(0),
         bound_from: String::new(),

@@ -8,6 +8,9 @@ use crate::wire::testkube::{self, Execution, Status};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// The configuration's `clock_skew`.
+const SKEW: Duration = Duration::from_secs(30);
+
 /// Id, workflow, status, and whether it has ended.
 type Member = (String, String, Status, bool);
 
@@ -52,7 +55,7 @@ impl Oracle {
 
     pub(super) fn read(&mut self, at: Mono, pending: &Pending, executions: &[Execution]) {
         let (Phase::Watching(watch), Some(ask)) = (&pending.phase, &pending.ask) else { return };
-        let oldest = ask.policies.max_age.map(|age| pending.accepted.wall.minus(age));
+        let oldest = ask.policies.max_age.map(|age| pending.accepted.wall.minus(age).minus(SKEW));
         let is_own = |e: &Execution| e.tags.get(&ask.tag.key) == Some(&ask.tag.value);
         let is_young =
             |e: &Execution| e.scheduled >= watch.bound && oldest.is_none_or(|at| e.scheduled >= at);

@@ -7,6 +7,8 @@ use crate::check::{Ask, Outcome, Policies, ReasonCode};
 use crate::config::Config;
 use crate::expect::Expect;
 use crate::time::Mono;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 fn after(ms: u64) -> Mono {
@@ -88,7 +90,7 @@ fn a_failure_waits_for_its_re_run_and_the_log_says_how_to_make_one() {
     assert_eq!((done.outcome, world.events()), (Some(Outcome::Passed), vec![true]));
     assert!((180..200).contains(&done.at.mono.since(CAME).as_secs()), "a pass decides at once");
     let lines = world.lines();
-    let command = format!("testkube run twe {id}");
+    let command = format!("/v1/test-workflow-executions/{id}/rerun");
     for told in [
         "A failure waits 5m for its re-run",
         "Decided as failed at 16:59 UTC",
@@ -144,7 +146,9 @@ fn the_start_of_another_run_is_the_lower_bound_or_the_check_is_inconclusive_at_o
         let done = bad.live(5 * MINUTE).unwrap().clone();
         assert_eq!(done.code, Some(ReasonCode::BuildUnreadable), "{status} {body}: {}", done.reason);
         assert!(done.at.mono < after(MINUTE) && !bad.words().contains(&"read"), "{status} {body}");
-        assert!(bad.lines().contains("Limit job authorization scope"), "{}", bad.lines());
+        let is_of_scope = status != 200;
+        let lines = bad.lines();
+        assert_eq!(lines.contains("Limit job authorization scope"), is_of_scope, "{lines}");
     }
 }
 
@@ -198,4 +202,65 @@ fn what_passed_before_some_jobs_ran_again_counts_if_the_credential_allows_it() {
         let told = "that did not run again in its attempt 2";
         assert_eq!(world.lines().contains(told), code == ReasonCode::AllPassed, "{}", world.lines());
     }
+}
+
+#[test]
+fn only_time_in_which_testkube_answers_counts_as_a_wait_for_a_re_run() {
+    for settle in [0, 15] {
+        let mut world = world(grace(), "failed", ("api", "passed"));
+        world.durable.ask.as_mut().unwrap().settle = Duration::from_secs(settle);
+        // From 2 min on Testkube is away for 6 min.
+        let (from, until) = (after(2 * MINUTE), after(8 * MINUTE));
+        let now = Rc::new(Cell::new(CAME));
+        let clock = now.clone();
+        world.fates = Box::new(move |what, _| match what {
+            What::Read if (from..until).contains(&clock.get()) => Fate::Says(answer(503, ""), 100),
+            _ => Fate::Served(100),
+        });
+        while world.done.is_none() && world.turn(after(25 * MINUTE)) {
+            now.set(world.now.mono);
+        }
+        let done = world.done.clone().unwrap();
+        assert_eq!(done.code, Some(ReasonCode::Failed));
+        // 40 s until the end, 300 s of waiting, and the outage, less or more a reading or two.
+        let took = done.at.mono.since(CAME).as_secs();
+        assert!((660..760).contains(&took), "settle {settle}: {took} s");
+    }
+}
+
+#[test]
+fn a_wait_for_a_re_run_goes_on_after_a_fall_and_a_change_of_leader() {
+    for settle in [0, 15] {
+        let mut world = world(grace(), "failed", ("api", "passed"));
+        world.durable.ask.as_mut().unwrap().settle = Duration::from_secs(settle);
+        for minute in 1..=4 {
+            let until = after(minute * MINUTE);
+            while world.turn(until) {}
+            match minute % 2 {
+                0 => world.fall(),
+                _ => world.hand_over(),
+            }
+        }
+        let done = world.live(25 * MINUTE).unwrap().clone();
+        assert_eq!(done.code, Some(ReasonCode::Failed));
+        let took = done.at.mono.since(CAME).as_secs();
+        assert!((340..460).contains(&took), "settle {settle}: {took} s");
+    }
+}
+
+#[test]
+fn an_outage_while_the_other_runs_start_is_asked_for_is_waited_out() {
+    let policies = Policies { tests_build: Some(4700), ..Policies::default() };
+    let mut world = world(policies, "passed", ("api", "passed"));
+    let now = Rc::new(Cell::new(CAME));
+    let clock = now.clone();
+    world.fates = Box::new(move |what, _| match what {
+        What::Build if clock.get() < after(12 * MINUTE) => Fate::Says(answer(503, ""), 100),
+        _ => Fate::Served(100),
+    });
+    while world.done.is_none() && world.turn(after(25 * MINUTE)) {
+        now.set(world.now.mono);
+    }
+    let done = world.done.clone().unwrap();
+    assert_eq!(done.code, Some(ReasonCode::AllPassed), "{}", done.reason);
 }

@@ -133,7 +133,8 @@ fn judged(executions: &str, asks: &str, when: &str) -> (String, String) {
         .collect();
     let (mut ask, watch) = ask(asks);
     let arrived = Now { mono: Mono(NOW.mono.0 - 2 * 3_600_000), wall: Wall::parse(ARRIVED).unwrap() };
-    let mut facts = Facts { now: NOW, since: NOW.mono, absent: Duration::ZERO, is_last: false };
+    let zero = Duration::ZERO;
+    let mut facts = Facts { now: NOW, since: NOW.mono, absent: zero, waited: zero, is_last: false };
     let ago =
         |text: &str| Mono(NOW.mono.0 - u64::try_from(parse_duration(text).unwrap().as_millis()).unwrap());
     match when.split_once(' ') {
@@ -148,9 +149,10 @@ fn judged(executions: &str, asks: &str, when: &str) -> (String, String) {
         }
         _ => panic!("{when}"),
     }
+    facts.waited = NOW.mono.since(facts.since);
     let mut pending = first(ask.clone(), arrived);
-    pending.token_end = Mono(NOW.mono.0 + 1_800_000);
-    let read = assess(&all, &Rules::of_check(&ask, &watch, arrived.wall));
+    (pending.token_end, pending.decide_by) = (Mono(NOW.mono.0 + 1_800_000), Mono(NOW.mono.0 + 1_200_000));
+    let read = assess(&all, &Rules::of_check(&ask, &watch, arrived.wall, Duration::ZERO));
     match judge(&pending, &ask, &watch, &read, &facts) {
         Judgement::Wait(None) => ("waits".into(), String::new()),
         Judgement::Wait(Some(until)) => {

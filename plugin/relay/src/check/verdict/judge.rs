@@ -14,6 +14,8 @@ pub(crate) struct Facts {
     pub(crate) since: Mono,
     /// How long the expected executions have been absent while Testkube answered.
     pub(crate) absent: Duration,
+    /// How long its failures have waited for a re-run while Testkube answered.
+    pub(crate) waited: Duration,
     /// Whether a deadline has passed, and this is the last reading.
     pub(crate) is_last: bool,
 }
@@ -23,7 +25,7 @@ pub(crate) struct Facts {
 pub(crate) enum Judgement {
     /// Nothing is decided yet. With a time, nothing but another change decides before it.
     Wait(Option<Mono>),
-    /// The failures are decided at this time, unless a re-run comes before.
+    /// The failures are decided at this time, unless a re-run comes before. Later, if Testkube does not answer meanwhile.
     Grace(Mono),
     /// All has ended: decided, once each execution was looked at again and is as it was read.
     Ended(ReasonCode, String),
@@ -39,7 +41,7 @@ pub(crate) fn judge(
     read: &Assessment<'_>,
     facts: &Facts,
 ) -> Judgement {
-    let Facts { now, since, absent, is_last } = *facts;
+    let Facts { now, since, absent, waited, is_last } = *facts;
     if let Some(unclear) = read.unclear {
         let reason = reason::unclear(ask, watch, read, unclear, now);
         return Judgement::Decided(ReasonCode::AttemptUnclear, reason);
@@ -52,9 +54,9 @@ pub(crate) fn judge(
     let unchanged = now.mono.since(since);
     match standing {
         Standing::Ended { passed } if unchanged >= ask.settle => {
-            let grace_ends = since.plus(ask.policies.grace);
-            if !passed && !is_last && grace_ends > now.mono {
-                return Judgement::Grace(grace_ends);
+            let left = ask.policies.grace.saturating_sub(waited);
+            if !passed && !is_last && !left.is_zero() {
+                return Judgement::Grace(now.mono.plus(left).min(pending.deadline().at));
             }
             Judgement::Ended(reason::code_of_ended(passed, read), reason::ended(ask, watch, read, now))
         }

@@ -80,8 +80,8 @@ const NEARLY: [(Field, &[u8], bool); 13] = [
     (Field::AppearTimeout, b"appeartimeout", true),
     (Field::Rerun, b"rerun", true),
     (Field::Optional, b"optional", false),
-    (Field::Grace, b"grace", true),
-    (Field::MaxAge, b"maxage", false),
+    (Field::Grace, b"grace", false),
+    (Field::MaxAge, b"maxage", true),
     (Field::TestsBuild, b"testsbuild", true),
     (Field::Webhook, b"webhook", false),
     (Field::BuildId, b"buildid", false),
@@ -131,7 +131,8 @@ impl Field {
         let has_x = wanted.len() < name.len() && behind.is_none();
         let is_taken = |field: Field, with_x: bool| match behind {
             Some(_) => field != Field::BuildId,
-            None => with_x || !has_x,
+            // `grace` alone is what caches call their own.
+            None => field != Field::Grace && (with_x || !has_x),
         };
         let first = wanted.bytes().next();
         let names = |(field, plain, with_x): &&(Field, &[u8], bool)| {
@@ -382,7 +383,7 @@ fn text_of(field: Field, value: &Value) -> Option<String> {
         Value::Null => Some(String::new()),
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
-        Value::Array(items) if field == Field::Expect => {
+        Value::Array(items) if matches!(field, Field::Expect | Field::Optional) => {
             let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
             Some(items?.join(","))
         }

@@ -26,9 +26,12 @@ pub(in crate::surface) fn field_of(policy: Policy) -> &'static str {
 impl Reader<'_> {
     /// The tag, which must belong to the build, or to the one that started the tests.
     pub(super) fn tag(&mut self, values: &Values, build: Option<u64>, policies: &Policies) -> Option<Tag> {
+        // A number that cannot be used has its own error; the tag is not blamed as well.
+        let is_unusable = |field, number: Option<u64>| values.was_given(field) && number.is_none();
+        let may_bind = policies.tests_build.is_some()
+            || !is_unusable(Field::TestsBuild, None) && !is_unusable(Field::BuildId, build);
         let build = policies.tests_build.or(build);
-        // A BuildId that cannot be used has its own error; the tag is not blamed as well.
-        let bind = self.config.tag.bind_to_build && (build.is_some() || !values.was_given(Field::BuildId));
+        let bind = self.config.tag.bind_to_build && may_bind;
         let rule = TagRule { bind_to_build: bind, ..self.config.tag.clone() };
         let tag = self.policy(values, Field::Tag, |text| match policies.tests_build {
             Some(build) if bind && !rule.name(text)?.is_of(build) => Err(format!(
@@ -44,14 +47,15 @@ impl Reader<'_> {
     }
 
     pub(super) fn policies(&mut self, values: &Values) -> Policies {
-        let (second, year) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let year = Duration::from_secs(366 * 86_400);
         let optional = self.policy(values, Field::Optional, |text| match text.len() {
             ..=1_024 => policies::read_optional(text),
             _ => Err("is longer than 1024 bytes".into()),
         });
         let grace = self.policy(values, Field::Grace, |text| duration(text, second..=MAX_TIMEOUT));
-        let max_age = self.policy(values, Field::MaxAge, |text| duration(text, second..=year));
-        let tests_build = self.policy(values, Field::TestsBuild, build_number);
+        let max_age = self.policy(values, Field::MaxAge, |text| duration(text, minute..=year));
+        let tests_build = self.policy(values, Field::TestsBuild, number_of_tests);
         Policies {
             optional: optional.unwrap_or_default(),
             grace: grace.unwrap_or_default(),
@@ -89,7 +93,7 @@ impl Reader<'_> {
             wrong(
                 Field::Grace,
                 format!(
-                    "is not shorter than the check's own time of {timeout} (Testrelay-Timeout), so it would never end: make it shorter"
+                    "must be shorter than the total deadline of {timeout} (Testrelay-Timeout), which would end the check first"
                 ),
             );
         }
@@ -97,6 +101,16 @@ impl Reader<'_> {
             wrong(Field::TestsBuild, "says that another run started the tests, and Testrelay-Since-Stage names a stage of this run: leave one of the two out".into());
         }
     }
+}
+
+/// The number of the run that started the tests.
+fn number_of_tests(text: &str) -> Result<u64, String> {
+    build_number(text).map_err(|_| {
+        format!(
+            "`{}` is not a build's number; send the BuildId of the run that started the tests, such as `4700`",
+            excerpt(text)
+        )
+    })
 }
 
 #[cfg(test)]
