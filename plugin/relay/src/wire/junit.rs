@@ -33,6 +33,9 @@ pub const MAX_NAME: usize = 120;
 /// The most elements that may be open at once. Each costs some hundred bytes while it is open.
 pub const MAX_DEPTH: usize = 10_000;
 
+/// Maximum suites around a test, the innermost first, that are looked at for its suite's and its file's name.
+const MAX_AROUND: usize = 16;
+
 /// The most bytes in whose course the first suite's tag must begin for a body to look like a report.
 pub const MAX_PROLOGUE: usize = 1024;
 
@@ -113,13 +116,6 @@ impl fmt::Display for Broken {
 }
 
 impl Report {
-    /// How many tests failed or had an error beyond those in `failures`.
-    #[must_use]
-    pub fn more_failures(&self) -> u64 {
-        let all = self.counts.failed + self.counts.errored;
-        all.saturating_sub(self.failures.len() as u64)
-    }
-
     /// Adds another report of the same execution.
     pub fn add(&mut self, other: Self) {
         self.counts.tests += other.counts.tests;
@@ -261,7 +257,8 @@ impl<'a> Reading<'a> {
     }
 
     fn failure(&self, closed: Open<'a>) -> Failure {
-        let around = |attribute| self.open.iter().rev().find_map(|open| text::name(open.tag, attribute));
+        let near = self.open.iter().rev().take(MAX_AROUND);
+        let around = |attribute| near.clone().find_map(|open| text::name(open.tag, attribute));
         let own = |attribute| text::name(closed.tag, attribute);
         let (suite, name) = match closed.kind {
             Kind::Case => (own("classname").or_else(|| around("name")), own("name")),

@@ -28,6 +28,11 @@ pub(super) enum Flaw {
     Malformed,
 }
 
+/// Maximum attributes of a tag that are looked at, and maximum bytes of them; the rest is passed over. What a value cut
+/// there still has is read.
+const MAX_ATTRIBUTES: usize = 64;
+const MAX_ATTRIBUTE_BYTES: usize = 16 << 10;
+
 /// A start tag without its brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag<'a> {
@@ -40,7 +45,8 @@ impl<'a> Tag<'a> {
     fn of(inside: &'a str) -> Tag<'a> {
         let end = inside.bytes().position(|c| c <= b' ').unwrap_or(inside.len());
         let (whole_name, attributes) = inside.split_at_checked(end).unwrap_or((inside, ""));
-        Tag { whole_name, attributes }
+        let end = attributes.floor_char_boundary(MAX_ATTRIBUTE_BYTES);
+        Tag { whole_name, attributes: attributes.get(..end).unwrap_or_default() }
     }
 
     /// The element's name.
@@ -51,17 +57,49 @@ impl<'a> Tag<'a> {
 
     /// The raw value of an attribute, if it is not empty.
     pub(super) fn attribute(self, name: &str) -> Option<&'a str> {
+        let (_, value) = self.attributes().find(|(key, _)| *key == name)?;
+        Some(value).filter(|value| !value.is_empty())
+    }
+
+    /// The names and the raw values of its first attributes.
+    pub(super) fn attributes(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let mut rest = self.attributes;
-        loop {
-            let (key, after) = rest.split_once('=')?;
-            let after = after.trim_ascii_start();
-            let quote = after.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-            let (value, next) = after.get(1..)?.split_once(quote)?;
-            if key.trim_ascii_end().rsplit(is_blank).next() == Some(name) {
-                return Some(value).filter(|value| !value.is_empty());
-            }
-            rest = next;
-        }
+        let next = move || {
+            let found = first_attribute(rest);
+            #[cfg(test)]
+            work::add(1 + rest.len() - found.map_or(0, |(.., after)| after.len()));
+            let (key, value, after) = found?;
+            rest = after;
+            Some((key, value))
+        };
+        std::iter::from_fn(next).take(MAX_ATTRIBUTES)
+    }
+}
+
+/// The name and the raw value of the first attribute, and what comes after it.
+fn first_attribute(attributes: &str) -> Option<(&str, &str, &str)> {
+    let (key, after) = attributes.split_once('=')?;
+    let after = after.trim_ascii_start();
+    let quote = after.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let inside = after.get(1..)?;
+    let (value, after) = inside.split_once(quote).unwrap_or((inside, ""));
+    Some((key.trim_ascii_end().rsplit(is_blank).next().unwrap_or_default(), value, after))
+}
+
+/// What looking at attributes costs: one unit each, and one for each of their bytes.
+#[cfg(test)]
+pub(super) mod work {
+    use std::cell::Cell;
+
+    thread_local!(static UNITS: Cell<usize> = const { Cell::new(0) });
+
+    pub(super) fn add(units: usize) {
+        UNITS.set(UNITS.get() + units);
+    }
+
+    /// The units of this thread since the last call.
+    pub(in crate::wire::junit) fn take() -> usize {
+        UNITS.take()
     }
 }
 
