@@ -9,15 +9,17 @@
 //! nothing is fetched for it.
 
 mod case;
+mod suites;
 mod text;
 mod xml;
 
 #[cfg(test)]
 mod tests;
 
-use case::{Kind, Mark, Open, Outcome, Told};
+use case::{Kind, Mark, Open, Outcome};
 use std::borrow::Cow;
 use std::fmt;
+pub use suites::Suites;
 use text::Message;
 use xml::{Flaw, Piece, Scanner, Tag};
 
@@ -144,9 +146,25 @@ pub fn looks_like(beginning: &[u8]) -> bool {
 /// # Errors
 /// The body is not a report, or not a whole one.
 pub fn read(body: &[u8]) -> Result<Report, Broken> {
+    read_with(body, None)
+}
+
+/// Reads one of several reports of the same execution. Suites that the others have told are passed over, because some
+/// producers write their results twice; the rest of its suites is added to `told`.
+///
+/// # Errors
+/// As for [`read`]. `told` is then what it was.
+pub fn read_one_of(body: &[u8], told: &mut Suites) -> Result<Report, Broken> {
+    let mut own = Suites::default();
+    let report = read_with(body, Some((told, &mut own)))?;
+    told.add(&own);
+    Ok(report)
+}
+
+fn read_with(body: &[u8], suites: Option<(&Suites, &mut Suites)>) -> Result<Report, Broken> {
     let body: Cow<'_, str> = text::decoded(body);
     let mut xml = Scanner::new(&body);
-    let mut reading = Reading::default();
+    let mut reading = Reading { suites, ..Reading::default() };
     loop {
         let piece = xml.piece().map_err(|flaw| {
             let line = xml.line();
@@ -180,6 +198,8 @@ pub fn read(body: &[u8]) -> Result<Report, Broken> {
 #[derive(Default)]
 struct Reading<'a> {
     report: Report,
+    /// The suites that other reports have told, and those of this one; `None` if there are no others.
+    suites: Option<(&'a Suites, &'a mut Suites)>,
     is_junit: bool,
     /// How many elements are open.
     depth: usize,
@@ -199,8 +219,8 @@ impl<'a> Reading<'a> {
         }
         match kind {
             Kind::Suite | Kind::Case => {
-                let failed_before = self.report.counts.failed + self.report.counts.errored;
-                self.open.push(Open { depth: self.depth, tag, kind, failed_before, told: Told::default() });
+                let before = (self.report.counts, self.report.failures.len());
+                self.open.push(Open { depth: self.depth, tag, kind, before, ..Open::default() });
             }
             Kind::Mark(mark) => self.mark(mark, tag),
             Kind::Suites | Kind::Other => {}
@@ -236,10 +256,31 @@ impl<'a> Reading<'a> {
         self.depth = self.depth.saturating_sub(1);
     }
 
-    fn count(&mut self, closed: Open<'a>) {
+    fn count(&mut self, mut closed: Open<'a>) {
+        let outcome = closed.outcome();
+        if let Some(around) = self.open.last_mut() {
+            around.has_failed_inside |= closed.has_failed_inside || outcome >= Some(Outcome::Errored);
+        }
+        if let Some((told, own)) = &mut self.suites {
+            closed.print.end(closed.tag, closed.kind, outcome);
+            if let Some(around) = self.open.last_mut() {
+                around.print.add(closed.print);
+            }
+            let print = closed.print.of_suite(closed.tag, closed.kind);
+            if print.is_some_and(|print| told.has(print)) {
+                let (counts, failures) = closed.before;
+                self.report.counts = counts;
+                return self.report.failures.truncate(failures);
+            }
+            print.into_iter().for_each(|print| own.note(print));
+        }
+        if let Some(outcome) = outcome {
+            self.count_as(closed, outcome);
+        }
+    }
+
+    fn count_as(&mut self, closed: Open<'a>, outcome: Outcome) {
         let counts = &mut self.report.counts;
-        let failed_inside = counts.failed + counts.errored - closed.failed_before;
-        let Some(outcome) = closed.outcome(failed_inside) else { return };
         counts.tests += 1;
         match outcome {
             Outcome::Passed => {

@@ -34,7 +34,7 @@ const MAX_ATTRIBUTES: usize = 64;
 const MAX_ATTRIBUTE_BYTES: usize = 16 << 10;
 
 /// A start tag without its brackets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tag<'a> {
     /// The element's name with its prefix.
     whole_name: &'a str,

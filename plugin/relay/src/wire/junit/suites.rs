@@ -1,0 +1,81 @@
+//! Suites that stand in several reports of an execution. Ant and TestNG write one report for each class and another with all
+//! of them, and a folder may be collected under two names.
+
+use super::case::{Kind, Outcome};
+use super::text;
+use super::xml::Tag;
+use crate::hash::{fnv1a, fnv1a_after};
+use std::borrow::Cow;
+
+/// Maximum suites that are remembered. One beyond that is counted as often as it is told.
+const MAX_SUITES: usize = 500;
+
+/// The suites of the reports that were read, as prints.
+#[derive(Debug, Default)]
+pub struct Suites(Vec<u64>);
+
+impl Suites {
+    pub(super) fn has(&self, print: u64) -> bool {
+        self.0.binary_search(&print).is_ok()
+    }
+
+    pub(super) fn note(&mut self, print: u64) {
+        if let Err(at) = self.0.binary_search(&print)
+            && self.0.len() < MAX_SUITES
+        {
+            self.0.insert(at, print);
+        }
+    }
+
+    pub(super) fn add(&mut self, others: &Suites) {
+        others.0.iter().for_each(|print| self.note(*print));
+    }
+}
+
+/// What an open suite or test case holds: the same for the same results in any order, whatever is around them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Print {
+    /// The sum of the prints of the test cases.
+    sum: u64,
+    /// Whether a time tells these results from those of another run of the same tests.
+    is_dated: bool,
+}
+
+impl Print {
+    /// Adds what a suite or test case in it holds.
+    pub(super) fn add(&mut self, inside: Print) {
+        self.sum = self.sum.wrapping_add(inside.sum);
+        self.is_dated |= inside.is_dated;
+    }
+
+    /// Adds how the suite or test case itself went.
+    pub(super) fn end(&mut self, tag: Tag<'_>, kind: Kind, outcome: Option<Outcome>) {
+        let Some(outcome) = outcome else { return };
+        let went = [outcome as u8];
+        if kind != Kind::Case {
+            return self.sum = self.sum.wrapping_add(fnv1a(&went));
+        }
+        // The order of attributes is not kept by all who copy them.
+        let mut print = fnv1a(&went);
+        for (key, raw) in tag.attributes().filter(|(key, _)| matches!(*key, "classname" | "name" | "time")) {
+            print = print.wrapping_add(print_of(key, raw));
+            self.is_dated |= key == "time" && raw.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+        }
+        self.sum = self.sum.wrapping_add(fnv1a(&print.to_le_bytes()));
+    }
+
+    /// The print of a suite; `None` if nothing in it tells it from another run of the same tests.
+    pub(super) fn of_suite(self, tag: Tag<'_>, kind: Kind) -> Option<u64> {
+        let stamp = tag.attribute("timestamp").filter(|_| kind == Kind::Suite);
+        let is_told_apart = kind == Kind::Suite && self.sum != 0 && (self.is_dated || stamp.is_some());
+        let stamp = stamp.map_or(0, |raw| print_of("timestamp", raw));
+        is_told_apart.then(|| self.sum.wrapping_add(stamp))
+    }
+}
+
+/// The print of an attribute, however its value is escaped.
+fn print_of(key: &str, raw: &str) -> u64 {
+    let value: Cow<'_, str> =
+        if raw.contains('&') { text::unescaped(raw).collect::<String>().into() } else { raw.into() };
+    fnv1a_after(fnv1a(key.as_bytes()), value.as_bytes())
+}
