@@ -203,13 +203,19 @@ impl Calls {
             && self.lanes.iter().any(|(place, traffic)| place.0 == room && !traffic.queue.is_empty())
     }
 
-    /// The next check for which there is room, and the room's kind. Projects take turns.
+    /// The next check for which there is room, and the room's kind. Projects take turns. [`Room::Results`] has its turn
+    /// elsewhere.
     pub(super) fn next_queued(&mut self, now: Mono) -> Option<(Room, CheckKey)> {
         if self.waiting == 0 {
             return None;
         }
-        let rooms = [Room::Azure, Room::Confirm, Room::Telling, Room::Steps, Room::Results];
+        let rooms = [Room::Azure, Room::Confirm, Room::Telling, Room::Steps];
         rooms.into_iter().find_map(|room| Some((room, self.next_in(now, room)?)))
+    }
+
+    /// The next check that may look for the results of its tests.
+    pub(super) fn next_for_results(&mut self, now: Mono) -> Option<CheckKey> {
+        if self.waiting == 0 { None } else { self.next_in(now, Room::Results) }
     }
 
     fn next_in(&mut self, now: Mono, room: Room) -> Option<CheckKey> {
