@@ -86,23 +86,6 @@ fn first_attribute(attributes: &str) -> Option<(&str, &str, &str)> {
     Some((key.trim_ascii_end().rsplit(is_blank).next().unwrap_or_default(), value, after))
 }
 
-/// What looking at attributes costs: one unit each, and one for each of their bytes.
-#[cfg(test)]
-pub(super) mod work {
-    use std::cell::Cell;
-
-    thread_local!(static UNITS: Cell<usize> = const { Cell::new(0) });
-
-    pub(super) fn add(units: usize) {
-        UNITS.set(UNITS.get() + units);
-    }
-
-    /// The units of this thread since the last call.
-    pub(in crate::wire::junit) fn take() -> usize {
-        UNITS.take()
-    }
-}
-
 fn is_blank(c: char) -> bool {
     c.is_ascii_whitespace()
 }
@@ -206,4 +189,21 @@ fn end_of_tag(markup: &str, nested: bool) -> Option<usize> {
         }
     }
     None
+}
+
+/// What looking at attributes costs: one unit each, and one for each of their bytes.
+#[cfg(test)]
+pub(super) mod work {
+    use std::cell::Cell;
+
+    thread_local!(static UNITS: Cell<usize> = const { Cell::new(0) });
+
+    pub(super) fn add(units: usize) {
+        UNITS.set(UNITS.get() + units);
+    }
+
+    /// The units of this thread since the last call.
+    pub(in crate::wire::junit) fn take() -> usize {
+        UNITS.take()
+    }
 }
