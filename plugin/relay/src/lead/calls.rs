@@ -213,12 +213,8 @@ impl Calls {
         rooms.into_iter().find_map(|room| Some((room, self.next_in(now, room)?)))
     }
 
-    /// The next check that may look for the results of its tests.
-    pub(super) fn next_for_results(&mut self, now: Mono) -> Option<CheckKey> {
-        if self.waiting == 0 { None } else { self.next_in(now, Room::Results) }
-    }
-
-    fn next_in(&mut self, now: Mono, room: Room) -> Option<CheckKey> {
+    /// The next check for which there is room of this kind.
+    pub(super) fn next_in(&mut self, now: Mono, room: Room) -> Option<CheckKey> {
         let turn = self.turns.iter().position(|(of, _)| *of == room);
         let last = turn.and_then(|turn| self.turns.get(turn)).map(|(_, lane)| lane);
         let waits =

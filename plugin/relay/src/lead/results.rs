@@ -20,7 +20,7 @@ impl Lead {
             if turns >= MAX_TURNS || !self.leading || now < self.brake_until {
                 return;
             }
-            let Some(key) = self.calls.next_for_results(now) else { return };
+            let Some(key) = self.calls.next_in(now, Room::Results) else { return };
             if let Some(tracked) = self.agenda.get_mut(&key) {
                 tracked.log.take_room_for_results();
                 self.look_for_results(turn, &key, true);

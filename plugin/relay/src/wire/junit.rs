@@ -155,13 +155,15 @@ pub fn read(body: &[u8]) -> Result<Report, Broken> {
 /// # Errors
 /// As for [`read`]. `told` is then what it was.
 pub fn read_one_of(body: &[u8], told: &mut Suites) -> Result<Report, Broken> {
-    let mut own = Suites::default();
-    let report = read_with(body, Some((told, &mut own)))?;
-    told.add(&own);
-    Ok(report)
+    told.begin();
+    let report = read_with(body, Some(told));
+    if report.is_err() {
+        told.undo();
+    }
+    report
 }
 
-fn read_with(body: &[u8], suites: Option<(&Suites, &mut Suites)>) -> Result<Report, Broken> {
+fn read_with(body: &[u8], suites: Option<&mut Suites>) -> Result<Report, Broken> {
     let body: Cow<'_, str> = text::decoded(body);
     let mut xml = Scanner::new(&body);
     let mut reading = Reading { suites, ..Reading::default() };
@@ -198,8 +200,8 @@ fn read_with(body: &[u8], suites: Option<(&Suites, &mut Suites)>) -> Result<Repo
 #[derive(Default)]
 struct Reading<'a> {
     report: Report,
-    /// The suites that other reports have told, and those of this one; `None` if there are no others.
-    suites: Option<(&'a Suites, &'a mut Suites)>,
+    /// The suites of all reports of the execution; `None` if this is the only one.
+    suites: Option<&'a mut Suites>,
     is_junit: bool,
     /// How many elements are open.
     depth: usize,
@@ -261,18 +263,16 @@ impl<'a> Reading<'a> {
         if let Some(around) = self.open.last_mut() {
             around.has_failed_inside |= closed.has_failed_inside || outcome >= Some(Outcome::Errored);
         }
-        if let Some((told, own)) = &mut self.suites {
+        if let Some(suites) = &mut self.suites {
             closed.print.end(closed.tag, closed.kind, outcome);
             if let Some(around) = self.open.last_mut() {
                 around.print.add(closed.print);
             }
-            let print = closed.print.of_suite(closed.tag, closed.kind);
-            if print.is_some_and(|print| told.has(print)) {
+            if closed.print.of_suite(closed.tag, closed.kind).is_some_and(|print| suites.note(print)) {
                 let (counts, failures) = closed.before;
                 self.report.counts = counts;
                 return self.report.failures.truncate(failures);
             }
-            print.into_iter().for_each(|print| own.note(print));
         }
         if let Some(outcome) = outcome {
             self.count_as(closed, outcome);

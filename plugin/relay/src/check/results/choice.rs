@@ -47,17 +47,13 @@ const OTHERS: [&str; 10] = [
 /// Parts of paths of reports.
 const REPORTS: [&str; 5] = ["test", "xunit", "surefire", "report", "result"];
 
-/// Maximum files of all classes beside which those of one class are looked for.
-const MAX_SUMS: usize = 8;
-
 /// Chooses the files that look like reports by their names, and of these the largest first: a failed test has a message.
 /// Others in XML come after them. Files that are known to repeat what others say are left out.
 pub(super) fn choose(list: Vec<Artifact>) -> Choice {
     let mut choice = Choice::default();
     let mut fits: Vec<(u8, File)> = Vec::new();
-    let repeated = Repeated::of(&list);
     for artifact in list {
-        let Some(rank) = rank(&artifact.name).filter(|_| !repeated.has(&artifact.name)) else { continue };
+        let Some(rank) = rank(&artifact.name) else { continue };
         match artifact.size {
             Some(size) if size <= MAX_FILE => fits.push((rank, File { name: artifact.name, size })),
             _ => {
@@ -68,66 +64,42 @@ pub(super) fn choose(list: Vec<Artifact>) -> Choice {
             }
         }
     }
+    if fits.iter().any(|(rank, _)| *rank == OF_CLASS) {
+        fits.retain(|(rank, _)| *rank != REPEATS);
+        choice.too_large.take_if(|artifact| rank(&artifact.name) == Some(REPEATS));
+    }
     choice.all = fits.len();
-    let of = |at: usize| fits.get(at).map(|(rank, file)| (*rank, u64::MAX - file.size, &file.name));
+    let of = |at: usize| {
+        let of_class = |rank: u8| if rank == OF_CLASS { BY_NAME } else { rank };
+        fits.get(at).map(|(rank, file)| (of_class(*rank), u64::MAX - file.size, &file.name))
+    };
     let order = in_order(fits.len(), &|a, b| of(a).cmp(&of(b)));
     let best = order.into_iter().take(MAX_CHOSEN);
     choice.files = best.rev().filter_map(|at| fits.get(at).map(|(_, file)| file.clone())).collect();
     choice
 }
 
-/// The files that repeat what the others of a list say.
-struct Repeated {
-    /// Whether there are reports of classes, so that TestNG's own repeat them: Gradle and Surefire write both.
-    has_classes: bool,
-    /// Folders in which Ant has written one file of all classes beside theirs.
-    sums: Vec<String>,
-}
+/// What looks like a report of one class by its name, and like any.
+const OF_CLASS: u8 = 0;
+const BY_NAME: u8 = 1;
 
-impl Repeated {
-    fn of(list: &[Artifact]) -> Repeated {
-        let classes = || list.iter().map(|artifact| artifact.name.as_str()).filter(|name| is_of_class(name));
-        let sums = list.iter().filter_map(|artifact| folder_of_sum(&artifact.name)).take(MAX_SUMS);
-        let is_repeated = |folder: &&str| classes().any(|name| name.starts_with(*folder));
-        Repeated {
-            has_classes: classes().next().is_some(),
-            sums: sums.filter(is_repeated).map(String::from).collect(),
-        }
-    }
+/// What repeats the reports of classes if there are any: Ant's file of all, and the folder that TestNG writes beside
+/// what Surefire and Gradle write.
+const REPEATS: u8 = 4;
 
-    fn has(&self, name: &str) -> bool {
-        let is_sum = folder_of_sum(name).is_some_and(|folder| self.sums.iter().any(|of| of == folder));
-        is_sum || self.has_classes && is_of_testng(name)
-    }
-}
-
-/// The folder of Ant's file of all classes, with its slash.
-fn folder_of_sum(name: &str) -> Option<&str> {
-    name.strip_suffix("TESTS-TestSuites.xml").filter(|folder| folder.is_empty() || folder.ends_with('/'))
-}
-
-/// Whether TestNG's own listener writes such a file.
-fn is_of_testng(name: &str) -> bool {
-    name.starts_with("junitreports/") || name.contains("/junitreports/")
-}
-
-fn is_of_class(name: &str) -> bool {
-    let file = name.rsplit('/').next().unwrap_or_default();
-    file.starts_with("TEST-") && file.ends_with(".xml") && !is_of_testng(name)
-}
-
-/// 0 for what looks like a report by its name, 1 for that by its path, 2 for other XML; `None` for what is none.
+/// How much a file looks like a report, from the most; 2 for that by its path, 3 for other XML; `None` for what is none.
 fn rank(name: &str) -> Option<u8> {
-    let path = name.to_ascii_lowercase();
+    let path = format!("/{}", name.to_ascii_lowercase());
     let file = path.rsplit('/').next().unwrap_or_default();
     let has = |of: &str, parts: &[&str]| parts.iter().any(|part| of.contains(part));
     match () {
-        () if !file.ends_with(".xml") || name.len() > MAX_NAME || path.starts_with(".testkube/") => None,
-        () if file.contains("junit") => Some(0),
+        () if !file.ends_with(".xml") || name.len() > MAX_NAME || path.starts_with("/.testkube/") => None,
+        () if has(&path, &["/junitreports/", "/tests-testsuites.xml"]) => Some(REPEATS),
+        () if file.contains("junit") => Some(BY_NAME),
         () if file == "pom.xml" || has(file, &OTHERS) => None,
-        () if file.starts_with("test-") => Some(0),
-        () if has(&path, &REPORTS) => Some(1),
-        () => Some(2),
+        () if file.starts_with("test-") => Some(OF_CLASS),
+        () if has(&path, &REPORTS) => Some(2),
+        () => Some(3),
     }
 }
 
@@ -198,7 +170,7 @@ mod tests {
             let choice = choose(list(&files));
             assert_eq!((choice.all, &choice.too_large), (choice.files.len(), &None), "{names:?}");
             let large: Vec<_> = names.iter().map(|name| (*name, None)).collect();
-            assert_eq!(choose(list(&large)).too_large.is_some(), !names.is_empty());
+            assert!(choose(list(&large)).too_large.is_some());
             let mut left: Vec<String> = choice.files.into_iter().map(|file| file.name).collect();
             left.sort();
             left
@@ -206,12 +178,8 @@ mod tests {
         for (names, kept) in [
             (&["r/TEST-a.xml", "r/TESTS-TestSuites.xml"][..], &["r/TEST-a.xml"][..]),
             (&["TEST-a.xml", "TESTS-TestSuites.xml"], &["TEST-a.xml"]),
-            (&["r/raw/TEST-a.xml", "r/TESTS-TestSuites.xml"], &["r/raw/TEST-a.xml"]),
+            (&["r/raw/TEST-a.xml", "r/html/TESTS-TestSuites.xml"], &["r/raw/TEST-a.xml"]),
             (&["r/TESTS-TestSuites.xml"], &["r/TESTS-TestSuites.xml"]),
-            (
-                &["a/TEST-a.xml", "a/TESTS-TestSuites.xml", "b/TESTS-TestSuites.xml"],
-                &["a/TEST-a.xml", "b/TESTS-TestSuites.xml"],
-            ),
             (
                 &["t/surefire-reports/TEST-TestSuite.xml", "t/surefire-reports/junitreports/TEST-a.xml"],
                 &["t/surefire-reports/TEST-TestSuite.xml"],

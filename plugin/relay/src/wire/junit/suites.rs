@@ -4,31 +4,37 @@
 use super::case::{Kind, Outcome};
 use super::text;
 use super::xml::Tag;
-use crate::hash::{fnv1a, fnv1a_after};
-use std::borrow::Cow;
+use crate::hash::{fnv1a, mixed};
 
 /// Maximum suites that are remembered. One beyond that is counted as often as it is told.
-const MAX_SUITES: usize = 500;
+const MAX_SUITES: usize = 200;
 
 /// The suites of the reports that were read, as prints.
 #[derive(Debug, Default)]
-pub struct Suites(Vec<u64>);
+pub struct Suites {
+    prints: Vec<u64>,
+    /// Number of those that are not of the report that is being read.
+    of_others: usize,
+}
 
 impl Suites {
-    pub(super) fn has(&self, print: u64) -> bool {
-        self.0.binary_search(&print).is_ok()
+    /// Begins another report.
+    pub(super) fn begin(&mut self) {
+        self.of_others = self.prints.len();
     }
 
-    pub(super) fn note(&mut self, print: u64) {
-        if let Err(at) = self.0.binary_search(&print)
-            && self.0.len() < MAX_SUITES
-        {
-            self.0.insert(at, print);
+    /// Forgets the suites of the report that is being read.
+    pub(super) fn undo(&mut self) {
+        self.prints.truncate(self.of_others);
+    }
+
+    /// Notes a suite. Returns whether another report has told it.
+    pub(super) fn note(&mut self, print: u64) -> bool {
+        let is_told = self.prints.iter().take(self.of_others).any(|of| *of == print);
+        if !is_told && self.prints.len() < MAX_SUITES {
+            self.prints.push(print);
         }
-    }
-
-    pub(super) fn add(&mut self, others: &Suites) {
-        others.0.iter().for_each(|print| self.note(*print));
+        is_told
     }
 }
 
@@ -51,17 +57,17 @@ impl Print {
     /// Adds how the suite or test case itself went.
     pub(super) fn end(&mut self, tag: Tag<'_>, kind: Kind, outcome: Option<Outcome>) {
         let Some(outcome) = outcome else { return };
-        let went = [outcome as u8];
+        let mut print = mixed(0, outcome as u64);
         if kind != Kind::Case {
-            return self.sum = self.sum.wrapping_add(fnv1a(&went));
+            return self.sum = self.sum.wrapping_add(print);
         }
         // The order of attributes is not kept by all who copy them.
-        let mut print = fnv1a(&went);
         for (key, raw) in tag.attributes().filter(|(key, _)| matches!(*key, "classname" | "name" | "time")) {
             print = print.wrapping_add(print_of(key, raw));
             self.is_dated |= key == "time" && raw.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
         }
-        self.sum = self.sum.wrapping_add(fnv1a(&print.to_le_bytes()));
+        // Not the same if two test cases change their times or how they went.
+        self.sum = self.sum.wrapping_add(mixed(print, print >> 32));
     }
 
     /// The print of a suite; `None` if nothing in it tells it from another run of the same tests.
@@ -75,7 +81,5 @@ impl Print {
 
 /// The print of an attribute, however its value is escaped.
 fn print_of(key: &str, raw: &str) -> u64 {
-    let value: Cow<'_, str> =
-        if raw.contains('&') { text::unescaped(raw).collect::<String>().into() } else { raw.into() };
-    fnv1a_after(fnv1a(key.as_bytes()), value.as_bytes())
+    text::unescaped(raw).fold(fnv1a(key.as_bytes()), |print, c| mixed(print, u64::from(u32::from(c))))
 }

@@ -56,6 +56,7 @@ impl<'a> Tag<'a> {
     }
 
     /// The raw value of an attribute, if it is not empty.
+    #[inline(never)]
     pub(super) fn attribute(self, name: &str) -> Option<&'a str> {
         let (_, value) = self.attributes().find(|(key, _)| *key == name)?;
         Some(value).filter(|value| !value.is_empty())
