@@ -396,6 +396,7 @@ impl Lead {
 
     /// Steps the checks that have waited for room, then those whose time has come, at most `most` in all: a callback
     /// may keep its thread for a few milliseconds only. Results of tests come last, and take no step of theirs.
+    #[inline(never)]
     fn step_due(&mut self, turn: &mut Turn<'_>, most: usize) {
         self.step_checks(turn, most);
         self.look_for_more_results(turn);

@@ -129,7 +129,8 @@ impl Results {
     /// fewest files.
     fn next(&self) -> Option<usize> {
         let open = self.tested.iter().enumerate().filter(|(_, tested)| tested.is_open());
-        open.min_by_key(|(_, tested)| (tested.has_passed, tested.asked)).map(|(at, _)| at)
+        open.min_by_key(|(_, tested)| u64::from(tested.asked) + (u64::from(tested.has_passed) << 32))
+            .map(|(at, _)| at)
     }
 
     /// Number of files to keep when this execution gets one: one for each other that did not pass and has none, or may

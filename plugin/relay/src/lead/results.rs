@@ -13,6 +13,7 @@ const MAX_TAKEN: usize = 1_000;
 
 impl Lead {
     /// Gives the checks that wait for room their turn, until one has a call.
+    #[inline(never)]
     pub(super) fn look_for_more_results(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
         let mut turns = 0;

@@ -52,10 +52,16 @@ const REPORTS: [&str; 5] = ["test", "xunit", "surefire", "report", "result"];
 pub(super) fn choose(list: Vec<Artifact>) -> Choice {
     let mut choice = Choice::default();
     let mut fits: Vec<(u8, File)> = Vec::new();
+    let (mut has_classes, mut repeats) = (false, None);
     for artifact in list {
         let Some(rank) = rank(&artifact.name) else { continue };
         match artifact.size {
-            Some(size) if size <= MAX_FILE => fits.push((rank, File { name: artifact.name, size })),
+            Some(size) if size <= MAX_FILE => {
+                has_classes |= rank == OF_CLASS;
+                choice.all += usize::from(rank != REPEATS);
+                fits.push((rank, File { name: artifact.name, size }));
+            }
+            _ if rank == REPEATS => repeats = Some(artifact),
             _ => {
                 let is_larger = |than: &Artifact| artifact.size.is_none_or(|size| Some(size) > than.size);
                 if choice.too_large.as_ref().is_none_or(is_larger) {
@@ -64,17 +70,15 @@ pub(super) fn choose(list: Vec<Artifact>) -> Choice {
             }
         }
     }
-    if fits.iter().any(|(rank, _)| *rank == OF_CLASS) {
-        fits.retain(|(rank, _)| *rank != REPEATS);
-        choice.too_large.take_if(|artifact| rank(&artifact.name) == Some(REPEATS));
+    if !has_classes {
+        choice.all = fits.len();
+        choice.too_large = choice.too_large.or(repeats);
     }
-    choice.all = fits.len();
-    let of = |at: usize| {
-        let of_class = |rank: u8| if rank == OF_CLASS { BY_NAME } else { rank };
-        fits.get(at).map(|(rank, file)| (of_class(*rank), u64::MAX - file.size, &file.name))
-    };
+    let of =
+        |at: usize| fits.get(at).map(|(rank, file)| ((*rank).max(BY_NAME), u64::MAX - file.size, &file.name));
     let order = in_order(fits.len(), &|a, b| of(a).cmp(&of(b)));
-    let best = order.into_iter().take(MAX_CHOSEN);
+    // What repeats others comes last.
+    let best = order.into_iter().take(MAX_CHOSEN.min(choice.all));
     choice.files = best.rev().filter_map(|at| fits.get(at).map(|(_, file)| file.clone())).collect();
     choice
 }
@@ -89,12 +93,12 @@ const REPEATS: u8 = 4;
 
 /// How much a file looks like a report, from the most; 2 for that by its path, 3 for other XML; `None` for what is none.
 fn rank(name: &str) -> Option<u8> {
-    let path = format!("/{}", name.to_ascii_lowercase());
+    let path = name.to_ascii_lowercase();
     let file = path.rsplit('/').next().unwrap_or_default();
     let has = |of: &str, parts: &[&str]| parts.iter().any(|part| of.contains(part));
     match () {
-        () if !file.ends_with(".xml") || name.len() > MAX_NAME || path.starts_with("/.testkube/") => None,
-        () if has(&path, &["/junitreports/", "/tests-testsuites.xml"]) => Some(REPEATS),
+        () if !file.ends_with(".xml") || name.len() > MAX_NAME || path.starts_with(".testkube/") => None,
+        () if file == "tests-testsuites.xml" || has(&path, &["junitreports/"]) => Some(REPEATS),
         () if file.contains("junit") => Some(BY_NAME),
         () if file == "pom.xml" || has(file, &OTHERS) => None,
         () if file.starts_with("test-") => Some(OF_CLASS),
@@ -169,8 +173,6 @@ mod tests {
             let files: Vec<_> = names.iter().map(|name| (*name, Some(10))).collect();
             let choice = choose(list(&files));
             assert_eq!((choice.all, &choice.too_large), (choice.files.len(), &None), "{names:?}");
-            let large: Vec<_> = names.iter().map(|name| (*name, None)).collect();
-            assert!(choose(list(&large)).too_large.is_some());
             let mut left: Vec<String> = choice.files.into_iter().map(|file| file.name).collect();
             left.sort();
             left
@@ -193,6 +195,8 @@ mod tests {
         ] {
             assert_eq!(left(names), kept, "{names:?}");
         }
+        let large = choose(list(&[("r/TESTS-TestSuites.xml", None)]));
+        assert!(large.too_large.is_some(), "{large:?}");
     }
 
     #[test]

@@ -58,22 +58,18 @@ impl<'a> Tag<'a> {
     /// The raw value of an attribute, if it is not empty.
     #[inline(never)]
     pub(super) fn attribute(self, name: &str) -> Option<&'a str> {
-        let (_, value) = self.attributes().find(|(key, _)| *key == name)?;
-        Some(value).filter(|value| !value.is_empty())
-    }
-
-    /// The names and the raw values of its first attributes.
-    pub(super) fn attributes(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let mut rest = self.attributes;
-        let next = move || {
+        for _ in 0..MAX_ATTRIBUTES {
             let found = first_attribute(rest);
             #[cfg(test)]
             work::add(1 + rest.len() - found.map_or(0, |(.., after)| after.len()));
             let (key, value, after) = found?;
+            if key == name {
+                return Some(value).filter(|value| !value.is_empty());
+            }
             rest = after;
-            Some((key, value))
-        };
-        std::iter::from_fn(next).take(MAX_ATTRIBUTES)
+        }
+        None
     }
 }
 
@@ -81,14 +77,12 @@ impl<'a> Tag<'a> {
 fn first_attribute(attributes: &str) -> Option<(&str, &str, &str)> {
     let (key, after) = attributes.split_once('=')?;
     let after = after.trim_ascii_start();
-    let quote = after.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let quote = after.bytes().next().filter(|c| matches!(c, b'"' | b'\''))?;
     let inside = after.get(1..)?;
-    let (value, after) = inside.split_once(quote).unwrap_or((inside, ""));
-    Some((key.trim_ascii_end().rsplit(is_blank).next().unwrap_or_default(), value, after))
-}
-
-fn is_blank(c: char) -> bool {
-    c.is_ascii_whitespace()
+    let (value, after) = inside.split_once(char::from(quote)).unwrap_or((inside, ""));
+    let key = key.trim_ascii_end();
+    let begin = key.bytes().rposition(|c| c.is_ascii_whitespace()).map_or(0, |blank| blank + 1);
+    Some((key.get(begin..).unwrap_or_default(), value, after))
 }
 
 /// Scans a text.
