@@ -3,7 +3,9 @@
 //! An input is a report.
 
 use crate::texts::assert_one_line;
-use testrelay::wire::junit::{self, Counts, MAX_FAILURES, MAX_MESSAGE, MAX_NAME, MAX_PROLOGUE, Report};
+use testrelay::wire::junit::{
+    self, Counts, MAX_FAILURES, MAX_MESSAGE, MAX_NAME, MAX_PROLOGUE, Report, Suites,
+};
 
 /// How the tag of each suite begins, and of all suites.
 const SUITE: &str = "<testsuite";
@@ -14,6 +16,7 @@ pub fn run(input: &[u8]) {
     let Ok(report) = junit::read(input) else { return };
     assert_adds_up(&report);
     assert_is_safe(&report);
+    assert_tells_suites_once(input, &report);
     let Ok(text) = std::str::from_utf8(input) else { return };
     if text.starts_with(['\u{feff}', '\0']) || text.starts_with("<\0") {
         return;
@@ -28,11 +31,11 @@ fn assert_adds_up(report: &Report) {
     assert_eq!(tests, passed + failed + errored + skipped);
     assert!(flaky <= passed);
     assert!(report.failures.len() <= MAX_FAILURES);
-    assert_eq!(report.failures.len() as u64 + report.more_failures(), failed + errored);
+    assert_eq!(report.failures.len() as u64, (failed + errored).min(MAX_FAILURES as u64));
     let mut twice = report.clone();
     twice.add(report.clone());
     assert_eq!(twice.counts.tests, 2 * tests);
-    assert_eq!(twice.failures.len() as u64 + twice.more_failures(), 2 * (failed + errored));
+    assert_eq!(twice.failures.len() as u64, (2 * (failed + errored)).min(MAX_FAILURES as u64));
 }
 
 fn assert_is_safe(report: &Report) {
@@ -45,6 +48,17 @@ fn assert_is_safe(report: &Report) {
             assert!(text.chars().count() <= most + 1, "too long: {text}");
         }
     }
+}
+
+/// Panics if a report says something else as the first of several, or more when it comes again.
+fn assert_tells_suites_once(input: &[u8], report: &Report) {
+    let mut told = Suites::default();
+    assert_eq!(junit::read_one_of(input, &mut told).as_ref(), Ok(report), "as the first");
+    let again = junit::read_one_of(input, &mut told).expect("it was read before");
+    let Counts { tests, passed, failed, errored, skipped, .. } = again.counts;
+    assert_eq!(tests, passed + failed + errored + skipped);
+    assert!(tests <= report.counts.tests && failed + errored <= report.counts.failed + report.counts.errored);
+    assert_eq!(again.failures.len() as u64, (failed + errored).min(MAX_FAILURES as u64));
 }
 
 /// Panics if the same report says something else in UTF-16, or two of them say anything but twice as much.

@@ -3,9 +3,12 @@
 
 /// The hash of `bytes`.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| mixed(hash, u64::from(*byte)))
+}
+
+/// The hash of what has the hash `before`, and one more item.
+pub(crate) fn mixed(before: u64, item: u64) -> u64 {
+    (before ^ item).wrapping_mul(0x0000_0100_0000_01b3)
 }
 
 #[cfg(test)]

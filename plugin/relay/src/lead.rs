@@ -395,8 +395,14 @@ impl Lead {
     }
 
     /// Steps the checks that have waited for room, then those whose time has come, at most `most` in all: a callback
-    /// may keep its thread for a few milliseconds only.
+    /// may keep its thread for a few milliseconds only. Results of tests come last, and take no step of theirs.
+    #[inline(never)]
     fn step_due(&mut self, turn: &mut Turn<'_>, most: usize) {
+        self.step_checks(turn, most);
+        self.look_for_more_results(turn);
+    }
+
+    fn step_checks(&mut self, turn: &mut Turn<'_>, most: usize) {
         let now = turn.now.mono;
         for _ in 0..most {
             if !self.leading || now < self.brake_until {
@@ -408,13 +414,6 @@ impl Lead {
                         tracked.log.take_room(room);
                     }
                     self.tell(turn, &key);
-                }
-                Some((Room::Results, key)) => {
-                    if let Some(tracked) = self.agenda.get_mut(&key) {
-                        tracked.log.take_room_for_results();
-                    }
-                    self.look_for_results(turn, &key, true);
-                    self.index(now, &key);
                 }
                 Some((_, key)) => self.step(turn, &key, Event::Due),
                 None if let Some(key) = self.runs.next_turn() => {

@@ -21,7 +21,7 @@ use crate::wire::junit;
 use crate::wire::testkube::{self, Artifact};
 use choice::File;
 use std::time::Duration;
-use tested::{MAX_NAMED, Stage, Tested, print_of};
+use tested::{MAX_NAMED, Stage, Tested};
 
 /// Maximum wait of a decision's last lines, and so of its event, for the names of failed tests, and for the counts of
 /// executions that passed. The next tick comes up to a second later: 5 s in all.
@@ -71,6 +71,8 @@ pub(crate) struct Results {
     /// Number of calls for files, and their size by the lists.
     files: u32,
     bytes: u64,
+    /// Number of counted executions that have not ended.
+    unended: u32,
     calling: Option<Calling>,
     is_queued: bool,
     held_until: Mono,
@@ -82,7 +84,7 @@ struct Calling {
     /// The execution.
     of: String,
     /// The file; `None`: the list.
-    file: Option<String>,
+    file: Option<File>,
 }
 
 impl Results {
@@ -100,9 +102,10 @@ impl Results {
     /// Takes a complete reading. Returns whether there is something new to tell.
     pub(super) fn read(&mut self, read: &Assessment<'_>) -> bool {
         self.tested.iter_mut().for_each(|tested| tested.is_counted = false);
+        let unended = read.counted.iter().filter(|e| !e.ended).count();
+        self.unended = u32::try_from(unended).unwrap_or(u32::MAX);
         for execution in read.counted.iter().filter(|e| e.ended && e.began) {
-            let is_told = self.told_before.contains(&print_of(&execution.id));
-            let new = Tested::of(execution, is_told);
+            let new = Tested::of(execution, &self.told_before);
             match self.tested.iter_mut().find(|tested| tested.id == execution.id) {
                 Some(tested) if tested.has_passed == new.has_passed => {
                     tested.is_counted = true;
@@ -122,11 +125,22 @@ impl Results {
         self.has_news()
     }
 
-    /// The place of the execution to call for next: one that did not pass, if there is any.
+    /// The place of the execution to call for next. Those that did not pass come first, and of them the one with the
+    /// fewest files.
     fn next(&self) -> Option<usize> {
-        let is_open = |tested: &Tested| tested.is_counted && tested.stage != Stage::Done;
-        let place = |passed| self.tested.iter().position(|t| t.has_passed == passed && is_open(t));
-        place(false).or_else(|| place(true))
+        let open = self.tested.iter().enumerate().filter(|(_, tested)| tested.is_open());
+        open.min_by_key(|(_, tested)| u64::from(tested.asked) + (u64::from(tested.has_passed) << 32))
+            .map(|(at, _)| at)
+    }
+
+    /// Number of files to keep when this execution gets one: one for each other that did not pass and has none, or may
+    /// still fail. The first file of one that did not pass leaves none to keep, and what passed has a share of its own.
+    fn kept(&self, of: &Tested) -> u32 {
+        if of.has_passed || of.asked == 0 {
+            return 0;
+        }
+        let waiting = self.tested.iter().filter(|t| t.is_open() && !t.has_passed && t.asked == 0);
+        u32::try_from(waiting.count()).unwrap_or(u32::MAX).saturating_add(self.unended)
     }
 
     /// When to call next, if nothing else happens.
@@ -138,7 +152,7 @@ impl Results {
     /// Whether results of this kind may still be found.
     pub(super) fn are_awaited(&self, kind: Kind) -> bool {
         let is_of_kind = |t: &Tested| t.has_passed == (kind == Kind::Counts);
-        self.tested.iter().any(|t| t.is_counted && t.stage != Stage::Done && is_of_kind(t))
+        self.tested.iter().any(|t| t.is_open() && is_of_kind(t))
     }
 
     /// Whether names of failed tests are known that are not told.
@@ -148,14 +162,14 @@ impl Results {
 
     /// Gives up what was not found yet.
     fn give_up(&mut self, which: impl Fn(&Tested) -> bool) {
-        self.tested.iter_mut().filter(|tested| which(tested)).for_each(|tested| tested.stage = Stage::Done);
+        self.tested.iter_mut().filter(|tested| which(tested)).for_each(Tested::end);
     }
 
     /// Gives up what did not pass and is still sought, and says so where nothing was read.
     fn run_out_of_time(&mut self) {
         let open = |tested: &&mut Tested| !tested.has_passed && tested.stage != Stage::Done;
         for tested in self.tested.iter_mut().filter(open) {
-            tested.stage = Stage::Done;
+            tested.end();
             if tested.report.is_none() && tested.note.is_none() {
                 let within = in_words(OWED);
                 tested.note = Some(format!("its test reports could not be read within {within}"));
@@ -208,11 +222,13 @@ impl Results {
     /// The next call for the execution at this place; `None` if there is nothing more to do for it.
     fn request(&mut self, config: &Config, at: usize, id: CallId) -> Option<Request> {
         let most = config.checks.test_files;
+        let kept = self.kept(self.tested.get(at)?).min(most);
         let tested = self.tested.get_mut(at)?;
         // Executions that passed leave half for those that may still fail.
         let share = if tested.has_passed { 2 } else { 1 };
-        let files = most.div_ceil(share).min(most.saturating_sub(share - 1));
-        let bytes = MAX_TOTAL / u64::from(share);
+        let files = most.div_ceil(share).min(most.saturating_sub(share - 1)).saturating_sub(kept);
+        let of_kept = (MAX_TOTAL * u64::from(kept)).checked_div(u64::from(most)).unwrap_or_default();
+        let bytes = (MAX_TOTAL / u64::from(share)).saturating_sub(of_kept);
         let fits = |file: &File| self.bytes.saturating_add(file.size) <= bytes;
         let (file, request) = match &mut tested.stage {
             _ if self.files >= files => (None, None),
@@ -241,23 +257,35 @@ impl Results {
                     MAX_TOTAL >> 20
                 ));
             }
-            tested.stage = Stage::Done;
+            tested.end();
             return None;
         };
         match &file {
             None => self.lists = self.lists.saturating_add(1),
             Some(file) => {
+                tested.asked = tested.asked.saturating_add(1);
                 self.files = self.files.saturating_add(1);
                 self.bytes = self.bytes.saturating_add(file.size);
             }
         }
-        self.calling = Some(Calling { id, of: tested.id.clone(), file: file.map(|file| file.name) });
+        self.calling = Some(Calling { id, of: tested.id.clone(), file });
         Some(Request { cluster: config.artifacts.cluster.clone(), timeout: TIMEOUT, ..request })
     }
 
-    /// Notes that a call was not started, because another context leads by now.
+    /// Notes that a call was not started, because another context leads by now: it is to be made yet.
     pub(super) fn not_started(&mut self, id: CallId) {
-        self.calling.take_if(|calling| calling.id == id);
+        let Some(Calling { of, file, .. }) = self.calling.take_if(|calling| calling.id == id) else { return };
+        let Some(file) = file else {
+            self.lists = self.lists.saturating_sub(1);
+            return;
+        };
+        self.files = self.files.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(file.size);
+        let tested = self.tested.iter_mut().find(|tested| tested.id == of);
+        if let Some(Tested { stage: Stage::Read(left), asked, .. }) = tested {
+            *asked = asked.saturating_sub(1);
+            left.push(file);
+        }
     }
 
     /// Takes the outcome of a call. Returns whether it was awaited.
@@ -268,15 +296,17 @@ impl Results {
         let Some(tested) = self.tested.iter_mut().find(|tested| tested.id == of) else { return true };
         let answer = match (&file, outcome) {
             (_, CallOutcome::Failed(fault)) => Err(fault.clone()),
-            (None, CallOutcome::Response(response)) => {
-                testkube::artifacts(response).map(|list| tested.choose(list))
-            }
+            (None, CallOutcome::Response(response)) => testkube::artifacts(response).map(|list| {
+                if tested.stage == Stage::List {
+                    tested.choose(list)
+                }
+            }),
             (Some(file), CallOutcome::Response(response)) => {
                 // An execution about which Testkube has changed its mind is listed anew.
                 let is_awaited = matches!(tested.stage, Stage::Read(_));
                 body(response).map(|body| {
                     if is_awaited {
-                        tested.look(file, body)
+                        tested.look(&file.name, body)
                     }
                 })
             }
@@ -289,17 +319,17 @@ impl Results {
                     || tested.tries >= TRIES
                     || matches!(fault, Fault::TooLarge(_) | Fault::Status(404));
                 if is_final {
-                    tested.give_up(file.as_deref(), &fault);
+                    tested.give_up(file.as_ref().map(|file| file.name.as_str()), &fault);
                 } else {
                     self.held_until = now.plus(PAUSE);
-                    if let (Some(name), Stage::Read(left)) = (file, &mut tested.stage) {
-                        left.push(File { name, size: 0 });
+                    if let (Some(file), Stage::Read(left)) = (file, &mut tested.stage) {
+                        left.push(File { size: 0, ..file });
                     }
                 }
             }
         }
         if tested.stage == Stage::Read(Vec::new()) {
-            tested.stage = Stage::Done;
+            tested.end();
         }
         true
     }
@@ -405,7 +435,12 @@ impl Tested {
             self.all = self.all.saturating_sub(1);
             return;
         }
-        match junit::read(body) {
+        // Only of several files, some may say the same.
+        let report = match self.all {
+            0 | 1 => junit::read(body),
+            _ => junit::read_one_of(body, &mut self.suites),
+        };
+        match report {
             Ok(report) => self.add(file, report),
             Err(why) => self.note = Some(format!("{} is not read: {why}", one_line(file, MAX_SHOWN))),
         }
@@ -422,7 +457,7 @@ impl Tested {
                 self.note = Some(format!("{} could not be read ({fault})", one_line(file, MAX_SHOWN)));
             }
             (None, _) => {
-                self.stage = Stage::Done;
+                self.end();
                 self.note = (!self.has_passed).then(|| {
                     format!("its artifacts could not be listed ({fault}), so its test reports are not read")
                 });

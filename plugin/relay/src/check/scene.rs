@@ -11,6 +11,7 @@ use crate::text::one_line;
 use crate::time::{Wall, in_words};
 use crate::wire::testkube::Dashboard;
 use crate::wire::testkube::{Execution, FailedStep, NEVER_BEGAN, Status, Steps};
+pub(in crate::check) use line::MAX_TEXT;
 pub use line::{Line, Mark};
 use std::collections::BTreeMap;
 use std::time::Duration;

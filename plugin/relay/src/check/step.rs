@@ -230,6 +230,10 @@ impl Check {
     /// Handles an event.
     pub(crate) fn step(&mut self, cx: &mut Cx<'_>, event: Event<'_>) -> Effects {
         let mut fx = Effects::default();
+        // The call that waits for room has its turn as before.
+        if matches!(event, Event::Tested) && self.volatile.is_queued {
+            return fx;
+        }
         self.volatile.is_queued = false;
         match event {
             Event::Due => {}

@@ -8,10 +8,10 @@ use super::{
     Ask, Check, Counter, Cx, Decided, Effects, Heard, LiveLog, Outcome, Pending, Phase, ReasonCode, Reported,
     Told, Watch, reason,
 };
-use crate::check::scene::{Line, Mark, advice};
+use crate::check::scene::{Line, MAX_TEXT, Mark, advice};
 use crate::config::Config;
 use crate::expect::Expect;
-use crate::text::listed;
+use crate::text::{listed, one_line};
 use crate::time::{Mono, Now, Wall, in_words};
 use crate::wire::azure::{HubName, LogId, RecordChange};
 use log::Level;
@@ -159,7 +159,10 @@ fn decision(decided: &Decided, observe: bool, failed_tests: &str) -> (Mark, Stri
     };
     let code = in_brackets(decided.code.filter(|code| *code != ReasonCode::AllPassed));
     let outcome = in_words_of(decided.outcome, observe);
-    (mark, format!("Testrelay: {outcome}. {}{failed_tests}{code}", decided.reason))
+    let (begin, end) = (format!("Testrelay: {outcome}. {}", decided.reason), format!("{failed_tests}{code}"));
+    // Programs read the code, so the reason is what is cut.
+    let most = MAX_TEXT.saturating_sub(end.chars().count()).saturating_sub(1);
+    (mark, one_line(&begin, most) + &end)
 }
 
 /// An outcome in words.

@@ -203,16 +203,18 @@ impl Calls {
             && self.lanes.iter().any(|(place, traffic)| place.0 == room && !traffic.queue.is_empty())
     }
 
-    /// The next check for which there is room, and the room's kind. Projects take turns.
+    /// The next check for which there is room, and the room's kind. Projects take turns. [`Room::Results`] has its turn
+    /// elsewhere.
     pub(super) fn next_queued(&mut self, now: Mono) -> Option<(Room, CheckKey)> {
         if self.waiting == 0 {
             return None;
         }
-        let rooms = [Room::Azure, Room::Confirm, Room::Telling, Room::Steps, Room::Results];
+        let rooms = [Room::Azure, Room::Confirm, Room::Telling, Room::Steps];
         rooms.into_iter().find_map(|room| Some((room, self.next_in(now, room)?)))
     }
 
-    fn next_in(&mut self, now: Mono, room: Room) -> Option<CheckKey> {
+    /// The next check for which there is room of this kind.
+    pub(super) fn next_in(&mut self, now: Mono, room: Room) -> Option<CheckKey> {
         let turn = self.turns.iter().position(|(of, _)| *of == room);
         let last = turn.and_then(|turn| self.turns.get(turn)).map(|(_, lane)| lane);
         let waits =

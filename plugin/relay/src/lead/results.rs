@@ -6,7 +6,31 @@ use crate::check::{CheckKey, Event, LogCx, Room};
 use crate::wire::azure::Callback;
 use crate::wire::call::{CallId, CallOutcome};
 
+/// Maximum checks that have their turn in one callback, and maximum entries of the queue that are taken out: those of
+/// checks that have ended cost next to nothing.
+const MAX_TURNS: usize = 32;
+const MAX_TAKEN: usize = 1_000;
+
 impl Lead {
+    /// Gives the checks that wait for room their turn, until one has a call.
+    #[inline(never)]
+    pub(super) fn look_for_more_results(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        let mut turns = 0;
+        for _ in 0..MAX_TAKEN {
+            if turns >= MAX_TURNS || !self.leading || now < self.brake_until {
+                return;
+            }
+            let Some(key) = self.calls.next_in(now, Room::Results) else { return };
+            if let Some(tracked) = self.agenda.get_mut(&key) {
+                tracked.log.take_room_for_results();
+                self.look_for_results(turn, &key, true);
+                self.index(now, &key);
+                turns += 1;
+            }
+        }
+    }
+
     /// Looks for the results of a check's tests, if any are wanted and there is room. `has_turn`: those that waited before it have
     /// had theirs.
     pub(super) fn look_for_results(&mut self, turn: &mut Turn<'_>, key: &CheckKey, has_turn: bool) {

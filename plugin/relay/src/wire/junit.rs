@@ -9,15 +9,17 @@
 //! nothing is fetched for it.
 
 mod case;
+mod suites;
 mod text;
 mod xml;
 
 #[cfg(test)]
 mod tests;
 
-use case::{Kind, Mark, Open, Outcome, Told};
+use case::{Kind, Mark, Open, Outcome};
 use std::borrow::Cow;
 use std::fmt;
+pub use suites::Suites;
 use text::Message;
 use xml::{Flaw, Piece, Scanner, Tag};
 
@@ -32,6 +34,9 @@ pub const MAX_NAME: usize = 120;
 
 /// The most elements that may be open at once. Each costs some hundred bytes while it is open.
 pub const MAX_DEPTH: usize = 10_000;
+
+/// Maximum suites around a test, the innermost first, that are looked at for its suite's and its file's name.
+const MAX_AROUND: usize = 16;
 
 /// The most bytes in whose course the first suite's tag must begin for a body to look like a report.
 pub const MAX_PROLOGUE: usize = 1024;
@@ -113,13 +118,6 @@ impl fmt::Display for Broken {
 }
 
 impl Report {
-    /// How many tests failed or had an error beyond those in `failures`.
-    #[must_use]
-    pub fn more_failures(&self) -> u64 {
-        let all = self.counts.failed + self.counts.errored;
-        all.saturating_sub(self.failures.len() as u64)
-    }
-
     /// Adds another report of the same execution.
     pub fn add(&mut self, other: Self) {
         self.counts.tests += other.counts.tests;
@@ -148,9 +146,27 @@ pub fn looks_like(beginning: &[u8]) -> bool {
 /// # Errors
 /// The body is not a report, or not a whole one.
 pub fn read(body: &[u8]) -> Result<Report, Broken> {
+    read_with(body, None)
+}
+
+/// Reads one of several reports of the same execution. Suites that the others have told are passed over, because some
+/// producers write their results twice; the rest of its suites is added to `told`.
+///
+/// # Errors
+/// As for [`read`]. `told` is then what it was.
+pub fn read_one_of(body: &[u8], told: &mut Suites) -> Result<Report, Broken> {
+    told.begin();
+    let report = read_with(body, Some(told));
+    if report.is_err() {
+        told.undo();
+    }
+    report
+}
+
+fn read_with(body: &[u8], suites: Option<&mut Suites>) -> Result<Report, Broken> {
     let body: Cow<'_, str> = text::decoded(body);
     let mut xml = Scanner::new(&body);
-    let mut reading = Reading::default();
+    let mut reading = Reading { suites, ..Reading::default() };
     loop {
         let piece = xml.piece().map_err(|flaw| {
             let line = xml.line();
@@ -184,6 +200,8 @@ pub fn read(body: &[u8]) -> Result<Report, Broken> {
 #[derive(Default)]
 struct Reading<'a> {
     report: Report,
+    /// The suites of all reports of the execution; `None` if this is the only one.
+    suites: Option<&'a mut Suites>,
     is_junit: bool,
     /// How many elements are open.
     depth: usize,
@@ -203,8 +221,8 @@ impl<'a> Reading<'a> {
         }
         match kind {
             Kind::Suite | Kind::Case => {
-                let failed_before = self.report.counts.failed + self.report.counts.errored;
-                self.open.push(Open { depth: self.depth, tag, kind, failed_before, told: Told::default() });
+                let before = (self.report.counts, self.report.failures.len());
+                self.open.push(Open { depth: self.depth, tag, kind, before, ..Open::default() });
             }
             Kind::Mark(mark) => self.mark(mark, tag),
             Kind::Suites | Kind::Other => {}
@@ -240,10 +258,29 @@ impl<'a> Reading<'a> {
         self.depth = self.depth.saturating_sub(1);
     }
 
-    fn count(&mut self, closed: Open<'a>) {
+    fn count(&mut self, mut closed: Open<'a>) {
+        let outcome = closed.outcome();
+        if let Some(around) = self.open.last_mut() {
+            around.has_failed_inside |= closed.has_failed_inside || outcome >= Some(Outcome::Errored);
+        }
+        if let Some(suites) = &mut self.suites {
+            closed.print.end(closed.tag, closed.kind, outcome);
+            if let Some(around) = self.open.last_mut() {
+                around.print.add(closed.print);
+            }
+            if closed.print.of_suite(closed.tag, closed.kind).is_some_and(|print| suites.note(print)) {
+                let (counts, failures) = closed.before;
+                self.report.counts = counts;
+                return self.report.failures.truncate(failures);
+            }
+        }
+        if let Some(outcome) = outcome {
+            self.count_as(closed, outcome);
+        }
+    }
+
+    fn count_as(&mut self, closed: Open<'a>, outcome: Outcome) {
         let counts = &mut self.report.counts;
-        let failed_inside = counts.failed + counts.errored - closed.failed_before;
-        let Some(outcome) = closed.outcome(failed_inside) else { return };
         counts.tests += 1;
         match outcome {
             Outcome::Passed => {
@@ -261,7 +298,8 @@ impl<'a> Reading<'a> {
     }
 
     fn failure(&self, closed: Open<'a>) -> Failure {
-        let around = |attribute| self.open.iter().rev().find_map(|open| text::name(open.tag, attribute));
+        let near = self.open.iter().rev().take(MAX_AROUND);
+        let around = |attribute| near.clone().find_map(|open| text::name(open.tag, attribute));
         let own = |attribute| text::name(closed.tag, attribute);
         let (suite, name) = match closed.kind {
             Kind::Case => (own("classname").or_else(|| around("name")), own("name")),

@@ -48,14 +48,20 @@ const OTHERS: [&str; 10] = [
 const REPORTS: [&str; 5] = ["test", "xunit", "surefire", "report", "result"];
 
 /// Chooses the files that look like reports by their names, and of these the largest first: a failed test has a message.
-/// Others in XML come after them.
+/// Others in XML come after them. Files that are known to repeat what others say are left out.
 pub(super) fn choose(list: Vec<Artifact>) -> Choice {
     let mut choice = Choice::default();
     let mut fits: Vec<(u8, File)> = Vec::new();
+    let (mut has_classes, mut repeats) = (false, None);
     for artifact in list {
         let Some(rank) = rank(&artifact.name) else { continue };
         match artifact.size {
-            Some(size) if size <= MAX_FILE => fits.push((rank, File { name: artifact.name, size })),
+            Some(size) if size <= MAX_FILE => {
+                has_classes |= rank == OF_CLASS;
+                choice.all += usize::from(rank != REPEATS);
+                fits.push((rank, File { name: artifact.name, size }));
+            }
+            _ if rank == REPEATS => repeats = Some(artifact),
             _ => {
                 let is_larger = |than: &Artifact| artifact.size.is_none_or(|size| Some(size) > than.size);
                 if choice.too_large.as_ref().is_none_or(is_larger) {
@@ -64,26 +70,40 @@ pub(super) fn choose(list: Vec<Artifact>) -> Choice {
             }
         }
     }
-    choice.all = fits.len();
-    let of = |at: usize| fits.get(at).map(|(rank, file)| (*rank, u64::MAX - file.size, &file.name));
+    if !has_classes {
+        choice.all = fits.len();
+        choice.too_large = choice.too_large.or(repeats);
+    }
+    let of =
+        |at: usize| fits.get(at).map(|(rank, file)| ((*rank).max(BY_NAME), u64::MAX - file.size, &file.name));
     let order = in_order(fits.len(), &|a, b| of(a).cmp(&of(b)));
-    let best = order.into_iter().take(MAX_CHOSEN);
+    // What repeats others comes last.
+    let best = order.into_iter().take(MAX_CHOSEN.min(choice.all));
     choice.files = best.rev().filter_map(|at| fits.get(at).map(|(_, file)| file.clone())).collect();
     choice
 }
 
-/// 0 for what looks like a report by its name, 1 for that by its path, 2 for other XML; `None` for what is none.
+/// What looks like a report of one class by its name, and like any.
+const OF_CLASS: u8 = 0;
+const BY_NAME: u8 = 1;
+
+/// What repeats the reports of classes if there are any: Ant's file of all, and the folder that TestNG writes beside
+/// what Surefire and Gradle write.
+const REPEATS: u8 = 4;
+
+/// How much a file looks like a report, from the most; 2 for that by its path, 3 for other XML; `None` for what is none.
 fn rank(name: &str) -> Option<u8> {
     let path = name.to_ascii_lowercase();
     let file = path.rsplit('/').next().unwrap_or_default();
     let has = |of: &str, parts: &[&str]| parts.iter().any(|part| of.contains(part));
     match () {
         () if !file.ends_with(".xml") || name.len() > MAX_NAME || path.starts_with(".testkube/") => None,
-        () if file.contains("junit") => Some(0),
+        () if file == "tests-testsuites.xml" || has(&path, &["junitreports/"]) => Some(REPEATS),
+        () if file.contains("junit") => Some(BY_NAME),
         () if file == "pom.xml" || has(file, &OTHERS) => None,
-        () if file.starts_with("test-") => Some(0),
-        () if has(&path, &REPORTS) => Some(1),
-        () => Some(2),
+        () if file.starts_with("test-") => Some(OF_CLASS),
+        () if has(&path, &REPORTS) => Some(2),
+        () => Some(3),
     }
 }
 
@@ -145,6 +165,38 @@ mod tests {
         let choice = choose(list(&[("a/junit.xml", most), ("b/junit.xml", more), ("c/junit.xml", None)]));
         assert_eq!(chosen(&choice), ["a/junit.xml"]);
         assert_eq!(choice.too_large.map(|file| file.name).as_deref(), Some("c/junit.xml"));
+    }
+
+    #[test]
+    fn files_that_repeat_others_are_left_out() {
+        let left = |names: &[&str]| {
+            let files: Vec<_> = names.iter().map(|name| (*name, Some(10))).collect();
+            let choice = choose(list(&files));
+            assert_eq!((choice.all, &choice.too_large), (choice.files.len(), &None), "{names:?}");
+            let mut left: Vec<String> = choice.files.into_iter().map(|file| file.name).collect();
+            left.sort();
+            left
+        };
+        for (names, kept) in [
+            (&["r/TEST-a.xml", "r/TESTS-TestSuites.xml"][..], &["r/TEST-a.xml"][..]),
+            (&["TEST-a.xml", "TESTS-TestSuites.xml"], &["TEST-a.xml"]),
+            (&["r/raw/TEST-a.xml", "r/html/TESTS-TestSuites.xml"], &["r/raw/TEST-a.xml"]),
+            (&["r/TESTS-TestSuites.xml"], &["r/TESTS-TestSuites.xml"]),
+            (
+                &["t/surefire-reports/TEST-TestSuite.xml", "t/surefire-reports/junitreports/TEST-a.xml"],
+                &["t/surefire-reports/TEST-TestSuite.xml"],
+            ),
+            (
+                &["build/test-results/test/TEST-a.xml", "build/reports/tests/test/junitreports/TEST-a.xml"],
+                &["build/test-results/test/TEST-a.xml"],
+            ),
+            (&["test-output/junitreports/TEST-a.xml"], &["test-output/junitreports/TEST-a.xml"]),
+            (&["junitreports/TEST-a.xml", "junit.xml"], &["junit.xml", "junitreports/TEST-a.xml"]),
+        ] {
+            assert_eq!(left(names), kept, "{names:?}");
+        }
+        let large = choose(list(&[("r/TESTS-TestSuites.xml", None)]));
+        assert!(large.too_large.is_some(), "{large:?}");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use super::choice::File;
 use crate::check::scene::Mark;
 use crate::text::one_line;
-use crate::wire::junit::{Counts, Failure, Report};
+use crate::wire::junit::{Counts, Failure, Report, Suites};
 use crate::wire::testkube::{Execution, Status};
 
 /// The tests of an execution that has ended.
 pub(super) struct Tested {
     pub(super) id: String,
-    /// [`print_of`] its id.
+    /// [`print_of`] it.
     pub(super) print: u32,
     pub(super) name: String,
     pub(super) has_passed: bool,
@@ -24,9 +24,12 @@ pub(super) struct Tested {
     pub(super) report: Option<Report>,
     /// The file to look at: the first with a failure, else the first.
     pub(super) file: Option<String>,
-    /// Number of files that were read, and of those that may be reports.
+    /// Number of files that were asked for, of those that were read, and of those that may be reports.
+    pub(super) asked: u32,
     pub(super) read: usize,
     pub(super) all: usize,
+    /// The suites in those that were read.
+    pub(super) suites: Suites,
     /// Why a file was not read.
     pub(super) note: Option<String>,
     /// Whether its lines are in the log, or in last lines that are under way.
@@ -49,20 +52,25 @@ pub(super) enum Stage {
 pub(super) const MAX_NAMED: usize = 3;
 const MAX_LABEL: usize = 100;
 
-/// A number for an execution's id. One context leaves it for the next.
-pub(super) fn print_of(id: &str) -> u32 {
+/// A number for an execution's id, and for whether it has passed: Testkube may change its mind. One context leaves it
+/// for the next.
+fn print_of(id: &str, has_passed: bool) -> u32 {
     let hash = crate::hash::fnv1a(id.as_bytes());
-    u32::try_from((hash ^ (hash >> 32)) & u64::from(u32::MAX)).unwrap_or_default()
+    let print = u32::try_from((hash ^ (hash >> 32)) & u64::from(u32::MAX)).unwrap_or_default();
+    if has_passed { !print } else { print }
 }
 
 impl Tested {
-    pub(super) fn of(execution: &Execution, is_told: bool) -> Tested {
+    /// That of an execution, after another context has told those with these numbers.
+    pub(super) fn of(execution: &Execution, told_before: &[u32]) -> Tested {
         let has_passed = execution.status == Status::Passed;
+        let print = print_of(&execution.id, has_passed);
+        let is_told = told_before.contains(&print);
         // Its counts are known, or told.
         let is_done = has_passed && (execution.reports.is_some() || is_told);
         Tested {
             id: execution.id.clone(),
-            print: print_of(&execution.id),
+            print,
             name: execution.name.clone(),
             has_passed,
             is_counted: true,
@@ -71,12 +79,24 @@ impl Tested {
             counts: execution.reports,
             report: None,
             file: None,
+            asked: 0,
             read: 0,
             all: 0,
+            suites: Suites::default(),
             note: None,
             is_told,
             is_offered: false,
         }
+    }
+
+    /// Whether its results are still sought.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_counted && self.stage != Stage::Done
+    }
+
+    /// Ends the search.
+    pub(super) fn end(&mut self) {
+        (self.stage, self.suites) = (Stage::Done, Suites::default());
     }
 
     /// Whether it has lines that are not told yet.

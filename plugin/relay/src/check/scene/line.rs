@@ -19,6 +19,9 @@ pub enum Mark {
 /// Maximum length of a line in characters, without the time stamp: ServerTaskHelper cuts lines there.
 const MAX_LINE: usize = 1_024;
 
+/// Maximum length of a line's text in characters, whatever its mark.
+pub(in crate::check) const MAX_TEXT: usize = MAX_LINE - "##[warning]".len() - 1;
+
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {

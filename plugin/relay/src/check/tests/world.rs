@@ -103,8 +103,9 @@ pub(super) struct World {
     pub(super) refusals: u32,
     /// A change that another context writes before the next one.
     pub(super) rival: Option<Rival>,
-    /// Number of steps.
+    /// Number of steps, and of times that a step has asked to wait for room.
     pub(super) steps: usize,
+    pub(super) queued: usize,
     pub(super) config: Config,
     holder: u64,
     names: u64,
@@ -142,6 +143,7 @@ impl World {
             refusals: 0,
             rival: None,
             steps: 0,
+            queued: 0,
             config: Config::parse(config.as_bytes(), &|_| None).unwrap(),
             holder: 1,
             names: 0,
@@ -335,6 +337,15 @@ impl World {
         }
     }
 
+    /// A call for results, unless it is one of these, turns out not to have been started.
+    pub(super) fn lose_call_for_results(&mut self, but: &[What]) -> Option<What> {
+        let is_one = |call: &UnderWay| matches!(call.purpose, Purpose::Results) && !but.contains(&call.what);
+        let at = self.under_way.iter().position(is_one)?;
+        let UnderWay { id, what, .. } = self.under_way.remove(at);
+        self.log.results_not_started(id);
+        Some(what)
+    }
+
     fn read(&mut self) {
         let id = self.name();
         self.volatile.begin_reading(self.now.mono, id);
@@ -394,6 +405,7 @@ impl World {
             return;
         }
         self.is_queued |= effects.queue.is_some();
+        self.queued += usize::from(effects.queue.is_some());
         if let Some(call) = effects.call {
             self.call(call.id, Purpose::Check(call.report), &call.request);
         }

@@ -1,7 +1,7 @@
 //! The results of tests: one call at a time in the process, which takes the place of no other; and whatever a report holds,
 //! the verdict and the time of the event stay what they were.
 
-use super::world::START;
+use super::world::{Run, START};
 use super::*;
 use crate::check::{self, Room, Space, State};
 use crate::lead::calls::{self, Calls, Purpose};
@@ -17,7 +17,7 @@ const END: i64 = 30 * SECOND;
 /// DevOps, a tick.
 const USUAL: i64 = 5 * SECOND;
 
-fn ending(world: &World, run: &super::world::Run, end: Status) -> Execution {
+fn ending(world: &World, run: &Run, end: Status) -> Execution {
     world.tagged(run, "e2e").at(world.at(0), Status::Running).at(world.at(END), end)
 }
 
@@ -30,6 +30,18 @@ fn one_failed() -> String {
 }
 
 impl World {
+    /// Runs whose only execution ends so, with this report among its artifacts.
+    fn crowd(&mut self, runs: impl IntoIterator<Item = (u32, Status)>, body: &[u8]) -> Vec<Run> {
+        let crowd = runs.into_iter().map(|(n, end)| {
+            let run = self.run(n);
+            let execution = ending(self, &run, end).artifact("results/junit.xml", body);
+            self.testkube.add(execution);
+            assert_eq!(self.check(&run, &[("testrelay-expect", "e2e")]), 200);
+            run
+        });
+        crowd.collect()
+    }
+
     /// Lets time pass in short pieces. Returns the maximum number of calls for results under way at once.
     fn watch(&mut self, ms: i64) -> usize {
         (0..ms / 20).fold(0, |most, _| {
@@ -43,23 +55,17 @@ impl World {
 fn one_call_is_under_way_in_the_process_and_no_event_waits_for_more_than_five_seconds() {
     let mut world = World::roomy();
     world.testkube.fault(Route::Artifact, Span::UntilCleared, Fault::Slow { millis: 1_800 });
-    let mut runs = Vec::new();
-    for n in 1..=30 {
-        let run = world.run(n);
-        let end = if n % 3 == 0 { Status::Passed } else { Status::Failed };
-        let execution = ending(&world, &run, end).artifact("junit.xml", one_failed());
-        world.testkube.add(execution);
-        assert_eq!(world.check(&run, &[("testrelay-expect", "e2e")]), 200);
-        runs.push((run, n % 3 == 0));
-    }
+    let passes = |n: u32| n.is_multiple_of(3);
+    let end = |n| (n, if passes(n) { Status::Passed } else { Status::Failed });
+    let runs = world.crowd((1..=30).map(end), one_failed().as_bytes());
     assert_eq!(world.watch(3 * MINUTE), 1);
-    for (run, passes) in &runs {
+    for run in &runs {
         let answered = world.answered(run);
-        assert_eq!(answered.result, if *passes { "succeeded" } else { "failed" });
-        let most = if *passes { SECOND } else { 5 * SECOND };
+        assert_eq!(answered.result, if passes(run.n) { "succeeded" } else { "failed" });
+        let most = if passes(run.n) { SECOND } else { 5 * SECOND };
         assert!(answered.after < END + USUAL + most, "{answered:?}");
     }
-    let named = runs.iter().filter(|(run, _)| world.answered(run).log.contains("Cart › adds: want 2"));
+    let named = runs.iter().filter(|run| world.answered(run).log.contains("Cart › adds: want 2"));
     let named = named.count();
     assert!((3..30).contains(&named), "{named} checks have names: within a minute there is no time for all");
     assert!(world.nothing_pending());
@@ -68,13 +74,10 @@ fn one_call_is_under_way_in_the_process_and_no_event_waits_for_more_than_five_se
 #[test]
 fn names_that_come_after_the_event_are_told_once_and_end_the_check() {
     let mut world = World::new();
-    let run = world.run(1);
     world.testkube.fault(Route::Artifact, Span::UntilCleared, Fault::Slow { millis: 4_000 });
-    let execution = ending(&world, &run, Status::Failed).artifact("junit.xml", one_failed());
-    world.testkube.add(execution);
-    world.check(&run, &[("testrelay-expect", "e2e")]);
+    let runs = world.crowd([(1, Status::Failed)], one_failed().as_bytes());
     world.pass(2 * MINUTE);
-    let log = world.answered(&run).log;
+    let log = world.answered(&runs[0]).log;
     let (decision, name) =
         (log.find("Testrelay: failed.").unwrap(), log.find("Cart › adds: want 2").unwrap());
     assert!(decision < name, "{log}");
@@ -134,12 +137,9 @@ fn no_report_whatever_it_holds_changes_a_verdict_or_delays_it() {
     for (what, body) in hostile() {
         for end in [Status::Passed, Status::Failed] {
             let mut world = World::new();
-            let run = world.run(1);
-            let execution = ending(&world, &run, end.clone()).artifact("results/junit.xml", body.clone());
-            world.testkube.add(execution);
-            world.check(&run, &[("testrelay-expect", "e2e")]);
+            let runs = world.crowd([(1, end.clone())], &body);
             world.pass(2 * MINUTE);
-            let answered = world.answered(&run);
+            let answered = world.answered(&runs[0]);
             assert_eq!(answered.result == "succeeded", end == Status::Passed, "{what}");
             assert!(answered.after < END + USUAL, "{what}: {answered:?}");
             let lines: Vec<&str> =
@@ -188,12 +188,9 @@ fn the_reports_of_all_producers_are_told() {
         }
         let body = std::fs::read(&path).unwrap();
         let mut world = World::new();
-        let run = world.run(1);
-        let execution = ending(&world, &run, Status::Failed).artifact("junit.xml", body.clone());
-        world.testkube.add(execution);
-        world.check(&run, &[("testrelay-expect", "e2e")]);
+        let runs = world.crowd([(1, Status::Failed)], &body);
         world.pass(2 * MINUTE);
-        let log = world.answered(&run).log;
+        let log = world.answered(&runs[0]).log;
         let found = crate::wire::junit::read(&body).unwrap();
         let line = format!("e2e-1: {} test", found.counts.tests);
         assert!(log.contains(&line), "{}: {line}\n{log}", path.display());
@@ -203,6 +200,34 @@ fn the_reports_of_all_producers_are_told() {
         told += 1;
     }
     assert!(told >= 12, "{told}");
+}
+
+#[test]
+fn checks_that_have_ended_and_waited_for_room_delay_no_event() {
+    let after = |ended: u32| {
+        const OFF: &str = r#""insecure_no_auth": true, "checks": {"test_results": {"files": 0}}"#;
+        let mut world = World::configured(OFF);
+        let runs = world.crowd((1..=20).map(|n| (n, Status::Passed)), b"");
+        world.pass(END - SECOND);
+        world.queue_for_results((0..ended).map(|n| Run::new(100_000 + n)));
+        world.pass(MINUTE);
+        assert!(world.nothing_pending());
+        runs.iter().map(|run| world.answered(run).after).max()
+    };
+    assert_eq!(after(5_000), after(0));
+}
+
+#[test]
+fn those_that_wait_behind_checks_that_have_ended_have_their_turn() {
+    let mut world = World::new();
+    let runs = world.crowd([(1, Status::Failed)], one_failed().as_bytes());
+    world.pass(END - SECOND);
+    world.queue_for_results((0..500).map(|n| Run::new(100_000 + n)));
+    world.pass(2 * MINUTE);
+    let log = world.answered(&runs[0]).log;
+    let (name, decision) =
+        (log.find("Cart › adds: want 2").unwrap(), log.find("Testrelay: failed.").unwrap());
+    assert!(name < decision, "{log}");
 }
 
 #[test]
@@ -230,7 +255,8 @@ fn a_call_of_one_organisation_keeps_those_of_all_others_waiting_and_no_call_of_a
         }
     }
     calls.enqueue(Room::Results, calls::lane(&other), check::CheckKey::of(&other));
-    assert_eq!(calls.next_queued(now.mono), None);
+    assert_eq!(calls.next_in(now.mono, Room::Results), None);
     calls.end(now.mono, id, &CallOutcome::Failed(crate::wire::call::Fault::Lost));
-    assert_eq!(calls.next_queued(now.mono), Some((Room::Results, check::CheckKey::of(&other))));
+    assert_eq!(calls.next_queued(now.mono), None);
+    assert_eq!(calls.next_in(now.mono, Room::Results), Some(check::CheckKey::of(&other)));
 }

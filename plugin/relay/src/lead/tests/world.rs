@@ -256,6 +256,16 @@ impl World {
         self.contexts.iter().map(|context| context.lead.results_under_way()).sum()
     }
 
+    /// Lets these checks, which the leader does not know, wait for room for results.
+    pub(super) fn queue_for_results(&mut self, runs: impl IntoIterator<Item = Run>) {
+        let lead = &mut self.contexts[0].lead;
+        for run in runs {
+            let project = crate::guid::Guid::parse(PROJECT).unwrap();
+            let lane = ("https://dev.azure.com/fabrikam".to_string(), project);
+            lead.calls.enqueue(check::Room::Results, lane, key_of(&run));
+        }
+    }
+
     /// Number of requests for the executions of a tag.
     pub(super) fn lists(&self) -> usize {
         self.testkube.requests().iter().filter(|r| r.request.target.contains("tagSelector=")).count()
@@ -382,9 +392,7 @@ impl World {
 
     /// Moves a check to where an older module of the same process keeps it.
     pub(super) fn as_an_older_module_kept_it(&mut self, run: &Run) {
-        let guid = |text: &str| crate::guid::Guid::parse(text).unwrap();
-        let spec = run.spec();
-        let key = check::CheckKey { plan: guid(&spec.plan), job: guid(&spec.job), task: guid(&spec.task) };
+        let key = key_of(run);
         let name = |home: &str, number| format!("{PREFIX}{home}/{number:03}");
         let own = name("checks", ledger().bucket_of(&key));
         let value = self.store.keys.remove(&own).unwrap().value;
@@ -463,4 +471,10 @@ fn ledger() -> Ledger {
 /// Whether a list request asks for this value of the tag.
 pub(super) fn names(target: &str, value: &str) -> bool {
     target.contains(&format!("%3D{value}%2C")) || target.contains(&format!("%3D{value}&"))
+}
+
+fn key_of(run: &Run) -> check::CheckKey {
+    let guid = |text: &str| crate::guid::Guid::parse(text).unwrap();
+    let spec = run.spec();
+    check::CheckKey { plan: guid(&spec.plan), job: guid(&spec.job), task: guid(&spec.task) }
 }

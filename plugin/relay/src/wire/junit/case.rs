@@ -1,11 +1,13 @@
 //! What a report's elements mean, and how a test went.
 
-use super::text;
+use super::suites::Print;
 use super::xml::Tag;
+use super::{Counts, text};
 
 /// What an element is, by its name without a prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
+    #[default]
     Suites,
     Suite,
     Case,
@@ -76,20 +78,24 @@ impl Told {
 }
 
 /// An open suite or test case.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Open<'a> {
     /// How many elements are open with it.
     pub(super) depth: usize,
     pub(super) tag: Tag<'a>,
     pub(super) kind: Kind,
-    /// How many tests of the report had failed or had an error when it was opened.
-    pub(super) failed_before: u64,
+    /// Whether a test in it failed or had an error.
+    pub(super) has_failed_inside: bool,
+    /// What the report had when it was opened: counts, and failures told by name.
+    pub(super) before: (Counts, usize),
     pub(super) told: Told,
+    /// Of what is in it, if that is asked for.
+    pub(super) print: Print,
 }
 
 impl Open<'_> {
-    /// How it went; `None` for a suite that did not fail itself. `failed_inside` tests in it failed or had an error.
-    pub(super) fn outcome(&self, failed_inside: u64) -> Option<Outcome> {
+    /// How it went; `None` for a suite that did not fail itself.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         let told = self.told.outcome;
         if self.kind == Kind::Case {
             // GoogleTest and CTest say it so.
@@ -99,8 +105,8 @@ impl Open<'_> {
         let speaks_of = |attribute| text::number::<u64>(self.tag, attribute).is_some_and(|count| count > 0);
         match told {
             Outcome::Errored | Outcome::Failed => Some(told),
-            _ if failed_inside == 0 && speaks_of("failures") => Some(Outcome::Failed),
-            _ if failed_inside == 0 && speaks_of("errors") => Some(Outcome::Errored),
+            _ if !self.has_failed_inside && speaks_of("failures") => Some(Outcome::Failed),
+            _ if !self.has_failed_inside && speaks_of("errors") => Some(Outcome::Errored),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 mod dialects;
 mod hostile;
 mod producers;
+mod suites;
 
 use super::{Counts, Failure, Report};
 

@@ -28,8 +28,13 @@ pub(super) enum Flaw {
     Malformed,
 }
 
+/// Maximum attributes of a tag that are looked at, and maximum bytes of them; the rest is passed over. What a value cut
+/// there still has is read.
+const MAX_ATTRIBUTES: usize = 64;
+const MAX_ATTRIBUTE_BYTES: usize = 16 << 10;
+
 /// A start tag without its brackets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tag<'a> {
     /// The element's name with its prefix.
     whole_name: &'a str,
@@ -40,7 +45,8 @@ impl<'a> Tag<'a> {
     fn of(inside: &'a str) -> Tag<'a> {
         let end = inside.bytes().position(|c| c <= b' ').unwrap_or(inside.len());
         let (whole_name, attributes) = inside.split_at_checked(end).unwrap_or((inside, ""));
-        Tag { whole_name, attributes }
+        let end = attributes.floor_char_boundary(MAX_ATTRIBUTE_BYTES);
+        Tag { whole_name, attributes: attributes.get(..end).unwrap_or_default() }
     }
 
     /// The element's name.
@@ -50,23 +56,33 @@ impl<'a> Tag<'a> {
     }
 
     /// The raw value of an attribute, if it is not empty.
+    #[inline(never)]
     pub(super) fn attribute(self, name: &str) -> Option<&'a str> {
         let mut rest = self.attributes;
-        loop {
-            let (key, after) = rest.split_once('=')?;
-            let after = after.trim_ascii_start();
-            let quote = after.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-            let (value, next) = after.get(1..)?.split_once(quote)?;
-            if key.trim_ascii_end().rsplit(is_blank).next() == Some(name) {
+        for _ in 0..MAX_ATTRIBUTES {
+            let found = first_attribute(rest);
+            #[cfg(test)]
+            work::add(1 + rest.len() - found.map_or(0, |(.., after)| after.len()));
+            let (key, value, after) = found?;
+            if key == name {
                 return Some(value).filter(|value| !value.is_empty());
             }
-            rest = next;
+            rest = after;
         }
+        None
     }
 }
 
-fn is_blank(c: char) -> bool {
-    c.is_ascii_whitespace()
+/// The name and the raw value of the first attribute, and what comes after it.
+fn first_attribute(attributes: &str) -> Option<(&str, &str, &str)> {
+    let (key, after) = attributes.split_once('=')?;
+    let after = after.trim_ascii_start();
+    let quote = after.bytes().next().filter(|c| matches!(c, b'"' | b'\''))?;
+    let inside = after.get(1..)?;
+    let (value, after) = inside.split_once(char::from(quote)).unwrap_or((inside, ""));
+    let key = key.trim_ascii_end();
+    let begin = key.bytes().rposition(|c| c.is_ascii_whitespace()).map_or(0, |blank| blank + 1);
+    Some((key.get(begin..).unwrap_or_default(), value, after))
 }
 
 /// Scans a text.
@@ -168,4 +184,21 @@ fn end_of_tag(markup: &str, nested: bool) -> Option<usize> {
         }
     }
     None
+}
+
+/// What looking at attributes costs: one unit each, and one for each of their bytes.
+#[cfg(test)]
+pub(super) mod work {
+    use std::cell::Cell;
+
+    thread_local!(static UNITS: Cell<usize> = const { Cell::new(0) });
+
+    pub(super) fn add(units: usize) {
+        UNITS.set(UNITS.get() + units);
+    }
+
+    /// The units of this thread since the last call.
+    pub(in crate::wire::junit) fn take() -> usize {
+        UNITS.take()
+    }
 }

@@ -3,6 +3,7 @@
 
 use super::counted;
 use super::producers::{fixture, names};
+use crate::wire::junit::xml::work;
 use crate::wire::junit::{Broken, Failure, MAX_DEPTH, MAX_FAILURES, MAX_MESSAGE, MAX_NAME, Report, read};
 
 /// The size of a large report.
@@ -14,7 +15,7 @@ fn small(body: impl AsRef<[u8]>) -> Result<Report, Broken> {
     assert!(report.failures.len() <= MAX_FAILURES);
     let counts = report.counts;
     assert_eq!(counts.tests, counts.passed + counts.failed + counts.errored + counts.skipped);
-    assert_eq!(report.more_failures() + report.failures.len() as u64, counts.failed + counts.errored);
+    assert_eq!(report.failures.len() as u64, (counts.failed + counts.errored).min(MAX_FAILURES as u64));
     for Failure { suite, name, message, file, .. } in &report.failures {
         let names = [suite, name].into_iter().chain(file).map(|text| (text, MAX_NAME));
         for (text, most) in names.chain([(message, MAX_MESSAGE)]) {
@@ -36,7 +37,7 @@ fn of_a_million_tests_ten_are_kept() {
     let body = format!("<testsuite>{}</testsuite>", test.repeat(1_000_000));
     let report = small(body).expect("a report");
     assert_eq!(counted(report.counts), [1_000_000, 0, 1_000_000, 0, 0, 0]);
-    assert_eq!((report.failures.len(), report.more_failures()), (MAX_FAILURES, 1_000_000 - 10));
+    assert_eq!(report.failures.len(), MAX_FAILURES);
 }
 
 #[test]
@@ -112,6 +113,52 @@ fn what_is_long_is_read_once_and_kept_in_part() {
             assert_eq!(counted(report.counts), [1, 0, 1, 0, 0, 0], "{part:?} in {}…", &body[..60]);
         }
     }
+}
+
+#[test]
+fn attributes_are_looked_at_a_few_times_whatever_their_number() {
+    let failures = "<testcase name='t'><failure/></testcase>".repeat(MAX_FAILURES);
+    let nested = |attributes: &str| {
+        let open = format!("<testsuite {attributes}>");
+        let levels = (LARGE / open.len()).min(MAX_DEPTH - 4);
+        format!("{}{failures}{}", open.repeat(levels), "</testsuite>".repeat(levels))
+    };
+    for body in [
+        large("<testsuite ", "a='' ", &format!(">{failures}</testsuite>")),
+        large("<testsuite ", "a='' ", &format!("x>{failures}</testsuite>")),
+        large("<testsuite a", "b", &format!(">{failures}</testsuite>")),
+        large("<testsuite a='", "b", &format!("'>{failures}</testsuite>")),
+        large("<testsuite><testcase ", "a='' ", "><failure/></testcase></testsuite>"),
+        large("<testsuite><testcase ", "a='' ", "/></testsuite>"),
+        large("<testsuite>", "<testcase a='' b='' c=''/>", "</testsuite>"),
+        large("<testsuite>", &format!("<testcase {}/>", "a='' ".repeat(200)), "</testsuite>"),
+        nested(
+            "a='' b='' c='' d='' e='' f='' g='' h='' i='' j='' k='' l='' m='' n='' o='' p='' q='' r='' s='' t=''",
+        ),
+        nested(&"a='' ".repeat(100)),
+        nested(&"a='' ".repeat(3_000)),
+        nested(&format!("a='{}'", "b".repeat(20_000))),
+    ] {
+        work::take();
+        small(&body).unwrap_or_else(|why| panic!("{}…: {why}", &body[..60]));
+        let units = work::take();
+        assert!(units < 3 * body.len(), "{}…: {units} units for {} bytes", &body[..60], body.len());
+    }
+}
+
+#[test]
+fn of_a_long_tag_the_first_attributes_are_read() {
+    let case = |attributes: &str| {
+        let body = format!("<testsuite><testcase {attributes}><failure/></testcase></testsuite>");
+        small(body).expect("a report").failures.remove(0)
+    };
+    let found = case(&format!("name='t' classname='{}' file='f'", "c".repeat(100_000)));
+    assert_eq!((found.name.as_str(), found.file), ("t", None));
+    assert!(found.suite.starts_with("ccc"), "{}", found.suite);
+    assert_eq!(case(&format!("{}name='t'", "a='' ".repeat(63))).name, "t");
+    assert_eq!(case(&format!("{}name='t'", "a='' ".repeat(64))).name, "");
+    let wide = case(&format!("name='t' classname='{}'", "é".repeat(10_000)));
+    assert!(wide.suite.starts_with("éé") && !wide.suite.contains('\u{fffd}'));
 }
 
 #[test]
