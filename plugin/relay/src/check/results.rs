@@ -105,7 +105,7 @@ impl Results {
         let unended = read.counted.iter().filter(|e| !e.ended).count();
         self.unended = u32::try_from(unended).unwrap_or(u32::MAX);
         for execution in read.counted.iter().filter(|e| e.ended && e.began) {
-            let new = Tested::of(execution, &self.told_before);
+            let new = Tested::of(execution, read.is_optional(execution), &self.told_before);
             match self.tested.iter_mut().find(|tested| tested.id == execution.id) {
                 Some(tested) if tested.has_passed == new.has_passed => {
                     tested.is_counted = true;
@@ -114,8 +114,8 @@ impl Results {
                 // Testkube has changed its mind.
                 Some(tested) => *tested = new,
                 None => {
-                    let most = if new.has_passed { MAX_PASSED } else { MAX_FAILED };
-                    let same = self.tested.iter().filter(|tested| tested.has_passed == new.has_passed);
+                    let most = if new.is_minor() { MAX_PASSED } else { MAX_FAILED };
+                    let same = self.tested.iter().filter(|tested| tested.is_minor() == new.is_minor());
                     if same.count() < most {
                         self.tested.push(new);
                     }
@@ -125,21 +125,21 @@ impl Results {
         self.has_news()
     }
 
-    /// The place of the execution to call for next. Those that did not pass come first, and of them the one with the
-    /// fewest files.
+    /// The place of the execution to call for next. Those that must pass and did not come first, and of them the one with
+    /// the fewest files.
     fn next(&self) -> Option<usize> {
         let open = self.tested.iter().enumerate().filter(|(_, tested)| tested.is_open());
-        open.min_by_key(|(_, tested)| u64::from(tested.asked) + (u64::from(tested.has_passed) << 32))
+        open.min_by_key(|(_, tested)| u64::from(tested.asked) + (u64::from(tested.is_minor()) << 32))
             .map(|(at, _)| at)
     }
 
     /// Number of files to keep when this execution gets one: one for each other that did not pass and has none, or may
     /// still fail. The first file of one that did not pass leaves none to keep, and what passed has a share of its own.
     fn kept(&self, of: &Tested) -> u32 {
-        if of.has_passed || of.asked == 0 {
+        if of.is_minor() || of.asked == 0 {
             return 0;
         }
-        let waiting = self.tested.iter().filter(|t| t.is_open() && !t.has_passed && t.asked == 0);
+        let waiting = self.tested.iter().filter(|t| t.is_open() && !t.is_minor() && t.asked == 0);
         u32::try_from(waiting.count()).unwrap_or(u32::MAX).saturating_add(self.unended)
     }
 
@@ -151,7 +151,7 @@ impl Results {
 
     /// Whether results of this kind may still be found.
     pub(super) fn are_awaited(&self, kind: Kind) -> bool {
-        let is_of_kind = |t: &Tested| t.has_passed == (kind == Kind::Counts);
+        let is_of_kind = |t: &Tested| t.is_minor() == (kind == Kind::Counts);
         self.tested.iter().any(|t| t.is_open() && is_of_kind(t))
     }
 
@@ -225,7 +225,7 @@ impl Results {
         let kept = self.kept(self.tested.get(at)?).min(most);
         let tested = self.tested.get_mut(at)?;
         // Executions that passed leave half for those that may still fail.
-        let share = if tested.has_passed { 2 } else { 1 };
+        let share = if tested.is_minor() { 2 } else { 1 };
         let files = most.div_ceil(share).min(most.saturating_sub(share - 1)).saturating_sub(kept);
         let of_kept = (MAX_TOTAL * u64::from(kept)).checked_div(u64::from(most)).unwrap_or_default();
         let bytes = (MAX_TOTAL / u64::from(share)).saturating_sub(of_kept);

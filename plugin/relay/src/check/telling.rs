@@ -157,6 +157,7 @@ fn decision(decided: &Decided, observe: bool, failed_tests: &str) -> (Mark, Stri
         Outcome::Over => Mark::Warning,
         _ => Mark::Error,
     };
+    let failed_tests = if decided.outcome == Outcome::Passed { "" } else { failed_tests };
     let code = in_brackets(decided.code.filter(|code| *code != ReasonCode::AllPassed));
     let outcome = in_words_of(decided.outcome, observe);
     let (begin, end) = (format!("Testrelay: {outcome}. {}", decided.reason), format!("{failed_tests}{code}"));

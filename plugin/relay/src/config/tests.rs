@@ -104,6 +104,14 @@ fn an_error_names_the_field_what_it_held_and_what_is_allowed() {
             with(|v| v["checks"] = json!({"max_pending": 20000})),
             "checks.max_pending: is 20000; allowed are whole numbers from 1 to 16384",
         ),
+        (
+            with(|v| v["credentials"][0]["allow_policies"] = json!(["optional", "everything"])),
+            "credentials[0].allow_policies[1]: is \"everything\"; allowed are \"optional\", \"grace\"",
+        ),
+        (
+            with(|v| v["credentials"][0]["allow_policies"] = json!([])),
+            "credentials[0].allow_policies: is a list; a list of at least one of",
+        ),
         (with(|v| v["read_body"] = json!("yes")), "read_body: is \"yes\"; allowed are true and false"),
         (
             with(|v| v["azure_devops"][0]["url"] = json!("https://dev.azure.com")),

@@ -13,6 +13,8 @@ pub(super) struct Tested {
     pub(super) print: u32,
     pub(super) name: String,
     pub(super) has_passed: bool,
+    /// Whether it may fail.
+    is_optional: bool,
     /// Whether it was in the counted set of the last reading.
     pub(super) is_counted: bool,
     pub(super) stage: Stage,
@@ -62,7 +64,7 @@ fn print_of(id: &str, has_passed: bool) -> u32 {
 
 impl Tested {
     /// That of an execution, after another context has told those with these numbers.
-    pub(super) fn of(execution: &Execution, told_before: &[u32]) -> Tested {
+    pub(super) fn of(execution: &Execution, is_optional: bool, told_before: &[u32]) -> Tested {
         let has_passed = execution.status == Status::Passed;
         let print = print_of(&execution.id, has_passed);
         let is_told = told_before.contains(&print);
@@ -73,6 +75,7 @@ impl Tested {
             print,
             name: execution.name.clone(),
             has_passed,
+            is_optional,
             is_counted: true,
             stage: if is_done { Stage::Done } else { Stage::List },
             tries: 0,
@@ -87,6 +90,11 @@ impl Tested {
             is_told,
             is_offered: false,
         }
+    }
+
+    /// Whether its tests have decided nothing: they come after those of the failures that did.
+    pub(super) fn is_minor(&self) -> bool {
+        self.has_passed || self.is_optional
     }
 
     /// Whether its results are still sought.
@@ -139,10 +147,11 @@ impl Tested {
         // Of an execution that passed, the counts are enough.
         let report = self.report.as_ref().filter(|_| !self.has_passed);
         let failures = report.into_iter().flat_map(|report| &report.failures);
-        lines.extend(failures.map(|failure| (Mark::Error, format!("  {}", in_a_line(failure)))));
+        let mark = if self.is_optional { Mark::Warning } else { Mark::Error };
+        lines.extend(failures.map(|failure| (mark, format!("  {}", in_a_line(failure)))));
         match report.map_or(0, |report| self.all_failed().saturating_sub(report.failures.len() as u64)) {
             0 => {}
-            more => lines.push((Mark::Error, format!("  and {more} more"))),
+            more => lines.push((mark, format!("  and {more} more"))),
         }
         lines.extend(self.note.iter().map(|note| (Mark::Warning, format!("{name}: {note}"))));
     }
@@ -156,7 +165,7 @@ impl Tested {
 
     /// The first failed tests, and the number of all.
     pub(super) fn failed(&self) -> (impl Iterator<Item = String>, u64) {
-        let report = self.report.as_ref().filter(|_| self.is_counted && !self.has_passed);
+        let report = self.report.as_ref().filter(|_| self.is_counted && !self.is_minor());
         let all = report.map_or(0, |_| self.all_failed());
         let first = report.into_iter().flat_map(|report| report.failures.iter().take(MAX_NAMED));
         (first.map(|failure| one_line(&label(failure), MAX_LABEL)), all)

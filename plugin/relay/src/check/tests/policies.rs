@@ -264,3 +264,21 @@ fn an_outage_while_the_other_runs_start_is_asked_for_is_waited_out() {
     let done = world.done.clone().unwrap();
     assert_eq!(done.code, Some(ReasonCode::AllPassed), "{}", done.reason);
 }
+
+#[test]
+fn the_failed_tests_of_an_optional_execution_are_warnings_and_no_reason() {
+    const REPORT: &[u8] =
+        b"<testsuite name='Lint'><testcase name='no-var'><failure message='var'/></testcase></testsuite>";
+    for e2e in ["passed", "failed"] {
+        let mut world = world(optional(), e2e, ("lint", "failed"));
+        for test in [0, 1] {
+            let id = world.servers.tests[test].id.clone();
+            world.servers.files.insert((id, "junit.xml".into()), REPORT.to_vec());
+        }
+        world.live(5 * MINUTE).unwrap();
+        let lines = world.lines();
+        assert!(lines.contains("##[warning]  Lint › no-var: var"), "{lines}");
+        assert_eq!(lines.contains("##[error]  Lint › no-var: var"), e2e == "failed", "{lines}");
+        assert_eq!(lines.contains("Failed tests: Lint › no-var. [failed]"), e2e == "failed", "{lines}");
+    }
+}
