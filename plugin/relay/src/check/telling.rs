@@ -160,10 +160,13 @@ fn decision(decided: &Decided, observe: bool, failed_tests: &str) -> (Mark, Stri
     let failed_tests = if decided.outcome == Outcome::Passed { "" } else { failed_tests };
     let code = in_brackets(decided.code.filter(|code| *code != ReasonCode::AllPassed));
     let outcome = in_words_of(decided.outcome, observe);
-    let (begin, end) = (format!("Testrelay: {outcome}. {}", decided.reason), format!("{failed_tests}{code}"));
-    // Programs read the code, so the reason is what is cut.
-    let most = MAX_TEXT.saturating_sub(end.chars().count()).saturating_sub(1);
-    (mark, one_line(&begin, most) + &end)
+    let (mut begin, end) =
+        (format!("Testrelay: {outcome}. {}", decided.reason), format!("{failed_tests}{code}"));
+    // Programs read the code, so the reason is what is cut. Between two `#` comes a space.
+    if 2 * begin.len() + end.len() > MAX_TEXT {
+        begin = one_line(&begin, MAX_TEXT.saturating_sub(end.chars().count()).saturating_sub(1));
+    }
+    (mark, begin + &end)
 }
 
 /// An outcome in words.

@@ -19,6 +19,7 @@ mod tests;
 use case::{Kind, Mark, Open, Outcome};
 use std::borrow::Cow;
 use std::fmt;
+use suites::Print;
 pub use suites::Suites;
 use text::Message;
 use xml::{Flaw, Piece, Scanner, Tag};
@@ -207,8 +208,19 @@ struct Reading<'a> {
     depth: usize,
     /// The suites and test cases among them, from the outside in.
     open: Vec<Open<'a>>,
+    /// For each of them, what the report had before it; empty without `suites`.
+    before: Vec<Before>,
     /// The message that is being read, and the depth of its element.
     message: Option<(usize, Message)>,
+}
+
+/// What a report had when a suite or a test case was opened.
+struct Before {
+    counts: Counts,
+    /// Number of failures told by name.
+    failures: usize,
+    /// Of what is in the suite or the test case.
+    print: Print,
 }
 
 impl<'a> Reading<'a> {
@@ -221,8 +233,11 @@ impl<'a> Reading<'a> {
         }
         match kind {
             Kind::Suite | Kind::Case => {
-                let before = (self.report.counts, self.report.failures.len());
-                self.open.push(Open { depth: self.depth, tag, kind, before, ..Open::default() });
+                self.open.push(Open { depth: self.depth, tag, kind, ..Open::default() });
+                if self.suites.is_some() {
+                    let (counts, failures) = (self.report.counts, self.report.failures.len());
+                    self.before.push(Before { counts, failures, print: Print::default() });
+                }
             }
             Kind::Mark(mark) => self.mark(mark, tag),
             Kind::Suites | Kind::Other => {}
@@ -258,18 +273,19 @@ impl<'a> Reading<'a> {
         self.depth = self.depth.saturating_sub(1);
     }
 
-    fn count(&mut self, mut closed: Open<'a>) {
+    fn count(&mut self, closed: Open<'a>) {
         let outcome = closed.outcome();
         if let Some(around) = self.open.last_mut() {
             around.has_failed_inside |= closed.has_failed_inside || outcome >= Some(Outcome::Errored);
         }
-        if let Some(suites) = &mut self.suites {
-            closed.print.end(closed.tag, closed.kind, outcome);
-            if let Some(around) = self.open.last_mut() {
-                around.print.add(closed.print);
+        if let Some(suites) = &mut self.suites
+            && let Some(Before { counts, failures, mut print }) = self.before.pop()
+        {
+            print.end(closed.tag, closed.kind, outcome);
+            if let Some(around) = self.before.last_mut() {
+                around.print.add(print);
             }
-            if closed.print.of_suite(closed.tag, closed.kind).is_some_and(|print| suites.note(print)) {
-                let (counts, failures) = closed.before;
+            if print.of_suite(closed.tag, closed.kind).is_some_and(|print| suites.note(print)) {
                 self.report.counts = counts;
                 return self.report.failures.truncate(failures);
             }

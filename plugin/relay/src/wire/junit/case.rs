@@ -1,8 +1,7 @@
 //! What a report's elements mean, and how a test went.
 
-use super::suites::Print;
+use super::text;
 use super::xml::Tag;
-use super::{Counts, text};
 
 /// What an element is, by its name without a prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,11 +85,7 @@ pub(super) struct Open<'a> {
     pub(super) kind: Kind,
     /// Whether a test in it failed or had an error.
     pub(super) has_failed_inside: bool,
-    /// What the report had when it was opened: counts, and failures told by name.
-    pub(super) before: (Counts, usize),
     pub(super) told: Told,
-    /// Of what is in it, if that is asked for.
-    pub(super) print: Print,
 }
 
 impl Open<'_> {
