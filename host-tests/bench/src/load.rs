@@ -88,7 +88,7 @@ pub fn request(request: &host_tests::Request) -> Result<Request> {
     builder.body(Empty::new()).context("a request of the bench")
 }
 
-/// Sends all requests over so many connections and reads the answers to their ends.
+/// Sends all requests over this many connections and reads the answers to their ends.
 ///
 /// # Errors
 /// A connection failed, or an answer was not the expected one.

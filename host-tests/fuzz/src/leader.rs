@@ -24,7 +24,7 @@ pub(crate) struct Leader {
     has_own_tokens: bool,
 }
 
-/// An answer comes so many milliseconds after the one before it.
+/// Milliseconds between two answers.
 const LATENCY: u64 = 5;
 
 impl Leader {

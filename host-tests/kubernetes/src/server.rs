@@ -21,7 +21,7 @@ use crate::Client;
 /// Two seconds, where the machine has nothing else to do.
 const START: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(30);
-/// An error shows so many lines of each log.
+/// Lines of each log in an error.
 const TAIL: usize = 15;
 
 /// Its addresses in its folder, where nobody else reaches it. etcd wants them to look like host and port.

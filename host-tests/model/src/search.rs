@@ -64,7 +64,7 @@ impl Hasher for Itself {
     }
 }
 
-/// Breadth first, up to so many states: the shortest run that breaks a rule, or `wanted` and no other.
+/// Breadth first, up to a number of states: the shortest run that breaks a rule, or `wanted` and no other.
 pub fn shortest(model: &Model, max_states: usize, wanted: Option<Broken>) -> Report {
     let is_wanted = |broken: &Broken| wanted.is_none_or(|wanted| wanted == *broken);
     let began = Instant::now();

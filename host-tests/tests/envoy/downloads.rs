@@ -90,7 +90,7 @@ fn by_tag_nothing_but_the_file_of_testkubes_answers_goes_on() -> Result<()> {
 
     let bad_mask = get(&envoy, &by_tag("/archive?mask=("))?;
     assert_eq!(bad_mask.status, 502);
-    assert!(refused(&bad_mask)?.contains("A `mask` is no regular expression"));
+    assert!(refused(&bad_mask)?.contains("A `mask` is not a regular expression"));
 
     assert_eq!(get(&envoy, &by_tag("/x.xml"))?.text(), "1");
     for (fault, status) in [

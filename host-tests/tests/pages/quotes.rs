@@ -221,7 +221,7 @@ const QUOTED: [(&str, &str, &str, &str); 50] = [
         "executions tagged {tag} are not aborted yet: the API server does not say ",
         "plugin/relay/src/store",
     ),
-    (TROUBLESHOOTING, "it was taken over, but …", "it was taken over, but {", "plugin/relay/src"),
+    (TROUBLESHOOTING, "it was adopted, but …", "it was adopted, but {", "plugin/relay/src"),
     (TROUBLESHOOTING, "it is stored, but …", "it is stored, but {", "plugin/relay/src"),
 ];
 

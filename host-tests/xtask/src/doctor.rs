@@ -8,7 +8,7 @@ use crate::program::{Program, output};
 use crate::toolchain::{self, TARGET};
 use crate::workspace::Workspace;
 
-/// How it stands with one thing that the commands use, and what a line says about it.
+/// The state of one thing that the commands use, and what a line says about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Finding {
     /// It is there: what it is.

@@ -21,7 +21,7 @@ pub fn project(n: usize) -> String {
     format!("69f48e94-bdb4-42d7-a560-{:012x}", n / OF_BUILD % PROJECTS)
 }
 
-/// The run of check number `n`, with a token of so many bytes.
+/// The run of check number `n`, with a token of this many bytes.
 ///
 /// # Errors
 /// The number is too large for an id.

@@ -25,7 +25,7 @@ const ENDS: usize = 8;
 /// A probe of a thread every so often.
 const PROBE: Duration = Duration::from_millis(10);
 
-/// A throttled project is to be left alone for so many seconds.
+/// Seconds that a throttled project must be left alone.
 const RETRY_AFTER: u64 = 5;
 
 /// Events are waited for as long as they come at least this often.
@@ -284,7 +284,7 @@ fn middle(mut events: Vec<i64>) -> f64 {
     }
 }
 
-/// Waits until so many events were taken since the start, or none comes any more.
+/// Waits until this many events were taken since the start, or none comes any more.
 fn decided(stage: &Stage, events: usize) {
     let began = Instant::now();
     let (mut seen, mut since) = (0, began);

@@ -13,7 +13,7 @@ use host_tests::{Envoy, Setup, validate, wait_for};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Over so many connections the checks come.
+/// Number of connections over which the checks come.
 const CONNECTIONS: usize = 16;
 
 /// What shows that everybody has been told: nothing new within this.

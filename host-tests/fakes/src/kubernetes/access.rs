@@ -6,7 +6,7 @@ use super::call::{Resource, Target, Verb};
 use crate::http::Request;
 use serde_json::{Value, json};
 
-/// For so long an expired token is still taken, in milliseconds: the leeway that the server grants clocks.
+/// How long an expired token is still accepted, in milliseconds: the leeway that the server grants clocks.
 const LEEWAY: i64 = 60_000;
 
 const ANONYMOUS: &str = "system:anonymous";

@@ -10,7 +10,7 @@ use crate::http::{Reply, Request, Response};
 const WRITE_LIMIT: u64 = 34_000;
 /// How long a read does.
 const READ_LIMIT: u64 = 60_000;
-/// After so long `/readyz` says that etcd does not answer.
+/// The time after which `/readyz` says that etcd does not answer.
 const PROBE_LIMIT: u64 = 4_000;
 
 /// The requests that faults tell apart.

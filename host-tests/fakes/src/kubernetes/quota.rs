@@ -20,7 +20,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// At most so many Secrets.
+    /// Maximum Secrets.
     pub fn secrets(name: &str, limit: usize) -> Quota {
         Quota { name: name.into(), limit, recounts_after: None, used: None, recount_at: None }
     }

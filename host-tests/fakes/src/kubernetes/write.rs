@@ -220,7 +220,7 @@ impl Kubernetes {
 
     pub(super) fn delete(&mut self, write: &Write<'_>, name: &str) -> Result<Response, Response> {
         let Write { resource, request, now, .. } = *write;
-        // With a body, what the query says of it does not count.
+        // If there is a body, the query's options are ignored.
         let mut delete = DeleteOptions::default();
         let mut is_dry_run = write.options.is_dry_run();
         if !request.body.is_empty() {

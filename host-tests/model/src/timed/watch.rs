@@ -7,13 +7,13 @@ pub const MAX_OTHERS: usize = 2;
 
 /// A Lease is renewed this often, in seconds; tried each second where that fails.
 const RENEWAL: u8 = 5;
-/// Seen unchanged for so many seconds: dead.
+/// Seconds without a change after which a replica is dead.
 const DEAD: u8 = 20;
 /// A gap between two answered lists that is longer is not counted.
 const GAP: u8 = 5;
-/// A process that has not renewed for so long adopts nothing.
+/// Seconds without a renewal after which a process adopts nothing.
 const TOO_OLD: u8 = 10;
-/// What rendezvous hashing gives to another is adopted so much later.
+/// Seconds by which a replica adopts later what rendezvous hashing gives to another.
 const FALLBACK: u8 = 5;
 /// The sweep comes this often; anybody deletes a bell that is older.
 const SWEEP: u8 = 60;

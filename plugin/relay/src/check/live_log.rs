@@ -242,7 +242,7 @@ impl LiveLog {
             && !std::mem::replace(&mut self.is_unshown, true)
         {
             log::warn!(
-                "check {}: its record cannot be written (no TimelineId was sent); the decision is sent without it",
+                "check {}: its timeline record cannot be written (no TimelineId was sent); the decision is sent without it",
                 key.id()
             );
             counts.push(Counter::LogLost);

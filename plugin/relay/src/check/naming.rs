@@ -3,7 +3,7 @@
 use super::{CheckKey, Pending, Phase};
 
 /// What to do about a check that is not reported.
-pub(super) const AGAIN: &str = "Its stage waits until its own timeout: run it again.";
+pub(super) const AGAIN: &str = "Its stage waits until Azure DevOps's timeout: re-run the stage.";
 
 /// The check with all that identifies its waiting stage: `check 0f…, project …, build 4711, tag ado-run=shop-4711`.
 pub(super) fn named(key: &CheckKey, pending: &Pending) -> String {

@@ -37,7 +37,7 @@ impl Check {
                 fx.say(
                     Level::Warn,
                     format!(
-                        "check {id}: its record cannot be written ({why}); the decision is sent without it"
+                        "check {id}: its timeline record cannot be written ({why}); the decision is sent without it"
                     ),
                 );
                 fx.count(Counter::LogLost);

@@ -325,7 +325,7 @@ impl ser::SerializeMap for &mut Writer<'_> {
         key.serialize(&mut **self)?;
         match self.to.get(start) {
             Some(b'"') => Ok(()),
-            _ => Err(Error::custom("a key that is no text")),
+            _ => Err(Error::custom("a key that is not a text")),
         }
     }
 

@@ -209,7 +209,7 @@ fn is_of_data(fault: &Fault) -> bool {
     )
 }
 
-const TOO_LONG: Fault = Fault::Unexpected("more pages than are read");
+const TOO_LONG: Fault = Fault::Unexpected("too many pages");
 
 /// The state of polling over all readings.
 #[derive(Default)]

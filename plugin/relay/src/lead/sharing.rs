@@ -38,7 +38,7 @@ pub(super) enum SharingCall {
     Lease(LeaseCall),
     /// About the Secret of one of this replica's checks.
     Keeper(CheckKey, KeeperCall),
-    /// Of a take-over.
+    /// About the adoption of a check.
     Adopter(AdopterCall),
     /// Whether another replica's check waits for a tag.
     Tag(Tag),
@@ -143,7 +143,7 @@ impl Sharing {
         self.said = (standing.has_lease, standing.fault);
         self.publish(shared, turn, shelf);
         if standing.drains && !self.membership.drains() {
-            log::info!("this replica drains: it gives up {} checks", shelf.pending().count());
+            log::info!("this replica drains: it hands over {} checks to the others", shelf.pending().count());
             self.membership.drain();
             self.keeper.give_up();
             shelf.pending().for_each(|(key, _)| self.keeper.touch(key, turn.now.mono));
@@ -390,7 +390,7 @@ fn take_in(turn: &mut Turn<'_>, hands: &mut Hands<'_>, key: CheckKey, state: &St
         (Ok(false), _) => None,
         // Its Secret names this process: the next sweep finds it.
         (Err(error), _) => {
-            log::error!("check {}: it was taken over, but {error}", key.id());
+            log::error!("check {}: it was adopted, but {error}", key.id());
             None
         }
     }

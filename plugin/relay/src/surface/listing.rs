@@ -51,7 +51,7 @@ pub fn lost() -> Reply {
 
 /// The answer to a list beyond [`MAX_LISTS`].
 pub fn busy() -> Reply {
-    let detail = "Others are being made. With the cluster store each asks Kubernetes's API server.";
+    let detail = "Two lists of this credential, or eight of this worker, are under way, and each asks Kubernetes's API server. Try again.";
     Reply::problem(429, "Too many lists at the same time", detail).with("retry-after", "1")
 }
 
@@ -170,7 +170,7 @@ impl Listing {
             _ => Reply::problem(
                 409,
                 "More than one check has this id",
-                "One of them was sent with ids that were chosen for it. `GET /v1/checks` lists them all.",
+                "Somebody has sent a check with forged ids. `GET /v1/checks` lists them all.",
             ),
         }
     }

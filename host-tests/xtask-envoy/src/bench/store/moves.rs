@@ -18,7 +18,7 @@ use crate::chaos::objects;
 use crate::chaos::replicas::{NAMESPACE, Replicas};
 use crate::chaos::script::REPLICAS;
 
-/// The replica goes so long before that.
+/// How long before that the replica goes.
 const BEFORE: i64 = 100;
 /// A dead replica's checks have another owner by then, even if nothing is as it should be.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -68,7 +68,7 @@ impl Forward {
             }
             What::Archive => (
                 "archive",
-                "A `mask` is no regular expression, or Testkube cannot reach the store of its artifacts.",
+                "A `mask` is not a regular expression, or Testkube cannot reach the store of its artifacts.",
             ),
             What::Log => (
                 "log",

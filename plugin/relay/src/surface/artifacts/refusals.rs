@@ -15,9 +15,9 @@ pub(super) fn ambiguous(what: &str, choices: impl Iterator<Item = String>) -> Re
 pub(super) fn no_execution(ask: &Target, since: Wall) -> Reply {
     let tag = &ask.tag;
     let detail = match ask.scope {
-        Scope::All => format!("Testkube has no execution tagged {tag}, or no longer."),
+        Scope::All => format!("Testkube has no execution tagged {tag}; it may have deleted them."),
         _ => format!(
-            "Testkube has no execution tagged {tag} that was scheduled since {since}, or no longer. since=TIME looks back to another time, all=true at everything."
+            "Testkube has no execution tagged {tag} that was scheduled since {since}; it may have deleted them. since=TIME looks back to another time, all=true at everything."
         ),
     };
     Reply::problem(404, "No such execution", &detail)

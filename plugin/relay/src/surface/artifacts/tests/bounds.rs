@@ -59,7 +59,7 @@ fn of_testkubes_answers_only_a_file_or_a_part_of_one_goes_on() {
     assert!(status == 404 && body.contains("The execution has no log"), "{status} {body}");
     let (status, body) = detail(&file, 500);
     assert!(status == 502 && body.contains("HTTP 500 when it was asked for this file"), "{status} {body}");
-    assert!(detail(&archive, 500).1.contains("A `mask` is no regular expression"));
+    assert!(detail(&archive, 500).1.contains("A `mask` is not a regular expression"));
     for (given, expected) in
         [(404, 404), (416, 416), (403, 502), (429, 503), (503, 503), (504, 504), (307, 502)]
     {
