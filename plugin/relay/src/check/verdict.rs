@@ -178,10 +178,10 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
         }
     }
     let mut missing = expect.missing(&have);
-    missing.extend(attempts.missing);
     if !optional.is_empty() && !matches!(expect, Expect::Names(_)) {
         missing.iter_mut().for_each(|missing| missing.push_str(" that may not fail"));
     }
+    missing.extend(attempts.missing);
     let optional = counted.iter().copied().filter(|e| is_optional(optional, &e.workflow)).collect();
     Assessment { missing, counted, optional, unclear: attempts.unclear, ignored }
 }
