@@ -4,6 +4,7 @@ mod bells;
 mod histories;
 mod listing;
 mod mishaps;
+mod policies;
 mod stores;
 mod unreadable;
 mod world;

@@ -189,7 +189,10 @@ impl Acceptance {
                     if space::is_refusal(&fault)
                         && let Err(status) = space::note_refusal(store, self.ledger.prefix(), now.mono)
                     {
-                        log::error!("shared data failed with status {}: ended checks are not deleted early", status.0);
+                        log::error!(
+                            "shared data failed with status {}: ended checks are not deleted early",
+                            status.0
+                        );
                     }
                     self.asked = Asked::Create(pending);
                     self.failed(now, store, Some(fault), after)
