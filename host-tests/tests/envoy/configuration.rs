@@ -37,7 +37,7 @@ const MISTAKES: &[Mistake] = &[
     (
         |p| p["credentials"][0]["secret"] = json!(CANARY),
         &[
-            "credentials[0].secret: unknown field; allowed are abort_on_cancel, allow, kind, max_downloads, max_pending",
+            "credentials[0].secret: unknown field; allowed are abort_on_cancel, allow, allow_policies, kind, max_downloads",
         ],
     ),
     (|p| p["credentials"][0]["secret_env"] = json!(CANARY), &["credentials[0].secret_env"]),
