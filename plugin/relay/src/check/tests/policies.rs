@@ -137,7 +137,9 @@ fn the_start_of_another_run_is_the_lower_bound_or_the_check_is_inconclusive_at_o
     assert_eq!(done.outcome, Some(Outcome::Passed));
     assert!(done.reason.contains("(start of build 4700)"), "{}", done.reason);
 
-    for (status, body) in [(404, ""), (403, ""), (200, "{}"), (200, "<html>")] {
+    // The last one is what a plan says that has ended.
+    let over = r#"{"typeKey":"OrchestrationSessionNotFoundException"}"#;
+    for (status, body) in [(404, ""), (403, ""), (200, "{}"), (200, "<html>"), (500, over)] {
         let mut bad = world(tests_build(), "passed", ("api", "passed"));
         bad.fates = Box::new(move |what, _| match what {
             What::Build => Fate::Says(answer(status, body), 100),
