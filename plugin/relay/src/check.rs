@@ -158,7 +158,7 @@ pub(crate) mod tests {
     mod results;
     mod servers;
     mod stale;
-    mod verdicts;
+    pub(crate) mod verdicts;
     mod world;
 
     use super::*;

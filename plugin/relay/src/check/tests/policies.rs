@@ -3,11 +3,12 @@
 use super::deliveries::ask;
 use super::servers::{Test, What, answer, wall};
 use super::world::{CAME, Fate, MINUTE, SECOND, World};
-use crate::check::{Ask, Outcome, Policies, ReasonCode};
+use crate::check::{Ask, Done, Outcome, Policies, ReasonCode};
 use crate::config::Config;
 use crate::expect::Expect;
 use crate::time::Mono;
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -38,6 +39,20 @@ fn again(world: &mut World, starts: u64, ends: u64, status: &'static str) {
     let repeats = world.servers.tests[0].id.clone();
     let test = Test::new("e2e", after(starts), after(ends), status);
     world.servers.tests.push(Test { repeats, ..test });
+}
+
+/// Lives while calls of this kind get 503 for some time.
+fn live_through_outage(world: &mut World, of: What, when: Range<Mono>) -> Done {
+    let now = Rc::new(Cell::new(CAME));
+    let clock = now.clone();
+    world.fates = Box::new(move |what, _| match *what == of && when.contains(&clock.get()) {
+        true => Fate::Says(answer(503, ""), 100),
+        false => Fate::Served(100),
+    });
+    while world.done.is_none() && world.turn(after(25 * MINUTE)) {
+        now.set(world.now.mono);
+    }
+    world.done.clone().unwrap()
 }
 
 #[test]
@@ -212,17 +227,7 @@ fn only_time_in_which_testkube_answers_counts_as_a_wait_for_a_re_run() {
         let mut world = world(grace(), "failed", ("api", "passed"));
         world.durable.ask.as_mut().unwrap().settle = Duration::from_secs(settle);
         // From 2 min on Testkube is away for 6 min.
-        let (from, until) = (after(2 * MINUTE), after(8 * MINUTE));
-        let now = Rc::new(Cell::new(CAME));
-        let clock = now.clone();
-        world.fates = Box::new(move |what, _| match what {
-            What::Read if (from..until).contains(&clock.get()) => Fate::Says(answer(503, ""), 100),
-            _ => Fate::Served(100),
-        });
-        while world.done.is_none() && world.turn(after(25 * MINUTE)) {
-            now.set(world.now.mono);
-        }
-        let done = world.done.clone().unwrap();
+        let done = live_through_outage(&mut world, What::Read, after(2 * MINUTE)..after(8 * MINUTE));
         assert_eq!(done.code, Some(ReasonCode::Failed));
         // 40 s until the end, 300 s of waiting, and the outage, less or more a reading or two.
         let took = done.at.mono.since(CAME).as_secs();
@@ -254,16 +259,7 @@ fn a_wait_for_a_re_run_goes_on_after_a_fall_and_a_change_of_leader() {
 fn an_outage_while_the_other_runs_start_is_asked_for_is_waited_out() {
     let policies = Policies { tests_build: Some(4700), ..Policies::default() };
     let mut world = world(policies, "passed", ("api", "passed"));
-    let now = Rc::new(Cell::new(CAME));
-    let clock = now.clone();
-    world.fates = Box::new(move |what, _| match what {
-        What::Build if clock.get() < after(12 * MINUTE) => Fate::Says(answer(503, ""), 100),
-        _ => Fate::Served(100),
-    });
-    while world.done.is_none() && world.turn(after(25 * MINUTE)) {
-        now.set(world.now.mono);
-    }
-    let done = world.done.clone().unwrap();
+    let done = live_through_outage(&mut world, What::Build, CAME..after(12 * MINUTE));
     assert_eq!(done.code, Some(ReasonCode::AllPassed), "{}", done.reason);
 }
 

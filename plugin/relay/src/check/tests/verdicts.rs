@@ -10,6 +10,7 @@ use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall, in_words, parse_duration};
 use crate::wire::testkube::{Actor, Execution, Status, Steps};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy/verdicts.md");
@@ -167,31 +168,41 @@ fn judged(executions: &str, asks: &str, when: &str) -> (String, String) {
     }
 }
 
+/// Holds the page's table with this head: each row must be what `made` makes of it. Returns the table. `TESTRELAY_ACCEPT` writes
+/// what was made.
+pub(crate) fn held(head: &str, made: impl Fn(&str) -> String) -> String {
+    /// The page has two tables, and tests run side by side.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    let (before, rest) = page.split_once(head).unwrap();
+    let (rule, rest) = rest.trim_start().split_once('\n').unwrap();
+    let table: String = rest.split_inclusive('\n').take_while(|row| row.starts_with('|')).collect();
+    let all: String = table.lines().map(|row| made(row) + "\n").collect();
+    if std::env::var_os("TESTRELAY_ACCEPT").is_some() {
+        let (_, after) = rest.split_once(&table).unwrap();
+        std::fs::write(PAGE, format!("{before}{head}\n{rule}\n{all}{after}")).unwrap();
+        return all;
+    }
+    for (row, made) in table.lines().zip(all.lines()) {
+        assert_eq!(row, made);
+    }
+    table
+}
+
 fn cells(row: &str) -> Vec<&str> {
     row.trim_matches('|').split(" | ").map(str::trim).collect()
 }
 
 #[test]
 fn each_row_of_the_table_of_verdicts_is_what_is_decided() {
-    let page = std::fs::read_to_string(PAGE).unwrap();
-    let (before, rest) = page.split_once(HEAD).unwrap();
-    let table: String = rest.split_inclusive('\n').skip(2).take_while(|row| row.starts_with('|')).collect();
-    let mut made = String::new();
-    let mut codes = BTreeSet::new();
-    for row in table.lines() {
+    let table = held(HEAD, |row| {
         let [executions, asks, when, ..] = cells(row)[..] else { panic!("{row}") };
         let (decision, reason) = judged(executions, asks, when);
-        codes.extend(reason.rsplit_once('[').map(|(_, code)| code.trim_end_matches(']').to_owned()));
-        made += &format!("| {executions} | {asks} | {when} | {decision} | {reason} |\n");
-    }
-    if std::env::var_os("TESTRELAY_ACCEPT").is_some() {
-        let (_, after) = rest.split_once(&table).unwrap();
-        std::fs::write(PAGE, format!("{before}{HEAD}\n|---|---|---|---|---|\n{made}{after}")).unwrap();
-        return;
-    }
-    for (row, made) in table.lines().zip(made.lines()) {
-        assert_eq!(row, made);
-    }
+        format!("| {executions} | {asks} | {when} | {decision} | {reason} |")
+    });
+    let code = |row: &str| Some(row.rsplit_once('[')?.1.trim_end_matches("] |").to_owned());
+    let codes: BTreeSet<String> = table.lines().filter_map(code).collect();
     // What a reading of Testkube can decide by itself.
     let all = [
         "aborted",
