@@ -201,6 +201,11 @@ impl Config {
         config.warnings = errors.take_warnings();
         errors.into_result(config)
     }
+
+    /// The credential of this name.
+    pub(crate) fn credential(&self, name: &str) -> Option<&Credential> {
+        self.credentials.iter().find(|credential| credential.name == name)
+    }
 }
 
 /// Mistakes in the clusters to which Envoy adds an identity.

@@ -16,7 +16,7 @@ impl Check {
     /// Finds the lower bound. Returns whether it is known already.
     pub(super) fn find_bound(&mut self, cx: &mut Cx<'_>, fx: &mut Effects) -> bool {
         let callback = self.durable.callback.clone();
-        let tests_build = self.durable.ask.as_ref().and_then(|ask| ask.policies.tests_build);
+        let tests_build = self.tests_build();
         let wants_stage = self.durable.ask.as_ref().is_some_and(|ask| ask.since_stage.is_some());
         match tests_build.or(callback.build) {
             Some(build) if wants_stage => {
@@ -72,7 +72,7 @@ impl Check {
         if self.retries_bound(cx, answer) {
             return;
         }
-        let tests_build = self.durable.ask.as_ref().and_then(|ask| ask.policies.tests_build);
+        let tests_build = self.tests_build();
         let start = match (answer, outcome) {
             (Answer::Taken, CallOutcome::Response(response)) => {
                 response.body.as_deref().ok().and_then(azure::build_start)
@@ -103,9 +103,13 @@ impl Check {
         }
     }
 
+    /// The run of another pipeline whose start is the only bound.
+    fn tests_build(&self) -> Option<u64> {
+        self.durable.ask.as_ref()?.policies.tests_build
+    }
+
     /// Whether another try may find the bound; if so, it is due.
     fn retries_bound(&mut self, cx: &mut Cx<'_>, answer: &Answer) -> bool {
-        let has_other_bound = self.durable.ask.as_ref().is_none_or(|ask| ask.policies.tests_build.is_none());
         let after = match answer {
             Answer::Later(_, after) => *after,
             Answer::TokenRefused => None,
@@ -113,7 +117,7 @@ impl Check {
         };
         let tries = self.retry(cx, after, MAX_RETRY);
         // Without another bound, an outage is waited out, until the check's deadline at the latest.
-        tries < MAX_TRIES || !has_other_bound && matches!(answer, Answer::Later(..))
+        tries < MAX_TRIES || self.tests_build().is_some() && matches!(answer, Answer::Later(..))
     }
 
     fn bound_by_arrival(&mut self, cx: &Cx<'_>, why: &str) {
@@ -126,10 +130,9 @@ impl Check {
     /// allows it, since that of the attempts before.
     fn watch_attempt(&mut self, cx: &Cx<'_>, attempt: &Attempt, stage: &str) {
         let Attempt { start, number, kept } = *attempt;
-        let credentials = &cx.config.credentials;
-        let own = credentials.iter().find(|credential| credential.name == self.durable.credential);
-        let is_allowed =
-            credentials.is_empty() || own.is_some_and(|own| own.forbids(Policy::RerunJobs).is_none());
+        let own = cx.config.credential(&self.durable.credential);
+        let is_allowed = cx.config.credentials.is_empty()
+            || own.is_some_and(|own| own.forbids(Policy::RerunJobs).is_none());
         match kept.filter(|kept| is_allowed && *kept < start) {
             None => self.watch_since(cx, start, format!("start of stage `{stage}`, attempt {number}")),
             Some(kept) => {

@@ -305,10 +305,9 @@ fn build_of(callback: &Callback) -> Option<Build> {
 /// both the configuration and its credential allow it.
 pub(super) fn may_abort(config: &Config, pending: &Pending) -> bool {
     let of_build = |build| pending.ask.as_ref().is_some_and(|ask| ask.tag.is_of(build));
-    let mut credentials = config.credentials.iter();
     config.checks.abort_on_cancel
         && pending.callback.build.is_some_and(of_build)
-        && credentials.any(|c| c.name == pending.credential && c.abort_on_cancel)
+        && config.credential(&pending.credential).is_some_and(|own| own.abort_on_cancel)
 }
 
 fn own_record(body: &[u8], pending: &Pending, now: Wall) -> Shown {
