@@ -74,16 +74,24 @@ pub enum Step {
         run: u32,
         /// The workflow; the resource that starts it has the same name.
         workflow: String,
-        /// Its statuses, each with its start in milliseconds after this step.
-        statuses: Vec<(i64, String)>,
-        /// When it is deleted, in milliseconds after this step.
-        deleted: Option<i64>,
+        /// Its status, until [`Step::Becomes`] gives it another. A story that waited for times instead would depend on how
+        /// busy its host is.
+        status: String,
         /// Its artifacts: names and contents.
         #[serde(default)]
         artifacts: BTreeMap<String, String>,
         /// Its steps, one after the other: names, and how many milliseconds after this step each ends. Absent: the fake's own.
         #[serde(default)]
         steps: Vec<(String, i64)>,
+    },
+    /// A workflow's newest execution with a run's tag has another status from now on.
+    Becomes {
+        /// The run.
+        run: u32,
+        /// The workflow.
+        workflow: String,
+        /// The status; `deleted`: it is gone.
+        status: String,
     },
     /// Azure DevOps ends a run's plan without an event: cancelled, or, with `succeeded`, as if the check's completion event were
     /// ApiResponse.

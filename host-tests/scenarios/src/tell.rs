@@ -34,30 +34,29 @@ struct Teller {
     host: Box<dyn Host>,
     runs: BTreeMap<u32, Run>,
     named: BTreeMap<String, u64>,
-    executions: Vec<String>,
+    /// Each with its run, workflow and id, in the order they were added.
+    executions: Vec<(u32, String, String)>,
 }
 
 impl Teller {
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Execution { run, workflow, statuses, deleted, artifacts, steps } => {
+            Step::Execution { run, workflow, status, artifacts, steps } => {
                 let now = self.host.wall();
                 let mut script = execution(workflow).tag(TAG_KEY, &self.run(*run)?.tag);
-                for (after, name) in statuses {
-                    script = script.at(now + after, status(name)?);
-                }
+                script = script.at(now, named_status(status)?);
                 for (name, content) in artifacts {
                     script = script.artifact(name, content.as_bytes());
                 }
                 for (name, after) in steps {
                     script = script.step(name, now + after);
                 }
-                if let Some(after) = deleted {
-                    script = script.deleted_at(now + after);
-                }
-                self.host.testkube(&mut |testkube| self.executions.push(testkube.add(script.clone())));
+                let mut id = String::new();
+                self.host.testkube(&mut |testkube| id = testkube.add(script.clone()));
+                self.executions.push((*run, workflow.clone(), id));
                 Ok(())
             }
+            Step::Becomes { run, workflow, status } => self.becomes(*run, workflow, status),
             Step::EndCheck { run, result } => {
                 let (plan, now) = (self.run(*run)?.spec.plan, self.host.wall());
                 self.host.azure_devops(&mut |azure| {
@@ -84,7 +83,7 @@ impl Teller {
             }
             Step::Send(send) => {
                 let target = self.target(send)?;
-                let first = self.executions.first().map_or("", String::as_str);
+                let first = self.executions.first().map_or("", |(_, _, id)| id);
                 let authorization = self.host.authorization(send.credential);
                 let given = send.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
                 let headers =
@@ -313,6 +312,20 @@ impl Teller {
         Ok(())
     }
 
+    fn becomes(&mut self, run: u32, workflow: &str, status: &str) -> Result<()> {
+        let is_it = |(of, named, _): &&(u32, String, String)| *of == run && named == workflow;
+        let (.., id) = self.executions.iter().rev().find(is_it).context("no such execution")?;
+        let now = self.host.wall();
+        let status = if status == "deleted" { None } else { Some(named_status(status)?) };
+        self.host.testkube(&mut |testkube| {
+            testkube.change(id, |execution| match &status {
+                Some(status) => execution.at(now, status.clone()),
+                None => execution.deleted_at(now),
+            });
+        });
+        Ok(())
+    }
+
     fn shows(&mut self, run: u32, log: &[String], record: Option<&str>) -> Result<()> {
         let spec = self.run(run)?.spec;
         let (mut lines, mut shown) = (String::new(), String::new());
@@ -426,7 +439,7 @@ fn mismatch(counters: &BTreeMap<String, u64>, expected: &BTreeMap<String, Count>
     moved.map(|(name, _)| name).or(other.map(|(name, _)| name)).map(|name| format!("{name} is {}", of(name)))
 }
 
-fn status(name: &str) -> Result<Status> {
+fn named_status(name: &str) -> Result<Status> {
     Ok(match name {
         "queued" => Status::Queued,
         "running" => Status::Running,
