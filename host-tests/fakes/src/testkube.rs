@@ -7,6 +7,7 @@ mod artifacts;
 mod execution;
 mod fault;
 mod list;
+mod rerun;
 mod selector;
 mod wire;
 
@@ -69,6 +70,8 @@ pub struct Testkube {
     keeps_order: bool,
     faults: Faults<Route, Fault>,
     unreadable: BTreeMap<String, u16>,
+    /// The ids of what was run again.
+    reruns: Vec<String>,
     requests: Vec<Recorded>,
     /// The number of requests so far, including those taken out.
     handled: u64,
@@ -93,6 +96,7 @@ impl Testkube {
             keeps_order: false,
             faults: Faults::default(),
             unreadable: BTreeMap::new(),
+            reruns: Vec::new(),
             requests: Vec::new(),
             handled: 0,
         }
@@ -221,6 +225,7 @@ impl Testkube {
             Some(Call::Artifacts(_) | Call::Artifact(..) | Call::Archive(_)) => Route::Artifact,
             Some(Call::Logs(_)) => Route::Log,
             Some(Call::Abort(_)) => Route::Abort,
+            Some(Call::Rerun(_)) => Route::Rerun,
             Some(Call::Info | Call::Health) | None => Route::All,
         };
         let fault = self.faults.strike(now, |armed| *armed == route || *armed == Route::All);
@@ -241,6 +246,10 @@ impl Testkube {
         if let (Call::Abort(id), "POST") = (&call, request.method.as_str()) {
             let id = (*id).to_owned();
             return self.abort(now, &id);
+        }
+        if let (Call::Rerun(id), "POST") = (&call, request.method.as_str()) {
+            let id = (*id).to_owned();
+            return self.rerun(now, &id, request);
         }
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
             return text(405, "Method Not Allowed").header("allow", "GET, HEAD");
@@ -301,7 +310,7 @@ impl Testkube {
             Call::Archive(id) => {
                 self.find(now, None, id, "get execution", |state| artifacts::archive(state.execution, query))
             }
-            Call::Abort(_) => text(405, "Method Not Allowed"),
+            Call::Abort(_) | Call::Rerun(_) => text(405, "Method Not Allowed"),
         }
     }
 
@@ -380,6 +389,7 @@ enum Call<'a> {
     Artifact(&'a str, &'a str),
     Archive(&'a str),
     Abort(&'a str),
+    Rerun(&'a str),
 }
 
 impl<'a> Call<'a> {
@@ -419,6 +429,7 @@ impl<'a> Call<'a> {
             }
             (["test-workflow-executions", _, "artifact-archive"], [_, id, _]) => Some(Self::Archive(id)),
             (["test-workflow-executions", _, "abort"], [_, id, _]) => Some(Self::Abort(id)),
+            (["test-workflow-executions", _, "rerun"], [_, id, _]) => Some(Self::Rerun(id)),
             _ => None,
         }
     }

@@ -49,6 +49,7 @@ fn check(input: &[u8]) {
         fixed: None,
         seen: None,
         absent: Duration::ZERO,
+        retries: Default::default(),
     });
     let (store, _) = ledger_of(check);
     let mut leader = Leader::new(config(""), store);

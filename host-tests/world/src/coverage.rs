@@ -23,6 +23,8 @@ pub(crate) const TOKEN_REFUSED: &str = "one of two tokens was refused";
 pub(crate) const EVENT_UNDER_WAY: &str = "something came while an event was under way";
 pub(crate) const OPTIONAL: &str = "submission: a workflow may fail";
 pub(crate) const GRACE: &str = "submission: a failure waits for its re-run";
+pub(crate) const RETRY: &str = "submission: a failure is run again by Testrelay";
+pub(crate) const RERUN: &str = "Testkube has run something again for Testrelay";
 pub(crate) const CROWD: &str = "submission: more executions than a page";
 pub(crate) const ARTIFACTS: &str = "artifacts fetched, or visibly not";
 pub(crate) const ARTIFACTS_BY_TAG: &str = "artifacts fetched by tag, or visibly not";
@@ -235,6 +237,8 @@ impl Coverage {
             CROWD,
             OPTIONAL,
             GRACE,
+            RETRY,
+            RERUN,
             ARTIFACTS,
             ARTIFACTS_BY_TAG,
             GIVEN_UP,

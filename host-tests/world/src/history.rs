@@ -338,6 +338,7 @@ impl History {
             (coverage::SUCCEEDED, judged.succeeded),
             (coverage::FAILED, judged.failed),
             (coverage::GIVEN_UP, judged.given_up),
+            (coverage::RERUN, judged.reruns),
         ] {
             *counts.by_name.entry(name.into()).or_default() += count;
         }

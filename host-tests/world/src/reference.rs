@@ -2,6 +2,7 @@
 
 mod counted;
 mod evaluated;
+mod reruns;
 
 use crate::pipeline::Pipeline;
 use crate::setup::LISTENER;
@@ -60,6 +61,8 @@ pub struct Delivered {
     pub optional: &'static str,
     /// How long a failure waits for its re-run, in milliseconds.
     pub grace: i64,
+    /// How often Testrelay has a failed execution run again.
+    pub retry: u32,
     /// Whether it names a stage of its build as the lower bound.
     pub since_stage: bool,
     /// Whether another check has the same tag.
@@ -126,6 +129,8 @@ pub struct Judged {
     pub failed: u64,
     /// Checks whose run ended while they waited, and about which the module soon stopped asking Testkube.
     pub given_up: u64,
+    /// Executions that Testkube has run again for Testrelay.
+    pub reruns: u64,
 }
 
 impl Delivered {
@@ -137,6 +142,7 @@ impl Delivered {
             expect: expect.into(),
             optional: "",
             grace: 0,
+            retry: 0,
             since_stage: false,
             shares_tag: false,
             was_in_old_process: false,
@@ -160,7 +166,7 @@ impl Delivered {
 
     /// The same check as an evaluation asks about it.
     fn without_policies(&self) -> Delivered {
-        Delivered { optional: "", grace: 0, ..self.clone() }
+        Delivered { optional: "", grace: 0, retry: 0, ..self.clone() }
     }
 
     /// The first and the last time at which the module can have read a delivery of it, true or forged, in Unix
@@ -225,7 +231,7 @@ pub fn is_owed(world: &World, check: &Delivered) -> bool {
 
 /// Judges rules 1 and 3.
 pub fn judge(world: &mut World, checks: &[Delivered], end: &End) -> Judged {
-    let mut judged = Judged::default();
+    let mut judged = Judged { reruns: reruns::judge(world, checks), ..Judged::default() };
     for check in checks {
         rule_1(world, check, end, &mut judged);
         rule_3(world, check, end, &mut judged);
@@ -321,6 +327,8 @@ fn decidable(world: &World, check: &Delivered, accepted: i64) -> i64 {
     let settled = check.last_change.max(accepted) + MAX_SETTLE + check.grace;
     match has_ended(world, check, check.last_change.max(accepted)) {
         _ if check.kind == Kind::Rejected => accepted,
+        // What is run again ends later.
+        _ if check.retry > 0 => deadline,
         true => settled.min(deadline),
         false => deadline,
     }

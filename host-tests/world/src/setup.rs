@@ -214,7 +214,7 @@ pub fn configuration_for(max_pending: u32) -> String {
     "azure_devops": [{{"url": "https://dev.azure.com/fabrikam", "cluster": "azure-devops"}}],
     "credentials": [
       {{"name": "azure-pipelines", "kind": "basic", "username": "{USER}", "secret_env": "TESTRELAY_PASSWORD", "allow": ["checks"], "max_pending": {max_pending},
-       "allow_policies": ["optional", "grace"]}},
+       "allow_policies": ["optional", "grace", "retry"]}},
       {{"name": "pipeline-jobs", "kind": "bearer", "secret_env": "TESTRELAY_BEARER", "allow": ["artifacts"]}}],
     "checks": {{"max_pending": {max_pending}, "max_pending_per_project": {max_pending}}}}}"#
     )

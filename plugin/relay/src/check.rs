@@ -32,6 +32,7 @@ mod record;
 mod remains;
 mod reporting;
 mod results;
+mod retry;
 mod run;
 pub mod scene;
 mod step;
@@ -63,6 +64,7 @@ pub use record::{
     State, Told, Values, Watch,
 };
 pub(crate) use remains::remains;
+pub use retry::Retries;
 pub(crate) use run::Runs;
 use std::cmp::Ordering;
 pub(crate) use step::{Check, Cx, Event, Reporting, Times, Volatile};
@@ -156,6 +158,7 @@ pub(crate) mod tests {
     mod oracle;
     mod policies;
     mod results;
+    mod retry;
     mod servers;
     mod stale;
     pub(crate) mod verdicts;

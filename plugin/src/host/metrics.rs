@@ -14,7 +14,7 @@ pub(crate) struct Metrics {
     decided: Vec<Option<u32>>,
 }
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -38,6 +38,7 @@ const NAMES: [&str; 23] = [
     "testrelay_store_calls",
     "testrelay_adopted",
     "testrelay_unfenced",
+    "testrelay_reruns",
 ];
 
 impl Metrics {
@@ -99,6 +100,7 @@ impl Metrics {
             Counter::Stored => 20,
             Counter::Adopted => 21,
             Counter::Unfenced => 22,
+            Counter::Rerun => 23,
         });
     }
 

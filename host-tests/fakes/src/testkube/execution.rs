@@ -1,5 +1,6 @@
 //! A test workflow execution as a script: its state at any moment depends only on that moment.
 
+use super::rerun::Again;
 use std::collections::BTreeMap;
 
 /// The status of a test workflow execution (`model_test_workflow_status.go`).
@@ -108,6 +109,7 @@ pub struct Execution {
     pub(crate) optional_step_failed: bool,
     pub(crate) steps: Vec<(String, i64)>,
     pub(crate) has_no_pod: bool,
+    pub(crate) again: Again,
     tags: BTreeMap<String, String>,
     replaced_tags: Option<(i64, BTreeMap<String, String>)>,
     scheduled_at: Option<i64>,
@@ -138,6 +140,7 @@ pub fn execution(workflow: &str) -> Execution {
         optional_step_failed: false,
         steps: Vec::new(),
         has_no_pod: false,
+        again: Again::Ends(2_000, Status::Passed),
         tags: BTreeMap::new(),
         replaced_tags: None,
         scheduled_at: None,
@@ -240,6 +243,14 @@ impl Execution {
         self.script.retain(|transition| transition.at <= now);
         self.script.push(Transition { at: now, status: Status::Stopping, finished: false });
         self.script.push(Transition { at: now + 700, status: Status::Canceled, finished: true });
+    }
+
+    /// The same workflow with the same tags, started by somebody at `now`.
+    pub(super) fn again_from(&self, now: i64, actor: Actor) -> Self {
+        let mut again = execution(&self.workflow).actor(actor).at(now, Status::Running);
+        (again.tags, again.labels, again.again) =
+            (self.tags.clone(), self.labels.clone(), self.again.clone());
+        again
     }
 
     /// From `at` on it is gone, with its artifacts and its log.

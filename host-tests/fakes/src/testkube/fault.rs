@@ -16,6 +16,8 @@ pub enum Route {
     Log,
     /// `POST …/{id}/abort`.
     Abort,
+    /// `POST …/{id}/rerun`.
+    Rerun,
     /// Everything, `/v1/info`, `/health` and unknown paths included.
     All,
 }

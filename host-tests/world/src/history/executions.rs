@@ -137,6 +137,12 @@ impl History {
             _ => execution.at(middle, Status::Running),
         };
         let execution = execution.at(ends, status);
+        // What a re-run does follows from this one's times, and draws nothing.
+        let execution = match ends % 7 {
+            0..4 => execution.when_rerun(500 + begins % 30_000, Status::Passed),
+            4 | 5 => execution.when_rerun(500 + begins % 30_000, Status::Failed),
+            _ => execution.rerun_refused("can't rerun test workflow execution with sensitive prameters"),
+        };
         let is_deleted = self.random.once_in(15);
         check.last_change = check.last_change.max(if is_deleted { gone } else { ends });
         if !is_deleted {

@@ -73,6 +73,10 @@ impl History {
             self.count(coverage::GRACE);
             check.grace = 40_000;
         }
+        if matches!(check.pipeline.n % 8, 3 | 6) {
+            self.count(coverage::RETRY);
+            check.retry = 1 + check.pipeline.n / 8 % 2;
+        }
     }
 
     /// Somebody who knows a check's ids sends it with another tag and an invented token.
@@ -107,6 +111,7 @@ impl History {
         self.checks[index].newest_is_taken = false;
         let check = self.checks[index].clone();
         let token = if check.kind == Kind::Malformed { self.unusable_token() } else { String::new() };
+        let retry = check.retry.to_string();
         let mut more = vec![
             ("Testrelay-Expect", check.expect.as_str()),
             ("Testrelay-Appear-Timeout", "150s"),
@@ -127,6 +132,9 @@ impl History {
         }
         if check.grace > 0 {
             more.push(("Testrelay-Grace", "40s"));
+        }
+        if check.retry > 0 {
+            more.push(("Testrelay-Retry", &retry));
         }
         if check.since_stage {
             more.push(("Testrelay-Since-Stage", "Test"));

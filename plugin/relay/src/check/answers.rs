@@ -25,6 +25,8 @@ pub(super) enum Asked {
     Reading,
     /// A second look at one execution.
     Confirm,
+    /// The first of the re-runs that it wishes for.
+    Rerun,
     /// A call to Azure DevOps, with the token that delivery number `token` brought.
     Azure { ask: AzureCall, token: u32, report: Option<Reporting> },
 }
@@ -148,6 +150,7 @@ impl Check {
         match waiting.asked {
             Asked::Reading => {}
             Asked::Confirm => self.confirmed(cx, fx, outcome),
+            Asked::Rerun => self.rerun_answered(cx, fx, outcome),
             Asked::Azure { ask, token, .. } => {
                 let answer = classify(outcome);
                 self.note_answer(fx, ask, token, &answer);

@@ -159,6 +159,7 @@ impl Check {
                 fixed,
                 seen: None,
                 absent: Duration::ZERO,
+                retries: super::Retries::default(),
             });
             self.volatile.poll = Mono(0);
         }

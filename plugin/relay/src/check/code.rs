@@ -84,6 +84,8 @@ codes! {
     RejectedOptional = "rejected_optional", Rejected;
     /// The time for a re-run is wrong or not allowed.
     RejectedGrace = "rejected_grace", Rejected;
+    /// The number of re-runs is wrong or not allowed.
+    RejectedRetry = "rejected_retry", Rejected;
     /// The maximum age is wrong or not allowed.
     RejectedMaxAge = "rejected_max_age", Rejected;
     /// The build that started the tests is wrong or not allowed.
@@ -127,6 +129,7 @@ impl ReasonCode {
             "Testrelay-Rerun" => ReasonCode::RejectedRerun,
             "Testrelay-Optional" => ReasonCode::RejectedOptional,
             "Testrelay-Grace" => ReasonCode::RejectedGrace,
+            "Testrelay-Retry" => ReasonCode::RejectedRetry,
             "Testrelay-Max-Age" => ReasonCode::RejectedMaxAge,
             "Testrelay-Tests-Build" => ReasonCode::RejectedTestsBuild,
             "body" => ReasonCode::RejectedBody,

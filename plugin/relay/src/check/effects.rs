@@ -45,6 +45,8 @@ pub(crate) enum Room {
     Telling,
     /// Testkube: the second look at an execution before a decision.
     Confirm,
+    /// Testkube: a re-run of a failed execution.
+    Rerun,
     /// Testkube: the steps of a running execution.
     Steps,
     /// Testkube: the artifacts of an execution that has ended, for the results of its tests.
@@ -85,6 +87,8 @@ pub enum Counter {
     Observed,
     /// An execution was aborted because its run was over.
     Aborted,
+    /// Testkube has taken a re-run.
+    Rerun,
     /// A call about a check's Secret was answered.
     Stored,
     /// A check of another replica was adopted.

@@ -25,6 +25,9 @@ pub struct Written {
     pub delivery: u32,
     /// When it was decided.
     pub decided: Option<Wall>,
+    /// Number of re-runs that Testkube is, or was, to be asked for.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub reruns: usize,
 }
 
 /// The stages of a check's life that are written to its Secret. A check is written when it enters another one, so that
@@ -56,7 +59,9 @@ impl State {
     pub(crate) fn written(&self) -> Written {
         match self {
             State::Pending(pending) => pending.written(),
-            State::Done(done) => Written { stage: Stage::Done, delivery: done.served, decided: done.decided },
+            State::Done(done) => {
+                Written { stage: Stage::Done, delivery: done.served, decided: done.decided, reruns: 0 }
+            }
         }
     }
 
@@ -185,7 +190,11 @@ impl Pending {
     /// What its Secret should say.
     pub(crate) fn written(&self) -> Written {
         let decided = self.decided().map(|decided| decided.at);
-        Written { stage: self.stage(), delivery: self.delivery, decided }
+        let reruns = match &self.phase {
+            Phase::Watching(watch) => watch.retries.count(),
+            _ => 0,
+        };
+        Written { stage: self.stage(), delivery: self.delivery, decided, reruns }
     }
 
     /// Whether its decision is stored, so that no other process decides anew.

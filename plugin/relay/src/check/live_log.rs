@@ -183,6 +183,12 @@ impl LiveLog {
         self.is_stirred |= self.scene.new_grace(&self.said).is_some();
     }
 
+    /// Notes that Testkube is asked to run an execution again.
+    pub(super) fn asks_for(&mut self, id: &str) {
+        self.scene.asks_for(id);
+        self.is_stirred = true;
+    }
+
     /// Takes the answer for a single execution.
     pub(super) fn looked_at(&mut self, execution: &Execution) {
         self.scene.look(execution);

@@ -1,4 +1,4 @@
-//! The policies that a request adds to its expectation: workflows that may fail, time for a re-run, a maximum age, and
+//! The policies that a request adds to its expectation: workflows that may fail, time for a re-run, re-runs that Testrelay asks for, a maximum age, and
 //! another pipeline's run. Each is opt-in by credential, is said in the check's log, and is shown in the list.
 
 use super::is_default;
@@ -19,6 +19,9 @@ pub struct Policies {
     /// How long a failure waits for its re-run before it decides; zero: not at all.
     #[serde(skip_serializing_if = "is_default")]
     pub grace: Duration,
+    /// How often Testrelay itself has a failed execution run again; zero: not at all.
+    #[serde(skip_serializing_if = "is_default")]
+    pub retry: u32,
     /// Maximum age of an execution that counts, when the check arrives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
@@ -40,6 +43,7 @@ impl Policies {
         match policy {
             Policy::Optional => !self.optional.is_empty(),
             Policy::Grace => !self.grace.is_zero(),
+            Policy::Retry => self.retry > 0,
             Policy::MaxAge => self.max_age.is_some(),
             Policy::TestsBuild => self.tests_build.is_some(),
             // No field asks for it: it is found when the stage's attempts are known.
@@ -52,9 +56,10 @@ impl Policies {
         let optional = (!self.optional.is_empty())
             .then(|| format!("optional {}", listed(self.optional.iter().cloned(), 5)));
         let grace = (!self.grace.is_zero()).then(|| format!("grace {}", in_words(self.grace)));
+        let retry = (self.retry > 0).then(|| format!("retry {}", self.retry));
         let max_age = self.max_age.map(|age| format!("max_age {}", in_words(age)));
         let tests_build = self.tests_build.map(|build| format!("tests_build {build}"));
-        let all: Vec<String> = [optional, grace, max_age, tests_build].into_iter().flatten().collect();
+        let all: Vec<String> = [optional, grace, retry, max_age, tests_build].into_iter().flatten().collect();
         (!all.is_empty()).then(|| clip(all.join("; "), 200))
     }
 
@@ -70,6 +75,10 @@ impl Policies {
         if !self.grace.is_zero() {
             let grace = in_words(self.grace);
             words.push(format!("A failure waits {grace} for its re-run before it decides (Testrelay-Grace)"));
+        }
+        if self.retry > 0 {
+            let times = if self.retry == 1 { "once".into() } else { format!("up to {} times", self.retry) };
+            words.push(format!("Testrelay has a failed execution run again {times} (Testrelay-Retry)"));
         }
         if let Some(age) = self.max_age {
             let age = in_words(age);

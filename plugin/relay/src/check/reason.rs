@@ -1,6 +1,6 @@
 //! The reason of a decision, in words for the people at the pipeline.
 
-use super::{Ask, Pending, ReasonCode, Watch};
+use super::{Ask, Pending, ReasonCode, Watch, retry};
 use crate::check::verdict::{Assessment, Ignored, Standing};
 use crate::expect::Expect;
 use crate::text::{listed, one_line};
@@ -34,8 +34,9 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
     };
     let unsaid = if ask.expect == Expect::Any { " No expectation was given (Testrelay-Expect)." } else { "" };
     format!(
-        "{head}{origin}: {}. {}{}{unsaid}",
+        "{head}{origin}: {}.{} {}{}{unsaid}",
         read.statuses(),
+        retry::in_vain(read),
         counted_since(watch, now.wall),
         read.ignored_in_words()
     )

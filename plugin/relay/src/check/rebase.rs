@@ -158,6 +158,7 @@ mod tests {
             fixed: None,
             seen: Some(seen),
             absent: Duration::ZERO,
+            retries: Retries::default(),
         };
         let owing = Owing { decided, reported: now(), until: now().mono };
         // Every field is named, so that a new one is thought of here.

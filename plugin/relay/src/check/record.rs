@@ -1,6 +1,8 @@
 //! The ledger's record of a check.
 
-use super::{Ask, Candidate, CheckKey, Kept, Known, Outcome, Placed, ReasonCode, Tokens, is_default};
+use super::{
+    Ask, Candidate, CheckKey, Kept, Known, Outcome, Placed, ReasonCode, Retries, Tokens, is_default,
+};
 use crate::guid::Guid;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
@@ -219,6 +221,9 @@ pub struct Watch {
     pub seen: Option<Seen>,
     /// How long the expected executions were absent while Testkube answered.
     pub absent: Duration,
+    /// The re-runs that Testkube was asked for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retries: Retries,
 }
 
 /// A counted set.

@@ -5,6 +5,7 @@
 
 mod line;
 
+use crate::check::retry::Tried;
 use crate::check::verdict::Assessment;
 use crate::collections::{in_order, tree};
 use crate::text::one_line;
@@ -46,6 +47,8 @@ struct Shown {
     ended: bool,
     /// Whether it may fail.
     is_optional: bool,
+    /// What was tried for it.
+    tried: Tried,
     took: Option<Duration>,
     message: Option<String>,
     steps: Steps,
@@ -67,6 +70,7 @@ impl Scene {
         let mut before = std::mem::take(&mut self.executions);
         for (at, execution) in read.counted.iter().enumerate() {
             let mut shown = Shown::of(execution, read.is_optional(execution), now);
+            shown.tried = read.tried(execution).clone();
             if let Some(known) = find_mut(&mut before, at, &execution.id) {
                 shown.steps = std::mem::take(&mut known.steps);
                 shown.message = known.message.take();
@@ -85,6 +89,14 @@ impl Scene {
     /// When the newest execution was scheduled, if all are older than the lower bound.
     pub fn only_older(&self) -> Option<Wall> {
         self.only_older
+    }
+
+    /// Notes that Testkube is asked to run an execution again.
+    pub fn asks_for(&mut self, id: &str) {
+        if let Some(shown) = find_mut(&mut self.executions, 0, id) {
+            let is_new = !std::mem::replace(&mut shown.tried.is_asked, true);
+            shown.tried.reruns = shown.tried.reruns.saturating_add(usize::from(is_new));
+        }
     }
 
     /// Takes the answer for a single execution.
@@ -156,7 +168,7 @@ impl Scene {
                 .executions
                 .iter()
                 .enumerate()
-                .any(|(at, e)| said.get(at, &e.id).is_none_or(|s| s.ended != e.ended))
+                .any(|(at, e)| said.get(at, &e.id).is_none_or(|s| s.ended != e.ended || s.tried != e.tried))
     }
 
     /// The lines for what has changed since `said`.
@@ -244,6 +256,10 @@ impl Scene {
         if all > 0 {
             parts.push(format!("{ended} of {all} executions ended"));
         }
+        let repeated = self.executions.iter().find(|e| e.tried.is_awaited());
+        if let Some(repeated) = repeated {
+            parts.push(format!("waiting for a re-run of {}", one_line(&repeated.name, 60)));
+        }
         if let Some(ends) = self.grace_ends {
             parts.push(format!("waiting for a re-run until {}", ends.clock(self.read_at)));
         }
@@ -313,6 +329,7 @@ impl Shown {
             status: execution.status.clone(),
             ended: execution.ended,
             is_optional,
+            tried: Tried::default(),
             took: execution.took,
             message: None,
             steps: Steps::default(),
@@ -359,12 +376,13 @@ impl Shown {
         }
         match said {
             _ if ends => {
-                let (mark, optional) = match (&self.status, self.is_optional) {
-                    (Status::Passed, _) => (Mark::Section, ""),
-                    (_, false) => (Mark::Error, ""),
-                    (_, true) => {
+                let (mark, optional) = match &self.status {
+                    Status::Passed => (Mark::Section, ""),
+                    _ if self.is_optional => {
                         (Mark::Warning, " (optional: without Testrelay-Optional it would fail this check)")
                     }
+                    _ if self.tried.is_asked => (Mark::Warning, ""),
+                    _ => (Mark::Error, ""),
                 };
                 lines.push((mark, format!("{}{optional}", self.ended_in_words())));
             }
@@ -373,6 +391,7 @@ impl Shown {
             }
             _ => {}
         }
+        self.rerun_lines(said, &name, lines);
         if let (Some(since), None) = (self.stuck, said.and_then(|said| said.stuck)) {
             let since = since.clock(since);
             let text = format!("{name} has been stopping since {since}: {STAYS_SO}");
@@ -386,6 +405,20 @@ impl Shown {
                 Mark::Plain,
                 format!("{name}: {} of {} steps, now: {current}", steps.done, steps.total),
             ));
+        }
+    }
+
+    fn rerun_lines(&self, said: Option<&Shown>, name: &str, lines: &mut Vec<(Mark, String)>) {
+        let (now, before) = (&self.tried, said.map(|said| &said.tried));
+        if now.is_asked && before.is_none_or(|before| !before.is_asked) {
+            let number = now.reruns;
+            lines.push((
+                Mark::Warning,
+                format!("Testrelay asks Testkube to run {name} again: re-run {number} (Testrelay-Retry)"),
+            ));
+        }
+        if let Some(why) = now.refused.as_ref().filter(|_| before.is_none_or(|b| b.refused.is_none())) {
+            lines.push((Mark::Error, format!("Testkube does not run {name} again: {why}")));
         }
     }
 

@@ -5,6 +5,7 @@ use super::code::in_brackets;
 use super::fallback::Refused;
 use super::observed::Observed;
 use super::proving::Proof;
+use super::retry::Wishes;
 use super::watching::{Confirm, Incomplete};
 use super::{
     CheckKey, Counter, Done, Effects, Heard, Known, LiveLog, Outcome, Part, Pending, Phase, Place, Placed,
@@ -76,6 +77,8 @@ pub(crate) struct Volatile {
     pub(super) absence: Observed,
     /// The wait of failures for their re-run that is not in the ledger yet.
     pub(super) grace: Observed,
+    /// The re-runs that it still has to ask for.
+    pub(super) wishes: Wishes,
     /// Readings in a row in which an execution had vanished.
     pub(super) vanished: u32,
     /// Whether Testkube has sent a hint since the last look began.
@@ -88,9 +91,9 @@ pub(crate) struct Volatile {
 
 impl Volatile {
     /// Stops all work for the check until then, because shared data has refused a change of it. Its awaited call has
-    /// ended.
+    /// ended, and its turn in a queue is used up.
     pub(crate) fn hold(&mut self, until: Mono) {
-        (self.waiting, self.held_until) = (None, until);
+        (self.waiting, self.is_queued, self.held_until) = (None, false, until);
     }
 
     /// Forgets the state of an earlier evaluation, and tries a new delivery at once.
@@ -119,9 +122,9 @@ impl Volatile {
         let (times, poll) = match &durable.phase {
             Phase::Watching(_) => {
                 let last = self.last_reading.map(super::watching::ends_at);
-                let confirms = self.confirm.as_ref().and(own);
+                let calls = own.filter(|_| self.confirm.is_some() || !self.wishes.is_empty());
                 let poll = self.confirm.is_none().then(|| self.poll.max(self.held_until));
-                ([deadline, last, confirms], poll)
+                ([deadline, last, calls], poll)
             }
             Phase::Accepted | Phase::Proven => ([own, deadline, None], None),
             Phase::Decided(_) => ([own, None, None], None),
@@ -133,7 +136,7 @@ impl Volatile {
 
     /// Notes that its record is stored: its event need wait no longer.
     pub(crate) fn stored(&mut self) {
-        if self.fence.is_some() {
+        if self.fence.is_some() || !self.wishes.is_empty() {
             self.next = Mono(0);
         }
     }
@@ -240,7 +243,7 @@ impl Check {
             Event::Answered(id, outcome) => self.answered(cx, &mut fx, id, outcome),
             Event::Reported(id, reporting, outcome) => self.reported(cx, &mut fx, id, reporting, outcome),
             Event::NotStarted(id) => {
-                self.not_started(id);
+                self.not_started(cx.now.mono, id);
                 return fx;
             }
             Event::Read(id, reading) => self.read(cx, &mut fx, id, reading),
@@ -313,10 +316,12 @@ impl Check {
         false
     }
 
-    fn not_started(&mut self, id: CallId) {
+    fn not_started(&mut self, now: Mono, id: CallId) {
         let Some(waiting) = self.volatile.waiting.take_if(|waiting| waiting.id == id) else { return };
-        if let Asked::Azure { report: Some(report), .. } = waiting.asked {
-            self.unclaim(report.send);
+        match waiting.asked {
+            Asked::Azure { report: Some(report), .. } => self.unclaim(report.send),
+            Asked::Rerun => self.rerun_not_asked(now),
+            _ => {}
         }
     }
 

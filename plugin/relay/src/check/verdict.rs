@@ -11,6 +11,7 @@ mod judge;
 mod reruns;
 
 use super::policies::is_optional;
+use super::retry::{Retries, Tried};
 use super::{Ask, Watch};
 use crate::collections::in_order;
 use crate::config::Rerun;
@@ -44,6 +45,8 @@ pub struct Rules<'a> {
     pub rerun: Rerun,
     /// Patterns of workflows that may fail.
     pub optional: &'a [String],
+    /// The re-runs that Testkube was asked for.
+    pub retries: Option<&'a Retries>,
 }
 
 /// What one complete reading says about one check.
@@ -59,7 +62,11 @@ pub struct Assessment<'a> {
     pub ignored: Vec<(&'a Execution, Ignored<'a>)>,
     /// The missing part of the expectation, in words.
     pub missing: Vec<String>,
+    /// What was tried for each member, in their order; empty if nothing was tried at all.
+    tried: Vec<Tried>,
 }
+
+const NOTHING_TRIED: Tried = Tried { reruns: 0, is_asked: false, refused: None };
 
 /// Why an execution with the tag does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,13 +119,27 @@ pub enum Standing {
 impl<'a> Rules<'a> {
     /// Those of anybody who asks for nothing but a tag.
     pub fn of_tag(tag: &'a Tag, bound: Wall, rerun: Rerun) -> Rules<'a> {
-        Rules { tag, bound, oldest: None, attempt: None, expect: &Expect::Any, rerun, optional: &[] }
+        Rules {
+            tag,
+            bound,
+            oldest: None,
+            attempt: None,
+            expect: &Expect::Any,
+            rerun,
+            optional: &[],
+            retries: None,
+        }
     }
 
     /// Those of a check that arrived at this time, by a clock that Testkube's may be behind by `clock_skew`.
-    pub fn of_check(ask: &'a Ask, watch: &Watch, arrived: Wall, clock_skew: Duration) -> Rules<'a> {
+    pub fn of_check(ask: &'a Ask, watch: &'a Watch, arrived: Wall, clock_skew: Duration) -> Rules<'a> {
         let oldest = ask.policies.max_age.map(|age| arrived.minus(age).minus(clock_skew));
-        Rules { attempt: watch.attempt, oldest, ..Rules::of_ask(ask, watch.bound) }
+        Rules {
+            attempt: watch.attempt,
+            oldest,
+            retries: Some(&watch.retries),
+            ..Rules::of_ask(ask, watch.bound)
+        }
     }
 
     /// Those of an evaluation.
@@ -131,13 +152,14 @@ impl<'a> Rules<'a> {
             expect: &ask.expect,
             rerun: ask.rerun,
             optional: &ask.policies.optional,
+            retries: None,
         }
     }
 }
 
 /// Sorts the executions of a reading. Takes n log n steps for n executions.
 pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<'a> {
-    let Rules { tag, bound, oldest, attempt, expect, rerun, optional } = *rules;
+    let Rules { tag, bound, oldest, attempt, expect, rerun, optional, retries } = *rules;
     let tagged: Vec<&Execution> = executions.iter().filter(|e| e.carries(tag)).collect();
     let order_of = |place: usize| tagged.get(place).map(|e| order(e));
     let places = in_order(tagged.len(), &|a, b| order_of(a).cmp(&order_of(b)));
@@ -160,6 +182,8 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
     let why_older = |e: &Execution| if e.scheduled < bound { Ignored::Older } else { Ignored::TooOld };
     let mut ignored: Vec<_> = older.iter().map(|e| (*e, why_older(e))).collect();
     let mut counted = Vec::new();
+    let mut tried = Vec::new();
+    let retries = retries.filter(|retries| retries.count() > 0 && rerun == Rerun::Latest);
     let mut have: BTreeMap<&str, u32> = BTreeMap::new();
     for (n, (execution, part)) in own.iter().zip(own_parts).enumerate() {
         if let Some(why) = attempts.ignored(n) {
@@ -172,6 +196,9 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
             (None, Part::Child) => ignored.push((*execution, Ignored::Child)),
             (None, part) => {
                 counted.push(*execution);
+                tried.extend(
+                    retries.map(|retries| retries.tried(short(&execution.id), &chain(own, &other, n))),
+                );
                 let is_expected = *part != Part::OfOlder && !is_optional(optional, &execution.workflow);
                 *have.entry(&execution.workflow).or_insert(0) += u32::from(is_expected);
             }
@@ -183,7 +210,22 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
     }
     missing.extend(attempts.missing);
     let optional = counted.iter().copied().filter(|e| is_optional(optional, &e.workflow)).collect();
-    Assessment { missing, counted, optional, unclear: attempts.unclear, ignored }
+    Assessment { missing, counted, optional, unclear: attempts.unclear, ignored, tried }
+}
+
+/// Short fingerprints of the execution at this place and of all that it repeats, of executions in order; `replaced` are the
+/// places of those that replace them.
+fn chain(own: &[&Execution], replaced: &[Option<usize>], last: usize) -> Vec<u32> {
+    let mut places = vec![last];
+    // What replaces one is later, so each is looked at after those that repeat it.
+    for (place, by) in replaced.iter().enumerate().take(last).rev() {
+        if by.is_some_and(|by| places.contains(&by)) {
+            places.push(place);
+        }
+    }
+    let all = places.iter().filter_map(|place| own.get(*place));
+    // What was repeated may be deleted by now.
+    all.flat_map(|e| [short(&e.id), short(&e.actor.reference)]).collect()
 }
 
 impl<'a> Assessment<'a> {
@@ -201,6 +243,12 @@ impl<'a> Assessment<'a> {
     /// Whether this execution may fail.
     pub fn is_optional(&self, execution: &Execution) -> bool {
         self.optional.iter().any(|optional| optional.id == execution.id)
+    }
+
+    /// What was tried for a member.
+    pub fn tried(&self, execution: &Execution) -> &Tried {
+        let place = self.counted.iter().position(|counted| counted.id == execution.id);
+        place.and_then(|place| self.tried.get(place)).unwrap_or(&NOTHING_TRIED)
     }
 
     /// The members that have ended without passing, and were to pass.
@@ -275,10 +323,15 @@ impl<'a> Assessment<'a> {
         let first = self.counted.iter().filter(is_open);
         let rest = self.counted.iter().filter(|e| !is_open(e));
         let optional = |e: &Execution| if self.is_optional(e) { " (optional)" } else { "" };
-        listed(
-            first.chain(rest).map(|e| format!("{} {}{}", one_line(&e.name, 80), e.status, optional(e))),
-            10,
-        )
+        let words = |e: &&Execution| {
+            let reruns = match self.tried(e).reruns.saturating_sub(usize::from(self.tried(e).is_asked)) {
+                0 => String::new(),
+                1 => " after 1 re-run".into(),
+                more => format!(" after {more} re-runs"),
+            };
+            format!("{} {}{reruns}{}", one_line(&e.name, 80), e.status, optional(e))
+        };
+        listed(first.chain(rest).map(words), 10)
     }
 
     /// Why executions with the tag do not count, as a sentence after a space; empty if all count.
@@ -294,7 +347,7 @@ impl<'a> Assessment<'a> {
 }
 
 /// A short fingerprint of an execution's id: the ledger has no room for the ids themselves.
-fn short(id: &str) -> u32 {
+pub(super) fn short(id: &str) -> u32 {
     let hash = fnv1a(id.as_bytes());
     u32::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or_default()
 }

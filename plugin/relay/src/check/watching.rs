@@ -217,7 +217,9 @@ impl Check {
             );
             return true;
         }
-        self.confirm_next(cx, fx);
+        if !self.ask_for_rerun(cx, fx) {
+            self.confirm_next(cx, fx);
+        }
         false
     }
 
@@ -275,8 +277,9 @@ impl Check {
         let elapsed = gap.unwrap_or_default();
         let absent = self.note_absence(cx, &read, elapsed);
         let waited = self.note_wait(&ask, &read, if since == now { Duration::ZERO } else { elapsed });
+        let looked = self.note_look(&read, elapsed);
         let is_last = self.volatile.last_reading.is_some();
-        let facts = Facts { now: cx.now, since, absent, waited, is_last };
+        let facts = Facts { now: cx.now, since, absent, waited, looked, is_last };
         let judgement = judge(&self.durable, &ask, &watch, &read, &facts);
         let grace_ends = match &judgement {
             Judgement::Grace(ends) => Some(cx.now.wall.plus(ends.since(now))),
@@ -289,6 +292,7 @@ impl Check {
     fn act_on(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, judgement: Judgement, read: &Assessment<'_>) {
         match judgement {
             Judgement::Decided(code, reason) => self.decide(cx, fx, code, reason),
+            Judgement::Rerun(wishes) => self.wish(cx, fx, wishes),
             Judgement::Ended(code, reason) => {
                 let listed = read.counted.iter().map(|e| Listed {
                     id: e.id.clone(),

@@ -7,6 +7,8 @@ pub enum Policy {
     Optional,
     /// `Testrelay-Grace`.
     Grace,
+    /// `Testrelay-Retry`, for which Testrelay starts executions.
+    Retry,
     /// `Testrelay-Max-Age`.
     MaxAge,
     /// `Testrelay-Tests-Build`.
@@ -17,9 +19,10 @@ pub enum Policy {
 
 impl Policy {
     /// Each with its name in `allow_policies`.
-    pub(crate) const ALL: [(&'static str, Policy); 5] = [
+    pub(crate) const ALL: [(&'static str, Policy); 6] = [
         ("optional", Policy::Optional),
         ("grace", Policy::Grace),
+        ("retry", Policy::Retry),
         ("max_age", Policy::MaxAge),
         ("tests_build", Policy::TestsBuild),
         ("rerun_jobs", Policy::RerunJobs),

@@ -61,6 +61,7 @@ fn most(room: Room) -> (usize, usize) {
         Room::Azure => (32, 16),
         Room::Telling => (16, 8),
         Room::Confirm => (16, 8),
+        Room::Rerun => (4, 2),
         Room::Steps => (2, 2),
         // A file comes as a whole, so there is one at a time in the process.
         Room::Results => (1, 1),
@@ -123,7 +124,7 @@ impl Calls {
         let urgency = match room {
             Room::Azure => Some(Urgency::Owed),
             Room::Telling => Some(Urgency::CanWait),
-            Room::Confirm | Room::Steps | Room::Results => None,
+            Room::Confirm | Room::Rerun | Room::Steps | Room::Results => None,
         };
         let quiet = urgency.and_then(|urgency| self.paces.quiet_until(now, &lane.0, lane.1, urgency));
         if let Some(until) = quiet {
@@ -209,7 +210,7 @@ impl Calls {
         if self.waiting == 0 {
             return None;
         }
-        let rooms = [Room::Azure, Room::Confirm, Room::Telling, Room::Steps];
+        let rooms = [Room::Azure, Room::Confirm, Room::Rerun, Room::Telling, Room::Steps];
         rooms.into_iter().find_map(|room| Some((room, self.next_in(now, room)?)))
     }
 

@@ -280,6 +280,7 @@ impl Evaluation {
             fixed: None,
             seen: None,
             absent: Duration::ZERO,
+            retries: crate::check::Retries::default(),
         };
         self.confirm = Some(Confirmation {
             passed: read.standing() == Standing::Ended { passed: true },

@@ -114,6 +114,7 @@ pub fn read_evaluation<'b, B: AsRef<[u8]>>(
         Field::Timeout,
         Field::AppearTimeout,
         Field::Grace,
+        Field::Retry,
         Field::TestsBuild,
         Field::MaxAge,
     ] {

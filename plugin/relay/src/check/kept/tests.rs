@@ -34,6 +34,7 @@ fn watching(since: Mono) -> Phase {
         fixed: None,
         seen,
         absent: Duration::from_secs(9),
+        retries: crate::check::Retries::default(),
     })
 }
 

@@ -43,6 +43,9 @@ fn some_policies(random: &mut Random) -> Policies {
     if is(random, 250) {
         policies.grace = Duration::from_secs(one_of(random, &[20, 90]));
     }
+    if is(random, 250) {
+        policies.retry = one_of(random, &[1, 1, 3]);
+    }
     if is(random, 150) {
         policies.max_age = Some(Duration::from_secs(one_of(random, &[5, 600])));
     }

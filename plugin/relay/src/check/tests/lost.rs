@@ -156,3 +156,20 @@ fn a_check_that_owes_lines() {
 fn a_check_whose_gate_is_open() {
     same_end(open_gate, Outcome::OpenGate, false);
 }
+
+#[test]
+fn a_change_that_is_refused_when_its_turn_in_a_queue_comes_is_made_later() {
+    let mut queued = 0;
+    for n in 0..300 {
+        let mut world = settled();
+        let at = |ms: u64| Mono(CAME.0 + 200 * n + ms);
+        while world.turn(at(0)) {}
+        world.no_room = (at(900), false);
+        while world.turn(at(900)) {}
+        queued += world.queued;
+        world.refusals = 1;
+        let done = world.live(10 * MINUTE).unwrap_or_else(|| panic!("forgotten at {} ms", 200 * n));
+        assert_eq!(done.outcome, Some(Outcome::Passed));
+    }
+    assert!(queued > 5, "{queued}");
+}

@@ -1,6 +1,6 @@
 //! A second, independent judgement of what a check may conclude from what it was shown; each step is compared with it.
 
-use crate::check::{Decided, Done, Outcome, Pending, Phase, Reporting};
+use crate::check::{Decided, Done, Outcome, Pending, Phase, Policies, Reporting};
 use crate::expect::Expect;
 use crate::time::Mono;
 use crate::wire::call::CallOutcome;
@@ -36,6 +36,8 @@ pub(super) struct Oracle {
     /// Executions whose second look showed that they passed, and when they were asked for.
     looked_at: Vec<(String, Mono)>,
     events: Vec<Event>,
+    /// The executions of this evaluation for which Testkube was asked for a re-run, and may have taken it.
+    pub(super) reruns: Vec<String>,
     /// Evaluations that were rightly decided to have passed.
     pub(super) passed: Vec<Mono>,
     /// Evaluations for which `succeeded` was sent.
@@ -151,9 +153,34 @@ impl Oracle {
         assert!(seen >= ask.settle, "seen for {seen:?} of {:?}, at {}", ask.settle, now.0);
     }
 
+    /// Notes that Testkube is asked to run an execution again.
+    pub(super) fn asks_for(&mut self, id: &str, is_taken: bool, pending: &Pending) {
+        let retry = pending.ask.as_ref().unwrap().policies.retry;
+        assert!(retry > 0 && pending.decided().is_none(), "{id} is run again without a wish");
+        assert!(!self.reruns.iter().any(|asked| asked == id), "{id} is run again twice");
+        let (counted, _) = self.same.as_ref().expect("a re-run without a reading");
+        let failed =
+            counted.iter().any(|(of, _, status, ended)| of == id && *ended && *status == Status::Failed);
+        assert!(failed, "{id} has not failed, or does not count");
+        if is_taken {
+            self.reruns.push(id.into());
+        }
+        assert!(self.reruns.len() <= 10);
+    }
+
     /// Of a failure that waits for a re-run: nothing has changed for that long, or a deadline has passed.
     fn may_fail(&self, now: Mono, pending: &Pending) {
-        let grace = pending.ask.as_ref().unwrap().policies.grace;
+        let Policies { grace, retry, optional, .. } = &pending.ask.as_ref().unwrap().policies;
+        let (grace, last) = (*grace, self.shown.last().expect("it has failed without a reading"));
+        let failed = last
+            .counted
+            .iter()
+            .filter(|(_, workflow, status, _)| *status != Status::Passed && !optional.contains(workflow));
+        // Each could be run again, and Testkube was not asked to.
+        let is_open = |(id, _, status, _): &Member| *status == Status::Failed && !self.reruns.contains(id);
+        let is_few = failed.clone().count() <= 10;
+        let is_early = *retry > 0 && is_few && self.reruns.is_empty() && failed.clone().all(is_open);
+        assert!(!is_early || now >= pending.deadline().at, "it has failed without a re-run");
         let Some((_, since)) = &self.same else { panic!("it has failed without a reading") };
         let waited = now.since(*since);
         assert!(waited >= grace || now >= pending.deadline().at, "failed after {waited:?} of {grace:?}");

@@ -7,7 +7,8 @@ use crate::wire::call::{Asks, CallId, CallOutcome, Request, Response};
 use crate::wire::percent::percent_decoded;
 use crate::wire::testkube::{Execution, from_json};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 /// The wall clock at the start of the monotonic one.
 pub(super) const START: i64 = 1_769_186_640_000;
@@ -28,6 +29,8 @@ pub(super) enum What {
     Get(String),
     /// A reading of all pages.
     Read,
+    /// A re-run of one execution.
+    Rerun(String),
     /// The artifacts of an execution.
     Files(String),
     /// An artifact of an execution.
@@ -45,6 +48,10 @@ impl What {
         };
         match (request.method, last) {
             ("POST", "logs") => What::CreateLog,
+            ("POST", "rerun") => {
+                assert!(body.contains(r#""type":"ci/cd""#), "{body}");
+                What::Rerun(before("/rerun"))
+            }
             ("POST", "events") => What::Event(body.contains(r#""result":"succeeded""#)),
             ("POST", _) => What::Lines(body),
             ("PATCH", "records") => What::Link(body),
@@ -74,13 +81,14 @@ impl What {
             What::Event(_) => "event",
             What::Get(_) => "look",
             What::Read => "read",
+            What::Rerun(_) => "rerun",
             What::Files(_) => "files",
             What::File(..) => "file",
         }
     }
 
     pub(super) fn is_at_azure(&self) -> bool {
-        !matches!(self, What::Get(_) | What::Read | What::Files(_) | What::File(..))
+        !matches!(self, What::Get(_) | What::Rerun(_) | What::Read | What::Files(_) | What::File(..))
     }
 
     fn is_at_plan(&self) -> bool {
@@ -176,6 +184,10 @@ pub(super) struct Servers {
     pub(super) unknown: Vec<String>,
     /// Artifacts by execution and name.
     pub(super) files: BTreeMap<(String, String), Vec<u8>>,
+    /// The statuses in which the next re-runs end, 20 s after they were asked for; then they pass.
+    pub(super) reruns: VecDeque<&'static str>,
+    /// What was run again.
+    pub(super) reran: Vec<String>,
 }
 
 impl Servers {
@@ -206,6 +218,20 @@ impl Servers {
             }
             What::Get(id) => match self.tests.iter().find(|test| test.id == *id && test.is_listed(now)) {
                 Some(test) => answer(200, &test.json(now).to_string()),
+                None => answer(404, ""),
+            },
+            What::Rerun(id) => match self.tests.iter().find(|test| test.id == *id && test.is_listed(now)) {
+                Some(test) => {
+                    let ends = now.plus(Duration::from_secs(20));
+                    let status = self.reruns.pop_front().unwrap_or("passed");
+                    let again = Test::new(&test.workflow, now, ends, status);
+                    let again = Test { repeats: id.clone(), tag: test.tag.clone(), ..again };
+                    // Two of one workflow may be asked for in the same millisecond.
+                    let id_of = format!("{}-{}", again.id, self.reran.len());
+                    self.reran.push(id.clone());
+                    self.tests.push(Test { id: id_of, ..again });
+                    answer(200, "{}")
+                }
                 None => answer(404, ""),
             },
             What::Read => answer(200, ""),

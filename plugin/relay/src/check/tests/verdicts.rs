@@ -24,7 +24,7 @@ fn tag() -> Tag {
     Tag { key: "ado-run".into(), value: "shop-4711".into() }
 }
 
-/// `e2e-2 failed at 12:10 (repeats e2e-1)`, of the workflow `e2e`. Without a time it was scheduled `at` minutes after the run's
+/// `e2e-2 failed at 12:10 (repeats e2e-1)` or `e2e-1 failed (asked again, refused: gone)`, of the workflow `e2e`. Without a time it was scheduled `at` minutes after the run's
 /// beginning; a date may stand before the time.
 fn execution(text: &str, at: i64) -> Execution {
     let (text, link) = text.split_once(" (").unwrap_or((text, ""));
@@ -46,6 +46,7 @@ fn execution(text: &str, at: i64) -> Execution {
         None => Wall::parse(&format!("2026-01-23T{time}:00Z")).unwrap(),
     };
     let link = link.trim_end_matches(')');
+    let link = link.strip_prefix("asked again, ").unwrap_or(link);
     let mut actor = Actor { kind: "user".into(), ..Actor::default() };
     if let Some(first) = link.strip_prefix("repeats ") {
         actor.reference = format!("id-{first}");
@@ -99,6 +100,7 @@ fn ask(text: &str) -> (Ask, Watch) {
             "rerun" => ask.rerun = Rerun::parse(value).unwrap(),
             "optional" => ask.policies.optional = policies::read_optional(value).unwrap(),
             "grace" => ask.policies.grace = time(),
+            "retry" => ask.policies.retry = value.parse().unwrap(),
             "max_age" => ask.policies.max_age = Some(time()),
             "tests_build" => {
                 ask.policies.tests_build = Some(value.parse().unwrap());
@@ -121,7 +123,18 @@ fn ask(text: &str) -> (Ask, Watch) {
     }
     ask.settle = settle.unwrap_or_else(|| ask.expect.default_settle());
     let (bound, bound_from) = (Wall::parse(&bound.0).unwrap(), bound.1);
-    (ask, Watch { bound, bound_from, attempt, fixed: None, seen: None, absent: Duration::ZERO })
+    (
+        ask,
+        Watch {
+            bound,
+            bound_from,
+            attempt,
+            fixed: None,
+            seen: None,
+            absent: Duration::ZERO,
+            retries: crate::check::Retries::default(),
+        },
+    )
 }
 
 /// The decision and the reason of a row.
@@ -132,10 +145,16 @@ fn judged(executions: &str, asks: &str, when: &str) -> (String, String) {
         .zip(1..)
         .map(|(text, at)| execution(text, at))
         .collect();
-    let (mut ask, watch) = ask(asks);
+    let (mut ask, mut watch) = ask(asks);
+    for name in executions.split("; ").filter_map(|text| Some(text.split_once(" (asked again")?)) {
+        let (id, _) = name.0.split_once(' ').unwrap();
+        let why = name.1.trim_end_matches(')').strip_prefix(", refused: ");
+        watch.retries.note(&format!("id-{id}"), why);
+    }
     let arrived = Now { mono: Mono(NOW.mono.0 - 2 * 3_600_000), wall: Wall::parse(ARRIVED).unwrap() };
     let zero = Duration::ZERO;
-    let mut facts = Facts { now: NOW, since: NOW.mono, absent: zero, waited: zero, is_last: false };
+    let mut facts =
+        Facts { now: NOW, since: NOW.mono, absent: zero, waited: zero, looked: zero, is_last: false };
     let ago =
         |text: &str| Mono(NOW.mono.0 - u64::try_from(parse_duration(text).unwrap().as_millis()).unwrap());
     match when.split_once(' ') {
@@ -151,6 +170,7 @@ fn judged(executions: &str, asks: &str, when: &str) -> (String, String) {
         _ => panic!("{when}"),
     }
     facts.waited = NOW.mono.since(facts.since);
+    facts.looked = facts.waited;
     let mut pending = first(ask.clone(), arrived);
     (pending.token_end, pending.decide_by) = (Mono(NOW.mono.0 + 1_800_000), Mono(NOW.mono.0 + 1_200_000));
     let read = assess(&all, &Rules::of_check(&ask, &watch, arrived.wall, Duration::ZERO));
@@ -158,6 +178,10 @@ fn judged(executions: &str, asks: &str, when: &str) -> (String, String) {
         Judgement::Wait(None) => ("waits".into(), String::new()),
         Judgement::Wait(Some(until)) => {
             ("waits".into(), format!("must stay unchanged for {} more", in_words(until.since(NOW.mono))))
+        }
+        Judgement::Rerun(wishes) => {
+            let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
+            ("waits".into(), format!("asks Testkube to run {} again", names.join(", ")))
         }
         Judgement::Grace(until) => {
             ("waits".into(), format!("for a re-run, {} more", in_words(until.since(NOW.mono))))
@@ -237,7 +261,12 @@ fn the_table_has_each_pair_of_policies() {
             // Refused, as the page's second table says.
             // The one is the other after "Rerun failed jobs".
             let is_same = (*one, *other) == ("rerun_jobs", "stage");
-            let refused = [("grace", "rerun"), ("tests_build", "stage"), ("tests_build", "rerun_jobs")];
+            let refused = [
+                ("grace", "rerun"),
+                ("retry", "rerun"),
+                ("tests_build", "stage"),
+                ("tests_build", "rerun_jobs"),
+            ];
             let is_refused = is_same || refused.contains(&(*one, *other));
             let is_there = asks.iter().any(|asks| asks.contains(one) && asks.contains(other));
             assert!(is_there != is_refused, "{one} with {other}");

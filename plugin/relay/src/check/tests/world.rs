@@ -16,7 +16,7 @@ use crate::collections::Few;
 use crate::config::Config;
 use crate::time::{Mono, Now};
 use crate::wire::call::{CallId, CallOutcome, Fault, GRACE, Request};
-use crate::wire::testkube::{Execution, Trouble};
+use crate::wire::testkube::{Execution, Rerun, Trouble, rerun_answer};
 use std::time::Duration;
 
 pub(super) const SECOND: u64 = 1_000;
@@ -250,6 +250,7 @@ impl World {
     pub(super) fn evaluate_anew(&mut self, pending: Box<Pending>) {
         self.durable = pending;
         self.servers.completed = None;
+        self.oracle.reruns.clear();
         if self.done.take().is_some() {
             self.volatile = Volatile::default();
         }
@@ -436,6 +437,11 @@ impl World {
         let given_up = now.plus(timeout).plus(GRACE);
         if let Purpose::Check(Some(reporting)) = &purpose {
             self.oracle.sends(now, given_up, reporting, &self.durable, what == What::Event(true));
+        }
+        if let What::Rerun(id) = &what {
+            let is_clear = |outcome: &CallOutcome| matches!(rerun_answer(outcome), Rerun::NotTaken(_));
+            let is_taken = !matches!(&fate, Fate::Says(outcome, _) if is_clear(outcome));
+            self.oracle.asks_for(id, is_taken, &self.durable);
         }
         let task = guid(1).to_string();
         let jitter = self.jitter.draw() % JITTER;

@@ -1,6 +1,7 @@
 //! The decision: what a complete reading means for a check at this time.
 
 use super::{Assessment, Standing};
+use crate::check::retry::{self, Waits, Wish};
 use crate::check::{Ask, Pending, ReasonCode, Watch, reason};
 use crate::time::{Mono, Now};
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub(crate) struct Facts {
     pub(crate) absent: Duration,
     /// How long its failures have waited for a re-run while Testkube answered.
     pub(crate) waited: Duration,
+    /// How long the last re-run that was asked for has been looked for while Testkube answered.
+    pub(crate) looked: Duration,
     /// Whether a deadline has passed, and this is the last reading.
     pub(crate) is_last: bool,
 }
@@ -25,6 +28,8 @@ pub(crate) struct Facts {
 pub(crate) enum Judgement {
     /// Nothing is decided yet. With a time, nothing but another change decides before it.
     Wait(Option<Mono>),
+    /// Testkube is to run these again.
+    Rerun(Vec<Wish>),
     /// The failures are decided at this time, unless a re-run comes before. Later, if Testkube does not answer meanwhile.
     Grace(Mono),
     /// All has ended: decided, once each execution was looked at again and is as it was read.
@@ -41,7 +46,7 @@ pub(crate) fn judge(
     read: &Assessment<'_>,
     facts: &Facts,
 ) -> Judgement {
-    let Facts { now, since, absent, waited, is_last } = *facts;
+    let Facts { now, since, absent, waited, looked, is_last } = *facts;
     if let Some(unclear) = read.unclear {
         let reason = reason::unclear(ask, watch, read, unclear, now);
         return Judgement::Decided(ReasonCode::AttemptUnclear, reason);
@@ -51,8 +56,13 @@ pub(crate) fn judge(
         let (code, reason) = reason::absent(ask, watch, read, now);
         return Judgement::Decided(code, reason);
     }
+    let waits = if is_last { Waits::Nothing } else { retry::waits(ask, watch, read, looked) };
+    if let Waits::Wishes(wishes) = waits {
+        return Judgement::Rerun(wishes);
+    }
     let unchanged = now.mono.since(since);
     match standing {
+        Standing::Ended { passed: false } if waits == Waits::Appear => Judgement::Wait(None),
         Standing::Ended { passed } if unchanged >= ask.settle => {
             let left = ask.policies.grace.saturating_sub(waited);
             if !passed && !is_last && !left.is_zero() {

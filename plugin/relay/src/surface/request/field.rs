@@ -31,6 +31,7 @@ pub(super) enum Field {
     Rerun,
     Optional,
     Grace,
+    Retry,
     MaxAge,
     TestsBuild,
 }
@@ -38,7 +39,7 @@ pub(super) enum Field {
 /// Each field, its name in the documentation, and the macro that Azure DevOps replaces. The check task's default
 /// headers send the first eight (InvokeRestApiV1 `task.json`). Body members have the same names in any case,
 /// Testrelay's own without the prefix.
-const FIELDS: [(Field, &str, Option<&str>); 21] = [
+const FIELDS: [(Field, &str, Option<&str>); 22] = [
     (Field::PlanUrl, "PlanUrl", Some("$(system.CollectionUri)")),
     (Field::ProjectId, "ProjectId", Some("$(system.TeamProjectId)")),
     (Field::HubName, "HubName", Some("$(system.HostType)")),
@@ -58,6 +59,7 @@ const FIELDS: [(Field, &str, Option<&str>); 21] = [
     (Field::Rerun, "Testrelay-Rerun", None),
     (Field::Optional, "Testrelay-Optional", None),
     (Field::Grace, "Testrelay-Grace", None),
+    (Field::Retry, "Testrelay-Retry", None),
     (Field::MaxAge, "Testrelay-Max-Age", None),
     (Field::TestsBuild, "Testrelay-Tests-Build", None),
 ];
@@ -71,7 +73,7 @@ const PREFIX: &str = "testrelay";
 
 /// The fields that near misses of a header name are taken for, with their names in plain form, and whether `x-` before
 /// the name is allowed.
-const NEARLY: [(Field, &[u8], bool); 13] = [
+const NEARLY: [(Field, &[u8], bool); 14] = [
     (Field::Tag, b"tag", false),
     (Field::Timeout, b"timeout", false),
     (Field::Expect, b"expect", true),
@@ -81,6 +83,7 @@ const NEARLY: [(Field, &[u8], bool); 13] = [
     (Field::Rerun, b"rerun", true),
     (Field::Optional, b"optional", false),
     (Field::Grace, b"grace", false),
+    (Field::Retry, b"retry", false),
     (Field::MaxAge, b"maxage", true),
     (Field::TestsBuild, b"testsbuild", true),
     (Field::Webhook, b"webhook", false),

@@ -11,11 +11,15 @@ use crate::text::excerpt;
 use crate::time::in_words;
 use std::time::Duration;
 
+/// Maximum re-runs of one execution.
+const MAX_RETRY: u32 = 5;
+
 /// The name of a policy's field.
 pub(in crate::surface) fn field_of(policy: Policy) -> &'static str {
     let field = match policy {
         Policy::Optional => Field::Optional,
         Policy::Grace => Field::Grace,
+        Policy::Retry => Field::Retry,
         Policy::MaxAge => Field::MaxAge,
         Policy::TestsBuild => Field::TestsBuild,
         Policy::RerunJobs => Field::SinceStage,
@@ -54,11 +58,13 @@ impl Reader<'_> {
             _ => Err("is longer than 1024 bytes".into()),
         });
         let grace = self.policy(values, Field::Grace, |text| duration(text, second..=MAX_TIMEOUT));
+        let retry = self.policy(values, Field::Retry, number_of_reruns);
         let max_age = self.policy(values, Field::MaxAge, |text| duration(text, minute..=year));
         let tests_build = self.policy(values, Field::TestsBuild, number_of_tests);
         Policies {
             optional: optional.unwrap_or_default(),
             grace: grace.unwrap_or_default(),
+            retry: retry.unwrap_or_default(),
             max_age,
             tests_build,
         }
@@ -88,6 +94,9 @@ impl Reader<'_> {
         if !policies.grace.is_zero() && rerun != Rerun::Latest {
             wrong(Field::Grace, "waits for a re-run, and with Testrelay-Rerun `all` or `none` (or checks.rerun) no re-run replaces a failure: use `latest`, or leave one of the two out".into());
         }
+        if policies.retry > 0 && rerun != Rerun::Latest {
+            wrong(Field::Retry, "has failed executions run again, and with Testrelay-Rerun `all` or `none` (or checks.rerun) no re-run replaces a failure: use `latest`, or leave one of the two out".into());
+        }
         if policies.grace >= timeout {
             let timeout = in_words(timeout);
             wrong(
@@ -101,6 +110,14 @@ impl Reader<'_> {
             wrong(Field::TestsBuild, "says that another run started the tests, and Testrelay-Since-Stage names a stage of this run: leave one of the two out".into());
         }
     }
+}
+
+/// The number of re-runs for one execution.
+fn number_of_reruns(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_RETRY).contains(number));
+    number.ok_or_else(|| {
+        format!("`{}` is not a number of re-runs from 1 to {MAX_RETRY}, such as `1`", excerpt(text))
+    })
 }
 
 /// The number of the run that started the tests.
@@ -144,6 +161,7 @@ mod tests {
         let fields = [
             ("testrelay-optional", "shop-lint, load-*"),
             ("testrelay-grace", "15m"),
+            ("testrelay-retry", "1"),
             ("testrelay-max-age", "7d"),
             ("testrelay-tests-build", "4700"),
             ("testrelay-tag", "shop-4700"),
@@ -152,12 +170,13 @@ mod tests {
         let policies = Policies {
             optional: vec!["shop-lint".into(), "load-*".into()],
             grace: Duration::from_secs(900),
+            retry: 1,
             max_age: Some(Duration::from_secs(7 * 86_400)),
             tests_build: Some(4700),
         };
         assert_eq!(ask.policies, policies);
         let body =
-            br#"{"optional": "shop-lint, load-*", "grace": "15m", "maxAge": "7d", "TestsBuild": 4700}"#;
+            br#"{"optional": "shop-lint, load-*", "grace": "15m", "retry": 1, "maxAge": "7d", "TestsBuild": 4700}"#;
         let tag = headers(&[("testrelay-tag", "shop-4700")]);
         let request = read(&config(""), &tag, Some(&body[..])).unwrap();
         assert_eq!(request.ask.unwrap(), ask);

@@ -13,7 +13,7 @@ fn an_optional_failure_is_held_against_nobody_and_the_other_policies_are_refused
     let alone = [execution("shop-lint-1", "passed", 60)];
     assert_eq!(evaluate(&alone, &[("testrelay-optional", "shop-lint")]).status, "pending");
 
-    for (field, value) in [("max-age", "7d"), ("grace", "15m"), ("tests-build", "4711")] {
+    for (field, value) in [("max-age", "7d"), ("grace", "15m"), ("retry", "1"), ("tests-build", "4711")] {
         let (status, text) = refusal("all", &[(&format!("testrelay-{field}"), value)]);
         assert!(status == 400 && text.contains("asynchronous check"), "{field}: {status} {text}");
     }

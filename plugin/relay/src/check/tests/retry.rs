@@ -1,0 +1,238 @@
+//! Checks whose failed executions Testrelay has run again.
+
+use super::deliveries::ask;
+use super::servers::{Test, What, answer};
+use super::world::{CAME, Fate, MINUTE, SECOND, World};
+use crate::check::{Ask, Done, Outcome, Policies, ReasonCode};
+use crate::expect::Expect;
+use crate::time::Mono;
+use crate::wire::call::{CallOutcome, Fault};
+use std::time::Duration;
+
+fn after(ms: u64) -> Mono {
+    Mono(CAME.0 + ms)
+}
+
+/// Workflow `e2e` fails after 40 s, `api` ends with this status after a minute.
+fn world(retry: u32, api: &'static str) -> World {
+    let policies = Policies { retry, ..Policies::default() };
+    let mut world = World::new(Ask { policies, expect: Expect::parse("e2e").unwrap(), ..ask() });
+    world.servers.tests = vec![
+        Test::new("e2e", after(5 * SECOND), after(40 * SECOND), "failed"),
+        Test::new("api", after(9 * SECOND), after(MINUTE), api),
+    ];
+    world
+}
+
+fn calls(world: &World) -> usize {
+    world.words().iter().filter(|word| **word == "rerun").count()
+}
+
+/// Lives while re-runs have these fates; then they are served.
+fn live(world: &mut World, fates: Vec<Fate>) -> Done {
+    world.fates = Box::new(move |what, before| match what {
+        What::Rerun(_) => fates.get(before).cloned().unwrap_or(Fate::Served(100)),
+        _ => Fate::Served(100),
+    });
+    world.live(20 * MINUTE).expect("it ends").clone()
+}
+
+fn seconds(done: &Done) -> u64 {
+    done.at.mono.since(CAME).as_secs()
+}
+
+#[test]
+fn a_failed_execution_is_run_again_once_and_its_pass_counts() {
+    let mut world = world(1, "passed");
+    let id = world.servers.tests[0].id.clone();
+    let done = live(&mut world, Vec::new());
+    assert_eq!((done.outcome, world.events()), (Some(Outcome::Passed), vec![true]));
+    assert_eq!(world.servers.reran, [id.clone()]);
+    let lines = world.lines();
+    for told in [
+        "Testrelay has a failed execution run again once (Testrelay-Retry)".to_owned(),
+        format!("##[warning]{id} failed\n"),
+        format!("##[warning]Testrelay asks Testkube to run {id} again: re-run 1 (Testrelay-Retry)"),
+        " passed after 1 re-run".to_owned(),
+        format!("{id} (repeated by e2e-"),
+    ] {
+        assert!(lines.contains(&told), "{told}: {lines}");
+    }
+    assert!(!lines.contains("##[error]"), "{lines}");
+    assert_eq!(lines.matches("asks Testkube to run").count(), 1, "{lines}");
+}
+
+#[test]
+fn a_re_run_that_fails_is_repeated_as_often_as_allowed() {
+    for (retry, ends, outcome, reran) in [
+        (1, ["failed", "passed"], Outcome::Failed, 1),
+        (2, ["failed", "passed"], Outcome::Passed, 2),
+        (2, ["failed", "failed"], Outcome::Failed, 2),
+        (2, ["aborted", "passed"], Outcome::Failed, 1),
+    ] {
+        let mut world = world(retry, "passed");
+        world.servers.reruns = ends.into();
+        let done = live(&mut world, Vec::new());
+        assert_eq!((done.outcome, world.servers.reran.len()), (Some(outcome), reran), "{}", done.reason);
+        let times = if reran == 1 { " after 1 re-run" } else { " after 2 re-runs" };
+        assert!(world.lines().contains(times), "{}", world.lines());
+        assert!(seconds(&done) < 2 * 60, "{} s", seconds(&done));
+    }
+}
+
+#[test]
+fn nothing_is_run_again_beside_a_final_failure_or_after_somebody_has_stopped_it() {
+    for (api, ends) in [("failed", "aborted"), ("aborted", "failed"), ("canceled", "canceled")] {
+        let mut world = world(1, api);
+        world.servers.tests[0].ends = (after(40 * SECOND), ends);
+        // So that both are seen at once.
+        world.servers.tests[1].ends.0 = after(40 * SECOND);
+        let done = live(&mut world, Vec::new());
+        assert_eq!((done.outcome, calls(&world)), (Some(Outcome::Failed), 0), "{api} {ends}");
+    }
+    let mut many = world(1, "passed");
+    for n in 0..11 {
+        many.servers.tests.push(Test::new("load", after(SECOND + n), after(40 * SECOND), "failed"));
+    }
+    let done = live(&mut many, Vec::new());
+    assert_eq!((done.outcome, calls(&many)), (Some(Outcome::Failed), 0), "12 failures, at most 10 re-runs");
+}
+
+#[test]
+fn a_failure_that_is_deleted_after_its_re_run_is_told_and_counts_as_tried() {
+    for (ends, outcome) in [("passed", Outcome::Passed), ("failed", Outcome::Failed)] {
+        let mut world = world(1, "passed");
+        world.servers.reruns = [ends].into();
+        world.servers.tests[0].hidden = (after(50 * SECOND), after(60 * MINUTE));
+        let done = live(&mut world, Vec::new());
+        assert_eq!((done.outcome, calls(&world)), (Some(outcome), 1), "{}", done.reason);
+        assert!(done.reason.contains(&format!("{ends} after 1 re-run")), "{}", done.reason);
+    }
+}
+
+#[test]
+fn two_failures_are_run_again_each_on_its_own() {
+    let mut both = world(1, "failed");
+    let done = live(&mut both, Vec::new());
+    assert_eq!((done.outcome, both.servers.reran.len()), (Some(Outcome::Passed), 2));
+
+    let mut one = world(1, "failed");
+    one.servers.reruns = ["passed", "failed"].into();
+    let done = live(&mut one, Vec::new());
+    assert_eq!((done.outcome, one.servers.reran.len()), (Some(Outcome::Failed), 2));
+}
+
+#[test]
+fn a_refused_re_run_decides_at_once_with_testkubes_words() {
+    let problem = |detail: &str| serde_json::json!({"status": 502, "detail": detail}).to_string();
+    let sensitive = problem(
+        "failed to rerun test workflow execution: client problem: can't rerun test workflow execution with sensitive prameters, context: null",
+    );
+    for (status, body, told) in [
+        (502, sensitive.as_str(), "can't rerun test workflow execution with sensitive prameters"),
+        (404, "", "the execution is gone (HTTP 404)"),
+        (403, "", "HTTP 403"),
+        (405, "", "HTTP 405"),
+    ] {
+        let mut world = world(1, "passed");
+        let id = world.servers.tests[0].id.clone();
+        let done = live(&mut world, vec![Fate::Says(answer(status, body), 100)]);
+        assert_eq!((done.code, calls(&world)), (Some(ReasonCode::Failed), 1));
+        assert!(seconds(&done) < 70, "{} s: `api` ends after 60 s", seconds(&done));
+        let reason = format!(" Testkube does not run again: {id} ({told}).");
+        assert!(done.reason.contains(&reason), "{}", done.reason);
+        let line = format!("##[error]Testkube does not run {id} again: {told}");
+        assert!(world.lines().contains(&line), "{line}: {}", world.lines());
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_settled_by_what_testkube_lists() {
+    for fate in [
+        Fate::Unheard,
+        Fate::Says(answer(503, ""), 100),
+        Fate::Says(answer(500, ""), 100),
+        Fate::Says(CallOutcome::Failed(Fault::NoAnswer), 30 * SECOND),
+        Fate::Says(CallOutcome::Failed(Fault::Reset), 100),
+    ] {
+        let was_served = matches!(fate, Fate::Unheard);
+        let mut world = world(1, "passed");
+        let done = live(&mut world, vec![fate]);
+        let outcome = if was_served { Outcome::Passed } else { Outcome::Failed };
+        assert_eq!((done.outcome, calls(&world)), (Some(outcome), 1), "{}", done.reason);
+        if !was_served {
+            let told = "Testkube was asked for a re-run, and none has appeared: e2e-";
+            assert!(done.reason.contains(told), "{}", done.reason);
+            assert!((160..230).contains(&seconds(&done)), "{} s", seconds(&done));
+        }
+    }
+}
+
+#[test]
+fn a_re_run_that_certainly_was_not_started_is_asked_for_again() {
+    let database = serde_json::json!({"detail": "failed to rerun test workflow execution: client problem: failed to connect to `user=testkube`"});
+    let mut world = world(1, "passed");
+    let fates = vec![
+        Fate::Says(CallOutcome::Failed(Fault::Refused), 1),
+        Fate::Says(answer(429, ""), 100),
+        Fate::Says(answer(502, &database.to_string()), 100),
+    ];
+    let done = live(&mut world, fates);
+    assert_eq!((done.outcome, calls(&world)), (Some(Outcome::Passed), 4));
+    assert_eq!(world.servers.reran.len(), 1);
+}
+
+#[test]
+fn a_leader_that_falls_around_a_re_run_does_not_ask_twice() {
+    let mut reran = [0, 0];
+    for seed in 0..120 {
+        let mut world = world(1, "passed");
+        world.random = crate::backoff::Random::new(seed + 1);
+        let fate = if seed % 3 == 0 { Fate::Unheard } else { Fate::Served(100 + 90 * (seed % 7)) };
+        world.fates = Box::new(move |what, _| match what {
+            What::Rerun(_) => fate.clone(),
+            _ => Fate::Served(5 + seed % 60),
+        });
+        // From just before the failure is seen until its re-run appears.
+        let falls = after(39 * SECOND + 40 * seed);
+        while world.turn(falls) {}
+        if seed % 2 == 0 {
+            world.fall()
+        } else {
+            world.hand_over()
+        }
+        let done = world.live(20 * MINUTE).expect("it ends").clone();
+        let served = world.servers.reran.len();
+        assert!(served <= 1 && calls(&world) <= 1, "seed {seed}: {served} of {} calls", calls(&world));
+        assert_eq!(done.outcome == Some(Outcome::Passed), served == 1, "seed {seed}: {}", done.reason);
+        reran[served] += 1;
+    }
+    assert!(reran[1] > 100, "{reran:?}");
+}
+
+#[test]
+fn with_grace_a_failure_that_no_re_run_has_mended_waits_for_somebody() {
+    let mut world = world(1, "passed");
+    world.durable.ask.as_mut().unwrap().policies.grace = Duration::from_secs(300);
+    world.servers.reruns = ["failed"].into();
+    let done = live(&mut world, Vec::new());
+    assert_eq!((done.outcome, calls(&world)), (Some(Outcome::Failed), 1));
+    assert!((360..400).contains(&seconds(&done)), "{} s", seconds(&done));
+    assert!(world.lines().contains("Decided as failed at "), "{}", world.lines());
+}
+
+#[test]
+fn an_optional_failure_is_not_run_again_and_a_deadline_ends_the_wait() {
+    let mut lint = world(1, "passed");
+    lint.durable.ask.as_mut().unwrap().policies.optional = vec!["api".into()];
+    lint.servers.tests[0].ends.1 = "passed";
+    lint.servers.tests[1].ends.1 = "failed";
+    let done = live(&mut lint, Vec::new());
+    assert_eq!((done.outcome, calls(&lint)), (Some(Outcome::Passed), 0));
+
+    let mut short = world(1, "passed");
+    short.durable.ask.as_mut().unwrap().timeout = Duration::from_secs(90);
+    let done = live(&mut short, vec![Fate::Says(answer(503, ""), 100)]);
+    assert_eq!((done.outcome, calls(&short)), (Some(Outcome::Failed), 1), "{}", done.reason);
+    assert!((90..95).contains(&seconds(&done)), "{} s", seconds(&done));
+}
