@@ -77,6 +77,8 @@ pub enum Step {
         /// Its status, until [`Step::Becomes`] gives it another. A story that waited for times instead would depend on how
         /// busy its host is.
         status: String,
+        /// Testkube's words if somebody wants it to run again; absent: it runs again, and passes.
+        rerun_refused: Option<String>,
         /// Its artifacts: names and contents.
         #[serde(default)]
         artifacts: BTreeMap<String, String>,

@@ -41,10 +41,13 @@ struct Teller {
 impl Teller {
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Execution { run, workflow, status, artifacts, steps } => {
+            Step::Execution { run, workflow, status, rerun_refused, artifacts, steps } => {
                 let now = self.host.wall();
                 let mut script = execution(workflow).tag(TAG_KEY, &self.run(*run)?.tag);
                 script = script.at(now, named_status(status)?);
+                if let Some(why) = rerun_refused {
+                    script = script.rerun_refused(why);
+                }
                 for (name, content) in artifacts {
                     script = script.artifact(name, content.as_bytes());
                 }

@@ -213,7 +213,7 @@ fn a_rerun_by_the_same_resource_replaces_what_failed_before_it() -> Result<()> {
         story.tagged("shop-e2e", "e2e").at(now + 2_000, Status::Running).at(now + 5_000, Status::Passed),
     );
     let decision = story.decision(story.run.fields("shop-api, shop-e2e"))?;
-    assert_said(&decision, "succeeded", &["All 2 executions", "shop-e2e-1 (repeated by shop-e2e-2)"]);
+    assert_said(&decision, "succeeded", &["All 2 executions", "shop-e2e-1 (failed, repeated by shop-e2e-2)"]);
     story.envoy.stop()
 }
 

@@ -83,7 +83,7 @@ const QUOTED: [(&str, &str, &str, &str); 50] = [
         "plugin/relay/src",
     ),
     (TROUBLESHOOTING, "No expectation was given", "No expectation was given", "plugin/relay/src"),
-    (TROUBLESHOOTING, "repeated by", "(repeated by {}", "plugin/relay/src"),
+    (TROUBLESHOOTING, "repeated by", ", repeated by {}", "plugin/relay/src"),
     (
         TROUBLESHOOTING,
         "Azure DevOps has sent this check again",

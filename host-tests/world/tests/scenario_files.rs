@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use world::*;
 
-const COUNTERS: [&str; 20] = [
+const COUNTERS: [&str; 21] = [
     "testrelay_checks_accepted",
     "testrelay_checks_rejected",
     "testrelay_checks_repeated",
@@ -31,6 +31,7 @@ const COUNTERS: [&str; 20] = [
     "testrelay_evaluated_succeeded",
     "testrelay_evaluated_failed",
     "testrelay_aborted",
+    "testrelay_reruns",
 ];
 
 #[test]

@@ -41,7 +41,7 @@ impl Testkube {
         let (ends, status) = match first.again.clone() {
             Again::Ends(millis, status) => (now + millis, status),
             Again::Refused(why) => {
-                return wire::problem(502, &format!("{WHAT}: client problem: {why}, context: null"));
+                return wire::problem(502, &format!("{WHAT}: client problem: {why}"));
             }
         };
         let again = first.again_from(now, actor(&context, id)).at(ends, status);

@@ -29,8 +29,10 @@ pub(crate) const APPEARS: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long to wait for word that a re-run is stored, before looking again.
-const STORED: Duration = Duration::from_secs(5);
+/// How long a re-run waits until it is stored in the cluster store. After that it is not asked for.
+const STORED: Duration = Duration::from_secs(60);
+
+const NOT_STORED: &str = "the API server has not stored that it is asked for, so Testkube was not asked";
 
 /// The re-runs of one check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +66,11 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// Which re-run it is itself; 0: none that was asked for.
+    pub fn number(&self) -> usize {
+        self.reruns.saturating_sub(usize::from(self.is_asked))
+    }
+
     /// Whether it is to be seen whether Testkube repeats it.
     pub fn is_awaited(&self) -> bool {
         self.is_asked && self.refused.is_none()
@@ -82,6 +89,8 @@ pub(crate) struct Wish {
 pub(super) struct Wishes {
     /// The first is asked for first, or is being asked for.
     all: VecDeque<Wish>,
+    /// When they were noted.
+    noted: Mono,
     failures: u32,
     /// What this context has counted of [`Retries::looked`].
     looked: Observed,
@@ -103,6 +112,14 @@ impl Retries {
     pub(super) fn note(&mut self, id: &str, refused: Option<&str>) {
         self.tries.push(Try { of: short(id), refused: refused.map(Into::into) });
         self.looked = Duration::ZERO;
+    }
+
+    /// Notes that an execution is not run again.
+    fn refuse(&mut self, id: &str, why: String) {
+        let of = short(id);
+        if let Some(one) = self.tries.iter_mut().rfind(|one| one.of == of) {
+            one.refused = Some(why);
+        }
     }
 
     /// What was tried for an execution; `chain` are [`short`] of it and of all that it repeats.
@@ -205,7 +222,7 @@ impl Check {
             Level::Info,
             format!("check {}: asks Testkube to run again: {names} (Testrelay-Retry)", self.key.id()),
         );
-        self.volatile.wishes = Wishes { all: wishes.into(), ..Wishes::default() };
+        self.volatile.wishes = Wishes { all: wishes.into(), noted: cx.now.mono, ..Wishes::default() };
         self.volatile.next = Mono(0);
     }
 
@@ -221,7 +238,12 @@ impl Check {
             return true;
         }
         if !self.are_retries_stored(cx.config) {
-            self.volatile.next = now.plus(STORED);
+            let until = self.volatile.wishes.noted.plus(STORED);
+            if now < until {
+                self.volatile.next = until;
+            } else {
+                self.give_up_wishes();
+            }
             return true;
         }
         let request = rerun_execution(&cx.config.testkube, &wish.id);
@@ -241,6 +263,15 @@ impl Check {
         let written = self.durable.kept.as_ref().and_then(|kept| kept.written);
         config.store.is_none()
             || written.is_some_and(|written| written.reruns >= self.durable.written().reruns)
+    }
+
+    /// Asks for none of the re-runs that are left.
+    fn give_up_wishes(&mut self) {
+        let Phase::Watching(watch) = &mut self.durable.phase else { return };
+        for wish in std::mem::take(&mut self.volatile.wishes).all {
+            watch.retries.refuse(&wish.id, NOT_STORED.into());
+        }
+        self.volatile.poll = Mono(0);
     }
 
     /// Notes that a re-run was not asked for after all.
@@ -267,11 +298,8 @@ impl Check {
             Rerun::Refused(why) => {
                 let line = format!("check {id}: Testkube does not run {name} again: {why}");
                 fx.say(Level::Warn, line);
-                let of = short(&wish.id);
-                if let Phase::Watching(watch) = &mut self.durable.phase
-                    && let Some(one) = watch.retries.tries.iter_mut().rfind(|one| one.of == of)
-                {
-                    one.refused = Some(why);
+                if let Phase::Watching(watch) = &mut self.durable.phase {
+                    watch.retries.refuse(&wish.id, why);
                 }
             }
             Rerun::Unknown(fault) => {

@@ -363,7 +363,13 @@ impl Shown {
             let link =
                 dashboard.map(|d| format!("  {}", d.link(&self.workflow, &self.id))).unwrap_or_default();
             let workflow = one_line(&self.workflow, 80);
-            lines.push((Mark::Plain, format!("{name} (workflow {workflow}): {}{link}", self.status)));
+            // Its failure may have been replaced before it could be told.
+            let rerun = match self.tried.number() {
+                0 => String::new(),
+                number => format!(", re-run {number}"),
+            };
+            let text = format!("{name} (workflow {workflow}{rerun}): {}{link}", self.status);
+            lines.push((Mark::Plain, text));
         }
         let ended_before = said.is_some_and(|said| said.ended);
         let ends = self.ended && !ended_before;

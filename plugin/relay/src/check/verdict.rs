@@ -94,7 +94,9 @@ impl Ignored<'_> {
             Ignored::TooOld => format!("{name} (too old: scheduled at {})", execution.scheduled),
             Ignored::Attempt => format!("{name} ({} in an earlier attempt of the stage)", execution.status),
             Ignored::Child => format!("{name} (started by another workflow)"),
-            Ignored::Replaced(by) => format!("{name} (repeated by {})", one_line(by, 80)),
+            Ignored::Replaced(by) => {
+                format!("{name} ({}, repeated by {})", execution.status, one_line(by, 80))
+            }
             Ignored::Repeats(first) => {
                 format!("{name} (repeats {}, and re-runs do not count here)", one_line(first, 80))
             }
@@ -324,7 +326,7 @@ impl<'a> Assessment<'a> {
         let rest = self.counted.iter().filter(|e| !is_open(e));
         let optional = |e: &Execution| if self.is_optional(e) { " (optional)" } else { "" };
         let words = |e: &&Execution| {
-            let reruns = match self.tried(e).reruns.saturating_sub(usize::from(self.tried(e).is_asked)) {
+            let reruns = match self.tried(e).number() {
                 0 => String::new(),
                 1 => " after 1 re-run".into(),
                 more => format!(" after {more} re-runs"),

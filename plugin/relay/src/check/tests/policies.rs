@@ -110,7 +110,7 @@ fn a_failure_waits_for_its_re_run_and_the_log_says_how_to_make_one() {
         "A failure waits 5m for its re-run",
         "Decided as failed at 16:59 UTC",
         command.as_str(),
-        "(repeated by e2e-",
+        "(failed, repeated by e2e-",
     ] {
         assert!(lines.contains(told), "{told}: {lines}");
     }

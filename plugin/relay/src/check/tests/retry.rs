@@ -53,8 +53,9 @@ fn a_failed_execution_is_run_again_once_and_its_pass_counts() {
         "Testrelay has a failed execution run again once (Testrelay-Retry)".to_owned(),
         format!("##[warning]{id} failed\n"),
         format!("##[warning]Testrelay asks Testkube to run {id} again: re-run 1 (Testrelay-Retry)"),
+        " (workflow e2e, re-run 1): running".to_owned(),
         " passed after 1 re-run".to_owned(),
-        format!("{id} (repeated by e2e-"),
+        format!("{id} (failed, repeated by e2e-"),
     ] {
         assert!(lines.contains(&told), "{told}: {lines}");
     }

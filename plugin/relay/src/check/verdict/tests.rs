@@ -313,7 +313,7 @@ fn a_rerun_replaces_what_it_provably_repeats() {
     let mut by_resource = execution("a-2", "passed", 300);
     by_resource.actor.name = first.actor.name.clone();
     let all = [by_resource, first];
-    assert_eq!(read(&all, "a").ignored_in_words(), " Not counted: a-1 (repeated by a-2).");
+    assert_eq!(read(&all, "a").ignored_in_words(), " Not counted: a-1 (failed, repeated by a-2).");
     assert_eq!(standing(&all, "a"), PASSED);
     assert_eq!(standing(&all, "a*2"), Standing::Incomplete);
 }

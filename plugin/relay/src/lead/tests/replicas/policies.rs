@@ -19,6 +19,54 @@ fn adopted() -> (Replicas, Run) {
     (world, run)
 }
 
+/// A check with `Testrelay-Retry` whose execution fails in five seconds, at the first of two replicas.
+fn retried() -> (Replicas, Run) {
+    let mut world = Replicas::new(2);
+    world.headers = &[("testrelay-expect", "e2e"), ("testrelay-retry", "1")];
+    let run = world.run(1, 5_000, Status::Failed);
+    assert_eq!(world.accept(0, &run), 200);
+    (world, run)
+}
+
+fn reruns(world: &Replicas, run: &Run) -> usize {
+    world.testkube.reruns("ado-run", &run.tag).len()
+}
+
+#[test]
+fn a_replica_that_dies_around_a_re_run_leaves_one() {
+    let mut reran = 0;
+    // The failure is seen some 6 s after the start.
+    for ms in (4_000..9_000).step_by(97) {
+        let (mut world, run) = retried();
+        world.pass(ms);
+        world.kill(0);
+        world.pass(4 * MINUTE);
+        let (accepted, all) = world.events(&run);
+        let served = reruns(&world, &run);
+        let result = if served == 1 { "succeeded" } else { "failed" };
+        assert_eq!((accepted, all), (vec![result.to_string()], 1), "killed after {ms} ms: {served} re-runs");
+        assert!(served <= 1);
+        reran += served;
+    }
+    assert!(reran > 40, "{reran} of 52");
+}
+
+#[test]
+fn a_re_run_is_asked_for_once_it_is_stored_and_not_at_all_without_the_api_server() {
+    for (outage, result, expected) in [(20 * SECOND, "succeeded", 1), (10 * MINUTE, "failed", 0)] {
+        let (mut world, run) = retried();
+        world.pass(3 * SECOND);
+        let until = world.wall() + outage as i64;
+        let updates = Route::Only(Resource::Secrets, Verb::Update);
+        world.server.fault(updates, Span::Between { from: 0, until }, Weather::Away);
+        world.pass(15 * SECOND);
+        assert_eq!(reruns(&world, &run), 0, "it is not stored yet");
+        world.pass(outage + 4 * MINUTE);
+        let (accepted, _) = world.events(&run);
+        assert_eq!((accepted, reruns(&world, &run)), (vec![result.to_string()], expected));
+    }
+}
+
 #[test]
 fn a_re_run_after_its_owners_death_replaces_the_failure() {
     let (mut world, run) = adopted();
