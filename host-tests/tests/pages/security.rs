@@ -55,7 +55,8 @@ fn declaration(text: &str, module: &str) -> Option<Declared> {
     }
     let mut lines = text.lines();
     lines.find(|line| is(line, " {"))?;
-    let inner: Vec<&str> = lines.take_while(|line| *line != "}").collect();
+    let inner = lines.take_while(|line| *line != "}");
+    let inner: Vec<&str> = inner.map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
     Some(Declared::Inside(inner.join("\n")))
 }
 

@@ -1,4 +1,4 @@
-//! The effects of a step: what it asks of the leader.
+//! The effects of a step, and of a turn of the live log: what they ask of the leader.
 
 use super::{Done, Outcome, ReasonCode};
 use crate::tag::Tag;
@@ -22,6 +22,16 @@ pub(crate) struct Effects {
     pub(crate) counts: Vec<Counter>,
     /// Lines for Envoy's log.
     pub(crate) says: Vec<(Level, String)>,
+}
+
+/// The effects of a turn of the live log.
+pub(crate) struct Acted {
+    /// Calls to start.
+    pub(crate) calls: Vec<Call>,
+    /// Counters to raise.
+    pub(crate) counts: Vec<Counter>,
+    /// The kinds of room that a next call waits for from now on.
+    pub(crate) queues: Vec<Room>,
 }
 
 /// A call that a step starts.

@@ -8,7 +8,7 @@ use super::heard::{Heard, News, ended};
 use super::results::Results;
 use super::run::{Look, RunWatch, Runs, Shown};
 use super::telling::{opening, rendered};
-use super::{Call, CheckKey, Counter, Log, Pending, Phase, Room, Space, Told};
+use super::{Acted, Call, CheckKey, Counter, Log, Pending, Phase, Room, Space, Told};
 use crate::backoff::{Random, delay};
 use crate::check::scene::{Scene, advice};
 use crate::check::verdict::Assessment;
@@ -124,16 +124,6 @@ pub(crate) struct LogCx<'a> {
     pub(crate) space: &'a dyn Fn(Room, &Callback) -> Space,
     /// Why nothing is known of the executions, if that has lasted long enough to be told.
     pub(crate) trouble: Option<String>,
-}
-
-/// The effects of a turn of the live log.
-pub(crate) struct Acted {
-    /// Calls to start.
-    pub(crate) calls: Vec<Call>,
-    /// Counters to raise.
-    pub(crate) counts: Vec<Counter>,
-    /// The kinds of room that a next call waits for from now on.
-    pub(crate) queues: Vec<Room>,
 }
 
 impl LiveLog {

@@ -47,7 +47,7 @@ fn a_failed_execution_is_run_again_once_and_its_pass_counts() {
     let id = world.servers.tests[0].id.clone();
     let done = live(&mut world, Vec::new());
     assert_eq!((done.outcome, world.events()), (Some(Outcome::Passed), vec![true]));
-    assert_eq!(world.servers.reran, [id.clone()]);
+    assert_eq!(world.servers.reran, std::slice::from_ref(&id));
     let lines = world.lines();
     for told in [
         "Testrelay has a failed execution run again once (Testrelay-Retry)".to_owned(),

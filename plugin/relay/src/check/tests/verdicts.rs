@@ -146,7 +146,7 @@ fn judged(executions: &str, asks: &str, when: &str) -> (String, String) {
         .map(|(text, at)| execution(text, at))
         .collect();
     let (mut ask, mut watch) = ask(asks);
-    for name in executions.split("; ").filter_map(|text| Some(text.split_once(" (asked again")?)) {
+    for name in executions.split("; ").filter_map(|text| text.split_once(" (asked again")) {
         let (id, _) = name.0.split_once(' ').unwrap();
         let why = name.1.trim_end_matches(')').strip_prefix(", refused: ");
         watch.retries.note(&format!("id-{id}"), why);
