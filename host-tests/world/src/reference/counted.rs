@@ -90,7 +90,7 @@ pub(super) fn passed_from(
 }
 
 /// An execution that the module must have counted since `since`, and that was gone from Testkube at `at` without having been
-/// replaced before.
+/// replaced before, or being repeated then.
 pub(super) fn vanished(world: &World, check: &Delivered, since: i64, at: i64) -> Option<String> {
     // A list may have been read and not judged, because its reader had lost the lead; but not three in a row.
     const SURELY_JUDGED: usize = 3;
@@ -101,7 +101,10 @@ pub(super) fn vanished(world: &World, check: &Delivered, since: i64, at: i64) ->
     let read = world.readings(&check.pipeline.tag);
     let read = read.into_iter().filter(|time| (since..at).contains(time));
     let read: Vec<_> = read.map(|time| (there(time), counted_anyway(world, check, time))).collect();
-    let now = there(at);
+    let mut now = there(at);
+    now.extend(
+        tagged(world, check, at).into_iter().filter_map(|execution| execution.actor.execution_reference),
+    );
     let gone: BTreeSet<&String> =
         read.iter().flat_map(|(there, _)| there).filter(|id| !now.contains(*id)).collect();
     let was_counted = |id: &&String| {
@@ -207,7 +210,11 @@ pub(super) fn counted_among(all: Vec<Truth>, bound: i64) -> Vec<Truth> {
     let own: Vec<&Truth> = all.iter().filter(|execution| execution.scheduled_at >= bound).collect();
     let replaced = |old: &Truth| {
         own.iter().any(|new| {
-            let says_so = new.actor.execution_reference.as_deref() == Some(&old.id);
+            let reference = new.actor.execution_reference.as_deref().filter(|id| !id.is_empty());
+            let says_so = reference == Some(&old.id)
+                || reference.is_some()
+                    && !old.is_child()
+                    && reference == old.actor.execution_reference.as_deref();
             let same_resource = new.actor.kind == "testworkflowexecution"
                 && old.actor.kind == "testworkflowexecution"
                 && !old.is_child()

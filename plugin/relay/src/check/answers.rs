@@ -25,7 +25,9 @@ pub(super) enum Asked {
     Reading,
     /// A second look at one execution.
     Confirm,
-    /// The first of the re-runs that it wishes for.
+    /// A second look at a failed execution that is to run again.
+    Failure,
+    /// Its re-run.
     Rerun,
     /// A call to Azure DevOps, with the token that delivery number `token` brought.
     Azure { ask: AzureCall, token: u32, report: Option<Reporting> },
@@ -150,6 +152,7 @@ impl Check {
         match waiting.asked {
             Asked::Reading => {}
             Asked::Confirm => self.confirmed(cx, fx, outcome),
+            Asked::Failure => self.failure_confirmed(cx, fx, outcome),
             Asked::Rerun => self.rerun_answered(cx, fx, outcome),
             Asked::Azure { ask, token, .. } => {
                 let answer = classify(outcome);

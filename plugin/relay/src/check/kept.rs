@@ -25,7 +25,7 @@ pub struct Written {
     pub delivery: u32,
     /// When it was decided.
     pub decided: Option<Wall>,
-    /// Number of re-runs that Testkube is, or was, to be asked for.
+    /// [`Retries::changes`](super::Retries).
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub reruns: usize,
 }
@@ -191,7 +191,7 @@ impl Pending {
     pub(crate) fn written(&self) -> Written {
         let decided = self.decided().map(|decided| decided.at);
         let reruns = match &self.phase {
-            Phase::Watching(watch) => watch.retries.count(),
+            Phase::Watching(watch) => watch.retries.changes(),
             _ => 0,
         };
         Written { stage: self.stage(), delivery: self.delivery, decided, reruns }

@@ -154,7 +154,7 @@ impl LiveLog {
         self.is_stirred |= before != (self.scene.fingerprint(), self.scene.missing());
         if std::mem::take(&mut self.is_adopted) {
             let same = pending.told.as_ref().is_some_and(|told| told.fingerprint == self.scene.fingerprint());
-            let now = read.statuses();
+            let now = read.statuses() + &read.ignored_in_words();
             self.digest = (!same && !now.is_empty()).then(|| format!("now: {now}"));
             self.said = self.scene.clone();
         }
@@ -173,7 +173,12 @@ impl LiveLog {
         self.is_stirred |= self.scene.new_grace(&self.said).is_some();
     }
 
-    /// Notes that Testkube is asked to run an execution again.
+    /// Notes which failures may be repeated yet.
+    pub(super) fn may_repeat<'a>(&mut self, ids: impl Iterator<Item = &'a str>) {
+        self.scene.may_repeat(ids);
+    }
+
+    /// Notes that an execution is to run again.
     pub(super) fn asks_for(&mut self, id: &str) {
         self.scene.asks_for(id);
         self.is_stirred = true;

@@ -36,7 +36,7 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
     format!(
         "{head}{origin}: {}.{} {}{}{unsaid}",
         read.statuses(),
-        retry::in_vain(read),
+        retry::in_vain(ask, watch, read),
         counted_since(watch, now.wall),
         read.ignored_in_words()
     )

@@ -1,28 +1,29 @@
 //! `Testrelay-Retry`: Testrelay has Testkube run a failed execution again.
 //!
-//! A re-run is noted in the record, and stored, before Testkube is asked for it. What is noted is never asked for again,
-//! because nobody knows whether an earlier leader has asked: readings show whether Testkube has taken it. Only the context that
-//! has noted it asks, and again if the answer says that nothing was started.
+//! One at a time: the execution is read once more by its id; the re-run is noted in the record, which is stored; then Testkube
+//! is asked. What is noted is never asked for by another context, because nobody knows whether the first one has asked:
+//! readings show whether Testkube has taken it. The context that has noted it asks again only if the answer says that nothing
+//! was started.
 
 use super::answers::{Asked, Waiting};
-use super::observed::Observed;
 use super::verdict::{Assessment, short};
 use super::{Ask, Call, Check, Counter, Cx, Effects, Phase, Room, Space, Watch, is_default};
 use crate::backoff;
 use crate::config::Config;
 use crate::text::{listed, one_line};
 use crate::time::Mono;
-use crate::wire::call::CallOutcome;
-use crate::wire::testkube::{Execution, Rerun, Status, rerun_answer, rerun_execution};
+use crate::wire::call::{CallOutcome, Fault, Request};
+use crate::wire::testkube::{self, Execution, Rerun, Status, rerun_answer, rerun_execution};
 use log::Level;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Maximum re-runs that are asked for one check.
 pub(crate) const MAX_RERUNS: usize = 10;
 
-/// How long a re-run may take to appear in Testkube's lists, counted while Testkube answers.
+/// How long a re-run may take to appear in Testkube's lists, counted while Testkube answers; and how long Testkube may
+/// refuse to listen.
 pub(crate) const APPEARS: Duration = Duration::from_secs(120);
 
 /// First and maximum pause before a re-run is asked for again, if nothing was started.
@@ -32,7 +33,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How long a re-run waits until it is stored in the cluster store. After that it is not asked for.
 const STORED: Duration = Duration::from_secs(60);
 
-const NOT_STORED: &str = "the API server has not stored that it is asked for, so Testkube was not asked";
+const NOT_STORED: &str = "the API server has not stored that it is to run again";
 
 /// The re-runs of one check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ pub struct Retries {
     tries: Vec<Try>,
     /// For how long the last of them has been looked for, while Testkube answered.
     #[serde(default, skip_serializing_if = "is_default")]
-    looked: Duration,
+    pub(super) looked: Duration,
 }
 
 /// A re-run that Testkube was, or may have been, asked for.
@@ -49,86 +50,107 @@ pub struct Retries {
 struct Try {
     /// [`short`] of the execution to repeat.
     of: u32,
-    /// Testkube's words, if it does not repeat it.
+    /// [`short`] of the execution that this one repeats itself; 0: none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    from: u32,
+    /// Whether it certainly does not happen.
+    #[serde(default, skip_serializing_if = "is_default")]
+    is_refused: bool,
+    /// Why, or why nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    refused: Option<String>,
+    why: Option<String>,
 }
 
 /// What was tried for one execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tried {
-    /// Number of re-runs asked for, of it and of those that it repeats.
+    /// Number of re-runs noted, of it and of those that it repeats.
     pub reruns: usize,
-    /// Whether Testkube was asked to repeat it.
+    /// Whether a re-run of it was noted.
     pub is_asked: bool,
-    /// Testkube's words, if it does not.
-    pub refused: Option<String>,
+    /// Whether that one certainly does not happen.
+    pub is_refused: bool,
+    /// Why, or why nobody knows.
+    pub why: Option<String>,
 }
 
 impl Tried {
-    /// Which re-run it is itself; 0: none that was asked for.
+    /// Which re-run it is itself; 0: none that was noted.
     pub fn number(&self) -> usize {
         self.reruns.saturating_sub(usize::from(self.is_asked))
     }
 
     /// Whether it is to be seen whether Testkube repeats it.
     pub fn is_awaited(&self) -> bool {
-        self.is_asked && self.refused.is_none()
+        self.is_asked && !self.is_refused
     }
 }
 
-/// An execution whose re-run is to be asked for.
+/// An execution that is to run again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wish {
-    id: String,
+    pub(super) id: String,
     pub(super) name: String,
+    /// [`Try::from`].
+    from: u32,
 }
 
-/// The re-runs that are noted, and that this context still has to ask for.
-#[derive(Clone, Default)]
-pub(super) struct Wishes {
-    /// The first is asked for first, or is being asked for.
-    all: VecDeque<Wish>,
-    /// When they were noted.
-    noted: Mono,
-    failures: u32,
-    /// What this context has counted of [`Retries::looked`].
-    looked: Observed,
-}
-
-impl Wishes {
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
+/// The re-run that this context is about to ask for.
+#[derive(Clone)]
+pub(super) struct Asking {
+    wish: Rc<Wish>,
+    since: Mono,
+    /// When it was noted in the record.
+    noted: Option<Mono>,
+    pub(super) failures: u32,
+    /// The time before which nothing is done.
+    pub(super) next: Mono,
 }
 
 impl Retries {
-    /// Number of re-runs.
-    pub(super) fn count(&self) -> usize {
-        self.tries.len()
+    /// A number that rises with each change that another process must know.
+    pub(super) fn changes(&self) -> usize {
+        self.tries.iter().map(|one| 1 + usize::from(one.is_refused)).sum()
     }
 
-    /// Notes a re-run, and Testkube's words if it is refused.
-    pub(super) fn note(&mut self, id: &str, refused: Option<&str>) {
-        self.tries.push(Try { of: short(id), refused: refused.map(Into::into) });
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tries.is_empty()
+    }
+
+    /// Notes a re-run of an execution that repeats another one, or none (0).
+    pub(super) fn note(&mut self, id: &str, from: u32) {
+        self.tries.push(Try { of: short(id), from, is_refused: false, why: None });
         self.looked = Duration::ZERO;
     }
 
-    /// Notes that an execution is not run again.
-    fn refuse(&mut self, id: &str, why: String) {
+    /// Notes why a re-run does not happen, or why nobody knows.
+    pub(super) fn explain(&mut self, id: &str, is_refused: bool, why: String) {
         let of = short(id);
         if let Some(one) = self.tries.iter_mut().rfind(|one| one.of == of) {
-            one.refused = Some(why);
+            (one.is_refused, one.why) = (is_refused, Some(why));
         }
     }
 
-    /// What was tried for an execution; `chain` are [`short`] of it and of all that it repeats.
-    pub(super) fn tried(&self, own: u32, chain: &[u32]) -> Tried {
+    fn forget(&mut self, id: &str) {
+        let of = short(id);
+        self.tries.retain(|one| one.of != of);
+    }
+
+    /// What was tried for an execution; `chain` are [`short`] of it and of all that it is known to repeat.
+    pub(super) fn tried(&self, own: u32, mut chain: Vec<u32>) -> Tried {
+        // What stood between may have been deleted.
+        for one in self.tries.iter().rev().filter(|one| one.from != 0) {
+            if chain.contains(&one.of) {
+                chain.push(one.from);
+            }
+        }
         let own = self.tries.iter().rfind(|one| one.of == own);
         Tried {
             reruns: self.tries.iter().filter(|one| chain.contains(&one.of)).count(),
             is_asked: own.is_some(),
-            refused: own.and_then(|own| own.refused.clone()),
+            is_refused: own.is_some_and(|own| own.is_refused),
+            why: own.and_then(|own| own.why.clone()),
         }
     }
 }
@@ -147,19 +169,19 @@ pub(super) enum Waits {
 /// What a reading's failures wait for; `looked` is how long the last re-run has been looked for. If one of them is final, the
 /// check fails in any case, so none is run again.
 pub(super) fn waits(ask: &Ask, watch: &Watch, read: &Assessment<'_>, looked: Duration) -> Waits {
-    let most = usize::try_from(ask.policies.retry).unwrap_or_default();
-    if most == 0 {
-        return Waits::Nothing;
-    }
-    let mut room = MAX_RERUNS.saturating_sub(watch.retries.count());
+    let mut room = MAX_RERUNS.saturating_sub(watch.retries.tries.len());
     let (mut wishes, mut waits) = (Vec::new(), Waits::Nothing);
-    for execution in read.failed() {
-        let tried = read.tried(execution);
-        if tried.is_awaited() && looked < APPEARS {
+    for execution in read.failed().filter(|_| ask.policies.retry > 0) {
+        if read.tried(execution).is_awaited() && looked < APPEARS {
             waits = Waits::Appear;
-        } else if !tried.is_asked && tried.reruns < most && is_failure(execution) && room > 0 {
+        } else if may_run_again(ask, read, execution) && room > 0 {
             room -= 1;
-            wishes.push(Wish { id: execution.id.clone(), name: one_line(&execution.name, 80) });
+            let from = Some(&execution.actor.reference).filter(|reference| !reference.is_empty());
+            wishes.push(Wish {
+                id: execution.id.clone(),
+                name: one_line(&execution.name, 80),
+                from: from.map_or(0, |reference| short(reference)),
+            });
         } else if ask.policies.grace.is_zero() {
             return Waits::Nothing;
         }
@@ -167,95 +189,117 @@ pub(super) fn waits(ask: &Ask, watch: &Watch, read: &Assessment<'_>, looked: Dur
     if wishes.is_empty() { waits } else { Waits::Wishes(wishes) }
 }
 
-/// Whether it failed. What somebody has stopped is not started again.
-fn is_failure(execution: &Execution) -> bool {
-    execution.status == Status::Failed
+/// Whether a failure has re-runs left. What somebody has stopped is not started again.
+fn may_run_again(ask: &Ask, read: &Assessment<'_>, execution: &Execution) -> bool {
+    let (tried, most) = (read.tried(execution), usize::try_from(ask.policies.retry).unwrap_or_default());
+    execution.status == Status::Failed && !tried.is_asked && tried.reruns < most
 }
 
-/// What became of re-runs that did not help, as sentences after a space.
-pub(super) fn in_vain(read: &Assessment<'_>) -> String {
-    let (mut refused, mut absent) = (Vec::new(), Vec::new());
-    for execution in read.failed() {
+/// What became of re-runs that did not help, and why something is not run again, as sentences after a space.
+pub(super) fn in_vain(ask: &Ask, watch: &Watch, read: &Assessment<'_>) -> String {
+    let (mut refused, mut absent, mut left, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
+    for execution in read.failed().filter(|_| ask.policies.retry > 0) {
         let (tried, name) = (read.tried(execution), one_line(&execution.name, 80));
-        match &tried.refused {
-            Some(why) => refused.push(format!("{name} ({why})")),
-            None if tried.is_asked => absent.push(name),
-            None => {}
+        let why = tried.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        match (tried.is_asked, tried.is_refused) {
+            (true, true) => refused.push(name + &why),
+            (true, false) => absent.push(name + &why),
+            (false, _) if may_run_again(ask, read, execution) => left.push(name),
+            (false, _) => last = last.or(Some(execution)),
         }
     }
     let mut text = String::new();
-    if !refused.is_empty() {
-        text = format!(" Testkube does not run again: {}.", listed(refused, 3));
-    }
-    if !absent.is_empty() {
-        let names = listed(absent, 5);
-        text += &format!(" Testkube was asked for a re-run, and none has appeared: {names}.");
-    }
+    let mut say = |what: &str, names: Vec<String>| {
+        if !names.is_empty() {
+            text += &format!(" {what}: {}.", listed(names, 3));
+        }
+    };
+    let why_left = match last {
+        Some(last) => format!("Not run again, because {} {}", one_line(&last.name, 80), last.status),
+        None if watch.retries.tries.len().saturating_add(left.len()) > MAX_RERUNS => {
+            format!("Not run again, because a check has at most {MAX_RERUNS} re-runs")
+        }
+        None => "Not run again".into(),
+    };
+    say("Not run again", refused);
+    say("No re-run has appeared", absent);
+    say(&why_left, left);
     text
 }
 
 impl Check {
-    /// Adds to the time for which re-runs have been looked for while Testkube answered, and returns it.
+    /// Adds to the time for which a re-run has been looked for while Testkube answered, and returns it.
     pub(super) fn note_look(&mut self, read: &Assessment<'_>, elapsed: Duration) -> Duration {
         match &mut self.durable.phase {
             Phase::Watching(watch)
-                if read.failed().any(|e| read.tried(e).is_awaited()) && self.volatile.wishes.is_empty() =>
+                if read.failed().any(|e| read.tried(e).is_awaited()) && self.volatile.asking.is_none() =>
             {
-                self.volatile.wishes.looked.add(&mut watch.retries.looked, elapsed)
+                self.volatile.looked.add(&mut watch.retries.looked, elapsed)
             }
             _ => Duration::ZERO,
         }
     }
 
-    /// Notes re-runs, which are asked for once the record is stored.
-    pub(super) fn wish(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, wishes: Vec<Wish>) {
-        let Phase::Watching(watch) = &mut self.durable.phase else { return };
-        if !self.volatile.wishes.is_empty() {
-            return;
+    /// Drops a re-run that is not asked for yet, if its execution has been replaced meanwhile.
+    pub(super) fn drop_wish(&mut self, read: &Assessment<'_>) {
+        let is_gone = |asking: &mut Asking| !read.failed().any(|failed| failed.id == asking.wish.id);
+        if let Some(Asking { wish, noted: Some(_), .. }) = self.volatile.asking.take_if(is_gone)
+            && let Phase::Watching(watch) = &mut self.durable.phase
+        {
+            watch.retries.forget(&wish.id);
         }
-        for wish in &wishes {
-            watch.retries.note(&wish.id, None);
-            cx.log.asks_for(&wish.id);
-        }
-        let names = listed(wishes.iter().map(|wish| wish.name.clone()), MAX_RERUNS);
-        fx.say(
-            Level::Info,
-            format!("check {}: asks Testkube to run again: {names} (Testrelay-Retry)", self.key.id()),
-        );
-        self.volatile.wishes = Wishes { all: wishes.into(), noted: cx.now.mono, ..Wishes::default() };
-        self.volatile.next = Mono(0);
     }
 
-    /// Asks Testkube for the next re-run that is noted. Returns whether one is still to be asked for.
+    /// Begins to ask for the first of these re-runs, unless another one is being asked for.
+    pub(super) fn wish(&mut self, cx: &mut Cx<'_>, wishes: Vec<Wish>) {
+        cx.log.may_repeat(wishes.iter().map(|wish| wish.id.as_str()));
+        if self.volatile.asking.is_none() {
+            self.volatile.asking = wishes.into_iter().next().map(|wish| Asking {
+                wish: Rc::new(wish),
+                since: cx.now.mono,
+                noted: None,
+                failures: 0,
+                next: Mono(0),
+            });
+        }
+    }
+
+    /// Does the next thing for the re-run that is being asked for. Returns whether there is one.
     pub(super) fn ask_for_rerun(&mut self, cx: &Cx<'_>, fx: &mut Effects) -> bool {
         let now = cx.now.mono;
-        // Too late to matter.
         if self.volatile.last_reading.is_some() {
-            self.volatile.wishes = Wishes::default();
+            // It is too late to matter.
+            self.volatile.asking = None;
         }
-        let Some(wish) = self.volatile.wishes.all.front() else { return false };
-        if now < self.volatile.next {
+        let Some(asking) = self.volatile.asking.clone() else { return false };
+        if now < asking.next {
             return true;
         }
-        if !self.are_retries_stored(cx.config) {
-            let until = self.volatile.wishes.noted.plus(STORED);
-            if now < until {
-                self.volatile.next = until;
-            } else {
-                self.give_up_wishes();
+        let testkube = &cx.config.testkube;
+        match asking.noted {
+            None => {
+                let request = testkube::get_execution(testkube, &asking.wish.id);
+                self.call_for_rerun(cx, fx, Asked::Failure, request);
             }
-            return true;
+            Some(_) if self.are_retries_stored(cx.config) => {
+                let request = rerun_execution(testkube, &asking.wish.id);
+                self.call_for_rerun(cx, fx, Asked::Rerun, request);
+            }
+            Some(noted) if now < noted.plus(STORED) => self.put_off(noted.plus(STORED)),
+            Some(_) => self.give_up_asking(true, NOT_STORED.into()),
         }
-        let request = rerun_execution(&cx.config.testkube, &wish.id);
+        true
+    }
+
+    fn call_for_rerun(&mut self, cx: &Cx<'_>, fx: &mut Effects, asked: Asked, request: Request) {
         match (cx.space)(Room::Rerun, &self.durable.callback) {
             Space::Free => {
-                self.volatile.waiting = Some(Waiting { id: cx.call, asked: Asked::Rerun });
+                self.volatile.waiting = Some(Waiting { id: cx.call, asked });
                 fx.call = Some(Call { id: cx.call, room: Room::Rerun, request, report: None });
             }
             Space::Full => self.queue(fx, Room::Rerun),
             Space::Quiet(until) => self.volatile.held_until = until,
         }
-        true
     }
 
     /// Whether each re-run is noted in the cluster store, so that no process that adopts the check asks for it again.
@@ -265,42 +309,88 @@ impl Check {
             || written.is_some_and(|written| written.reruns >= self.durable.written().reruns)
     }
 
-    /// Asks for none of the re-runs that are left.
-    fn give_up_wishes(&mut self) {
-        let Phase::Watching(watch) = &mut self.durable.phase else { return };
-        for wish in std::mem::take(&mut self.volatile.wishes).all {
-            watch.retries.refuse(&wish.id, NOT_STORED.into());
+    fn put_off(&mut self, until: Mono) {
+        if let Some(asking) = &mut self.volatile.asking {
+            asking.next = until;
+        }
+    }
+
+    /// Asks no more. What is known stands in the record.
+    fn give_up_asking(&mut self, is_refused: bool, why: String) {
+        if let Some(asking) = self.volatile.asking.take()
+            && let Phase::Watching(watch) = &mut self.durable.phase
+        {
+            let Wish { id, from, .. } = &*asking.wish;
+            if asking.noted.is_none() {
+                watch.retries.note(id, *from);
+            }
+            watch.retries.explain(id, is_refused, why);
         }
         self.volatile.poll = Mono(0);
     }
 
-    /// Notes that a re-run was not asked for after all.
+    /// Notes that Testkube has started nothing: it is asked again later, for some time.
+    fn not_taken(&mut self, cx: &Cx<'_>, fx: &mut Effects, fault: &Fault) {
+        let Some(asking) = &self.volatile.asking else { return };
+        let (id, name, is_over) =
+            (self.key.id(), &asking.wish.name, cx.now.mono.since(asking.since) >= APPEARS);
+        fx.count(Counter::TestkubeFault);
+        fx.say(Level::Warn, format!("check {id}: Testkube did not take the re-run of {name}: {fault}"));
+        match is_over {
+            true => self.give_up_asking(true, fault.to_string()),
+            false => self.rerun_not_asked(cx.now.mono),
+        }
+    }
+
+    /// Notes that a call for a re-run was not made after all, or has started nothing.
     pub(super) fn rerun_not_asked(&mut self, now: Mono) {
-        let wishes = &mut self.volatile.wishes;
-        wishes.failures = wishes.failures.saturating_add(1);
-        self.volatile.next = now.plus(backoff::delay(wishes.failures, FIRST_PAUSE, MAX_PAUSE));
+        if let Some(asking) = &mut self.volatile.asking {
+            asking.failures = asking.failures.saturating_add(1);
+            asking.next = now.plus(backoff::delay(asking.failures, FIRST_PAUSE, MAX_PAUSE));
+        }
+    }
+
+    /// Takes the second look at a failure. If it still stands, its re-run is noted.
+    pub(super) fn failure_confirmed(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, outcome: &CallOutcome) {
+        let (Some(asking), Some(ask)) = (&mut self.volatile.asking, &self.durable.ask) else { return };
+        let wish = asking.wish.clone();
+        match looked_at(outcome) {
+            Ok(found) if found.is_still(&wish.id, &Status::Failed, &ask.tag) => {
+                cx.log.looked_at(&found);
+                asking.noted = Some(cx.now.mono);
+                if let Phase::Watching(watch) = &mut self.durable.phase {
+                    watch.retries.note(&wish.id, wish.from);
+                }
+                cx.log.asks_for(&wish.id);
+                let (id, name) = (self.key.id(), &wish.name);
+                fx.say(
+                    Level::Info,
+                    format!("check {id}: {name} is to run again in Testkube (Testrelay-Retry)"),
+                );
+            }
+            // The next reading shows what it is now.
+            Ok(_) | Err(Fault::Status(404)) => {
+                self.volatile.asking = None;
+                self.look_soon(cx.now.mono);
+            }
+            Err(fault) => self.not_taken(cx, fx, &fault),
+        }
     }
 
     /// Takes Testkube's answer to a re-run.
     pub(super) fn rerun_answered(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, outcome: &CallOutcome) {
-        let (id, now) = (self.key.id(), cx.now.mono);
-        let answer = rerun_answer(outcome);
-        let Some(name) = self.volatile.wishes.all.front().map(|wish| wish.name.clone()) else { return };
-        if let Rerun::NotTaken(fault) = answer {
-            fx.count(Counter::TestkubeFault);
-            fx.say(Level::Warn, format!("check {id}: Testkube did not take the re-run of {name}: {fault}"));
-            return self.rerun_not_asked(now);
-        }
-        let Some(wish) = self.volatile.wishes.all.pop_front() else { return };
-        (self.volatile.wishes.failures, self.volatile.next) = (0, Mono(0));
-        match answer {
-            Rerun::Taken => fx.count(Counter::Rerun),
+        let Some(asking) = &self.volatile.asking else { return };
+        let (id, wish) = (self.key.id(), asking.wish.clone());
+        let name = &wish.name;
+        match rerun_answer(outcome) {
+            Rerun::NotTaken(fault) => return self.not_taken(cx, fx, &fault),
+            Rerun::Taken => {
+                fx.count(Counter::Rerun);
+                self.volatile.asking = None;
+            }
             Rerun::Refused(why) => {
-                let line = format!("check {id}: Testkube does not run {name} again: {why}");
-                fx.say(Level::Warn, line);
-                if let Phase::Watching(watch) = &mut self.durable.phase {
-                    watch.retries.refuse(&wish.id, why);
-                }
+                fx.say(Level::Warn, format!("check {id}: Testkube does not run {name} again: {why}"));
+                self.give_up_asking(true, why);
             }
             Rerun::Unknown(fault) => {
                 fx.count(Counter::TestkubeFault);
@@ -308,10 +398,24 @@ impl Check {
                     Level::Warn,
                     format!("check {id}: whether Testkube runs {name} again is unknown ({fault}): it is looked for, and not asked for again"),
                 );
+                self.give_up_asking(false, fault.to_string());
             }
-            Rerun::NotTaken(_) => {}
         }
-        // Shows what has become of it.
-        self.volatile.poll = self.volatile.poll.min(now.plus(FIRST_PAUSE));
+        self.look_soon(cx.now.mono);
+    }
+
+    /// Shows soon what has become of a re-run.
+    fn look_soon(&mut self, now: Mono) {
+        self.volatile.poll = self.volatile.poll.min(now.plus(FIRST_PAUSE)).max(now);
+    }
+}
+
+/// The execution in an answer for a single one.
+pub(super) fn looked_at(outcome: &CallOutcome) -> Result<Execution, Fault> {
+    match outcome {
+        CallOutcome::Failed(fault) => Err(fault.clone()),
+        CallOutcome::Response(response) => {
+            testkube::single(response).map_err(|fault| testkube::said(fault, response))
+        }
     }
 }

@@ -47,6 +47,8 @@ struct Shown {
     ended: bool,
     /// Whether it may fail.
     is_optional: bool,
+    /// Whether it may run again.
+    may_repeat: bool,
     /// What was tried for it.
     tried: Tried,
     took: Option<Duration>,
@@ -91,7 +93,16 @@ impl Scene {
         self.only_older
     }
 
-    /// Notes that Testkube is asked to run an execution again.
+    /// Notes which failures may run again: they are no errors yet.
+    pub fn may_repeat<'a>(&mut self, ids: impl Iterator<Item = &'a str>) {
+        for id in ids {
+            if let Some(shown) = find_mut(&mut self.executions, 0, id) {
+                shown.may_repeat = true;
+            }
+        }
+    }
+
+    /// Notes that an execution is to run again.
     pub fn asks_for(&mut self, id: &str) {
         if let Some(shown) = find_mut(&mut self.executions, 0, id) {
             let is_new = !std::mem::replace(&mut shown.tried.is_asked, true);
@@ -329,6 +340,7 @@ impl Shown {
             status: execution.status.clone(),
             ended: execution.ended,
             is_optional,
+            may_repeat: false,
             tried: Tried::default(),
             took: execution.took,
             message: None,
@@ -387,7 +399,7 @@ impl Shown {
                     _ if self.is_optional => {
                         (Mark::Warning, " (optional: without Testrelay-Optional it would fail this check)")
                     }
-                    _ if self.tried.is_asked => (Mark::Warning, ""),
+                    _ if self.is_to_repeat() => (Mark::Warning, " (it is to run again: Testrelay-Retry)"),
                     _ => (Mark::Error, ""),
                 };
                 lines.push((mark, format!("{}{optional}", self.ended_in_words())));
@@ -397,7 +409,7 @@ impl Shown {
             }
             _ => {}
         }
-        self.rerun_lines(said, &name, lines);
+        self.rerun_lines(said.filter(|_| !ends), &name, lines);
         if let (Some(since), None) = (self.stuck, said.and_then(|said| said.stuck)) {
             let since = since.clock(since);
             let text = format!("{name} has been stopping since {since}: {STAYS_SO}");
@@ -414,17 +426,29 @@ impl Shown {
         }
     }
 
+    fn is_to_repeat(&self) -> bool {
+        self.may_repeat || self.tried.is_asked
+    }
+
     fn rerun_lines(&self, said: Option<&Shown>, name: &str, lines: &mut Vec<(Mark, String)>) {
         let (now, before) = (&self.tried, said.map(|said| &said.tried));
-        if now.is_asked && before.is_none_or(|before| !before.is_asked) {
+        // The line about its end says so too.
+        if now.is_asked && before.is_some_and(|before| !before.is_asked) {
             let number = now.reruns;
             lines.push((
                 Mark::Warning,
-                format!("Testrelay asks Testkube to run {name} again: re-run {number} (Testrelay-Retry)"),
+                format!("{name} is to run again in Testkube: re-run {number} (Testrelay-Retry)"),
             ));
         }
-        if let Some(why) = now.refused.as_ref().filter(|_| before.is_none_or(|b| b.refused.is_none())) {
-            lines.push((Mark::Error, format!("Testkube does not run {name} again: {why}")));
+        if let Some(why) = now.why.as_ref().filter(|_| before.is_none_or(|before| before.why.is_none())) {
+            let (mark, what) = match now.is_refused {
+                true => (Mark::Error, format!("{name} does not run again: {why}")),
+                false => (
+                    Mark::Warning,
+                    format!("whether {name} runs again is unknown ({why}): Testrelay looks for it"),
+                ),
+            };
+            lines.push((mark, what));
         }
     }
 

@@ -5,7 +5,7 @@ use super::code::in_brackets;
 use super::fallback::Refused;
 use super::observed::Observed;
 use super::proving::Proof;
-use super::retry::Wishes;
+use super::retry::Asking;
 use super::watching::{Confirm, Incomplete};
 use super::{
     CheckKey, Counter, Done, Effects, Heard, Known, LiveLog, Outcome, Part, Pending, Phase, Place, Placed,
@@ -77,8 +77,10 @@ pub(crate) struct Volatile {
     pub(super) absence: Observed,
     /// The wait of failures for their re-run that is not in the ledger yet.
     pub(super) grace: Observed,
-    /// The re-runs that it still has to ask for.
-    pub(super) wishes: Wishes,
+    /// The re-run that it is about to ask for.
+    pub(super) asking: Option<Asking>,
+    /// The wait for a re-run to appear that is not in the ledger yet.
+    pub(super) looked: Observed,
     /// Readings in a row in which an execution had vanished.
     pub(super) vanished: u32,
     /// Whether Testkube has sent a hint since the last look began.
@@ -122,7 +124,9 @@ impl Volatile {
         let (times, poll) = match &durable.phase {
             Phase::Watching(_) => {
                 let last = self.last_reading.map(super::watching::ends_at);
-                let calls = own.filter(|_| self.confirm.is_some() || !self.wishes.is_empty());
+                let asks = self.asking.as_ref().filter(|_| !self.is_queued);
+                let asks = asks.map(|asking| asking.next.max(self.held_until));
+                let calls = self.confirm.as_ref().and(own).into_iter().chain(asks).min();
                 let poll = self.confirm.is_none().then(|| self.poll.max(self.held_until));
                 ([deadline, last, calls], poll)
             }
@@ -136,8 +140,11 @@ impl Volatile {
 
     /// Notes that its record is stored: its event need wait no longer.
     pub(crate) fn stored(&mut self) {
-        if self.fence.is_some() || !self.wishes.is_empty() {
+        if self.fence.is_some() {
             self.next = Mono(0);
+        }
+        if let Some(asking) = self.asking.as_mut().filter(|asking| asking.failures == 0) {
+            asking.next = Mono(0);
         }
     }
 
@@ -320,7 +327,7 @@ impl Check {
         let Some(waiting) = self.volatile.waiting.take_if(|waiting| waiting.id == id) else { return };
         match waiting.asked {
             Asked::Azure { report: Some(report), .. } => self.unclaim(report.send),
-            Asked::Rerun => self.rerun_not_asked(now),
+            Asked::Failure | Asked::Rerun => self.rerun_not_asked(now),
             _ => {}
         }
     }

@@ -221,6 +221,9 @@ pub(super) fn opening(pending: &Pending, ask: &Ask, watch: &Watch, now: Now) -> 
         }
     });
     lines.extend(ask.policies.in_words().into_iter().map(|words| (Mark::Plain, words)));
+    if pending.observe && ask.policies.retry > 0 {
+        lines.push((Mark::Warning, "While the credential only observes, nothing is run again".into()));
+    }
     lines.push((
         Mark::Plain,
         format!(

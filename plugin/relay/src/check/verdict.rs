@@ -66,7 +66,7 @@ pub struct Assessment<'a> {
     tried: Vec<Tried>,
 }
 
-const NOTHING_TRIED: Tried = Tried { reruns: 0, is_asked: false, refused: None };
+const NOTHING_TRIED: Tried = Tried { reruns: 0, is_asked: false, is_refused: false, why: None };
 
 /// Why an execution with the tag does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,10 +182,10 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
     };
     let other_of = |n: usize| Some(own.get(other.get(n).copied().flatten()?)?.name.as_str());
     let why_older = |e: &Execution| if e.scheduled < bound { Ignored::Older } else { Ignored::TooOld };
-    let mut ignored: Vec<_> = older.iter().map(|e| (*e, why_older(e))).collect();
+    let mut ignored = Vec::new();
     let mut counted = Vec::new();
     let mut tried = Vec::new();
-    let retries = retries.filter(|retries| retries.count() > 0 && rerun == Rerun::Latest);
+    let retries = retries.filter(|retries| !retries.is_empty() && rerun == Rerun::Latest);
     let mut have: BTreeMap<&str, u32> = BTreeMap::new();
     for (n, (execution, part)) in own.iter().zip(own_parts).enumerate() {
         if let Some(why) = attempts.ignored(n) {
@@ -199,13 +199,16 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
             (None, part) => {
                 counted.push(*execution);
                 tried.extend(
-                    retries.map(|retries| retries.tried(short(&execution.id), &chain(own, &other, n))),
+                    retries.map(|retries| retries.tried(short(&execution.id), chain(own, &other, n))),
                 );
                 let is_expected = *part != Part::OfOlder && !is_optional(optional, &execution.workflow);
                 *have.entry(&execution.workflow).or_insert(0) += u32::from(is_expected);
             }
         }
     }
+    // What was repeated is told first: it hides nothing then, however many there are.
+    ignored.sort_by_key(|(_, why)| !matches!(why, Ignored::Replaced(_)));
+    ignored.extend(older.iter().map(|e| (*e, why_older(e))));
     let mut missing = expect.missing(&have);
     if !optional.is_empty() && !matches!(expect, Expect::Names(_)) {
         missing.iter_mut().for_each(|missing| missing.push_str(" that may not fail"));
@@ -284,11 +287,11 @@ impl<'a> Assessment<'a> {
         self.counted.iter().map(|e| e.finished.unwrap_or(e.scheduled).max(e.scheduled)).max()
     }
 
-    /// Short fingerprints of every execution with the tag, counted or not. One that is missing from a later complete
-    /// reading has vanished.
+    /// Short fingerprints of every execution with the tag, counted or not, and of those that they repeat. One that is
+    /// missing from a later complete reading has vanished.
     pub fn present(&self) -> Vec<u32> {
-        let ignored = self.ignored.iter().map(|(e, _)| *e);
-        self.counted.iter().copied().chain(ignored).map(|e| short(&e.id)).collect()
+        let all = self.counted.iter().copied().chain(self.ignored.iter().map(|(e, _)| *e));
+        all.flat_map(|e| [short(&e.id), short(&e.actor.reference)]).collect()
     }
 
     /// The newest execution with the tag, if there are some and all are too old.
@@ -319,11 +322,14 @@ impl<'a> Assessment<'a> {
         self.counted.iter().map(|e| short(&e.id)).collect()
     }
 
-    /// `shop-api-41 running, shop-e2e-17 passed, shop-lint-3 failed (optional)`; first those that stand in the way of a pass.
+    /// `shop-api-41 running, shop-e2e-17 passed, shop-lint-3 failed (optional)`; first those that stand in the way of a pass,
+    /// then those that repeat another one.
     pub fn statuses(&self) -> String {
         let is_open = |e: &&&Execution| !e.ended || e.status != Status::Passed && !self.is_optional(e);
         let first = self.counted.iter().filter(is_open);
-        let rest = self.counted.iter().filter(|e| !is_open(e));
+        let rest = || self.counted.iter().filter(|e| !is_open(e));
+        let repeats = |e: &&&Execution| self.tried(e).number() > 0;
+        let rest = rest().filter(repeats).chain(rest().filter(|e| !repeats(e)));
         let optional = |e: &Execution| if self.is_optional(e) { " (optional)" } else { "" };
         let words = |e: &&Execution| {
             let reruns = match self.tried(e).number() {

@@ -2,6 +2,7 @@
 
 use super::answers::{Asked, Waiting};
 use super::observed::Observed;
+use super::retry::{self, Waits, looked_at};
 use super::{
     Ask, Call, Check, Counter, Cx, Effects, Pending, Phase, ReasonCode, Room, Seen, Space, Volatile, Watch,
     reason,
@@ -276,8 +277,11 @@ impl Check {
         let since = self.note_seen(now, &watch, &read, was_watched || ask.settle.is_zero());
         let elapsed = gap.unwrap_or_default();
         let absent = self.note_absence(cx, &read, elapsed);
-        let waited = self.note_wait(&ask, &read, if since == now { Duration::ZERO } else { elapsed });
         let looked = self.note_look(&read, elapsed);
+        self.drop_wish(&read);
+        let waits = retry::waits(&ask, &watch, &read, looked);
+        let elapsed = if waits == Waits::Nothing { elapsed } else { Duration::ZERO };
+        let waited = self.note_wait(&ask, &read, if since == now { Duration::ZERO } else { elapsed });
         let is_last = self.volatile.last_reading.is_some();
         let facts = Facts { now: cx.now, since, absent, waited, looked, is_last };
         let judgement = judge(&self.durable, &ask, &watch, &read, &facts);
@@ -292,7 +296,7 @@ impl Check {
     fn act_on(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, judgement: Judgement, read: &Assessment<'_>) {
         match judgement {
             Judgement::Decided(code, reason) => self.decide(cx, fx, code, reason),
-            Judgement::Rerun(wishes) => self.wish(cx, fx, wishes),
+            Judgement::Rerun(wishes) => self.wish(cx, wishes),
             Judgement::Ended(code, reason) => {
                 let listed = read.counted.iter().map(|e| Listed {
                     id: e.id.clone(),
@@ -427,12 +431,7 @@ impl Check {
 
     /// Takes the second look at an execution: it must be as the reading had it.
     pub(super) fn confirmed(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, outcome: &CallOutcome) {
-        let execution = match outcome {
-            CallOutcome::Failed(fault) => Err(fault.clone()),
-            CallOutcome::Response(response) => {
-                testkube::single(response).map_err(|fault| testkube::said(fault, response))
-            }
-        };
+        let execution = looked_at(outcome);
         if let Ok(execution) = &execution {
             cx.log.looked_at(execution);
         }

@@ -214,6 +214,7 @@ fn history(seed: u64) -> &'static str {
         true => Fate::Served(100),
         false => fate(&mut draws, what, &wild),
     });
+    let mut has_anew = false;
     while world.turn(calm) {
         if world.done.is_none() && is(&mut random, wild.incidents) {
             incident(&mut world, &mut random, &ask);
@@ -221,6 +222,7 @@ fn history(seed: u64) -> &'static str {
         let is_over = world.done.is_some() || matches!(world.durable.phase, Phase::Owing(_));
         if is_over && is(&mut random, 300) {
             anew(&mut world, &mut random, &ask);
+            has_anew = true;
         }
     }
     is_calm.set(true);
@@ -231,9 +233,15 @@ fn history(seed: u64) -> &'static str {
         deadline = deadline.max(Mono(world.durable.delivered.0 + 30 * MINUTE));
     }
     let steps = world.steps;
+    let is_first = !has_anew;
     world.live(deadline.0 + BOUND - world.now.mono.0);
     assert!(world.done.is_some(), "it has not ended: {:?}", world.durable);
     assert!(world.steps - steps < 2_000, "{} steps", world.steps - steps);
+    let lines = world.lines();
+    let passed = lines.lines().find(|line| line.contains("Testrelay: succeeded. "));
+    if let Some(passed) = passed.filter(|_| is_first && !world.servers.reran.is_empty()) {
+        assert!(passed.contains(" re-run"), "it hides that something was run again: {passed}");
+    }
     let done = world.done.unwrap();
     done.outcome.filter(|_| done.reported).map_or("unreported", Outcome::code)
 }

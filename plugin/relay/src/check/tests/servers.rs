@@ -147,7 +147,7 @@ impl Test {
         self.scheduled <= now && !(self.hidden.0 <= now && now < self.hidden.1)
     }
 
-    fn json(&self, now: Mono) -> Value {
+    pub(super) fn json(&self, now: Mono) -> Value {
         let (ends, status) = self.ends;
         let result = match ends <= now {
             true => {

@@ -149,7 +149,10 @@ fn judged(executions: &str, asks: &str, when: &str) -> (String, String) {
     for name in executions.split("; ").filter_map(|text| text.split_once(" (asked again")) {
         let (id, _) = name.0.split_once(' ').unwrap();
         let why = name.1.trim_end_matches(')').strip_prefix(", refused: ");
-        watch.retries.note(&format!("id-{id}"), why);
+        watch.retries.note(&format!("id-{id}"), 0);
+        if let Some(why) = why {
+            watch.retries.explain(&format!("id-{id}"), true, why.into());
+        }
     }
     let arrived = Now { mono: Mono(NOW.mono.0 - 2 * 3_600_000), wall: Wall::parse(ARRIVED).unwrap() };
     let zero = Duration::ZERO;

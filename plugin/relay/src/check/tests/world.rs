@@ -251,6 +251,7 @@ impl World {
         self.durable = pending;
         self.servers.completed = None;
         self.oracle.reruns.clear();
+        self.oracle.has_asked = false;
         if self.done.take().is_some() {
             self.volatile = Volatile::default();
         }

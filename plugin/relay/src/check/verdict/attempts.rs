@@ -49,7 +49,7 @@ pub(super) fn judge<'a>(
             continue;
         }
         let same = own.iter().enumerate().filter(|(_, e)| e.workflow == execution.workflow);
-        let same: Vec<_> = same.filter(|(other, _)| parts.get(*other) != Some(&Part::Child)).collect();
+        let same: Vec<_> = same.filter(|(other, _)| is_judged(*other)).collect();
         let (earlier, later): (Vec<_>, Vec<_>) = same.into_iter().partition(|(_, e)| e.scheduled < newest);
         let is_named_once =
             matches!(rules.expect, Expect::Names(names) if names.get(&execution.workflow) == Some(&1));

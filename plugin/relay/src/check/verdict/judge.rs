@@ -56,7 +56,10 @@ pub(crate) fn judge(
         let (code, reason) = reason::absent(ask, watch, read, now);
         return Judgement::Decided(code, reason);
     }
-    let waits = if is_last { Waits::Nothing } else { retry::waits(ask, watch, read, looked) };
+    let waits = match is_last || pending.observe {
+        true => Waits::Nothing,
+        false => retry::waits(ask, watch, read, looked),
+    };
     if let Waits::Wishes(wishes) = waits {
         return Judgement::Rerun(wishes);
     }

@@ -1,7 +1,7 @@
 //! Re-runs: executions that provably repeat an earlier one.
 //!
-//! The proof is `actor.executionReference` with the other's id, or that the same TestWorkflowExecution resource started
-//! both. The same workflow alone proves nothing: a matrix runs one workflow many times.
+//! The proof is `actor.executionReference` with the other's id, that both have the same reference, or that the same
+//! TestWorkflowExecution resource started both. The same workflow alone proves nothing: a matrix runs one workflow many times.
 //!
 //! A child proves nothing either. It has its parent's actor, not its own, so two children of one parent would seem to
 //! repeat each other, and one whose result nobody looks at could replace one that counts.
@@ -41,10 +41,10 @@ pub(super) fn repeated(all: &[&Execution]) -> Vec<Option<usize>> {
 }
 
 /// Calls `found` with pairs whose later execution repeats the earlier one: each that has a reference with the one it
-/// names, and each of those that one resource started with the one that `end` selects.
+/// names, and each of those with one reference, or from one resource, with the one that `end` selects.
 fn pairs(all: &[&Execution], end: impl Fn(&[usize]) -> Option<usize>, mut found: impl FnMut(usize, usize)) {
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut groups: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<(bool, &str, &str), Vec<usize>> = BTreeMap::new();
     let is_later = |later: usize, earlier: usize| {
         let order = |n: usize| all.get(n).map(|execution| order(execution));
         order(later) > order(earlier)
@@ -60,8 +60,11 @@ fn pairs(all: &[&Execution], end: impl Fn(&[usize]) -> Option<usize>, mut found:
             if let Some(earlier) = same {
                 found(earlier, n);
             }
+            if !actor.reference.is_empty() {
+                groups.entry((true, &actor.reference, &execution.workflow)).or_default().push(n);
+            }
             if actor.kind == "testworkflowexecution" && !actor.name.is_empty() {
-                groups.entry((&actor.name, &execution.workflow)).or_default().push(n);
+                groups.entry((false, &actor.name, &execution.workflow)).or_default().push(n);
             }
         }
         places.insert(&execution.id, n);

@@ -226,7 +226,10 @@ fn said(all: &[Execution], bound: Wall, rerun: Rerun) -> Vec<&str> {
             && earlier.actor.kind == "testworkflowexecution"
             && !earlier.actor.is_child
             && later.actor.name == earlier.actor.name;
-        let is_proved = same || later.actor.reference == earlier.id;
+        let alike = !later.actor.reference.is_empty()
+            && !earlier.actor.is_child
+            && later.actor.reference == earlier.actor.reference;
+        let is_proved = same || alike || later.actor.reference == earlier.id;
         !later.actor.is_child
             && order(later) > order(earlier)
             && later.workflow == earlier.workflow

@@ -19,16 +19,21 @@ pub(crate) fn said(fault: Fault, response: &Response) -> Fault {
 }
 
 fn detail(response: &Response) -> Option<String> {
+    let detail = details(response)?;
+    // The part before names the layers of Testkube that passed the error on.
+    let detail = detail.rsplit_once(" desc = ").map_or(detail.as_str(), |(_, last)| last).trim();
+    words::shown(detail)
+}
+
+/// The whole `detail` of Testkube's problem document.
+pub(super) fn details(response: &Response) -> Option<String> {
     #[derive(Deserialize)]
     struct Problem {
         detail: Option<String>,
     }
     let body = response.body.as_deref().ok().filter(|body| body.len() <= MAX_BODY)?;
     let detail = crate::json::read::<Problem>(body).ok()?.detail?;
-    let detail = detail.strip_suffix(", context: null").unwrap_or(&detail);
-    // The part before names the layers of Testkube that passed the error on.
-    let detail = detail.rsplit_once(" desc = ").map_or(detail, |(_, last)| last).trim();
-    words::shown(detail)
+    Some(detail.strip_suffix(", context: null").unwrap_or(&detail).to_owned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Asking Testkube to run an execution again (`ReRunTestWorkflowExecutionHandler` in `testworkflows.go`).
 
+use super::problem::details;
 use super::query::get;
 use super::{Testkube, said};
 use crate::text::clip;
@@ -42,20 +43,24 @@ const MAX_REFUSAL: usize = 200;
 /// 502 with its own words for what it finds there (a parameter that is sensitive or was truncated); 500 is the answer when
 /// the start itself has failed, perhaps half-way.
 pub(crate) fn rerun_answer(outcome: &CallOutcome) -> Rerun {
-    let fault = match outcome {
+    let (fault, details) = match outcome {
         CallOutcome::Response(response) if (200..300).contains(&response.status) => return Rerun::Taken,
-        CallOutcome::Response(response) => said(response.fault(), response),
-        CallOutcome::Failed(fault) => fault.clone(),
+        CallOutcome::Response(response) => {
+            (said(response.fault(), response), details(response).unwrap_or_default())
+        }
+        CallOutcome::Failed(fault) => (fault.clone(), String::new()),
     };
     match fault {
         fault @ (Fault::Refused | Fault::UnknownCluster(_) | Fault::Stalled) => Rerun::NotTaken(fault),
         fault @ (Fault::Status(429) | Fault::Said(429, _)) => Rerun::NotTaken(fault),
-        Fault::Said(502, words) if words.contains(LOOKED_AT) => match words.contains("can't ") {
+        Fault::Said(502, words) if details.contains(LOOKED_AT) => match details.contains("can't ") {
             true => Rerun::Refused(last_words(&words)),
             // Its database has not answered.
             false => Rerun::NotTaken(Fault::Said(502, words)),
         },
-        Fault::Status(404) => Rerun::Refused("the execution is gone (HTTP 404)".into()),
+        Fault::Status(404) => {
+            Rerun::Refused("HTTP 404: Testkube has no such execution, or no such call".into())
+        }
         Fault::Said(status @ (400..=407 | 409..=499), words) => {
             Rerun::Refused(format!("HTTP {status}: {}", last_words(&words)))
         }
@@ -120,8 +125,7 @@ mod tests {
         for fault in [Fault::Refused, Fault::Stalled, Fault::UnknownCluster("a".into())] {
             assert!(matches!(rerun_answer(&CallOutcome::Failed(fault)), Rerun::NotTaken(_)));
         }
-        let database =
-            "failed to rerun test workflow execution: client problem: failed to connect to `user=testkube`";
+        let database = "failed to rerun test workflow execution: client problem: rpc error: code = Internal desc = failed to connect to `user=testkube`";
         for (status, detail) in [(429, ""), (502, database)] {
             assert!(matches!(rerun_answer(&response(status, detail)), Rerun::NotTaken(_)), "{status}");
         }

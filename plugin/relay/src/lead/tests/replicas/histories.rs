@@ -134,7 +134,10 @@ fn play(seed: u64) -> Sum {
         let is_right = |result: &String| result == check.result || has_retry && check.result == "failed";
         assert!(accepted.iter().all(is_right), "{id}: not {}", check.result);
         let reruns = world.testkube.reruns("ado-run", &check.run.tag).len();
-        assert!(reruns <= check.streams.len(), "{id}: {reruns} re-runs");
+        // Each evaluation ends with an event that Azure DevOps has taken, or is the last.
+        assert!(reruns <= accepted.len().max(1), "{id}: {reruns} re-runs");
+        let has_passed = check.result == "failed" && accepted.iter().any(|result| result == "succeeded");
+        assert!(!has_passed || reruns > 0, "{id}: a failure has passed without a re-run");
         sum.reruns += reruns;
     }
     world.pass(12 * MINUTE);

@@ -68,6 +68,24 @@ fn a_re_run_is_asked_for_once_it_is_stored_and_not_at_all_without_the_api_server
 }
 
 #[test]
+fn a_refusal_comes_with_the_secret() {
+    let mut world = Replicas::new(2);
+    world.headers = &[("testrelay-expect", "e2e"), ("testrelay-retry", "1")];
+    let run = world.run(1, 2 * MINUTE as i64, Status::Passed);
+    let failed = execution("e2e").tag("ado-run", &run.tag).rerun_refused("can't rerun it");
+    let now = world.wall();
+    world.testkube.add(failed.at(now - 1_000, Status::Running).at(now + 5_000, Status::Failed));
+    assert_eq!(world.accept(0, &run), 200);
+    world.pass(20 * SECOND);
+    world.kill(0);
+    world.pass(110 * SECOND);
+    // Both have ended some seconds ago: the adopter waits for no re-run.
+    assert_eq!(world.events(&run), (vec!["failed".into()], 1));
+    let lines = world.azure.log_lines(&run.spec().plan).join("\n");
+    assert!(lines.contains("can't rerun it"), "{lines}");
+}
+
+#[test]
 fn a_re_run_after_its_owners_death_replaces_the_failure() {
     let (mut world, run) = adopted();
     let now = world.wall();
