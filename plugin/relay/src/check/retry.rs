@@ -7,7 +7,7 @@
 
 use super::answers::{Asked, Waiting};
 use super::verdict::{Assessment, short};
-use super::{Ask, Call, Check, Counter, Cx, Effects, Phase, Room, Space, Watch, is_default};
+use super::{Ask, Call, Check, Counter, Cx, Effects, Pending, Phase, Room, Space, Watch, is_default};
 use crate::backoff;
 use crate::config::Config;
 use crate::text::{listed, one_line};
@@ -167,11 +167,18 @@ pub(super) enum Waits {
 }
 
 /// What a reading's failures wait for; `looked` is how long the last re-run has been looked for. If one of them is final, the
-/// check fails in any case, so none is run again.
-pub(super) fn waits(ask: &Ask, watch: &Watch, read: &Assessment<'_>, looked: Duration) -> Waits {
+/// check fails in any case, so none is run again. A check that is only observed starts nothing.
+pub(super) fn waits(
+    pending: &Pending,
+    ask: &Ask,
+    watch: &Watch,
+    read: &Assessment<'_>,
+    looked: Duration,
+) -> Waits {
+    let wants = ask.policies.retry > 0 && !pending.observe;
     let mut room = MAX_RERUNS.saturating_sub(watch.retries.tries.len());
     let (mut wishes, mut waits) = (Vec::new(), Waits::Nothing);
-    for execution in read.failed().filter(|_| ask.policies.retry > 0) {
+    for execution in read.failed().filter(|_| wants) {
         if read.tried(execution).is_awaited() && looked < APPEARS {
             waits = Waits::Appear;
         } else if may_run_again(ask, read, execution) && room > 0 {
@@ -335,7 +342,7 @@ impl Check {
         let (id, name, is_over) =
             (self.key.id(), &asking.wish.name, cx.now.mono.since(asking.since) >= APPEARS);
         fx.count(Counter::TestkubeFault);
-        fx.say(Level::Warn, format!("check {id}: Testkube did not take the re-run of {name}: {fault}"));
+        fx.say(Level::Warn, format!("check {id}: the re-run of {name} could not be asked for yet: {fault}"));
         match is_over {
             true => self.give_up_asking(true, fault.to_string()),
             false => self.rerun_not_asked(cx.now.mono),

@@ -182,20 +182,21 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
     };
     let other_of = |n: usize| Some(own.get(other.get(n).copied().flatten()?)?.name.as_str());
     let why_older = |e: &Execution| if e.scheduled < bound { Ignored::Older } else { Ignored::TooOld };
-    let mut ignored = Vec::new();
+    // What was repeated is told first: nothing hides it then, however many there are.
+    let (mut ignored, mut others) = (Vec::new(), Vec::new());
     let mut counted = Vec::new();
     let mut tried = Vec::new();
     let retries = retries.filter(|retries| !retries.is_empty() && rerun == Rerun::Latest);
     let mut have: BTreeMap<&str, u32> = BTreeMap::new();
     for (n, (execution, part)) in own.iter().zip(own_parts).enumerate() {
         if let Some(why) = attempts.ignored(n) {
-            ignored.push((*execution, why));
+            others.push((*execution, why));
             continue;
         }
         match (other_of(n), part) {
             (Some(by), _) if rerun == Rerun::Latest => ignored.push((*execution, Ignored::Replaced(by))),
-            (Some(first), _) => ignored.push((*execution, Ignored::Repeats(first))),
-            (None, Part::Child) => ignored.push((*execution, Ignored::Child)),
+            (Some(first), _) => others.push((*execution, Ignored::Repeats(first))),
+            (None, Part::Child) => others.push((*execution, Ignored::Child)),
             (None, part) => {
                 counted.push(*execution);
                 tried.extend(
@@ -206,8 +207,7 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
             }
         }
     }
-    // What was repeated is told first: it hides nothing then, however many there are.
-    ignored.sort_by_key(|(_, why)| !matches!(why, Ignored::Replaced(_)));
+    ignored.append(&mut others);
     ignored.extend(older.iter().map(|e| (*e, why_older(e))));
     let mut missing = expect.missing(&have);
     if !optional.is_empty() && !matches!(expect, Expect::Names(_)) {

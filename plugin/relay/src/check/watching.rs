@@ -279,7 +279,7 @@ impl Check {
         let absent = self.note_absence(cx, &read, elapsed);
         let looked = self.note_look(&read, elapsed);
         self.drop_wish(&read);
-        let waits = retry::waits(&ask, &watch, &read, looked);
+        let waits = retry::waits(&self.durable, &ask, &watch, &read, looked);
         let elapsed = if waits == Waits::Nothing { elapsed } else { Duration::ZERO };
         let waited = self.note_wait(&ask, &read, if since == now { Duration::ZERO } else { elapsed });
         let is_last = self.volatile.last_reading.is_some();

@@ -320,6 +320,12 @@ fn a_check_that_is_only_observed_starts_nothing() {
     let lines = world.lines();
     assert!(lines.contains("While the credential only observes, nothing is run again"), "{lines}");
     assert!(done.reason.contains(" Not run again: e2e-605000."), "{}", done.reason);
+
+    let mut graced = self::world(1, "passed");
+    (graced.durable.observe, graced.durable.ask.as_mut().unwrap().policies.grace) =
+        (true, Duration::from_secs(120));
+    let done = live(&mut graced, Vec::new());
+    assert!((160..220).contains(&seconds(&done)), "{} s", seconds(&done));
 }
 
 #[test]

@@ -56,9 +56,9 @@ pub(crate) fn judge(
         let (code, reason) = reason::absent(ask, watch, read, now);
         return Judgement::Decided(code, reason);
     }
-    let waits = match is_last || pending.observe {
+    let waits = match is_last {
         true => Waits::Nothing,
-        false => retry::waits(ask, watch, read, looked),
+        false => retry::waits(pending, ask, watch, read, looked),
     };
     if let Waits::Wishes(wishes) = waits {
         return Judgement::Rerun(wishes);
