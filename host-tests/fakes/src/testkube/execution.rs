@@ -245,9 +245,10 @@ impl Execution {
         self.script.push(Transition { at: now + 700, status: Status::Canceled, finished: true });
     }
 
-    /// The same workflow with the same tags, started by somebody at `now`.
-    pub(super) fn again_from(&self, now: i64, actor: Actor) -> Self {
-        let mut again = execution(&self.workflow).actor(actor).at(now, Status::Running);
+    /// The same workflow with the same tags, started by somebody at `now` and listed from a later time on.
+    pub(super) fn again_from(&self, now: i64, listed: i64, actor: Actor) -> Self {
+        let again = execution(&self.workflow).actor(actor).scheduled_at(now);
+        let mut again = again.at(listed, Status::Running);
         (again.tags, again.labels, again.again) =
             (self.tags.clone(), self.labels.clone(), self.again.clone());
         again

@@ -252,7 +252,9 @@ impl<'a> Assessment<'a> {
 
     /// What was tried for a member.
     pub fn tried(&self, execution: &Execution) -> &Tried {
-        let place = self.counted.iter().position(|counted| counted.id == execution.id);
+        // Of most checks nothing is tried.
+        let mut counted = self.counted.iter().take(self.tried.len());
+        let place = counted.position(|counted| counted.id == execution.id);
         place.and_then(|place| self.tried.get(place)).unwrap_or(&NOTHING_TRIED)
     }
 

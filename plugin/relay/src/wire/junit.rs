@@ -92,7 +92,7 @@ pub enum Broken {
     NotJunit,
     /// It ends before its elements do.
     CutOff {
-        /// The last line, or the one with the begin of what does not end.
+        /// The last line, or the one in which what does not end begins.
         line: usize,
     },
     /// An end tag without its start tag, or markup that is none.

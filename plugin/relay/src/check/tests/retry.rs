@@ -188,6 +188,7 @@ fn a_leader_that_falls_around_a_re_run_does_not_ask_twice() {
     for seed in 0..120 {
         let mut world = world(1, "passed");
         world.random = crate::backoff::Random::new(seed + 1);
+        world.servers.lists_late = Duration::from_secs(9 * (seed / 3 % 2));
         let fate = if seed % 3 == 0 { Fate::Unheard } else { Fate::Served(100 + 90 * (seed % 7)) };
         world.fates = Box::new(move |what, _| match what {
             What::Rerun(_) => fate.clone(),

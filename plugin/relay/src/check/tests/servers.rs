@@ -186,6 +186,8 @@ pub(super) struct Servers {
     pub(super) files: BTreeMap<(String, String), Vec<u8>>,
     /// The statuses in which the next re-runs end, 20 s after they were asked for; then they pass.
     pub(super) reruns: VecDeque<&'static str>,
+    /// For how long Testkube's lists lack a re-run that it has taken.
+    pub(super) lists_late: Duration,
     /// What was run again.
     pub(super) reran: Vec<String>,
 }
@@ -229,7 +231,8 @@ impl Servers {
                     // Two of one workflow may be asked for in the same millisecond.
                     let id_of = format!("{}-{}", again.id, self.reran.len());
                     self.reran.push(id.clone());
-                    self.tests.push(Test { id: id_of, ..again });
+                    let hidden = (now, now.plus(self.lists_late));
+                    self.tests.push(Test { id: id_of, hidden, ..again });
                     answer(200, "{}")
                 }
                 None => answer(404, ""),
