@@ -102,9 +102,8 @@ pub(super) fn vanished(world: &World, check: &Delivered, since: i64, at: i64) ->
     let read = read.into_iter().filter(|time| (since..at).contains(time));
     let read: Vec<_> = read.map(|time| (there(time), counted_anyway(world, check, time))).collect();
     let mut now = there(at);
-    now.extend(
-        tagged(world, check, at).into_iter().filter_map(|execution| execution.actor.execution_reference),
-    );
+    let all = tagged(world, check, at).into_iter().filter(|execution| !execution.is_child());
+    now.extend(all.filter_map(|execution| execution.actor.execution_reference));
     let gone: BTreeSet<&String> =
         read.iter().flat_map(|(there, _)| there).filter(|id| !now.contains(*id)).collect();
     let was_counted = |id: &&String| {

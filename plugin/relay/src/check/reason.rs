@@ -1,7 +1,7 @@
 //! The reason of a decision, in words for the people at the pipeline.
 
-use super::{Ask, Pending, ReasonCode, Watch, retry};
-use crate::check::verdict::{Assessment, Ignored, Standing};
+use super::{Ask, Pending, ReasonCode, Watch};
+use crate::check::verdict::{Assessment, Ignored, Standing, in_vain};
 use crate::expect::Expect;
 use crate::text::{listed, one_line};
 use crate::time::{Now, Wall, in_words};
@@ -36,7 +36,7 @@ pub(crate) fn ended(ask: &Ask, watch: &Watch, read: &Assessment<'_>, now: Now) -
     format!(
         "{head}{origin}: {}.{} {}{}{unsaid}",
         read.statuses(),
-        retry::in_vain(ask, watch, read),
+        in_vain(ask, watch, read),
         counted_since(watch, now.wall),
         read.ignored_in_words()
     )

@@ -6,11 +6,12 @@
 //! was started.
 
 use super::answers::{Asked, Waiting};
-use super::verdict::{Assessment, short};
-use super::{Ask, Call, Check, Counter, Cx, Effects, Pending, Phase, Room, Space, Watch, is_default};
+use super::observed::Observed;
+use super::verdict::{Assessment, Waits, short};
+use super::{Call, Check, Counter, Cx, Effects, Phase, Room, Space, is_default};
 use crate::backoff;
 use crate::config::Config;
-use crate::text::{listed, one_line};
+use crate::text::one_line;
 use crate::time::Mono;
 use crate::wire::call::{CallOutcome, Fault, Request};
 use crate::wire::testkube::{self, Execution, Rerun, Status, rerun_answer, rerun_execution};
@@ -43,6 +44,9 @@ pub struct Retries {
     /// For how long the last of them has been looked for, while Testkube answered.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) looked: Duration,
+    /// What tries that were dropped have added to [`Retries::changes`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    dropped: usize,
 }
 
 /// A re-run that Testkube was, or may have been, asked for.
@@ -95,22 +99,51 @@ pub(crate) struct Wish {
     from: u32,
 }
 
+impl Wish {
+    pub(super) fn of(execution: &Execution) -> Wish {
+        let reference = Some(&execution.actor.reference).filter(|reference| !reference.is_empty());
+        Wish {
+            id: execution.id.clone(),
+            name: one_line(&execution.name, 80),
+            from: reference.map_or(0, |reference| short(reference)),
+        }
+    }
+}
+
 /// The re-run that this context is about to ask for.
 #[derive(Clone)]
 pub(super) struct Asking {
     wish: Rc<Wish>,
-    since: Mono,
     /// When it was noted in the record.
     noted: Option<Mono>,
+    /// Failures in a row, and since when.
     pub(super) failures: u32,
+    failing_since: Mono,
     /// The time before which nothing is done.
     pub(super) next: Mono,
+}
+
+impl Asking {
+    pub(super) fn is_noted(&self) -> bool {
+        self.noted.is_some()
+    }
 }
 
 impl Retries {
     /// A number that rises with each change that another process must know.
     pub(super) fn changes(&self) -> usize {
-        self.tries.iter().map(|one| 1 + usize::from(one.is_refused)).sum()
+        let kept: usize = self.tries.iter().map(|one| 1 + usize::from(one.is_refused)).sum();
+        kept.saturating_add(self.dropped)
+    }
+
+    /// How many more re-runs may be noted.
+    pub(super) fn room(&self) -> usize {
+        MAX_RERUNS.saturating_sub(self.tries.len())
+    }
+
+    fn has(&self, id: &str) -> bool {
+        let of = short(id);
+        self.tries.iter().any(|one| one.of == of)
     }
 
     /// Whether there are none.
@@ -134,7 +167,10 @@ impl Retries {
 
     fn forget(&mut self, id: &str) {
         let of = short(id);
-        self.tries.retain(|one| one.of != of);
+        if self.has(id) {
+            self.tries.retain(|one| one.of != of);
+            self.dropped = self.dropped.saturating_add(3);
+        }
     }
 
     /// What was tried for an execution; `chain` are [`short`] of it and of all that it is known to repeat.
@@ -155,106 +191,47 @@ impl Retries {
     }
 }
 
-/// What a reading's failures wait for, before they decide.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Waits {
-    /// For nothing.
-    Nothing,
-    /// For re-runs that were asked for.
-    Appear,
-    /// For re-runs to ask for.
-    Wishes(Vec<Wish>),
-}
-
-/// What a reading's failures wait for; `looked` is how long the last re-run has been looked for. If one of them is final, the
-/// check fails in any case, so none is run again. A check that is only observed starts nothing.
-pub(super) fn waits(
-    pending: &Pending,
-    ask: &Ask,
-    watch: &Watch,
-    read: &Assessment<'_>,
-    looked: Duration,
-) -> Waits {
-    let wants = ask.policies.retry > 0 && !pending.observe;
-    let mut room = MAX_RERUNS.saturating_sub(watch.retries.tries.len());
-    let (mut wishes, mut waits) = (Vec::new(), Waits::Nothing);
-    for execution in read.failed().filter(|_| wants) {
-        if read.tried(execution).is_awaited() && looked < APPEARS {
-            waits = Waits::Appear;
-        } else if may_run_again(ask, read, execution) && room > 0 {
-            room -= 1;
-            let from = Some(&execution.actor.reference).filter(|reference| !reference.is_empty());
-            wishes.push(Wish {
-                id: execution.id.clone(),
-                name: one_line(&execution.name, 80),
-                from: from.map_or(0, |reference| short(reference)),
-            });
-        } else if ask.policies.grace.is_zero() {
-            return Waits::Nothing;
-        }
-    }
-    if wishes.is_empty() { waits } else { Waits::Wishes(wishes) }
-}
-
-/// Whether a failure has re-runs left. What somebody has stopped is not started again.
-fn may_run_again(ask: &Ask, read: &Assessment<'_>, execution: &Execution) -> bool {
-    let (tried, most) = (read.tried(execution), usize::try_from(ask.policies.retry).unwrap_or_default());
-    execution.status == Status::Failed && !tried.is_asked && tried.reruns < most
-}
-
-/// What became of re-runs that did not help, and why something is not run again, as sentences after a space.
-pub(super) fn in_vain(ask: &Ask, watch: &Watch, read: &Assessment<'_>) -> String {
-    let (mut refused, mut absent, mut left, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
-    for execution in read.failed().filter(|_| ask.policies.retry > 0) {
-        let (tried, name) = (read.tried(execution), one_line(&execution.name, 80));
-        let why = tried.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-        match (tried.is_asked, tried.is_refused) {
-            (true, true) => refused.push(name + &why),
-            (true, false) => absent.push(name + &why),
-            (false, _) if may_run_again(ask, read, execution) => left.push(name),
-            (false, _) => last = last.or(Some(execution)),
-        }
-    }
-    let mut text = String::new();
-    let mut say = |what: &str, names: Vec<String>| {
-        if !names.is_empty() {
-            text += &format!(" {what}: {}.", listed(names, 3));
-        }
-    };
-    let why_left = match last {
-        Some(last) => format!("Not run again, because {} {}", one_line(&last.name, 80), last.status),
-        None if watch.retries.tries.len().saturating_add(left.len()) > MAX_RERUNS => {
-            format!("Not run again, because a check has at most {MAX_RERUNS} re-runs")
-        }
-        None => "Not run again".into(),
-    };
-    say("Not run again", refused);
-    say("No re-run has appeared", absent);
-    say(&why_left, left);
-    text
-}
-
 impl Check {
     /// Adds to the time for which a re-run has been looked for while Testkube answered, and returns it.
-    pub(super) fn note_look(&mut self, read: &Assessment<'_>, elapsed: Duration) -> Duration {
+    pub(super) fn note_look(&mut self, now: Mono, read: &Assessment<'_>, elapsed: Duration) -> Duration {
         match &mut self.durable.phase {
             Phase::Watching(watch)
                 if read.failed().any(|e| read.tried(e).is_awaited()) && self.volatile.asking.is_none() =>
             {
+                let elapsed = elapsed.min(now.since(self.volatile.asked));
                 self.volatile.looked.add(&mut watch.retries.looked, elapsed)
             }
             _ => Duration::ZERO,
         }
     }
 
-    /// Drops a re-run that is not asked for yet, if its execution has been replaced meanwhile.
-    pub(super) fn drop_wish(&mut self, read: &Assessment<'_>) {
-        let is_gone = |asking: &mut Asking| !read.failed().any(|failed| failed.id == asking.wish.id);
-        if let Some(Asking { wish, noted: Some(_), .. }) = self.volatile.asking.take_if(is_gone)
+    /// Drops a re-run that is not asked for yet, if it helps no more: its execution has been replaced, or another failure is
+    /// final. Returns whether the record has changed, so that the next reading decides.
+    pub(super) fn drop_useless_wish(&mut self, now: Mono, read: &Assessment<'_>, waits: &Waits) -> bool {
+        let Some(asking) = &self.volatile.asking else { return false };
+        let is_noted = asking.is_noted();
+        let still_fails = read.failed().any(|failed| failed.id == asking.wish.id);
+        let is_wished = match waits {
+            Waits::Nothing => false,
+            Waits::Appear => asking.noted.is_some(),
+            Waits::Wishes(wishes) => asking.noted.is_some() || wishes.contains(&asking.wish),
+        };
+        let is_useless = !still_fails || !is_wished;
+        if is_useless {
+            self.drop_wish();
+            self.look_soon(now);
+        }
+        is_useless && is_noted
+    }
+
+    /// Drops a re-run that Testkube was certainly not asked for.
+    fn drop_wish(&mut self) {
+        if let Some(Asking { wish, noted: Some(_), .. }) = self.volatile.asking.take()
             && let Phase::Watching(watch) = &mut self.durable.phase
         {
             watch.retries.forget(&wish.id);
         }
+        self.volatile.is_queued = false;
     }
 
     /// Begins to ask for the first of these re-runs, unless another one is being asked for.
@@ -263,9 +240,9 @@ impl Check {
         if self.volatile.asking.is_none() {
             self.volatile.asking = wishes.into_iter().next().map(|wish| Asking {
                 wish: Rc::new(wish),
-                since: cx.now.mono,
                 noted: None,
                 failures: 0,
+                failing_since: Mono(0),
                 next: Mono(0),
             });
         }
@@ -274,12 +251,12 @@ impl Check {
     /// Does the next thing for the re-run that is being asked for. Returns whether there is one.
     pub(super) fn ask_for_rerun(&mut self, cx: &Cx<'_>, fx: &mut Effects) -> bool {
         let now = cx.now.mono;
-        if self.volatile.last_reading.is_some() {
+        if self.volatile.last_reading.is_some() && self.volatile.asking.is_some() {
             // It is too late to matter.
-            self.volatile.asking = None;
+            self.drop_wish();
         }
         let Some(asking) = self.volatile.asking.clone() else { return false };
-        if now < asking.next {
+        if now < asking.next || self.volatile.is_queued {
             return true;
         }
         let testkube = &cx.config.testkube;
@@ -336,25 +313,29 @@ impl Check {
         self.volatile.poll = Mono(0);
     }
 
-    /// Notes that Testkube has started nothing: it is asked again later, for some time.
+    /// Notes that Testkube has started nothing: it is asked again later, for some time in which it answers otherwise.
     fn not_taken(&mut self, cx: &Cx<'_>, fx: &mut Effects, fault: &Fault) {
-        let Some(asking) = &self.volatile.asking else { return };
-        let (id, name, is_over) =
-            (self.key.id(), &asking.wish.name, cx.now.mono.since(asking.since) >= APPEARS);
+        let answers = self.volatile.good_reading.is_some();
+        let Some(asking) = &mut self.volatile.asking else { return };
+        if asking.failures == 0 {
+            asking.failing_since = cx.now.mono;
+        }
+        let is_over = answers && cx.now.mono.since(asking.failing_since) >= APPEARS;
+        let (id, name) = (self.key.id(), &asking.wish.name);
         fx.count(Counter::TestkubeFault);
         fx.say(Level::Warn, format!("check {id}: the re-run of {name} could not be asked for yet: {fault}"));
         match is_over {
             true => self.give_up_asking(true, fault.to_string()),
-            false => self.rerun_not_asked(cx.now.mono),
+            false => {
+                asking.failures = asking.failures.saturating_add(1);
+                asking.next = cx.now.mono.plus(backoff::delay(asking.failures, FIRST_PAUSE, MAX_PAUSE));
+            }
         }
     }
 
-    /// Notes that a call for a re-run was not made after all, or has started nothing.
-    pub(super) fn rerun_not_asked(&mut self, now: Mono) {
-        if let Some(asking) = &mut self.volatile.asking {
-            asking.failures = asking.failures.saturating_add(1);
-            asking.next = now.plus(backoff::delay(asking.failures, FIRST_PAUSE, MAX_PAUSE));
-        }
+    /// Notes that a call for a re-run was not made after all, because another context leads: it begins anew.
+    pub(super) fn rerun_not_asked(&mut self) {
+        self.drop_wish();
     }
 
     /// Takes the second look at a failure. If it still stands, its re-run is noted.
@@ -364,10 +345,15 @@ impl Check {
         match looked_at(outcome) {
             Ok(found) if found.is_still(&wish.id, &Status::Failed, &ask.tag) => {
                 cx.log.looked_at(&found);
-                asking.noted = Some(cx.now.mono);
-                if let Phase::Watching(watch) = &mut self.durable.phase {
-                    watch.retries.note(&wish.id, wish.from);
+                let Phase::Watching(watch) = &mut self.durable.phase else { return };
+                if watch.retries.has(&wish.id) {
+                    // Another context asks.
+                    self.volatile.asking = None;
+                    return;
                 }
+                watch.retries.note(&wish.id, wish.from);
+                (asking.noted, asking.failures) = (Some(cx.now.mono), 0);
+                self.volatile.looked = Observed::default();
                 cx.log.asks_for(&wish.id);
                 let (id, name) = (self.key.id(), &wish.name);
                 fx.say(
@@ -378,7 +364,7 @@ impl Check {
             // The next reading shows what it is now.
             Ok(_) | Err(Fault::Status(404)) => {
                 self.volatile.asking = None;
-                self.look_soon(cx.now.mono);
+                self.poll_later(cx);
             }
             Err(fault) => self.not_taken(cx, fx, &fault),
         }
@@ -389,6 +375,7 @@ impl Check {
         let Some(asking) = &self.volatile.asking else { return };
         let (id, wish) = (self.key.id(), asking.wish.clone());
         let name = &wish.name;
+        self.volatile.asked = cx.now.mono;
         match rerun_answer(outcome) {
             Rerun::NotTaken(fault) => return self.not_taken(cx, fx, &fault),
             Rerun::Taken => {
@@ -424,5 +411,29 @@ pub(super) fn looked_at(outcome: &CallOutcome) -> Result<Execution, Fault> {
         CallOutcome::Response(response) => {
             testkube::single(response).map_err(|fault| testkube::said(fault, response))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_changes_only_rises_so_that_each_is_stored() {
+        let mut retries = Retries::default();
+        let mut seen = vec![retries.changes()];
+        let steps: [fn(&mut Retries); 6] = [
+            |r| r.note("a", 0),
+            |r| r.explain("a", true, "no".into()),
+            |r| r.note("b", short("a")),
+            |r| r.forget("b"),
+            |r| r.note("c", 0),
+            |r| r.forget("a"),
+        ];
+        for step in steps {
+            step(&mut retries);
+            seen.push(retries.changes());
+        }
+        assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{seen:?}");
     }
 }

@@ -81,6 +81,8 @@ pub(crate) struct Volatile {
     pub(super) asking: Option<Asking>,
     /// The wait for a re-run to appear that is not in the ledger yet.
     pub(super) looked: Observed,
+    /// When Testkube has last answered to a re-run.
+    pub(super) asked: Mono,
     /// Readings in a row in which an execution had vanished.
     pub(super) vanished: u32,
     /// Whether Testkube has sent a hint since the last look began.
@@ -93,8 +95,9 @@ pub(crate) struct Volatile {
 
 impl Volatile {
     /// Stops all work for the check until then, because shared data has refused a change of it. Its awaited call has
-    /// ended, and its turn in a queue is used up.
+    /// ended, and its turn in a queue is used up. A re-run that is noted may have been asked for.
     pub(crate) fn hold(&mut self, until: Mono) {
+        self.asking.take_if(|asking| asking.is_noted());
         (self.waiting, self.is_queued, self.held_until) = (None, false, until);
     }
 
@@ -244,13 +247,15 @@ impl Check {
         if matches!(event, Event::Tested) && self.volatile.is_queued {
             return fx;
         }
-        self.volatile.is_queued = false;
+        // A reading gives a re-run no turn.
+        let is_reading = matches!(event, Event::Read(..) | Event::Unread(..));
+        self.volatile.is_queued &= is_reading && self.volatile.asking.is_some();
         match event {
             Event::Due => {}
             Event::Answered(id, outcome) => self.answered(cx, &mut fx, id, outcome),
             Event::Reported(id, reporting, outcome) => self.reported(cx, &mut fx, id, reporting, outcome),
             Event::NotStarted(id) => {
-                self.not_started(cx.now.mono, id);
+                self.not_started(id);
                 return fx;
             }
             Event::Read(id, reading) => self.read(cx, &mut fx, id, reading),
@@ -323,11 +328,11 @@ impl Check {
         false
     }
 
-    fn not_started(&mut self, now: Mono, id: CallId) {
+    fn not_started(&mut self, id: CallId) {
         let Some(waiting) = self.volatile.waiting.take_if(|waiting| waiting.id == id) else { return };
         match waiting.asked {
             Asked::Azure { report: Some(report), .. } => self.unclaim(report.send),
-            Asked::Failure | Asked::Rerun => self.rerun_not_asked(now),
+            Asked::Failure | Asked::Rerun => self.rerun_not_asked(),
             _ => {}
         }
     }

@@ -9,6 +9,7 @@ mod attempts;
 mod children;
 mod judge;
 mod reruns;
+mod waits;
 
 use super::policies::is_optional;
 use super::retry::{Retries, Tried};
@@ -26,6 +27,7 @@ use children::Part;
 pub(crate) use judge::{Facts, Judgement, judge};
 use std::collections::BTreeMap;
 use std::time::Duration;
+pub(super) use waits::{Waits, in_vain, waits};
 
 /// The rules by which executions count.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +64,8 @@ pub struct Assessment<'a> {
     pub ignored: Vec<(&'a Execution, Ignored<'a>)>,
     /// The missing part of the expectation, in words.
     pub missing: Vec<String>,
+    /// Short fingerprints of the executions that others repeat and replace, there or not.
+    repeated: Vec<u32>,
     /// What was tried for each member, in their order; empty if nothing was tried at all.
     tried: Vec<Tried>,
 }
@@ -207,6 +211,9 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
             }
         }
     }
+    let repeats = own.iter().filter(|e| !e.actor.is_child && !e.actor.reference.is_empty());
+    let repeats = repeats.filter(|_| rerun == Rerun::Latest);
+    let repeated = repeats.map(|e| short(&e.actor.reference)).collect();
     ignored.append(&mut others);
     ignored.extend(older.iter().map(|e| (*e, why_older(e))));
     let mut missing = expect.missing(&have);
@@ -215,7 +222,7 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
     }
     missing.extend(attempts.missing);
     let optional = counted.iter().copied().filter(|e| is_optional(optional, &e.workflow)).collect();
-    Assessment { missing, counted, optional, unclear: attempts.unclear, ignored, tried }
+    Assessment { missing, counted, optional, unclear: attempts.unclear, ignored, repeated, tried }
 }
 
 /// Short fingerprints of the execution at this place and of all that it repeats, of executions in order; `replaced` are the
@@ -289,11 +296,11 @@ impl<'a> Assessment<'a> {
         self.counted.iter().map(|e| e.finished.unwrap_or(e.scheduled).max(e.scheduled)).max()
     }
 
-    /// Short fingerprints of every execution with the tag, counted or not, and of those that they repeat. One that is
-    /// missing from a later complete reading has vanished.
+    /// Short fingerprints of every execution with the tag, counted or not, and of those that were replaced by one of them.
+    /// One that is missing from a later complete reading has vanished.
     pub fn present(&self) -> Vec<u32> {
         let all = self.counted.iter().copied().chain(self.ignored.iter().map(|(e, _)| *e));
-        all.flat_map(|e| [short(&e.id), short(&e.actor.reference)]).collect()
+        all.map(|e| short(&e.id)).chain(self.repeated.iter().copied()).collect()
     }
 
     /// The newest execution with the tag, if there are some and all are too old.

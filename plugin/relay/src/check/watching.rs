@@ -2,13 +2,13 @@
 
 use super::answers::{Asked, Waiting};
 use super::observed::Observed;
-use super::retry::{self, Waits, looked_at};
+use super::retry::looked_at;
 use super::{
     Ask, Call, Check, Counter, Cx, Effects, Pending, Phase, ReasonCode, Room, Seen, Space, Volatile, Watch,
     reason,
 };
 use crate::backoff;
-use crate::check::verdict::{Assessment, Facts, Judgement, Rules, Standing, assess, judge};
+use crate::check::verdict::{Assessment, Facts, Judgement, Rules, Standing, Waits, assess, judge, waits};
 use crate::collections::{Few, tree};
 use crate::expect::MAX_EXPECTED;
 use crate::tag::Tag;
@@ -277,9 +277,11 @@ impl Check {
         let since = self.note_seen(now, &watch, &read, was_watched || ask.settle.is_zero());
         let elapsed = gap.unwrap_or_default();
         let absent = self.note_absence(cx, &read, elapsed);
-        let looked = self.note_look(&read, elapsed);
-        self.drop_wish(&read);
-        let waits = retry::waits(&self.durable, &ask, &watch, &read, looked);
+        let looked = self.note_look(now, &read, elapsed);
+        let waits = waits(&self.durable, &ask, &watch, &read, looked);
+        if self.drop_useless_wish(now, &read, &waits) {
+            return;
+        }
         let elapsed = if waits == Waits::Nothing { elapsed } else { Duration::ZERO };
         let waited = self.note_wait(&ask, &read, if since == now { Duration::ZERO } else { elapsed });
         let is_last = self.volatile.last_reading.is_some();
@@ -419,7 +421,7 @@ impl Check {
     }
 
     /// Sets the time of the next look.
-    fn poll_later(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn poll_later(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
         let wait = interval(now.since(self.durable.accepted.mono));
         self.volatile.poll = now.plus(cx.random.jitter(wait));

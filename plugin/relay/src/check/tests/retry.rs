@@ -4,6 +4,7 @@ use super::deliveries::ask;
 use super::servers::{Test, What, answer};
 use super::world::{CAME, Fate, MINUTE, SECOND, World};
 use crate::check::{Ask, Done, Outcome, Policies, ReasonCode};
+use crate::config::Rerun;
 use crate::expect::Expect;
 use crate::time::Mono;
 use crate::wire::call::{CallOutcome, Fault};
@@ -353,4 +354,105 @@ fn a_re_run_is_named_however_many_have_passed() {
     let done = live(&mut world, Vec::new());
     assert_eq!(done.outcome, Some(Outcome::Passed));
     assert!(done.reason.contains(" passed after 1 re-run"), "{}", done.reason);
+}
+
+#[test]
+fn a_failure_that_vanishes_is_unknown_where_no_re_run_may_replace_it() {
+    for (rerun, outcome) in [
+        (Rerun::Latest, Outcome::Passed),
+        (Rerun::All, Outcome::Inconclusive),
+        (Rerun::None, Outcome::Inconclusive),
+    ] {
+        let mut world = world(0, "passed");
+        world.durable.ask.as_mut().unwrap().rerun = rerun;
+        world.servers.tests[1].ends.0 = after(3 * MINUTE);
+        let repeats = world.servers.tests[0].id.clone();
+        let again = Test::new("e2e", after(70 * SECOND), after(80 * SECOND), "passed");
+        world.servers.tests.push(Test { repeats, ..again });
+        world.servers.tests[0].hidden = (after(2 * MINUTE), after(60 * MINUTE));
+        let done = live(&mut world, Vec::new());
+        assert_eq!(done.outcome, Some(outcome), "{rerun:?}: {}", done.reason);
+    }
+}
+
+#[test]
+fn a_wish_is_dropped_when_another_failure_has_become_final() {
+    // Testkube does not listen, and `api` is aborted meanwhile.
+    let mut world = world(1, "aborted");
+    let done = live(&mut world, (0..100).map(|_| Fate::Says(answer(429, ""), 100)).collect());
+    assert_eq!((done.outcome, world.servers.reran.len()), (Some(Outcome::Failed), 0));
+    assert!(seconds(&done) < 70, "{} s: `api` ends after 60 s", seconds(&done));
+    let why = "Not run again, because api-609000 aborted: e2e-605000.";
+    assert!(done.reason.contains(why), "{}", done.reason);
+}
+
+#[test]
+fn an_outage_of_testkube_before_the_call_is_waited_out() {
+    let mut world = world(1, "passed");
+    world.servers.tests[1].ends.0 = after(30 * SECOND);
+    let id = world.servers.tests[0].id.clone();
+    let now = std::rc::Rc::new(std::cell::Cell::new(CAME));
+    let clock = now.clone();
+    // The list shows the failure, and then nothing answers for five minutes.
+    world.fates = Box::new(move |what, _| match what {
+        What::Get(of) if *of == id && clock.get() < after(6 * MINUTE) => Fate::Says(answer(503, ""), 100),
+        What::Read if (after(45 * SECOND)..after(6 * MINUTE)).contains(&clock.get()) => {
+            Fate::Says(CallOutcome::Failed(Fault::NoConnection), 100)
+        }
+        _ => Fate::Served(100),
+    });
+    while world.done.is_none() && world.turn(after(20 * MINUTE)) {
+        now.set(world.now.mono);
+    }
+    let done = world.done.clone().unwrap();
+    assert_eq!((done.outcome, calls(&world)), (Some(Outcome::Passed), 1), "{}", done.reason);
+}
+
+#[test]
+fn a_call_that_was_not_started_is_made_by_the_next_leader() {
+    for (get, rerun) in [(true, false), (false, true), (true, true)] {
+        let mut world = world(1, "passed");
+        let id = world.servers.tests[0].id.clone();
+        let (mut get, mut rerun) = (get, rerun);
+        world.fates = Box::new(move |what, _| match what {
+            What::Get(of) if *of == id && std::mem::take(&mut get) => Fate::NotStarted,
+            What::Rerun(_) if std::mem::take(&mut rerun) => Fate::NotStarted,
+            _ => Fate::Served(100),
+        });
+        let done = world.live(20 * MINUTE).unwrap().clone();
+        assert_eq!((done.outcome, world.servers.reran.len()), (Some(Outcome::Passed), 1), "{}", done.reason);
+    }
+}
+
+#[test]
+fn a_refused_change_around_a_re_run_does_not_ask_twice() {
+    let mut refused = 0;
+    for n in 0..200 {
+        let mut world = world(1, "passed");
+        world.servers.lists_late = Duration::from_secs(15 * (n % 2));
+        let unheard = n % 3 == 0;
+        world.fates = Box::new(move |what, _| match what {
+            What::Rerun(_) if unheard => Fate::Says(CallOutcome::Failed(Fault::NoAnswer), 100),
+            _ => Fate::Served(100),
+        });
+        while world.turn(after(39 * SECOND + 25 * n)) {}
+        world.refusals = 1 + u32::try_from(n % 3).unwrap();
+        world.live(20 * MINUTE).expect("it ends");
+        refused += usize::from(world.refusals == 0);
+        assert!(calls(&world) <= 1, "{} calls for a re-run, n {n}", calls(&world));
+    }
+    assert!(refused > 150, "{refused}");
+}
+
+#[test]
+fn a_check_that_waits_for_room_takes_one_place_in_the_queue_however_often_it_is_read() {
+    let mut world = world(1, "passed");
+    while world.turn(after(39 * SECOND)) {}
+    world.no_room = (after(3 * MINUTE), false);
+    let before = world.queued;
+    while world.turn(after(3 * MINUTE)) {}
+    let reads = world.words().iter().filter(|word| **word == "read").count();
+    assert!(world.queued - before <= 1 && reads > 8, "{} places, {reads} readings", world.queued - before);
+    let done = world.live(20 * MINUTE).unwrap().clone();
+    assert_eq!((done.outcome, world.servers.reran.len()), (Some(Outcome::Passed), 1));
 }

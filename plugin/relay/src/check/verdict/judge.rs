@@ -1,7 +1,8 @@
 //! The decision: what a complete reading means for a check at this time.
 
 use super::{Assessment, Standing};
-use crate::check::retry::{self, Waits, Wish};
+use super::{Waits, waits};
+use crate::check::retry::Wish;
 use crate::check::{Ask, Pending, ReasonCode, Watch, reason};
 use crate::time::{Mono, Now};
 use std::time::Duration;
@@ -58,7 +59,7 @@ pub(crate) fn judge(
     }
     let waits = match is_last {
         true => Waits::Nothing,
-        false => retry::waits(pending, ask, watch, read, looked),
+        false => waits(pending, ask, watch, read, looked),
     };
     if let Waits::Wishes(wishes) = waits {
         return Judgement::Rerun(wishes);

@@ -53,7 +53,7 @@ pub(crate) fn rerun_answer(outcome: &CallOutcome) -> Rerun {
     match fault {
         fault @ (Fault::Refused | Fault::UnknownCluster(_) | Fault::Stalled) => Rerun::NotTaken(fault),
         fault @ (Fault::Status(429) | Fault::Said(429, _)) => Rerun::NotTaken(fault),
-        Fault::Said(502, words) if details.contains(LOOKED_AT) => match details.contains("can't ") {
+        Fault::Said(502, words) if details.contains(LOOKED_AT) => match is_refusal(&details) {
             true => Rerun::Refused(last_words(&words)),
             // Its database has not answered.
             false => Rerun::NotTaken(Fault::Said(502, words)),
@@ -67,6 +67,11 @@ pub(crate) fn rerun_answer(outcome: &CallOutcome) -> Rerun {
         Fault::Status(status @ (400..=407 | 409..=499)) => Rerun::Refused(format!("HTTP {status}")),
         fault => Rerun::Unknown(fault),
     }
+}
+
+/// Whether Testkube's words are about the execution, which stays as it is.
+fn is_refusal(details: &str) -> bool {
+    ["can't rerun ", "can't find "].iter().any(|words| details.contains(words))
 }
 
 /// The words after the layers of Testkube that passed them on.
