@@ -16,7 +16,7 @@ use super::retry::{Retries, Tried};
 use super::{Ask, Watch};
 use crate::collections::in_order;
 use crate::config::Rerun;
-use crate::expect::Expect;
+use crate::expect::{Expect, MAX_EXPECTED};
 use crate::hash::fnv1a;
 use crate::tag::Tag;
 use crate::text::{listed, one_line};
@@ -69,6 +69,12 @@ pub struct Assessment<'a> {
     /// What was tried for each member, in their order; empty if nothing was tried at all.
     tried: Vec<Tried>,
 }
+
+/// Maximum members of a counted set that a check can be decided by.
+pub(super) const MAX_COUNTED: usize = MAX_EXPECTED as usize;
+
+/// Maximum executions of a chain of re-runs that are looked through; a check asks for ten at most.
+const MAX_CHAIN: usize = 64;
 
 const NOTHING_TRIED: Tried = Tried { reruns: 0, is_asked: false, is_refused: false, why: None };
 
@@ -203,6 +209,8 @@ pub fn assess<'a>(executions: &'a [Execution], rules: &Rules<'_>) -> Assessment<
             (None, Part::Child) => others.push((*execution, Ignored::Child)),
             (None, part) => {
                 counted.push(*execution);
+                // More than these decide nothing; their chains would take n² steps.
+                let retries = retries.filter(|_| counted.len() <= MAX_COUNTED);
                 tried.extend(
                     retries.map(|retries| retries.tried(short(&execution.id), chain(own, &other, n))),
                 );
@@ -231,7 +239,7 @@ fn chain(own: &[&Execution], replaced: &[Option<usize>], last: usize) -> Vec<u32
     let mut places = vec![last];
     // What replaces one is later, so each is looked at after those that repeat it.
     for (place, by) in replaced.iter().enumerate().take(last).rev() {
-        if by.is_some_and(|by| places.contains(&by)) {
+        if places.len() < MAX_CHAIN && by.is_some_and(|by| places.contains(&by)) {
             places.push(place);
         }
     }

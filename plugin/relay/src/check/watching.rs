@@ -8,9 +8,10 @@ use super::{
     reason,
 };
 use crate::backoff;
-use crate::check::verdict::{Assessment, Facts, Judgement, Rules, Standing, Waits, assess, judge, waits};
+use crate::check::verdict::{
+    Assessment, Facts, Judgement, MAX_COUNTED, Rules, Standing, Waits, assess, judge, waits,
+};
 use crate::collections::{Few, tree};
-use crate::expect::MAX_EXPECTED;
 use crate::tag::Tag;
 use crate::text::{listed, one_line};
 use crate::time::{Mono, Now, Wall};
@@ -258,8 +259,8 @@ impl Check {
         let rules = Rules::of_check(&ask, &watch, self.durable.accepted.wall, cx.config.checks.clock_skew);
         let read = assess(executions, &rules);
         // Checked first: what follows keeps, and says, something of each execution.
-        if read.counted.len() > usize::try_from(MAX_EXPECTED).unwrap_or(usize::MAX) {
-            let reason = format!("More than {MAX_EXPECTED} executions carry the tag {}.", ask.tag);
+        if read.counted.len() > MAX_COUNTED {
+            let reason = format!("More than {MAX_COUNTED} executions carry the tag {}.", ask.tag);
             return self.decide(cx, fx, ReasonCode::TooMany, reason);
         }
         let volatile = &mut self.volatile;
