@@ -69,7 +69,7 @@ pub(crate) use run::Runs;
 use std::cmp::Ordering;
 pub(crate) use step::{Check, Cx, Event, Reporting, Times, Volatile};
 pub use tokens::{Ends, Tokens};
-pub(crate) use view::View;
+pub(crate) use view::{Live, View, explain, shown_trouble};
 pub(crate) use watching::{FALLS_TOGETHER, Reading, Unread, Wanted};
 
 /// The identity of a check: PlanId, JobId and TaskInstanceId.

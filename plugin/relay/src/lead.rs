@@ -14,11 +14,12 @@ mod poller;
 mod results;
 mod sharing;
 mod shelf;
+pub(crate) mod showing;
 mod telling;
 mod turn;
 
 use crate::backoff::Random;
-use crate::check::{Check, CheckKey, Counter, Cx, Effects, Event, Pending, Room, Runs, Space, State};
+use crate::check::{Check, CheckKey, Counter, Cx, Effects, Event, Live, Pending, Room, Runs, Space, State};
 use crate::config::Config;
 use crate::lead::lease::{Contender, Role};
 use crate::store::hints::Inbox;
@@ -34,6 +35,7 @@ use housekeeping::Housekeeping;
 use poller::Poller;
 use sharing::Sharing;
 use shelf::{Shelf, Stored};
+use showing::Showing;
 use std::rc::Rc;
 use std::time::Duration;
 pub use turn::Output;
@@ -75,6 +77,7 @@ pub struct Lead {
     /// The hints seen so far.
     hints: Inbox,
     housekeeping: Housekeeping,
+    showing: Showing,
     /// This process's part in the cluster store, if there is one.
     sharing: Option<Box<Sharing>>,
 }
@@ -99,6 +102,7 @@ impl Lead {
             runs: Runs::default(),
             hints: Inbox::new(prefix),
             housekeeping: Housekeeping::new(prefix, configured_at, shares),
+            showing: Showing::default(),
             sharing: None,
             shelf: Shelf::new(ledger),
         }
@@ -246,6 +250,7 @@ impl Lead {
             self.tell(turn, &key);
         }
         self.start_others(turn);
+        self.show(turn);
     }
 
     /// Takes over another context's changes of this bucket: new checks are due, removed ones forgotten.
@@ -347,6 +352,7 @@ impl Lead {
             }
         }
         if let Some(done) = effects.done {
+            self.show_end(turn, key, &done);
             // Its Secret has to say so.
             self.index(turn.now.mono, key);
             self.agenda.remove(key);
@@ -375,14 +381,17 @@ impl Lead {
 
     /// Notes when to look at a check next.
     fn index(&mut self, now: Mono, key: &CheckKey) {
-        let Lead { shelf, agenda, sharing, .. } = self;
+        let Lead { shelf, agenda, sharing, poller, showing, .. } = self;
         let Some(state) = shelf.state(key) else { return };
         if let Some(sharing) = sharing {
             sharing.touch(key, state, now);
         }
         let State::Pending(seen) = state else { return };
+        let bucket = agenda.place(key);
         let Some(tracked) = agenda.of(key, seen) else { return };
         tracked.volatile.renew(seen);
+        let live = Live { log: &tracked.log, volatile: &tracked.volatile, trouble: &poller.trouble };
+        showing.note(bucket, &mut tracked.written, &live, seen, now);
         let times = tracked.volatile.times(seen, now);
         let tells = tracked.log.wakes(now).map(|at| at.max(tracked.volatile.held_until()));
         agenda.set_times(key, times, tells);

@@ -1,8 +1,10 @@
 //! What a process keeps in Envoy's shared data, which outlives its VMs: the checks' records, the counters of places,
-//! hints, and what evaluations have seen.
+//! hints, what evaluations have seen, and what is shown of the checks.
 
 pub mod cluster;
+pub(crate) mod decided;
 pub mod hints;
 pub mod ledger;
+pub(crate) mod live_views;
 pub(crate) mod looks;
 pub mod places;

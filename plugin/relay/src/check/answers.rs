@@ -4,11 +4,12 @@ use super::naming::{AGAIN, named};
 use super::proving::Proof;
 use super::{Call, Check, Claim, Counter, Cx, Effects, Phase, Reporting, Room, Space};
 use crate::secret::Secret;
-use crate::time::in_words;
+use crate::time::{Wall, in_words};
 use crate::wire::azure::{Answer, Entry, classify};
 use crate::wire::call::{CallId, CallOutcome, GRACE, Request};
 use log::Level;
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The call that a check waits for.
@@ -80,6 +81,25 @@ impl fmt::Display for AzureCall {
             AzureCall::Link => "the link to the log",
             AzureCall::Event => "TaskCompleted",
         })
+    }
+}
+
+/// Calls of one check that Azure DevOps did not take, in a row.
+#[derive(Debug)]
+pub(super) struct Outage {
+    pub(super) since: Wall,
+    pub(super) failures: u32,
+    /// The last answer, in words.
+    pub(super) last: String,
+}
+
+impl Outage {
+    /// The outage after one more failure.
+    fn after(before: Option<&Outage>, now: Wall, last: String) -> Outage {
+        match before {
+            None => Outage { since: now, failures: 1, last },
+            Some(before) => Outage { since: before.since, failures: before.failures.saturating_add(1), last },
+        }
     }
 }
 
@@ -156,7 +176,9 @@ impl Check {
             Asked::Rerun => self.rerun_answered(cx, fx, outcome),
             Asked::Azure { ask, token, .. } => {
                 let answer = classify(outcome);
-                self.note_answer(fx, ask, token, &answer);
+                self.note_fault(cx.now.wall, fx, &ask.to_string(), &answer);
+                self.note_refusal(ask, token, &answer);
+                self.note_token(ask.is_at_plan(), token, &answer);
                 self.azure_answered(cx, fx, ask, token, &answer, outcome);
             }
         }
@@ -173,7 +195,7 @@ impl Check {
     ) {
         self.volatile.waiting.take_if(|waiting| waiting.id == id);
         let answer = classify(outcome);
-        self.note_fault(fx, &AzureCall::Event.to_string(), &answer);
+        self.note_fault(cx.now.wall, fx, &AzureCall::Event.to_string(), &answer);
         // The answer for another evaluation says nothing about this one's tokens.
         if reporting.began != self.durable.began {
             return;
@@ -205,19 +227,18 @@ impl Check {
         }
     }
 
-    fn note_answer(&mut self, fx: &mut Effects, ask: AzureCall, token: u32, answer: &Answer) {
-        self.note_fault(fx, &ask.to_string(), answer);
-        self.note_refusal(ask, token, answer);
-        self.note_token(ask.is_at_plan(), token, answer);
-    }
-
-    pub(super) fn note_fault(&mut self, fx: &mut Effects, what: &str, answer: &Answer) {
-        if !matches!(answer, Answer::Taken | Answer::Over(_)) {
-            let id = self.key.id();
-            let why = in_words_of(answer);
-            fx.say(Level::Warn, format!("check {id}: Azure DevOps did not take {what}: {why}"));
-            fx.count(Counter::AzureFault);
+    /// Notes whether Azure DevOps took a call.
+    pub(super) fn note_fault(&mut self, now: Wall, fx: &mut Effects, what: &str, answer: &Answer) {
+        if matches!(answer, Answer::Taken | Answer::Over(_)) {
+            self.volatile.outage = None;
+            return;
         }
+        let id = self.key.id();
+        let why = in_words_of(answer);
+        fx.say(Level::Warn, format!("check {id}: Azure DevOps did not take {what}: {why}"));
+        fx.count(Counter::AzureFault);
+        let before = self.volatile.outage.take();
+        self.volatile.outage = Some(Rc::new(Outage::after(before.as_deref(), now, why)));
     }
 
     /// Notes what an answer says about the presented token. For an unproven check its proof does this.

@@ -4,6 +4,9 @@
 //! the decision, whose last lines are made of what it has seen. What cannot be told goes into the next call. Calls are
 //! few, because Azure DevOps counts them: changes are gathered, and for longer the older a check is.
 
+mod looks;
+mod standstill;
+
 use super::heard::{Heard, News, ended};
 use super::results::Results;
 use super::run::{Look, RunWatch, Runs, Shown};
@@ -16,7 +19,6 @@ use crate::config::Config;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::azure::{self, Answer, Callback, RecordChange, classify};
 use crate::wire::call::{CallId, CallOutcome};
-use crate::wire::testkube::{self, Execution};
 use std::time::Duration;
 
 /// Minimum pause between lines, after which news is told, and maximum pause for other changes.
@@ -25,9 +27,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(150);
 
 /// Maximum wait of a decision for lines under way, so that its own lines come below them.
 const LINES_FIRST: Duration = Duration::from_secs(3);
-
-/// Interval between two looks at the steps of a check's executions; they take turns.
-const LOOK: Duration = Duration::from_secs(15);
 
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 const MAX_RETRY: Duration = Duration::from_secs(300);
@@ -48,6 +47,11 @@ pub(crate) struct LiveLog {
     acted: Mono,
     /// Whether something has changed since it last acted.
     pub(super) is_stirred: bool,
+    /// Number of changes of the executions that it has seen, and when the last one was.
+    changes: u32,
+    changed: Option<Now>,
+    /// For how long nothing had changed when that was last told.
+    still_told: Duration,
     /// Whether an execution may be worth a look.
     may_look: bool,
     /// A line to write once, in place of the changes that this context has missed.
@@ -124,6 +128,8 @@ pub(crate) struct LogCx<'a> {
     pub(crate) space: &'a dyn Fn(Room, &Callback) -> Space,
     /// Why nothing is known of the executions, if that has lasted long enough to be told.
     pub(crate) trouble: Option<String>,
+    /// Why the check waits, if nothing has changed for long enough that it is to be told.
+    pub(crate) explained: Option<String>,
 }
 
 impl LiveLog {
@@ -148,10 +154,14 @@ impl LiveLog {
     }
 
     /// Takes a complete reading.
-    pub(super) fn read(&mut self, read: &Assessment<'_>, pending: &Pending, config: &Config, now: Wall) {
+    pub(super) fn read(&mut self, read: &Assessment<'_>, pending: &Pending, config: &Config, now: Now) {
         let before = (self.scene.fingerprint(), self.scene.missing());
-        self.scene.read(read, now);
-        self.is_stirred |= before != (self.scene.fingerprint(), self.scene.missing());
+        self.scene.read(read, now.wall);
+        let is_changed = before != (self.scene.fingerprint(), self.scene.missing());
+        self.is_stirred |= is_changed;
+        if is_changed || self.changes == 0 {
+            self.note_change(now);
+        }
         if std::mem::take(&mut self.is_adopted) {
             let same = pending.told.as_ref().is_some_and(|told| told.fingerprint == self.scene.fingerprint());
             let now = read.statuses() + &read.ignored_in_words();
@@ -184,16 +194,6 @@ impl LiveLog {
         self.is_stirred = true;
     }
 
-    /// Takes the answer for a single execution.
-    pub(super) fn looked_at(&mut self, execution: &Execution) {
-        self.scene.look(execution);
-        self.is_stirred = true;
-        // Steps that an earlier context has told are not told again.
-        if self.has_taken_over && !self.said.knows_steps_of(&execution.id) {
-            self.said.look(execution);
-        }
-    }
-
     /// The executions that still run, by id and name.
     pub(super) fn under_way(&self) -> Vec<(String, String)> {
         self.scene.under_way()
@@ -219,7 +219,7 @@ impl LiveLog {
             Some(_) => None,
             None if self.is_queued => None,
             None if self.is_stirred => Some(now),
-            None => times.into_iter().flatten().min(),
+            None => times.into_iter().flatten().chain(self.tells_standstill()).min(),
         };
         let tell = tell.map(|at| at.max(self.held_until));
         let results = self.results.as_ref().and_then(|results| results.wakes());
@@ -237,6 +237,7 @@ impl LiveLog {
             return Acted { calls, counts, queues };
         }
         (self.is_stirred, self.acted) = (false, cx.now.mono);
+        self.changed.get_or_insert(cx.now);
         self.scene.trouble = cx.trouble.take();
         if pending.callback.timeline.is_none()
             && !self.has_taken_over
@@ -290,7 +291,7 @@ impl LiveLog {
         let has_news = self.scene.is_news(&self.said) || self.has_results();
         let is_news = has_news && now.mono.since(self.sent) >= MIN_PAUSE;
         if is_open && (is_due || is_news) {
-            let (lines, told) = self.lines(ask, watch, pending, cx.config);
+            let (lines, told) = self.lines(ask, watch, pending, cx);
             if !lines.is_empty() {
                 return Some(Next::Lines(rendered(now.wall, lines), told, Box::new(self.scene.clone())));
             }
@@ -352,33 +353,6 @@ impl LiveLog {
         Some(Call { id, room: Room::Telling, request, report: None })
     }
 
-    /// Looks at the steps of one of the executions: one that has just failed, else the next that runs.
-    fn look(&mut self, cx: &mut LogCx<'_>, pending: &Pending, queues: &mut Vec<Room>) -> Option<Call> {
-        let now = cx.now.mono;
-        if self.looking.is_some() || self.is_look_queued || now < self.next_look {
-            return None;
-        }
-        let id = self.scene.next_look(&self.last_look)?;
-        match (cx.space)(Room::Steps, &pending.callback) {
-            Space::Free => {}
-            Space::Full => {
-                self.is_look_queued = true;
-                queues.push(Room::Steps);
-                return None;
-            }
-            Space::Quiet(until) => {
-                self.next_look = until;
-                return None;
-            }
-        }
-        let request = testkube::get_execution(&cx.config.testkube, &id);
-        let name = (cx.name)();
-        self.looking = Some(name);
-        self.next_look = now.plus(cx.random.jitter(LOOK));
-        self.last_look = id;
-        Some(Call { id: name, room: Room::Steps, request, report: None })
-    }
-
     /// Takes the outcome of a call, or that it was not started.
     pub(crate) fn answered(
         &mut self,
@@ -388,7 +362,7 @@ impl LiveLog {
         outcome: &CallOutcome,
     ) -> Option<Heard> {
         if self.looking.take_if(|looking| *looking == id).is_some() {
-            self.looked(pending, outcome);
+            self.looked(pending, outcome, cx.now);
             return None;
         }
         let Sending { since, token, what, .. } = self.sending.take_if(|sending| sending.id == id)?;
@@ -460,22 +434,12 @@ impl LiveLog {
         }
     }
 
-    /// Takes the answer to a look. It is not judged, and a fault is not told.
-    fn looked(&mut self, pending: &Pending, outcome: &CallOutcome) {
-        let Some(ask) = &pending.ask else { return };
-        if let CallOutcome::Response(response) = outcome
-            && let Ok(execution) = testkube::single(response)
-            && execution.carries(&ask.tag)
-        {
-            self.looked_at(&execution);
-        }
-    }
-
     /// Notes that lines, sent at `since`, were taken.
     fn have_said(&mut self, scene: Scene, told: &Told, now: Mono, since: Mono) {
         (self.said, self.advice, self.digest) = (scene, told.advice, None);
         self.note_results_told(&told.results);
         (self.sent, self.shows_next) = (since, true);
+        self.note_standstill_told(since);
         self.due = now.plus(self.pause(now, now.since(since)));
     }
 

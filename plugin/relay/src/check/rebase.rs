@@ -149,6 +149,7 @@ mod tests {
             at: Wall(8),
             next: Part::Event,
             owed: Owed::default(),
+            sends: 1,
         };
         let seen = Seen { fingerprint: 1, since: now().mono, members: vec![2], waited: Duration::ZERO };
         let watch = Watch {
@@ -208,6 +209,7 @@ mod tests {
             observe: false,
             acceptance: 5,
             evaluation: 5,
+            sends: 1,
             served: 3,
             kept: Some(kept(now().mono)),
         };

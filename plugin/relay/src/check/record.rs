@@ -258,6 +258,9 @@ pub struct Decided {
     /// The parts that could not be written before the event.
     #[serde(default, skip_serializing_if = "is_default")]
     pub owed: Owed,
+    /// How often its event was sent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sends: u32,
 }
 
 /// The parts of a report that can be written after the event.
@@ -350,6 +353,9 @@ pub struct Done {
     /// Number of its deliveries at its end.
     #[serde(default, skip_serializing_if = "is_default")]
     pub served: u32,
+    /// How often its event was sent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sends: u32,
     /// Its Secret, until that is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Box<Kept>>,
@@ -388,7 +394,8 @@ impl Pending {
     pub fn decide(&mut self, outcome: Outcome, code: Option<ReasonCode>, reason: String, at: Wall) {
         let next = self.log.first_part();
         let reason = crate::text::clip(reason, 1_500);
-        self.phase = Phase::Decided(Decided { outcome, reason, code, at, next, owed: Owed::default() });
+        let owed = Owed::default();
+        self.phase = Phase::Decided(Decided { outcome, reason, code, at, next, owed, sends: 0 });
     }
 
     /// Whether nobody waits for it any more, so that a delivery is a new check.
@@ -435,6 +442,7 @@ impl Pending {
             acceptance: self.acceptance,
             evaluation: self.evaluation,
             served: self.delivery,
+            sends: decided.map_or(0, |decided| decided.sends),
             kept: self.kept.clone(),
         }
     }

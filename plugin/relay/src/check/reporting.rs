@@ -291,8 +291,10 @@ impl Check {
         self.durable.taken |= self.durable.claim.is_some();
         let delivery = self.durable.delivery;
         self.durable.claim = Some(Claim { holder: cx.holder, send: cx.random.draw(), delivery, until });
-        if !self.call_azure(cx, fx, AzureCall::Event, request) {
-            self.durable.claim = None;
+        match (self.call_azure(cx, fx, AzureCall::Event, request), &mut self.durable.phase) {
+            (true, Phase::Decided(decided)) => decided.sends = decided.sends.saturating_add(1),
+            (true, _) => {}
+            (false, _) => self.durable.claim = None,
         }
         false
     }

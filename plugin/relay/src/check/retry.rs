@@ -344,7 +344,7 @@ impl Check {
         let wish = asking.wish.clone();
         match looked_at(outcome) {
             Ok(found) if found.is_still(&wish.id, &Status::Failed, &ask.tag) => {
-                cx.log.looked_at(&found);
+                cx.log.looked_at(&found, cx.now);
                 let Phase::Watching(watch) = &mut self.durable.phase else { return };
                 if watch.retries.has(&wish.id) {
                     // Another context asks.

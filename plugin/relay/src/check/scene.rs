@@ -3,7 +3,9 @@
 //! A [`Scene`] is what is known of one check's executions. Lines are the difference between the scene that was told and
 //! the present one, so a line is written when something has changed and never because time has passed.
 
+mod advice;
 mod line;
+mod view;
 
 use crate::check::retry::Tried;
 use crate::check::verdict::Assessment;
@@ -12,6 +14,8 @@ use crate::text::one_line;
 use crate::time::{Wall, in_words};
 use crate::wire::testkube::Dashboard;
 use crate::wire::testkube::{Execution, FailedStep, NEVER_BEGAN, Status, Steps};
+pub(crate) use advice::STAYS_SO;
+pub use advice::advice;
 pub(in crate::check) use line::MAX_TEXT;
 pub use line::{Line, Mark};
 use std::collections::BTreeMap;
@@ -43,6 +47,7 @@ struct Shown {
     id: String,
     name: String,
     workflow: String,
+    scheduled: Wall,
     status: Status,
     ended: bool,
     /// Whether it may fail.
@@ -110,13 +115,13 @@ impl Scene {
         }
     }
 
-    /// Takes the answer for a single execution.
-    pub fn look(&mut self, execution: &Execution) {
-        if let Some(shown) = find_mut(&mut self.executions, 0, &execution.id) {
-            shown.steps = execution.steps.clone();
-            shown.message = execution.message.clone();
-            shown.is_explained |= execution.ended;
-        }
+    /// Takes the answer for a single execution. Returns whether its steps have changed.
+    pub fn look(&mut self, execution: &Execution) -> bool {
+        let Some(shown) = find_mut(&mut self.executions, 0, &execution.id) else { return false };
+        let before = std::mem::replace(&mut shown.steps, execution.steps.clone());
+        shown.message = execution.message.clone();
+        shown.is_explained |= execution.ended;
+        before != shown.steps
     }
 
     /// The execution to look at next, after `last`: one that ended without passing and has not been looked at since,
@@ -297,9 +302,7 @@ impl Scene {
 
     /// The executions as a plain-text table, one line each; first those that did not pass.
     pub fn table(&self, dashboard: Option<&Dashboard>) -> Vec<String> {
-        let (mut rows, passed): (Vec<&Shown>, Vec<_>) =
-            self.executions.iter().partition(|e| !e.ended || e.status != Status::Passed);
-        rows.extend(passed);
+        let rows: Vec<&Shown> = self.by_urgency().collect();
         if rows.is_empty() {
             return Vec::new();
         }
@@ -337,6 +340,7 @@ impl Shown {
             id: execution.id.clone(),
             name: execution.name.clone(),
             workflow: execution.workflow.clone(),
+            scheduled: execution.scheduled,
             status: execution.status.clone(),
             ended: execution.ended,
             is_optional,
@@ -465,32 +469,6 @@ impl Shown {
         };
         format!("{} {}{took}{why}", one_line(&self.name, 80), self.status)
     }
-}
-
-/// Advice about an execution that keeps stopping.
-pub(crate) const STAYS_SO: &str =
-    "if Testkube's API server restarted meanwhile, it never ends; abort it and start the tests again";
-
-/// Advice after executions have been absent for `absent`: its number and text, each given at most once.
-pub fn advice(absent: Duration, given: u8) -> Option<(u8, &'static str)> {
-    const ADVICE: [(u64, &str); 3] = [
-        (
-            120,
-            "Look at the TestWorkflowExecution resource: status.error, its events (kubectl describe), and the tag under spec.executionRequest.tags.",
-        ),
-        (
-            600,
-            "Is Testkube's controller enabled (Helm: testkube-api.next.controllers.enabled), and is the resource in Testkube's own namespace, the only one that it watches? A resource that is applied again unchanged starts nothing: give it a new name for each run.",
-        ),
-        (
-            1_200,
-            "Has the GitOps sync reached the commit with the resource? Look at the Argo CD application or the Flux kustomization.",
-        ),
-    ];
-    let (step, (_, text)) =
-        ADVICE.iter().enumerate().rev().find(|(_, (after, _))| absent >= Duration::from_secs(*after))?;
-    let step = u8::try_from(step).unwrap_or_default() + 1;
-    (step > given).then_some((step, text))
 }
 
 #[cfg(test)]

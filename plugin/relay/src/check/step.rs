@@ -1,6 +1,6 @@
 //! The only way in: an event comes to a check, and effects go out. Only this moves its phase.
 
-use super::answers::{Asked, Waiting};
+use super::answers::{Asked, Outage, Waiting};
 use super::code::in_brackets;
 use super::fallback::Refused;
 use super::observed::Observed;
@@ -55,6 +55,8 @@ pub(crate) struct Volatile {
     pub(super) proof: Option<(u32, Proof)>,
     /// How often its report was refused.
     pub(super) refused: Refused,
+    /// The calls that Azure DevOps did not take, since it took one.
+    pub(super) outage: Option<Rc<Outage>>,
     /// Since when its entry is missing from `azure_devops`.
     pub(super) entry_missing: Option<Mono>,
     /// When to ask Testkube for its executions next.
@@ -154,6 +156,16 @@ impl Volatile {
     /// The time before which nothing is done for the check.
     pub(crate) fn held_until(&self) -> Mono {
         self.held_until
+    }
+
+    /// When the next call of its own is tried.
+    pub(super) fn next_try(&self) -> Mono {
+        self.next.max(self.held_until)
+    }
+
+    /// Unreadable answers of Testkube for this check alone.
+    pub(super) fn trouble(&self) -> &Trouble {
+        &self.trouble
     }
 }
 
@@ -370,8 +382,8 @@ impl Check {
         if outcome == Outcome::OpenGate {
             fx.count(Counter::OpenGate);
         }
-        let (began, delivery) = (self.volatile.began, self.volatile.delivery);
-        self.volatile = Volatile { began, delivery, ..Volatile::default() };
+        let Volatile { began, delivery, outage, .. } = std::mem::take(&mut self.volatile);
+        self.volatile = Volatile { began, delivery, outage, ..Volatile::default() };
     }
 
     /// Ends the check: its token leaves the ledger.

@@ -5,8 +5,8 @@ use super::code::in_brackets;
 use super::heard::News;
 use super::run::may_abort;
 use super::{
-    Ask, Check, Counter, Cx, Decided, Effects, Heard, LiveLog, Outcome, Pending, Phase, ReasonCode, Reported,
-    Told, Watch, reason,
+    Ask, Check, Counter, Cx, Decided, Effects, Heard, LiveLog, LogCx, Outcome, Pending, Phase, ReasonCode,
+    Reported, Told, Watch, reason,
 };
 use crate::check::scene::{Line, MAX_TEXT, Mark, advice};
 use crate::config::Config;
@@ -22,7 +22,7 @@ impl Check {
         if heard.began != self.durable.began {
             return;
         }
-        self.note_fault(fx, heard.what, &heard.answer);
+        self.note_fault(cx.now.wall, fx, heard.what, &heard.answer);
         self.note_token(heard.is_at_plan, heard.token, &heard.answer);
         let is_watching = matches!(self.durable.phase, Phase::Watching(_));
         if self.volatile.tries == 0 {
@@ -84,13 +84,14 @@ impl LiveLog {
         ask: &Ask,
         watch: &Watch,
         pending: &Pending,
-        config: &Config,
+        cx: &LogCx<'_>,
     ) -> (Vec<(Mark, String)>, Told) {
-        let dashboard = config.testkube.dashboard.as_ref();
+        let dashboard = cx.config.testkube.dashboard.as_ref();
         let mut lines: Vec<(Mark, String)> =
             self.digest.iter().map(|digest| (Mark::Plain, digest.clone())).collect();
         lines.extend(self.scene.lines(&self.said, dashboard));
-        let results = self.result_lines(pending, config, &mut lines);
+        let results = self.result_lines(pending, cx.config, &mut lines);
+        lines.extend(cx.explained.iter().map(|why| (Mark::Plain, why.clone())));
         let advice = advice(self.absent, self.advice);
         if let Some((_, text)) = advice {
             let absent = in_words(self.absent);

@@ -1,9 +1,14 @@
 //! What may be shown of a check: in `GET /v1/checks`, and as an annotation of its Secret. Never a token.
 
+mod live;
+
 use super::{CheckKey, Done, Outcome, Pending, Phase, ReasonCode, State};
 use crate::guid::Guid;
-use crate::time::{Now, Wall};
+use crate::time::{Mono, Now, Wall};
+use crate::wire::azure::Callback;
+pub(crate) use live::{Live, explain, shown_trouble};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 /// What is shown of a check. The members of each object are in the order of their names.
 #[derive(Serialize)]
@@ -19,6 +24,7 @@ pub(crate) enum View<'a> {
 pub(crate) struct PendingView<'a> {
     azure_devops: &'a str,
     build: Option<u64>,
+    build_url: Option<String>,
     code: Option<ReasonCode>,
     decided_by: String,
     deadline: &'static str,
@@ -32,14 +38,20 @@ pub(crate) struct PendingView<'a> {
     project: Guid,
     reason: Option<&'a str>,
     reported: bool,
+    since: String,
     state: &'static str,
     tag: Option<String>,
 }
 
 #[derive(Serialize)]
 pub(crate) struct DoneView {
+    attempts: u32,
+    build: Option<u64>,
+    build_url: Option<String>,
     code: Option<ReasonCode>,
+    decided_after_seconds: Option<u64>,
     decision: Option<&'static str>,
+    expect: Option<String>,
     history: Vec<Moment>,
     id: String,
     observe_only: bool,
@@ -47,6 +59,8 @@ pub(crate) struct DoneView {
     project: Option<Guid>,
     reason: String,
     reported: bool,
+    reported_after_seconds: Option<u64>,
+    since: String,
     state: &'static str,
     tag: Option<String>,
 }
@@ -64,6 +78,28 @@ impl Moment {
     }
 }
 
+/// A time of this process's monotonic clock on the wall clock.
+fn wall_of(at: Mono, now: Now) -> Wall {
+    match now.mono <= at {
+        true => now.wall.plus(at.since(now.mono)),
+        false => now.wall.minus(now.mono.since(at)),
+    }
+}
+
+impl Pending {
+    /// Its state, as it is shown.
+    pub(crate) fn state_in_a_word(&self) -> &'static str {
+        match &self.phase {
+            Phase::Accepted => "accepted",
+            Phase::Proven => "proven",
+            Phase::Watching(watch) if watch.seen.is_none() => "waiting",
+            Phase::Watching(_) => "running",
+            Phase::Decided(_) => "decided",
+            Phase::Owing(_) => "done",
+        }
+    }
+}
+
 impl View<'_> {
     /// What is shown of a check in this state.
     pub(crate) fn of<'a>(key: &CheckKey, state: &'a State, now: Now) -> View<'a> {
@@ -78,16 +114,30 @@ impl View<'_> {
     }
 }
 
+impl View<'_> {
+    /// What is shown of an ended check, with its executions, as JSON.
+    pub(crate) fn ended(key: &CheckKey, done: &Done, reading: Value) -> String {
+        let view = DoneView::of(done, key.id());
+        let mut members = json!(view);
+        if let (Some(members), false) = (members.as_object_mut(), reading.is_null()) {
+            members.insert("live".into(), json!({"reading": reading}));
+        }
+        members.to_string()
+    }
+}
+
 impl PendingView<'_> {
     fn of(pending: &Pending, id: String, now: Now) -> PendingView<'_> {
         let ask = pending.ask.as_ref();
-        let (state, decision) = match &pending.phase {
-            Phase::Accepted => ("accepted", None),
-            Phase::Proven => ("proven", None),
-            Phase::Watching(watch) if watch.seen.is_none() => ("waiting", None),
-            Phase::Watching(_) => ("running", None),
-            Phase::Decided(decided) => ("decided", Some(decided)),
-            Phase::Owing(owing) => ("done", Some(&owing.decided)),
+        let decision = pending.decided();
+        let since = match &pending.phase {
+            Phase::Accepted | Phase::Proven => pending.accepted.wall,
+            Phase::Watching(watch) => match &watch.seen {
+                Some(seen) => wall_of(seen.since, now),
+                None => watch.fixed.unwrap_or(pending.accepted.wall),
+            },
+            Phase::Decided(decided) => decided.at,
+            Phase::Owing(owing) => owing.reported.wall,
         };
         let mut history = vec![Moment::new(pending.accepted.wall, "accepted")];
         if let Phase::Watching(watch) = &pending.phase {
@@ -106,16 +156,13 @@ impl PendingView<'_> {
             history.push(Moment::new(decided.at, "decided"));
         }
         let deadline = pending.deadline();
-        let decided_by = match now.mono <= deadline.at {
-            true => now.wall.plus(deadline.at.since(now.mono)),
-            false => now.wall.minus(now.mono.since(deadline.at)),
-        };
         let is_assumed = pending.tokens.ends().is_some_and(|ends| ends.assumed);
         PendingView {
             azure_devops: &pending.callback.entry,
             build: pending.callback.build,
+            build_url: pending.callback.build_url(),
             code: decision.and_then(|decided| decided.code),
-            decided_by: decided_by.to_string(),
+            decided_by: wall_of(deadline.at, now).to_string(),
             deadline: match (deadline.by_token, is_assumed) {
                 (false, _) => "timeout",
                 (true, false) => "token",
@@ -131,7 +178,8 @@ impl PendingView<'_> {
             project: pending.callback.project,
             reason: decision.map(|decided| decided.reason.as_str()),
             reported: false,
-            state,
+            since: since.to_string(),
+            state: pending.state_in_a_word(),
             tag: ask.map(|ask| ask.tag.to_string()),
         }
     }
@@ -145,16 +193,27 @@ impl DoneView {
         }
         let end = if done.reported { "reported" } else { "ended without a report" };
         history.push(Moment::new(done.at.wall, end));
+        let callback = done.values.as_ref().map(|values| &values.callback);
+        let ask = done.values.as_ref().and_then(|values| values.ask.as_ref());
+        let seconds =
+            |at: Wall| u64::try_from(at.0.saturating_sub(done.accepted.0)).unwrap_or_default() / 1_000;
         DoneView {
+            attempts: done.sends,
+            build: callback.and_then(|callback| callback.build),
+            build_url: callback.and_then(Callback::build_url),
             code: done.code,
+            decided_after_seconds: done.decided.map(seconds),
             decision: done.outcome.map(Outcome::code),
+            expect: ask.map(|ask| ask.expect.to_string()),
             history,
             id,
             observe_only: done.observe,
-            policies: done.values.as_ref().and_then(|values| values.ask.as_ref()?.policies.in_short()),
+            policies: ask.and_then(|ask| ask.policies.in_short()),
             project: done.project,
             reason: done.reason.clone(),
             reported: done.reported,
+            reported_after_seconds: done.reported.then(|| seconds(done.at.wall)),
+            since: done.at.wall.to_string(),
             state: "done",
             tag: done.tag.as_ref().map(ToString::to_string),
         }

@@ -127,7 +127,7 @@ impl Volatile {
     }
 
     /// Why nothing is known of its executions, if a fault of all checks or of this one alone stands in the way.
-    fn trouble_in_words(&self, now: Wall, of_all: &Trouble) -> Option<String> {
+    pub(super) fn trouble_in_words(&self, now: Wall, of_all: &Trouble) -> Option<String> {
         of_all
             .in_words(now)
             .or_else(|| self.trouble.in_words(now))
@@ -270,7 +270,7 @@ impl Check {
         let gap = volatile.good_reading.replace(now).map(|last| now.since(last));
         let age = now.since(self.durable.accepted.mono);
         let was_watched = gap.is_some_and(|gap| gap <= longest_gap(age));
-        cx.log.read(&read, &self.durable, cx.config, cx.now.wall);
+        cx.log.read(&read, &self.durable, cx.config, cx.now);
         if self.note_vanished(cx, fx, &watch, &ask, &read) {
             return;
         }
@@ -436,7 +436,7 @@ impl Check {
     pub(super) fn confirmed(&mut self, cx: &mut Cx<'_>, fx: &mut Effects, outcome: &CallOutcome) {
         let execution = looked_at(outcome);
         if let Ok(execution) = &execution {
-            cx.log.looked_at(execution);
+            cx.log.looked_at(execution, cx.now);
         }
         let Some(confirm) = self.volatile.confirm.take() else { return };
         let (Some(listed), Some(ask)) = (confirm.todo.get(confirm.at), &self.durable.ask) else { return };

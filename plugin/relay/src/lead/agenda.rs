@@ -1,6 +1,7 @@
 //! What the leader remembers of each check between two entries from the host, and when each is due. A tick costs what
 //! is due, not what is pending.
 
+use super::showing::Written;
 use crate::check::{CheckKey, LiveLog, Pending, Times, Volatile};
 use crate::collections::Few;
 use crate::store::ledger::{BUCKETS, Ledger};
@@ -13,6 +14,8 @@ pub(super) struct Tracked {
     pub(super) volatile: Volatile,
     pub(super) log: LiveLog,
     pub(super) reading: Narrow,
+    /// What of it was last shown.
+    pub(super) written: Written,
     times: Times,
     tells: Option<Mono>,
 }
@@ -61,7 +64,7 @@ impl Agenda {
         *self = Agenda::none(self.ledger.clone());
     }
 
-    fn place(&self, key: &CheckKey) -> usize {
+    pub(super) fn place(&self, key: &CheckKey) -> usize {
         usize::from(self.ledger.bucket_of(key))
     }
 
@@ -78,6 +81,7 @@ impl Agenda {
                 volatile: Volatile::default(),
                 log: LiveLog::of(pending),
                 reading: Narrow::WIDE,
+                written: Written::default(),
                 times: Times::default(),
                 tells: None,
             })

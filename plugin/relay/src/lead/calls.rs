@@ -3,6 +3,7 @@
 
 use super::poller::Batch;
 use super::sharing::SharingCall;
+use super::showing::Health;
 use crate::check::{CheckKey, Reporting, Room, Space};
 use crate::collections::Few;
 use crate::guid::Guid;
@@ -89,6 +90,10 @@ pub(super) struct Calls {
     turns: Vec<(Room, Lane)>,
     /// The pauses that Azure DevOps's answers ask for.
     paces: Paces,
+    /// Whether the entries of Azure DevOps answer; a list, because there are few.
+    health: Vec<(String, Health)>,
+    /// Whether any call was answered since this was last asked.
+    is_answered: bool,
     /// Looks at steps that may still begin before the next tick.
     steps_left: usize,
 }
@@ -169,8 +174,9 @@ impl Calls {
     }
 
     /// Notes that a call was answered or given up. `None` if it is not awaited.
-    pub(super) fn end(&mut self, now: Mono, id: CallId, outcome: &CallOutcome) -> Option<Purpose> {
+    pub(super) fn end(&mut self, now: Now, id: CallId, outcome: &CallOutcome) -> Option<Purpose> {
         let flight = self.flights.remove(&id)?;
+        self.is_answered = true;
         if let Some((room, lane)) = flight.lane {
             let by_entry = self.by_entry.iter_mut().find(|(of, entry, _)| *of == room && *entry == lane.0);
             if let Some((.., calls)) = by_entry {
@@ -184,10 +190,29 @@ impl Calls {
                 }
             }
             if matches!(room, Room::Azure | Room::Telling) {
-                self.paces.answered(now, &lane.0, lane.1, outcome);
+                self.paces.answered(now.mono, &lane.0, lane.1, outcome);
+                match self.health.iter_mut().find(|(entry, _)| *entry == lane.0) {
+                    Some((_, health)) => health.note(now, outcome),
+                    None => {
+                        let mut health = Health::default();
+                        health.note(now, outcome);
+                        self.health.push((lane.0, health));
+                    }
+                }
             }
         }
         Some(flight.purpose)
+    }
+
+    /// Whether an entry of Azure DevOps answers.
+    pub(super) fn health(&self, entry: &str) -> Health {
+        let found = self.health.iter().find(|(of, _)| of == entry);
+        found.map(|(_, health)| health.clone()).unwrap_or_default()
+    }
+
+    /// Whether any call was answered since this was last asked.
+    pub(super) fn take_answered(&mut self) -> bool {
+        std::mem::take(&mut self.is_answered)
     }
 
     /// Queues a check that waits for room.

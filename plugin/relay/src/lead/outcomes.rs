@@ -11,7 +11,7 @@ use crate::wire::call::{CallId, CallOutcome, Fault};
 impl Lead {
     /// Handles an outcome, then starts what waits for the room that it frees.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, id: CallId, outcome: &CallOutcome) {
-        let Some(purpose) = self.calls.end(turn.now.mono, id, outcome) else { return };
+        let Some(purpose) = self.calls.end(turn.now, id, outcome) else { return };
         let checks = purpose.checks();
         let is_noted = self.leading && !checks.is_empty();
         if is_noted && self.contender.note_busy(turn.store, &checks).is_err() {

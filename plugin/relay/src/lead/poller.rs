@@ -216,6 +216,8 @@ const TOO_LONG: Fault = Fault::Unexpected("too many pages");
 pub(super) struct Poller {
     /// The outage, if no reading succeeds.
     pub(super) trouble: Trouble,
+    /// When Testkube last gave a complete reading.
+    pub(super) answered: Option<Wall>,
     /// Whether the checks' logs have mentioned the outage.
     is_told: bool,
     /// Budget of lists left before the next tick.
@@ -302,8 +304,9 @@ impl Poller {
     }
 
     /// Notes a complete reading.
-    pub(super) fn succeeded(&mut self, agenda: &mut Agenda, batch: &Batch) {
+    pub(super) fn succeeded(&mut self, now: Now, agenda: &mut Agenda, batch: &Batch) {
         self.trouble.end();
+        self.answered = Some(now.wall);
         for key in &batch.checks {
             let Some(tracked) = agenda.get_mut(key) else { continue };
             let narrow = &mut tracked.reading;
@@ -431,7 +434,7 @@ impl Lead {
         match paged {
             Paged::More => return self.read_page(turn, batch),
             Paged::Complete => {
-                self.poller.succeeded(&mut self.agenda, &batch);
+                self.poller.succeeded(turn.now, &mut self.agenda, &batch);
                 batch.share(turn.now, turn.store, &self.shelf);
                 let reading = Reading { by_value: &batch.executions };
                 for key in &batch.checks {

@@ -43,7 +43,8 @@ impl Lead {
         let (call, is_queued) = {
             let space = |room, callback: &Callback| space(calls, now.mono, *brake_until, room, callback);
             let name = &mut || id;
-            let mut cx = LogCx { now, config, random, runs, name, space: &space, trouble: None };
+            let mut cx =
+                LogCx { now, config, random, runs, name, space: &space, trouble: None, explained: None };
             let others_wait = !has_turn && calls.is_awaited(Room::Results);
             tracked.log.look_for_results(&mut cx, seen, others_wait)
         };

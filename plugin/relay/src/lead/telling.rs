@@ -1,8 +1,9 @@
 //! The leader's part in the live log: starts its calls, and passes the answers on to the checks.
 
+use super::agenda::Tracked;
 use super::calls::{self, Purpose};
 use super::{Lead, Output, Turn, space};
-use crate::check::{Acted, CheckKey, Event, LogCx, Space};
+use crate::check::{Acted, CheckKey, Event, Live, LogCx, Space, explain};
 use crate::wire::azure::Callback;
 use crate::wire::call::{CallId, CallOutcome};
 
@@ -27,7 +28,12 @@ impl Lead {
                 id
             };
             let trouble = tracked.volatile.long_trouble(now, &poller.trouble);
-            let mut cx = LogCx { now, config, random, runs, name: &mut name, space: &space, trouble };
+            let explained = tracked.log.stands_still(now.mono).then(|| {
+                let Tracked { volatile, log, .. } = &*tracked;
+                explain(seen, Some(&Live { log, volatile, trouble: &poller.trouble }), now)
+            });
+            let mut cx =
+                LogCx { now, config, random, runs, name: &mut name, space: &space, trouble, explained };
             tracked.log.act(&mut cx, key, seen)
         };
         let has_results = tracked.log.may_have_results();
@@ -64,6 +70,7 @@ impl Lead {
             name: &mut || id,
             space: &|_, _| Space::Full,
             trouble: None,
+            explained: None,
         };
         if let Some(heard) = tracked.log.answered(&mut cx, &seen, id, outcome) {
             let others_wait = heard.ends_run() && {

@@ -67,7 +67,7 @@ impl Exchange {
             Exchange::Acceptance(acceptance) => acceptance.begin(now, store),
             Exchange::Evaluation(evaluation) => evaluation.begin(now, store),
             Exchange::Visit(visit) => visit.step(now, memory),
-            Exchange::Listing(listing) => listing.begin(now),
+            Exchange::Listing(listing) => listing.begin(now, store),
         }
     }
 
@@ -92,7 +92,7 @@ impl Exchange {
             Exchange::Acceptance(acceptance) => acceptance.answer(now, store, outcome),
             Exchange::Evaluation(evaluation) => evaluation.answer(now, store, call, outcome),
             Exchange::Visit(visit) => visit.answer(now, memory, outcome),
-            Exchange::Listing(listing) => listing.answer(now, outcome),
+            Exchange::Listing(listing) => listing.answer(now, store, outcome),
         }
     }
 }

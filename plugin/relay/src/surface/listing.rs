@@ -1,24 +1,30 @@
-//! `GET /v1/checks` and `/v1/checks/{id}`: pending and recently decided checks. Never a token.
+//! `GET /v1/checks` and `/v1/checks/{id}`: pending checks and why they wait, and what was decided lately. Never a token.
 //!
 //! Without a cluster store they are this process's. With one they are those of all replicas: its own from the ledger,
-//! the others as their owners last wrote them.
+//! the others as their owners last wrote them. What a record does not say of a pending check comes from its leader
+//! ([`live_views`]); what was decided lately from a ring ([`decided`]).
 
 mod others;
+mod query;
+mod rows;
 
-use crate::check::{Record, State, View};
+use crate::check::{Pending, Record, State, View, explain};
 use crate::config::Config;
 use crate::config::{Allow, Credential};
 use crate::guid::Guid;
-use crate::store::ledger::{Ledger, Store};
+use crate::lead::showing::health_key;
+use crate::store::ledger::{Ledger, Store, StoreError};
+use crate::store::{decided, live_views};
 use crate::surface::accept::{CallerId, Headers, caller};
 use crate::surface::exchange::Step;
 use crate::surface::problem::Reply;
 use crate::tag::Tag;
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 use crate::wire::call::CallOutcome;
-use others::{Other, Others};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use others::Others;
+use query::Query;
+use rows::{Page, Rank};
+use serde_json::{Map, Value, json};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,13 +39,19 @@ pub const GIVEN_UP: Duration = Duration::from_secs(15);
 /// Time after which a list begins no further call, so that its last answer comes before [`GIVEN_UP`].
 const LAST_CALL: Duration = Duration::from_secs(10);
 
+/// A check as it is shown.
+type Shown = Map<String, Value>;
+
 /// A request for one check or all.
 pub struct Listing {
     config: Rc<Config>,
     caller: CallerId,
+    prefix: String,
+    query: Query,
     /// The check that is asked for; `None`: all.
     id: Option<String>,
-    own: Vec<Record>,
+    /// With the numbers of their buckets.
+    own: Page<(usize, Box<Record>)>,
     others: Option<Others>,
     began: Mono,
 }
@@ -56,7 +68,7 @@ pub fn busy() -> Reply {
 }
 
 impl Listing {
-    /// Begins a list of all checks that the caller's credential covers, or of that with this id, which the answer to its
+    /// Begins a list of the checks that the caller's credential covers, or of that with this id, which the answer to its
     /// delivery stated.
     ///
     /// # Errors
@@ -69,15 +81,28 @@ impl Listing {
         id: Option<&str>,
     ) -> Result<Listing, Reply> {
         let caller = caller(config, headers, Allow::Status)?;
-        let failed = |status: crate::store::ledger::StoreError| {
-            log::error!("shared data failed with status {}: checks cannot be listed", status.0);
-            Reply::problem(503, "The checks cannot be read", "Envoy's shared data does not answer.")
-        };
-        let mut own = Vec::new();
-        for mut bucket in Ledger::buckets_of(prefix) {
+        let target = headers.iter().find(|(name, _)| name.as_ref() == b":path");
+        let query = Query::parse(target.map_or(&[][..], |(_, target)| target.as_ref()))?;
+        if id.is_some() && !query.is_plain() {
+            let detail = "One check is asked for: leave the parameters out.";
+            return Err(Reply::problem(400, "The parameters cannot be read", detail));
+        }
+        if let (Some(caller), Some(project)) = (caller, query.project)
+            && !caller.covers_project(&project)
+        {
+            let detail =
+                "This credential does not cover the project. Leave `project` out, or use another credential.";
+            return Err(Reply::problem(403, "The project is not covered", detail));
+        }
+        let mut own = Page::new(query.after, query.limit);
+        for (number, mut bucket) in Ledger::buckets_of(prefix).into_iter().enumerate() {
             bucket.read(store).map_err(failed)?;
             for record in bucket.records().filter(|record| covers(caller, &record.state)) {
-                own.push(record.clone());
+                let rank = rank(record);
+                if !own.may_hold(rank) || !is_wanted(record, &query, id) {
+                    continue;
+                }
+                own.add(rank, (number, Box::new(record.clone())));
             }
         }
         let others = match &config.store {
@@ -85,7 +110,8 @@ impl Listing {
             None => None,
         };
         let (caller, id) = (CallerId::of(config, caller), id.map(str::to_owned));
-        Ok(Listing { config: config.clone(), caller, id, own, others, began: Mono(0) })
+        let prefix = prefix.to_owned();
+        Ok(Listing { config: config.clone(), caller, prefix, query, id, own, others, began: Mono(0) })
     }
 
     /// Who asks.
@@ -95,25 +121,28 @@ impl Listing {
 
     /// Whether the API server must be asked.
     pub fn asks(&self) -> bool {
-        let is_own = |id: &String| self.own.iter().any(|own| own.key.id() == *id);
-        self.others.is_some() && !self.id.as_ref().is_some_and(is_own)
+        self.others.is_some() && !(self.id.is_some() && self.own.holds_any())
     }
 
     /// The first step.
-    pub fn begin(&mut self, now: Now) -> Step {
+    pub fn begin(&mut self, now: Now, store: &mut dyn Store) -> Step {
         self.began = now.mono;
         match (&self.others, &self.config.store) {
             (Some(others), Some(shared)) if self.asks() => Step::call(others.first(&shared.server)),
-            _ => self.reply(now).into(),
+            _ => self.reply(now, store).into(),
         }
     }
 
     /// Takes the outcome of a call.
-    pub fn answer(&mut self, now: Now, outcome: &CallOutcome) -> Step {
+    pub fn answer(&mut self, now: Now, store: &mut dyn Store, outcome: &CallOutcome) -> Step {
         let (credential, id) = (self.caller.credential(&self.config), self.id.as_ref());
+        let query = &self.query;
         if let (Some(others), Some(shared)) = (&mut self.others, &self.config.store)
             && let Some(next) = others.answer(&shared.server, outcome, |shown| {
-                id.is_none_or(|id| shown.key.id() == *id) && shown.is_covered_by(credential)
+                id.is_none_or(|id| shown.key.id() == *id)
+                    && is_covered(credential, project_of(&shown.members), tag_of(&shown.members).as_ref())
+                    && fits(query, &shown.members)
+                    && query.after.is_none_or(|after| shown.rank() > after)
             })
         {
             if now.mono.since(self.began) < LAST_CALL {
@@ -121,63 +150,220 @@ impl Listing {
             }
             others.took_too_long();
         }
-        self.reply(now).into()
+        self.reply(now, store).into()
     }
 
-    /// The answer, oldest check first.
-    fn reply(&mut self, now: Now) -> Reply {
-        let mut incomplete = None;
-        let mut all = Vec::new();
-        if let Some(others) = &mut self.others {
-            incomplete = others.fault.take();
-            for Other { key, accepted, members } in std::mem::take(&mut others.found) {
-                // What this process has of a check that another owns is out of date.
-                self.own.retain(|own| own.key != key);
-                all.push((accepted, key, Shown::Stored(members)));
+    fn reply(&mut self, now: Now, store: &mut dyn Store) -> Reply {
+        let shown = match self.shown(now, store) {
+            Ok(shown) => shown,
+            Err(status) => return failed(status),
+        };
+        let incomplete = self.others.as_mut().and_then(|others| others.fault.take());
+        match self.id {
+            Some(_) => one(shown.checks, incomplete),
+            None => {
+                let mut all = json!({
+                    "as_of": now.wall.to_string(),
+                    "checks": shown.checks,
+                    "health": health(store, &self.prefix),
+                    "version": crate::USER_AGENT,
+                });
+                let next = shown.next.map(|rank| rank.to_string());
+                if let Some(members) = all.as_object_mut() {
+                    let replica = self.others.as_ref().map(Others::me);
+                    let more = [
+                        ("incomplete", incomplete.into()),
+                        ("next", next.into()),
+                        ("replica", replica.into()),
+                    ];
+                    more.into_iter().filter(|(_, value): &(_, Value)| !value.is_null()).for_each(
+                        |(name, value)| {
+                            members.insert(name.into(), value);
+                        },
+                    );
+                }
+                private(Reply::json(200, &all))
             }
         }
-        for record in &self.own {
-            let accepted = match &record.state {
-                State::Pending(pending) => pending.accepted.wall,
-                State::Done(done) => done.accepted,
-            };
-            let view = View::of(&record.key, &record.state, now);
-            let shown = match &self.others {
-                Some(others) => others.own(&view),
-                None => Shown::Own(view),
-            };
-            all.push((accepted.to_string(), record.key, shown));
+    }
+
+    /// The checks of one page, in order.
+    fn shown(&mut self, now: Now, store: &mut dyn Store) -> Result<OnePage, StoreError> {
+        let empty = Page::new(self.query.after, self.query.limit);
+        let mut own = std::mem::replace(&mut self.own, empty);
+        let mut page = Page::new(self.query.after, self.query.limit);
+        if let Some(others) = &mut self.others {
+            for other in std::mem::take(&mut others.found) {
+                // What this process has of a check that another owns is out of date.
+                own.retain(|(_, record)| record.key != other.key);
+                page.add(other.rank(), Row::Other(other.members));
+            }
         }
-        all.sort_unstable_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
-        let Some(id) = &self.id else {
-            let checks = all.into_iter().map(|(.., shown)| shown).collect();
-            return private(Reply::json(200, &AllShown { checks, incomplete }));
-        };
-        let mut found = all.into_iter().filter(|(_, key, _)| key.id() == *id).map(|(.., shown)| shown);
-        match (found.next(), found.next(), incomplete) {
-            (None, _, Some(fault)) => Reply::problem(
-                503,
-                "The checks cannot be read",
-                &format!("This process has no such check. {fault}"),
-            ),
-            (None, ..) => Reply::problem(
-                404,
-                "No such check",
-                "No check with this id is pending or was decided in the last ten minutes, or it belongs to another credential.",
-            ),
-            (Some(shown), None, _) => private(Reply::json(200, &shown)),
-            // An id is short, and the sender of a check chooses what it is made from.
-            _ => Reply::problem(
-                409,
-                "More than one check has this id",
-                "Somebody has sent a check with forged ids. `GET /v1/checks` lists them all.",
-            ),
+        let ended = self.note_decided(store, &mut page)?;
+        let (records, end) = own.finish();
+        for (rank, (bucket, record)) in records {
+            if !ended.contains(&rank) {
+                page.add(rank, Row::Own(bucket, record));
+            }
+        }
+        end.into_iter().for_each(|end| page.leave_out(end));
+        let (rows, end) = page.finish();
+        let next = end.and(rows.last()).map(|(rank, _)| *rank);
+        let checks = rows.into_iter().map(|(_, row)| match row {
+            Row::Other(members) => members,
+            Row::Own(bucket, record) => self.own(bucket, &record, now, store),
+        });
+        Ok(OnePage { checks: checks.collect(), next })
+    }
+
+    /// Adds what was decided lately. Returns the places.
+    fn note_decided(&self, store: &mut dyn Store, page: &mut Page<Row>) -> Result<Vec<Rank>, StoreError> {
+        let mut ended = Vec::new();
+        if !self.query.wants_done() {
+            return Ok(ended);
+        }
+        let credential = self.caller.credential(&self.config);
+        decided::newest_first(store, &self.prefix, |one| {
+            let rank = Rank::done(one.at, &one.key);
+            ended.push(rank);
+            let is_asked_for = self.id.as_ref().is_none_or(|id| one.key.id() == *id);
+            if !is_asked_for || !page.may_hold(rank) {
+                return true;
+            }
+            let mut members = members(&one.json);
+            let is_covered = is_covered(credential, project_of(&members), tag_of(&members).as_ref());
+            if is_covered && fits(&self.query, &members) {
+                if let Some(others) = &self.others {
+                    members.insert("replica".into(), others.me());
+                }
+                page.add(rank, Row::Other(members));
+            }
+            true
+        })?;
+        Ok(ended)
+    }
+
+    /// An own check, with what its leader knows of it.
+    fn own(&self, bucket: usize, record: &Record, now: Now, store: &mut dyn Store) -> Shown {
+        let mut members = members(crate::json::text(&View::of(&record.key, &record.state, now)).as_bytes());
+        if let State::Pending(pending) = &record.state
+            && pending.reported().is_none()
+        {
+            let mut live = self.live(bucket, record, pending, store);
+            let explained = live.as_mut().and_then(|live| live.remove("explain"));
+            let explained = explained.unwrap_or_else(|| explain(pending, None, now).into());
+            members.insert("explain".into(), explained);
+            members.insert("live".into(), live.into());
+        }
+        if let Some(others) = &self.others {
+            members.insert("replica".into(), others.me());
+        }
+        members
+    }
+
+    fn live(
+        &self,
+        bucket: usize,
+        record: &Record,
+        pending: &Pending,
+        store: &mut dyn Store,
+    ) -> Option<Shown> {
+        let value = live_views::read(store, &self.prefix, bucket);
+        let view =
+            live_views::views(&value).find(|view| view.key == record.key && view.began == pending.began)?;
+        match serde_json::from_slice(view.json) {
+            Ok(Value::Object(members)) => Some(members),
+            _ => None,
         }
     }
 }
 
+/// One page of the list, and the last check's place if there are more.
+struct OnePage {
+    checks: Vec<Shown>,
+    next: Option<Rank>,
+}
+
+/// A check on a page.
+enum Row {
+    Own(usize, Box<Record>),
+    /// As its owner last wrote it, or as it ended.
+    Other(Shown),
+}
+
+/// The answer for one check.
+fn one(mut found: Vec<Shown>, incomplete: Option<String>) -> Reply {
+    // What is pending comes first, then what ended last.
+    let is_pending = |shown: &Shown| shown.get("state").and_then(Value::as_str) != Some("done");
+    let pending = found.iter().filter(|shown| is_pending(shown)).count();
+    if pending > 1 {
+        // An id is short, and the sender of a check chooses what it is made from.
+        return Reply::problem(
+            409,
+            "More than one check has this id",
+            "Somebody has sent a check with forged ids. `GET /v1/checks` lists them all.",
+        );
+    }
+    match (found.is_empty(), incomplete) {
+        (false, _) => private(Reply::json(200, &found.swap_remove(0))),
+        (true, Some(fault)) => Reply::problem(
+            503,
+            "The checks cannot be read",
+            &format!("This process has no such check. {fault}"),
+        ),
+        (true, None) => Reply::problem(
+            404,
+            "No such check",
+            "No check with this id is pending or was decided lately, or it belongs to another credential.",
+        ),
+    }
+}
+
+fn failed(status: StoreError) -> Reply {
+    log::error!("shared data failed with status {}: checks cannot be listed", status.0);
+    Reply::problem(503, "The checks cannot be read", "Envoy's shared data does not answer.")
+}
+
 fn private(reply: Reply) -> Reply {
     reply.with("cache-control", "no-store")
+}
+
+/// Whether the servers answer, as the leader last wrote it; null before.
+fn health(store: &mut dyn Store, prefix: &str) -> Value {
+    let entry = store.get(&health_key(prefix)).ok().flatten();
+    entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()).unwrap_or_default()
+}
+
+fn rank(record: &Record) -> Rank {
+    match &record.state {
+        State::Pending(pending) => match pending.reported() {
+            Some(done) => Rank::done(done.at.wall, &record.key),
+            None => Rank::pending(pending.accepted.wall, &record.key),
+        },
+        State::Done(done) => Rank::done(done.at.wall, &record.key),
+    }
+}
+
+/// Whether an own check is asked for.
+fn is_wanted(record: &Record, query: &Query, id: Option<&str>) -> bool {
+    if id.is_some_and(|id| record.key.id() != id) {
+        return false;
+    }
+    let (project, tag, state) = match &record.state {
+        State::Pending(pending) => (
+            Some(pending.callback.project),
+            pending.ask.as_ref().map(|ask| &ask.tag),
+            pending.state_in_a_word(),
+        ),
+        State::Done(done) => (done.project, done.tag.as_ref(), "done"),
+    };
+    query.fits(project, tag.map(ToString::to_string).as_deref(), state)
+}
+
+/// Whether a check that is shown so is asked for.
+fn fits(query: &Query, members: &Shown) -> bool {
+    let text = |name: &str| members.get(name).and_then(Value::as_str);
+    query.fits(project_of(members), text("tag"), text("state").unwrap_or_default())
 }
 
 /// Whether a credential covers a check.
@@ -197,22 +383,26 @@ fn is_covered(caller: Option<&Credential>, project: Option<Guid>, tag: Option<&T
     })
 }
 
-/// The list.
-#[derive(Serialize)]
-struct AllShown<'a> {
-    checks: Vec<Shown<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    incomplete: Option<String>,
+fn project_of(members: &Shown) -> Option<Guid> {
+    members.get("project").and_then(Value::as_str).and_then(Guid::parse)
 }
 
-/// A check in the list.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Shown<'a> {
-    /// Of this process, without a cluster store.
-    Own(View<'a>),
-    /// With the replica that owns it.
-    Stored(Map<String, Value>),
+fn tag_of(members: &Shown) -> Option<Tag> {
+    let (key, value) = members.get("tag").and_then(Value::as_str)?.split_once('=')?;
+    Some(Tag { key: key.into(), value: value.into() })
+}
+
+/// The members of a view.
+fn members(view: &[u8]) -> Shown {
+    match serde_json::from_slice(view) {
+        Ok(Value::Object(members)) => members,
+        _ => [("state".to_owned(), "unreadable".into())].into_iter().collect(),
+    }
+}
+
+/// A time in a view.
+fn time_of(members: &Shown, name: &str) -> Option<Wall> {
+    members.get(name).and_then(Value::as_str).and_then(Wall::parse)
 }
 
 #[cfg(test)]

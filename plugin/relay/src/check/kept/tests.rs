@@ -40,7 +40,7 @@ fn watching(since: Mono) -> Phase {
 
 fn decision(at: Wall) -> Decided {
     let (reason, owed) = (String::new(), Owed::default());
-    Decided { outcome: Outcome::Passed, reason, code: None, at, next: Part::Event, owed }
+    Decided { outcome: Outcome::Passed, reason, code: None, at, next: Part::Event, owed, sends: 0 }
 }
 
 /// The same after another delivery, with this token.

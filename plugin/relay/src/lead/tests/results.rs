@@ -256,7 +256,7 @@ fn a_call_of_one_organisation_keeps_those_of_all_others_waiting_and_no_call_of_a
     }
     calls.enqueue(Room::Results, calls::lane(&other), check::CheckKey::of(&other));
     assert_eq!(calls.next_in(now.mono, Room::Results), None);
-    calls.end(now.mono, id, &CallOutcome::Failed(crate::wire::call::Fault::Lost));
+    calls.end(now, id, &CallOutcome::Failed(crate::wire::call::Fault::Lost));
     assert_eq!(calls.next_queued(now.mono), None);
     assert_eq!(calls.next_in(now.mono, Room::Results), Some(check::CheckKey::of(&other)));
 }

@@ -5,6 +5,7 @@ use super::{HOUR, MINUTE, SECOND};
 use fakes::azure::{Fault as AzureFault, Route as AzureRoute};
 use fakes::testkube::{Fault, Route};
 use fakes::{Build, Span, Status};
+use serde_json::Value;
 
 impl World {
     /// The lines of the check's log, without their time stamps.
@@ -81,7 +82,7 @@ fn while_it_waits_the_record_shows_progress() {
 }
 
 #[test]
-fn nothing_is_said_while_nothing_changes() {
+fn while_nothing_changes_the_log_says_so_after_ten_minutes_and_each_time_that_doubles() {
     let mut world = World::new();
     let run = world.run(1);
     world.testkube.add(world.tagged(&run, "a").at(world.at(0), Status::Running));
@@ -89,8 +90,83 @@ fn nothing_is_said_while_nothing_changes() {
     world.pass(5 * MINUTE);
     let (lines, calls) = (world.log(&run).len(), world.azure.requests().len());
     world.pass(HOUR);
-    assert_eq!(world.log(&run).len(), lines);
-    assert!(world.azure.requests().len() - calls <= 60, "one look a minute at the run");
+    let log = world.log(&run);
+    assert_eq!(log.len() - lines, 3, "after 10, 20 and 40 minutes: {log:?}");
+    for line in &log[lines..] {
+        let tag = format!(
+            "Waits for the end of a-1. 0 of 1 executions tagged ado-run={} have ended. Testkube answered at",
+            run.tag
+        );
+        assert!(line.contains(&tag) && line.contains(" Nothing has changed since "), "{line}");
+        assert!(line.contains(" It is decided at "), "{line}");
+    }
+    assert!(world.azure.requests().len() - calls <= 63, "one look a minute at the run");
+}
+
+#[test]
+fn the_list_says_why_a_check_waits() {
+    let mut world = World::new();
+    let run = world.run(1);
+    world.check(&run, &[("testrelay-expect", "a, b")]);
+    let listed = world.listed();
+    assert_eq!((listed["state"].as_str(), &listed["live"]), (Some("accepted"), &Value::Null), "{listed}");
+    world.pass(MINUTE);
+    let listed = world.listed();
+    assert_eq!(listed["live"]["reading"]["missing"], "a, b", "{listed}");
+    let explained = listed["explain"].as_str().unwrap();
+    assert!(
+        explained
+            .starts_with(&format!("Waits for a, b. No execution tagged ado-run={} counts yet.", run.tag)),
+        "{explained}"
+    );
+    let now = world.at(MINUTE);
+    world.testkube.add(world.tagged(&run, "a").at(now, Status::Running));
+    world.pass(MINUTE);
+    let listed = world.listed();
+    let executions = listed["live"]["reading"]["executions"].as_array().unwrap();
+    assert_eq!((executions.len(), executions[0]["status"].as_str()), (1, Some("running")), "{listed}");
+    assert_eq!(listed["live"]["reading"]["missing"], "b");
+    assert_eq!(listed["state"], "running");
+}
+
+#[test]
+fn the_list_names_the_trouble_at_both_servers() {
+    let mut world = World::new();
+    let run = world.run(1);
+    world.check(&run, &[("testrelay-expect", "a")]);
+    world.pass(MINUTE);
+    world.testkube.fault(Route::All, Span::UntilCleared, Fault::Status(503));
+    world.pass(MINUTE);
+    let listed = world.listed();
+    let trouble = &listed["live"]["testkube"];
+    assert!(
+        trouble["failures"].as_u64().unwrap() > 3
+            && trouble["last"].as_str().unwrap().starts_with("HTTP 503"),
+        "{listed}"
+    );
+    assert!(trouble["next_try"].is_string() && trouble["since"].is_string(), "{listed}");
+    let explained = listed["explain"].as_str().unwrap();
+    assert!(explained.contains("Requests to Testkube have failed since"), "{explained}");
+    world.testkube.clear_faults();
+    world.pass(MINUTE);
+    assert!(world.listed()["live"]["testkube"].is_null(), "{}", world.listed());
+    let now = world.at(3 * MINUTE);
+    world.testkube.add(world.tagged(&run, "a").at(now, Status::Passed));
+    let refused = AzureFault::Status { status: 503, retry_after: None };
+    world.azure.fault(AzureRoute::Events, Span::UntilCleared, refused);
+    world.pass(2 * MINUTE);
+    let listed = world.listed();
+    assert_eq!(
+        (listed["state"].as_str(), listed["decision"].as_str()),
+        (Some("decided"), Some("succeeded")),
+        "{listed}"
+    );
+    let trouble = &listed["live"]["azure_devops"];
+    assert!(trouble["last"].as_str().unwrap().contains("503"), "{listed}");
+    assert!(
+        listed["explain"].as_str().unwrap().contains("Azure DevOps has not taken its calls since"),
+        "{listed}"
+    );
 }
 
 #[test]

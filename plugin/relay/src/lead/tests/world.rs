@@ -416,7 +416,9 @@ impl World {
         let (config, now) = (self.config(), self.now);
         let headers: [(Vec<u8>, Vec<u8>); 0] = [];
         let mut listing = Listing::new(&config, PREFIX, &mut self.store, &headers, None).unwrap();
-        let Step::Reply(reply, None) = listing.begin(now) else { panic!("nobody is to be asked") };
+        let Step::Reply(reply, None) = listing.begin(now, &mut self.store) else {
+            panic!("nobody is to be asked")
+        };
         let list: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
         assert_eq!(list["checks"].as_array().unwrap().len(), 1, "{list}");
         list["checks"][0].clone()

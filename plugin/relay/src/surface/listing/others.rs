@@ -1,17 +1,17 @@
 //! The checks of all replicas, as their Secrets' annotations show them.
 
-use super::{Shown, is_covered};
-use crate::check::{CheckKey, View};
-use crate::config::{ClusterStore, Credential};
-use crate::guid::Guid;
+use super::rows::Rank;
+use super::{Shown, members, time_of};
+use crate::check::CheckKey;
+use crate::config::ClusterStore;
 use crate::store::cluster::lease::Replica;
 use crate::store::cluster::secret::{OwnedView, owned_view};
 use crate::store::cluster::standing::Standing;
 use crate::store::ledger::{Store, StoreError};
-use crate::tag::Tag;
+use crate::time::Wall;
 use crate::wire::call::{CallOutcome, Request};
 use crate::wire::kubernetes::{self, ApiAnswer, LeaseBody, ListPage, MetadataOnly, Server, StoredObject};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Timeout of each call.
@@ -36,17 +36,20 @@ pub(super) struct Others {
 pub(super) struct Other {
     pub(super) key: CheckKey,
     /// When it was accepted, as in its view.
-    pub(super) accepted: String,
-    pub(super) members: Map<String, Value>,
+    accepted: Wall,
+    pub(super) members: Shown,
 }
 
 impl Other {
-    /// Whether a credential covers it.
-    pub(super) fn is_covered_by(&self, caller: Option<&Credential>) -> bool {
-        let text = |name: &str| self.members.get(name).and_then(Value::as_str);
-        let tag = text("tag").and_then(|tag| tag.split_once('='));
-        let tag = tag.map(|(key, value)| Tag { key: key.into(), value: value.into() });
-        is_covered(caller, text("project").and_then(Guid::parse), tag.as_ref())
+    /// Its place in the list.
+    pub(super) fn rank(&self) -> Rank {
+        match self.members.get("state").and_then(Value::as_str) {
+            Some("done") => {
+                let ended = time_of(&self.members, "since").unwrap_or(self.accepted);
+                Rank::done(ended, &self.key)
+            }
+            _ => Rank::pending(self.accepted, &self.key),
+        }
     }
 }
 
@@ -117,20 +120,19 @@ impl Others {
         if owner == self.replica.id {
             return None;
         }
-        let mut members = members(view);
+        let mut members = members(view.as_bytes());
         // A sender chooses none of these.
         members.insert("id".into(), key.id().into());
         members.insert("as_of".into(), written.into());
         members.insert("replica".into(), self.named(owner));
         let accepted = members.get("history").and_then(|history| history.get(0)?.get("at")?.as_str());
-        Some(Other { key, accepted: accepted.unwrap_or_default().to_owned(), members })
+        let accepted = accepted.and_then(Wall::parse).unwrap_or_default();
+        Some(Other { key, accepted, members })
     }
 
-    /// An own check, with its owner.
-    pub(super) fn own(&self, view: &View<'_>) -> Shown<'static> {
-        let mut members = members(&crate::json::text(view));
-        members.insert("replica".into(), self.named(&self.replica.id));
-        Shown::Stored(members)
+    /// This replica and its pod.
+    pub(super) fn me(&self) -> Value {
+        self.named(&self.replica.id)
     }
 
     /// A replica and its pod; `null` if no replica has the check at present.
@@ -141,13 +143,5 @@ impl Others {
             None if id == self.replica.id => json!({"id": id, "pod": self.replica.pod}),
             None => Value::Null,
         }
-    }
-}
-
-/// The members of a view.
-fn members(view: &str) -> Map<String, Value> {
-    match serde_json::from_slice(view.as_bytes()) {
-        Ok(Value::Object(members)) => members,
-        _ => [("state".to_owned(), "unreadable".into())].into_iter().collect(),
     }
 }

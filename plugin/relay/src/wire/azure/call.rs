@@ -36,6 +36,13 @@ pub struct Callback {
     pub build: Option<u64>,
 }
 
+impl Callback {
+    /// The page of the run, if its build is known.
+    pub fn build_url(&self) -> Option<String> {
+        Some(format!("{}/{}/_build/results?buildId={}", self.entry, self.project, self.build?))
+    }
+}
+
 /// The hub that a plan belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -10,6 +10,7 @@ use std::time::Duration;
 pub struct Trouble {
     since: Option<Now>,
     faults: Few<Fault, u32>,
+    last: Option<Fault>,
     /// Failed calls in a row.
     pub failures: u32,
     /// The time before which no call is made.
@@ -25,6 +26,7 @@ impl Trouble {
         self.since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
         self.wait_until = wait_until;
+        self.last = Some(fault.clone());
         let fault = self.without_further_words(fault);
         if self.faults.contains_key(&fault) || self.faults.len() < MAX_KINDS {
             self.faults.count(fault);
@@ -44,6 +46,11 @@ impl Trouble {
     /// Notes a good answer: the outage is over.
     pub fn end(&mut self) {
         *self = Trouble::default();
+    }
+
+    /// Since when it has lasted, and the last fault.
+    pub fn last(&self) -> Option<(Wall, &Fault)> {
+        Some((self.since?.wall, self.last.as_ref()?))
     }
 
     /// How long the outage has lasted; zero if there is none.

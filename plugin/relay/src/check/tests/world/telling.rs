@@ -1,7 +1,7 @@
 //! The calls beside the check: of its live log, and for the results of tests.
 
 use super::{Purpose, UnderWay, World};
-use crate::check::{Event, LogCx, Space};
+use crate::check::{Event, Live, LogCx, Space, explain};
 use crate::wire::call::CallId;
 
 impl World {
@@ -15,6 +15,9 @@ impl World {
             CallId((holder << 32) | names)
         };
         let trouble = self.volatile.long_trouble(self.now, &self.trouble);
+        let live = Live { log: &self.log, volatile: &self.volatile, trouble: &self.trouble };
+        let still = self.log.stands_still(self.now.mono);
+        let explained = still.then(|| explain(&self.durable, Some(&live), self.now));
         let mut cx = LogCx {
             now: self.now,
             config: &self.config,
@@ -23,6 +26,7 @@ impl World {
             name: &mut name,
             space: &space,
             trouble,
+            explained,
         };
         let acted = self.log.act(&mut cx, &self.key, &self.durable);
         self.names = names;
@@ -47,6 +51,7 @@ impl World {
             name: &mut || id,
             space: &move |_, _| if free { Space::Free } else { Space::Full },
             trouble: None,
+            explained: None,
         };
         let (call, is_queued) = self.log.look_for_results(&mut cx, &self.durable, false);
         self.is_queued |= is_queued;
@@ -65,6 +70,7 @@ impl World {
             name: &mut || id,
             space: &|_, _| Space::Full,
             trouble: None,
+            explained: None,
         };
         if let Some(heard) = self.log.answered(&mut cx, &self.durable, id, &call.outcome) {
             self.step(Event::Heard(&heard, false));

@@ -378,7 +378,7 @@ impl Replicas {
         let headers = [(b"authorization".to_vec(), b"Bearer a-secret-of-tests".to_vec())];
         let listing = Listing::new(&process.config, PREFIX, &mut process.store, &headers, id);
         let mut listing = listing.unwrap_or_else(|refusal| panic!("{}", refusal.body));
-        let (mut step, began) = (listing.begin(now), now.mono);
+        let (mut step, began) = (listing.begin(now, &mut process.store), now.mono);
         loop {
             match step {
                 Step::Call(calls) => {
@@ -386,7 +386,7 @@ impl Replicas {
                     let (wait, outcome) = self.serve(n, request);
                     now.mono = now.mono.plus(Duration::from_millis(wait));
                     assert!(now.mono.since(began) < listing::GIVEN_UP, "nobody waits any more");
-                    step = listing.answer(now, &outcome);
+                    step = listing.answer(now, &mut self.processes[n].store, &outcome);
                 }
                 Step::Reply(reply, None) => {
                     return (reply.status, serde_json::from_str(&reply.body).unwrap());

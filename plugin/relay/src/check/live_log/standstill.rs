@@ -1,0 +1,51 @@
+//! How long nothing has changed, and the line that says so.
+
+use super::LiveLog;
+use crate::config::Config;
+use crate::time::{Mono, Now};
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long nothing has changed when the log says so first. It says so again each time that doubles.
+const STANDSTILL: Duration = Duration::from_secs(600);
+
+impl LiveLog {
+    /// Notes a change of the executions.
+    pub(super) fn note_change(&mut self, now: Now) {
+        self.changes = self.changes.saturating_add(1);
+        (self.changed, self.still_told) = (Some(now), Duration::ZERO);
+    }
+
+    /// The executions as they are shown when the check has ended.
+    pub(crate) fn shown(&self, config: &Config) -> Value {
+        self.scene.view(config.testkube.dashboard.as_ref())
+    }
+
+    /// Number of changes seen.
+    pub(in crate::check) fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    /// When the executions last changed, as far as this context has seen.
+    pub(in crate::check) fn changed(&self) -> Option<Now> {
+        self.changed
+    }
+
+    /// When to say that nothing has changed.
+    pub(super) fn tells_standstill(&self) -> Option<Mono> {
+        let after = STANDSTILL.max(self.still_told * 2);
+        self.changed.map(|changed| changed.mono.plus(after))
+    }
+
+    /// Whether to say now that nothing has changed.
+    pub(crate) fn stands_still(&self, now: Mono) -> bool {
+        self.tells_standstill().is_some_and(|at| at <= now)
+    }
+
+    /// Notes that the lines that were sent at this time have said it, if they were to.
+    pub(super) fn note_standstill_told(&mut self, sent: Mono) {
+        if let Some(changed) = self.changed.filter(|_| self.stands_still(sent)) {
+            self.still_told = sent.since(changed.mono);
+        }
+    }
+}

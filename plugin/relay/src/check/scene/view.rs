@@ -1,0 +1,104 @@
+//! The scene in the list of checks, and in the sentence that says what a check waits for.
+
+use super::{Scene, Shown};
+use crate::check::Ask;
+use crate::text::{listed, one_line};
+use crate::time::{Wall, in_words};
+use crate::wire::testkube::{Dashboard, Status};
+use serde_json::{Map, Value, json};
+
+/// Maximum executions, and executions that do not count, in the list of checks.
+const MAX_EXECUTIONS: usize = 8;
+const MAX_NOT_COUNTED: usize = 3;
+
+/// Maximum length of a name or a status there, in characters.
+const MAX_NAME: usize = 60;
+
+impl Scene {
+    /// Whether there has been a complete reading.
+    pub(in crate::check) fn is_read(&self) -> bool {
+        self.read_at != Wall::default()
+    }
+
+    /// When the last complete reading was.
+    pub(in crate::check) fn read_at(&self) -> Wall {
+        self.read_at
+    }
+
+    /// The last complete reading; null before the first. What did not pass comes first.
+    pub(in crate::check) fn view(&self, dashboard: Option<&Dashboard>) -> Value {
+        if !self.is_read() {
+            return Value::Null;
+        }
+        let executions: Vec<Value> =
+            self.by_urgency().take(MAX_EXECUTIONS).map(|shown| shown.view(dashboard)).collect();
+        let more = self.executions.len().saturating_sub(executions.len());
+        let not_counted = self.ignored.values().take(MAX_NOT_COUNTED);
+        let not_counted: Vec<Value> = not_counted.map(|words| one_line(words, 120).into()).collect();
+        let missing = if self.missing.is_empty() { Value::Null } else { self.missing().into() };
+        json!({
+            "at": self.read_at.to_string(),
+            "executions": executions,
+            "missing": missing,
+            "more": more,
+            "not_counted": not_counted,
+        })
+    }
+
+    /// The executions; first those that have not passed.
+    pub(super) fn by_urgency(&self) -> impl Iterator<Item = &Shown> {
+        let is_passed = |shown: &&Shown| shown.ended && shown.status == Status::Passed;
+        let rest = self.executions.iter().filter(is_passed);
+        self.executions.iter().filter(move |shown| !is_passed(shown)).chain(rest)
+    }
+
+    /// What the check waits for, as one or two sentences.
+    pub(in crate::check) fn waits_in_words(&self, ask: &Ask) -> String {
+        let (all, ended) = (self.executions.len(), self.executions.iter().filter(|e| e.ended).count());
+        let running = self.executions.iter().filter(|e| !e.ended);
+        let running = running.map(|e| format!("the end of {}", one_line(&e.name, MAX_NAME)));
+        let awaited = listed(self.missing.iter().map(|what| one_line(what, MAX_NAME)).chain(running), 5);
+        let again = self.executions.iter().find(|e| e.tried.is_awaited());
+        let which = match all {
+            1 => "The execution has ended".to_owned(),
+            _ => format!("All {all} executions have ended"),
+        };
+        match (all, awaited.is_empty(), again, self.grace_ends) {
+            (0, ..) if let Some(newest) = self.only_older => format!(
+                "All executions tagged {} are older than this run: the newest was scheduled at {}.",
+                ask.tag,
+                newest.clock(self.read_at)
+            ),
+            (0, true, ..) => format!("Waits for the first execution tagged {}.", ask.tag),
+            (0, ..) => format!("Waits for {awaited}. No execution tagged {} counts yet.", ask.tag),
+            (_, false, ..) => {
+                format!("Waits for {awaited}. {ended} of {all} executions tagged {} have ended.", ask.tag)
+            }
+            (_, _, Some(again), _) => format!("Waits for a re-run of {}.", one_line(&again.name, MAX_NAME)),
+            (_, _, _, Some(ends)) => {
+                format!("{which}; what failed may be repeated until {}.", ends.clock(self.read_at))
+            }
+            _ if ask.settle.is_zero() => format!("{which}; each is looked at once more."),
+            _ => format!("{which}; they decide once nothing has changed for {}.", in_words(ask.settle)),
+        }
+    }
+}
+
+impl Shown {
+    fn view(&self, dashboard: Option<&Dashboard>) -> Value {
+        let mut members = Map::new();
+        let mut add = |name: &str, value: Value| {
+            if value != Value::Null && value != Value::Bool(false) {
+                members.insert(name.into(), value);
+            }
+        };
+        add("link", dashboard.map(|dashboard| dashboard.link(&self.workflow, &self.id)).into());
+        add("name", one_line(&self.name, MAX_NAME).into());
+        add("optional", self.is_optional.into());
+        add("scheduled", self.scheduled.to_string().into());
+        add("status", one_line(&self.status.to_string(), MAX_NAME).into());
+        add("took_seconds", self.took.filter(|_| self.began).map(|took| took.as_secs()).into());
+        add("workflow", one_line(&self.workflow, MAX_NAME).into());
+        Value::Object(members)
+    }
+}

@@ -1,0 +1,172 @@
+//! What the leader knows of a pending check beyond its record, and the sentences that explain why it waits.
+
+use super::wall_of;
+use crate::check::answers::Outage;
+use crate::check::{LiveLog, Pending, Phase, Volatile};
+use crate::config::Config;
+use crate::time::{Mono, Now};
+use crate::wire::testkube::Trouble;
+use serde_json::{Value, json};
+
+/// Maximum size of a live view, in bytes.
+pub(crate) const MAX_LIVE: usize = 4 << 10;
+
+/// The state of a check that its leader remembers.
+pub(crate) struct Live<'a> {
+    pub(crate) log: &'a LiveLog,
+    pub(crate) volatile: &'a Volatile,
+    /// The outage of Testkube that all checks share.
+    pub(crate) trouble: &'a Trouble,
+}
+
+impl Live<'_> {
+    /// What may be shown of it, as JSON of at most [`MAX_LIVE`] bytes.
+    pub(crate) fn view(&self, pending: &Pending, config: &Config, now: Now) -> String {
+        let dashboard = config.testkube.dashboard.as_ref();
+        let mut view = json!({
+            "as_of": now.wall.to_string(),
+            "azure_devops": self.volatile.outage.as_ref().map(|outage| shown(outage, self.volatile, now)),
+            "explain": explain(pending, Some(self), now),
+            "reading": self.log.scene.view(dashboard),
+            "testkube": self.testkube().map(|trouble| shown_trouble(trouble, now)),
+        });
+        let mut text = view.to_string();
+        if text.len() > MAX_LIVE
+            && let Some(reading) = view.get_mut("reading")
+        {
+            *reading = Value::Null;
+            text = view.to_string();
+        }
+        text
+    }
+
+    /// A number that changes when what is shown changes in meaning.
+    pub(crate) fn mark(&self, pending: &Pending) -> u64 {
+        let testkube = self.testkube().map_or(0, |trouble| u64::from(trouble.failures).ilog2_or_zero() + 1);
+        let azure = self.volatile.outage.as_ref();
+        let azure = azure.map_or(0, |outage| u64::from(outage.failures).ilog2_or_zero() + 1);
+        let phase = match &pending.phase {
+            Phase::Accepted => 0,
+            Phase::Proven => 1,
+            Phase::Watching(_) => 2,
+            Phase::Decided(_) => 3,
+            Phase::Owing(_) => 4,
+        };
+        let waits = u64::from(self.log.scene.grace_ends.is_some());
+        (u64::from(self.log.changes()) << 24) | (testkube << 16) | (azure << 8) | (waits << 4) | phase
+    }
+
+    /// The outage of Testkube that concerns it.
+    fn testkube(&self) -> Option<&Trouble> {
+        let all = [self.trouble, self.volatile.trouble()];
+        all.into_iter().find(|trouble| trouble.last().is_some())
+    }
+}
+
+/// The whole part of a number's logarithm to base 2; zero for zero.
+trait Log2 {
+    fn ilog2_or_zero(self) -> u64;
+}
+
+impl Log2 for u64 {
+    fn ilog2_or_zero(self) -> u64 {
+        self.checked_ilog2().unwrap_or_default().into()
+    }
+}
+
+fn shown(outage: &Outage, volatile: &Volatile, now: Now) -> Value {
+    json!({
+        "failures": outage.failures,
+        "last": outage.last,
+        "next_try": future(volatile.next_try(), now),
+        "since": outage.since.to_string(),
+    })
+}
+
+/// An outage of Testkube, as it is shown.
+pub(crate) fn shown_trouble(trouble: &Trouble, now: Now) -> Value {
+    let Some((since, last)) = trouble.last() else { return Value::Null };
+    json!({
+        "failures": trouble.failures,
+        "last": last.to_string(),
+        "next_try": future(trouble.wait_until, now),
+        "since": since.to_string(),
+    })
+}
+
+/// A time to come as text; null for another.
+fn future(at: Mono, now: Now) -> Option<String> {
+    (at > now.mono).then(|| wall_of(at, now).to_string())
+}
+
+/// Why a check waits: what for, what stands in the way, and what ends the wait. Times are absolute.
+pub(crate) fn explain(pending: &Pending, live: Option<&Live<'_>>, now: Now) -> String {
+    let mut sentences = vec![waits_for(pending, live, now)];
+    if let Some(live) = live {
+        sentences.extend(live.obstacles(pending, now));
+    }
+    if pending.decided().is_none() {
+        let at = wall_of(pending.deadline().at, now).clock(now.wall);
+        sentences.push(format!("It is decided at {at} at the latest."));
+    }
+    sentences.join(" ")
+}
+
+fn waits_for(pending: &Pending, live: Option<&Live<'_>>, now: Now) -> String {
+    if pending.is_doubted {
+        return "Its Secret was missing: Azure DevOps is asked whether its run goes on.".into();
+    }
+    match (&pending.phase, &pending.ask) {
+        (Phase::Accepted, _) => {
+            "Azure DevOps has not taken a call with its token yet, so Testkube is not asked.".into()
+        }
+        (Phase::Proven, _) => {
+            "Azure DevOps took its token; the time since which executions count is being read.".into()
+        }
+        (Phase::Watching(_), Some(ask)) => match live.map(|live| &live.log.scene) {
+            Some(scene) if scene.is_read() => scene.waits_in_words(ask),
+            _ => format!("Waits for the first complete list of the executions tagged {}.", ask.tag),
+        },
+        (Phase::Watching(_), None) => "Waits for its executions.".into(),
+        (Phase::Decided(decided), _) => format!(
+            "Decided at {}: {}. The report has not been taken by Azure DevOps yet.",
+            decided.at.clock(now.wall),
+            decided.outcome
+        ),
+        (Phase::Owing(owing), _) => format!(
+            "Reported at {}; lines of its log are still to be written.",
+            owing.reported.wall.clock(now.wall)
+        ),
+    }
+}
+
+impl Live<'_> {
+    /// What stands in the way, or that nothing does.
+    fn obstacles(&self, pending: &Pending, now: Now) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if let Some(outage) = &self.volatile.outage {
+            let since = outage.since.clock(now.wall);
+            let n = outage.failures;
+            sentences.push(format!(
+                "Azure DevOps has not taken its calls since {since} ({n} in a row, the last: {}).",
+                outage.last
+            ));
+        }
+        if !matches!(pending.phase, Phase::Watching(_)) {
+            return sentences;
+        }
+        let trouble = self.volatile.trouble_in_words(now.wall, self.trouble);
+        let scene = &self.log.scene;
+        match trouble {
+            Some(trouble) => sentences.push(format!("{trouble}.")),
+            None if scene.is_read() => {
+                sentences.push(format!("Testkube answered at {}.", scene.read_at().clock(now.wall)));
+            }
+            None => {}
+        }
+        if let Some(changed) = self.log.changed() {
+            sentences.push(format!("Nothing has changed since {}.", changed.wall.clock(now.wall)));
+        }
+        sentences
+    }
+}

@@ -1,0 +1,188 @@
+//! What the leader shows: of each pending check what its record does not say, of each ended one its view, and whether
+//! Testkube and Azure DevOps answer. Written when it has changed in meaning, and now and then; lost with nothing.
+
+use super::{Lead, Turn};
+use crate::check::{CheckKey, Done, Live, Pending, View, shown_trouble};
+use crate::collections::Few;
+use crate::store::ledger::BUCKETS;
+use crate::store::{decided, live_views};
+use crate::time::{Mono, Now, Wall};
+use crate::wire::azure::{Answer, classify};
+use crate::wire::call::CallOutcome;
+use crate::wire::testkube::Trouble;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Minimum time between two writes of one bucket's views, or of the servers' health.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Age from which on a view is written again although nothing has changed, at the check's next reading.
+const REFRESH: Duration = Duration::from_secs(30);
+
+/// Maximum buckets whose views are written in one tick.
+const MAX_BUCKETS: usize = 32;
+
+/// What is to be shown, and has not been written yet.
+#[derive(Default)]
+pub(super) struct Showing {
+    /// Buckets with a changed view.
+    stale: Few<usize, ()>,
+    /// When the views of each bucket were last written.
+    written: Vec<Mono>,
+    health_written: Mono,
+}
+
+/// What of a check was last written.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Written {
+    mark: u64,
+    at: Mono,
+    is_stale: bool,
+}
+
+/// Whether a server answers.
+#[derive(Clone, Default)]
+pub(super) struct Health {
+    /// When it last answered.
+    answered: Option<Wall>,
+    trouble: Trouble,
+}
+
+impl Health {
+    /// Takes the outcome of a call to Azure DevOps. A refusal is an answer.
+    pub(super) fn note(&mut self, now: Now, outcome: &CallOutcome) {
+        match classify(outcome) {
+            Answer::Later(fault, after) => {
+                self.trouble.add(fault, now, after.map_or(Mono(0), |after| now.mono.plus(after)));
+            }
+            _ => *self = Health { answered: Some(now.wall), trouble: Trouble::default() },
+        }
+    }
+}
+
+fn shown(answered: Option<Wall>, trouble: &Trouble, now: Now) -> Value {
+    json!({"answered": answered.map(|at| at.to_string()), "trouble": shown_trouble(trouble, now)})
+}
+
+impl Written {
+    /// Whether a view with this mark is to be written.
+    fn is_due(&self, mark: u64, now: Mono) -> bool {
+        mark != self.mark || now.since(self.at) >= REFRESH
+    }
+}
+
+impl Showing {
+    /// Notes the state of a check, if it is to be shown.
+    pub(super) fn note(
+        &mut self,
+        bucket: usize,
+        written: &mut Written,
+        live: &Live<'_>,
+        pending: &Pending,
+        now: Mono,
+    ) {
+        if !written.is_stale && written.is_due(live.mark(pending), now) {
+            written.is_stale = true;
+            self.stale.insert(bucket, ());
+        }
+    }
+
+    /// The buckets whose views may be written now.
+    fn due(&mut self, now: Mono) -> Vec<usize> {
+        if self.stale.is_empty() {
+            return Vec::new();
+        }
+        self.written.resize(BUCKETS.into(), Mono(0));
+        let is_due = |bucket: &&usize| {
+            self.written.get(**bucket).is_some_and(|at| now.since(*at) >= PAUSE || at.0 == 0)
+        };
+        self.stale.keys().filter(is_due).take(MAX_BUCKETS).copied().collect()
+    }
+}
+
+impl Lead {
+    /// Writes what has changed in what is shown.
+    pub(super) fn show(&mut self, turn: &mut Turn<'_>) {
+        for bucket in self.showing.due(turn.now.mono) {
+            self.show_bucket(turn, bucket);
+        }
+        self.show_health(turn);
+    }
+
+    fn show_bucket(&mut self, turn: &mut Turn<'_>, bucket: usize) {
+        let Lead { showing, agenda, shelf, poller, config, .. } = self;
+        let now = turn.now;
+        let mut new = Vec::new();
+        for key in agenda.keys_of(bucket) {
+            let (Some(pending), Some(tracked)) = (shelf.find(&key), agenda.get_mut(&key)) else { continue };
+            if tracked.written.is_stale {
+                let live = Live { log: &tracked.log, volatile: &tracked.volatile, trouble: &poller.trouble };
+                tracked.written = Written { mark: live.mark(pending), at: now.mono, is_stale: false };
+                new.push((key, pending.began, live.view(pending, config, now)));
+            }
+        }
+        let prefix = shelf.ledger().prefix();
+        let is_kept = |key: &CheckKey| shelf.find(key).is_some();
+        match live_views::update(turn.store, prefix, bucket, &new, is_kept) {
+            Ok(true) => {
+                showing.stale.remove(&bucket);
+                if let Some(at) = showing.written.get_mut(bucket) {
+                    *at = now.mono;
+                }
+            }
+            // The views are written with the next change, or in half a minute.
+            Ok(false) => _ = showing.stale.remove(&bucket),
+            Err(status) => {
+                showing.stale.remove(&bucket);
+                log::error!("shared data failed with status {}: the list of checks is out of date", status.0);
+            }
+        }
+    }
+
+    fn show_health(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let is_due =
+            now.mono.since(self.showing.health_written) >= PAUSE || self.showing.health_written.0 == 0;
+        if !is_due || !self.calls.take_answered() {
+            return;
+        }
+        self.showing.health_written = now.mono;
+        let entries = self.config.azure_devops.iter().map(|entry| {
+            let url = entry.url();
+            let health = self.calls.health(&url);
+            let mut shown = shown(health.answered, &health.trouble, now);
+            if let Some(members) = shown.as_object_mut() {
+                members.insert("url".into(), url.into());
+            }
+            shown
+        });
+        let health = json!({
+            "as_of": now.wall.to_string(),
+            "azure_devops": entries.collect::<Vec<_>>(),
+            "testkube": shown(self.poller.answered, &self.poller.trouble, now),
+        });
+        let key = health_key(self.shelf.ledger().prefix());
+        let mut write = || {
+            let seen = turn.store.get(&key)?.map(|entry| entry.cas);
+            turn.store.swap(&key, seen, health.to_string().as_bytes())
+        };
+        if let Err(crate::store::ledger::StoreError(status)) = write() {
+            log::error!("shared data failed with status {status}: the servers' health is out of date");
+        }
+    }
+
+    /// Notes the view of a check that has ended.
+    pub(super) fn show_end(&mut self, turn: &mut Turn<'_>, key: &CheckKey, done: &Done) {
+        let reading = self.agenda.get_mut(key).map(|tracked| tracked.log.shown(&self.config));
+        let view = View::ended(key, done, reading.unwrap_or_default());
+        let prefix = self.shelf.ledger().prefix();
+        if let Err(status) = decided::note(turn.store, prefix, done.at.wall, key, &view) {
+            log::error!("shared data failed with status {}: a decision is not listed", status.0);
+        }
+    }
+}
+
+/// The key of the servers' health in shared data.
+pub(crate) fn health_key(prefix: &str) -> String {
+    format!("{prefix}health")
+}
