@@ -4,9 +4,11 @@
 //! byte, including the field's name, and reserves memory for each piece. [`writer`] does these things once for a field,
 //! and leaves rare values to `serde_json`: fractions, and texts with escaped characters.
 
+mod members;
 mod reader;
 mod writer;
 
+pub(crate) use members::{Members, list, members_of};
 use reader::Objects;
 use serde::{Deserialize, Serialize};
 use writer::Writer;

@@ -4,11 +4,11 @@ mod live;
 
 use super::{CheckKey, Done, Outcome, Pending, Phase, ReasonCode, State};
 use crate::guid::Guid;
+use crate::json::{Members, members_of};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::azure::Callback;
 pub(crate) use live::{Live, explain, shown_trouble};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 /// What is shown of a check. The members of each object are in the order of their names.
 #[derive(Serialize)]
@@ -115,14 +115,13 @@ impl View<'_> {
 }
 
 impl View<'_> {
-    /// What is shown of an ended check, with its executions, as JSON.
-    pub(crate) fn ended(key: &CheckKey, done: &Done, reading: Value) -> String {
-        let view = DoneView::of(done, key.id());
-        let mut members = json!(view);
-        if let (Some(members), false) = (members.as_object_mut(), reading.is_null()) {
-            members.insert("live".into(), json!({"reading": reading}));
-        }
-        members.to_string()
+    /// JSON of what is shown of an ended check, with JSON of the last reading.
+    pub(crate) fn ended(key: &CheckKey, done: &Done, reading: &str) -> String {
+        let view = View::Done(Box::new(DoneView::of(done, key.id())));
+        let mut members = Members::default();
+        members.extend(members_of(&crate::json::text(&view)));
+        members.raw("live", &["{\"reading\":", reading, "}"].concat());
+        members.object()
     }
 }
 

@@ -204,10 +204,9 @@ impl Calls {
         Some(flight.purpose)
     }
 
-    /// Whether an entry of Azure DevOps answers.
-    pub(super) fn health(&self, entry: &str) -> Health {
-        let found = self.health.iter().find(|(of, _)| of == entry);
-        found.map(|(_, health)| health.clone()).unwrap_or_default()
+    /// Whether an entry of Azure DevOps answers; `None` if it was not called.
+    pub(super) fn health(&self, entry: &str) -> Option<&Health> {
+        self.health.iter().find(|(of, _)| of == entry).map(|(_, health)| health)
     }
 
     /// Whether any call was answered since this was last asked.

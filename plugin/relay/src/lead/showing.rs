@@ -4,13 +4,13 @@
 use super::{Lead, Turn};
 use crate::check::{CheckKey, Done, Live, Pending, View, shown_trouble};
 use crate::collections::Few;
+use crate::json::{self, Members};
 use crate::store::ledger::BUCKETS;
 use crate::store::{decided, live_views};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::azure::{Answer, classify};
 use crate::wire::call::CallOutcome;
 use crate::wire::testkube::Trouble;
-use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Minimum time between two writes of one bucket's views, or of the servers' health.
@@ -60,8 +60,12 @@ impl Health {
     }
 }
 
-fn shown(answered: Option<Wall>, trouble: &Trouble, now: Now) -> Value {
-    json!({"answered": answered.map(|at| at.to_string()), "trouble": shown_trouble(trouble, now)})
+/// The members that say whether a server answers.
+fn shown(answered: Option<Wall>, trouble: &Trouble, now: Now) -> Members {
+    let mut members = Members::default();
+    members.text_or_null("answered", answered.map(|at| at.to_string()).as_deref());
+    members.raw("trouble", &shown_trouble(trouble, now));
+    members
 }
 
 impl Written {
@@ -102,6 +106,7 @@ impl Showing {
 
 impl Lead {
     /// Writes what has changed in what is shown.
+    #[inline(never)]
     pub(super) fn show(&mut self, turn: &mut Turn<'_>) {
         for bucket in self.showing.due(turn.now.mono) {
             self.show_bucket(turn, bucket);
@@ -118,7 +123,7 @@ impl Lead {
             if tracked.written.is_stale {
                 let live = Live { log: &tracked.log, volatile: &tracked.volatile, trouble: &poller.trouble };
                 tracked.written = Written { mark: live.mark(pending), at: now.mono, is_stale: false };
-                new.push((key, pending.began, live.view(pending, config, now)));
+                new.push((key, pending.began, live.members(pending, config, now)));
             }
         }
         let prefix = shelf.ledger().prefix();
@@ -147,24 +152,24 @@ impl Lead {
             return;
         }
         self.showing.health_written = now.mono;
-        let entries = self.config.azure_devops.iter().map(|entry| {
+        let mut entries = Vec::new();
+        for entry in &self.config.azure_devops {
             let url = entry.url();
-            let health = self.calls.health(&url);
-            let mut shown = shown(health.answered, &health.trouble, now);
-            if let Some(members) = shown.as_object_mut() {
-                members.insert("url".into(), url.into());
-            }
-            shown
-        });
-        let health = json!({
-            "as_of": now.wall.to_string(),
-            "azure_devops": entries.collect::<Vec<_>>(),
-            "testkube": shown(self.poller.answered, &self.poller.trouble, now),
-        });
+            let mut members = match self.calls.health(&url) {
+                Some(health) => shown(health.answered, &health.trouble, now),
+                None => shown(None, &Trouble::default(), now),
+            };
+            members.text("url", &url);
+            entries.push(members.object());
+        }
+        let mut health = Members::default();
+        health.text("as_of", &now.wall.to_string());
+        health.raw("azure_devops", &json::list(&entries));
+        health.raw("testkube", &shown(self.poller.answered, &self.poller.trouble, now).object());
         let key = health_key(self.shelf.ledger().prefix());
         let mut write = || {
             let seen = turn.store.get(&key)?.map(|entry| entry.cas);
-            turn.store.swap(&key, seen, health.to_string().as_bytes())
+            turn.store.swap(&key, seen, health.object().as_bytes())
         };
         if let Err(crate::store::ledger::StoreError(status)) = write() {
             log::error!("shared data failed with status {status}: the servers' health is out of date");
@@ -172,9 +177,10 @@ impl Lead {
     }
 
     /// Notes the view of a check that has ended.
+    #[inline(never)]
     pub(super) fn show_end(&mut self, turn: &mut Turn<'_>, key: &CheckKey, done: &Done) {
         let reading = self.agenda.get_mut(key).map(|tracked| tracked.log.shown(&self.config));
-        let view = View::ended(key, done, reading.unwrap_or_default());
+        let view = View::ended(key, done, reading.as_deref().unwrap_or("null"));
         let prefix = self.shelf.ledger().prefix();
         if let Err(status) = decided::note(turn.store, prefix, done.at.wall, key, &view) {
             log::error!("shared data failed with status {}: a decision is not listed", status.0);

@@ -8,13 +8,15 @@ mod others;
 mod query;
 mod rows;
 
-use crate::check::{Pending, Record, State, View, explain};
+use crate::check::{Record, State, View, explain};
 use crate::config::Config;
 use crate::config::{Allow, Credential};
 use crate::guid::Guid;
+use crate::json::{self, Members, members_of};
 use crate::lead::showing::health_key;
+use crate::store::decided;
 use crate::store::ledger::{Ledger, Store, StoreError};
-use crate::store::{decided, live_views};
+use crate::store::live_views::{self, LiveView};
 use crate::surface::accept::{CallerId, Headers, caller};
 use crate::surface::exchange::Step;
 use crate::surface::problem::Reply;
@@ -24,7 +26,7 @@ use crate::wire::call::CallOutcome;
 use others::Others;
 use query::Query;
 use rows::{Page, Rank};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ pub const GIVEN_UP: Duration = Duration::from_secs(15);
 /// Time after which a list begins no further call, so that its last answer comes before [`GIVEN_UP`].
 const LAST_CALL: Duration = Duration::from_secs(10);
 
-/// A check as it is shown.
+/// The members of a check's JSON, as another context wrote it.
 type Shown = Map<String, Value>;
 
 /// A request for one check or all.
@@ -50,8 +52,7 @@ pub struct Listing {
     query: Query,
     /// The check that is asked for; `None`: all.
     id: Option<String>,
-    /// With the numbers of their buckets.
-    own: Page<(usize, Box<Record>)>,
+    own: Page<Row>,
     others: Option<Others>,
     began: Mono,
 }
@@ -102,7 +103,7 @@ impl Listing {
                 if !own.may_hold(rank) || !is_wanted(record, &query, id) {
                     continue;
                 }
-                own.add(rank, (number, Box::new(record.clone())));
+                own.add(rank, Row::Own(number, Box::new(record.clone())));
             }
         }
         let others = match &config.store {
@@ -160,29 +161,23 @@ impl Listing {
         };
         let incomplete = self.others.as_mut().and_then(|others| others.fault.take());
         match self.id {
-            Some(_) => one(shown.checks, incomplete),
+            Some(_) => one(&shown.checks, shown.pending, incomplete),
             None => {
-                let mut all = json!({
-                    "as_of": now.wall.to_string(),
-                    "checks": shown.checks,
-                    "health": health(store, &self.prefix),
-                    "version": crate::USER_AGENT,
-                });
-                let next = shown.next.map(|rank| rank.to_string());
-                if let Some(members) = all.as_object_mut() {
-                    let replica = self.others.as_ref().map(Others::me);
-                    let more = [
-                        ("incomplete", incomplete.into()),
-                        ("next", next.into()),
-                        ("replica", replica.into()),
-                    ];
-                    more.into_iter().filter(|(_, value): &(_, Value)| !value.is_null()).for_each(
-                        |(name, value)| {
-                            members.insert(name.into(), value);
-                        },
-                    );
+                let mut all = Members::default();
+                all.text("as_of", &now.wall.to_string());
+                all.raw("checks", &json::list(&shown.checks));
+                all.raw("health", &health(store, &self.prefix));
+                if let Some(fault) = incomplete {
+                    all.text("incomplete", &fault);
                 }
-                private(Reply::json(200, &all))
+                if let Some(next) = shown.next {
+                    all.text("next", &next.to_string());
+                }
+                if let Some(others) = &self.others {
+                    all.raw("replica", &json::text(&others.me()));
+                }
+                all.text("version", crate::USER_AGENT);
+                answer(&all.object())
             }
         }
     }
@@ -195,25 +190,26 @@ impl Listing {
         if let Some(others) = &mut self.others {
             for other in std::mem::take(&mut others.found) {
                 // What this process has of a check that another owns is out of date.
-                own.retain(|(_, record)| record.key != other.key);
+                own.retain(|row| !matches!(row, Row::Own(_, record) if record.key == other.key));
                 page.add(other.rank(), Row::Other(other.members));
             }
         }
         let ended = self.note_decided(store, &mut page)?;
         let (records, end) = own.finish();
-        for (rank, (bucket, record)) in records {
+        for (rank, row) in records {
             if !ended.contains(&rank) {
-                page.add(rank, Row::Own(bucket, record));
+                page.add(rank, row);
             }
         }
         end.into_iter().for_each(|end| page.leave_out(end));
         let (rows, end) = page.finish();
         let next = end.and(rows.last()).map(|(rank, _)| *rank);
+        let pending = rows.iter().filter(|(rank, _)| !rank.is_done).count();
         let checks = rows.into_iter().map(|(_, row)| match row {
-            Row::Other(members) => members,
+            Row::Other(members) => json::text(&members),
             Row::Own(bucket, record) => self.own(bucket, &record, now, store),
         });
-        Ok(OnePage { checks: checks.collect(), next })
+        Ok(OnePage { checks: checks.collect(), pending, next })
     }
 
     /// Adds what was decided lately. Returns the places.
@@ -243,44 +239,37 @@ impl Listing {
         Ok(ended)
     }
 
-    /// An own check, with what its leader knows of it.
-    fn own(&self, bucket: usize, record: &Record, now: Now, store: &mut dyn Store) -> Shown {
-        let mut members = members(crate::json::text(&View::of(&record.key, &record.state, now)).as_bytes());
+    /// JSON of an own check, with what its leader knows of it.
+    fn own(&self, bucket: usize, record: &Record, now: Now, store: &mut dyn Store) -> String {
+        let mut members = Members::default();
+        members.extend(members_of(&json::text(&View::of(&record.key, &record.state, now))));
         if let State::Pending(pending) = &record.state
             && pending.reported().is_none()
         {
-            let mut live = self.live(bucket, record, pending, store);
-            let explained = live.as_mut().and_then(|live| live.remove("explain"));
-            let explained = explained.unwrap_or_else(|| explain(pending, None, now).into());
-            members.insert("explain".into(), explained);
-            members.insert("live".into(), live.into());
+            let value = live_views::read(store, &self.prefix, bucket);
+            let is_its = |view: &LiveView<'_>| view.key == record.key && view.began == pending.began;
+            let live = live_views::views(&value).find(is_its);
+            match live.and_then(|view| std::str::from_utf8(view.json).ok()) {
+                Some(live) => members.extend(live),
+                None => {
+                    members.text("explain", &explain(pending, None, now));
+                    members.raw("live", "null");
+                }
+            }
         }
         if let Some(others) = &self.others {
-            members.insert("replica".into(), others.me());
+            members.raw("replica", &json::text(&others.me()));
         }
-        members
-    }
-
-    fn live(
-        &self,
-        bucket: usize,
-        record: &Record,
-        pending: &Pending,
-        store: &mut dyn Store,
-    ) -> Option<Shown> {
-        let value = live_views::read(store, &self.prefix, bucket);
-        let view =
-            live_views::views(&value).find(|view| view.key == record.key && view.began == pending.began)?;
-        match serde_json::from_slice(view.json) {
-            Ok(Value::Object(members)) => Some(members),
-            _ => None,
-        }
+        members.object()
     }
 }
 
 /// One page of the list, and the last check's place if there are more.
 struct OnePage {
-    checks: Vec<Shown>,
+    /// Each as JSON.
+    checks: Vec<String>,
+    /// Number of those that are pending.
+    pending: usize,
     next: Option<Rank>,
 }
 
@@ -291,11 +280,8 @@ enum Row {
     Other(Shown),
 }
 
-/// The answer for one check.
-fn one(mut found: Vec<Shown>, incomplete: Option<String>) -> Reply {
-    // What is pending comes first, then what ended last.
-    let is_pending = |shown: &Shown| shown.get("state").and_then(Value::as_str) != Some("done");
-    let pending = found.iter().filter(|shown| is_pending(shown)).count();
+/// The answer for one check. What is pending comes first, then what ended last.
+fn one(found: &[String], pending: usize, incomplete: Option<String>) -> Reply {
     if pending > 1 {
         // An id is short, and the sender of a check chooses what it is made from.
         return Reply::problem(
@@ -304,14 +290,14 @@ fn one(mut found: Vec<Shown>, incomplete: Option<String>) -> Reply {
             "Somebody has sent a check with forged ids. `GET /v1/checks` lists them all.",
         );
     }
-    match (found.is_empty(), incomplete) {
-        (false, _) => private(Reply::json(200, &found.swap_remove(0))),
-        (true, Some(fault)) => Reply::problem(
+    match (found.first(), incomplete) {
+        (Some(found), _) => answer(found),
+        (None, Some(fault)) => Reply::problem(
             503,
             "The checks cannot be read",
             &format!("This process has no such check. {fault}"),
         ),
-        (true, None) => Reply::problem(
+        (None, None) => Reply::problem(
             404,
             "No such check",
             "No check with this id is pending or was decided lately, or it belongs to another credential.",
@@ -324,14 +310,17 @@ fn failed(status: StoreError) -> Reply {
     Reply::problem(503, "The checks cannot be read", "Envoy's shared data does not answer.")
 }
 
-fn private(reply: Reply) -> Reply {
-    reply.with("cache-control", "no-store")
+/// An answer with this JSON, for nobody to keep.
+fn answer(json: &str) -> Reply {
+    let headers = vec![("content-type", "application/json".into()), ("cache-control", "no-store".into())];
+    Reply { status: 200, headers, body: [json, "\n"].concat() }
 }
 
-/// Whether the servers answer, as the leader last wrote it; null before.
-fn health(store: &mut dyn Store, prefix: &str) -> Value {
+/// JSON that says whether the servers answer, as the leader last wrote it; null before.
+fn health(store: &mut dyn Store, prefix: &str) -> String {
     let entry = store.get(&health_key(prefix)).ok().flatten();
-    entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()).unwrap_or_default()
+    let written = entry.and_then(|entry| String::from_utf8(entry.value).ok());
+    written.filter(|json| !json.is_empty()).unwrap_or_else(|| "null".into())
 }
 
 fn rank(record: &Record) -> Rank {

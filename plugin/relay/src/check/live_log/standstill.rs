@@ -3,7 +3,6 @@
 use super::LiveLog;
 use crate::config::Config;
 use crate::time::{Mono, Now};
-use serde_json::Value;
 use std::time::Duration;
 
 /// How long nothing has changed when the log says so first. It says so again each time that doubles.
@@ -16,8 +15,8 @@ impl LiveLog {
         (self.changed, self.still_told) = (Some(now), Duration::ZERO);
     }
 
-    /// The executions as they are shown when the check has ended.
-    pub(crate) fn shown(&self, config: &Config) -> Value {
+    /// JSON of the last reading, as it is shown when the check has ended.
+    pub(crate) fn shown(&self, config: &Config) -> String {
         self.scene.view(config.testkube.dashboard.as_ref())
     }
 

@@ -2,10 +2,10 @@
 
 use super::{Scene, Shown};
 use crate::check::Ask;
+use crate::json::{self, Members};
 use crate::text::{listed, one_line};
 use crate::time::{Wall, in_words};
 use crate::wire::testkube::{Dashboard, Status};
-use serde_json::{Map, Value, json};
 
 /// Maximum executions, and executions that do not count, in the list of checks.
 const MAX_EXECUTIONS: usize = 8;
@@ -25,24 +25,24 @@ impl Scene {
         self.read_at
     }
 
-    /// The last complete reading; null before the first. What did not pass comes first.
-    pub(in crate::check) fn view(&self, dashboard: Option<&Dashboard>) -> Value {
+    /// JSON of the last complete reading; null before the first. What did not pass comes first.
+    pub(in crate::check) fn view(&self, dashboard: Option<&Dashboard>) -> String {
         if !self.is_read() {
-            return Value::Null;
+            return "null".into();
         }
-        let executions: Vec<Value> =
+        let executions: Vec<String> =
             self.by_urgency().take(MAX_EXECUTIONS).map(|shown| shown.view(dashboard)).collect();
         let more = self.executions.len().saturating_sub(executions.len());
         let not_counted = self.ignored.values().take(MAX_NOT_COUNTED);
-        let not_counted: Vec<Value> = not_counted.map(|words| one_line(words, 120).into()).collect();
-        let missing = if self.missing.is_empty() { Value::Null } else { self.missing().into() };
-        json!({
-            "at": self.read_at.to_string(),
-            "executions": executions,
-            "missing": missing,
-            "more": more,
-            "not_counted": not_counted,
-        })
+        let not_counted: Vec<String> = not_counted.map(|words| json::text(&one_line(words, 120))).collect();
+        let missing = (!self.missing.is_empty()).then(|| self.missing());
+        let mut members = Members::default();
+        members.text("at", &self.read_at.to_string());
+        members.raw("executions", &json::list(&executions));
+        members.text_or_null("missing", missing.as_deref());
+        members.number("more", u64::try_from(more).unwrap_or_default());
+        members.raw("not_counted", &json::list(&not_counted));
+        members.object()
     }
 
     /// The executions; first those that have not passed.
@@ -85,20 +85,21 @@ impl Scene {
 }
 
 impl Shown {
-    fn view(&self, dashboard: Option<&Dashboard>) -> Value {
-        let mut members = Map::new();
-        let mut add = |name: &str, value: Value| {
-            if value != Value::Null && value != Value::Bool(false) {
-                members.insert(name.into(), value);
-            }
-        };
-        add("link", dashboard.map(|dashboard| dashboard.link(&self.workflow, &self.id)).into());
-        add("name", one_line(&self.name, MAX_NAME).into());
-        add("optional", self.is_optional.into());
-        add("scheduled", self.scheduled.to_string().into());
-        add("status", one_line(&self.status.to_string(), MAX_NAME).into());
-        add("took_seconds", self.took.filter(|_| self.began).map(|took| took.as_secs()).into());
-        add("workflow", one_line(&self.workflow, MAX_NAME).into());
-        Value::Object(members)
+    fn view(&self, dashboard: Option<&Dashboard>) -> String {
+        let mut members = Members::default();
+        if let Some(dashboard) = dashboard {
+            members.text("link", &dashboard.link(&self.workflow, &self.id));
+        }
+        members.text("name", &one_line(&self.name, MAX_NAME));
+        if self.is_optional {
+            members.raw("optional", "true");
+        }
+        members.text("scheduled", &self.scheduled.to_string());
+        members.text("status", &one_line(&self.status.to_string(), MAX_NAME));
+        if let Some(took) = self.took.filter(|_| self.began) {
+            members.number("took_seconds", took.as_secs());
+        }
+        members.text("workflow", &one_line(&self.workflow, MAX_NAME));
+        members.object()
     }
 }

@@ -4,12 +4,15 @@ use super::wall_of;
 use crate::check::answers::Outage;
 use crate::check::{LiveLog, Pending, Phase, Volatile};
 use crate::config::Config;
-use crate::time::{Mono, Now};
+use crate::json::Members;
+use crate::text::{clip, one_line};
+use crate::time::{Mono, Now, Wall};
 use crate::wire::testkube::Trouble;
-use serde_json::{Value, json};
 
-/// Maximum size of a live view, in bytes.
-pub(crate) const MAX_LIVE: usize = 4 << 10;
+/// Maximum sizes of the parts of a live view: of a reading and of the explanation in bytes, of an answer in characters.
+const MAX_READING: usize = 4 << 10;
+const MAX_EXPLAIN: usize = 1_500;
+const MAX_LAST: usize = 300;
 
 /// The state of a check that its leader remembers.
 pub(crate) struct Live<'a> {
@@ -20,24 +23,24 @@ pub(crate) struct Live<'a> {
 }
 
 impl Live<'_> {
-    /// What may be shown of it, as JSON of at most [`MAX_LIVE`] bytes.
-    pub(crate) fn view(&self, pending: &Pending, config: &Config, now: Now) -> String {
+    /// What may be shown of it: the members `explain` and `live`, bounded in size.
+    pub(crate) fn members(&self, pending: &Pending, config: &Config, now: Now) -> String {
         let dashboard = config.testkube.dashboard.as_ref();
-        let mut view = json!({
-            "as_of": now.wall.to_string(),
-            "azure_devops": self.volatile.outage.as_ref().map(|outage| shown(outage, self.volatile, now)),
-            "explain": explain(pending, Some(self), now),
-            "reading": self.log.scene.view(dashboard),
-            "testkube": self.testkube().map(|trouble| shown_trouble(trouble, now)),
-        });
-        let mut text = view.to_string();
-        if text.len() > MAX_LIVE
-            && let Some(reading) = view.get_mut("reading")
-        {
-            *reading = Value::Null;
-            text = view.to_string();
-        }
-        text
+        let mut live = Members::default();
+        live.text("as_of", &now.wall.to_string());
+        let azure = self.volatile.outage.as_ref();
+        let azure = azure.map(|outage| outage.view(self.volatile, now));
+        live.raw("azure_devops", azure.as_deref().unwrap_or("null"));
+        let reading = self.log.scene.view(dashboard);
+        live.raw("reading", if reading.len() > MAX_READING { "null" } else { &reading });
+        live.raw(
+            "testkube",
+            &self.testkube().map_or_else(|| "null".into(), |trouble| shown_trouble(trouble, now)),
+        );
+        let mut members = Members::default();
+        members.text("explain", &clip(explain(pending, Some(self), now), MAX_EXPLAIN));
+        members.raw("live", &live.object());
+        members.into_text()
     }
 
     /// A number that changes when what is shown changes in meaning.
@@ -74,24 +77,27 @@ impl Log2 for u64 {
     }
 }
 
-fn shown(outage: &Outage, volatile: &Volatile, now: Now) -> Value {
-    json!({
-        "failures": outage.failures,
-        "last": outage.last,
-        "next_try": future(volatile.next_try(), now),
-        "since": outage.since.to_string(),
-    })
+impl Outage {
+    fn view(&self, volatile: &Volatile, now: Now) -> String {
+        trouble(self.since, self.failures, &self.last, volatile.next_try(), now)
+    }
 }
 
-/// An outage of Testkube, as it is shown.
-pub(crate) fn shown_trouble(trouble: &Trouble, now: Now) -> Value {
-    let Some((since, last)) = trouble.last() else { return Value::Null };
-    json!({
-        "failures": trouble.failures,
-        "last": last.to_string(),
-        "next_try": future(trouble.wait_until, now),
-        "since": since.to_string(),
-    })
+/// JSON of an outage of a server; null if there is none.
+pub(crate) fn shown_trouble(outage: &Trouble, now: Now) -> String {
+    match outage.last() {
+        Some((since, last)) => trouble(since, outage.failures, &last.to_string(), outage.wait_until, now),
+        None => "null".into(),
+    }
+}
+
+fn trouble(since: Wall, failures: u32, last: &str, next: Mono, now: Now) -> String {
+    let mut members = Members::default();
+    members.number("failures", failures.into());
+    members.text("last", &one_line(last, MAX_LAST));
+    members.text_or_null("next_try", future(next, now).as_deref());
+    members.text("since", &since.to_string());
+    members.object()
 }
 
 /// A time to come as text; null for another.

@@ -9,7 +9,7 @@ use std::fmt;
 /// A check's place in the list: first what is pending, the oldest first; then what has ended, the newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    is_done: bool,
+    pub(super) is_done: bool,
     /// Milliseconds since 1970 of the acceptance or, negative, of the end.
     at: i64,
     id: u64,

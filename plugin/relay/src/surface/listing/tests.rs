@@ -224,7 +224,7 @@ fn what_was_decided_is_listed_after_its_record_has_gone() {
     for n in 2..=4 {
         let record = check(n, true);
         let State::Done(done) = &record.state else { panic!() };
-        let view = View::ended(&record.key, done, Value::Null);
+        let view = View::ended(&record.key, done, "null");
         crate::store::decided::note(&mut store, "p/", done.at.wall, &record.key, &view).unwrap();
     }
     let config = config("");
@@ -245,7 +245,8 @@ fn what_the_leader_knows_is_shown_for_the_same_evaluation_only() {
     let bucket = usize::from(ledger().bucket_of(&key));
     let config = config("");
     for (began, explained) in [(0, "Waits for shop-api."), (7, "Azure DevOps has not taken")] {
-        let view = r#"{"as_of":"2026-01-23T16:44:00.000Z","explain":"Waits for shop-api.","reading":null}"#;
+        let view =
+            r#""explain":"Waits for shop-api.","live":{"as_of":"2026-01-23T16:44:00.000Z","reading":null}"#;
         let new = [(key, Mono(began), view.to_owned())];
         live_views::update(&mut store, "p/", bucket, &new, |_| true).unwrap();
         let (_, list) = list(&mut store, &config, "?state=pending");
