@@ -42,8 +42,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// 256 buckets, the lease, and a few more.
-const MAX_KEYS: usize = 300;
+/// 256 buckets of checks and as many of what is shown of them, 64 parts of what was decided, the lease, and a few more.
+const MAX_KEYS: usize = 640;
 const MAX_BYTES: usize = 8 << 20;
 /// 64 to Azure DevOps, 2 lists and 8 confirmations to Testkube, for each of two contexts that led.
 const MAX_CALLS: usize = 160;

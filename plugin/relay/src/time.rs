@@ -82,22 +82,43 @@ impl Wall {
 
     /// `14:02 UTC`, for a text that is read on the same day; with the date in front if `now` is on another day.
     pub fn clock(self, now: Wall) -> String {
-        let c = self.civil();
-        if self.0.div_euclid(DAY) == now.0.div_euclid(DAY) {
-            format!("{:02}:{:02} UTC", c.hour, c.minute)
-        } else {
-            format!("{:04}-{:02}-{:02} {:02}:{:02} UTC", c.year, c.month, c.day, c.hour, c.minute)
+        let stamp = self.stamp("");
+        let (date, time) = stamp.split_once('T').unwrap_or_default();
+        let time = time.get(..5).unwrap_or_default();
+        match self.0.div_euclid(DAY) == now.0.div_euclid(DAY) {
+            true => [time, " UTC"].concat(),
+            false => [date, " ", time, " UTC"].concat(),
         }
     }
 
     /// RFC 3339 in UTC with seven fraction digits, the form that Azure DevOps's log view can hide (ServerTaskHelper's
     /// `TaskLogger` writes .NET's round-trip format "O").
     pub fn log_stamp(self) -> String {
+        self.stamp("0000Z")
+    }
+
+    /// `2026-01-23T16:44:01.500` and this end. Written digit by digit, because there are many times in a list.
+    fn stamp(self, end: &str) -> String {
         let c = self.civil();
-        format!(
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}0000Z",
-            c.year, c.month, c.day, c.hour, c.minute, c.second, c.milli
-        )
+        let mut text = String::with_capacity(32);
+        if c.year < 0 {
+            text.push('-');
+        }
+        let parts = [
+            (c.year.abs(), 4, '-'),
+            (c.month, 2, '-'),
+            (c.day, 2, 'T'),
+            (c.hour, 2, ':'),
+            (c.minute, 2, ':'),
+            (c.second, 2, '.'),
+        ];
+        for (number, digits, after) in parts {
+            push_digits(&mut text, number, digits);
+            text.push(after);
+        }
+        push_digits(&mut text, c.milli, 3);
+        text.push_str(end);
+        text
     }
 
     fn civil(self) -> Civil {
@@ -111,12 +132,19 @@ impl Wall {
 impl fmt::Display for Wall {
     /// RFC 3339 in UTC with milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let c = self.civil();
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-            c.year, c.month, c.day, c.hour, c.minute, c.second, c.milli
-        )
+        f.write_str(&self.stamp("Z"))
+    }
+}
+
+/// Adds at least this many digits of a number that is not negative.
+fn push_digits(text: &mut String, number: i64, digits: u32) {
+    let mut unit = 10_i64.pow(digits.saturating_sub(1));
+    while number / 10 >= unit {
+        unit *= 10;
+    }
+    while unit > 0 {
+        text.push(char::from(b'0' + u8::try_from(number / unit % 10).unwrap_or_default()));
+        unit /= 10;
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct LiveLog {
     changed: Option<Now>,
     /// For how long nothing had changed when that was last told.
     still_told: Duration,
+    spread: Duration,
     /// Whether an execution may be worth a look.
     may_look: bool,
     /// A line to write once, in place of the changes that this context has missed.
@@ -142,6 +143,7 @@ impl LiveLog {
             has_taken_over: pending.told.is_some(),
             advice: pending.told.as_ref().map_or(0, |told| told.advice),
             run: RunWatch::of(&pending.callback),
+            spread: standstill::spread(&pending.callback),
             results: pending.told.as_ref().and_then(Results::after),
             is_stirred: true,
             ..LiveLog::default()
@@ -213,13 +215,14 @@ impl LiveLog {
         let times = [
             Some(self.due).filter(|at| *at > self.acted),
             Some(news).filter(|at| *at > self.acted),
+            self.tells_standstill().filter(|at| *at > self.acted),
             self.run.next(),
         ];
         let tell = match &self.sending {
             Some(_) => None,
             None if self.is_queued => None,
             None if self.is_stirred => Some(now),
-            None => times.into_iter().flatten().chain(self.tells_standstill()).min(),
+            None => times.into_iter().flatten().min(),
         };
         let tell = tell.map(|at| at.max(self.held_until));
         let results = self.results.as_ref().and_then(|results| results.wakes());

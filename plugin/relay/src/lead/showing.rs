@@ -16,10 +16,12 @@ use std::time::Duration;
 /// Minimum time between two writes of one bucket's views, or of the servers' health.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Age from which on a view is written again although nothing has changed, at the check's next reading.
-const REFRESH: Duration = Duration::from_secs(30);
+/// Age from which on a view is written again although nothing has changed but the time of the last reading.
+const REFRESH: Duration = Duration::from_secs(120);
 
-/// Maximum buckets whose views are written in one tick.
+/// Maximum views, and maximum buckets of them, that are written in one tick: a callback may keep its thread for a few
+/// milliseconds only.
+const MAX_VIEWS: usize = 32;
 const MAX_BUCKETS: usize = 32;
 
 /// What is to be shown, and has not been written yet.
@@ -29,6 +31,8 @@ pub(super) struct Showing {
     stale: Few<usize, ()>,
     /// When the views of each bucket were last written.
     written: Vec<Mono>,
+    /// The bucket to begin with, so that each gets its turn.
+    next: usize,
     health_written: Mono,
 }
 
@@ -70,8 +74,8 @@ fn shown(answered: Option<Wall>, trouble: &Trouble, now: Now) -> Members {
 
 impl Written {
     /// Whether a view with this mark is to be written.
-    fn is_due(&self, mark: u64, now: Mono) -> bool {
-        mark != self.mark || now.since(self.at) >= REFRESH
+    fn is_due(&self, live: &Live<'_>, pending: &Pending, now: Mono) -> bool {
+        live.mark(pending) != self.mark || now.since(self.at) >= REFRESH && live.was_read_after(self.at)
     }
 }
 
@@ -85,7 +89,7 @@ impl Showing {
         pending: &Pending,
         now: Mono,
     ) {
-        if !written.is_stale && written.is_due(live.mark(pending), now) {
+        if !written.is_stale && written.is_due(live, pending, now) {
             written.is_stale = true;
             self.stale.insert(bucket, ());
         }
@@ -100,7 +104,9 @@ impl Showing {
         let is_due = |bucket: &&usize| {
             self.written.get(**bucket).is_some_and(|at| now.since(*at) >= PAUSE || at.0 == 0)
         };
-        self.stale.keys().filter(is_due).take(MAX_BUCKETS).copied().collect()
+        let (before, after): (Vec<usize>, Vec<usize>) =
+            self.stale.keys().filter(is_due).partition(|bucket| **bucket < self.next);
+        after.into_iter().chain(before).take(MAX_BUCKETS).collect()
     }
 }
 
@@ -108,40 +114,48 @@ impl Lead {
     /// Writes what has changed in what is shown.
     #[inline(never)]
     pub(super) fn show(&mut self, turn: &mut Turn<'_>) {
+        let mut left = MAX_VIEWS;
         for bucket in self.showing.due(turn.now.mono) {
-            self.show_bucket(turn, bucket);
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(self.show_bucket(turn, bucket, left));
+            self.showing.next = bucket + 1;
         }
         self.show_health(turn);
     }
 
-    fn show_bucket(&mut self, turn: &mut Turn<'_>, bucket: usize) {
+    /// Writes at most this many views of a bucket. Returns their number.
+    fn show_bucket(&mut self, turn: &mut Turn<'_>, bucket: usize, most: usize) -> usize {
         let Lead { showing, agenda, shelf, poller, config, .. } = self;
         let now = turn.now;
-        let mut new = Vec::new();
+        let (mut new, mut is_whole) = (Vec::new(), true);
         for key in agenda.keys_of(bucket) {
             let (Some(pending), Some(tracked)) = (shelf.find(&key), agenda.get_mut(&key)) else { continue };
-            if tracked.written.is_stale {
-                let live = Live { log: &tracked.log, volatile: &tracked.volatile, trouble: &poller.trouble };
-                tracked.written = Written { mark: live.mark(pending), at: now.mono, is_stale: false };
-                new.push((key, pending.began, live.members(pending, config, now)));
+            if !tracked.written.is_stale {
+                continue;
             }
+            if new.len() >= most {
+                is_whole = false;
+                break;
+            }
+            let live = Live { log: &tracked.log, volatile: &tracked.volatile, trouble: &poller.trouble };
+            tracked.written = Written { mark: live.mark(pending), at: now.mono, is_stale: false };
+            new.push((key, pending.began, live.members(pending, config, now)));
         }
         let prefix = shelf.ledger().prefix();
         let is_kept = |key: &CheckKey| shelf.find(key).is_some();
-        match live_views::update(turn.store, prefix, bucket, &new, is_kept) {
-            Ok(true) => {
-                showing.stale.remove(&bucket);
-                if let Some(at) = showing.written.get_mut(bucket) {
-                    *at = now.mono;
-                }
-            }
-            // The views are written with the next change, or in half a minute.
-            Ok(false) => _ = showing.stale.remove(&bucket),
-            Err(status) => {
-                showing.stale.remove(&bucket);
-                log::error!("shared data failed with status {}: the list of checks is out of date", status.0);
-            }
+        // What another context has overwritten is written with the next change, or in a minute.
+        if let Err(status) = live_views::update(turn.store, prefix, bucket, &new, is_kept) {
+            log::error!("shared data failed with status {}: the list of checks is out of date", status.0);
         }
+        if is_whole {
+            showing.stale.remove(&bucket);
+        }
+        if let Some(at) = showing.written.get_mut(bucket).filter(|_| is_whole) {
+            *at = now.mono;
+        }
+        new.len()
     }
 
     fn show_health(&mut self, turn: &mut Turn<'_>) {
@@ -167,7 +181,7 @@ impl Lead {
         health.raw("azure_devops", &json::list(&entries));
         health.raw("testkube", &shown(self.poller.answered, &self.poller.trouble, now).object());
         let key = health_key(self.shelf.ledger().prefix());
-        let mut write = || {
+        let write = || {
             let seen = turn.store.get(&key)?.map(|entry| entry.cas);
             turn.store.swap(&key, seen, health.object().as_bytes())
         };

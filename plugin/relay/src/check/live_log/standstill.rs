@@ -2,11 +2,22 @@
 
 use super::LiveLog;
 use crate::config::Config;
+use crate::hash::fnv1a;
 use crate::time::{Mono, Now};
+use crate::wire::azure::Callback;
 use std::time::Duration;
 
 /// How long nothing has changed when the log says so first. It says so again each time that doubles.
 const STANDSTILL: Duration = Duration::from_secs(600);
+
+/// Maximum by which that is later, a different time for each check: thousands of them may have begun together.
+const SPREAD: Duration = Duration::from_secs(120);
+
+/// By how much a check says it later.
+pub(super) fn spread(callback: &Callback) -> Duration {
+    let [first, second, ..] = fnv1a(callback.task.bytes()).to_le_bytes();
+    SPREAD * u32::from(u16::from_le_bytes([first, second])) / u32::from(u16::MAX)
+}
 
 impl LiveLog {
     /// Notes a change of the executions.
@@ -32,7 +43,7 @@ impl LiveLog {
 
     /// When to say that nothing has changed.
     pub(super) fn tells_standstill(&self) -> Option<Mono> {
-        let after = STANDSTILL.max(self.still_told * 2);
+        let after = STANDSTILL.max(self.still_told * 2) + self.spread;
         self.changed.map(|changed| changed.mono.plus(after))
     }
 

@@ -43,6 +43,11 @@ impl Live<'_> {
         members.into_text()
     }
 
+    /// Whether its last complete reading was made after this time.
+    pub(crate) fn was_read_after(&self, at: Mono) -> bool {
+        self.volatile.good_reading.is_some_and(|read| read > at)
+    }
+
     /// A number that changes when what is shown changes in meaning.
     pub(crate) fn mark(&self, pending: &Pending) -> u64 {
         let testkube = self.testkube().map_or(0, |trouble| u64::from(trouble.failures).ilog2_or_zero() + 1);
