@@ -351,7 +351,7 @@ impl RootContext for Root {
             config.azure_devops.iter().filter_map(|entry| Some((entry, entry.fallback.as_ref()?)))
         {
             log::info!(
-                "{}: reports of a check whose token was taken before and is refused later go through the fallback cluster `{cluster}`",
+                "{}: reports of a check whose token was accepted before and is refused later go through the fallback cluster `{cluster}`",
                 entry.url()
             );
         }

@@ -452,7 +452,7 @@ impl HttpContext for Stream {
                 self.answer(&Reply::problem(400, "Path refused", detail))
             }
             Route::Unknown => {
-                let detail = "Testrelay has no such path. Checks are posted to <base path>/v1/checks; artifacts are read from Testkube's own paths.";
+                let detail = "Testrelay has no such path. Post checks to <base path>/v1/checks; get artifacts at <base path>/v1/artifacts/<tag>.";
                 self.answer(&Reply::problem(404, "Not found", detail))
             }
         }

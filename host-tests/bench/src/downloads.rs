@@ -44,7 +44,7 @@ enum Variant {
 
 const ALL: [Variant; 5] = [Variant::Without, Variant::With, Variant::ByTag, Variant::Floor, Variant::Least];
 
-/// In so many pieces each variant fetches its small files, in turns with the others: what else the machine does meanwhile
+/// Number of pieces in which each variant fetches its small files, in turns with the others: what else the machine does meanwhile
 /// falls on all of them.
 const PIECES: usize = 4;
 

@@ -2,21 +2,27 @@
 
 use std::path::Path;
 
-fn replay(name: &str) {
-    let target = fuzz::TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+/// Runs every input of a folder below that of this package. Returns how many there are.
+fn replay_below(folder: &str, run: fn(&[u8])) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut inputs: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
         .map(|entry| entry.expect("a readable folder").path())
         .collect();
     inputs.sort();
-    assert!(inputs.len() >= 8, "{} inputs are no corpus", inputs.len());
-    for path in inputs {
-        let input = std::fs::read(&path).expect("a readable file");
+    for path in &inputs {
+        let input = std::fs::read(path).expect("a readable file");
         assert!(input.len() <= 16 << 10, "{} is too large to be kept", path.display());
         println!("{}", path.display());
-        (target.run)(&input);
+        run(&input);
     }
+    inputs.len()
+}
+
+fn replay(name: &str) {
+    let target = fuzz::TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
+    let inputs = replay_below(&format!("corpus/{name}"), target.run);
+    assert!(inputs >= 8, "{inputs} inputs are no corpus");
 }
 
 #[test]
@@ -47,6 +53,8 @@ fn every_kept_ledger_keeps_the_rules() {
 #[test]
 fn every_kept_junit_report_keeps_the_rules() {
     replay("junit");
+    // `cargo xtask fuzz` begins with them too.
+    assert!(replay_below("../fakes/fixtures/junit", fuzz::junit::run) >= 20);
 }
 
 #[test]

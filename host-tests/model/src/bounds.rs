@@ -31,7 +31,7 @@ pub const NOTHING: Left = Left {
 /// One crash, one lost answer, one partition, one late expiry.
 const ONE_OF_EACH: Left = Left { crashes: 1, lost_answers: 1, partitions: 1, late_expiries: 1, ..NOTHING };
 
-/// So many replicas and one check.
+/// This number of replicas, and one check.
 pub const fn one_check(replicas: u8, left: Left) -> Bounds {
     Bounds { replicas, checks: 1, left, accepts_on_outage: false, has_proof: false }
 }

@@ -1,8 +1,8 @@
 //! Time: when a process is taken for dead, how soon its checks are adopted, and what bells do to that.
 //!
 //! One process owns a check; the others watch its Lease. A step is one second: what cannot reach the API server is chosen
-//! anew, then each process renews if it is due, and lists. All runs are gone through, with so many seconds of partition,
-//! so long an outage for all, and the owner dying at any moment or never.
+//! anew, then each process renews if it is due, and lists. All runs are gone through, with up to [`Span::cut_seconds`] of
+//! partition, up to [`Span::outage_seconds`] of an outage for all, and the owner dying at any moment or never.
 
 use hashbrown::HashSet;
 

@@ -78,7 +78,7 @@ fn the_largest_report_is_read_and_a_larger_one_is_not() -> Result<()> {
     for text in [
         format!("shop-1: {count} tests, 0 passed, {count} failed"),
         format!("##[error]  and {} more", count - 10),
-        "shop-1: larger/junit.xml is not read: it has 2.1 MiB, and at most 2 MiB are".into(),
+        "shop-1: larger/junit.xml is not read: it has 2.1 MiB; the limit is 2 MiB".into(),
     ] {
         assert!(log.contains(&text), "{text}\n{log}");
     }

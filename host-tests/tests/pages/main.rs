@@ -5,6 +5,7 @@ mod behaviour;
 mod figures;
 mod links;
 mod page;
+mod powershell;
 mod quotes;
 mod readme;
 mod reference;

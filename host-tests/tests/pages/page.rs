@@ -7,7 +7,13 @@ use std::path::{Path, PathBuf};
 
 /// All pages of the repository.
 pub(crate) fn pages() -> Result<Vec<PathBuf>> {
-    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "plugin/ARCHITECTURE.md"];
+    let top = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "plugin/ARCHITECTURE.md",
+        "host-tests/model/README.md",
+    ];
     let mut all: Vec<PathBuf> = top.iter().map(|page| root().join(page)).collect();
     all.extend(files(&root().join("envoy"))?.into_iter().filter(|file| is_page(file)));
     Ok(all)

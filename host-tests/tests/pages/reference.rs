@@ -151,7 +151,8 @@ fn its_credentials_are_those_that_the_configuration_can_allow() -> Result<()> {
     Ok(())
 }
 
-/// Status and title of every problem document that the sources make: `409, "Not ended"`.
+/// Status and title of every problem document that the sources make: `409, "Not ended"`. Where a variable has the status, the
+/// statuses that the match before it names.
 fn problems() -> Result<BTreeSet<(String, String)>> {
     let mut found = BTreeSet::new();
     for (_, code) in sources()? {
@@ -162,6 +163,11 @@ fn problems() -> Result<BTreeSet<(String, String)>> {
             let is_error = status.starts_with(['4', '5']) && status.bytes().all(|c| c.is_ascii_digit());
             if is_error && pair[1].starts_with(|c: char| c.is_ascii_uppercase()) {
                 found.insert((status.to_owned(), pair[1].to_owned()));
+            }
+            if let Some(before) = before.strip_suffix("Reply::problem(status") {
+                let (_, chosen) = before.rsplit_once("let status = match").context("no status")?;
+                let arms = chosen.split("=> ").skip(1).filter_map(|arm| arm.get(..3));
+                found.extend(arms.map(|status| (status.to_owned(), pair[1].to_owned())));
             }
         }
     }

@@ -18,7 +18,8 @@ fn blocks() -> Result<Vec<(String, String)>> {
     Ok(all)
 }
 
-fn blocks_of(language: &str) -> Result<Vec<(String, String)>> {
+/// Every block of a language, with its page.
+pub(crate) fn blocks_of(language: &str) -> Result<Vec<(String, String)>> {
     let mut all = Vec::new();
     for page in pages()? {
         let text = std::fs::read_to_string(&page)?;
@@ -66,7 +67,8 @@ fn every_command_of_xtask_that_a_page_names_is_one() -> Result<()> {
 
 /// Where Testrelay is asked in a block: method and path.
 fn requests(block: &str) -> Vec<(&'static str, String)> {
-    let lines = block.lines().filter(|line| line.starts_with("curl "));
+    let lines =
+        block.lines().filter(|line| line.starts_with("curl ") || line.starts_with("Invoke-WebRequest "));
     let asked = lines.filter_map(|line| {
         let host =
             ["https://testrelay.example", "localhost:8080"].into_iter().find(|host| line.contains(host))?;
@@ -81,7 +83,7 @@ fn requests(block: &str) -> Vec<(&'static str, String)> {
 fn every_address_of_testrelay_that_a_block_asks_is_one() -> Result<()> {
     let config = shortest()?;
     let mut seen = 0;
-    for (page, block) in blocks()? {
+    for (page, block) in blocks()?.into_iter().chain(blocks_of("powershell")?) {
         for (method, path) in requests(&block) {
             let found = route(&config, method.as_bytes(), path.as_bytes());
             // Asked to see that nobody answers.

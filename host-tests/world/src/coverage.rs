@@ -7,11 +7,11 @@ use fakes::Status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-pub(crate) const OWED: &str = "rule 1 (told in time)";
-pub(crate) const SUCCEEDED: &str = "rule 3 (`succeeded` only where it is true)";
-pub(crate) const FAILED: &str = "rule 3 (`failed` only for a reason)";
+pub(crate) const OWED: &str = "rule reported (told in time)";
+pub(crate) const SUCCEEDED: &str = "rule verdict (`succeeded` only where it is true)";
+pub(crate) const FAILED: &str = "rule verdict (`failed` only for a reason)";
 pub(crate) const GIVEN_UP: &str = "a run was over, and Testkube was asked no more";
-pub(crate) const FORGOTTEN: &str = "rule 6 (what is done is forgotten)";
+pub(crate) const FORGOTTEN: &str = "rule bounds (what is done is forgotten)";
 pub(crate) const PLACES: &str = "limits (each pending check has one place, and nothing else has one)";
 pub(crate) const PLACES_HELD: &str = "limits, while checks were pending";
 pub(crate) const FULL: &str = "submission: refused, too many are pending";

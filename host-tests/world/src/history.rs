@@ -310,7 +310,7 @@ impl History {
 
     fn end(mut self, healthy_since: i64) -> Result<Outcome> {
         for waiting in std::mem::take(&mut self.waiting) {
-            self.world.violation("7", format!("request {} was never answered", waiting.stream));
+            self.world.violation("answers", format!("request {} was never answered", waiting.stream));
         }
         let (fell, last_fall) = self.world.falls();
         // A leader that stalls for longer than its lease looks the same as one that fell.
@@ -352,7 +352,7 @@ impl History {
         })
     }
 
-    /// Rule 6: what is done is forgotten ten minutes later.
+    /// Rule `bounds`: what is done is forgotten ten minutes later.
     fn forgets(&mut self) {
         const EMPTY: usize = 16 << 10;
         // A decision can be as late as the last deadline, and what is done stays ten minutes.
@@ -364,7 +364,7 @@ impl History {
         let bytes = self.world.shared_bytes_without("/look/");
         self.count(coverage::FORGOTTEN);
         if bytes > EMPTY {
-            self.world.violation("6", format!("shared data still has {bytes} bytes when all is done"));
+            self.world.violation("bounds", format!("shared data still has {bytes} bytes when all is done"));
         }
         self.each_check_has_its_place();
     }

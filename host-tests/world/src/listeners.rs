@@ -99,7 +99,7 @@ impl Process {
                 base.is_failed = true;
             }
             let text = format!("thread {thread} refused a configuration that the canary took");
-            self.state.borrow_mut().violation("7", text);
+            self.state.borrow_mut().violation("configuration", text);
         }
         let mut plugins = self.plugins.borrow_mut();
         let listener = plugins.generations[generation].listener.clone();

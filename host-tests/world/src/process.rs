@@ -195,7 +195,7 @@ impl Process {
             vms.values().filter_map(|vm| vm.try_borrow().ok().map(|vm| vm.memory())).max().unwrap_or(0)
         };
         if largest > MAX_MEMORY {
-            self.state.borrow_mut().violation("6", format!("a VM has {largest} bytes of memory"));
+            self.state.borrow_mut().violation("bounds", format!("a VM has {largest} bytes of memory"));
         }
         let others: Vec<u32> = self.state.borrow().others.keys().copied().collect();
         self.look_at_process();
@@ -210,7 +210,7 @@ impl Process {
         }
     }
 
-    /// Rule 6 in the process that runs: the driven one after every event, each replica once a second.
+    /// Rule `bounds` in the process that runs: the driven one after every event, each replica once a second.
     fn look_at_bounds(&self) {
         let State { own, network, process, now, .. } = &mut *self.state.borrow_mut();
         for (_, shared) in &own.spaces {
@@ -237,7 +237,7 @@ impl Process {
         rules.each_second(now, ahead, spaces, &ticking);
         let waiting = queues.waiting();
         if waiting > MAX_WAITING {
-            state.violation("6", format!("{waiting} items wait in shared queues"));
+            state.violation("bounds", format!("{waiting} items wait in shared queues"));
         }
     }
 
@@ -368,7 +368,9 @@ impl Process {
             state.trace_line(format_args!("vm {} on thread {thread} falls in {name}: {}", id.0, fallen.why));
             match fallen.injected {
                 true => state.counts.add(&format!("fault: trap in {name}")),
-                false => state.violation("7", format!("{name} on thread {thread} trapped: {}", fallen.why)),
+                false => {
+                    state.violation("no fall", format!("{name} on thread {thread} trapped: {}", fallen.why))
+                }
             }
         }
         let mut plugins = self.plugins.borrow_mut();

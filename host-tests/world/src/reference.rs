@@ -26,7 +26,7 @@ const READ: i64 = 2 * MINUTE;
 pub const TIMEOUT: i64 = 5 * MINUTE;
 /// How long the expected may take to appear, for every check of a history.
 pub const APPEAR: i64 = 150_000;
-/// Rule 1: how long Azure DevOps must be reachable without a break.
+/// Rule `reported`: how long Azure DevOps must be reachable without a break.
 const REACHABLE: i64 = 5 * MINUTE;
 /// A lease, the wait of a worker that takes an expired one, and a tick or two.
 const LEASE: i64 = 25_000;
@@ -121,11 +121,11 @@ pub struct End {
 /// How often a rule was applied with its premise true.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Judged {
-    /// Rule 1: checks that had to be told and were told in time.
+    /// Rule `reported`: checks that had to be told and were told in time.
     pub owed: u64,
-    /// Rule 3: attempts to say `succeeded`.
+    /// Rule `verdict`: attempts to say `succeeded`.
     pub succeeded: u64,
-    /// Rule 3: attempts to say `failed`.
+    /// Rule `verdict`: attempts to say `failed`.
     pub failed: u64,
     /// Checks whose run ended while they waited, and about which the module soon stopped asking Testkube.
     pub given_up: u64,
@@ -229,12 +229,12 @@ pub fn is_owed(world: &World, check: &Delivered) -> bool {
     !has_ended && told_at(&events(world, check), since).is_none()
 }
 
-/// Judges rules 1 and 3.
+/// Judges the rules `reported` and `verdict`.
 pub fn judge(world: &mut World, checks: &[Delivered], end: &End) -> Judged {
     let mut judged = Judged { reruns: reruns::judge(world, checks), ..Judged::default() };
     for check in checks {
-        rule_1(world, check, end, &mut judged);
-        rule_3(world, check, end, &mut judged);
+        rule_reported(world, check, end, &mut judged);
+        rule_verdict(world, check, end, &mut judged);
         let has_tag_alone =
             checks.iter().filter(|other| other.pipeline.tag == check.pipeline.tag).count() == 1;
         if has_tag_alone {
@@ -285,7 +285,7 @@ fn brake(end: &End) -> i64 {
 
 /// Once a check's decision can be made, and Azure DevOps is reachable for five minutes without a break before its token
 /// ends, a check that was answered 200 is told within these five minutes.
-fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
+fn rule_reported(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
     let Some((since, (_, accepted))) = check.owed_since.zip(check.accepted).filter(|_| !check.is_over) else {
         return;
     };
@@ -298,7 +298,7 @@ fn rule_1(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) 
     match told_at(&events, since) {
         Some(at) if at <= by => {}
         told => world.violation(
-            "1",
+            "reported",
             format!(
                 "run {} was answered 200 at {accepted}, waited for since {since}, to be told by {by}, and was told at {told:?}: {events:?}",
                 check.pipeline.n,
@@ -335,7 +335,7 @@ fn decidable(world: &World, check: &Delivered, accepted: i64) -> i64 {
 }
 
 /// `succeeded` only where a reading says so, and `failed` only for a reason.
-fn rule_3(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
+fn rule_verdict(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) {
     let events = events(world, check);
     let mut before: Option<&Event> = None;
     for event in events.iter().filter(|event| event.name == "TaskCompleted") {
@@ -344,14 +344,14 @@ fn rule_3(world: &mut World, check: &Delivered, end: &End, judged: &mut Judged) 
             Some("succeeded") => {
                 judged.succeeded += 1;
                 if let Err(why) = succeeded(world, check, event, same, end) {
-                    world.violation("3", format!("run {} succeeded, but {why}", check.pipeline.n));
+                    world.violation("verdict", format!("run {} succeeded, but {why}", check.pipeline.n));
                 }
             }
             _ => {
                 judged.failed += 1;
                 if same.is_none() && !may_fail(world, check, event.at, end) {
                     let text = format!("run {} failed at {} for no reason", check.pipeline.n, event.at);
-                    world.violation("3 (failed for a reason)", text);
+                    world.violation("verdict (failed for a reason)", text);
                 }
             }
         }

@@ -152,15 +152,15 @@ impl Rules {
         self.gone.insert((vm, root));
     }
 
-    /// Rule 6, after every event: what all VMs share, and the calls under way.
+    /// Rule `bounds`, after every event: what all VMs share, and the calls under way.
     pub(crate) fn bounds(&mut self, now: u64, shared: &SharedData, calls: usize) {
-        self.checked("6 (bounds)");
+        self.checked("bounds");
         let (keys, bytes) = shared.size();
         if keys > MAX_KEYS || bytes > MAX_BYTES {
-            self.violation(now, "6", format!("shared data has {keys} keys and {bytes} bytes"));
+            self.violation(now, "bounds", format!("shared data has {keys} keys and {bytes} bytes"));
         }
         if calls > MAX_CALLS {
-            self.violation(now, "6", format!("{calls} calls under way"));
+            self.violation(now, "bounds", format!("{calls} calls under way"));
         }
     }
 }

@@ -392,7 +392,7 @@ impl State {
         self.own.metrics.iter().find(|(n, _)| n == name).map_or(0, |(_, value)| *value)
     }
 
-    /// Rule 5: nothing that leaves the module contains a secret.
+    /// Rule `secrets`: nothing that leaves the module contains a secret.
     pub(crate) fn scan(&mut self, place: &str, bytes: &[u8]) {
         self.own.rules.scan(self.now, place, bytes);
     }

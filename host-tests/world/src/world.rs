@@ -198,7 +198,7 @@ impl World {
             }
             if self.now() >= end || !self.process.step(end) {
                 let text = format!("request {stream} got no answer at all");
-                self.process.state.borrow_mut().violation("7", text);
+                self.process.state.borrow_mut().violation("answers", text);
                 return Answer {
                     status: 0,
                     headers: Vec::new(),

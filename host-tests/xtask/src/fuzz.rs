@@ -32,6 +32,9 @@ const PROFILE: [(&str, &str); 6] = [
 /// No larger inputs, in bytes, and no input may take longer than ten seconds.
 const LIBFUZZER: [&str; 3] = ["-max_len=8192", "-timeout=10", "-print_final_stats=1"];
 
+/// Folders of other tests whose files a target begins with too.
+const FIXTURES: [(&str, &str); 1] = [("junit", "host-tests/fakes/fixtures/junit")];
+
 /// Runs the targets. New inputs go to `target/fuzz/corpus/TARGET`, what makes a target panic to
 /// `target/fuzz/artifacts/TARGET`: put that file into `host-tests/fuzz/corpus/TARGET` and the tests replay it.
 ///
@@ -58,7 +61,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         cargo.env("RUSTC_BOOTSTRAP", "1").envs(PROFILE).current_dir(workspace.root());
         cargo.args(["fuzz", "run", "--sanitizer", "none", "--features", "libfuzzer", "--fuzz-dir"]);
         cargo.arg("host-tests/fuzz").arg("--target-dir").arg(workspace.target().join("fuzz"));
-        cargo.arg(target).arg(&folders.found).arg(&folders.committed).arg("--").args(LIBFUZZER);
+        cargo.arg(target).arg(&folders.found).arg(&folders.committed);
+        cargo.args(
+            FIXTURES.iter().filter(|(of, _)| of == target).map(|(_, folder)| workspace.root().join(folder)),
+        );
+        cargo.arg("--").args(LIBFUZZER);
         cargo.arg(format!("-max_total_time={}", options.seconds)).arg(artifacts);
         run_program(&mut cargo).with_context(|| format!("the target {target} failed"))?;
     }

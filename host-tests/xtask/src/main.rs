@@ -126,7 +126,8 @@ enum Command {
         /// The seed that a failed test names.
         seed: u64,
     },
-    /// Plays random histories of the simulated Envoy, or of replicas, and says what they met. Exit code 0 if none breaks a rule.
+    /// Plays random histories of the simulated Envoy, or of replicas, and prints a state-by-fault coverage table. Exit code 0 if
+    /// none breaks a rule.
     Soak {
         /// How many.
         #[arg(default_value_t = 1_000_000)]

@@ -21,7 +21,8 @@ const REPLICAS: (&str, &str, &str) = (
 );
 
 /// Builds the module and plays the histories of the seeds from `from` on, `count` of them: of one Envoy, or of replicas that
-/// share their checks. Prints what they met. The exit code is 0 only if none breaks a rule and nothing was met too seldom.
+/// share their checks. Prints a state-by-fault coverage table. The exit code is 0 only if none breaks a rule and no cell is met too
+/// seldom.
 pub fn run(workspace: &Workspace, from: u64, count: u64, replicas: bool) -> Result<ExitCode> {
     let (program, test, variable) = if replicas { REPLICAS } else { ONE };
     let module = build(workspace, &toolchain::ensure()?, Build::default())?.path;

@@ -54,7 +54,7 @@ pub use effects::Counter;
 pub(crate) use effects::{Acted, Call, Effects, Room, Space};
 pub(crate) use heard::Heard;
 pub(crate) use kept::Reread;
-pub use kept::{Kept, Stage, Written};
+pub use kept::{Kept, Saved, Written};
 pub(crate) use live_log::{LiveLog, LogCx};
 pub use outcome::Outcome;
 pub use place::{Place, Placed};

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// So many checks end one after the other while the others wait, by poll, and so many by a hint.
+/// Number of checks that end one after the other while the others wait, found by a reading; and of those found by a hint.
 const ENDS: usize = 8;
 
 /// A probe of a thread every so often.

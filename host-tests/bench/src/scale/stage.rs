@@ -210,7 +210,7 @@ impl Stage {
         load::send(self.envoy.address(), CONNECTIONS, requests, Expected::Counted)
     }
 
-    /// Waits until each of so many checks is watched and its people know: its first lines and its record are written.
+    /// Waits until each of `checks` checks is watched and its people know: its first lines and its record are written.
     /// Says how long that took; or, where it did not come to that within a minute, how many lines and records were written.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ pub enum Fault {
     /// etcd is away: writes get 504 after 34 s, reads are cut after 60 s, or at their own `timeout=`; `resourceVersion=0` is
     /// answered from the cache. The real server gives some reads the 504 that a write gets, as its timers happen to end.
     EtcdAway,
-    /// The request is done; status, headers and so many bytes of the body arrive, then the connection breaks.
+    /// The request is done; status, headers and the first `bytes` of the body arrive, then the connection breaks.
     Cut {
         /// Bytes of the body.
         bytes: usize,

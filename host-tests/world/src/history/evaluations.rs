@@ -83,6 +83,6 @@ impl History {
 
     fn wrong_evaluation(&mut self, evaluation: &Evaluation, text: &str) {
         let n = self.checks[evaluation.check].pipeline.n;
-        self.world.violation("3", format!("an evaluation of run {n}: {text}"));
+        self.world.violation("verdict", format!("an evaluation of run {n}: {text}"));
     }
 }

@@ -1,4 +1,4 @@
-//! Rule 2: one event for each delivery, whichever process sends it.
+//! Rule `one event`: one event for each delivery, whichever process sends it.
 
 use super::proof::Proofs;
 use super::{Fate, Rules, check_name};
@@ -162,13 +162,13 @@ impl Rules {
         contact.troubled = Some(now);
     }
 
-    /// Rule 2: no second TaskCompleted for one delivery unless the answer before was lost or not final, or its sender was taken
+    /// Rule `one event`: no second TaskCompleted for one delivery unless the answer before was lost or not final, or its sender was taken
     /// for dead or could not store what it did.
     pub(super) fn one_event(&mut self, now: u64, check: &str, outgoing: &Outgoing) {
-        self.checked("2 (one event)");
+        self.checked("one event");
         let broken = self.checks.borrow_mut().send(now, check, outgoing);
         for text in broken {
-            self.violation(now, "2", text);
+            self.violation(now, "one event", text);
         }
     }
 

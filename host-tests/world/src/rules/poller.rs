@@ -1,4 +1,4 @@
-//! Rule 4: each instance of the module has one poller, and is never without one for long.
+//! Rule `one leader`: each instance of the module has one poller, and is never without one for long.
 
 use super::Rules;
 use crate::network::Outgoing;
@@ -47,13 +47,13 @@ impl Rules {
             poller.replaced.insert(other, (now, me));
             (poller.since, poller.caller) = (now, Some((me, thread)));
         }
-        self.checked("4 (one poller)");
+        self.checked("one leader (calls)");
         let stalled =
             |thread: usize| self.stalled_until.get(&thread).is_some_and(|until| now < until + 60 * SECOND);
         let is_excused = overlaps || stalled(thread) || stalled(before) || self.gone.contains(&other);
         if was_replaced.is_some_and(|(at, by)| by == other && now < at + ONE_LEASE) && !is_excused {
             let text = format!("vm {} root {} and vm {} root {}", me.0.0, me.1, other.0.0, other.1);
-            self.violation(now, "4", format!("{text} start calls in turns"));
+            self.violation(now, "one leader", format!("{text} start calls in turns"));
         }
     }
 
@@ -71,7 +71,7 @@ impl Rules {
             self.pollers.values_mut().for_each(|poller| poller.leaderless_since = None);
         }
         for (vm_id, instance) in ticking {
-            self.checked("4 (a leader)");
+            self.checked("one leader (a leader)");
             let key = format!("testrelay/1/{instance}/leader");
             let mut leases = spaces.iter().filter(|(space, _)| space == vm_id);
             let lease = leases.find_map(|(_, shared)| shared.get(key.as_bytes()));
@@ -87,7 +87,7 @@ impl Rules {
             if now - since > MAX_LEADERLESS {
                 poller.leaderless_since = None;
                 let text = format!("{instance} has no leader since {} s", (now - since) / SECOND);
-                self.violation(now, "4", text);
+                self.violation(now, "one leader", text);
             }
         }
         for (name, poller) in &mut self.pollers {

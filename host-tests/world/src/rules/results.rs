@@ -1,4 +1,4 @@
-//! Rule 8: a context has one call for the results of tests under way: a file comes into the VM as a whole.
+//! Rule `one results call`: a context has one call for the results of tests under way: a file comes into the VM as a whole.
 
 use super::Rules;
 use crate::network::Outgoing;
@@ -15,12 +15,12 @@ impl Rules {
         if !path.contains("/test-workflow-executions/") || !path.contains("/artifacts") {
             return;
         }
-        self.checked("8 (results)");
+        self.checked("one results call");
         let (vm, root) = (outgoing.vm, outgoing.root);
         self.results.0.retain(|(.., until)| now < *until);
         if self.results.0.iter().any(|(other, context, ..)| (*other, *context) == (vm, root)) {
             let text = format!("vm {} root {root} asks for {path} before an answer", vm.0);
-            self.violation(now, "8", text);
+            self.violation(now, "one results call", text);
         }
         self.results.0.push((vm, root, outgoing.token, outgoing.callback_began + outgoing.timeout));
     }

@@ -1,4 +1,4 @@
-//! Rule 5: where a secret may be, and how to find it in any other place and encoding.
+//! Rule `secrets`: where a secret may be, and how to find it in any other place and encoding.
 
 use super::Rules;
 use crate::network::{KUBERNETES, is_azure_devops};
@@ -39,7 +39,7 @@ impl Rules {
     pub(crate) fn scan(&mut self, now: u64, place: impl AsRef<[u8]>, bytes: &[u8]) {
         if holds_secret(bytes) {
             let (place, text) = (String::from_utf8_lossy(place.as_ref()), String::from_utf8_lossy(bytes));
-            self.violation(now, "5", format!("a secret in {place}: {text}"));
+            self.violation(now, "secrets", format!("a secret in {place}: {text}"));
         }
     }
 
@@ -47,7 +47,7 @@ impl Rules {
     /// or the build, for which it was issued, and the data of the Secret that the check is stored in. The API server's own token
     /// goes to the API server.
     pub(crate) fn scan_call(&mut self, now: u64, cluster: &str, request: &Request, tokens: &Tokens) {
-        self.checked("5 (no secret)");
+        self.checked("secrets (no secret)");
         self.scan(now, "a call's path", request.target.as_bytes());
         match cluster == KUBERNETES && request.path().contains("/secrets") {
             true => self.secret_stored(now, request, tokens),
@@ -74,7 +74,7 @@ impl Rules {
         let Ok(mut secret) = serde_json::from_slice::<Value>(&request.body) else {
             return self.scan(now, "a call's body", &request.body);
         };
-        self.checked("5 (a Secret holds its own check's tokens)");
+        self.checked("secrets (a Secret holds its own check's tokens)");
         let data = secret.as_object_mut().and_then(|secret| secret.remove("data")).unwrap_or_default();
         self.scan(now, "a Secret outside of its data", secret.to_string().as_bytes());
         let name = secret["metadata"]["name"].as_str().unwrap_or_default();
@@ -96,7 +96,7 @@ impl Rules {
     }
 
     fn token_presented(&mut self, now: u64, request: &Request, value: &[u8], tokens: &Tokens) {
-        self.checked("5 (a token goes to its own check)");
+        self.checked("secrets (a token goes to its own check)");
         let owner = presented(value).and_then(|token| tokens.0.get(&token));
         let is_own = owner.is_some_and(|owner| match place(request.path()) {
             Some(("plans", id)) => id.eq_ignore_ascii_case(&owner.plan),
@@ -104,7 +104,11 @@ impl Rules {
             _ => false,
         });
         if !is_own {
-            self.violation(now, "5", format!("a token that is not of this check goes to {}", request.path()));
+            self.violation(
+                now,
+                "secrets",
+                format!("a token that is not of this check goes to {}", request.path()),
+            );
         }
     }
 }

@@ -195,7 +195,7 @@ impl Process {
                 drop(state);
                 if !waits && !stood_still {
                     let text = format!("request {number} was complete and nobody answered it");
-                    self.state.borrow_mut().violation("7", text);
+                    self.state.borrow_mut().violation("answers", text);
                 }
                 self.envoy_answers(number, 504, "stream timeout");
             }

@@ -128,7 +128,7 @@ fn an_earlier_evaluations_confirmation_confirms_no_later_reading() {
     assert_eq!(
         wrong,
         0,
-        "the execution runs, and of {} checks so many were told something: {told:?}",
+        "the execution runs, and some of {} checks were told something: {told:?}",
         told.len()
     );
 }

@@ -47,7 +47,7 @@ fn a_check_that_is_bypassed_within_a_minute_is_no_open_gate_and_its_build_goes_o
         .map(|(millis, n)| (millis, completed_after(&mut world, n, millis)))
         .collect();
     let wrong: Vec<_> = seen.iter().filter(|(_, seen)| *seen != (false, false)).collect();
-    assert!(wrong.is_empty(), "bypassed after so many ms: (an open gate, its build cancelled): {wrong:?}");
+    assert!(wrong.is_empty(), "(ms until the bypass, (an open gate, its build cancelled)): {wrong:?}");
 }
 
 #[test]
@@ -60,5 +60,5 @@ fn a_bypass_is_told_from_an_open_gate_where_the_two_clocks_differ() {
         wrong
             .extend((completed_after(&mut world, 2, 30_000) != (false, false)).then_some((skew, "a bypass")));
     }
-    assert!(wrong.is_empty(), "this clock is so many ms ahead, and this is taken for the other: {wrong:?}");
+    assert!(wrong.is_empty(), "(ms by which the clock is ahead, what is taken for the other): {wrong:?}");
 }

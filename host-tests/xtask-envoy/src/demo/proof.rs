@@ -27,10 +27,10 @@ pub(super) fn accepted(answer: &Response) -> Result<String> {
 /// Azure DevOps took the check's token before Testkube was asked anything.
 pub(super) fn token_came_first(azure: &[Recorded], testkube: &[Recorded]) -> Result<String> {
     let took = azure.iter().find(|told| told.status == Some(200)).map(|told| told.at);
-    let took = took.context("Azure DevOps has not taken a call with the check's token")?;
+    let took = took.context("Azure DevOps has not accepted a call with the check's token")?;
     let asked = testkube.first().map(|asked| asked.at).context("Testkube was never asked")?;
-    ensure!(took <= asked, "Testkube was asked before Azure DevOps had taken the check's token");
-    Ok("Azure DevOps had taken the check's token before Testkube was asked anything.".to_owned())
+    ensure!(took <= asked, "Testkube was asked before Azure DevOps had accepted the check's token");
+    Ok("Azure DevOps had accepted the check's token before Testkube was asked anything.".to_owned())
 }
 
 /// Testkube was polled while there was nothing to find.
@@ -100,7 +100,7 @@ pub(super) fn one_event(events: &[Event], spec: &CheckSpec, result: &str) -> Res
         "the event did not come with the check's own token"
     );
     Ok(format!(
-        "Azure DevOps got exactly one event and took it: TaskCompleted, \"{result}\", with the check's token."
+        "Azure DevOps got exactly one event and accepted it: TaskCompleted, \"{result}\", with the check's token."
     ))
 }
 

@@ -212,7 +212,7 @@ impl<'a> Story<'a> {
         let patience = if sabotaged { SHORT_PATIENCE } else { PATIENCE };
         let events = |story: &Self| story.stage.scene.azure().events(&plan);
         let taken = |story: &Self| events(story).into_iter().find(|event| event.accepted);
-        let event = self.watch_for(voice, "an event that Azure DevOps takes", patience, taken);
+        let event = self.watch_for(voice, "an event that Azure DevOps accepts", patience, taken);
         event.with_context(|| {
             let refused = events(self).len();
             format!("the decision did not arrive; Azure DevOps refused it {}", proof::times(refused))

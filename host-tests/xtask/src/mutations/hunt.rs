@@ -155,7 +155,7 @@ fn test_programs(messages: &str) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// The failure of the lowest seed: `seed 5: at 12.000 s, rule 3: …`.
+/// The failure of the lowest seed: `seed 5: at 12.000 s, rule verdict: …`.
 fn in_histories(text: &str) -> Catch {
     let failure = |line: &str| {
         let (seed, what) = line.strip_prefix("seed ")?.split_once(": ")?;
@@ -199,13 +199,13 @@ mod tests {
 
     #[test]
     fn the_lowest_seeds_first_violation_is_told() {
-        let text = "2 of them failed\nseed 9: at 1.000 s, rule 2: twice\n  and at 2.000 s, rule 3: no\nreplay it with: cargo xtask replay 9\nseed 4: at 7.500 s, rule 1: not told\n";
-        assert_eq!(in_histories(text), Catch { what: "rule 1: not told".into(), after: Some(5) });
+        let text = "2 of them failed\nseed 9: at 1.000 s, rule one event: twice\n  and at 2.000 s, rule verdict: no\nreplay it with: cargo xtask replay 9\nseed 4: at 7.500 s, rule reported: not told\n";
+        assert_eq!(in_histories(text), Catch { what: "rule reported: not told".into(), after: Some(5) });
         let scenario =
-            "test a_check ... ok\ntest b_check ... FAILED\n\nat 3.000 s, rule 5: a secret in a log\n";
+            "test a_check ... ok\ntest b_check ... FAILED\n\nat 3.000 s, rule secrets: a secret in a log\n";
         assert_eq!(
             in_scenarios(scenario),
-            Catch { what: "b_check: rule 5: a secret in a log".into(), after: None }
+            Catch { what: "b_check: rule secrets: a secret in a log".into(), after: None }
         );
     }
 

@@ -136,9 +136,9 @@ mod tests {
         let error = |text: &str| Mutation::parse("m".into(), text).unwrap_err().to_string();
         assert!(error(diff).contains("no line `Fault:`"));
         assert!(error("Fault: x\nExpected: y\n").contains("holds no diff"));
-        let good =
-            Mutation::parse("m".into(), &format!("Fault: x\nExpected: rule 1\n\n{diff}{diff}")).unwrap();
-        assert_eq!((good.changes.len(), good.expected.as_str()), (2, "rule 1"));
+        let good = Mutation::parse("m".into(), &format!("Fault: x\nExpected: rule reported\n\n{diff}{diff}"))
+            .unwrap();
+        assert_eq!((good.changes.len(), good.expected.as_str()), (2, "rule reported"));
         assert_eq!(good.core_tests(), None);
         let of_core =
             Mutation::parse("m".into(), &format!("Fault: x\nExpected: core lead::tests\n\n{diff}")).unwrap();

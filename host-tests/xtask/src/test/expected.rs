@@ -376,8 +376,8 @@ mod tests {
 
     #[test]
     fn a_listed_history_that_holds_or_is_not_played_is_wrong() {
-        let told = told("seed 7: holds\nseed 8: at 1.000 s, rule 3: no\nnoise\n");
-        assert_eq!(told[&8], Verdict::Failed("at 1.000 s, rule 3: no".into()));
+        let told = told("seed 7: holds\nseed 8: at 1.000 s, rule verdict: no\nnoise\n");
+        assert_eq!(told[&8], Verdict::Failed("at 1.000 s, rule verdict: no".into()));
         let told: Vec<(u64, Verdict)> = told.into_iter().collect();
         let wrong = found_wrong("history 7 # x\nhistory 8 # x\nhistory 9 # x", &[], &told);
         assert_eq!(wrong.len(), 2, "{wrong:?}");

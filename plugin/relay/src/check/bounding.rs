@@ -86,13 +86,15 @@ impl Check {
             (None, None) => self.bound_by_arrival(cx, "the build's start could not be read"),
             (None, Some(build)) => {
                 let why = match answer {
-                    Answer::Taken => "its answer holds no start time".into(),
+                    Answer::Taken => "its answer has no start time".into(),
                     answer => in_words_of(answer),
                 };
                 let advice = match answer {
-                    Answer::Taken | Answer::TokenRefused | Answer::Later(..) => "",
+                    Answer::Taken | Answer::TokenRefused | Answer::Later(..) => String::new(),
                     _ => {
-                        " If it is one, look at \"Limit job authorization scope to current project\" in the project's pipeline settings, and at who may view that pipeline's builds."
+                        format!(
+                            " If build {build} is such a run, look at \"Limit job authorization scope to current project\" in the project's pipeline settings, and at who may view that pipeline's builds."
+                        )
                     }
                 };
                 let reason = format!(

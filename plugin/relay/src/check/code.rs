@@ -54,7 +54,7 @@ codes! {
     AttemptUnclear = "attempt_unclear", Inconclusive;
     /// The start of the build that started the tests could not be read.
     BuildUnreadable = "build_unreadable", Inconclusive;
-    /// Azure DevOps never took its token.
+    /// Azure DevOps never accepted its token.
     TokenRefused = "token_refused", Inconclusive;
     /// Azure DevOps did not answer until the deadline.
     AzureDevopsUnreachable = "azure_devops_unreachable", Inconclusive;

@@ -34,11 +34,11 @@ impl Delivered {
     /// Why a delivery was not taken, as the rest of a sentence.
     pub(crate) fn in_words(self) -> &'static str {
         match self {
-            Delivered::Different => "its values are others",
+            Delivered::Different => "its values differ",
             Delivered::Crowded => "has no place for more deliveries",
             Delivered::Unplaced => "there is no place for a new one",
             Delivered::New(..) | Delivered::Again | Delivered::Beside(..) | Delivered::Repeated(_) => {
-                "it was taken"
+                "it was accepted"
             }
         }
     }

@@ -45,7 +45,7 @@ impl Check {
         fx.say(
             Level::Warn,
             format!(
-                "check {id}: Azure DevOps no longer takes its token: {ask} goes through the fallback cluster `{cluster}`"
+                "check {id}: Azure DevOps no longer accepts its token: {ask} goes through the fallback cluster `{cluster}`"
             ),
         );
         cluster.clone_into(&mut request.cluster);

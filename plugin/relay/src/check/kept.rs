@@ -19,8 +19,9 @@ pub struct Kept {
 /// What a version of a Secret says of its check, as far as a difference to the record must be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
-    /// The stage of the check.
-    pub stage: Stage,
+    /// The saved state of the check.
+    #[serde(rename = "stage")]
+    pub saved: Saved,
     /// The number of its deliveries.
     pub delivery: u32,
     /// When it was decided.
@@ -30,11 +31,11 @@ pub struct Written {
     pub reruns: usize,
 }
 
-/// The stages of a check's life that are written to its Secret. A check is written when it enters another one, so that
-/// its life costs few writes.
+/// The states of a check's life that its Secret tells apart, fewer than its phases: a check is written when it enters another
+/// one, so that its life costs few writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum Saved {
     /// Its lower bound is not determined.
     Accepted,
     /// Testkube is asked.
@@ -60,7 +61,7 @@ impl State {
         match self {
             State::Pending(pending) => pending.written(),
             State::Done(done) => {
-                Written { stage: Stage::Done, delivery: done.served, decided: done.decided, reruns: 0 }
+                Written { saved: Saved::Done, delivery: done.served, decided: done.decided, reruns: 0 }
             }
         }
     }
@@ -177,13 +178,13 @@ impl State {
 }
 
 impl Pending {
-    /// Its stage.
-    pub(crate) fn stage(&self) -> Stage {
+    /// Its saved state.
+    pub(crate) fn saved(&self) -> Saved {
         match &self.phase {
-            Phase::Accepted | Phase::Proven => Stage::Accepted,
-            Phase::Watching(_) => Stage::Watching,
-            Phase::Decided(_) => Stage::Decided,
-            Phase::Owing(_) => Stage::Done,
+            Phase::Accepted | Phase::Proven => Saved::Accepted,
+            Phase::Watching(_) => Saved::Watching,
+            Phase::Decided(_) => Saved::Decided,
+            Phase::Owing(_) => Saved::Done,
         }
     }
 
@@ -194,14 +195,14 @@ impl Pending {
             Phase::Watching(watch) => watch.retries.changes(),
             _ => 0,
         };
-        Written { stage: self.stage(), delivery: self.delivery, decided, reruns }
+        Written { saved: self.saved(), delivery: self.delivery, decided, reruns }
     }
 
     /// Whether its decision is stored, so that no other process decides anew.
     pub(crate) fn is_fenced(&self) -> bool {
         let written = self.kept.as_ref().and_then(|kept| kept.written);
         let decided = self.decided().map(|decided| decided.at);
-        written.is_some_and(|written| written.stage >= Stage::Decided && written.decided == decided)
+        written.is_some_and(|written| written.saved >= Saved::Decided && written.decided == decided)
     }
 
     fn adopt(&mut self, now: Mono) {

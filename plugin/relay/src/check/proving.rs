@@ -12,7 +12,7 @@ use std::time::Duration;
 /// a while, and the stage of a dropped check waits in vain.
 const UNPROVEN: Duration = Duration::from_secs(30 * 60);
 
-const NEVER_TAKEN: &str = "Azure DevOps took no call with this check's token for half an hour, so its origin is not certain, and Testkube was not asked.";
+const NEVER_TAKEN: &str = "Azure DevOps accepted no call with this check's token for half an hour, so its origin is not certain, and Testkube was not asked.";
 
 /// The calls that prove a token, in the order in which they are tried. Only a 2xx proves it: a caller that is known but
 /// forbidden can be anybody known to this Azure DevOps.
@@ -157,7 +157,7 @@ impl Check {
             fx.say(
                 Level::Error,
                 format!(
-                    "check {}: Azure DevOps never took its token; the check is dropped. Does `azure_devops[].auth` fit this server?",
+                    "check {}: Azure DevOps never accepted its token; the check is dropped. Does `azure_devops[].auth` fit this server?",
                     self.key.id()
                 ),
             );

@@ -51,7 +51,7 @@ pub(super) fn unclear(
     now: Now,
 ) -> String {
     format!(
-        "{} {} in an earlier attempt of stage `{}`, and nothing proves which execution of the newest attempt repeats it. Found: {}. Run the whole stage again, or re-run what failed so that Testkube notes what is repeated (see behaviour.md, Policies). {}{}",
+        "{} {} in an earlier attempt of stage `{}`, and nothing proves which execution of the newest attempt repeats it. Found: {}. Run the whole stage again, or re-run the failed executions in Testkube's dashboard: it notes which execution each one repeats. {}{}",
         one_line(&unclear.name, 80),
         unclear.status,
         one_line(ask.since_stage.as_deref().unwrap_or_default(), 64),

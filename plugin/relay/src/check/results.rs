@@ -21,7 +21,7 @@ use crate::wire::junit;
 use crate::wire::testkube::{self, Artifact};
 use choice::File;
 use std::time::Duration;
-use tested::{MAX_NAMED, Stage, Tested};
+use tested::{MAX_NAMED, Search, Tested};
 
 /// Maximum wait of a decision's last lines, and so of its event, for the names of failed tests, and for the counts of
 /// executions that passed. The next tick comes up to a second later: 5 s in all.
@@ -167,7 +167,7 @@ impl Results {
 
     /// Gives up what did not pass and is still sought, and says so where nothing was read.
     fn run_out_of_time(&mut self) {
-        let open = |tested: &&mut Tested| !tested.has_passed && tested.stage != Stage::Done;
+        let open = |tested: &&mut Tested| !tested.has_passed && tested.search != Search::Done;
         for tested in self.tested.iter_mut().filter(open) {
             tested.end();
             if tested.report.is_none() && tested.note.is_none() {
@@ -230,11 +230,11 @@ impl Results {
         let of_kept = (MAX_TOTAL * u64::from(kept)).checked_div(u64::from(most)).unwrap_or_default();
         let bytes = (MAX_TOTAL / u64::from(share)).saturating_sub(of_kept);
         let fits = |file: &File| self.bytes.saturating_add(file.size) <= bytes;
-        let (file, request) = match &mut tested.stage {
+        let (file, request) = match &mut tested.search {
             _ if self.files >= files => (None, None),
-            Stage::List if self.lists >= MAX_LISTS => (None, None),
-            Stage::List => (None, Some(testkube::list_artifacts(&config.testkube, &tested.id))),
-            Stage::Read(left) => {
+            Search::List if self.lists >= MAX_LISTS => (None, None),
+            Search::List => (None, Some(testkube::list_artifacts(&config.testkube, &tested.id))),
+            Search::Read(left) => {
                 let best = left.iter().rposition(fits).map(|best| left.remove(best));
                 let most = usize::try_from(MAX_FILE).unwrap_or(usize::MAX);
                 let request = best
@@ -242,19 +242,19 @@ impl Results {
                     .map(|file| testkube::get_artifact(&config.testkube, &tested.id, &file.name, most));
                 (best, request)
             }
-            Stage::Done => (None, None),
+            Search::Done => (None, None),
         };
         let Some(request) = request else {
-            let is_unread = match &tested.stage {
-                Stage::List => true,
-                Stage::Read(left) => tested.read == 0 && !left.is_empty(),
-                Stage::Done => false,
+            let is_unread = match &tested.search {
+                Search::List => true,
+                Search::Read(left) => tested.read == 0 && !left.is_empty(),
+                Search::Done => false,
             };
             if is_unread && !tested.has_passed {
                 tested.note = Some(format!(
-                    "its test reports are not read, because {} files of this check were, and at most {most} files and {} MiB are (checks.test_results.files)",
-                    self.files,
-                    MAX_TOTAL >> 20
+                    "its test reports are not read: the limit of {most} files and {} MiB for this check is reached ({} files read; checks.test_results.files)",
+                    MAX_TOTAL >> 20,
+                    self.files
                 ));
             }
             tested.end();
@@ -282,7 +282,7 @@ impl Results {
         self.files = self.files.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(file.size);
         let tested = self.tested.iter_mut().find(|tested| tested.id == of);
-        if let Some(Tested { stage: Stage::Read(left), asked, .. }) = tested {
+        if let Some(Tested { search: Search::Read(left), asked, .. }) = tested {
             *asked = asked.saturating_sub(1);
             left.push(file);
         }
@@ -297,13 +297,13 @@ impl Results {
         let answer = match (&file, outcome) {
             (_, CallOutcome::Failed(fault)) => Err(fault.clone()),
             (None, CallOutcome::Response(response)) => testkube::artifacts(response).map(|list| {
-                if tested.stage == Stage::List {
+                if tested.search == Search::List {
                     tested.choose(list)
                 }
             }),
             (Some(file), CallOutcome::Response(response)) => {
                 // An execution about which Testkube has changed its mind is listed anew.
-                let is_awaited = matches!(tested.stage, Stage::Read(_));
+                let is_awaited = matches!(tested.search, Search::Read(_));
                 body(response).map(|body| {
                     if is_awaited {
                         tested.look(&file.name, body)
@@ -322,13 +322,13 @@ impl Results {
                     tested.give_up(file.as_ref().map(|file| file.name.as_str()), &fault);
                 } else {
                     self.held_until = now.plus(PAUSE);
-                    if let (Some(file), Stage::Read(left)) = (file, &mut tested.stage) {
+                    if let (Some(file), Search::Read(left)) = (file, &mut tested.search) {
                         left.push(File { size: 0, ..file });
                     }
                 }
             }
         }
-        if tested.stage == Stage::Read(Vec::new()) {
+        if tested.search == Search::Read(Vec::new()) {
             tested.end();
         }
         true
@@ -426,7 +426,7 @@ impl Tested {
         if let Some(Artifact { name, size }) = choice.too_large {
             self.note = Some(too_large(&name, size));
         }
-        self.stage = Stage::Read(choice.files);
+        self.search = Search::Read(choice.files);
     }
 
     /// Reads a file. What is no report is passed over.
@@ -469,5 +469,5 @@ impl Tested {
 fn too_large(file: &str, size: Option<u64>) -> String {
     let tenths = size.unwrap_or(2 << 30).saturating_mul(10).div_ceil(1 << 20);
     let (file, most) = (one_line(file, MAX_SHOWN), MAX_FILE >> 20);
-    format!("{file} is not read: it has {}.{} MiB, and at most {most} MiB are", tenths / 10, tenths % 10)
+    format!("{file} is not read: it has {}.{} MiB; the limit is {most} MiB", tenths / 10, tenths % 10)
 }

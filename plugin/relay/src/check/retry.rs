@@ -34,7 +34,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How long a re-run waits until it is stored in the cluster store. After that it is not asked for.
 const STORED: Duration = Duration::from_secs(60);
 
-const NOT_STORED: &str = "the API server has not stored that it is to run again";
+const NOT_STORED: &str = "the API server has not stored the re-run";
 
 /// The re-runs of one check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -390,7 +390,7 @@ impl Check {
                 fx.count(Counter::TestkubeFault);
                 fx.say(
                     Level::Warn,
-                    format!("check {id}: whether Testkube runs {name} again is unknown ({fault}): it is looked for, and not asked for again"),
+                    format!("check {id}: no clear answer to the re-run of {name} ({fault}): Testrelay looks for the re-run and does not ask again"),
                 );
                 self.give_up_asking(false, fault.to_string());
             }

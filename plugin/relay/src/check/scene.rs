@@ -225,7 +225,7 @@ impl Scene {
     fn grace_lines(&self, ends: Wall, dashboard: Option<&Dashboard>, lines: &mut Vec<(Mark, String)>) {
         let ends = ends.clock(self.read_at);
         let text = format!(
-            "Decided as failed at {ends}, unless what failed is run again before and passes (Testrelay-Grace). To run it again, by Testkube's API:"
+            "The check fails at {ends} unless a re-run of each failed execution passes before then (Testrelay-Grace). To re-run it through Testkube's API:"
         );
         lines.push((Mark::Warning, text));
         for failed in self.executions.iter().filter(|shown| shown.has_failed()).take(MAX_ISSUES) {

@@ -249,7 +249,7 @@ pub(super) fn store(
                 .unwrap_or_else(|| "kubernetes.default.svc".into()),
             namespace: fields.required_text(
                 "namespace",
-                "the name of a namespace for Testrelay's checks alone: small letters, digits and `-`, at most 63",
+                "the name of a namespace for Testrelay's checks alone: lower-case letters, digits and `-`, at most 63",
                 is_namespace,
             ),
             token: fields.secret("token_env", environment),
@@ -272,7 +272,7 @@ fn sealing(fields: &mut Fields<'_>, environment: &dyn Fn(&str) -> Option<String>
         if key.is_none() {
             fields.error(
                 name,
-                "the environment variable that it names holds no key: 32 random bytes in base64, such as `openssl rand -base64 32` prints",
+                "the environment variable that it names does not contain a key: 32 random bytes in base64, such as `openssl rand -base64 32` prints",
             );
         }
         key

@@ -50,7 +50,7 @@ struct Abort {
     tag: Tag,
     id: String,
     name: String,
-    step: Stage,
+    step: Step,
     is_calling: bool,
     next: Mono,
     rounds: u32,
@@ -59,7 +59,7 @@ struct Abort {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Step {
     Ask,
     Look,
 }
@@ -118,7 +118,7 @@ impl Aborts {
                 tag: tag.clone(),
                 id,
                 name,
-                step: Stage::Ask,
+                step: Step::Ask,
                 is_calling: false,
                 next: now,
                 rounds: 0,
@@ -147,7 +147,7 @@ impl Aborts {
         while self.calls() < MAX_CALLS {
             let due = self.executions.iter_mut().filter(|abort| abort.is_due(now));
             let abort = due.min_by_key(|abort| abort.next)?;
-            match waits(&abort.tag, abort.step == Stage::Ask) {
+            match waits(&abort.tag, abort.step == Step::Ask) {
                 Waits::Nobody => {
                     abort.is_calling = true;
                     return Some((abort.token, abort.request(testkube)));
@@ -219,8 +219,8 @@ impl Abort {
 
     fn request(&self, testkube: &Testkube) -> Request {
         match self.step {
-            Stage::Ask => testkube::abort_execution(testkube, &self.id),
-            Stage::Look => testkube::get_execution(testkube, &self.id),
+            Step::Ask => testkube::abort_execution(testkube, &self.id),
+            Step::Look => testkube::get_execution(testkube, &self.id),
         }
     }
 
@@ -234,10 +234,10 @@ impl Abort {
         };
         match (self.step, response.status) {
             (_, 404) => Observed::Gone,
-            (Stage::Ask, 200..300) => Observed::Asked,
-            (Stage::Ask, 400) => Observed::EndedBefore,
-            (Stage::Ask, _) => Observed::Unknown(response.fault()),
-            (Stage::Look, _) => match testkube::single(response) {
+            (Step::Ask, 200..300) => Observed::Asked,
+            (Step::Ask, 400) => Observed::EndedBefore,
+            (Step::Ask, _) => Observed::Unknown(response.fault()),
+            (Step::Look, _) => match testkube::single(response) {
                 Ok(execution) if execution.id != self.id => {
                     Observed::Unknown(Fault::Unexpected("another execution"))
                 }
@@ -255,11 +255,11 @@ impl Abort {
         match seen {
             Observed::Asked => {
                 log::info!("asked Testkube to abort execution {name}: its run is over");
-                (self.is_asked, self.step) = (true, Stage::Look);
+                (self.is_asked, self.step) = (true, Step::Look);
                 (Next::Pause, None)
             }
             Observed::EndedBefore if self.is_asked => {
-                self.step = Stage::Look;
+                self.step = Step::Look;
                 (Next::Pause, None)
             }
             Observed::EndedBefore | Observed::Gone => (Next::Nothing, None),
@@ -273,13 +273,13 @@ impl Abort {
             }
             Observed::Stopping => (self.next_round(Next::Pause, "is still stopping"), None),
             Observed::GoesOn => {
-                self.step = Stage::Ask;
+                self.step = Step::Ask;
                 (self.next_round(Next::Ask, "goes on"), None)
             }
             Observed::Unknown(fault) => {
-                let what = if self.step == Stage::Ask { "aborted" } else { "read" };
+                let what = if self.step == Step::Ask { "aborted" } else { "read" };
                 log::warn!("execution {name} could not be {what}: {fault}");
-                self.is_asked |= self.step == Stage::Ask && !fault.was_refused();
+                self.is_asked |= self.step == Step::Ask && !fault.was_refused();
                 (self.next_round(Next::Pause, "may go on"), Some(Effect::Fault))
             }
         }

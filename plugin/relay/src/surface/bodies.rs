@@ -232,7 +232,7 @@ impl CutOff {
         let what = what.trim_end_matches('.');
         let then = match self.posted {
             Posted::Check => {
-                "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage; a check whose fields are all in headers needs no body."
+                "This check was not accepted and will not be reported: Azure DevOps does not send it again. Re-run the stage; a check whose fields are all in headers needs no body."
             }
             Posted::Evaluation => "Azure DevOps asks again after the check's time between evaluations.",
             Posted::Hint => "The event is lost; checks are decided without it too, but later.",
@@ -393,7 +393,7 @@ mod tests {
             (reply.status, reply.body)
         };
         let (status, text) = body(Posted::Check, Cut::Crowded);
-        assert!(status == 503 && text.contains("dropped. This check was not taken"), "{text}");
+        assert!(status == 503 && text.contains("dropped. This check was not accepted"), "{text}");
         let (status, text) = body(Posted::Evaluation, Cut::Late);
         assert!(status == 408 && text.contains("within 18 s") && text.contains("asks again"), "{text}");
         assert_eq!(body(Posted::Hint, Cut::Unread).0, 422);

@@ -35,14 +35,14 @@ impl Replicas {
             let mut broken = Vec::new();
             if let Some(since) = self.owed_since(check) {
                 let text = format!("run {n} was answered 200 and waits since {since}: {events:?}");
-                broken.push(("1", text));
+                broken.push(("reported", text));
             }
             for event in events.iter().filter(|event| event.name == "TaskCompleted") {
                 let is_early = event.at < check.ends && event.result.as_deref() == Some("succeeded");
                 let is_right = event.result.as_deref() == Some(check.result);
                 let is_unknown = may_be_unknown && event.result.as_deref() == Some("failed");
                 if is_early || !(is_right || is_unknown) {
-                    broken.push(("3", format!("run {n} {}: {event:?}", check.result)));
+                    broken.push(("verdict", format!("run {n} {}: {event:?}", check.result)));
                 }
             }
             let state = &self.world.process.state;
@@ -57,7 +57,7 @@ impl Replicas {
         let (secrets, leases) = (self.world.secrets().len(), self.world.leases().len());
         if secrets > 0 || leases != self.living.len() {
             let text = format!("{secrets} Secrets are left, and {leases} Leases of {:?}", self.living);
-            self.world.violation("6", text);
+            self.world.violation("bounds", text);
         }
     }
 
@@ -78,7 +78,7 @@ impl Replicas {
                 Ok(writes) => {
                     *state.counts.by_name.entry("replicas: writes judged".into()).or_default() += writes;
                 }
-                Err(text) => state.violation("7", format!("run {}: {text}", check.pipeline.n)),
+                Err(text) => state.violation("protocol", format!("run {}: {text}", check.pipeline.n)),
             }
         }
     }

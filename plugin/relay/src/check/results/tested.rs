@@ -17,7 +17,7 @@ pub(super) struct Tested {
     is_optional: bool,
     /// Whether it was in the counted set of the last reading.
     pub(super) is_counted: bool,
-    pub(super) stage: Stage,
+    pub(super) search: Search,
     /// Tries of the present call.
     pub(super) tries: u32,
     /// The counts that Testkube's control plane gives.
@@ -41,7 +41,7 @@ pub(super) struct Tested {
 
 /// What is next to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum Search {
     /// List its artifacts.
     List,
     /// Read these, the last first.
@@ -77,7 +77,7 @@ impl Tested {
             has_passed,
             is_optional,
             is_counted: true,
-            stage: if is_done { Stage::Done } else { Stage::List },
+            search: if is_done { Search::Done } else { Search::List },
             tries: 0,
             counts: execution.reports,
             report: None,
@@ -99,18 +99,18 @@ impl Tested {
 
     /// Whether its results are still sought.
     pub(super) fn is_open(&self) -> bool {
-        self.is_counted && self.stage != Stage::Done
+        self.is_counted && self.search != Search::Done
     }
 
     /// Ends the search.
     pub(super) fn end(&mut self) {
-        (self.stage, self.suites) = (Stage::Done, Suites::default());
+        (self.search, self.suites) = (Search::Done, Suites::default());
     }
 
     /// Whether it has lines that are not told yet.
     pub(super) fn has_news(&self) -> bool {
         let has_lines = self.report.is_some() || self.counts.is_some() || self.note.is_some();
-        self.is_counted && !self.is_told && self.stage == Stage::Done && has_lines
+        self.is_counted && !self.is_told && self.search == Search::Done && has_lines
     }
 
     /// Adds what a file says.

@@ -108,13 +108,13 @@ fn a_failure_waits_for_its_re_run_and_the_log_says_how_to_make_one() {
     let command = format!("/v1/test-workflow-executions/{id}/rerun");
     for told in [
         "A failure waits 5m for its re-run",
-        "Decided as failed at 16:59 UTC",
+        "The check fails at 16:59 UTC",
         command.as_str(),
         "(failed, repeated by e2e-",
     ] {
         assert!(lines.contains(told), "{told}: {lines}");
     }
-    assert_eq!(lines.matches("Decided as failed at").count(), 1, "{lines}");
+    assert_eq!(lines.matches("The check fails at").count(), 1, "{lines}");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_re_run_that_fails_gets_the_same_time_again_until_the_deadline() {
     assert_eq!(done.code, Some(ReasonCode::Failed));
     let took = done.at.mono.since(CAME).as_secs();
     assert!((480..505).contains(&took), "{took} s: 180 s until the end, and 300 s");
-    assert_eq!(twice.lines().matches("Decided as failed at").count(), 2, "{}", twice.lines());
+    assert_eq!(twice.lines().matches("The check fails at").count(), 2, "{}", twice.lines());
 
     let mut short = world(grace(), "failed", ("api", "passed"));
     short.durable.ask.as_mut().unwrap().timeout = Duration::from_secs(120);

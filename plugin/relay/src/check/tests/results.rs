@@ -248,12 +248,12 @@ fn a_file_that_is_broken_or_too_large_costs_one_line() {
         (
             vec![b' '; (2 << 20) + 1],
             None,
-            "e2e-605000: results/junit.xml is not read: it has 2.1 MiB, and at most 2 MiB are",
+            "e2e-605000: results/junit.xml is not read: it has 2.1 MiB; the limit is 2 MiB",
         ),
         (
             b"<testsuite/>".to_vec(),
             Some(3_000_000),
-            "e2e-605000: results/junit.xml is not read: it has 2.9 MiB, and at most 2 MiB are",
+            "e2e-605000: results/junit.xml is not read: it has 2.9 MiB; the limit is 2 MiB",
         ),
     ] {
         let mut world = failing();

@@ -220,7 +220,7 @@ fn with_grace_a_failure_that_no_re_run_has_mended_waits_for_somebody() {
     let done = live(&mut world, Vec::new());
     assert_eq!((done.outcome, calls(&world)), (Some(Outcome::Failed), 1));
     assert!((360..400).contains(&seconds(&done)), "{} s", seconds(&done));
-    assert!(world.lines().contains("Decided as failed at "), "{}", world.lines());
+    assert!(world.lines().contains("The check fails at "), "{}", world.lines());
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_wait_for_a_re_run_to_appear_is_no_part_of_the_grace() {
     let done = live(&mut world, vec![Fate::Says(answer(503, ""), 100)]);
     assert_eq!(done.outcome, Some(Outcome::Failed));
     assert!((265..340).contains(&seconds(&done)), "{} s: 40, 120 and 120", seconds(&done));
-    assert!(world.lines().contains("Decided as failed at "), "{}", world.lines());
+    assert!(world.lines().contains("The check fails at "), "{}", world.lines());
 }
 
 #[test]

@@ -262,7 +262,7 @@ pub(super) fn hash_label(hash: u64) -> String {
     format!("{hash:016x}")
 }
 
-/// An instance's name as a label and as the beginning of names: small letters, digits and `-`, at most 63 bytes. One that
+/// An instance's name as a label and as the beginning of names: lower-case letters, digits and `-`, at most 63 bytes. One that
 /// is changed ends with a hash of what it was, so that no two are the same.
 pub(crate) fn name_of(instance: &str) -> String {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

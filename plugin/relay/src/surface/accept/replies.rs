@@ -29,7 +29,7 @@ pub(super) fn answer(admitted: &Admitted, delivered: Delivered) -> (Reply, Count
         }
         (Delivered::Crowded, _) => {
             let detail = format!(
-                "{MAX_OF_CREDENTIAL} deliveries of this check by this credential wait until Azure DevOps has taken one of their tokens. Send it again in a minute."
+                "{MAX_OF_CREDENTIAL} deliveries of this check by this credential wait until Azure DevOps has accepted one of their tokens. Send it again in a minute."
             );
             let refusal = Reply::problem(503, "Too many deliveries of one check", &detail);
             (refusal.with("retry-after", "60"), Counted::Refused)
@@ -56,7 +56,7 @@ pub(super) fn answer(admitted: &Admitted, delivered: Delivered) -> (Reply, Count
                 Delivered::New(..) => Counted::Accepted,
                 _ => {
                     log::warn!(
-                        "check {id} was delivered with other values than before: the delivery whose token Azure DevOps takes first counts"
+                        "check {id} was delivered with other values than before: the delivery whose token Azure DevOps accepts first counts"
                     );
                     Counted::Repeated
                 }
@@ -102,7 +102,7 @@ pub(super) fn full(share: Share) -> Reply {
         503,
         "Too many checks are pending",
         &format!(
-            "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage later, or raise {limit}."
+            "This check was not accepted and will not be reported: Azure DevOps does not send it again. Re-run the stage later, or raise {limit}."
         ),
     )
 }
@@ -119,7 +119,7 @@ pub(super) fn unstored(error: &LedgerError) -> Reply {
         LedgerError::Busy | LedgerError::Store(_) => Reply::problem(
             503,
             "The check could not be stored",
-            "This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage.",
+            "This check was not accepted and will not be reported: Azure DevOps does not send it again. Re-run the stage.",
         ),
     }
 }
@@ -128,7 +128,7 @@ pub(super) fn unstored(error: &LedgerError) -> Reply {
 pub(super) fn away(fault: Option<&Fault>) -> Reply {
     let why = fault.map_or("this replica has not registered itself there yet".into(), Fault::to_string);
     let detail = format!(
-        "Kubernetes's API server does not store it: {why}. This check was not taken and will not be reported: Azure DevOps does not send it again. Re-run the stage."
+        "Kubernetes's API server does not store it: {why}. This check was not accepted and will not be reported: Azure DevOps does not send it again. Re-run the stage."
     );
     Reply::problem(503, "The check could not be stored", &detail)
 }

@@ -17,7 +17,7 @@ pub(super) fn no_execution(ask: &Target, since: Wall) -> Reply {
     let detail = match ask.scope {
         Scope::All => format!("Testkube has no execution tagged {tag}; it may have deleted them."),
         _ => format!(
-            "Testkube has no execution tagged {tag} that was scheduled since {since}; it may have deleted them. since=TIME looks back to another time, all=true at everything."
+            "Testkube has no execution tagged {tag} that was scheduled since {since}; it may have deleted them. Set since=TIME to look back further, or all=true for all."
         ),
     };
     Reply::problem(404, "No such execution", &detail)
