@@ -204,7 +204,9 @@ fn a_server_that_nobody_vouches_for_gets_no_token() -> Result<()> {
     wait_until("three tries", SOON, || {
         envoy
             .log()
-            .matches("Azure DevOps did not take the check's log, which proves its token: connection refused")
+            .matches(
+                "Azure DevOps did not accept the check's log, which proves its token: connection refused",
+            )
             .count()
             > 2
     })?;

@@ -94,8 +94,8 @@ const QUOTED: [(&str, &str, &str, &str); 50] = [
     (TROUBLESHOOTING, "decided_by", "\"decided_by\"", "plugin/relay/src"),
     (
         TROUBLESHOOTING,
-        "Azure DevOps did not take the check's log",
-        "Azure DevOps did not take ",
+        "Azure DevOps did not accept the check's log",
+        "Azure DevOps did not accept ",
         "plugin/relay/src",
     ),
     (

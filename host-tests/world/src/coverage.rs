@@ -76,13 +76,13 @@ enum Doing {
     Received,
     /// It was answered 200, and Azure DevOps has taken no call for it.
     Accepted,
-    /// Azure DevOps took its token, and no execution is there.
+    /// Azure DevOps accepted its token, and no execution is there.
     Waiting,
     /// Executions are there, and not all have ended.
     Running,
     /// All have ended, and no event was tried.
     Ended,
-    /// An event was tried, and Azure DevOps has not taken one.
+    /// An event was tried, and Azure DevOps has not accepted one.
     Decided,
     /// Azure DevOps took the event.
     Reported,

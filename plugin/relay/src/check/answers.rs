@@ -84,7 +84,7 @@ impl fmt::Display for AzureCall {
     }
 }
 
-/// Calls of one check that Azure DevOps did not take, in a row.
+/// Calls of one check that Azure DevOps did not accept, in a row.
 #[derive(Debug)]
 pub(super) struct Outage {
     pub(super) since: Wall,
@@ -235,7 +235,7 @@ impl Check {
         }
         let id = self.key.id();
         let why = in_words_of(answer);
-        fx.say(Level::Warn, format!("check {id}: Azure DevOps did not take {what}: {why}"));
+        fx.say(Level::Warn, format!("check {id}: Azure DevOps did not accept {what}: {why}"));
         fx.count(Counter::AzureFault);
         let before = self.volatile.outage.take();
         self.volatile.outage = Some(Rc::new(Outage::after(before.as_deref(), now, why)));

@@ -180,9 +180,9 @@ pub struct Falls {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Azure DevOps has not taken its token yet. Testkube is not asked.
+    /// Azure DevOps has not accepted its token yet. Testkube is not asked.
     Accepted,
-    /// Azure DevOps took its token; the lower bound is being determined.
+    /// Azure DevOps accepted its token; the lower bound is being determined.
     Proven,
     /// Testkube is asked.
     Watching(Watch),

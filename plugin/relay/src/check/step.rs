@@ -55,7 +55,7 @@ pub(crate) struct Volatile {
     pub(super) proof: Option<(u32, Proof)>,
     /// How often its report was refused.
     pub(super) refused: Refused,
-    /// The calls that Azure DevOps did not take, since it took one.
+    /// The calls that Azure DevOps did not accept, since it took one.
     pub(super) outage: Option<Rc<Outage>>,
     /// Since when its entry is missing from `azure_devops`.
     pub(super) entry_missing: Option<Mono>,

@@ -129,10 +129,10 @@ fn waits_for(pending: &Pending, live: Option<&Live<'_>>, now: Now) -> String {
     }
     match (&pending.phase, &pending.ask) {
         (Phase::Accepted, _) => {
-            "Azure DevOps has not taken a call with its token yet, so Testkube is not asked.".into()
+            "Azure DevOps has not accepted its token yet, so Testkube is not asked.".into()
         }
         (Phase::Proven, _) => {
-            "Azure DevOps took its token; the time since which executions count is being read.".into()
+            "Azure DevOps accepted its token; the time since which executions count is being read.".into()
         }
         (Phase::Watching(_), Some(ask)) => match live.map(|live| &live.log.scene) {
             Some(scene) if scene.is_read() => scene.waits_in_words(ask),
@@ -140,7 +140,7 @@ fn waits_for(pending: &Pending, live: Option<&Live<'_>>, now: Now) -> String {
         },
         (Phase::Watching(_), None) => "Waits for its executions.".into(),
         (Phase::Decided(decided), _) => format!(
-            "Decided at {}: {}. The report has not been taken by Azure DevOps yet.",
+            "Decided at {}: {}. Azure DevOps has not accepted the report yet.",
             decided.at.clock(now.wall),
             decided.outcome
         ),
@@ -159,7 +159,7 @@ impl Live<'_> {
             let since = outage.since.clock(now.wall);
             let n = outage.failures;
             sentences.push(format!(
-                "Azure DevOps has not taken its calls since {since} ({n} in a row, the last: {}).",
+                "Azure DevOps has not accepted its calls since {since} ({n} in a row, the last: {}).",
                 outage.last
             ));
         }

@@ -164,7 +164,7 @@ fn the_list_names_the_trouble_at_both_servers() {
     let trouble = &listed["live"]["azure_devops"];
     assert!(trouble["last"].as_str().unwrap().contains("503"), "{listed}");
     assert!(
-        listed["explain"].as_str().unwrap().contains("Azure DevOps has not taken its calls since"),
+        listed["explain"].as_str().unwrap().contains("Azure DevOps has not accepted its calls since"),
         "{listed}"
     );
 }

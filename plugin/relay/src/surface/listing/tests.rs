@@ -133,7 +133,7 @@ fn what_is_pending_and_what_was_decided_is_listed_without_a_token() {
     assert_eq!(checks[1]["reason"], "e2e-2 failed");
     assert_eq!(
         checks[0]["explain"],
-        "Azure DevOps has not taken a call with its token yet, so Testkube is not asked. It is decided at 16:45 UTC at the latest."
+        "Azure DevOps has not accepted its token yet, so Testkube is not asked. It is decided at 16:45 UTC at the latest."
     );
     assert_eq!(checks[0]["deadline"], "timeout");
     assert_eq!(checks[0]["decided_by"], NOW.wall.plus(Duration::from_secs(61)).to_string());
@@ -244,7 +244,7 @@ fn what_the_leader_knows_is_shown_for_the_same_evaluation_only() {
     let key = record(1).key;
     let bucket = usize::from(ledger().bucket_of(&key));
     let config = config("");
-    for (began, explained) in [(0, "Waits for shop-api."), (7, "Azure DevOps has not taken")] {
+    for (began, explained) in [(0, "Waits for shop-api."), (7, "Azure DevOps has not accepted")] {
         let view =
             r#""explain":"Waits for shop-api.","live":{"as_of":"2026-01-23T16:44:00.000Z","reading":null}"#;
         let new = [(key, Mono(began), view.to_owned())];
