@@ -82,6 +82,8 @@ impl Browser {
             "--disable-dev-shm-usage",
             "--disable-gpu",
             "--hide-scrollbars",
+            // Letters in shades of one colour: screenshots are smaller.
+            "--disable-lcd-text",
             "--lang=en-GB",
             // Chromium ends with chromedriver, however that ends.
             "--remote-debugging-pipe",
@@ -145,7 +147,8 @@ impl Browser {
     /// What is visible, as a PNG.
     pub fn screenshot(&self) -> Result<Vec<u8>> {
         let shot = self.driver.ask("GET", &format!("/session/{}/screenshot", self.session), &Value::Null)?;
-        Ok(base64::engine::general_purpose::STANDARD.decode(shot.as_str().unwrap_or_default())?)
+        let decoded = base64::engine::general_purpose::STANDARD.decode(shot.as_str().unwrap_or_default());
+        decoded.map_err(|error| anyhow::anyhow!("chromedriver's screenshot is not base64: {error}"))
     }
 
     /// What this page's policy has refused, and what the browser has complained about since the last call.

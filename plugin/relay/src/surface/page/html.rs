@@ -78,17 +78,27 @@ impl Html {
 
     /// A time as people say it, such as `4 min ago`, with the exact one in its title.
     pub(super) fn time(&mut self, at: Wall, now: Wall) -> &mut Html {
+        let seconds = at.0.abs_diff(now.0) / 1_000;
+        match (seconds, at > now) {
+            (0, _) => self.exact(at).raw("now"),
+            (_, true) => self.exact(at).raw("in ").span(seconds),
+            (_, false) => self.exact(at).span(seconds).raw(" ago"),
+        };
+        self.raw("</time>")
+    }
+
+    /// The time since then, such as `for 4 min`, with the exact time in its title.
+    pub(super) fn lasting(&mut self, since: Wall, now: Wall) -> &mut Html {
+        let seconds = u64::try_from(now.0.saturating_sub(since.0)).unwrap_or_default() / 1_000;
+        self.raw("for ").exact(since).span(seconds).raw("</time>")
+    }
+
+    /// The beginning of an element that is a time.
+    fn exact(&mut self, at: Wall) -> &mut Html {
         let exact = at.to_string();
         let (day, time) = (exact.get(..10).unwrap_or_default(), exact.get(11..19).unwrap_or_default());
         self.raw("<time datetime=\"").plain(day).raw("T").plain(time).raw("Z\" title=\"").plain(day).raw(" ");
-        self.plain(time).raw(" UTC\">");
-        let seconds = at.0.abs_diff(now.0) / 1_000;
-        match (seconds, at > now) {
-            (0, _) => self.raw("now"),
-            (_, true) => self.raw("in ").span(seconds),
-            (_, false) => self.span(seconds).raw(" ago"),
-        };
-        self.raw("</time>")
+        self.plain(time).raw(" UTC\">")
     }
 
     /// `23:10:00 UTC`, with the date in front if `now` is on another day.

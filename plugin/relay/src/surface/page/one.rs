@@ -29,7 +29,7 @@ pub(super) fn write(html: &mut Html, check: Members, now: Wall) {
         words::state(html, decision);
     }
     if let Some(since) = check.time("since") {
-        html.raw(" since ").time(since, now);
+        html.raw(" ").lasting(since, now);
     }
     html.raw("</p>");
     if let Some(explain) = check.text("explain") {

@@ -69,7 +69,7 @@ fn waiting_table(html: &mut Html, list: Members, now: Wall, links: Links) {
             words::state(html, decision);
         }
         if let Some(since) = check.time("since") {
-            html.raw(" since ").time(since, now);
+            html.raw(" ").lasting(since, now);
         }
         if let Some(why) = check.text("explain").or_else(|| check.text("reason")) {
             html.raw("<p>").text(why, most::WHY);

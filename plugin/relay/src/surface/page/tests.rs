@@ -209,8 +209,8 @@ fn the_list_says_what_waits_since_when_and_why() {
         "<title>1 waiting · Testrelay</title>",
         "<a href=\"/testrelay/checks/0123456789abcdef\"><bdi>ado-run=shop-4711</bdi></a>",
         "build <a href=\"https://dev.azure.com/fabrikam/shop/_build/results?buildId=4711\"><bdi>4711</bdi></a>",
-        "<b class=\"idle\"><bdi>waiting</bdi></b> since <time datetime=\"2026-11-29T23:05:00Z\" \
-         title=\"2026-11-29 23:05:00 UTC\">5 min ago</time>",
+        "<b class=\"idle\"><bdi>waiting</bdi></b> for <time datetime=\"2026-11-29T23:05:00Z\" \
+         title=\"2026-11-29 23:05:00 UTC\">5 min</time>",
         "<p><bdi>Waits for shop-api.</bdi>",
         ">10 min ago</time>",
         ">in 11 h</time>",
