@@ -3,6 +3,7 @@
 
 mod lists;
 mod serving;
+mod shot;
 
 use anyhow::{Context, Result, ensure};
 use host_tests::browser::{Browser, View};
@@ -199,10 +200,11 @@ fn everybody_can_read_the_pages_in_light_in_dark_and_on_a_phone() -> Result<()> 
 
 /// Writes a screenshot, if that is wanted.
 fn keep(name: &str, shot: &[u8]) -> Result<()> {
+    let shot = shot::small(shot)?;
     if std::env::var_os(SCREENSHOTS).is_some() && !name.contains("phone-dark") {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy/images");
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join(name), shot)?;
+        std::fs::write(folder.join(name), &shot)?;
     }
     ensure!(shot.len() <= MAX_SHOT, "{name} has {} bytes", shot.len());
     Ok(())

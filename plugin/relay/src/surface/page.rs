@@ -23,7 +23,7 @@ const SCRIPT: &str = include_str!("page/refresh.js");
 /// What a browser may do with a page: apply this style sheet, run this script, and fetch the page again. A unit test has
 /// the hashes.
 const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-hwZLW3UcTkvIwbiKnE5uN7VWXAfWbrfh+VprWdV1TAw='; \
+    style-src 'sha256-500XnLhzJrLW5BLgb3JdJTGWPmjKXwlZt9gEiAv+G5k='; \
     script-src 'sha256-dJl2NPIl2OvlGe1EagPSYtT86lCFbe8oJRvUBNktOxw='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -58,7 +58,7 @@ pub(super) fn write(html: &mut Html, check: Members, now: Wall) {
 
 /// What happened, as a bar and in words.
 fn life(html: &mut Html, check: Members, now: Wall) {
-    const CLASSES: [&str; 3] = ["l0", "l1", "l2"];
+    const CLASSES: [&str; 2] = ["l0", "l1"];
     let moments = check.items("history");
     if moments.is_empty() {
         return;

@@ -37,6 +37,11 @@ pub(super) fn write(html: &mut Html, list: Members, now: Wall, base_path: &str, 
     if let Some(why) = list.text("incomplete") {
         html.raw("<p class=\"alert\"><b class=\"warn\">Incomplete</b> ").text(why, 500).raw("</p>");
     }
+    // Who asks why something hangs finds the reason first.
+    let fails = health_of(list).any(|(_, server)| server.object("trouble").is_some());
+    if fails {
+        health(html, list, now);
+    }
     let links = Links { base_path, with_replicas: list.object("replica").is_some() };
     html.raw("<section aria-labelledby=\"w\"><h2 id=\"w\">Waiting: ").number(waiting(list).count() as u64);
     html.raw("</h2>");
@@ -46,7 +51,9 @@ pub(super) fn write(html: &mut Html, list: Members, now: Wall, base_path: &str, 
     decided_table(html, list, now, links);
     html.raw("</section>");
     more(html, list, query);
-    health(html, list, now);
+    if !fails {
+        health(html, list, now);
+    }
     process(html, list);
 }
 
@@ -56,7 +63,7 @@ fn waiting_table(html: &mut Html, list: Members, now: Wall, links: Links) {
         return;
     }
     html.raw(
-        "<table class=\"w\"><thead><tr><th scope=\"col\">Check<th scope=\"col\">State<th scope=\"col\">Age",
+        "<table class=\"w\"><thead><tr><th scope=\"col\">Check<th scope=\"col\">State<th scope=\"col\">Accepted",
     );
     html.raw("<th scope=\"col\">Decided by</thead><tbody>\n");
     for check in waiting(list) {
@@ -175,24 +182,31 @@ fn more(html: &mut Html, list: Members, query: &str) {
     html.raw("after=").escaped(&percent_encoded(next), most::QUERY).raw("\">More checks</a></p>");
 }
 
+/// Testkube and each Azure DevOps.
+fn health_of(list: Members<'_>) -> impl Iterator<Item = (&'static str, Members<'_>)> {
+    let health = list.object("health");
+    let testkube = health.and_then(|health| health.object("testkube")).map(|one| ("Testkube", one));
+    let azure = health.into_iter().flat_map(|health| health.items("azure_devops"));
+    testkube.into_iter().chain(azure.map(|one| ("Azure DevOps", Members(one))))
+}
+
 fn health(html: &mut Html, list: Members, now: Wall) {
-    let Some(health) = list.object("health") else { return };
+    if health_of(list).next().is_none() {
+        return;
+    }
     html.raw("<section aria-labelledby=\"h\"><h2 id=\"h\">Testkube and Azure DevOps</h2><table class=\"h\"><thead>");
     html.raw(
         "<tr><th scope=\"col\">Server<th scope=\"col\">State<th scope=\"col\">Last answer</thead><tbody>\n",
     );
-    if let Some(testkube) = health.object("testkube") {
-        server(html, "Testkube", testkube.text("url_or_cluster"), testkube, now);
-    }
-    for azure in health.items("azure_devops").iter().map(Members) {
-        server(html, "Azure DevOps", azure.text("url"), azure, now);
+    for (kind, one) in health_of(list) {
+        server(html, kind, one, now);
     }
     html.raw("</table></section>");
 }
 
-fn server(html: &mut Html, kind: &'static str, name: Option<&str>, server: Members, now: Wall) {
+fn server(html: &mut Html, kind: &'static str, server: Members, now: Wall) {
     html.raw("<tr><th scope=\"row\">").raw(kind);
-    if let Some(name) = name {
+    if let Some(name) = server.text("url_or_cluster").or_else(|| server.text("url")) {
         html.raw("<p>").text(name, 200);
     }
     html.raw("<td>");
