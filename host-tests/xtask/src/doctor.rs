@@ -114,7 +114,7 @@ fn browser() -> Finding {
             Finding::Ready(format!("{}, with axe-core", chromium.display()))
         }
         browser::Choice::Fetch(_) => {
-            Finding::Fetched("axe-core from npm (4 MB), for the tests of the page".to_owned())
+            Finding::Fetched("axe-core from npm (1 MB), for the tests of the page".to_owned())
         }
         browser::Choice::Impossible(why) => {
             Finding::LeftOut(format!("`cargo xtask test` looks at no page in a browser; {why}"))
