@@ -20,7 +20,9 @@ impl Html {
         self.out
     }
 
-    /// Markup, or words of ours.
+    /// Markup, or words of ours. Not inlined, as others here: called in hundreds of places, it would be a third of the pages'
+    /// code.
+    #[inline(never)]
     pub(super) fn raw(&mut self, markup: &'static str) -> &mut Html {
         self.out.push_str(markup);
         self
@@ -28,11 +30,13 @@ impl Html {
 
     /// A text from outside, cut to `most` bytes of HTML. What is written from right to left cannot reorder what is
     /// around it.
+    #[inline(never)]
     pub(super) fn text(&mut self, text: &str, most: usize) -> &mut Html {
         self.raw("<bdi>").escaped(text, most).raw("</bdi>")
     }
 
     /// The same for an attribute's value in double quotes, or for `<title>`, where no element can be.
+    #[inline(never)]
     pub(super) fn escaped(&mut self, text: &str, most: usize) -> &mut Html {
         const CUT: &str = "…";
         let end = self.out.len().saturating_add(most);
@@ -61,12 +65,14 @@ impl Html {
     }
 
     /// A text from outside, as a link if `address` is one that may be followed.
+    #[inline(never)]
     pub(super) fn link(&mut self, address: Option<&str>, text: &str, most: usize) -> &mut Html {
         let Some(address) = address.filter(|address| is_link(address)) else { return self.text(text, most) };
         // Each byte may become the six of `&quot;`.
         self.raw("<a href=\"").escaped(address, MAX_LINK * 6).raw("\">").text(text, most).raw("</a>")
     }
 
+    #[inline(never)]
     pub(super) fn number(&mut self, number: u64) -> &mut Html {
         let (more, digit) = (number / 10, number % 10);
         if more > 0 {
@@ -77,6 +83,7 @@ impl Html {
     }
 
     /// A time as people say it, such as `4 min ago`, with the exact one in its title.
+    #[inline(never)]
     pub(super) fn time(&mut self, at: Wall, now: Wall) -> &mut Html {
         let seconds = at.0.abs_diff(now.0) / 1_000;
         match (seconds, at > now) {
@@ -88,6 +95,7 @@ impl Html {
     }
 
     /// The time since then, such as `for 4 min`, with the exact time in its title.
+    #[inline(never)]
     pub(super) fn lasting(&mut self, since: Wall, now: Wall) -> &mut Html {
         let seconds = u64::try_from(now.0.saturating_sub(since.0)).unwrap_or_default() / 1_000;
         self.raw("for ").exact(since).span(seconds).raw("</time>")
@@ -102,6 +110,7 @@ impl Html {
     }
 
     /// `23:10:00 UTC`, with the date in front if `now` is on another day.
+    #[inline(never)]
     pub(super) fn clock(&mut self, at: Wall, now: Wall) -> &mut Html {
         let (exact, today) = (at.to_string(), now.to_string());
         let (day, time) = (exact.get(..10).unwrap_or_default(), exact.get(11..19).unwrap_or_default());
@@ -112,6 +121,7 @@ impl Html {
     }
 
     /// A length of time: its one or two largest units.
+    #[inline(never)]
     pub(super) fn span(&mut self, seconds: u64) -> &mut Html {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;

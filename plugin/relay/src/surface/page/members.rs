@@ -8,30 +8,41 @@ use serde_json::Value;
 pub(super) struct Members<'a>(pub(super) &'a Value);
 
 impl<'a> Members<'a> {
+    #[inline(never)]
+    fn member(self, name: &str) -> Option<&'a Value> {
+        self.0.get(name)
+    }
+
     /// A text that is not empty.
+    #[inline(never)]
     pub(super) fn text(self, name: &str) -> Option<&'a str> {
-        self.0.get(name)?.as_str().filter(|text| !text.is_empty())
+        self.member(name)?.as_str().filter(|text| !text.is_empty())
     }
 
+    #[inline(never)]
     pub(super) fn number(self, name: &str) -> Option<u64> {
-        self.0.get(name)?.as_u64()
+        self.member(name)?.as_u64()
     }
 
+    #[inline(never)]
     pub(super) fn time(self, name: &str) -> Option<Wall> {
         self.text(name).and_then(Wall::parse)
     }
 
+    #[inline(never)]
     pub(super) fn is(self, name: &str) -> bool {
-        self.0.get(name).and_then(Value::as_bool).unwrap_or_default()
+        self.member(name).and_then(Value::as_bool).unwrap_or_default()
     }
 
     /// An object.
+    #[inline(never)]
     pub(super) fn object(self, name: &str) -> Option<Members<'a>> {
-        self.0.get(name).filter(|member| member.is_object()).map(Members)
+        self.member(name).filter(|member| member.is_object()).map(Members)
     }
 
     /// The items of a list; none if there is no list.
+    #[inline(never)]
     pub(super) fn items(self, name: &str) -> &'a [Value] {
-        self.0.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+        self.member(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
     }
 }
