@@ -71,12 +71,12 @@ fn somebody_logs_in_and_follows_a_check_to_its_end() -> Result<()> {
     let Some(browser) = Browser::start()? else { return Ok(()) };
     let served = Pages::serve(pages(lists::list(lists::waiting())))?;
     browser.view(LIGHT)?;
-    browser.open(&served.at("/testrelay/"))?;
+    browser.open(&served.site.at("/testrelay/"))?;
     ensure!(!browser.text("document.body.innerText")?.contains("shop-4711"), "shown without a password");
     // The browser's own word on the answer 401.
     browser.complaints()?;
 
-    browser.open(&served.log_in("/testrelay/"))?;
+    browser.open(&served.site.log_in("/testrelay/"))?;
     assert_eq!(browser.text("document.title")?, "2 waiting · Testrelay");
     browser.run("document.querySelector('table.w a[href$=\"5f0c7d1e9ab32c64\"]').click()")?;
     browser.wait_until("location.pathname.endsWith('/checks/5f0c7d1e9ab32c64')")?;
@@ -104,7 +104,7 @@ fn a_keyboard_and_a_browser_without_scripts_are_enough() -> Result<()> {
     let Some(browser) = Browser::start()? else { return Ok(()) };
     let served = Pages::serve(pages(lists::list(lists::waiting())))?;
     browser.view(LIGHT)?;
-    browser.open(&served.log_in("/testrelay/"))?;
+    browser.open(&served.site.log_in("/testrelay/"))?;
     let focused = || browser.text("document.activeElement.innerText");
     let mut reached = Vec::new();
     for _ in 0..5 {
@@ -132,7 +132,7 @@ fn a_keyboard_and_a_browser_without_scripts_are_enough() -> Result<()> {
     is_silent(&browser)?;
 
     browser.scripts(false)?;
-    browser.open(&served.at("/testrelay/"))?;
+    browser.open(&served.site.at("/testrelay/"))?;
     assert_eq!(browser.text("document.getElementById('pause').checkVisibility()")?, "false");
     assert_eq!(browser.text("document.querySelectorAll('tbody tr').length")?, "7");
     is_silent(&browser)
@@ -153,7 +153,7 @@ fn hostile_names_run_nothing_and_move_nothing() -> Result<()> {
         served.now_answers(pages(lists::hostile(text)));
         for (path, view) in [("/testrelay/", LIGHT), ("/testrelay/", PHONE), (CHECK, LIGHT), (CHECK, PHONE)] {
             browser.view(view)?;
-            browser.open(&served.log_in(path))?;
+            browser.open(&served.site.log_in(path))?;
             refresh(&browser)?;
             browser.wait_until("document.readyState === 'complete'")?;
             assert_eq!(browser.text("window.hacked")?, "undefined", "{text}");
@@ -181,7 +181,7 @@ fn everybody_can_read_the_pages_in_light_in_dark_and_on_a_phone() -> Result<()> 
         for (path, name) in
             [("/testrelay/", "checks"), (CHECK, "check"), ("/testrelay/checks/none", "missing")]
         {
-            browser.open(&served.log_in(path))?;
+            browser.open(&served.site.log_in(path))?;
             let faults = browser.accessibility()?;
             ensure!(faults.is_empty(), "{path} {look}: {faults:#?}");
             fits(&browser).with_context(|| format!("{path} {look}"))?;
@@ -227,12 +227,12 @@ fn a_page_that_breaks_its_policy_or_hides_from_some_is_noticed() -> Result<()> {
     for (path, directive) in
         [("/style", "style-src-attr"), ("/script", "script-src-elem"), ("/image", "img-src")]
     {
-        browser.open(&served.log_in(path))?;
+        browser.open(&served.site.log_in(path))?;
         let complaints = browser.complaints()?;
         ensure!(complaints.iter().any(|one| one.contains(directive)), "{path}: {complaints:?}");
     }
     assert_eq!(browser.text("window.hacked")?, "undefined");
-    browser.open(&served.log_in("/lang"))?;
+    browser.open(&served.site.log_in("/lang"))?;
     let faults = browser.accessibility()?;
     ensure!(faults.iter().any(|fault| fault.starts_with("html-has-lang: ")), "{faults:?}");
     Ok(())

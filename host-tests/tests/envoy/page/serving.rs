@@ -14,9 +14,29 @@ const PASSWORD: &str = "password-of-people-3d5a";
 /// What answers the path and query of a request.
 type Answer = Box<dyn Fn(&str) -> Reply + Send>;
 
+/// Where pages are, and who may see them.
+pub(super) struct Site {
+    pub(super) address: SocketAddr,
+    pub(super) user: &'static str,
+    pub(super) password: &'static str,
+}
+
+impl Site {
+    /// The address of a path.
+    pub(super) fn at(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The same, as somebody types it who knows the password.
+    pub(super) fn log_in(&self, path: &str) -> String {
+        let Site { address, user, password } = self;
+        format!("http://{user}:{password}@{address}{path}")
+    }
+}
+
 /// A server of pages. It ends with the test program.
 pub(super) struct Pages {
-    address: SocketAddr,
+    pub(super) site: Site,
     answer: Arc<Mutex<Answer>>,
 }
 
@@ -33,22 +53,12 @@ impl Pages {
                 std::thread::spawn(move || drop(one(stream, &shared)));
             }
         });
-        Ok(Pages { address, answer })
+        Ok(Pages { site: Site { address, user: USER, password: PASSWORD }, answer })
     }
 
     /// Answers otherwise from now on.
     pub(super) fn now_answers(&self, answer: impl Fn(&str) -> Reply + Send + 'static) {
         *self.answer.lock().unwrap() = Box::new(answer);
-    }
-
-    /// The address of a path.
-    pub(super) fn at(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    /// The same, as somebody types it who knows the password.
-    pub(super) fn log_in(&self, path: &str) -> String {
-        format!("http://{USER}:{PASSWORD}@{}{path}", self.address)
     }
 }
 
