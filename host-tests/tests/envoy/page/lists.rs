@@ -35,9 +35,9 @@ pub(super) fn waiting() -> Value {
                 "at": at("14:09:56"), "more": 0, "missing": "shop-api",
                 "not_counted": ["shop-e2e-0 (older than the run)"],
                 "executions": [
-                    {"name": "shop-e2e-1", "workflow": "shop-e2e", "status": "running", "began": at("14:02:11"),
+                    {"name": "shop-e2e-1", "workflow": "shop-e2e", "status": "running", "scheduled": at("14:02:11"),
                      "took_seconds": null, "optional": false, "link": "https://testkube.example.com/e/1"},
-                    {"name": "shop-smoke-1", "workflow": "shop-smoke", "status": "passed", "began": at("14:00:40"),
+                    {"name": "shop-smoke-1", "workflow": "shop-smoke", "status": "passed", "scheduled": at("14:00:40"),
                      "took_seconds": 88, "optional": true, "link": "https://testkube.example.com/e/2"},
                 ],
             },

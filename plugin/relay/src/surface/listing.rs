@@ -19,6 +19,7 @@ use crate::store::ledger::{Ledger, Store, StoreError};
 use crate::store::live_views::{self, LiveView};
 use crate::surface::accept::{CallerId, Headers, caller};
 use crate::surface::exchange::Step;
+use crate::surface::page;
 use crate::surface::problem::Reply;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
@@ -44,8 +45,21 @@ const LAST_CALL: Duration = Duration::from_secs(10);
 /// The members of a check's JSON, as another context wrote it.
 type Shown = Map<String, Value>;
 
+/// For whom the answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For programs.
+    Json,
+    /// For people: [`page`].
+    Page,
+}
+
+/// The check that is asked for, by its id, or all; and for whom.
+pub type Asked<'a> = (Option<&'a str>, Form);
+
 /// A request for one check or all.
 pub struct Listing {
+    form: Form,
     config: Rc<Config>,
     caller: CallerId,
     prefix: String,
@@ -63,7 +77,7 @@ pub fn lost() -> Reply {
 }
 
 /// The answer to a list beyond [`MAX_LISTS`].
-pub fn busy() -> Reply {
+fn busy() -> Reply {
     let detail = "Two lists of this credential, or eight of this worker, are under way, and each asks Kubernetes's API server. Try again.";
     Reply::problem(429, "Too many lists at the same time", detail).with("retry-after", "1")
 }
@@ -75,6 +89,21 @@ impl Listing {
     /// # Errors
     /// The refusal.
     pub fn new<B: AsRef<[u8]>>(
+        config: &Rc<Config>,
+        prefix: &str,
+        store: &mut dyn Store,
+        headers: &Headers<B>,
+        (id, form): Asked<'_>,
+    ) -> Result<Listing, Reply> {
+        let begun = Listing::begun(config, prefix, store, headers, id);
+        match begun {
+            Ok(listing) => Ok(Listing { form, ..listing }),
+            Err(refusal) if form == Form::Page => Err(page::problem(refusal, &config.base_path)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn begun<B: AsRef<[u8]>>(
         config: &Rc<Config>,
         prefix: &str,
         store: &mut dyn Store,
@@ -112,12 +141,18 @@ impl Listing {
         };
         let (caller, id) = (CallerId::of(config, caller), id.map(str::to_owned));
         let prefix = prefix.to_owned();
-        Ok(Listing { config: config.clone(), caller, prefix, query, id, own, others, began: Mono(0) })
+        let (config, form) = (config.clone(), Form::Json);
+        Ok(Listing { form, config, caller, prefix, query, id, own, others, began: Mono(0) })
     }
 
     /// Who asks.
     pub fn caller(&self) -> CallerId {
         self.caller
+    }
+
+    /// The answer if too many lists are under way.
+    pub fn busy(&self) -> Reply {
+        self.formed(busy(), Wall(0))
     }
 
     /// Whether the API server must be asked.
@@ -130,7 +165,7 @@ impl Listing {
         self.began = now.mono;
         match (&self.others, &self.config.store) {
             (Some(others), Some(shared)) if self.asks() => Step::call(others.first(&shared.server)),
-            _ => self.reply(now, store).into(),
+            _ => self.end(now, store).into(),
         }
     }
 
@@ -151,7 +186,28 @@ impl Listing {
             }
             others.took_too_long();
         }
-        self.reply(now, store).into()
+        self.end(now, store).into()
+    }
+
+    fn end(&mut self, now: Now, store: &mut dyn Store) -> Reply {
+        let reply = self.reply(now, store);
+        self.formed(reply, now.wall)
+    }
+
+    /// The same answer for those who asked.
+    fn formed(&self, reply: Reply, now: Wall) -> Reply {
+        let base = &self.config.base_path;
+        match (self.form, reply.status) {
+            (Form::Json, _) => reply,
+            (Form::Page, 200) => {
+                let shown = serde_json::from_slice(reply.body.as_bytes()).unwrap_or_default();
+                match self.id {
+                    None => page::overview(&shown, now, base, &self.query.text),
+                    Some(_) => page::one(&shown, now, base),
+                }
+            }
+            (Form::Page, _) => page::problem(reply, base),
+        }
     }
 
     fn reply(&mut self, now: Now, store: &mut dyn Store) -> Reply {

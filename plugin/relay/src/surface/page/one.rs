@@ -90,16 +90,16 @@ fn life(html: &mut Html, check: Members, now: Wall) {
 /// An execution of a reading.
 struct Execution<'a> {
     members: Members<'a>,
-    /// From its start to its end, or to the reading's time if it runs.
+    /// From when it was scheduled, as long as it took, or to the reading's time if it runs.
     span: Option<(Wall, Wall)>,
 }
 
 fn execution(execution: &Value, read: Wall) -> Execution<'_> {
     let members = Members(execution);
     let took = members.number("took_seconds");
-    let span = members.time("began").map(|began| {
-        (began, took.map_or(read.max(began), |seconds| began.plus(Duration::from_secs(seconds))))
-    });
+    let span = members
+        .time("scheduled")
+        .map(|from| (from, took.map_or(read.max(from), |seconds| from.plus(Duration::from_secs(seconds)))));
     Execution { members, span }
 }
 
@@ -143,7 +143,7 @@ fn executions(html: &mut Html, reading: Members, now: Wall) {
 fn table(html: &mut Html, shown: &[Execution], now: Wall) {
     let axis = Axis::over(shown.iter().filter_map(|one| one.span).flat_map(|(from, to)| [from, to]));
     html.raw("<table class=\"e\"><thead><tr><th scope=\"col\">Execution<th scope=\"col\">Status");
-    html.raw("<th scope=\"col\">Began<th scope=\"col\">Took<th scope=\"col\">When</thead><tbody>\n");
+    html.raw("<th scope=\"col\">Scheduled<th scope=\"col\">Took<th scope=\"col\">When</thead><tbody>\n");
     for Execution { members, span } in shown {
         let status = members.text("status").unwrap_or("unknown");
         html.raw("<tr><th scope=\"row\">");

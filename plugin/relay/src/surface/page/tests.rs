@@ -39,9 +39,9 @@ fn pending(text: &str) -> Value {
             "reading": {
                 "at": "2026-11-29T23:09:58.000Z", "more": 3, "missing": text, "not_counted": [text],
                 "executions": [
-                    {"name": text, "workflow": text, "status": text, "began": "2026-11-29T23:02:00.000Z",
+                    {"name": text, "workflow": text, "status": text, "scheduled": "2026-11-29T23:02:00.000Z",
                      "took_seconds": 252, "optional": true, "link": format!("https://{text}")},
-                    {"name": "b", "workflow": "c", "status": "running", "began": "2026-11-29T23:03:00.000Z",
+                    {"name": "b", "workflow": "c", "status": "running", "scheduled": "2026-11-29T23:03:00.000Z",
                      "took_seconds": null, "optional": false, "link": "javascript:alert(1)"},
                 ],
             },
