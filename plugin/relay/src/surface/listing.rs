@@ -8,7 +8,7 @@ mod others;
 mod query;
 mod rows;
 
-use crate::check::{Record, State, View, explain};
+use crate::check::{CheckKey, Record, State, View, explain};
 use crate::config::Config;
 use crate::config::{Allow, Credential};
 use crate::guid::Guid;
@@ -243,14 +243,19 @@ impl Listing {
         let empty = Page::new(self.query.after, self.query.limit);
         let mut own = std::mem::replace(&mut self.own, empty);
         let mut page = Page::new(self.query.after, self.query.limit);
+        let mut ended_elsewhere = Vec::new();
         if let Some(others) = &mut self.others {
             for other in std::mem::take(&mut others.found) {
                 // What this process has of a check that another owns is out of date.
                 own.retain(|row| !matches!(row, Row::Own(_, record) if record.key == other.key));
-                page.add(other.rank(), Row::Other(other.members));
+                let rank = other.rank();
+                if rank.is_done {
+                    ended_elsewhere.push(other.key);
+                }
+                page.add(rank, Row::Other(other.members));
             }
         }
-        let ended = self.note_decided(store, &mut page)?;
+        let ended = self.note_decided(store, &mut page, &ended_elsewhere)?;
         let (records, end) = own.finish();
         for (rank, row) in records {
             if !ended.contains(&rank) {
@@ -268,8 +273,13 @@ impl Listing {
         Ok(OnePage { checks: checks.collect(), pending, next })
     }
 
-    /// Adds what was decided lately. Returns the places.
-    fn note_decided(&self, store: &mut dyn Store, page: &mut Page<Row>) -> Result<Vec<Rank>, StoreError> {
+    /// Adds what was decided lately, but for what other replicas show as ended. Returns the places.
+    fn note_decided(
+        &self,
+        store: &mut dyn Store,
+        page: &mut Page<Row>,
+        elsewhere: &[CheckKey],
+    ) -> Result<Vec<Rank>, StoreError> {
         let mut ended = Vec::new();
         if !self.query.wants_done() {
             return Ok(ended);
@@ -279,7 +289,7 @@ impl Listing {
             let rank = Rank::done(one.at, &one.key);
             ended.push(rank);
             let is_asked_for = self.id.as_ref().is_none_or(|id| one.key.id() == *id);
-            if !is_asked_for || !page.may_hold(rank) {
+            if !is_asked_for || !page.may_hold(rank) || elsewhere.contains(&one.key) {
                 return true;
             }
             let mut members = members(&one.json);
