@@ -422,6 +422,13 @@ impl World {
         list["checks"][0].clone()
     }
 
+    /// The last preflight, as `GET /v1/preflight` shows it.
+    pub(super) fn preflight(&mut self) -> serde_json::Value {
+        let value = &self.store.keys[&format!("{PREFIX}preflight")].value;
+        let (_, result) = std::str::from_utf8(value).unwrap().split_once('\n').unwrap();
+        serde_json::from_str(result).unwrap()
+    }
+
     pub(super) fn nothing_pending(&mut self) -> bool {
         let buckets = self.buckets();
         buckets.iter().flat_map(Bucket::records).all(|record| matches!(record.state, State::Done(_)))

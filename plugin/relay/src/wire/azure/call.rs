@@ -250,12 +250,38 @@ fn post(entry: &Entry, token: &Secret, path: String, content_type: &str, body: S
     request
 }
 
+/// Asks for the organisation's or collection's projects, or about the caller, through this cluster and without a token:
+/// nobody who is not signed in may see them, unless the organisation has public projects.
+pub fn reach(entry: &Entry, cluster: &str, what: Reach) -> Request {
+    let path = match what {
+        Reach::Projects => "/_apis/projects?api-version=6.0&$top=1",
+        Reach::Caller => "/_apis/connectionData",
+    };
+    Request { cluster: cluster.to_owned(), ..bare(entry, entry.prefix() + path) }
+}
+
+/// What is asked for by [`reach`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The projects.
+    Projects,
+    /// Who calls; Microsoft's agents ask for it when they connect, because any scope of a token allows it.
+    Caller,
+}
+
 fn get(entry: &Entry, token: &Secret, path: String) -> Request {
     let token = token.reveal();
     let authorization = match entry.scheme {
         TokenScheme::Bearer => format!("Bearer {token}"),
         TokenScheme::Basic => format!("Basic {}", STANDARD.encode(format!(":{token}"))),
     };
+    let mut request = bare(entry, path);
+    request.headers.push(("authorization", authorization));
+    request
+}
+
+/// A GET without a token.
+fn bare(entry: &Entry, path: String) -> Request {
     Request {
         cluster: entry.cluster.clone(),
         method: "GET",
@@ -264,7 +290,6 @@ fn get(entry: &Entry, token: &Secret, path: String) -> Request {
         path,
         headers: vec![
             ("accept", JSON.into()),
-            ("authorization", authorization),
             ("user-agent", crate::USER_AGENT.into()),
             // Makes Azure DevOps answer 401 where it would send a browser to a sign-in page; Microsoft's clients send
             // it too.

@@ -1,9 +1,10 @@
 //! The requests to Testkube.
 
 use crate::time::Wall;
-use crate::wire::call::Request;
+use crate::wire::call::{Request, Response};
 use crate::wire::percent::{percent_encoded, percent_encoded_len};
 use crate::wire::testkube::Testkube;
+use serde::Deserialize;
 use std::time::Duration;
 
 /// Maximum size of the values in one tag query, in bytes. Testkube's server refuses a request head of more than 4096
@@ -44,6 +45,33 @@ pub fn get_execution(testkube: &Testkube, id: &str) -> Request {
 pub fn abort_execution(testkube: &Testkube, id: &str) -> Request {
     let path = format!("{}/test-workflow-executions/{}/abort", testkube.api_prefix, percent_encoded(id));
     Request { method: "POST", ..get(testkube, path) }
+}
+
+/// Asks for one page of one execution, whatever its tags, scheduled since `since`: whether Testkube can list at all.
+pub fn list_newest(testkube: &Testkube, cluster: &str, since: Wall) -> Request {
+    let path = format!(
+        "{}/test-workflow-executions?startDate={}&pageSize=1&page=0",
+        testkube.api_prefix,
+        percent_encoded(&since.to_string()),
+    );
+    Request { cluster: cluster.to_owned(), ..get(testkube, path) }
+}
+
+/// Asks the API server about itself. Testkube answers it without its database.
+pub fn get_info(testkube: &Testkube) -> Request {
+    get(testkube, format!("{}/info", testkube.api_prefix))
+}
+
+/// The version in the answer to [`get_info`]; `None` if it has none that looks like one.
+pub fn version(response: &Response) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Info {
+        version: Option<String>,
+    }
+    const MAX: usize = 32;
+    let is_plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'+' | b'_');
+    let version = response.json::<Info>().ok()?.version?;
+    (!version.is_empty() && version.len() <= MAX && version.bytes().all(is_plain)).then_some(version)
 }
 
 fn selector_item(key: &str, value: &str) -> String {

@@ -1,0 +1,92 @@
+//! The last preflight in shared data: one key for the result and for who makes the next one, and one for whether the
+//! leader has told it.
+
+use super::FRESH;
+use crate::store::ledger::{Cas, Store, StoreError};
+use crate::text::number;
+use crate::time::Mono;
+use std::time::Duration;
+
+/// After what time whoever began a preflight is taken for gone: its VM fell, or its client went away.
+const ABANDONED: Duration = Duration::from_secs(15);
+
+/// How often leaders of one process begin to tell: an answer that fells its reader must not fell all of them.
+const MAX_TOLD: u8 = 3;
+
+/// What is known of the last preflight.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// Its result, which is recent.
+    Fresh(String),
+    /// Somebody makes one.
+    UnderWay,
+    /// There is none, or it is too old; with what [`claim`] needs.
+    Old(Option<Cas>),
+}
+
+fn key(prefix: &str) -> String {
+    [prefix, "preflight"].concat()
+}
+
+/// Reads the last preflight.
+///
+/// # Errors
+/// The host's status.
+pub(crate) fn last(store: &mut dyn Store, prefix: &str, now: Mono) -> Result<Last, StoreError> {
+    let Some(entry) = store.get(&key(prefix))? else { return Ok(Last::Old(None)) };
+    let text = String::from_utf8(entry.value).unwrap_or_default();
+    let (head, result) = text.split_once('\n').unwrap_or_default();
+    let since = number::<u64>(head).map(|at| now.since(Mono(at)));
+    Ok(match since {
+        Some(since) if result.is_empty() && since < ABANDONED => Last::UnderWay,
+        Some(since) if !result.is_empty() && since < FRESH => Last::Fresh(result.to_owned()),
+        _ => Last::Old(Some(entry.cas)),
+    })
+}
+
+/// Notes that a preflight begins. False if somebody else was first.
+///
+/// # Errors
+/// The host's status.
+pub(crate) fn claim(
+    store: &mut dyn Store,
+    prefix: &str,
+    now: Mono,
+    seen: Option<Cas>,
+) -> Result<bool, StoreError> {
+    store.swap(&key(prefix), seen, format!("{}\n", now.0).as_bytes())
+}
+
+/// Keeps the result of a preflight, unless another context writes first: that one knows as much.
+pub(crate) fn keep(store: &mut dyn Store, prefix: &str, now: Mono, result: &str) {
+    let value = format!("{}\n{result}", now.0);
+    let seen = store.get(&key(prefix)).map(|entry| entry.map(|entry| entry.cas));
+    if let Err(status) = seen.and_then(|seen| store.swap(&key(prefix), seen, value.as_bytes())) {
+        log::error!("shared data failed with status {}: a preflight is not kept", status.0);
+    }
+}
+
+fn told(prefix: &str) -> String {
+    [prefix, "preflight/told"].concat()
+}
+
+/// Notes that a leader begins to tell. False if that was done in this process, often enough, or by another one just now.
+///
+/// # Errors
+/// The host's status.
+pub(crate) fn begin_to_tell(store: &mut dyn Store, prefix: &str) -> Result<bool, StoreError> {
+    let entry = store.get(&told(prefix))?;
+    let times = entry.as_ref().map_or(0, |entry| entry.value.first().copied().unwrap_or(MAX_TOLD));
+    if times >= MAX_TOLD {
+        return Ok(false);
+    }
+    store.swap(&told(prefix), entry.map(|entry| entry.cas), &[times + 1])
+}
+
+/// Notes that it was told: nobody does it again in this process.
+pub(crate) fn end_telling(store: &mut dyn Store, prefix: &str) {
+    let seen = store.get(&told(prefix)).map(|entry| entry.map(|entry| entry.cas));
+    if let Err(status) = seen.and_then(|seen| store.swap(&told(prefix), seen, &[MAX_TOLD])) {
+        log::error!("shared data failed with status {}: a later leader repeats the preflight", status.0);
+    }
+}
