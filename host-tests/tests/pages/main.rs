@@ -5,6 +5,7 @@ mod behaviour;
 mod figures;
 mod links;
 mod page;
+mod preflight;
 mod quotes;
 mod readme;
 mod reference;

@@ -64,6 +64,7 @@ fn kind(route: &Route<'_>) -> Option<&'static str> {
         Route::Evaluate => Some("evaluation"),
         Route::Event => Some("event"),
         Route::Drain => Some("drain"),
+        Route::Preflight => Some("preflight"),
         Route::Health => Some("health"),
         Route::Ready => Some("readiness"),
         Route::Artifact => Some("Testkube's own"),
@@ -74,13 +75,14 @@ fn kind(route: &Route<'_>) -> Option<&'static str> {
     }
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "check",
     "checks",
     "one check",
     "evaluation",
     "event",
     "drain",
+    "preflight",
     "health",
     "readiness",
     "Testkube's own",

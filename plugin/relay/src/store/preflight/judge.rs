@@ -44,7 +44,7 @@ pub(super) fn answered<'a>(outcome: &'a CallOutcome, cluster: &str) -> Result<&'
             fault.to_string(),
             "Look up the cluster's host from Envoy's pod, and the cluster's `membership_healthy` on Envoy's admin page. If Envoy adds a token there, look whether its file is there and not empty.",
         ),
-        _ => (Health::Unknown, fault.to_string(), "Ask again with `GET /testrelay/v1/preflight`."),
+        _ => (Health::Unknown, fault.to_string(), "Ask again with `GET /v1/preflight`."),
     };
     Err(Judged(health, format!("cluster `{cluster}`: {seen}"), todo))
 }
@@ -166,8 +166,8 @@ pub(super) fn azure(response: &Response, who: AtAzure) -> Judged {
         (AtAzure::Known, 200) if is_json => good("Azure DevOps takes the identity that Envoy adds".into()),
         (AtAzure::Known, _) if is_refused => Judged(
             Health::Failed,
-            format!("HTTP {status}: Azure DevOps does not take the identity that Envoy adds"),
-            "Look whether its secret has expired, and whether it is a user of the organisation.",
+            format!("HTTP {status}: Envoy has no identity to add, or Azure DevOps does not take it"),
+            "Look whether the identity's secret is there and has not expired, and whether it is a user of the organisation.",
         ),
         (_, 404) => Judged(
             Health::Failed,

@@ -301,7 +301,7 @@ fn envoys_identity_must_be_taken_where_a_strangers_call_must_not() {
     for status in [203, 302, 401] {
         let (name, result, line) = only(found(&whole(), FALLBACK, page(status)));
         assert_eq!((name.as_str(), result), ("azure_devops[0].fallback_cluster", Health::Failed));
-        assert!(line.contains(&format!("HTTP {status}: Azure DevOps does not take the identity")), "{line}");
+        assert!(line.contains(&format!("HTTP {status}: Envoy has no identity to add, or Azure")), "{line}");
     }
     assert!(only(found(&whole(), FALLBACK, json(403, "{}"))).1 == Health::Warning);
 }
