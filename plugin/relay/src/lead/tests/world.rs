@@ -324,10 +324,13 @@ impl World {
                 Output::Count(counter) => self.counts.push(counter),
                 Output::Listen => self.listener = Some(i),
                 Output::Call(id, request) => {
-                    let delay = 5 + self.random.draw() % 80;
+                    // What else happens does not depend on whether there is one.
+                    let chance =
+                        |random: &mut Random| if is_preflight(&request) { id.0 } else { random.draw() };
+                    let delay = 5 + chance(&mut self.random) % 80;
                     let (wait, outcome) = self.send(&request);
                     let at = self.now.mono.0 + delay + wait;
-                    self.contexts[i].arriving.insert((at, self.random.draw()), (id, outcome));
+                    self.contexts[i].arriving.insert((at, chance(&mut self.random)), (id, outcome));
                 }
             }
         }
