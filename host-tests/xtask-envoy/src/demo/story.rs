@@ -150,7 +150,11 @@ impl<'a> Story<'a> {
         }
         let request = Request::get("/testrelay/v1/preflight").basic("people", STATUS);
         let answer = request.send(self.stage.envoy().address())?;
-        voice.event(now_ms(), "people -> Envoy", &format!("GET /testrelay/v1/preflight\n{}", answer.status))?;
+        voice.event(
+            now_ms(),
+            "people -> Envoy",
+            &format!("GET /testrelay/v1/preflight\n{}", answer.status),
+        )?;
         voice.proof(&proof::preflight(&answer)?)
     }
 

@@ -15,7 +15,6 @@ use crate::wire::call::{CallOutcome, Request};
 use crate::wire::testkube;
 use judge::{AtAzure, Judged};
 use log::Level;
-use serde::Serialize;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,8 +34,7 @@ const MAX_BODY: usize = 64 << 10;
 const MAX_DETAIL: usize = 600;
 
 /// How good a finding is, the best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Health {
     /// As it should be.
     Ok,
@@ -49,14 +47,14 @@ pub(crate) enum Health {
 }
 
 /// What was found about one thing.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) name: String,
     pub(crate) result: Health,
     /// What was seen, as a sentence.
     pub(crate) detail: String,
-    /// What to do about it.
-    pub(crate) todo: Option<&'static str>,
+    /// What to do about it; empty: nothing.
+    pub(crate) todo: &'static str,
 }
 
 /// What a call is about.
@@ -83,14 +81,6 @@ pub struct Preflight {
     asked: Vec<(Subject, Option<Vec<Finding>>)>,
     /// Testkube's version, if it has said one.
     version: Option<String>,
-}
-
-/// The result of a look, in the form of the answer to `/v1/preflight`.
-#[derive(Serialize)]
-struct Shown<'a> {
-    result: Health,
-    as_of: String,
-    checks: &'a [Finding],
 }
 
 impl Preflight {
@@ -136,40 +126,84 @@ impl Preflight {
     /// What was found, in the order of the configuration.
     pub(crate) fn findings(self) -> Vec<Finding> {
         let Preflight { config, asked, version } = self;
-        let mut all: Vec<Finding> = asked.into_iter().filter_map(|(_, found)| found).flatten().collect();
-        if let (Some(version), Some(first)) = (version, all.first_mut())
-            && first.result == Health::Ok
+        let mut all = Vec::new();
+        for (_, found) in asked {
+            all.append(&mut found.unwrap_or_default());
+        }
+        if let (Some(version), Some(first @ Finding { result: Health::Ok, .. })) = (version, all.first_mut())
         {
             first.detail = format!("Testkube {version} answers, and lists executions");
         }
         let more = config.azure_devops.len().saturating_sub(MAX_ENTRIES);
         if more > 0 {
             let detail = format!("only the first {MAX_ENTRIES} entries are looked at; there are {more} more");
-            let todo = Some("Look at the others with `curl` from Envoy's pod.");
+            let todo = "Look at the others with `curl` from Envoy's pod.";
             all.push(Finding { name: "azure_devops".into(), result: Health::Unknown, detail, todo });
         }
         all
     }
 }
 
-/// The findings as JSON.
+/// The findings as JSON, in the form of the answer to `/v1/preflight`.
 pub(crate) fn shown(findings: &[Finding], as_of: Wall) -> String {
-    let result = findings.iter().map(|finding| finding.result).max().unwrap_or(Health::Unknown);
-    crate::json::text(&Shown { result, as_of: as_of.to_string(), checks: findings })
+    let worst = findings.iter().map(|finding| finding.result).max().unwrap_or(Health::Unknown);
+    let mut out = String::from("{");
+    member(&mut out, "result", worst.word());
+    member(&mut out, "as_of", &as_of.to_string());
+    out.push_str("\"checks\":[");
+    for finding in findings {
+        out.push('{');
+        member(&mut out, "name", &finding.name);
+        member(&mut out, "result", finding.result.word());
+        member(&mut out, "detail", &finding.detail);
+        match finding.todo {
+            "" => out.push_str("\"todo\":null,"),
+            todo => member(&mut out, "todo", todo),
+        }
+        close(&mut out, "},");
+    }
+    close(&mut out, "]}");
+    out
+}
+
+/// Adds a member of an object, and a comma.
+#[inline(never)]
+fn member(out: &mut String, name: &str, text: &str) {
+    for piece in ["\"", name, "\":", &crate::json::text(&text), ","] {
+        out.push_str(piece);
+    }
+}
+
+/// Ends a list of members or items, the last of which has a comma.
+fn close(out: &mut String, end: &str) {
+    if out.ends_with(',') {
+        out.pop();
+    }
+    out.push_str(end);
+}
+
+impl Health {
+    fn word(self) -> &'static str {
+        match self {
+            Health::Ok => "ok",
+            Health::Unknown => "unknown",
+            Health::Warning => "warning",
+            Health::Failed => "failed",
+        }
+    }
 }
 
 impl Finding {
     /// The line of Envoy's log, and its level.
     pub(crate) fn line(&self) -> (Level, String) {
-        let (level, result) = match self.result {
-            Health::Ok => (Level::Info, "ok"),
-            Health::Unknown => (Level::Warn, "unknown"),
-            Health::Warning => (Level::Warn, "warning"),
-            Health::Failed => (Level::Error, "failed"),
+        let level = match self.result {
+            Health::Ok => Level::Info,
+            Health::Unknown | Health::Warning => Level::Warn,
+            Health::Failed => Level::Error,
         };
-        let Finding { name, detail, todo, .. } = self;
-        let todo = todo.map(|todo| format!(". {todo}")).unwrap_or_default();
-        (level, format!("preflight: {name}: {result}: {detail}{todo}"))
+        let Finding { name, result, detail, todo } = self;
+        let stop = if todo.is_empty() { "" } else { ". " };
+        (level, ["preflight: ", name, ": ", result.word(), ": ", detail, stop, todo].concat())
     }
 }
 
@@ -200,35 +234,37 @@ fn request(config: &Config, subject: Subject, now: Now) -> Option<Request> {
 fn judged(config: &Config, subject: Subject, now: Now, outcome: &CallOutcome) -> Vec<Finding> {
     let entry = |n: usize| config.azure_devops.get(n);
     let (name, cluster) = match subject {
-        Subject::Info | Subject::Testkube => ("testkube".to_owned(), config.testkube.cluster.as_str()),
-        Subject::Artifacts => ("artifacts.cluster".to_owned(), config.artifacts.cluster.as_str()),
-        Subject::Azure(n) => {
-            (format!("azure_devops[{n}]"), entry(n).map_or("", |entry| entry.cluster.as_str()))
-        }
+        Subject::Info | Subject::Testkube => ("testkube".to_owned(), Some(&config.testkube.cluster)),
+        Subject::Artifacts => ("artifacts.cluster".to_owned(), Some(&config.artifacts.cluster)),
+        Subject::Azure(n) => (format!("azure_devops[{n}]"), entry(n).map(|entry| &entry.cluster)),
         Subject::Fallback(n) => (
             format!("azure_devops[{n}].fallback_cluster"),
-            entry(n).and_then(|entry| entry.fallback.as_deref()).unwrap_or_default(),
+            entry(n).and_then(|entry| entry.fallback.as_ref()),
         ),
-        Subject::Store => {
-            ("store".to_owned(), config.store.as_ref().map_or("", |store| store.server.cluster.as_str()))
+        Subject::Store => ("store".to_owned(), config.store.as_ref().map(|store| &store.server.cluster)),
+    };
+    let mut found = Vec::with_capacity(2);
+    let mut add = |name: String, Judged(result, detail, todo): Judged| {
+        found.push(Finding { name, result, detail: clip(detail, MAX_DETAIL), todo });
+    };
+    let response = match judge::answered(outcome, cluster.map_or("", String::as_str)) {
+        Ok(response) => response,
+        Err(judged) => {
+            add(name, judged);
+            return found;
         }
     };
-    let (judged, clock) = match (judge::answered(outcome, cluster), subject, &config.store) {
-        (Err(judged), ..) => (judged, None),
-        (Ok(response), Subject::Azure(_), _) => (judge::azure(response, AtAzure::Stranger), None),
-        (Ok(response), Subject::Fallback(_), _) => (judge::azure(response, AtAzure::Known), None),
-        (Ok(response), Subject::Store, Some(store)) => (judge::store(response, outcome, &store.server), None),
-        (Ok(response), Subject::Testkube, _) => {
-            (judge::testkube(response), Some(judge::clock(response, now.wall, config.checks.clock_skew)))
-        }
-        (Ok(response), ..) => (judge::testkube(response), None),
+    let judged = match (subject, &config.store) {
+        (Subject::Azure(_), _) => judge::azure(response, AtAzure::Stranger),
+        (Subject::Fallback(_), _) => judge::azure(response, AtAzure::Known),
+        (Subject::Store, Some(store)) => judge::store(response, outcome, &store.server),
+        _ => judge::testkube(response),
     };
-    let finding = |name: String, Judged(result, detail, todo): Judged| {
-        let todo = Some(todo).filter(|todo| !todo.is_empty());
-        Finding { name, result, detail: clip(detail, MAX_DETAIL), todo }
-    };
-    let clock = clock.map(|judged| finding("clock".to_owned(), judged));
-    [finding(name, judged)].into_iter().chain(clock).collect()
+    add(name, judged);
+    if subject == Subject::Testkube {
+        add("clock".to_owned(), judge::clock(response, now.wall, config.checks.clock_skew));
+    }
+    found
 }
 
 #[cfg(test)]

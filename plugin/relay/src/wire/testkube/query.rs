@@ -4,7 +4,7 @@ use crate::time::Wall;
 use crate::wire::call::{Request, Response};
 use crate::wire::percent::{percent_encoded, percent_encoded_len};
 use crate::wire::testkube::Testkube;
-use serde::Deserialize;
+use serde_json::Value;
 use std::time::Duration;
 
 /// Maximum size of the values in one tag query, in bytes. Testkube's server refuses a request head of more than 4096
@@ -64,14 +64,13 @@ pub fn get_info(testkube: &Testkube) -> Request {
 
 /// The version in the answer to [`get_info`]; `None` if it has none that looks like one.
 pub fn version(response: &Response) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Info {
-        version: Option<String>,
-    }
     const MAX: usize = 32;
     let is_plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'+' | b'_');
-    let version = response.json::<Info>().ok()?.version?;
-    (!version.is_empty() && version.len() <= MAX && version.bytes().all(is_plain)).then_some(version)
+    let body = response.body.as_deref().ok().filter(|_| response.status == 200)?;
+    let info: Value = serde_json::from_slice(body).ok()?;
+    let version = info.get("version")?.as_str()?;
+    let is_one = !version.is_empty() && version.len() <= MAX && version.bytes().all(is_plain);
+    is_one.then(|| version.to_owned())
 }
 
 fn selector_item(key: &str, value: &str) -> String {
