@@ -110,15 +110,14 @@ impl Plugin {
 
     /// Whether one more list of all replicas' checks, or preflight, may be made for this caller.
     pub(crate) fn has_room_to_list(&self, caller: CallerId) -> bool {
-        let waiting = self.waiting.borrow();
-        let lists = |is_counted: &dyn Fn(CallerId) -> bool| {
-            let counted = waiting.values().filter(|waiting| match waiting.what {
-                Awaited::Listing(of) | Awaited::Preflight(of) => is_counted(of),
-                _ => false,
-            });
-            counted.count()
-        };
-        lists(&|_| true) < listing::MAX_LISTS && lists(&|of| of == caller) < listing::MAX_LISTS_OF_ONE
+        let (mut all, mut own) = (0, 0);
+        for waiting in self.waiting.borrow().values() {
+            if let Awaited::Listing(of) | Awaited::Preflight(of) = waiting.what {
+                all += 1;
+                own += usize::from(of == caller);
+            }
+        }
+        all < listing::MAX_LISTS && own < listing::MAX_LISTS_OF_ONE
     }
 
     /// Whether a stream still waits, so it has not been answered by the root context.

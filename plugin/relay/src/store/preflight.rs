@@ -15,6 +15,7 @@ use crate::wire::call::{CallOutcome, Request};
 use crate::wire::testkube;
 use judge::{AtAzure, Judged};
 use log::Level;
+use serde_json::Value;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -79,8 +80,8 @@ pub struct Preflight {
     config: Rc<Config>,
     /// What is asked about, by the calls' numbers, and the findings so far; `None`: not answered yet.
     asked: Vec<(Subject, Option<Vec<Finding>>)>,
-    /// Testkube's version, if it has said one.
-    version: Option<String>,
+    /// Testkube's version; empty: it has said none.
+    version: String,
 }
 
 impl Preflight {
@@ -99,11 +100,14 @@ impl Preflight {
         if config.store.is_some() {
             subjects.push(Subject::Store);
         }
-        let asks = |subject: &Subject| request(config, *subject, now);
-        let calls =
-            subjects.iter().enumerate().filter_map(|(n, subject)| Some((n, asks(subject)?))).collect();
-        let asked = subjects.into_iter().map(|subject| (subject, None)).collect();
-        (Preflight { config: config.clone(), asked, version: None }, calls)
+        let (mut calls, mut asked) = (Vec::new(), Vec::new());
+        for subject in subjects {
+            if let Some(call) = request(config, subject, now) {
+                calls.push((asked.len(), call));
+                asked.push((subject, None));
+            }
+        }
+        (Preflight { config: config.clone(), asked, version: String::new() }, calls)
     }
 
     /// Takes the outcome of the call with this number; a second one is ignored. Returns whether all calls are answered.
@@ -113,7 +117,7 @@ impl Preflight {
             *found = Some(match *subject {
                 Subject::Info => {
                     if let CallOutcome::Response(response) = outcome {
-                        *version = testkube::version(response);
+                        *version = testkube::version(response).unwrap_or_default();
                     }
                     Vec::new()
                 }
@@ -130,15 +134,14 @@ impl Preflight {
         for (_, found) in asked {
             all.append(&mut found.unwrap_or_default());
         }
-        if let (Some(version), Some(first @ Finding { result: Health::Ok, .. })) = (version, all.first_mut())
+        if let (false, Some(first @ Finding { result: Health::Ok, .. })) =
+            (version.is_empty(), all.first_mut())
         {
-            first.detail = format!("Testkube {version} answers, and lists executions");
+            first.detail = filled(judge::LISTS.seen, &[" ", &version].concat());
         }
         let more = config.azure_devops.len().saturating_sub(MAX_ENTRIES);
         if more > 0 {
-            let detail = format!("only the first {MAX_ENTRIES} entries are looked at; there are {more} more");
-            let todo = "Look at the others with `curl` from Envoy's pod.";
-            all.push(Finding { name: "azure_devops".into(), result: Health::Unknown, detail, todo });
+            add(&mut all, "azure_devops", (&judge::MORE, more.to_string()));
         }
         all
     }
@@ -169,7 +172,7 @@ pub(crate) fn shown(findings: &[Finding], as_of: Wall) -> String {
 /// Adds a member of an object, and a comma.
 #[inline(never)]
 fn member(out: &mut String, name: &str, text: &str) {
-    for piece in ["\"", name, "\":", &crate::json::text(&text), ","] {
+    for piece in ["\"", name, "\":", &Value::from(text).to_string(), ","] {
         out.push_str(piece);
     }
 }
@@ -230,39 +233,54 @@ fn request(config: &Config, subject: Subject, now: Now) -> Option<Request> {
     Some(request)
 }
 
+/// Adds what was judged to the findings.
+fn add(found: &mut Vec<Finding>, name: &str, (meaning, words): Judged) {
+    let detail = clip(filled(meaning.seen, &words), MAX_DETAIL);
+    found.push(Finding { name: name.to_owned(), result: meaning.health, detail, todo: meaning.todo });
+}
+
+/// A sentence with these words in place of its `…`, if it has one.
+fn filled(sentence: &str, words: &str) -> String {
+    match sentence.split_once('…') {
+        Some((before, after)) => [before, words, after].concat(),
+        None => sentence.to_owned(),
+    }
+}
+
 /// What an outcome says about its subject.
 fn judged(config: &Config, subject: Subject, now: Now, outcome: &CallOutcome) -> Vec<Finding> {
     let entry = |n: usize| config.azure_devops.get(n);
-    let (name, cluster) = match subject {
-        Subject::Info | Subject::Testkube => ("testkube".to_owned(), Some(&config.testkube.cluster)),
-        Subject::Artifacts => ("artifacts.cluster".to_owned(), Some(&config.artifacts.cluster)),
-        Subject::Azure(n) => (format!("azure_devops[{n}]"), entry(n).map(|entry| &entry.cluster)),
-        Subject::Fallback(n) => (
-            format!("azure_devops[{n}].fallback_cluster"),
-            entry(n).and_then(|entry| entry.fallback.as_ref()),
-        ),
-        Subject::Store => ("store".to_owned(), config.store.as_ref().map(|store| &store.server.cluster)),
+    let (before, n, after, cluster) = match subject {
+        Subject::Info | Subject::Testkube => ("testkube", None, "", Some(&config.testkube.cluster)),
+        Subject::Artifacts => ("artifacts.cluster", None, "", Some(&config.artifacts.cluster)),
+        Subject::Azure(n) => ("azure_devops[", Some(n), "]", entry(n).map(|entry| &entry.cluster)),
+        Subject::Fallback(n) => {
+            let cluster = entry(n).and_then(|entry| entry.fallback.as_ref());
+            ("azure_devops[", Some(n), "].fallback_cluster", cluster)
+        }
+        Subject::Store => ("store", None, "", config.store.as_ref().map(|store| &store.server.cluster)),
     };
-    let mut found = Vec::with_capacity(2);
-    let mut add = |name: String, Judged(result, detail, todo): Judged| {
-        found.push(Finding { name, result, detail: clip(detail, MAX_DETAIL), todo });
-    };
-    let response = match judge::answered(outcome, cluster.map_or("", String::as_str)) {
-        Ok(response) => response,
-        Err(judged) => {
-            add(name, judged);
-            return found;
+    let name = [before, &n.map(|n| n.to_string()).unwrap_or_default(), after].concat();
+    let mut found = Vec::new();
+    let mut clock = None;
+    let judged = match (judge::answered(outcome, cluster.map_or("", String::as_str)), subject) {
+        (Err(judged), _) => judged,
+        (Ok(response), Subject::Azure(_)) => judge::azure(response, AtAzure::Stranger),
+        (Ok(response), Subject::Fallback(_)) => judge::azure(response, AtAzure::Known),
+        (Ok(response), Subject::Store) => {
+            let namespace = config.store.as_ref().map_or("", |store| &store.server.namespace);
+            judge::store(response, outcome, namespace)
+        }
+        (Ok(response), _) => {
+            if subject == Subject::Testkube {
+                clock = Some(judge::clock(response, now.wall, config.checks.clock_skew));
+            }
+            judge::testkube(response)
         }
     };
-    let judged = match (subject, &config.store) {
-        (Subject::Azure(_), _) => judge::azure(response, AtAzure::Stranger),
-        (Subject::Fallback(_), _) => judge::azure(response, AtAzure::Known),
-        (Subject::Store, Some(store)) => judge::store(response, outcome, &store.server),
-        _ => judge::testkube(response),
-    };
-    add(name, judged);
-    if subject == Subject::Testkube {
-        add("clock".to_owned(), judge::clock(response, now.wall, config.checks.clock_skew));
+    add(&mut found, &name, judged);
+    if let Some(clock) = clock {
+        add(&mut found, "clock", clock);
     }
     found
 }

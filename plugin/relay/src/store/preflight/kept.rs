@@ -3,6 +3,7 @@
 
 use super::FRESH;
 use crate::store::ledger::{Cas, Store, StoreError};
+use crate::store::looks::write;
 use crate::text::number;
 use crate::time::Mono;
 use std::time::Duration;
@@ -59,11 +60,7 @@ pub(crate) fn claim(
 
 /// Keeps the result of a preflight, unless another context writes first: that one knows as much.
 pub(crate) fn keep(store: &mut dyn Store, prefix: &str, now: Mono, result: &str) {
-    let value = format!("{}\n{result}", now.0);
-    let seen = store.get(&key(prefix)).map(|entry| entry.map(|entry| entry.cas));
-    if let Err(status) = seen.and_then(|seen| store.swap(&key(prefix), seen, value.as_bytes())) {
-        log::error!("shared data failed with status {}: a preflight is not kept", status.0);
-    }
+    write(store, &key(prefix), [&now.0.to_string(), "\n", result].concat().as_bytes());
 }
 
 fn told(prefix: &str) -> String {
@@ -85,8 +82,5 @@ pub(crate) fn begin_to_tell(store: &mut dyn Store, prefix: &str) -> Result<bool,
 
 /// Notes that it was told: nobody does it again in this process.
 pub(crate) fn end_telling(store: &mut dyn Store, prefix: &str) {
-    let seen = store.get(&told(prefix)).map(|entry| entry.map(|entry| entry.cas));
-    if let Err(status) = seen.and_then(|seen| store.swap(&told(prefix), seen, &[MAX_TOLD])) {
-        log::error!("shared data failed with status {}: a later leader repeats the preflight", status.0);
-    }
+    write(store, &told(prefix), &[MAX_TOLD]);
 }
