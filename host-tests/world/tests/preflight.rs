@@ -83,7 +83,7 @@ fn a_process_tells_one_preflight_whatever_falls_or_changes() {
     let mut world = open(2);
     world.pass(30 * SECOND);
     let lines = told(&world);
-    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines.len(), 4, "{lines:?}");
     for variant in 1..4 {
         assert!(world.reload(&configuration(variant)).unwrap());
         world.pass(30 * SECOND);

@@ -8,9 +8,8 @@ mod judge;
 pub(crate) mod kept;
 
 use crate::config::Config;
-use crate::text::clip;
 use crate::time::{Now, Wall};
-use crate::wire::azure::{Reach, reach};
+use crate::wire::azure::reach;
 use crate::wire::call::{CallOutcome, Request};
 use crate::wire::testkube;
 use judge::{AtAzure, Judged};
@@ -25,14 +24,17 @@ pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a result is good enough for another caller.
 pub const FRESH: Duration = Duration::from_secs(30);
 
+/// What only those may read who are signed in, unless the organisation has public projects.
+const PROJECTS: &str = "/_apis/projects?api-version=6.0&$top=1";
+
+/// Who calls. Microsoft's agents ask for it when they connect, because any scope of a token allows it.
+const CALLER: &str = "/_apis/connectionData";
+
 /// Maximum entries of `azure_devops` that are looked at.
 const MAX_ENTRIES: usize = 16;
 
 /// Maximum response body to copy, in bytes. A sign-in page is larger, but only its status counts.
 const MAX_BODY: usize = 64 << 10;
-
-/// Maximum length of a sentence, in bytes.
-const MAX_DETAIL: usize = 600;
 
 /// How good a finding is, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,8 +82,6 @@ pub struct Preflight {
     config: Rc<Config>,
     /// What is asked about, by the calls' numbers, and the findings so far; `None`: not answered yet.
     asked: Vec<(Subject, Option<Vec<Finding>>)>,
-    /// Testkube's version; empty: it has said none.
-    version: String,
 }
 
 impl Preflight {
@@ -107,39 +107,25 @@ impl Preflight {
                 asked.push((subject, None));
             }
         }
-        (Preflight { config: config.clone(), asked, version: String::new() }, calls)
+        (Preflight { config: config.clone(), asked }, calls)
     }
 
     /// Takes the outcome of the call with this number; a second one is ignored. Returns whether all calls are answered.
     pub fn answer(&mut self, now: Now, number: usize, outcome: &CallOutcome) -> bool {
-        let Preflight { config, asked, version } = self;
+        let Preflight { config, asked } = self;
         if let Some((subject, found @ None)) = asked.get_mut(number) {
-            *found = Some(match *subject {
-                Subject::Info => {
-                    if let CallOutcome::Response(response) = outcome {
-                        *version = testkube::version(response).unwrap_or_default();
-                    }
-                    Vec::new()
-                }
-                subject => judged(config, subject, now, outcome),
-            });
+            *found = Some(judged(config, *subject, now, outcome));
         }
         self.asked.iter().all(|(_, found)| found.is_some())
     }
 
     /// What was found, in the order of the configuration.
     pub(crate) fn findings(self) -> Vec<Finding> {
-        let Preflight { config, asked, version } = self;
         let mut all = Vec::new();
-        for (_, found) in asked {
+        for (_, found) in self.asked {
             all.append(&mut found.unwrap_or_default());
         }
-        if let (false, Some(first @ Finding { result: Health::Ok, .. })) =
-            (version.is_empty(), all.first_mut())
-        {
-            first.detail = filled(judge::LISTS.seen, &[" ", &version].concat());
-        }
-        let more = config.azure_devops.len().saturating_sub(MAX_ENTRIES);
+        let more = self.config.azure_devops.len().saturating_sub(MAX_ENTRIES);
         if more > 0 {
             add(&mut all, "azure_devops", (&judge::MORE, more.to_string()));
         }
@@ -151,38 +137,26 @@ impl Preflight {
 pub(crate) fn shown(findings: &[Finding], as_of: Wall) -> String {
     let worst = findings.iter().map(|finding| finding.result).max().unwrap_or(Health::Unknown);
     let mut out = String::from("{");
-    member(&mut out, "result", worst.word());
-    member(&mut out, "as_of", &as_of.to_string());
+    members(&mut out, &[("result", worst.word()), ("as_of", &as_of.to_string())]);
     out.push_str("\"checks\":[");
-    for finding in findings {
-        out.push('{');
-        member(&mut out, "name", &finding.name);
-        member(&mut out, "result", finding.result.word());
-        member(&mut out, "detail", &finding.detail);
-        match finding.todo {
-            "" => out.push_str("\"todo\":null,"),
-            todo => member(&mut out, "todo", todo),
-        }
-        close(&mut out, "},");
+    for (n, Finding { name, result, detail, todo }) in findings.iter().enumerate() {
+        out.push_str(if n == 0 { "{" } else { ",{" });
+        members(&mut out, &[("name", name), ("result", result.word()), ("detail", detail), ("todo", todo)]);
+        out.truncate(out.len().saturating_sub(1));
+        out.push('}');
     }
-    close(&mut out, "]}");
+    out.push_str("]}");
     out
 }
 
-/// Adds a member of an object, and a comma.
-#[inline(never)]
-fn member(out: &mut String, name: &str, text: &str) {
-    for piece in ["\"", name, "\":", &Value::from(text).to_string(), ","] {
-        out.push_str(piece);
+/// Adds members of an object, each with a comma after it; an empty one is `null`.
+fn members(out: &mut String, members: &[(&str, &str)]) {
+    for (name, text) in members {
+        let text = if text.is_empty() { Value::Null } else { Value::from(*text) };
+        for piece in ["\"", name, "\":", &text.to_string(), ","] {
+            out.push_str(piece);
+        }
     }
-}
-
-/// Ends a list of members or items, the last of which has a comma.
-fn close(out: &mut String, end: &str) {
-    if out.ends_with(',') {
-        out.pop();
-    }
-    out.push_str(end);
 }
 
 impl Health {
@@ -214,12 +188,17 @@ impl Finding {
 fn request(config: &Config, subject: Subject, now: Now) -> Option<Request> {
     let testkube = &config.testkube;
     let entry = |n: usize| config.azure_devops.get(n);
+    // As for a check, but with no tag: a page of one execution that begins from now on.
+    let list = |cluster: &String| {
+        let list = testkube::list_executions(testkube, "", &[], now.wall, 0, 1);
+        Request { cluster: cluster.clone(), ..list }
+    };
     let mut request = match subject {
         Subject::Info => testkube::get_info(testkube),
-        Subject::Testkube => testkube::list_newest(testkube, &testkube.cluster, now.wall),
-        Subject::Artifacts => testkube::list_newest(testkube, &config.artifacts.cluster, now.wall),
-        Subject::Azure(n) => reach(entry(n)?, &entry(n)?.cluster, Reach::Projects),
-        Subject::Fallback(n) => reach(entry(n)?, entry(n)?.fallback.as_ref()?, Reach::Caller),
+        Subject::Testkube => list(&testkube.cluster),
+        Subject::Artifacts => list(&config.artifacts.cluster),
+        Subject::Azure(n) => reach(entry(n)?, &entry(n)?.cluster, PROJECTS),
+        Subject::Fallback(n) => reach(entry(n)?, entry(n)?.fallback.as_ref()?, CALLER),
         Subject::Store => config.store.as_ref()?.server.rights(TIMEOUT),
     };
     // So that its receiver can tell it from a check's.
@@ -233,9 +212,10 @@ fn request(config: &Config, subject: Subject, now: Now) -> Option<Request> {
     Some(request)
 }
 
-/// Adds what was judged to the findings.
+/// Adds what was judged to the findings. The words are short: names of the configuration, numbers, and what
+/// [`words`](crate::wire::words) leaves of a server's own.
 fn add(found: &mut Vec<Finding>, name: &str, (meaning, words): Judged) {
-    let detail = clip(filled(meaning.seen, &words), MAX_DETAIL);
+    let detail = filled(meaning.seen, &words);
     found.push(Finding { name: name.to_owned(), result: meaning.health, detail, todo: meaning.todo });
 }
 
@@ -262,6 +242,15 @@ fn judged(config: &Config, subject: Subject, now: Now, outcome: &CallOutcome) ->
     };
     let name = [before, &n.map(|n| n.to_string()).unwrap_or_default(), after].concat();
     let mut found = Vec::new();
+    if subject == Subject::Info {
+        // A control plane need not say it.
+        if let CallOutcome::Response(response) = outcome
+            && let Some(version) = testkube::version(response)
+        {
+            add(&mut found, "version", (&judge::VERSION, version));
+        }
+        return found;
+    }
     let mut clock = None;
     let judged = match (judge::answered(outcome, cluster.map_or("", String::as_str)), subject) {
         (Err(judged), _) => judged,

@@ -22,7 +22,7 @@ pub(crate) use execution::{NEVER_BEGAN, from_json, to_json};
 pub use place::Testkube;
 pub(crate) use problem::said;
 pub use query::{
-    MAX_QUERY, abort_execution, get_execution, get_info, list_executions, list_newest, selector_cost, version,
+    MAX_QUERY, abort_execution, get_execution, get_info, list_executions, selector_cost, version,
 };
 pub(crate) use rerun::{Rerun, rerun_answer, rerun_execution};
 pub use steps::{FailedStep, Steps};

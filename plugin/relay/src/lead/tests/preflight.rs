@@ -16,7 +16,7 @@ fn a_process_looks_at_everything_once_after_it_has_started() {
     assert_eq!(made(&world), (2, 1));
     let result = world.preflight();
     assert_eq!(result["result"], "ok", "{result}");
-    assert_eq!(result["checks"].as_array().map(Vec::len), Some(3), "{result}");
+    assert_eq!(result["checks"].as_array().map(Vec::len), Some(4), "{result}");
     world.pass(HOUR);
     assert_eq!(made(&world), (2, 1));
 }

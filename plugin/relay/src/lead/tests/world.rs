@@ -430,8 +430,7 @@ impl World {
     /// The last preflight, as `GET /v1/preflight` shows it.
     pub(super) fn preflight(&mut self) -> serde_json::Value {
         let value = &self.store.keys[&format!("{PREFIX}preflight")].value;
-        let (_, result) = std::str::from_utf8(value).unwrap().split_once('\n').unwrap();
-        serde_json::from_str(result).unwrap()
+        serde_json::from_slice(&value[8..]).unwrap()
     }
 
     pub(super) fn nothing_pending(&mut self) -> bool {

@@ -108,7 +108,9 @@ pub(super) static MORE: Meaning = unknown(
     "only the first 16 entries are looked at; there are … more",
     "Look at the others with `curl` from Envoy's pod.",
 );
-pub(super) static LISTS: Meaning = good("Testkube… answers, and lists executions");
+/// What it says of itself.
+pub(super) static VERSION: Meaning = good("Testkube's version is …");
+static LISTS: Meaning = good("Testkube answers, and lists executions");
 static TOKEN: Meaning = failed(
     "Testkube does not take the token: …",
     "Compare the variable that `testkube.bearer_env` names with a token of the control plane.",

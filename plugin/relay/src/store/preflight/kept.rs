@@ -4,7 +4,6 @@
 use super::FRESH;
 use crate::store::ledger::{Cas, Store, StoreError};
 use crate::store::looks::write;
-use crate::text::number;
 use crate::time::Mono;
 use std::time::Duration;
 
@@ -35,12 +34,11 @@ fn key(prefix: &str) -> String {
 /// The host's status.
 pub(crate) fn last(store: &mut dyn Store, prefix: &str, now: Mono) -> Result<Last, StoreError> {
     let Some(entry) = store.get(&key(prefix))? else { return Ok(Last::Old(None)) };
-    let text = String::from_utf8(entry.value).unwrap_or_default();
-    let (head, result) = text.split_once('\n').unwrap_or_default();
-    let since = number::<u64>(head).map(|at| now.since(Mono(at)));
-    Ok(match since {
-        Some(since) if result.is_empty() && since < ABANDONED => Last::UnderWay,
-        Some(since) if !result.is_empty() && since < FRESH => Last::Fresh(result.to_owned()),
+    let (at, result) = entry.value.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    let since = now.since(Mono(u64::from_le_bytes(*at)));
+    Ok(match result.is_empty() {
+        true if since < ABANDONED => Last::UnderWay,
+        false if since < FRESH => Last::Fresh(String::from_utf8_lossy(result).into_owned()),
         _ => Last::Old(Some(entry.cas)),
     })
 }
@@ -55,12 +53,12 @@ pub(crate) fn claim(
     now: Mono,
     seen: Option<Cas>,
 ) -> Result<bool, StoreError> {
-    store.swap(&key(prefix), seen, format!("{}\n", now.0).as_bytes())
+    store.swap(&key(prefix), seen, &now.0.to_le_bytes())
 }
 
 /// Keeps the result of a preflight, unless another context writes first: that one knows as much.
 pub(crate) fn keep(store: &mut dyn Store, prefix: &str, now: Mono, result: &str) {
-    write(store, &key(prefix), [&now.0.to_string(), "\n", result].concat().as_bytes());
+    write(store, &key(prefix), &[&now.0.to_le_bytes(), result.as_bytes()].concat());
 }
 
 fn told(prefix: &str) -> String {

@@ -95,7 +95,7 @@ fn each_thing_is_asked_once_without_a_token_and_without_effects() {
         .iter()
         .map(|(_, call)| (call.cluster.as_str(), format!("{} {}", call.method, call.path)))
         .collect();
-    let list = "GET /v1/test-workflow-executions?startDate=2026-01-23T16%3A44%3A00.000Z&pageSize=1&page=0";
+    let list = "GET /v1/test-workflow-executions?tagSelector=&startDate=2026-01-23T16%3A44%3A00.000Z&pageSize=1&page=0";
     assert_eq!(
         seen,
         [
@@ -124,20 +124,24 @@ fn a_process_that_has_all_it_needs_says_so() {
     let found = found(&whole(), usize::MAX, failed(Fault::Lost));
     let names: Vec<&str> = found.iter().map(|finding| finding.name.as_str()).collect();
     let azure = ["azure_devops[0]", "azure_devops[0].fallback_cluster", "azure_devops[1]"];
-    assert_eq!(names, [&["testkube", "clock", "artifacts.cluster"][..], &azure, &["store"]].concat());
+    assert_eq!(
+        names,
+        [&["version", "testkube", "clock", "artifacts.cluster"][..], &azure, &["store"]].concat()
+    );
     assert!(found.iter().all(|finding| finding.result == Health::Ok && finding.todo.is_empty()), "{found:?}");
     let lines: Vec<(Level, String)> = found.iter().map(Finding::line).collect();
     assert!(lines.iter().all(|(level, _)| *level == Level::Info));
-    assert_eq!(lines[0].1, "preflight: testkube: ok: Testkube 2.12.2 answers, and lists executions");
+    assert_eq!(lines[0].1, "preflight: version: ok: Testkube's version is 2.12.2");
+    assert_eq!(lines[1].1, "preflight: testkube: ok: Testkube answers, and lists executions");
     assert_eq!(
-        lines[3].1,
+        lines[4].1,
         "preflight: azure_devops[0]: ok: HTTP 401 to a call without a token, as it should be; whether the certificate is verified is not visible from here"
     );
     let shown: serde_json::Value = serde_json::from_str(&shown(&found, NOW.wall)).unwrap();
     assert_eq!((&shown["result"], &shown["as_of"]), (&"ok".into(), &"2026-01-23T16:44:00.000Z".into()));
     assert_eq!(
-        shown["checks"][0],
-        serde_json::json!({"name": "testkube", "result": "ok", "detail": "Testkube 2.12.2 answers, and lists executions", "todo": null})
+        shown["checks"][1],
+        serde_json::json!({"name": "testkube", "result": "ok", "detail": "Testkube answers, and lists executions", "todo": null})
     );
 }
 
@@ -247,7 +251,7 @@ fn a_clock_that_is_apart_is_named_with_the_way_and_by_how_much() {
         found(&usual(), TESTKUBE, CallOutcome::Response(response))
     };
     for apart in [-30_000, -1_000, 0, 30_000] {
-        assert_eq!(clock(apart)[1].line().1, "preflight: clock: ok: Testkube's clock and Envoy's agree");
+        assert_eq!(clock(apart)[2].line().1, "preflight: clock: ok: Testkube's clock and Envoy's agree");
     }
     let (name, result, line) = only(clock(-31_000));
     assert_eq!((name.as_str(), result), ("clock", Health::Warning));
@@ -349,7 +353,7 @@ fn answers_may_come_in_any_order_and_a_second_one_changes_nothing() {
     let names: Vec<(String, Health)> =
         preflight.findings().into_iter().map(|finding| (finding.name, finding.result)).collect();
     let ok = |name: &str| (name.to_owned(), Health::Ok);
-    assert_eq!(names, [ok("testkube"), ok("clock"), ok("azure_devops[0]")]);
+    assert_eq!(names, [ok("version"), ok("testkube"), ok("clock"), ok("azure_devops[0]")]);
 }
 
 #[test]
@@ -358,7 +362,7 @@ fn many_entries_are_not_all_looked_at_and_long_words_are_cut() {
     let entries: Vec<String> = (0..40).map(entry).collect();
     let config = config(&format!(r#", "azure_devops": [{}]"#, entries.join(",")));
     let found = found(&config, TESTKUBE, json(502, &format!(r#"{{"detail":"{}"}}"#, "word ".repeat(9_000))));
-    assert_eq!(found.len(), 1 + 1 + MAX_ENTRIES + 1);
+    assert_eq!(found.len(), 1 + 1 + 1 + MAX_ENTRIES + 1);
     assert_eq!(
         found.last().map(|finding| finding.detail.as_str()),
         Some("only the first 16 entries are looked at; there are 24 more")

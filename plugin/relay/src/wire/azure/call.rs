@@ -250,23 +250,9 @@ fn post(entry: &Entry, token: &Secret, path: String, content_type: &str, body: S
     request
 }
 
-/// Asks for the organisation's or collection's projects, or about the caller, through this cluster and without a token:
-/// nobody who is not signed in may see them, unless the organisation has public projects.
-pub fn reach(entry: &Entry, cluster: &str, what: Reach) -> Request {
-    let path = match what {
-        Reach::Projects => "/_apis/projects?api-version=6.0&$top=1",
-        Reach::Caller => "/_apis/connectionData",
-    };
+/// Reads a path below an organisation or collection through this cluster, without a token.
+pub fn reach(entry: &Entry, cluster: &str, path: &str) -> Request {
     Request { cluster: cluster.to_owned(), ..bare(entry, entry.prefix() + path) }
-}
-
-/// What is asked for by [`reach`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// The projects.
-    Projects,
-    /// Who calls; Microsoft's agents ask for it when they connect, because any scope of a token allows it.
-    Caller,
 }
 
 fn get(entry: &Entry, token: &Secret, path: String) -> Request {

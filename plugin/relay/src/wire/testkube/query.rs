@@ -47,14 +47,6 @@ pub fn abort_execution(testkube: &Testkube, id: &str) -> Request {
     Request { method: "POST", ..get(testkube, path) }
 }
 
-/// Asks for one page of one execution, whatever its tags, scheduled since `since`: whether Testkube can list at all.
-pub fn list_newest(testkube: &Testkube, cluster: &str, since: Wall) -> Request {
-    let since = percent_encoded(&since.to_string());
-    let path =
-        [&testkube.api_prefix, "/test-workflow-executions?startDate=", &since, "&pageSize=1&page=0"].concat();
-    Request { cluster: cluster.to_owned(), ..get(testkube, path) }
-}
-
 /// Asks the API server about itself. Testkube answers it without its database.
 pub fn get_info(testkube: &Testkube) -> Request {
     get(testkube, [&testkube.api_prefix, "/info"].concat())
