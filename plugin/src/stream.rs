@@ -207,14 +207,9 @@ impl Stream {
         }
     }
 
-    pub(crate) fn begin(
-        &mut self,
-        plugin: &Plugin,
-        mut exchange: Exchange,
-        headers: &[Header<'_>],
-    ) -> Action {
-        let step = exchange.begin(host::now(), &mut SharedData, &mut plugin.memory.borrow_mut());
-        self.go_on(plugin, Box::new(exchange), Vec::new(), step, Some(headers))
+    pub(crate) fn begin(&mut self, plugin: &Plugin, mut new: Exchange, headers: &[Header<'_>]) -> Action {
+        let step = new.begin(host::now(), &mut SharedData, &mut plugin.memory.borrow_mut());
+        self.go_on(plugin, Box::new(new), Vec::new(), step, Some(headers))
     }
 
     /// Takes an exchange's next step: the request waits, is answered, or goes on. `headers`: the request's, if they
