@@ -30,7 +30,7 @@ pub(super) fn preflight(answer: &Response) -> Result<String> {
     let body = answer.json()?;
     let found = body["checks"].as_array().context("it has no checks")?;
     let text = |found: &serde_json::Value, name: &str| found[name].as_str().unwrap_or_default().to_owned();
-    for wrong in found.iter().filter(|found| found["result"] != "ok") {
+    if let Some(wrong) = found.iter().find(|found| found["result"] != "ok") {
         let [name, result, detail, todo] = ["name", "result", "detail", "todo"].map(|name| text(wrong, name));
         bail!("{name}: {result}: {detail}. {todo}");
     }
