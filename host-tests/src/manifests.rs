@@ -1,6 +1,10 @@
 //! What Envoy gets from the manifests in `envoy/`: whole configurations in a ConfigMap, and plugins that Istio or Envoy
 //! Gateway adds to its own configuration.
 
+mod verified;
+
+pub use verified::unverified;
+
 use crate::{Setup, config};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};

@@ -16,6 +16,7 @@
 )]
 
 mod host;
+mod preflight;
 mod resumed;
 mod root;
 mod stream;

@@ -16,7 +16,7 @@ use testrelay::surface::accept::{self, CallerId, Counted};
 use testrelay::surface::artifacts::{self, Downloads, VisitMemory};
 use testrelay::surface::bodies::{Bodies, Cut, CutOff, FIRST_TICKS, Posted};
 use testrelay::surface::evaluate::{self, Answered};
-use testrelay::surface::listing;
+use testrelay::surface::{listing, preflight};
 use testrelay::time::{Mono, Now};
 use testrelay::wire::call::{CallId, CallOutcome, Fault, Request};
 use testrelay::{Lead, Output};
@@ -83,6 +83,8 @@ pub(crate) enum Awaited {
     Acceptance,
     /// The other replicas' checks; asked for by this caller.
     Listing(CallerId),
+    /// The answers to a preflight; asked for by this caller.
+    Preflight(CallerId),
 }
 
 impl Plugin {
@@ -106,17 +108,16 @@ impl Plugin {
         self.waiting.borrow_mut().insert(context, Waiting { what, since: host::mono(), ticks: 0 });
     }
 
-    /// Whether one more list of all replicas' checks may be made for this caller.
+    /// Whether one more list of all replicas' checks, or preflight, may be made for this caller.
     pub(crate) fn has_room_to_list(&self, caller: CallerId) -> bool {
-        let waiting = self.waiting.borrow();
-        let lists = |is_counted: &dyn Fn(CallerId) -> bool| {
-            let counted = waiting.values().filter(|waiting| match waiting.what {
-                Awaited::Listing(of) => is_counted(of),
-                _ => false,
-            });
-            counted.count()
-        };
-        lists(&|_| true) < listing::MAX_LISTS && lists(&|of| of == caller) < listing::MAX_LISTS_OF_ONE
+        let (mut all, mut own) = (0, 0);
+        for waiting in self.waiting.borrow().values() {
+            if let Awaited::Listing(of) | Awaited::Preflight(of) = waiting.what {
+                all += 1;
+                own += usize::from(of == caller);
+            }
+        }
+        all < listing::MAX_LISTS && own < listing::MAX_LISTS_OF_ONE
     }
 
     /// Whether a stream still waits, so it has not been answered by the root context.
@@ -223,6 +224,7 @@ impl Root {
                 Awaited::Evaluation => now.mono.since(waiting.since) > evaluate::GIVEN_UP,
                 Awaited::Acceptance => now.mono.since(waiting.since) > accept::GIVEN_UP,
                 Awaited::Listing(_) => now.mono.since(waiting.since) > listing::GIVEN_UP,
+                Awaited::Preflight(_) => now.mono.since(waiting.since) > preflight::GIVEN_UP,
             };
             if is_late {
                 late.push((*context, waiting.what));
@@ -258,6 +260,7 @@ impl Root {
                     accept::lost()
                 }
                 Awaited::Listing(_) => listing::lost(),
+                Awaited::Preflight(_) => preflight::lost(),
             };
             host::reply_to(context, self.context_id, &reply);
         }

@@ -21,7 +21,7 @@ use testrelay::wire::call::CallOutcome;
 
 /// One stream.
 pub(crate) struct Stream {
-    context_id: u32,
+    pub(crate) context_id: u32,
     plugin: Option<Rc<Plugin>>,
     state: State,
     /// The download that it holds until it ends.
@@ -65,7 +65,7 @@ impl Stream {
         Stream { context_id, plugin, state: State::Open, download: None }
     }
 
-    fn answer(&mut self, reply: &Reply) -> Action {
+    pub(crate) fn answer(&mut self, reply: &Reply) -> Action {
         host::reply(reply);
         self.state = State::Answered;
         Action::Pause
@@ -207,9 +207,9 @@ impl Stream {
         }
     }
 
-    fn begin(&mut self, plugin: &Plugin, mut exchange: Exchange, headers: &[Header<'_>]) -> Action {
-        let step = exchange.begin(host::now(), &mut SharedData, &mut plugin.memory.borrow_mut());
-        self.go_on(plugin, Box::new(exchange), Vec::new(), step, Some(headers))
+    pub(crate) fn begin(&mut self, plugin: &Plugin, mut new: Exchange, headers: &[Header<'_>]) -> Action {
+        let step = new.begin(host::now(), &mut SharedData, &mut plugin.memory.borrow_mut());
+        self.go_on(plugin, Box::new(new), Vec::new(), step, Some(headers))
     }
 
     /// Takes an exchange's next step: the request waits, is answered, or goes on. `headers`: the request's, if they
@@ -439,6 +439,7 @@ impl HttpContext for Stream {
             Route::Drain => {
                 self.answer(&drain::begin(&plugin.config, &mut SharedData, &plugin.prefix, &headers))
             }
+            Route::Preflight => self.preflight(&plugin, &headers),
             Route::Health => self.answer(&health::healthy()),
             Route::Ready => self.answer(&health::ready(&mut SharedData, &plugin.prefix, host::now())),
             Route::Checks(None) if accept::carries_a_check(&headers) => {

@@ -72,6 +72,7 @@ pub struct AzureDevOps {
     builds: BTreeMap<(String, u64), Build>,
     faults: Faults<(Route, Option<String>), Fault>,
     requests: Vec<Recorded>,
+    preflights: Vec<Recorded>,
     double_slash_seen: bool,
 }
 
@@ -89,6 +90,7 @@ impl AzureDevOps {
             builds: BTreeMap::new(),
             faults: Faults::default(),
             requests: Vec::new(),
+            preflights: Vec::new(),
             double_slash_seen: false,
         }
     }
@@ -223,6 +225,11 @@ impl AzureDevOps {
         self.plan(plan)?.attachment(record, kind, name)
     }
 
+    /// The requests of preflights, which are in no other list.
+    pub fn preflights(&self) -> &[Recorded] {
+        &self.preflights
+    }
+
     /// Every request ever got, oldest first.
     pub fn requests(&self) -> &[Recorded] {
         &self.requests
@@ -261,7 +268,8 @@ impl AzureDevOps {
         match (request.method.as_str(), call) {
             ("OPTIONS", _) => return discovery::locations(),
             ("GET", Call::ResourceAreas) => return discovery::resource_areas(),
-            (_, Call::Locations | Call::ResourceAreas) => {
+            ("GET", Call::Organisation) => return self.organisation(request),
+            (_, Call::Locations | Call::ResourceAreas | Call::Organisation) => {
                 return answer::failure(
                     405,
                     "HttpRequestException",
@@ -301,7 +309,16 @@ impl AzureDevOps {
             }
             Call::Build { project, id } => self.answer_build(project, id, |build| build.describe(now)),
             Call::Timeline { project, id } => self.answer_build(project, id, |build| build.timeline(now)),
-            Call::Locations | Call::ResourceAreas => Response::new(405),
+            Call::Locations | Call::ResourceAreas | Call::Organisation => Response::new(405),
+        }
+    }
+
+    /// Who is called, and which projects it has: the organisation has no public ones, so only an identity may read them.
+    fn organisation(&self, request: &Request) -> Response {
+        let presented = authorization::presented(request);
+        match presented.is_some() && presented == self.identity {
+            true => answer::ok(&serde_json::json!({"count": 0, "value": []})),
+            false => authorization::refusal(request, &self.base_path(), self.page_instead_of_redirect),
         }
     }
 
@@ -359,7 +376,7 @@ impl AzureDevOps {
                 None => is_good_in(project),
             },
             Call::Build { project, .. } | Call::Timeline { project, .. } => is_good_in(project),
-            Call::Locations | Call::ResourceAreas => true,
+            Call::Locations | Call::ResourceAreas | Call::Organisation => true,
         }
     }
 
@@ -410,7 +427,7 @@ impl Service for AzureDevOps {
         let call = Call::parse(&self.base, request.path());
         let route = call.as_ref().map_or(Route::All, |call| fault_route(call, &request.method));
         let project = call.as_ref().and_then(Call::project).map(str::to_ascii_lowercase);
-        let fault = self.faults.strike(now, |(armed, of_project)| {
+        let fault = self.faults.strike(now, request.is_preflight(), |(armed, of_project)| {
             (*armed == route || *armed == Route::All) && (of_project.is_none() || *of_project == project)
         });
         let mut took_effect = false;
@@ -426,7 +443,11 @@ impl Service for AzureDevOps {
         if let Some(Call::Plan { plan, resource: PlanResource::Events, .. }) = &call {
             self.record_event(now, plan, request, took_effect);
         }
-        self.requests.push(Recorded { at: now, request: request.clone(), status: reply.status() });
+        let recorded = Recorded { at: now, request: request.clone(), status: reply.status() };
+        match request.is_preflight() {
+            true => self.preflights.push(recorded),
+            false => self.requests.push(recorded),
+        }
         reply
     }
 }
@@ -443,7 +464,7 @@ fn fault_route(call: &Call, method: &str) -> Route {
         Call::Build { .. } if method == "PATCH" => Route::CancelBuild,
         Call::Build { .. } => Route::Build,
         Call::Timeline { .. } => Route::Timeline,
-        Call::Locations | Call::ResourceAreas => Route::All,
+        Call::Locations | Call::ResourceAreas | Call::Organisation => Route::All,
     }
 }
 

@@ -39,8 +39,9 @@ impl<R: PartialEq, F: Clone> Faults<R, F> {
         self.armed.retain(|(route, ..)| !fits(route));
     }
 
-    /// The fault that strikes a request now, if any; a counted one is used up by it.
-    pub(crate) fn strike(&mut self, now: i64, fits: impl Fn(&R) -> bool) -> Option<F> {
+    /// The fault that strikes a request now, if any; a counted one is used up by it, unless it is a preflight's: that comes
+    /// at any time, and a test counts the others.
+    pub(crate) fn strike(&mut self, now: i64, is_preflight: bool, fits: impl Fn(&R) -> bool) -> Option<F> {
         let index = self.armed.iter().position(|(route, span, _)| {
             fits(route)
                 && match span {
@@ -51,7 +52,7 @@ impl<R: PartialEq, F: Clone> Faults<R, F> {
         })?;
         let (_, span, fault) = &mut self.armed[index];
         let fault = fault.clone();
-        if let Span::Next(left) = span {
+        if let (Span::Next(left), false) = (span, is_preflight) {
             *left -= 1;
             if *left == 0 {
                 self.armed.remove(index);
@@ -69,17 +70,18 @@ mod tests {
     fn a_counted_fault_strikes_so_often_and_no_more() {
         let mut faults = Faults::default();
         faults.arm('l', Span::Next(2), 502);
-        assert_eq!(faults.strike(0, |r| *r == 'g'), None);
-        assert_eq!(faults.strike(0, |r| *r == 'l'), Some(502));
-        assert_eq!(faults.strike(0, |r| *r == 'l'), Some(502));
-        assert_eq!(faults.strike(0, |r| *r == 'l'), None);
+        assert_eq!(faults.strike(0, false, |r| *r == 'g'), None);
+        assert_eq!(faults.strike(0, true, |r| *r == 'l'), Some(502), "a preflight uses none up");
+        assert_eq!(faults.strike(0, false, |r| *r == 'l'), Some(502));
+        assert_eq!(faults.strike(0, false, |r| *r == 'l'), Some(502));
+        assert_eq!(faults.strike(0, false, |r| *r == 'l'), None);
     }
 
     #[test]
     fn a_window_includes_its_start_and_not_its_end() {
         let mut faults = Faults::default();
         faults.arm((), Span::Between { from: 10, until: 20 }, ());
-        let struck: Vec<_> = [9, 10, 19, 20].map(|now| faults.strike(now, |()| true).is_some()).into();
+        let struck: Vec<_> = [9, 10, 19, 20].map(|now| faults.strike(now, false, |()| true).is_some()).into();
         assert_eq!(struck, [false, true, true, false]);
     }
 
@@ -87,8 +89,8 @@ mod tests {
     fn a_fault_until_cleared_strikes_until_cleared() {
         let mut faults = Faults::default();
         faults.arm((), Span::UntilCleared, ());
-        assert!((0..5).all(|now| faults.strike(now, |()| true).is_some()));
+        assert!((0..5).all(|now| faults.strike(now, false, |()| true).is_some()));
         faults.clear(|()| true);
-        assert_eq!(faults.strike(9, |()| true), None);
+        assert_eq!(faults.strike(9, false, |()| true), None);
     }
 }

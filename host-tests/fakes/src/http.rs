@@ -41,6 +41,11 @@ impl Request {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| String::from_utf8_lossy(v).into_owned())
     }
 
+    /// Whether it is a call of a preflight, which belongs to no check and may come at any time.
+    pub(crate) fn is_preflight(&self) -> bool {
+        self.value("user-agent").is_some_and(|agent| agent.ends_with(" (preflight)"))
+    }
+
     /// The raw path, without the query.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)

@@ -310,7 +310,7 @@ impl Kubernetes {
 impl Service for Kubernetes {
     fn handle(&mut self, now: i64, request: &Request) -> Reply {
         self.come_to(now);
-        let fault = self.faults.strike(now, |route| route.has(request));
+        let fault = self.faults.strike(now, request.is_preflight(), |route| route.has(request));
         let reply = match fault {
             Some(fault) => self.strike(fault, now, request),
             None => self.answer(now, request),

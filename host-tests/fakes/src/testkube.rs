@@ -22,6 +22,7 @@ use list::{Filter, Tie};
 
 use crate::fault::{Faults, Span};
 use crate::http::{Recorded, Reply, Request, Response, Service};
+use crate::timestamp;
 
 /// Fiber's `ReadBufferSize`: request line and headers together; more is a 431.
 const HEADER_LIMIT: usize = 4096;
@@ -73,6 +74,9 @@ pub struct Testkube {
     /// The ids of what was run again.
     reruns: Vec<String>,
     requests: Vec<Recorded>,
+    preflights: Vec<Recorded>,
+    /// How far its clock is ahead, in milliseconds.
+    ahead: i64,
     /// The number of requests so far, including those taken out.
     handled: u64,
 }
@@ -98,6 +102,8 @@ impl Testkube {
             unreadable: BTreeMap::new(),
             reruns: Vec::new(),
             requests: Vec::new(),
+            preflights: Vec::new(),
+            ahead: 0,
             handled: 0,
         }
     }
@@ -172,6 +178,16 @@ impl Testkube {
         tagged.map(Execution::scheduled).collect()
     }
 
+    /// Its clock is that much ahead from now on, as far as its answers say when they were sent.
+    pub fn set_clock_ahead(&mut self, millis: i64) {
+        self.ahead = millis;
+    }
+
+    /// The requests of preflights, which are in no other list.
+    pub fn preflights(&self) -> &[Recorded] {
+        &self.preflights
+    }
+
     /// Every request ever got, oldest first.
     pub fn requests(&self) -> &[Recorded] {
         &self.requests
@@ -228,7 +244,8 @@ impl Testkube {
             Some(Call::Rerun(_)) => Route::Rerun,
             Some(Call::Info | Call::Health) | None => Route::All,
         };
-        let fault = self.faults.strike(now, |armed| *armed == route || *armed == Route::All);
+        let fault =
+            self.faults.strike(now, request.is_preflight(), |armed| *armed == route || *armed == Route::All);
         match fault {
             Some(fault) => fault.strike(is_slow, || self.answer(now, request)),
             None => self.answer(now, request).into(),
@@ -254,7 +271,8 @@ impl Testkube {
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
             return text(405, "Method Not Allowed").header("allow", "GET, HEAD");
         }
-        let response = wire::in_time_zone(self.get(now, call, request.query()), self.offset);
+        let response = wire::in_time_zone(self.get(now, call, request.query()), self.offset)
+            .header("date", &timestamp::http(now + self.ahead));
         if request.method == "HEAD" { response.without_body() } else { response }
     }
 
@@ -372,7 +390,11 @@ impl Service for Testkube {
     fn handle(&mut self, now: i64, request: &Request) -> Reply {
         let reply = self.reply(now, request);
         self.handled += 1;
-        self.requests.push(Recorded { at: now, request: request.clone(), status: reply.status() });
+        let recorded = Recorded { at: now, request: request.clone(), status: reply.status() };
+        match request.is_preflight() {
+            true => self.preflights.push(recorded),
+            false => self.requests.push(recorded),
+        }
         reply
     }
 }

@@ -125,6 +125,11 @@ pub enum Step {
         /// The run.
         run: u32,
     },
+    /// Envoy's log has a line with each of these parts, now or soon, and no second one.
+    Logged {
+        /// The parts.
+        once: Vec<String>,
+    },
     /// Somebody sends any other request.
     Send(Send),
     /// Testkube's webhook says that an execution with a run's tag has ended.

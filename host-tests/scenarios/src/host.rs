@@ -1,7 +1,7 @@
 //! What a host that plays stories must be able to do.
 
 use crate::format::{By, Cluster, Credential, Outage};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use fakes::{AzureDevOps, CheckSpec, Testkube};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -62,6 +62,9 @@ pub trait Host {
     /// The host has failed.
     fn trap(&mut self) -> Result<Answer>;
 
+    /// Envoy's log so far.
+    fn log(&self) -> String;
+
     /// The module's counters, by their names; those at 0 may be missing.
     ///
     /// # Errors
@@ -73,6 +76,25 @@ pub trait Host {
     /// # Errors
     /// Something was wrong besides what the story looked at.
     fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// Waits until Envoy's log has a line with each of these parts. A second one is wrong.
+pub(crate) fn logged(host: &mut dyn Host, parts: &[String]) -> Result<()> {
+    const PAUSE: u64 = 250;
+    const SOON: u64 = 60_000;
+    for part in parts {
+        let mut waited = 0;
+        let times = loop {
+            let times = host.log().lines().filter(|line| line.contains(part)).count();
+            if times > 0 || waited >= SOON {
+                break times;
+            }
+            host.pass(PAUSE);
+            waited += PAUSE;
+        };
+        ensure!(times == 1, "{part:?} is in the log {times} times:\n{}", host.log());
+    }
+    Ok(())
 }
 
 /// A pipeline's run.

@@ -107,6 +107,7 @@ impl Teller {
                 let number = self.number(name)?;
                 self.answered(number, within.unwrap_or(SOON), answer)
             }
+            Step::Logged { once } => crate::host::logged(self.host.as_mut(), once),
             Step::Unanswered { name } => {
                 let number = self.number(name)?;
                 let answer = self.host.answer(number)?;

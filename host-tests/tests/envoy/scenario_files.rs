@@ -243,6 +243,10 @@ impl Host for Real {
         answer.context("no answer")?
     }
 
+    fn log(&self) -> String {
+        self.envoy.log()
+    }
+
     fn counters(&mut self) -> Result<BTreeMap<String, u64>> {
         let stats = self.envoy.stats()?;
         let own = stats.into_iter().filter_map(|(name, value)| {

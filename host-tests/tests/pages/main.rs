@@ -6,6 +6,7 @@ mod figures;
 mod links;
 mod page;
 mod powershell;
+mod preflight;
 mod quotes;
 mod readme;
 mod reference;

@@ -61,9 +61,12 @@ fn kind(route: &Route<'_>) -> Option<&'static str> {
         Route::Check => Some("check"),
         Route::Checks(None) => Some("checks"),
         Route::Checks(Some(_)) => Some("one check"),
+        Route::Page(None) => Some("page"),
+        Route::Page(Some(_)) => Some("page of one check"),
         Route::Evaluate => Some("evaluation"),
         Route::Event => Some("event"),
         Route::Drain => Some("drain"),
+        Route::Preflight => Some("preflight"),
         Route::Health => Some("health"),
         Route::Ready => Some("readiness"),
         Route::Artifact => Some("Testkube's own"),
@@ -74,13 +77,16 @@ fn kind(route: &Route<'_>) -> Option<&'static str> {
     }
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 13] = [
     "check",
     "checks",
     "one check",
+    "page",
+    "page of one check",
     "evaluation",
     "event",
     "drain",
+    "preflight",
     "health",
     "readiness",
     "Testkube's own",

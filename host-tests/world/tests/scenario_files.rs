@@ -186,6 +186,10 @@ impl Host for Simulated {
         self.answer(number)?.ok_or_else(|| anyhow::anyhow!("no answer"))
     }
 
+    fn log(&self) -> String {
+        self.world.log().join("\n")
+    }
+
     fn counters(&mut self) -> Result<BTreeMap<String, u64>> {
         let of = |name: &&str| Ok((name.to_string(), u64::try_from(self.world.metric(name))?));
         COUNTERS.iter().map(of).collect()

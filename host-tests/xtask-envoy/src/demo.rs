@@ -51,6 +51,12 @@ pub enum Sabotage {
     Callback,
     /// Testkube serves other bytes than the test wrote.
     Artifact,
+    /// Another service is at Testkube's address: the preflight must say so. The same holds for the next two.
+    Testkube,
+    /// Azure DevOps has no such organisation.
+    AzureDevops,
+    /// Testkube's clock is an hour behind.
+    Clock,
 }
 
 /// The module and the Envoy that play.

@@ -6,6 +6,7 @@
 //! - Every Envoy configuration in them passes `envoy --mode validate` of the oldest and the newest Envoy, which loads the module and lets it parse the
 //!   plugin's configuration; so does every plugin's configuration that stands by itself.
 //! - What kustomize prints of a mistake is what `envoy/troubleshooting.md` quotes.
+//! - Whoever is called by TLS is verified, chain and name: in the files as they are, and in what kustomize builds.
 //! - Every cluster that a plugin's configuration names is one that Istio or Envoy Gateway makes of these files.
 
 mod mistakes;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
-use host_tests::manifests::{Embedded, Form, documents, embedded};
+use host_tests::manifests::{Embedded, Form, documents, embedded, unverified};
 use host_tests::validate;
 use serde_json::{Value, json};
 
@@ -59,7 +60,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     fs::create_dir_all(&pod)?;
     fs::copy(any_authorities()?, pod.join("ca.crt"))?;
     fs::write(pod.join("token"), "token")?;
+    let files = tls_is_verified(&workspace.root().join("envoy"))?;
+    println!("{files} files: every cluster with TLS verifies chain and name");
     for way in &ways {
+        all_are_verified(&way.documents).with_context(|| format!("envoy/{}", way.name))?;
         let (own, custom): (Vec<&Value>, Vec<&Value>) =
             way.documents.iter().partition(|d| is_of_kubernetes(d));
         tools.validate(&own).with_context(|| format!("envoy/{}", way.name))?;
@@ -243,6 +247,29 @@ fn say_about_custom(way: &str, lines: &str) -> Result<()> {
     Ok(())
 }
 
+/// All YAML files in a folder and below. Returns their number.
+fn tls_is_verified(folder: &Path) -> Result<usize> {
+    let mut seen = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            seen += tls_is_verified(&path)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            let read = documents(&fs::read_to_string(&path)?);
+            read.and_then(|documents| all_are_verified(&documents))
+                .with_context(|| path.display().to_string())?;
+            seen += 1;
+        }
+    }
+    Ok(seen)
+}
+
+fn all_are_verified(documents: &[Value]) -> Result<()> {
+    let wrong = unverified(documents);
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(())
+}
+
 fn files(folder: &Path) -> Result<Vec<Value>> {
     let mut files: Vec<PathBuf> =
         fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
@@ -400,6 +427,33 @@ mod tests {
         for wrong in ["httproute/a/b/rule/2", "httproute/a/c/rule/0", "httproute/b/b/rule/0"] {
             assert!(made("httproute/a/b/rule/0", wrong, route).is_err(), "{wrong}");
         }
+    }
+
+    /// The shipped files, with one line of one of them taken away.
+    #[test]
+    fn a_shipped_file_that_verifies_less_is_refused() {
+        let envoy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../envoy");
+        assert!(tls_is_verified(&envoy).unwrap() > 20);
+        let lines = [
+            ("envoy.yaml", "            trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }\n"),
+            (
+                "kubernetes/replicas/envoy.yaml",
+                "            trusted_ca: { filename: /var/run/secrets/testrelay/ca.crt }\n",
+            ),
+            ("fallback-pat.yaml", "            - { san_type: DNS, matcher: { exact: dev.azure.com } }\n"),
+            ("istio/azure-devops.yaml", "        subjectAltNames: [dev.azure.com]\n"),
+            ("gateway/routes.yaml", "    wellKnownCACertificates: System\n"),
+        ];
+        let folder = std::env::temp_dir().join(format!("unverified-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for (file, line) in lines {
+            let text = fs::read_to_string(envoy.join(file)).unwrap();
+            assert!(text.contains(line), "{file}");
+            fs::write(folder.join("changed.yaml"), text.replacen(line, "", 1)).unwrap();
+            let error = tls_is_verified(&folder).unwrap_err();
+            assert!(format!("{error:#}").contains("changed.yaml: the "), "{file}: {error:#}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

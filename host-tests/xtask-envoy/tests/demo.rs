@@ -60,6 +60,21 @@ fn every_sabotage_is_noticed_and_its_step_is_named() {
             "step 5 of 5, \"The artifact\"",
             "of results/junit.xml is not the one that the test wrote",
         ),
+        (
+            "testkube",
+            "the preflight does not find all in order",
+            "testkube: failed: the answer is not that of Testkube, but an answer that is not JSON",
+        ),
+        (
+            "azure-devops",
+            "the preflight does not find all in order",
+            "azure_devops[0]: failed: HTTP 404: no such organisation or collection is there. Compare `url`",
+        ),
+        (
+            "clock",
+            "the preflight does not find all in order",
+            "clock: warning: Testkube's clock is 1h behind Envoy's, which is more than checks.clock_skew allows for",
+        ),
     ];
     let started = cases.map(|case| {
         let mut command = demo(&["--sabotage", case.0]);

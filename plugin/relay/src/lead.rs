@@ -11,6 +11,7 @@ mod housekeeping;
 pub mod lease;
 mod outcomes;
 mod poller;
+mod preflight;
 mod results;
 mod sharing;
 mod shelf;
@@ -33,6 +34,7 @@ use agenda::Agenda;
 use calls::{Calls, Lane, Purpose};
 use housekeeping::Housekeeping;
 use poller::Poller;
+use preflight::Telling;
 use sharing::Sharing;
 use shelf::{Shelf, Stored};
 use showing::Showing;
@@ -80,6 +82,7 @@ pub struct Lead {
     showing: Showing,
     /// This process's part in the cluster store, if there is one.
     sharing: Option<Box<Sharing>>,
+    telling: Telling,
 }
 
 impl Lead {
@@ -104,6 +107,7 @@ impl Lead {
             housekeeping: Housekeeping::new(prefix, configured_at, shares),
             showing: Showing::default(),
             sharing: None,
+            telling: Telling::default(),
             shelf: Shelf::new(ledger),
         }
     }
@@ -190,6 +194,7 @@ impl Lead {
         self.aborts.clear();
         self.runs = Runs::default();
         self.housekeeping.begin();
+        self.telling.lead(turn.now.mono);
         let prefix = self.shelf.ledger().prefix();
         self.hints = Inbox::new(prefix);
         self.sharing = Sharing::begin(&self.config, &self.shelf, turn, &mut self.random);
@@ -238,6 +243,7 @@ impl Lead {
         if now < self.brake_until {
             return self.start_others(turn);
         }
+        self.begin_preflight(turn);
         self.calls.tick();
         self.runs.tick();
         self.poller.tick();

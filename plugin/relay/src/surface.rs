@@ -12,6 +12,7 @@ pub mod health;
 pub mod hint;
 pub mod listing;
 pub mod page;
+pub mod preflight;
 pub mod problem;
 pub mod request;
 pub mod route;

@@ -17,6 +17,8 @@ pub(crate) enum Call {
     Locations,
     /// `…/_apis/ResourceAreas`.
     ResourceAreas,
+    /// `…/_apis/projects` or `…/_apis/connectionData`.
+    Organisation,
 }
 
 /// What belongs to a plan.
@@ -37,7 +39,7 @@ impl Call {
             Self::Plan { project, .. } | Self::Build { project, .. } | Self::Timeline { project, .. } => {
                 Some(project)
             }
-            Self::Locations | Self::ResourceAreas => None,
+            Self::Locations | Self::ResourceAreas | Self::Organisation => None,
         }
     }
 
@@ -56,6 +58,7 @@ impl Call {
         match (&literal[..], rest) {
             (["_apis"], _) => Some(Self::Locations),
             (["_apis", "resourceareas"], _) => Some(Self::ResourceAreas),
+            (["_apis", "projects" | "connectiondata"], _) => Some(Self::Organisation),
             (["_apis", _], _) => Some(Self::Locations),
             ([_, "_apis", "build", "builds", _], [project, .., id]) => {
                 Some(Self::Build { project: project.clone(), id: id.clone() })

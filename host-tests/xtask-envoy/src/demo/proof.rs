@@ -24,6 +24,21 @@ pub(super) fn accepted(answer: &Response) -> Result<String> {
     Ok("The check was answered 200 \"accepted\" at once; the HTTP request is over.".to_owned())
 }
 
+/// The preflight found nothing wrong.
+pub(super) fn preflight(answer: &Response) -> Result<String> {
+    ensure!(answer.status == 200, "it was answered {}: {}", answer.status, answer.text());
+    let body = answer.json()?;
+    let found = body["checks"].as_array().context("it has no checks")?;
+    let text = |found: &serde_json::Value, name: &str| found[name].as_str().unwrap_or_default().to_owned();
+    if let Some(wrong) = found.iter().find(|found| found["result"] != "ok") {
+        let [name, result, detail, todo] = ["name", "result", "detail", "todo"].map(|name| text(wrong, name));
+        bail!("{name}: {result}: {detail}. {todo}");
+    }
+    let names: Vec<String> = found.iter().map(|found| text(found, "name")).collect();
+    ensure!(names.len() >= 3 && body["result"] == "ok", "it looked only at {}", names.join(", "));
+    Ok(format!("All that Testrelay needs is there and answers: {}.", names.join(", ")))
+}
+
 /// Azure DevOps took the check's token before Testkube was asked anything.
 pub(super) fn token_came_first(azure: &[Recorded], testkube: &[Recorded]) -> Result<String> {
     let took = azure.iter().find(|told| told.status == Some(200)).map(|told| told.at);

@@ -7,7 +7,7 @@ use fakes::azure::{Fault, Route};
 use fakes::{Event, Span};
 use host_tests::client::Request;
 use host_tests::scene::{Pipeline, TAG_KEY, now_ms};
-use host_tests::{BEARER, PASSWORD};
+use host_tests::{BEARER, PASSWORD, STATUS};
 
 use super::cast::{ARTIFACT, EXPECT};
 use super::stage::Stage;
@@ -58,6 +58,7 @@ impl<'a> Story<'a> {
             ("The artifact", Self::artifact),
         ];
         self.introduce(voice)?;
+        self.preflight(voice).context("the preflight does not find all in order")?;
         for (number, (title, act)) in (1..).zip(steps) {
             voice.title(&format!("{number}. {title}"))?;
             act(self, voice).with_context(|| format!("step {number} of 5, \"{title}\", did not happen"))?;
@@ -120,7 +121,41 @@ impl<'a> Story<'a> {
             Some(Sabotage::Artifact) => {
                 voice.text("SABOTAGE: Testkube has a changed artifact. This must not succeed.")
             }
+            Some(Sabotage::Testkube) => {
+                voice.text("SABOTAGE: another service is at Testkube's address. This must not succeed.")
+            }
+            Some(Sabotage::AzureDevops) => {
+                voice.text("SABOTAGE: Azure DevOps has no such organisation. This must not succeed.")
+            }
+            Some(Sabotage::Clock) => {
+                voice.text("SABOTAGE: Testkube's clock is an hour behind. This must not succeed.")
+            }
         }
+    }
+
+    /// What Testrelay needs is there.
+    fn preflight(&self, voice: &mut Voice<'_>) -> Result<()> {
+        let scene = &self.stage.scene;
+        match self.options.sabotage {
+            Some(Sabotage::Testkube) => {
+                let page = fakes::testkube::Fault::Html;
+                scene.testkube().fault(fakes::testkube::Route::All, Span::UntilCleared, page);
+            }
+            Some(Sabotage::AzureDevops) => {
+                let unknown = Fault::Status { status: 404, retry_after: None };
+                scene.azure().fault(Route::All, Span::UntilCleared, unknown);
+            }
+            Some(Sabotage::Clock) => scene.testkube().set_clock_ahead(-3_600_000),
+            _ => {}
+        }
+        let request = Request::get("/testrelay/v1/preflight").basic("people", STATUS);
+        let answer = request.send(self.stage.envoy().address())?;
+        voice.event(
+            now_ms(),
+            "people -> Envoy",
+            &format!("GET /testrelay/v1/preflight\n{}", answer.status),
+        )?;
+        voice.proof(&proof::preflight(&answer)?)
     }
 
     fn check(&mut self, voice: &mut Voice<'_>) -> Result<()> {

@@ -25,6 +25,8 @@ pub(super) enum Purpose {
     Page(Box<Batch>),
     /// The abort of an execution whose run is over.
     Abort(aborts::Token),
+    /// The call with this number of the preflight that began then.
+    Preflight(Mono, usize),
     /// A call of the cluster store.
     Share(Box<SharingCall>),
 }
@@ -35,8 +37,8 @@ impl Purpose {
         match self {
             Purpose::Check(key, _) | Purpose::LiveLog(key) | Purpose::Results(key) => vec![*key],
             Purpose::Page(batch) => batch.checks.clone(),
-            // The check ends by itself.
-            Purpose::Abort(_) => Vec::new(),
+            // The check ends by itself; a preflight is about none.
+            Purpose::Abort(_) | Purpose::Preflight(..) => Vec::new(),
             // Only the leader reads it, and it changes the check's Secret, not its course.
             Purpose::Share(_) => Vec::new(),
         }

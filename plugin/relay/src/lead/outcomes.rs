@@ -46,6 +46,7 @@ impl Lead {
                 }
             }
             Purpose::Abort(token) => self.aborts.not_started(token),
+            Purpose::Preflight(began, number) => self.preflight_answered(turn, began, number, outcome),
         }
         if is_noted && self.leading && self.contender.note_busy(turn.store, &[]).is_err() {
             log::error!("shared data failed: the note of an answer could not be removed");

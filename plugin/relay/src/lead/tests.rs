@@ -9,6 +9,7 @@ mod foreign_tokens;
 mod hints;
 mod over;
 mod places;
+mod preflight;
 mod replicas;
 mod results;
 mod texts;

@@ -120,13 +120,13 @@ fn is_asked_since(store: &mut dyn Store, prefix: &str, now: Now, time: Duration)
 }
 
 /// Writes a key, unless another context writes first: that one knows as much.
-fn write(store: &mut dyn Store, key: &str, value: &[u8]) {
+pub(super) fn write(store: &mut dyn Store, key: &str, value: &[u8]) {
     let mut swap = || -> Result<bool, StoreError> {
         let seen = store.get(key)?.map(|entry| entry.cas);
         store.swap(key, seen, value)
     };
     if let Err(status) = swap() {
-        log::error!("shared data failed with status {}: a look at Testkube is not shared", status.0);
+        log::error!("shared data failed with status {}: what was seen is not shared", status.0);
     }
 }
 

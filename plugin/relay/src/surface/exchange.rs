@@ -1,11 +1,12 @@
 //! A request that needs answers of another server before it is answered or goes on: a check that is stored in the cluster
-//! store, an evaluation, a visit to the artifacts of a tag, or a list of all replicas' checks. They take the same steps, so a stream handles them in one
-//! way.
+//! store, an evaluation, a visit to the artifacts of a tag, a list of all replicas' checks, or a preflight. They take the
+//! same steps, so a stream handles them in one way.
 
 use super::accept::{Acceptance, Counted};
 use super::artifacts::{Forward, Visit, VisitMemory};
 use super::evaluate::{Answered, Evaluation};
 use super::listing::Listing;
+use super::preflight::Inquiry;
 use super::problem::Reply;
 use crate::store::ledger::Store;
 use crate::time::{Mono, Now};
@@ -45,6 +46,8 @@ pub enum Exchange {
     Visit(Visit),
     /// A list of checks.
     Listing(Box<Listing>),
+    /// A preflight.
+    Preflight(Box<Inquiry>),
 }
 
 impl Step {
@@ -68,6 +71,7 @@ impl Exchange {
             Exchange::Evaluation(evaluation) => evaluation.begin(now, store),
             Exchange::Visit(visit) => visit.step(now, memory),
             Exchange::Listing(listing) => listing.begin(now, store),
+            Exchange::Preflight(inquiry) => inquiry.begin(now, store),
         }
     }
 
@@ -75,6 +79,7 @@ impl Exchange {
     pub fn resume(&mut self, now: Now, store: &mut dyn Store) -> Step {
         match self {
             Exchange::Acceptance(acceptance) => acceptance.try_again(now, store),
+            Exchange::Preflight(inquiry) => inquiry.resume(now, store),
             Exchange::Evaluation(_) | Exchange::Visit(_) | Exchange::Listing(_) => Step::Wait,
         }
     }
@@ -93,6 +98,7 @@ impl Exchange {
             Exchange::Evaluation(evaluation) => evaluation.answer(now, store, call, outcome),
             Exchange::Visit(visit) => visit.answer(now, memory, outcome),
             Exchange::Listing(listing) => listing.answer(now, store, outcome),
+            Exchange::Preflight(inquiry) => inquiry.answer(now, store, call, outcome),
         }
     }
 }

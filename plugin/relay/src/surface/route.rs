@@ -18,6 +18,8 @@ pub enum Route<'a> {
     Event,
     /// `POST <base>/v1/drain`: this replica is about to end.
     Drain,
+    /// `GET <base>/v1/preflight`: whether all that this process needs is there.
+    Preflight,
     /// `GET <base>/healthz`: this VM runs.
     Health,
     /// `GET <base>/readyz`: there is a leader.
@@ -72,9 +74,10 @@ pub fn route<'a>(config: &Config, method: &[u8], path: &'a [u8]) -> Route<'a> {
             ([b"v1", b"events"], b"POST", _) => Route::Event,
             ([b"v1", b"drain"], b"POST", _) => Route::Drain,
             ([b"v1", b"events" | b"drain"], ..) => Route::WrongMethod("POST"),
+            ([b"v1", b"preflight"], _, true) => Route::Preflight,
             ([b"healthz"], _, true) => Route::Health,
             ([b"readyz"], _, true) => Route::Ready,
-            ([b"healthz" | b"readyz"], ..) => Route::WrongMethod("GET, HEAD"),
+            ([b"healthz" | b"readyz"] | [b"v1", b"preflight"], ..) => Route::WrongMethod("GET, HEAD"),
             _ => blank(path).map_or(Route::Unknown, Route::Blank),
         };
     }
@@ -247,6 +250,8 @@ mod tests {
         assert_eq!(post("/testrelay/"), Route::WrongMethod("GET, HEAD"));
         assert_eq!(get("/testrelay/healthz"), Route::Health);
         assert_eq!(get("/testrelay/readyz"), Route::Ready);
+        assert_eq!(get("/testrelay/v1/preflight"), Route::Preflight);
+        assert_eq!(post("/testrelay/v1/preflight"), Route::WrongMethod("GET, HEAD"));
     }
 
     #[test]

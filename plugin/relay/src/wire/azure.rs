@@ -10,7 +10,7 @@ mod stage;
 pub use answer::{Answer, classify};
 pub use call::{
     Callback, HubName, LogId, RecordChange, append_log, build, build_start, cancel_build, change_record,
-    complete_task, create_log, read_records, timeline,
+    complete_task, create_log, reach, read_records, timeline,
 };
 pub use pace::{Pace, Paces, Urgency};
 pub use plan_url::{Entry, PlanUrl, TokenScheme, Webhook};

@@ -50,7 +50,7 @@ pub struct Response {
     pub status: u16,
     /// `content-type`; empty if there was none.
     pub content_type: String,
-    /// What the answer asks of later calls.
+    /// What the answer asks of later calls, and when it was sent.
     pub asks: Asks,
     /// Whether Envoy made this 503 or 504 itself: `x-envoy-upstream-service-time`, which its router adds to every
     /// answer of an upstream, is missing.
@@ -62,13 +62,15 @@ pub struct Response {
 /// Maximum wait for a `Retry-After` date in an answer without `Date`: the wall clock may be behind by any amount.
 const MAX_UNDATED: Duration = Duration::from_secs(60);
 
-/// What an answer's headers ask of later calls.
+/// What an answer's headers ask of later calls, and when it was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asks {
     /// `Retry-After`: the time before the next call.
     pub retry_after: Option<Duration>,
     /// `X-RateLimit-Delay`: for how long Azure DevOps delayed this call because of its rate limits.
     pub delayed: Option<Duration>,
+    /// `Date`: when the server sent the answer, by its own clock, in whole seconds.
+    pub sent: Option<Wall>,
 }
 
 impl Asks {
@@ -78,6 +80,7 @@ impl Asks {
     /// that cannot be read asks nothing.
     pub fn of(value: impl Fn(&str) -> Option<String>, now: Wall) -> Asks {
         let date = |text: String| Wall::parse_http(text.trim());
+        let sent = value("date").and_then(date);
         let wait = |text: String| match crate::text::number::<u64>(text.trim()) {
             Some(seconds) => Some(Duration::from_secs(seconds)),
             None => {
@@ -85,13 +88,13 @@ impl Asks {
                 let since = |at: Wall| {
                     Duration::from_millis(u64::try_from(until.0.saturating_sub(at.0)).unwrap_or_default())
                 };
-                let sent = value("date").and_then(date);
                 Some(sent.map_or_else(|| since(now).min(MAX_UNDATED), since))
             }
         };
         Asks {
             retry_after: value("retry-after").and_then(wait),
             delayed: value("x-ratelimit-delay").and_then(|text| seconds(text.trim())),
+            sent,
         }
     }
 }

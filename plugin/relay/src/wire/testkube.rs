@@ -21,7 +21,9 @@ pub use execution::{Actor, Execution, Page, Status, page, single};
 pub(crate) use execution::{NEVER_BEGAN, from_json, to_json};
 pub use place::Testkube;
 pub(crate) use problem::said;
-pub use query::{MAX_QUERY, abort_execution, get_execution, list_executions, selector_cost};
+pub use query::{
+    MAX_QUERY, abort_execution, get_execution, get_info, list_executions, selector_cost, version,
+};
 pub(crate) use rerun::{Rerun, rerun_answer, rerun_execution};
 pub use steps::{FailedStep, Steps};
 pub use trouble::Trouble;

@@ -257,12 +257,24 @@ fn post(entry: &Entry, token: &Secret, path: String, content_type: &str, body: S
     request
 }
 
+/// Reads a path below an organisation or collection through this cluster, without a token.
+pub fn reach(entry: &Entry, cluster: &str, path: &str) -> Request {
+    Request { cluster: cluster.to_owned(), ..bare(entry, entry.prefix() + path) }
+}
+
 fn get(entry: &Entry, token: &Secret, path: String) -> Request {
     let token = token.reveal();
     let authorization = match entry.scheme {
         TokenScheme::Bearer => format!("Bearer {token}"),
         TokenScheme::Basic => format!("Basic {}", STANDARD.encode(format!(":{token}"))),
     };
+    let mut request = bare(entry, path);
+    request.headers.push(("authorization", authorization));
+    request
+}
+
+/// A GET without a token.
+fn bare(entry: &Entry, path: String) -> Request {
     Request {
         cluster: entry.cluster.clone(),
         method: "GET",
@@ -271,7 +283,6 @@ fn get(entry: &Entry, token: &Secret, path: String) -> Request {
         path,
         headers: vec![
             ("accept", JSON.into()),
-            ("authorization", authorization),
             ("user-agent", crate::USER_AGENT.into()),
             // Makes Azure DevOps answer 401 where it would send a browser to a sign-in page; Microsoft's clients send
             // it too.

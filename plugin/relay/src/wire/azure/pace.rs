@@ -108,6 +108,7 @@ mod tests {
         let asks = Asks {
             retry_after: retry_after.map(Duration::from_secs),
             delayed: delayed.map(Duration::from_millis),
+            sent: None,
         };
         let (content_type, body) = (String::new(), Ok(Vec::new()));
         CallOutcome::Response(Response { status, content_type, asks, from_envoy: false, body })

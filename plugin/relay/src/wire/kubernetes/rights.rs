@@ -27,6 +27,7 @@ fn allows(rule: &Value, verb: &str, group: &str, resource: &str) -> bool {
 
 impl Server {
     /// Asks what this process may do. Read its answer with [`missing_rights`].
+    #[inline(never)]
     pub fn rights(&self, timeout: Duration) -> Request {
         let review = json!({
             "kind": "SelfSubjectRulesReview", "apiVersion": "authorization.k8s.io/v1",
@@ -44,6 +45,7 @@ impl Server {
 
 /// The missing rights, as in `create and update Secrets; delete Leases`; empty if none is missing. `None` if the server does not
 /// say: it is away, or another authority than its roles decides.
+#[inline(never)]
 pub fn missing_rights(outcome: &CallOutcome) -> Option<String> {
     let CallOutcome::Response(response) = outcome else { return None };
     let body = response.body.as_deref().ok().filter(|_| response.status == 201)?;

@@ -11,6 +11,7 @@ const MAX_BODY: usize = 16 << 10;
 
 /// Adds Testkube's own words, if there are any, to `fault`, which is [`Response::fault`] of `response`. A 404 stays as
 /// it is: it means that something does not exist.
+#[inline(never)]
 pub(crate) fn said(fault: Fault, response: &Response) -> Fault {
     match (fault, detail(response)) {
         (Fault::Status(status), Some(detail)) if status != 404 => Fault::Said(status, detail),

@@ -1,9 +1,10 @@
 //! The requests to Testkube.
 
 use crate::time::Wall;
-use crate::wire::call::Request;
+use crate::wire::call::{Request, Response};
 use crate::wire::percent::{percent_encoded, percent_encoded_len};
 use crate::wire::testkube::Testkube;
+use serde_json::Value;
 use std::time::Duration;
 
 /// Maximum size of the values in one tag query, in bytes. Testkube's server refuses a request head of more than 4096
@@ -44,6 +45,22 @@ pub fn get_execution(testkube: &Testkube, id: &str) -> Request {
 pub fn abort_execution(testkube: &Testkube, id: &str) -> Request {
     let path = format!("{}/test-workflow-executions/{}/abort", testkube.api_prefix, percent_encoded(id));
     Request { method: "POST", ..get(testkube, path) }
+}
+
+/// Asks the API server about itself. Testkube answers it without its database.
+pub fn get_info(testkube: &Testkube) -> Request {
+    get(testkube, [&testkube.api_prefix, "/info"].concat())
+}
+
+/// The version in the answer to [`get_info`]; `None` if it has none that looks like one.
+pub fn version(response: &Response) -> Option<String> {
+    const MAX: usize = 32;
+    let is_plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'+' | b'_');
+    let body = response.body.as_deref().ok().filter(|_| response.status == 200)?;
+    let info: Value = serde_json::from_slice(body).ok()?;
+    let version = info.get("version")?.as_str()?;
+    let is_one = !version.is_empty() && version.len() <= MAX && version.bytes().all(is_plain);
+    is_one.then(|| version.to_owned())
 }
 
 fn selector_item(key: &str, value: &str) -> String {
