@@ -21,6 +21,7 @@
 //! Envoy and the modules are named by environment variables ([`mod@env`]), which `cargo xtask test` sets. Every server
 //! listens on 127.0.0.1, at a port that the system chooses.
 
+pub mod browser;
 pub mod client;
 pub mod config;
 pub mod env;

@@ -12,7 +12,7 @@ use testrelay::surface::artifacts::{self, Download, Forward, Visit};
 use testrelay::surface::bodies::Posted;
 use testrelay::surface::evaluate::{self, Evaluation};
 use testrelay::surface::exchange::{Exchange, Step};
-use testrelay::surface::listing::{self, Listing};
+use testrelay::surface::listing::{Asked, Form, Listing};
 use testrelay::surface::problem::Reply;
 use testrelay::surface::request::{Body, MAX_BODY};
 use testrelay::surface::route::{Route, route};
@@ -289,14 +289,14 @@ impl Stream {
         self.answer(&reply)
     }
 
-    fn checks(&mut self, plugin: &Plugin, headers: &[Header<'_>], id: Option<&str>) -> Action {
-        let listing = match Listing::new(&plugin.config, &plugin.prefix, &mut SharedData, headers, id) {
+    fn checks(&mut self, plugin: &Plugin, headers: &[Header<'_>], asked: Asked<'_>) -> Action {
+        let listing = match Listing::new(&plugin.config, &plugin.prefix, &mut SharedData, headers, asked) {
             Ok(listing) => listing,
             Err(refusal) => return self.answer(&refusal),
         };
         if listing.asks() {
             if !plugin.has_room_to_list(listing.caller()) {
-                return self.answer(&listing::busy());
+                return self.answer(&listing.busy());
             }
             plugin.waits(self.context_id, Awaited::Listing(listing.caller()));
         }
@@ -444,7 +444,8 @@ impl HttpContext for Stream {
             Route::Checks(None) if accept::carries_a_check(&headers) => {
                 self.answer(&accept::wrong_method("GET, HEAD, POST", &headers))
             }
-            Route::Checks(id) => self.checks(&plugin, &headers, id),
+            Route::Checks(id) => self.checks(&plugin, &headers, (id, Form::Json)),
+            Route::Page(id) => self.checks(&plugin, &headers, (id, Form::Page)),
             Route::WrongMethod(allow) => self.answer(&accept::wrong_method(allow, &headers)),
             Route::Blank(blank) => self.answer(&accept::blank_in_path(blank)),
             Route::Traversal => {

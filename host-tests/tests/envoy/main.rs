@@ -21,6 +21,7 @@ mod main_job;
 mod many_checks;
 mod memory;
 mod neighbours;
+mod page;
 mod pipelines;
 mod readme;
 mod replicas;

@@ -16,7 +16,7 @@ fn sections() -> BTreeMap<String, String> {
     cells.map(cell).collect()
 }
 
-/// The folders in `envoy/`; those of `kubernetes/` each for itself.
+/// The folders in `envoy/` that people copy from; those of `kubernetes/` each for itself.
 fn folders() -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for place in ["", "kubernetes/"] {
@@ -28,6 +28,8 @@ fn folders() -> Result<BTreeSet<String>> {
         }
     }
     found.remove("kubernetes");
+    // Screenshots.
+    found.remove("images");
     Ok(found)
 }
 

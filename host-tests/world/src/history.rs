@@ -361,7 +361,7 @@ impl History {
             return;
         }
         self.idle(20 * MINUTE);
-        let bytes = self.world.shared_bytes_without("/look/");
+        let bytes = self.world.shared_bytes_without(&["/look/", "/decided/"]);
         self.count(coverage::FORGOTTEN);
         if bytes > EMPTY {
             self.world.violation("bounds", format!("shared data still has {bytes} bytes when all is done"));

@@ -54,10 +54,13 @@ impl World {
     }
 
     /// The size of all values whose keys do not contain this text.
-    pub(crate) fn shared_bytes_without(&self, part: &str) -> usize {
+    pub(crate) fn shared_bytes_without(&self, parts: &[&str]) -> usize {
         let state = self.process.state.borrow();
         let all = state.own.spaces.iter().flat_map(|(_, data)| data.iter());
-        let others = all.filter(|(key, _)| !String::from_utf8_lossy(key).contains(part));
+        let others = all.filter(|(key, _)| {
+            let key = String::from_utf8_lossy(key);
+            !parts.iter().any(|part| key.contains(part))
+        });
         others.map(|(_, value)| value.len()).sum()
     }
 

@@ -181,9 +181,14 @@ fn missing(folder: &Path) -> Option<&'static str> {
 
 /// Where what was built is kept, by the bytes that it was built from: outside the clone, so that a fresh one has it too.
 fn cache() -> Option<PathBuf> {
+    Some(caches()?.join(cache_name()))
+}
+
+/// The user's cache for what these tools build or fetch once.
+pub(crate) fn caches() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
-    Some(caches.join("testrelay").join(cache_name()))
+    Some(caches.join("testrelay"))
 }
 
 fn cache_name() -> String {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::api_server;
+use crate::browser;
 use crate::envoy_binary;
 use crate::program::{Program, output};
 use crate::toolchain::{self, TARGET};
@@ -31,6 +32,7 @@ pub fn run(workspace: &Workspace) -> Result<bool> {
         ("Envoy", envoy),
         ("python3", python),
         ("Kubernetes API server", kubernetes()),
+        ("browser", browser()),
     ];
     for (name, finding) in &findings {
         println!("{name}: {finding}");
@@ -103,6 +105,20 @@ fn kubernetes() -> Finding {
             Finding::LeftOut(format!("`cargo xtask test` tests only the fake one; {why}"))
         }
         Err(error) => Finding::ToDo(format!("{error:#}")),
+    }
+}
+
+fn browser() -> Finding {
+    match browser::find() {
+        browser::Choice::Take([_, chromium, _]) => {
+            Finding::Ready(format!("{}, with axe-core", chromium.display()))
+        }
+        browser::Choice::Fetch(_) => {
+            Finding::Fetched("axe-core from npm (1 MB), for the tests of the page".to_owned())
+        }
+        browser::Choice::Impossible(why) => {
+            Finding::LeftOut(format!("`cargo xtask test` looks at no page in a browser; {why}"))
+        }
     }
 }
 

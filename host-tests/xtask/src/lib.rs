@@ -3,7 +3,7 @@
 //! - [`setup`]: everything a build, a test or a demo needs; [`doctor`]: the same questions, changing nothing.
 //!   - [`toolchain`]: a compiler that can build for `wasm32-wasip1`.
 //!   - [`envoy_binary`]: an Envoy that can run the module.
-//! - [`api_server`]: a Kubernetes API server, found or built.
+//! - [`api_server`]: a Kubernetes API server, found or built; [`browser`]: a Chromium and what looks at a page in it.
 //! - [`module`]: builds the module, [`callbacks`] takes out of it what Envoy need not call; [`prepared`]: set-up and
 //!   build in one, for whatever runs the module.
 //! - [`image`]: the module as an OCI image; [`dist`]: all that a release consists of.
@@ -16,6 +16,7 @@
 //! - [`workspace`] knows the paths, [`program`] runs other programs.
 
 pub mod api_server;
+pub mod browser;
 pub mod callbacks;
 pub mod dist;
 pub mod doctor;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::api_server::{self, Choice};
+use crate::browser;
 use crate::envoy_binary::{self, ENVOYS, EnvoyVersion};
 use crate::prepared::{Modules, Prepared, modules, prepare};
 use crate::program::{Program, native_cargo};
@@ -86,6 +87,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         if let Choice::Take(server) = api_server::find()? {
             tests.variables.push((api_server::VARIABLE, server.folder));
         }
+        tests = tests.with_browser();
         let mut counted = Counted::default();
         let code = exit_code_counting(&mut tests.whole_workspace(workspace, arguments)?, &mut counted)?;
         return if code == ExitCode::SUCCESS { counted.check(arguments).map(|()| code) } else { Ok(code) };
@@ -98,6 +100,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let mut tests = Tests::prepare(workspace, needs, envoy)?;
     if parts.iter().any(|part| part.asks_an_api_server()) {
         tests = tests.with_api_server(workspace)?;
+    }
+    if parts.iter().any(|part| part.asks_a_browser()) {
+        tests = tests.with_browser();
     }
     let (mut ran, mut counted) = (Vec::new(), Counted::default());
     for part in parts {
@@ -156,6 +161,16 @@ impl Tests {
             Err(why) => println!("API server: only the fake one is tested: {why:#}"),
         }
         Ok(self)
+    }
+
+    /// Adds a browser where there is one. Elsewhere a line says why not, and the tests of the page are skipped, which fails where
+    /// `CI` is `true`.
+    fn with_browser(mut self) -> Tests {
+        match browser::ensure() {
+            Ok(paths) => self.variables.extend(browser::VARIABLES.into_iter().zip(paths)),
+            Err(why) => println!("browser: the page is not looked at: {why:#}"),
+        }
+        self
     }
 
     fn with_modules(modules: &Modules) -> Tests {
@@ -287,6 +302,7 @@ fn end_to_end(
     arguments: &[String],
 ) -> Result<Outcome> {
     let mut child = Tests::with(prepared)
+        .with_browser()
         .cargo(workspace)
         .args(["--package", "testrelay-host-tests", "--test", "envoy"])
         .args(arguments)

@@ -261,6 +261,7 @@ impl Lead {
             match &record.state {
                 State::Pending(_) => pending.push(record.key),
                 State::Done(done) => {
+                    self.showing.forget(bucket);
                     self.housekeeping.ended(&record.key, done.at.mono);
                     if let Some(sharing) = &mut self.sharing {
                         sharing.touch(&record.key, &record.state, now);

@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod health;
 pub mod hint;
 pub mod listing;
+pub mod page;
 pub mod problem;
 pub mod request;
 pub mod route;

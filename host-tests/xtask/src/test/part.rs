@@ -79,6 +79,11 @@ impl Part {
         matches!(self, Part::Kubernetes)
     }
 
+    /// Whether a browser looks at pages where one can be had.
+    pub(crate) fn asks_a_browser(self) -> bool {
+        matches!(self, Part::Envoy)
+    }
+
     /// The packages and targets of its calls of `cargo test`. Empty for [`Part::Expected`], which runs tests of the others.
     pub(crate) fn calls(self) -> &'static [&'static [&'static str]] {
         match self {

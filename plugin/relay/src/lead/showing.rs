@@ -95,6 +95,11 @@ impl Showing {
         }
     }
 
+    /// Notes that a check of this bucket has ended, so that its view goes.
+    pub(super) fn forget(&mut self, bucket: usize) {
+        self.stale.insert(bucket, ());
+    }
+
     /// The buckets whose views may be written now.
     fn due(&mut self, now: Mono) -> Vec<usize> {
         if self.stale.is_empty() {
@@ -193,6 +198,7 @@ impl Lead {
     /// Notes the view of a check that has ended.
     #[inline(never)]
     pub(super) fn show_end(&mut self, turn: &mut Turn<'_>, key: &CheckKey, done: &Done) {
+        self.showing.forget(self.agenda.place(key));
         let reading = self.agenda.get_mut(key).map(|tracked| tracked.log.shown(&self.config));
         let view = View::ended(key, done, reading.as_deref().unwrap_or("null"));
         let prefix = self.shelf.ledger().prefix();

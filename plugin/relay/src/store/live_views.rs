@@ -39,7 +39,7 @@ pub(crate) fn read(store: &mut dyn Store, prefix: &str, bucket: usize) -> Vec<u8
     store.get(&key(prefix, bucket)).ok().flatten().map(|entry| entry.value).unwrap_or_default()
 }
 
-/// Replaces views, and drops those of checks that are not kept. False if another context wrote first.
+/// Replaces views, and drops those of checks that are not kept. Writes nothing if that changes nothing. False if another context wrote first.
 ///
 /// # Errors
 /// The host's status.
@@ -53,6 +53,10 @@ pub(crate) fn update(
     let key = key(prefix, bucket);
     let found = store.get(&key)?;
     let (old, seen) = found.map_or((Vec::new(), None), |entry| (entry.value, Some(entry.cas)));
+    let is_gone = |view: LiveView<'_>| !is_kept(&view.key);
+    if new.is_empty() && !views(&old).any(is_gone) {
+        return Ok(true);
+    }
     let mut value = vec![LAYOUT];
     for (check, began, json) in new {
         add(&mut value, &[&check.bytes(), &began.0.to_le_bytes(), json.as_bytes()], MAX_BUCKET);

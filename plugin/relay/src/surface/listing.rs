@@ -8,7 +8,7 @@ mod others;
 mod query;
 mod rows;
 
-use crate::check::{Record, State, View, explain};
+use crate::check::{CheckKey, Record, State, View, explain};
 use crate::config::Config;
 use crate::config::{Allow, Credential};
 use crate::guid::Guid;
@@ -19,6 +19,7 @@ use crate::store::ledger::{Ledger, Store, StoreError};
 use crate::store::live_views::{self, LiveView};
 use crate::surface::accept::{CallerId, Headers, caller};
 use crate::surface::exchange::Step;
+use crate::surface::page;
 use crate::surface::problem::Reply;
 use crate::tag::Tag;
 use crate::time::{Mono, Now, Wall};
@@ -44,8 +45,21 @@ const LAST_CALL: Duration = Duration::from_secs(10);
 /// The members of a check's JSON, as another context wrote it.
 type Shown = Map<String, Value>;
 
+/// For whom the answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For programs.
+    Json,
+    /// For people: [`page`].
+    Page,
+}
+
+/// The check that is asked for, by its id, or all; and for whom.
+pub type Asked<'a> = (Option<&'a str>, Form);
+
 /// A request for one check or all.
 pub struct Listing {
+    form: Form,
     config: Rc<Config>,
     caller: CallerId,
     prefix: String,
@@ -63,7 +77,7 @@ pub fn lost() -> Reply {
 }
 
 /// The answer to a list beyond [`MAX_LISTS`].
-pub fn busy() -> Reply {
+fn busy() -> Reply {
     let detail = "Two lists of this credential, or eight of this worker, are under way, and each asks Kubernetes's API server. Try again.";
     Reply::problem(429, "Too many lists at the same time", detail).with("retry-after", "1")
 }
@@ -75,6 +89,21 @@ impl Listing {
     /// # Errors
     /// The refusal.
     pub fn new<B: AsRef<[u8]>>(
+        config: &Rc<Config>,
+        prefix: &str,
+        store: &mut dyn Store,
+        headers: &Headers<B>,
+        (id, form): Asked<'_>,
+    ) -> Result<Listing, Reply> {
+        let begun = Listing::begun(config, prefix, store, headers, id);
+        match begun {
+            Ok(listing) => Ok(Listing { form, ..listing }),
+            Err(refusal) if form == Form::Page => Err(page::problem(refusal, &config.base_path)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn begun<B: AsRef<[u8]>>(
         config: &Rc<Config>,
         prefix: &str,
         store: &mut dyn Store,
@@ -112,12 +141,18 @@ impl Listing {
         };
         let (caller, id) = (CallerId::of(config, caller), id.map(str::to_owned));
         let prefix = prefix.to_owned();
-        Ok(Listing { config: config.clone(), caller, prefix, query, id, own, others, began: Mono(0) })
+        let (config, form) = (config.clone(), Form::Json);
+        Ok(Listing { form, config, caller, prefix, query, id, own, others, began: Mono(0) })
     }
 
     /// Who asks.
     pub fn caller(&self) -> CallerId {
         self.caller
+    }
+
+    /// The answer if too many lists are under way.
+    pub fn busy(&self) -> Reply {
+        self.formed(busy(), Wall(0))
     }
 
     /// Whether the API server must be asked.
@@ -130,7 +165,7 @@ impl Listing {
         self.began = now.mono;
         match (&self.others, &self.config.store) {
             (Some(others), Some(shared)) if self.asks() => Step::call(others.first(&shared.server)),
-            _ => self.reply(now, store).into(),
+            _ => self.end(now, store).into(),
         }
     }
 
@@ -151,7 +186,28 @@ impl Listing {
             }
             others.took_too_long();
         }
-        self.reply(now, store).into()
+        self.end(now, store).into()
+    }
+
+    fn end(&mut self, now: Now, store: &mut dyn Store) -> Reply {
+        let reply = self.reply(now, store);
+        self.formed(reply, now.wall)
+    }
+
+    /// The same answer for those who asked.
+    fn formed(&self, reply: Reply, now: Wall) -> Reply {
+        let base = &self.config.base_path;
+        match (self.form, reply.status) {
+            (Form::Json, _) => reply,
+            (Form::Page, 200) => {
+                let shown = serde_json::from_slice(reply.body.as_bytes()).unwrap_or_default();
+                match self.id {
+                    None => page::overview(&shown, now, base, &self.query.text),
+                    Some(_) => page::one(&shown, now, base),
+                }
+            }
+            (Form::Page, _) => page::problem(reply, base),
+        }
     }
 
     fn reply(&mut self, now: Now, store: &mut dyn Store) -> Reply {
@@ -187,14 +243,19 @@ impl Listing {
         let empty = Page::new(self.query.after, self.query.limit);
         let mut own = std::mem::replace(&mut self.own, empty);
         let mut page = Page::new(self.query.after, self.query.limit);
+        let mut ended_elsewhere = Vec::new();
         if let Some(others) = &mut self.others {
             for other in std::mem::take(&mut others.found) {
                 // What this process has of a check that another owns is out of date.
                 own.retain(|row| !matches!(row, Row::Own(_, record) if record.key == other.key));
-                page.add(other.rank(), Row::Other(other.members));
+                let rank = other.rank();
+                if rank.is_done {
+                    ended_elsewhere.push(other.key);
+                }
+                page.add(rank, Row::Other(other.members));
             }
         }
-        let ended = self.note_decided(store, &mut page)?;
+        let ended = self.note_decided(store, &mut page, &ended_elsewhere)?;
         let (records, end) = own.finish();
         for (rank, row) in records {
             if !ended.contains(&rank) {
@@ -212,8 +273,13 @@ impl Listing {
         Ok(OnePage { checks: checks.collect(), pending, next })
     }
 
-    /// Adds what was decided lately. Returns the places.
-    fn note_decided(&self, store: &mut dyn Store, page: &mut Page<Row>) -> Result<Vec<Rank>, StoreError> {
+    /// Adds what was decided lately, but for what other replicas show as ended. Returns the places.
+    fn note_decided(
+        &self,
+        store: &mut dyn Store,
+        page: &mut Page<Row>,
+        elsewhere: &[CheckKey],
+    ) -> Result<Vec<Rank>, StoreError> {
         let mut ended = Vec::new();
         if !self.query.wants_done() {
             return Ok(ended);
@@ -223,7 +289,7 @@ impl Listing {
             let rank = Rank::done(one.at, &one.key);
             ended.push(rank);
             let is_asked_for = self.id.as_ref().is_none_or(|id| one.key.id() == *id);
-            if !is_asked_for || !page.may_hold(rank) {
+            if !is_asked_for || !page.may_hold(rank) || elsewhere.contains(&one.key) {
                 return true;
             }
             let mut members = members(&one.json);

@@ -10,6 +10,8 @@ pub enum Route<'a> {
     Check,
     /// `GET <base>/v1/checks`, or of one check's id: pending and recently decided checks.
     Checks(Option<&'a str>),
+    /// `GET <base>/`, or `<base>/checks/{id}`: the same for people.
+    Page(Option<&'a str>),
     /// `POST <base>/v1/checks/evaluate`: the synchronous check.
     Evaluate,
     /// `POST <base>/v1/events`: a hint from Testkube's webhook.
@@ -58,6 +60,13 @@ pub fn route<'a>(config: &Config, method: &[u8], path: &'a [u8]) -> Route<'a> {
             ([b"v1", b"checks", id], ..) => match check_id(id) {
                 None => Route::Unknown,
                 Some(id) if reads => Route::Checks(Some(id)),
+                Some(_) => Route::WrongMethod("GET, HEAD"),
+            },
+            ([], _, true) => Route::Page(None),
+            ([], ..) => Route::WrongMethod("GET, HEAD"),
+            ([b"checks", id], ..) => match check_id(id) {
+                None => Route::Unknown,
+                Some(id) if reads => Route::Page(Some(id)),
                 Some(_) => Route::WrongMethod("GET, HEAD"),
             },
             ([b"v1", b"events"], b"POST", _) => Route::Event,
@@ -230,7 +239,12 @@ mod tests {
         assert_eq!(post("/testrelay/v1/events"), Route::Event);
         assert_eq!(get("/testrelay/v1/events"), Route::WrongMethod("POST"));
         assert_eq!(get("/testrelay-x/v1/checks"), Route::Unknown);
-        assert_eq!(get("/testrelay"), Route::Unknown);
+        for path in ["/testrelay", "/testrelay/", "/testrelay//?state=done"] {
+            assert_eq!(get(path), Route::Page(None), "{path}");
+        }
+        assert_eq!(get(&format!("/testrelay/checks/{id}")), Route::Page(Some(id)));
+        assert_eq!(get("/testrelay/checks/0123"), Route::Unknown);
+        assert_eq!(post("/testrelay/"), Route::WrongMethod("GET, HEAD"));
         assert_eq!(get("/testrelay/healthz"), Route::Health);
         assert_eq!(get("/testrelay/readyz"), Route::Ready);
     }

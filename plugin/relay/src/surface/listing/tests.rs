@@ -76,7 +76,7 @@ fn asked(config: &Rc<Config>, headers: &Headers<Vec<u8>>, id: Option<&str>) -> R
 }
 
 fn ask(store: &mut Memory, config: &Rc<Config>, headers: &Headers<Vec<u8>>, id: Option<&str>) -> Reply {
-    match Listing::new(config, "p/", store, headers, id) {
+    match Listing::new(config, "p/", store, headers, (id, Form::Json)) {
         Err(refusal) => refusal,
         Ok(mut listing) => match listing.begin(NOW, store) {
             Step::Reply(reply, None) => reply,
@@ -262,4 +262,40 @@ fn one_check_takes_no_parameters() {
         HEADERS.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
     headers.push((b":path".to_vec(), b"/testrelay/v1/checks/0123456789abcdef?limit=1".to_vec()));
     assert_eq!(asked(&config(""), &headers, Some("0123456789abcdef")).status, 400);
+}
+
+/// The page for this path.
+fn page(store: &mut Memory, config: &Rc<Config>, query: &str, id: Option<&str>, password: &str) -> Reply {
+    let headers: [(Vec<u8>, Vec<u8>); 2] = [
+        (b"authorization".to_vec(), format!("Bearer {password}").into_bytes()),
+        (b":path".to_vec(), format!("/testrelay/{query}").into_bytes()),
+    ];
+    match Listing::new(config, "p/", store, &headers, (id, Form::Page)) {
+        Err(refusal) => refusal,
+        Ok(mut listing) => match listing.begin(NOW, store) {
+            Step::Reply(reply, None) => reply,
+            _ => panic!("nobody is to be asked"),
+        },
+    }
+}
+
+#[test]
+fn people_get_the_same_as_a_page_whatever_the_answer_is() {
+    let (mut store, config) = (store(), config(""));
+    let mut shown = |query: &str, id: Option<&str>, password: &str| {
+        let reply = page(&mut store, &config, query, id, password);
+        let html = ("content-type", "text/html; charset=utf-8".to_owned());
+        assert!(reply.headers.contains(&html) && reply.body.contains("</html>"), "{}", reply.body);
+        (reply.status, reply.body)
+    };
+    let (status, all) = shown("?limit=1", None, "a-secret-of-tests");
+    assert!(status == 200 && all.contains("ado-run=shop-1") && !all.contains("ado-run=shop-2"), "{all}");
+    assert!(all.contains("<a href=\"?limit=1&amp;after="), "{all}");
+    let id = record(2).key.id();
+    let (status, one) = shown("", Some(&id), "a-secret-of-tests");
+    assert!(status == 200 && one.contains("e2e-2 failed"), "{one}");
+    assert_eq!(shown("", Some("0123456789abcdef"), "a-secret-of-tests").0, 404);
+    assert_eq!(shown("?limit=0", None, "a-secret-of-tests").0, 400);
+    let (status, refused) = shown("", None, "another");
+    assert!(status == 401 && !refused.contains("shop-1"), "{refused}");
 }

@@ -10,7 +10,7 @@ use crate::store::ledger::Ledger;
 use crate::store::ledger::memory::Memory;
 use crate::surface::accept::Acceptance;
 use crate::surface::exchange::Step;
-use crate::surface::listing::{self, Listing};
+use crate::surface::listing::{self, Form, Listing};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::served::{outcome_of, request_of};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
@@ -376,7 +376,7 @@ impl Replicas {
         let mut now = self.clock(n);
         let process = &mut self.processes[n];
         let headers = [(b"authorization".to_vec(), b"Bearer a-secret-of-tests".to_vec())];
-        let listing = Listing::new(&process.config, PREFIX, &mut process.store, &headers, id);
+        let listing = Listing::new(&process.config, PREFIX, &mut process.store, &headers, (id, Form::Json));
         let mut listing = listing.unwrap_or_else(|refusal| panic!("{}", refusal.body));
         let (mut step, began) = (listing.begin(now, &mut process.store), now.mono);
         loop {
