@@ -16,9 +16,9 @@
 )]
 
 mod host;
-mod preflight;
 mod resumed;
 mod root;
+mod status;
 mod stream;
 
 proxy_wasm::main! {{

@@ -12,7 +12,7 @@ use testrelay::surface::artifacts::{self, Download, Forward, Visit};
 use testrelay::surface::bodies::Posted;
 use testrelay::surface::evaluate::{self, Evaluation};
 use testrelay::surface::exchange::{Exchange, Step};
-use testrelay::surface::listing::{Asked, Form, Listing};
+use testrelay::surface::listing::Form;
 use testrelay::surface::problem::Reply;
 use testrelay::surface::request::{Body, MAX_BODY};
 use testrelay::surface::route::{Route, route};
@@ -287,20 +287,6 @@ impl Stream {
         };
         plugin.metrics.count_check(counted);
         self.answer(&reply)
-    }
-
-    fn checks(&mut self, plugin: &Plugin, headers: &[Header<'_>], asked: Asked<'_>) -> Action {
-        let listing = match Listing::new(&plugin.config, &plugin.prefix, &mut SharedData, headers, asked) {
-            Ok(listing) => listing,
-            Err(refusal) => return self.answer(&refusal),
-        };
-        if listing.asks() {
-            if !plugin.has_room_to_list(listing.caller()) {
-                return self.answer(&listing.busy());
-            }
-            plugin.waits(self.context_id, Awaited::Listing(listing.caller()));
-        }
-        self.begin(plugin, Exchange::Listing(Box::new(listing)), headers)
     }
 
     /// Lets a request for an artifact go on to Testkube, with its path untouched and its credentials removed.

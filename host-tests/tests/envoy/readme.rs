@@ -383,8 +383,18 @@ fn the_pipelines_step_pushes_a_new_file_for_each_attempt_even_when_another_run_i
     let attempt = |n: u32| [format!("shop-e2e-4711-{n}.yaml"), format!("shop-api-4711-{n}.yaml")];
     let expected = [&["rival.yaml".to_owned()][..], &attempt(1), &attempt(2)].concat();
     assert_eq!(kustomization["resources"], json!(expected));
-    let example = block(GUIDE, "## 4. Let Testkube run something with a tag", "yaml")?;
-    let example: Value = serde_saphyr::from_str(example)?;
+    let examples = fenced(section(GUIDE, "## 4. Let Testkube run something with a tag")?, "yaml");
+    let [workflow, example] = examples[..] else { anyhow::bail!("{examples:?}") };
+    let [workflow, example]: [Value; 2] =
+        [serde_saphyr::from_str(workflow)?, serde_saphyr::from_str(example)?];
+    assert_eq!(
+        (&workflow["kind"], &workflow["metadata"]["name"]),
+        (&json!("TestWorkflow"), &json!("shop-api"))
+    );
+    for name in ["apiVersion", "/metadata/namespace"] {
+        let name = format!("/{}", name.trim_start_matches('/'));
+        assert_eq!(workflow.pointer(&name), example.pointer(&name), "{name}");
+    }
     let resource: Value = serde_saphyr::from_str(&pushed("shop-e2e-4711-1.yaml")?)?;
     assert_eq!(resource, example);
     let second: Value = serde_saphyr::from_str(&pushed("shop-api-4711-2.yaml")?)?;

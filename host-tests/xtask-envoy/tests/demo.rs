@@ -53,7 +53,7 @@ fn every_sabotage_is_noticed_and_its_step_is_named() {
         (
             "callback",
             "step 4 of 5, \"The decision\"",
-            "waited 8 s in vain for an event that Azure DevOps takes",
+            "waited 8 s in vain for an event that Azure DevOps accepts",
         ),
         (
             "artifact",

@@ -251,4 +251,16 @@ mod tests {
         }
         assert_eq!(chosen(None, None, None), "fetch 1.40.0");
     }
+
+    #[test]
+    fn the_pages_name_the_folder_of_the_envoy_that_is_fetched() {
+        let workspace = Workspace::locate().unwrap();
+        let binary = binary_in(&folder(&workspace, &ENVOYS.default));
+        let place = binary.parent().unwrap().strip_prefix(workspace.own_folder()).unwrap();
+        let line = format!("`export PATH=\"$PATH:$PWD/target/xtask/{}\"`", place.display());
+        for page in ["README.md", "envoy/README.md"] {
+            let text = std::fs::read_to_string(workspace.root().join(page)).unwrap();
+            assert!(text.contains(&line), "{page}: {line}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all tests of the workspace, or a part of them ([`part`]), with the modules and the Envoy they need;
 //! or those with a real Envoy on every supported one.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, stdout};
 use std::process::{ExitCode, Stdio};
 use std::str::FromStr;
 use std::time::Instant;
@@ -16,10 +16,12 @@ use crate::program::{Program, native_cargo};
 use crate::toolchain;
 use crate::workspace::Workspace;
 
+mod counted;
 pub mod expected;
 pub mod part;
 mod seeds;
 
+use counted::Counted;
 use part::{Needs, Part};
 use seeds::{Derived, FIXED};
 
@@ -65,7 +67,7 @@ struct Ran {
     seconds: u64,
 }
 
-/// Runs the tests. The exit code is that of the first part that failed.
+/// Runs the tests. The exit code is that of the first part that failed. Arguments that choose no test are an error.
 ///
 /// Without parts, but with arguments, it is one `cargo test` over the whole workspace: the arguments choose.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
@@ -86,7 +88,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
             tests.variables.push((api_server::VARIABLE, server.folder));
         }
         tests = tests.with_browser();
-        return exit_code(&mut tests.whole_workspace(workspace, arguments)?);
+        let mut counted = Counted::default();
+        let code = exit_code_counting(&mut tests.whole_workspace(workspace, arguments)?, &mut counted)?;
+        return if code == ExitCode::SUCCESS { counted.check(arguments).map(|()| code) } else { Ok(code) };
     }
     if parts.contains(&Part::Expected) && !arguments.is_empty() {
         bail!("the part `expected` takes no arguments of `cargo test`");
@@ -100,20 +104,23 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     if parts.iter().any(|part| part.asks_a_browser()) {
         tests = tests.with_browser();
     }
-    let mut ran = Vec::new();
+    let (mut ran, mut counted) = (Vec::new(), Counted::default());
     for part in parts {
         if parts.len() > 1 {
             println!("\n== {}", part.name());
         }
         let began = Instant::now();
-        let code = tests.part(workspace, *part, arguments)?;
+        let code = tests.part(workspace, *part, arguments, &mut counted)?;
         let passed = code == ExitCode::SUCCESS;
         ran.push(Ran { part: *part, code, passed, seconds: began.elapsed().as_secs() });
     }
     if ran.len() > 1 {
         println!("\n{}", parts_table(&ran));
     }
-    Ok(ran.iter().find(|ran| !ran.passed).map_or(ExitCode::SUCCESS, |ran| ran.code))
+    match ran.iter().find(|ran| !ran.passed) {
+        Some(failed) => Ok(failed.code),
+        None => counted.check(arguments).map(|()| ExitCode::SUCCESS),
+    }
 }
 
 /// What tests run: they find it by variables, which hold absolute paths.
@@ -188,7 +195,13 @@ impl Tests {
     }
 
     /// Runs a part, all of it even where some of it fails.
-    fn part(&self, workspace: &Workspace, part: Part, arguments: &[String]) -> Result<ExitCode> {
+    fn part(
+        &self,
+        workspace: &Workspace,
+        part: Part,
+        arguments: &[String],
+        counted: &mut Counted,
+    ) -> Result<ExitCode> {
         if part == Part::Expected {
             return expected::run(workspace, self);
         }
@@ -200,7 +213,10 @@ impl Tests {
                 cargo.args(["no_history_breaks_a_rule"]).env(HISTORIES_VARIABLE, histories(workspace)?);
             }
             cargo.arg("--no-fail-fast").args(arguments);
-            let called = exit_code(&mut cargo)?;
+            let called = match arguments {
+                [] => exit_code(&mut cargo)?,
+                _ => exit_code_counting(&mut cargo, counted)?,
+            };
             if code == ExitCode::SUCCESS {
                 code = called;
             }
@@ -248,6 +264,14 @@ fn exit_code(program: &mut Program) -> Result<ExitCode> {
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
+/// The same, of a program that runs tests, which are counted.
+fn exit_code_counting(program: &mut Program, counted: &mut Counted) -> Result<ExitCode> {
+    let mut child = program.stdout(Stdio::piped()).spawn().context("cargo cannot be run")?;
+    counted.read(child.stdout.take().context("cargo has no output")?, stdout().lock())?;
+    let code = child.wait()?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
 fn parts_table(ran: &[Ran]) -> String {
     let row = |ran: &Ran| {
         let passed = if ran.passed { "yes" } else { "NO" };
@@ -285,15 +309,19 @@ fn end_to_end(
         .stdout(Stdio::piped())
         .spawn()
         .context("cargo cannot be run")?;
-    let mut result = String::new();
+    let (mut result, mut counted) = (String::new(), Counted::default());
     for line in BufReader::new(child.stdout.take().context("cargo has no output")?).lines() {
         let line = line?;
         println!("{line}");
+        counted.line(&line);
         if let Some(said) = line.strip_prefix("test result: ") {
             said.clone_into(&mut result);
         }
     }
     let passed = child.wait()?.success();
+    if passed {
+        counted.check(arguments)?;
+    }
     Ok(Outcome { version: version.clone(), result, passed })
 }
 

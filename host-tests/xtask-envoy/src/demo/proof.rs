@@ -62,9 +62,8 @@ pub(super) fn polls_are_bounded(testkube: &[Recorded], tag: &str) -> Result<Stri
     ensure!(!polls.is_empty(), "Testkube was never polled");
     let wanted = format!("{TAG_KEY}={tag}");
     for poll in &polls {
-        let selector = parameter(poll, "tagSelector").unwrap_or_default();
         ensure!(
-            selector.split(',').any(|part| part == wanted),
+            selected(poll).iter().any(|value| value == tag),
             "a poll does not select {wanted}: {}",
             poll.target
         );
@@ -186,6 +185,13 @@ pub(super) fn times(n: usize) -> String {
 /// The decoded parameters of a query.
 pub(super) fn parameters(request: &Request) -> impl Iterator<Item = (String, String)> + '_ {
     form_urlencoded::parse(request.query().as_bytes()).into_owned()
+}
+
+/// The values of the tag that a list call asks for.
+pub(super) fn selected(request: &Request) -> Vec<String> {
+    let selector = parameter(request, "tagSelector").unwrap_or_default();
+    let value = |part: &str| Some(part.strip_prefix(TAG_KEY)?.strip_prefix('=')?.to_owned());
+    selector.split(',').filter_map(value).collect()
 }
 
 fn parameter(request: &Request, name: &str) -> Option<String> {

@@ -97,37 +97,50 @@ impl Witness {
     }
 
     fn asked_testkube(&mut self, scene: &Scene, asked: &Recorded) -> String {
-        let path = asked.request.path();
         if proof::is_poll(asked) && came_by_envoy(asked) {
-            self.polls += usize::from(!self.is_over);
-            let found = scene.testkube().truth(TAG_KEY, &self.run.tag, asked.at);
-            let tagged = format!("tagged {TAG_KEY}={}", self.run.tag);
-            let answer = match (asked.status, statuses(&found)) {
-                (Some(200), None) => format!("nothing is {tagged}"),
-                (Some(200), Some(statuses)) => statuses,
-                (status, _) => answered(status),
-            };
-            match self.polls {
-                _ if self.is_over => format!("which executions carry the tag? {answer}"),
-                1 => {
-                    let query = proof::parameters(&asked.request).take(2);
-                    let query: Vec<_> = query.map(|(name, value)| format!("{name}={value}")).collect();
-                    format!("poll 1: GET {path}\n{}, …\n{answer}", query.join(", "))
-                }
-                poll => format!("poll {poll}: {answer}"),
+            return self.listed(scene, asked);
+        }
+        let path = asked.request.path();
+        let truth = scene.testkube().truth(TAG_KEY, &self.tag, asked.at);
+        if let Some(truth) = truth.iter().find(|truth| path.ends_with(&truth.id)) {
+            return format!("{} once more, by its id: {}", truth.name, answered(asked.status));
+        }
+        // An execution's id is long, and has been seen.
+        let from = path.find("/artifacts").unwrap_or_default();
+        let (before, tail) = path.split_at(from);
+        let told = format!("{} …{tail}: {}", asked.request.method, answered(asked.status));
+        match (asked.request.method.as_str(), asked.status) {
+            ("HEAD", Some(500)) => {
+                let holder = truth.iter().find(|truth| before.ends_with(&truth.id));
+                let holder = holder.map_or("this execution", |truth| truth.name.as_str());
+                format!("{told}, which says that {holder} has no such file")
             }
-        } else {
-            let name = scene.testkube().truth(TAG_KEY, &self.tag, asked.at).into_iter();
-            let name = name.filter(|truth| path.ends_with(&truth.id)).map(|truth| truth.name).next();
-            match name {
-                Some(name) => format!("{name} once more, by its id: {}", answered(asked.status)),
-                None => {
-                    // An execution's id is long, and has been seen.
-                    let from = path.find("/artifacts").unwrap_or_default();
-                    let tail = path.get(from..).unwrap_or(path);
-                    format!("{} …{tail}: {}", asked.request.method, answered(asked.status))
-                }
+            _ => told,
+        }
+    }
+
+    /// A list of executions: a poll for the check, or a question of somebody who wants an artifact.
+    fn listed(&mut self, scene: &Scene, asked: &Recorded) -> String {
+        let mut selected = proof::selected(&asked.request);
+        let is_own = selected.contains(&self.run.tag);
+        let tag = if is_own { self.run.tag.clone() } else { selected.pop().unwrap_or_default() };
+        let found = scene.testkube().truth(TAG_KEY, &tag, asked.at);
+        let answer = match (asked.status, statuses(&found)) {
+            (Some(200), None) => format!("nothing is tagged {TAG_KEY}={tag}"),
+            (Some(200), Some(statuses)) => statuses,
+            (status, _) => answered(status),
+        };
+        if self.is_over || !is_own {
+            return format!("which executions are tagged {TAG_KEY}={tag}? {answer}");
+        }
+        self.polls += 1;
+        match self.polls {
+            1 => {
+                let query = proof::parameters(&asked.request).take(2);
+                let query: Vec<_> = query.map(|(name, value)| format!("{name}={value}")).collect();
+                format!("poll 1: GET {}\n{}, …\n{answer}", asked.request.path(), query.join(", "))
             }
+            poll => format!("poll {poll}: {answer}"),
         }
     }
 
@@ -198,4 +211,58 @@ fn came_by_envoy(asked: &Recorded) -> bool {
 
 fn answered(status: Option<u16>) -> String {
     status.map_or("no answer".to_owned(), |status| status.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fakes::{Status, execution};
+    use host_tests::Request;
+
+    /// What is told of requests that come to Testkube by Envoy, in one line.
+    fn told(scene: &Scene, witness: &mut Witness, requests: &[(&str, String)]) -> String {
+        for (method, target) in requests {
+            let request = Request::new(method, target).header("x-request-id", "1");
+            request.send(scene.testkube_address()).unwrap();
+        }
+        let mut out = Vec::new();
+        witness.tell(scene, &mut Voice::new(&mut out, false)).unwrap();
+        String::from_utf8(out).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_list_for_another_tag_is_no_poll_of_the_check() {
+        let scene = Scene::new().unwrap();
+        let run = scene.pipeline(2);
+        let mut witness = Witness::new(&scene, &run, &run.tag);
+        let list = |tag: &str| {
+            ("GET", format!("/v1/test-workflow-executions?tagSelector={TAG_KEY}%3D{tag}&startDate=x"))
+        };
+        let other = told(&scene, &mut witness, &[list("shop-4001")]);
+        assert!(
+            other.ends_with(
+                "which executions are tagged ado-run=shop-4001? nothing is tagged ado-run=shop-4001"
+            ),
+            "{other}"
+        );
+        assert_eq!(witness.polls(), 0);
+        let own = told(&scene, &mut witness, &[list("shop-4001%2Cado-run%3Dshop-4002")]);
+        assert!(own.contains("poll 1: GET /v1/test-workflow-executions tagSelector="), "{own}");
+        assert!(own.ends_with("nothing is tagged ado-run=shop-4002"), "{own}");
+        assert_eq!(witness.polls(), 1);
+    }
+
+    #[test]
+    fn a_head_of_a_file_that_is_missing_is_explained() {
+        let scene = Scene::new().unwrap();
+        let run = scene.pipeline(2);
+        let id = scene.execution(execution("shop-api").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Passed));
+        let mut witness = Witness::new(&scene, &run, &run.tag);
+        let head = ("HEAD", format!("/v1/test-workflow-executions/{id}/artifacts/junit.xml"));
+        let told = told(&scene, &mut witness, &[head]);
+        assert!(
+            told.ends_with("HEAD …/artifacts/junit.xml: 500, which says that shop-api-1 has no such file"),
+            "{told}"
+        );
+    }
 }

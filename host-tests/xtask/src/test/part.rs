@@ -5,9 +5,9 @@ use clap::ValueEnum;
 /// A part of the tests. Together they are all tests of the workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Part {
-    /// The core under a virtual clock, and the model of the replica protocol: no module, no Envoy. 25 s.
+    /// The core under a virtual clock, and the model of the replica protocol: no module, no Envoy. 62 s.
     Core,
-    /// Pages, schema and examples against the code: no module, no Envoy. 10 s.
+    /// Pages, schema and examples against the code: no module, no Envoy. 5 s.
     Pages,
     /// The tools themselves: xtask, fakes, benches, fuzz corpora. 2 min.
     Tools,
@@ -147,6 +147,22 @@ mod tests {
         for part in Part::ALL {
             assert_eq!(Part::named(part.name()), Some(part));
             assert_eq!(Part::from_str(part.name(), false), Ok(part));
+        }
+    }
+
+    #[test]
+    fn the_times_that_the_readme_shows_are_those_of_the_help() {
+        let readme = std::fs::read_to_string(Workspace::locate().unwrap().root().join("README.md")).unwrap();
+        let (_, table) = readme.split_once("| part       | passed |  minutes |\n|---|---|---|\n").unwrap();
+        let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+        assert_eq!(rows.len(), 2);
+        for row in rows {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let (minutes, seconds) = cells[3].split_once(':').unwrap();
+            let shown = minutes.parse::<u32>().unwrap() * 60 + seconds.parse::<u32>().unwrap();
+            let part = Part::named(cells[1]).unwrap().to_possible_value().unwrap();
+            let help = part.get_help().unwrap().to_string();
+            assert!(help.trim_end_matches('.').ends_with(&format!(". {shown} s")), "{row}: {help}");
         }
     }
 
