@@ -1,7 +1,7 @@
 //! A real Chromium, driven over chromedriver's WebDriver protocol (https://www.w3.org/TR/webdriver2/).
 //!
 //! `cargo xtask test envoy` names the programs by variables. Where there are none, [`Browser::start`] says so and gives
-//! none; where `CI` is `true`, that is an error: a page that nobody looked at must not look tested.
+//! none; where `TESTRELAY_BROWSER_REQUIRED` is set, that is an error: a page that nobody looked at must not look tested.
 
 use crate::client::{Connection, Request};
 use crate::process::Process;
@@ -23,6 +23,8 @@ pub const CHROMEDRIVER: &str = "TESTRELAY_CHROMEDRIVER";
 pub const CHROMIUM: &str = "TESTRELAY_CHROMIUM";
 /// axe-core's `axe.min.js`: `TESTRELAY_AXE`.
 pub const AXE: &str = "TESTRELAY_AXE";
+/// If it is set, a test without a browser fails: `.ci/run` sets it once it has one.
+const REQUIRED: &str = "TESTRELAY_BROWSER_REQUIRED";
 
 /// A start on a busy machine takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,12 +64,12 @@ impl Browser {
     /// Starts one; `None`, and a line that says why, where there is none.
     ///
     /// # Errors
-    /// It does not start; or there is none, and `CI` is `true`.
+    /// It does not start; or there is none, and `TESTRELAY_BROWSER_REQUIRED` is set.
     pub fn start() -> Result<Option<Browser>> {
         let programs = [CHROMEDRIVER, CHROMIUM, AXE].map(variable);
         let [Some(driver), Some(chromium), Some(axe)] = programs else {
             let why = "no browser: `cargo xtask test envoy` names one where chromium, chromedriver and axe-core can be had";
-            ensure!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{why}");
+            ensure!(std::env::var_os(REQUIRED).is_none(), "{why}");
             eprintln!("skipped: {why}");
             return Ok(None);
         };

@@ -6,9 +6,12 @@ mod serving;
 mod shot;
 
 use anyhow::{Context, Result, ensure};
+use fakes::{Status, execution};
 use host_tests::browser::{Browser, View};
+use host_tests::scene::{Scene, TAG_KEY, now_ms};
+use host_tests::{Envoy, STATUS};
 use serde_json::{Value, json};
-use serving::Pages;
+use serving::{Pages, Site};
 use std::path::Path;
 use testrelay::surface::page;
 use testrelay::surface::problem::Reply;
@@ -64,6 +67,57 @@ fn fits(browser: &Browser) -> Result<()> {
 /// Makes the page refresh itself now, as it does each 15 seconds.
 fn refresh(browser: &Browser) -> Result<()> {
     browser.run("document.dispatchEvent(new Event('visibilitychange'))").map(drop)
+}
+
+#[test]
+fn a_check_in_a_real_envoy_is_followed_from_its_arrival_to_its_decision() -> Result<()> {
+    let Some(browser) = Browser::start()? else { return Ok(()) };
+    let scene = Scene::new()?;
+    let envoy = Envoy::start(&scene.setup()?)?;
+    let run = scene.pipeline(1);
+    let hostile = "<script>document.title=1</script>";
+    let running = execution("shop-e2e").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Running);
+    let running = scene.execution(running);
+    scene.execution(execution("shop-other").tag(TAG_KEY, &run.tag).at(now_ms(), Status::Passed));
+    let answer = run.check("shop-e2e").send(envoy.address())?;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let id = answer.json()?["id"].as_str().context("no id")?.to_owned();
+
+    browser.view(LIGHT)?;
+    let site = Site { address: envoy.address(), user: "people", password: STATUS };
+    browser.open(&site.at("/testrelay/"))?;
+    ensure!(!browser.text("document.body.innerText")?.contains(&run.tag), "shown without a password");
+    // The browser's own word on the answer 401.
+    browser.complaints()?;
+    browser.open(&site.log_in("/testrelay/"))?;
+    assert_eq!(browser.text("document.title")?, "1 waiting · Testrelay");
+    browser.run(&format!("document.querySelector('table.w a[href$=\"{id}\"]').click()"))?;
+    browser.wait_until(&format!("location.pathname.endsWith('/checks/{id}')"))?;
+    let says = |text: &str| {
+        let shown = format!("document.querySelector('main').innerText.includes({})", json!(text));
+        let shown = format!("(document.dispatchEvent(new Event('visibilitychange')), {shown})");
+        browser.wait_until(&shown)
+    };
+    says(&format!(
+        "Waits for the end of shop-e2e-1. 1 of 2 executions tagged {TAG_KEY}={} have ended.",
+        run.tag
+    ))?;
+    assert_eq!(browser.text("document.querySelectorAll('table.e svg rect').length")?, "2");
+
+    let failed = |execution: fakes::Execution| execution.at(now_ms(), Status::Failed);
+    ensure!(scene.testkube().change(&running, failed), "no such execution");
+    says("1 of 2 executions tagged")?;
+    says("did not pass")?;
+    browser.wait_until("document.title.includes('done')")?;
+    browser.open(&site.at("/testrelay/"))?;
+    assert_eq!(browser.text("document.title")?, "0 waiting · Testrelay");
+    ensure!(browser.text("document.querySelector('table.d').innerText")?.contains(&run.tag));
+    browser.open(&site.at(&format!("/testrelay/?tag={}&state=done", run.tag)))?;
+    ensure!(browser.text("document.querySelector('table.d').innerText")?.contains(&run.tag));
+    is_silent(&browser)?;
+    browser.open(&site.at(&format!("/testrelay/?state={hostile}")))?;
+    ensure!(browser.text("document.body.innerText")?.contains("The parameters cannot be read"));
+    Ok(())
 }
 
 #[test]
