@@ -87,7 +87,7 @@ pub(super) fn answered<'a>(outcome: &'a CallOutcome, cluster: &str) -> Result<&'
     Err((meaning, ["cluster `", cluster, "`: ", &said].concat()))
 }
 
-/// Parts of Envoy's own 503, the first of which counts. Some versions say less (envoyproxy/envoy#45011).
+/// Parts of Envoy's own 503, the first of which counts. Envoy 1.36 has them, 1.40 no longer (envoyproxy/envoy#45011).
 static WORDS: [(&str, &Meaning); 7] = [
     ("CERTIFICATE_VERIFY_FAILED", &UNTRUSTED),
     ("TLS_error", &NO_TLS),
