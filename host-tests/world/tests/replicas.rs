@@ -112,8 +112,8 @@ fn a_stored_decision_is_sent_by_whoever_adopts_it_and_never_made_again() {
     world.network("kubernetes", Rule { latency: 100 * MILLISECOND, jitter: 0, ..Rule::default() });
     let pipeline = passing(&mut world, 1);
     deliver_to(&mut world, 0, &pipeline);
-    let passed = world.wall() + 20_000;
     // Whatever is written once the tests have passed is the decision.
+    let passed = START + 20_000;
     let is_stored = |world: &World| {
         let writes = world.writes(&pipeline);
         writes.iter().any(|write| write.at >= passed && write.method == "PUT" && write.status == Some(200))

@@ -42,9 +42,10 @@ fn a_call_has_five_kinds_of_outcome() {
     for way in [Way::LostRequest, Way::LostAnswer] {
         assert_eq!(told(Some(way))[4..], ["0", "504"], "{way:?}");
     }
-    // Envoy's own answers have status, type and length, and no x-envoy-upstream-service-time; these servers send no length.
+    // Envoy's own answers have status, type and length, and no x-envoy-upstream-service-time; these servers send a date and no
+    // length.
     assert_eq!(told(Some(Way::NoConnection))[2], "3");
-    assert_eq!(answer[2], "3");
+    assert_eq!(answer[2], "4");
 }
 
 #[test]

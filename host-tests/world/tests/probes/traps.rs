@@ -50,7 +50,10 @@ fn an_endless_loop_is_a_failure() {
     );
     world.pass(2 * SECOND);
     let violations = world.violations();
-    assert!(violations.iter().any(|v| v.rule == "7" && v.text.contains("an endless loop")), "{violations:?}");
+    assert!(
+        violations.iter().any(|v| v.rule == "no fall" && v.text.contains("an endless loop")),
+        "{violations:?}"
+    );
 }
 
 #[test]
@@ -62,7 +65,7 @@ fn a_trap_that_nobody_asked_for_is_a_failure() {
     );
     world.pass(2 * SECOND);
     assert_eq!(world.violations().len(), 1);
-    assert_eq!(world.violations()[0].rule, "7");
+    assert_eq!(world.violations()[0].rule, "no fall");
 }
 
 #[test]
