@@ -222,8 +222,9 @@ impl Stream {
         mut step: Step,
         headers: Option<&[Header<'_>]>,
     ) -> Action {
+        // No callback comes for them.
+        let mut refused = Vec::new();
         loop {
-            let mut refused = None;
             match step {
                 Step::Reply(reply, ended) => {
                     self.forget();
@@ -252,13 +253,12 @@ impl Stream {
                             Ok(token) => {
                                 calls.push(ExchangeCall { token, number, max_body: request.max_body });
                             }
-                            // No callback comes for it, and one failed call is enough.
-                            Err(fault) => refused = Some((number, fault)),
+                            Err(fault) => refused.push((number, fault)),
                         }
                     }
                 }
             }
-            let Some((number, fault)) = refused else {
+            let Some((number, fault)) = refused.pop() else {
                 // Each call of a visit has its own time limit; the others have one from their beginning.
                 if matches!(*exchange, Exchange::Visit(_)) {
                     plugin.waits(self.context_id, Awaited::Call);

@@ -227,18 +227,24 @@ impl Check {
         }
     }
 
-    /// Notes whether Azure DevOps took a call.
-    pub(super) fn note_fault(&mut self, now: Wall, fx: &mut Effects, what: &str, answer: &Answer) {
-        if matches!(answer, Answer::Taken | Answer::Over(_)) {
-            self.volatile.outage = None;
-            return;
-        }
-        let id = self.key.id();
-        let why = in_words_of(answer);
-        fx.say(Level::Warn, format!("check {id}: Azure DevOps did not accept {what}: {why}"));
-        fx.count(Counter::AzureFault);
+    /// Notes whether Azure DevOps accepted a call that a decision, or the report of one, waits for.
+    fn note_fault(&mut self, now: Wall, fx: &mut Effects, what: &str, answer: &Answer) {
+        self.say_fault(fx, what, answer);
         let before = self.volatile.outage.take();
-        self.volatile.outage = Some(Rc::new(Outage::after(before.as_deref(), now, why)));
+        if !matches!(answer, Answer::Taken | Answer::Over(_)) {
+            let outage = Outage::after(before.as_deref(), now, in_words_of(answer));
+            self.volatile.outage = Some(Rc::new(outage));
+        }
+    }
+
+    /// Says that Azure DevOps did not accept a call.
+    pub(super) fn say_fault(&mut self, fx: &mut Effects, what: &str, answer: &Answer) {
+        if !matches!(answer, Answer::Taken | Answer::Over(_)) {
+            let id = self.key.id();
+            let why = in_words_of(answer);
+            fx.say(Level::Warn, format!("check {id}: Azure DevOps did not accept {what}: {why}"));
+            fx.count(Counter::AzureFault);
+        }
     }
 
     /// Notes what an answer says about the presented token. For an unproven check its proof does this.

@@ -22,7 +22,7 @@ impl Check {
         if heard.began != self.durable.began {
             return;
         }
-        self.note_fault(cx.now.wall, fx, heard.what, &heard.answer);
+        self.say_fault(fx, heard.what, &heard.answer);
         self.note_token(heard.is_at_plan, heard.token, &heard.answer);
         let is_watching = matches!(self.durable.phase, Phase::Watching(_));
         if self.volatile.tries == 0 {

@@ -52,7 +52,7 @@ impl Lead {
         for (number, request) in calls {
             let id = self.calls.take_name();
             if !self.leads(turn) {
-                return self.telling = Telling::Idle;
+                return self.telling = Telling::Waits(now.mono.plus(SETTLING));
             }
             turn.start(&mut self.calls, id, request, Purpose::Preflight(now.mono, number), None);
         }
@@ -71,7 +71,7 @@ impl Lead {
             _ => false,
         };
         if !self.leading {
-            self.telling = Telling::Idle;
+            self.telling = Telling::Waits(turn.now.mono.plus(SETTLING));
         } else if is_whole
             && let Telling::Asks(_, preflight) = std::mem::replace(&mut self.telling, Telling::Told)
         {

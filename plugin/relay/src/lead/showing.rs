@@ -75,7 +75,8 @@ fn shown(answered: Option<Wall>, trouble: &Trouble, now: Now) -> Members {
 impl Written {
     /// Whether a view with this mark is to be written.
     fn is_due(&self, live: &Live<'_>, pending: &Pending, now: Mono) -> bool {
-        live.mark(pending) != self.mark || now.since(self.at) >= REFRESH && live.was_read_after(self.at)
+        let is_old = now.since(self.at) >= REFRESH && (live.was_read_after(self.at) || live.is_in_trouble());
+        live.knows_something(pending) && (is_old || live.mark(pending) != self.mark)
     }
 }
 
@@ -150,11 +151,20 @@ impl Lead {
         }
         let prefix = shelf.ledger().prefix();
         let is_kept = |key: &CheckKey| shelf.find(key).is_some();
-        // What another context has overwritten is written with the next change, or in a minute.
-        if let Err(status) = live_views::update(turn.store, prefix, bucket, &new, is_kept) {
-            log::error!("shared data failed with status {}: the list of checks is out of date", status.0);
-        }
-        if is_whole {
+        let is_written = match live_views::update(turn.store, prefix, bucket, &new, is_kept) {
+            Ok(is_written) => is_written,
+            Err(status) => {
+                log::error!("shared data failed with status {}: the list of checks is out of date", status.0);
+                false
+            }
+        };
+        if !is_written {
+            for (key, ..) in &new {
+                if let Some(tracked) = agenda.get_mut(key) {
+                    tracked.written.is_stale = true;
+                }
+            }
+        } else if is_whole {
             showing.stale.remove(&bucket);
         }
         if let Some(at) = showing.written.get_mut(bucket).filter(|_| is_whole) {
@@ -184,11 +194,17 @@ impl Lead {
         let mut health = Members::default();
         health.text("as_of", &now.wall.to_string());
         health.raw("azure_devops", &json::list(&entries));
-        health.raw("testkube", &shown(self.poller.answered, &self.poller.trouble, now).object());
+        let testkube = shown(self.poller.answered, &self.poller.trouble, now).object();
+        health.raw("testkube", &testkube);
+        // Who sees some projects only sees no entries.
+        let mut alone = Members::default();
+        alone.text("as_of", &now.wall.to_string());
+        alone.raw("testkube", &testkube);
+        let health = [alone.object(), health.object()].join("\n");
         let key = health_key(self.shelf.ledger().prefix());
-        let write = || {
+        let mut write = || {
             let seen = turn.store.get(&key)?.map(|entry| entry.cas);
-            turn.store.swap(&key, seen, health.object().as_bytes())
+            turn.store.swap(&key, seen, health.as_bytes())
         };
         if let Err(crate::store::ledger::StoreError(status)) = write() {
             log::error!("shared data failed with status {status}: the servers' health is out of date");
@@ -208,7 +224,7 @@ impl Lead {
     }
 }
 
-/// The key of the servers' health in shared data.
+/// The key of the servers' health in shared data: a line of JSON without the entries of Azure DevOps, and one with them.
 pub(crate) fn health_key(prefix: &str) -> String {
     format!("{prefix}health")
 }

@@ -9,6 +9,7 @@ mod query;
 mod rows;
 
 use crate::check::{CheckKey, Record, State, View, explain};
+use crate::collections::Few;
 use crate::config::Config;
 use crate::config::{Allow, Credential};
 use crate::guid::Guid;
@@ -157,7 +158,7 @@ impl Listing {
 
     /// Whether the API server must be asked.
     pub fn asks(&self) -> bool {
-        self.others.is_some() && !(self.id.is_some() && self.own.holds_any())
+        self.others.is_some() && !(self.id.is_some() && self.own.holds_pending())
     }
 
     /// The first step.
@@ -222,7 +223,7 @@ impl Listing {
                 let mut all = Members::default();
                 all.text("as_of", &now.wall.to_string());
                 all.raw("checks", &json::list(&shown.checks));
-                all.raw("health", &health(store, &self.prefix));
+                all.raw("health", &self.health(store));
                 if let Some(fault) = incomplete {
                     all.text("incomplete", &fault);
                 }
@@ -236,6 +237,17 @@ impl Listing {
                 answer(&all.object())
             }
         }
+    }
+
+    /// JSON that says whether the servers answer, as the leader last wrote it; null before. Who sees some projects only
+    /// does not learn which other servers there are.
+    fn health(&self, store: &mut dyn Store) -> String {
+        let entry = store.get(&health_key(&self.prefix)).ok().flatten();
+        let written = entry.and_then(|entry| String::from_utf8(entry.value).ok()).unwrap_or_default();
+        let (alone, whole) = written.split_once('\n').unwrap_or(("null", "null"));
+        let caller = self.caller.credential(&self.config);
+        let is_bound = caller.is_some_and(|caller| !caller.projects.is_empty() || !caller.tags.is_empty());
+        if is_bound { alone.into() } else { whole.into() }
     }
 
     /// The checks of one page, in order.
@@ -258,7 +270,7 @@ impl Listing {
         let ended = self.note_decided(store, &mut page, &ended_elsewhere)?;
         let (records, end) = own.finish();
         for (rank, row) in records {
-            if !ended.contains(&rank) {
+            if !ended.iter().any(|ended| ended.ends(rank, now.wall)) {
                 page.add(rank, row);
             }
         }
@@ -266,9 +278,13 @@ impl Listing {
         let (rows, end) = page.finish();
         let next = end.and(rows.last()).map(|(rank, _)| *rank);
         let pending = rows.iter().filter(|(rank, _)| !rank.is_done).count();
+        let mut views: Few<usize, Vec<u8>> = Few::default();
         let checks = rows.into_iter().map(|(_, row)| match row {
             Row::Other(members) => json::text(&members),
-            Row::Own(bucket, record) => self.own(bucket, &record, now, store),
+            Row::Own(bucket, record) => {
+                let views = views.entry(bucket, || live_views::read(store, &self.prefix, bucket));
+                self.own(views.map_or(&[][..], |views| views), &record, now)
+            }
         });
         Ok(OnePage { checks: checks.collect(), pending, next })
     }
@@ -306,15 +322,14 @@ impl Listing {
     }
 
     /// JSON of an own check, with what its leader knows of it.
-    fn own(&self, bucket: usize, record: &Record, now: Now, store: &mut dyn Store) -> String {
+    fn own(&self, views: &[u8], record: &Record, now: Now) -> String {
         let mut members = Members::default();
         members.extend(members_of(&json::text(&View::of(&record.key, &record.state, now))));
         if let State::Pending(pending) = &record.state
             && pending.reported().is_none()
         {
-            let value = live_views::read(store, &self.prefix, bucket);
             let is_its = |view: &LiveView<'_>| view.key == record.key && view.began == pending.began;
-            let live = live_views::views(&value).find(is_its);
+            let live = live_views::views(views).find(is_its);
             match live.and_then(|view| std::str::from_utf8(view.json).ok()) {
                 Some(live) => members.extend(live),
                 None => {
@@ -380,13 +395,6 @@ fn failed(status: StoreError) -> Reply {
 fn answer(json: &str) -> Reply {
     let headers = vec![("content-type", "application/json".into()), ("cache-control", "no-store".into())];
     Reply { status: 200, headers, body: [json, "\n"].concat() }
-}
-
-/// JSON that says whether the servers answer, as the leader last wrote it; null before.
-fn health(store: &mut dyn Store, prefix: &str) -> String {
-    let entry = store.get(&health_key(prefix)).ok().flatten();
-    let written = entry.and_then(|entry| String::from_utf8(entry.value).ok());
-    written.filter(|json| !json.is_empty()).unwrap_or_else(|| "null".into())
 }
 
 fn rank(record: &Record) -> Rank {

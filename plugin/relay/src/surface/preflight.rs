@@ -61,7 +61,12 @@ impl Inquiry {
         now: Now,
         headers: &Headers<B>,
     ) -> Result<Inquiry, Reply> {
-        let caller = CallerId::of(config, caller(config, headers, Allow::Status)?);
+        let caller = caller(config, headers, Allow::Status)?;
+        if caller.is_some_and(|caller| !caller.projects.is_empty() || !caller.tags.is_empty()) {
+            let detail = "A preflight shows what the whole process needs: use a credential without `projects` and `tags`.";
+            return Err(Reply::problem(403, "Not allowed", detail));
+        }
+        let caller = CallerId::of(config, caller);
         match kept::last(store, prefix, now.mono) {
             Ok(Last::Fresh(result)) => Err(reply(result)),
             Ok(_) => Ok(Inquiry {

@@ -11,6 +11,9 @@ use crate::wire::testkube::{Dashboard, Status};
 const MAX_EXECUTIONS: usize = 8;
 const MAX_NOT_COUNTED: usize = 3;
 
+/// Maximum size of the executions there, in bytes.
+const MAX_EXECUTIONS_BYTES: usize = 3 << 10;
+
 /// Maximum length of a name or a status there, in characters.
 const MAX_NAME: usize = 60;
 
@@ -25,17 +28,29 @@ impl Scene {
         self.read_at
     }
 
-    /// JSON of the last complete reading; null before the first. What did not pass comes first.
+    /// Whether something that is expected is not there.
+    pub(in crate::check) fn lacks_some(&self) -> bool {
+        self.executions.is_empty() || !self.missing.is_empty()
+    }
+
+    /// JSON of the last complete reading, of a few KiB; null before the first. What did not pass comes first.
     pub(in crate::check) fn view(&self, dashboard: Option<&Dashboard>) -> String {
         if !self.is_read() {
             return "null".into();
         }
-        let executions: Vec<String> =
-            self.by_urgency().take(MAX_EXECUTIONS).map(|shown| shown.view(dashboard)).collect();
+        let mut room = MAX_EXECUTIONS_BYTES;
+        let executions = self.by_urgency().take(MAX_EXECUTIONS).map(|shown| shown.view(dashboard));
+        let executions: Vec<String> = executions
+            .take_while(|json| {
+                let fits = json.len() <= room;
+                room = room.saturating_sub(json.len());
+                fits
+            })
+            .collect();
         let more = self.executions.len().saturating_sub(executions.len());
         let not_counted = self.ignored.values().take(MAX_NOT_COUNTED);
         let not_counted: Vec<String> = not_counted.map(|words| json::text(&one_line(words, 120))).collect();
-        let missing = (!self.missing.is_empty()).then(|| self.missing());
+        let missing = (!self.missing.is_empty()).then(|| one_line(&self.missing(), 300));
         let mut members = Members::default();
         members.text("at", &self.read_at.to_string());
         members.raw("executions", &json::list(&executions));
@@ -65,7 +80,7 @@ impl Scene {
         };
         match (all, awaited.is_empty(), again, self.grace_ends) {
             (0, ..) if let Some(newest) = self.only_older => format!(
-                "All executions tagged {} are older than this run: the newest was scheduled at {}.",
+                "All executions tagged {} were scheduled before the time since which they count, the newest at {}: they are older than this run, or the clocks of Testkube and Azure DevOps differ.",
                 ask.tag,
                 newest.clock(self.read_at)
             ),

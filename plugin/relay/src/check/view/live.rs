@@ -6,11 +6,10 @@ use crate::check::{LiveLog, Pending, Phase, Volatile};
 use crate::config::Config;
 use crate::json::Members;
 use crate::text::{clip, one_line};
-use crate::time::{Mono, Now, Wall};
+use crate::time::{Mono, Now, Wall, in_words};
 use crate::wire::testkube::Trouble;
 
-/// Maximum sizes of the parts of a live view: of a reading and of the explanation in bytes, of an answer in characters.
-const MAX_READING: usize = 4 << 10;
+/// Maximum sizes of the parts of a live view: of the explanation in bytes, of an answer in characters.
 const MAX_EXPLAIN: usize = 1_500;
 const MAX_LAST: usize = 300;
 
@@ -31,8 +30,7 @@ impl Live<'_> {
         let azure = self.volatile.outage.as_ref();
         let azure = azure.map(|outage| outage.view(self.volatile, now));
         live.raw("azure_devops", azure.as_deref().unwrap_or("null"));
-        let reading = self.log.scene.view(dashboard);
-        live.raw("reading", if reading.len() > MAX_READING { "null" } else { &reading });
+        live.raw("reading", &self.log.scene.view(dashboard));
         live.raw(
             "testkube",
             &self.testkube().map_or_else(|| "null".into(), |trouble| shown_trouble(trouble, now)),
@@ -48,6 +46,16 @@ impl Live<'_> {
         self.volatile.good_reading.is_some_and(|read| read > at)
     }
 
+    /// Whether something stands in the way at Testkube or Azure DevOps.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.volatile.outage.is_some() || self.testkube().is_some() || self.volatile.incomplete.is_some()
+    }
+
+    /// Whether it knows more than the record and, perhaps, the leader before: it has read something, or failed to.
+    pub(crate) fn knows_something(&self, pending: &Pending) -> bool {
+        !matches!(pending.phase, Phase::Watching(_)) || self.log.scene.is_read() || self.is_in_trouble()
+    }
+
     /// A number that changes when what is shown changes in meaning.
     pub(crate) fn mark(&self, pending: &Pending) -> u64 {
         let testkube = self.testkube().map_or(0, |trouble| u64::from(trouble.failures).ilog2_or_zero() + 1);
@@ -60,7 +68,8 @@ impl Live<'_> {
             Phase::Decided(_) => 3,
             Phase::Owing(_) => 4,
         };
-        let waits = u64::from(self.log.scene.grace_ends.is_some());
+        let incomplete = u64::from(self.volatile.incomplete.is_some());
+        let waits = u64::from(self.log.scene.grace_ends.is_some()) | incomplete << 1;
         (u64::from(self.log.changes()) << 24) | (testkube << 16) | (azure << 8) | (waits << 4) | phase
     }
 
@@ -118,7 +127,7 @@ pub(crate) fn explain(pending: &Pending, live: Option<&Live<'_>>, now: Now) -> S
     }
     if pending.decided().is_none() {
         let at = wall_of(pending.deadline().at, now).clock(now.wall);
-        sentences.push(format!("It is decided at {at} at the latest."));
+        sentences.push(format!("It is decided at about {at} at the latest."));
     }
     sentences.join(" ")
 }
@@ -134,8 +143,11 @@ fn waits_for(pending: &Pending, live: Option<&Live<'_>>, now: Now) -> String {
         (Phase::Proven, _) => {
             "Azure DevOps accepted its token; the time since which executions count is being read.".into()
         }
-        (Phase::Watching(_), Some(ask)) => match live.map(|live| &live.log.scene) {
+        (Phase::Watching(watch), Some(ask)) => match live.map(|live| &live.log.scene) {
             Some(scene) if scene.is_read() => scene.waits_in_words(ask),
+            _ if watch.seen.is_some() => {
+                format!("Waits for its executions tagged {}, some of which were seen.", ask.tag)
+            }
             _ => format!("Waits for the first complete list of the executions tagged {}.", ask.tag),
         },
         (Phase::Watching(_), None) => "Waits for its executions.".into(),
@@ -163,9 +175,16 @@ impl Live<'_> {
                 outage.last
             ));
         }
-        if !matches!(pending.phase, Phase::Watching(_)) {
-            return sentences;
+        if self.volatile.held_until() > now.mono && self.volatile.outage.is_none() {
+            let until = wall_of(self.volatile.held_until(), now).clock(now.wall);
+            sentences.push(format!(
+                "Nothing is asked for it before {until}: Azure DevOps has asked for a pause, or Envoy's shared data has refused a change."
+            ));
         }
+        if self.volatile.entry_missing.is_some() {
+            sentences.push(format!("{} is not among `azure_devops`.", pending.callback.entry));
+        }
+        let (Phase::Watching(_), Some(ask)) = (&pending.phase, &pending.ask) else { return sentences };
         let trouble = self.volatile.trouble_in_words(now.wall, self.trouble);
         let scene = &self.log.scene;
         match trouble {
@@ -174,6 +193,10 @@ impl Live<'_> {
                 sentences.push(format!("Testkube answered at {}.", scene.read_at().clock(now.wall)));
             }
             None => {}
+        }
+        if scene.is_read() && scene.lacks_some() {
+            let left = in_words(ask.appear_timeout.saturating_sub(self.log.absent));
+            sentences.push(format!("What is missing has {left} more to appear while Testkube answers."));
         }
         if let Some(changed) = self.log.changed() {
             sentences.push(format!("Nothing has changed since {}.", changed.wall.clock(now.wall)));

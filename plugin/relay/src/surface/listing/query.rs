@@ -13,7 +13,8 @@ const MAX_LIMIT: usize = 500;
 const MAX_QUERY: usize = 2_000;
 
 /// The states that a check can have in the list; `pending` stands for all but the last.
-const STATES: [&str; 7] = ["accepted", "proven", "waiting", "running", "decided", "unreadable", "done"];
+const STATES: [&str; 8] =
+    ["accepted", "proven", "waiting", "running", "watching", "decided", "unreadable", "done"];
 const PENDING: &str = "pending";
 
 /// Which checks are asked for.
@@ -171,7 +172,10 @@ mod tests {
             ("?limit=501", "a number from 1 to 500"),
             ("?limit=x", "a number from 1 to 500"),
             ("?project=shop", "a GUID"),
-            ("?state=red", "one of pending, accepted, proven, waiting, running, decided, unreadable, done"),
+            (
+                "?state=red",
+                "one of pending, accepted, proven, waiting, running, watching, decided, unreadable, done",
+            ),
             ("?tag=", "or its value"),
             ("?after=1", "the `next` of the page before"),
             ("?page=2", "after, limit, project, state and tag"),

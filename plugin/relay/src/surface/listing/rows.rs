@@ -24,6 +24,17 @@ impl Rank {
         Rank { is_done: true, at: ended.0.saturating_neg(), id: key.hash() }
     }
 
+    /// Whether this is the end of the check that stands at the other place; of a pending one, if it has ended just now,
+    /// after its record was read.
+    pub(super) fn ends(self, other: Rank, now: Wall) -> bool {
+        const JUST: u64 = 20_000;
+        let ended = self.at.saturating_neg();
+        match other.is_done {
+            true => self == other,
+            false => self.id == other.id && ended >= other.at && ended.abs_diff(now.0) <= JUST,
+        }
+    }
+
     /// The inverse of its text.
     pub(super) fn parse(text: &str) -> Option<Rank> {
         let (kind, rest) = text.split_at_checked(1)?;
@@ -61,9 +72,9 @@ impl<T> Page<T> {
         Page { after, limit, rows: Vec::new(), end: None }
     }
 
-    /// Whether it has a row.
-    pub(super) fn holds_any(&self) -> bool {
-        !self.rows.is_empty()
+    /// Whether it has a row of a pending check.
+    pub(super) fn holds_pending(&self) -> bool {
+        self.rows.iter().any(|(rank, _)| !rank.is_done)
     }
 
     /// Whether a row at this place may be on the page, as far as is known.

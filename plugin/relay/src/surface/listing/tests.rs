@@ -133,7 +133,7 @@ fn what_is_pending_and_what_was_decided_is_listed_without_a_token() {
     assert_eq!(checks[1]["reason"], "e2e-2 failed");
     assert_eq!(
         checks[0]["explain"],
-        "Azure DevOps has not accepted its token yet, so Testkube is not asked. It is decided at 16:45 UTC at the latest."
+        "Azure DevOps has not accepted its token yet, so Testkube is not asked. It is decided at about 16:45 UTC at the latest."
     );
     assert_eq!(checks[0]["deadline"], "timeout");
     assert_eq!(checks[0]["decided_by"], NOW.wall.plus(Duration::from_secs(61)).to_string());

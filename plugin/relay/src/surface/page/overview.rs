@@ -22,6 +22,9 @@ mod most {
 
 pub(super) fn title(html: &mut Html, list: Members) {
     html.number(waiting(list).count() as u64).raw(" waiting");
+    if list.text("next").is_some() {
+        html.raw(" on this page");
+    }
 }
 
 fn waiting(list: Members) -> impl Iterator<Item = Members> {
@@ -59,7 +62,7 @@ pub(super) fn write(html: &mut Html, list: Members, now: Wall, base_path: &str, 
 
 fn waiting_table(html: &mut Html, list: Members, now: Wall, links: Links) {
     if waiting(list).next().is_none() {
-        html.raw("<p>No check waits.</p>");
+        html.raw("<p>No check waits here.</p>");
         return;
     }
     html.raw(

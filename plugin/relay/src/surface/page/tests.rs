@@ -183,7 +183,7 @@ fn what_is_absent_is_not_shown() {
         assert_eq!(one(&empty, now(), BASE).status, 200);
     }
     let page = overview(&json!({"checks": []}), now(), BASE, "");
-    assert!(page.body.contains("No check waits.") && page.body.contains("No check was decided lately."));
+    assert!(page.body.contains("No check waits here.") && page.body.contains("No check was decided lately."));
     assert!(page.body.contains("<title>0 waiting · Testrelay</title>"));
     let unreadable = json!({"checks": [{"id": "0123456789abcdef", "state": "unreadable", "history": []}]});
     let page = overview(&unreadable, now(), BASE, "");
@@ -206,7 +206,7 @@ fn the_list_says_what_waits_since_when_and_why() {
         overview(&json!({"checks": [check], "next": "a b+c"}), now(), BASE, "state=waiting&after=x&limit=1")
             .body;
     for want in [
-        "<title>1 waiting · Testrelay</title>",
+        "<title>1 waiting on this page · Testrelay</title>",
         "<a href=\"/testrelay/checks/0123456789abcdef\"><bdi>ado-run=shop-4711</bdi></a>",
         "build <a href=\"https://dev.azure.com/fabrikam/shop/_build/results?buildId=4711\"><bdi>4711</bdi></a>",
         "<b class=\"idle\"><bdi>waiting</bdi></b> for <time datetime=\"2026-11-29T23:05:00Z\" \
