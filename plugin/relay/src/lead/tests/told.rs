@@ -485,3 +485,20 @@ fn a_decision_is_listed_with_its_executions_after_its_record_has_gone() {
     assert!(listed["reported_after_seconds"].as_u64().unwrap() < 60, "{listed}");
     assert_eq!(listed["live"]["reading"]["executions"][0]["status"], "passed", "{listed}");
 }
+
+#[test]
+fn a_new_leader_leaves_what_was_known_until_it_has_read_something() {
+    let mut world = World::new();
+    let run = world.run(1);
+    world.testkube.add(world.tagged(&run, "a").at(world.at(0), Status::Running));
+    world.check(&run, &[("testrelay-expect", "a, b")]);
+    world.pass(MINUTE);
+    let before = world.listed();
+    assert_eq!(before["live"]["reading"]["missing"], "b", "{before}");
+    // The next leader waits before its first call, and then Testkube is away.
+    world.testkube.fault(Route::All, Span::UntilCleared, Fault::Slow { millis: 3_600_000 });
+    world.crash_leader();
+    world.pass(40 * SECOND);
+    let after = world.listed();
+    assert_eq!(after["live"]["reading"], before["live"]["reading"], "{after}");
+}

@@ -299,3 +299,16 @@ fn people_get_the_same_as_a_page_whatever_the_answer_is() {
     let (status, refused) = shown("", None, "another");
     assert!(status == 401 && !refused.contains("shop-1"), "{refused}");
 }
+
+#[test]
+fn a_bound_credential_sees_no_other_servers() {
+    let mut store = store();
+    let health = "{\"testkube\":{\"answered\":null}}\n{\"azure_devops\":[{\"url\":\"https://dev.azure.com/f\"}],\"testkube\":{}}";
+    assert!(store.swap(&health_key("p/"), None, health.as_bytes()).unwrap());
+    let (_, all) = list(&mut store, &config(""), "");
+    assert_eq!(all["health"]["azure_devops"][0]["url"], "https://dev.azure.com/f");
+    for bound in [r#", "tags": ["shop-2"]"#, r#", "projects": ["00000001-0000-4000-8000-000000000001"]"#] {
+        let (_, some) = list(&mut store, &config(bound), "");
+        assert!(some["health"]["testkube"].is_object() && some["health"]["azure_devops"].is_null(), "{some}");
+    }
+}
