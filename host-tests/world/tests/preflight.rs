@@ -64,6 +64,20 @@ fn a_caller_that_hangs_up_makes_no_more_calls_than_one_that_waits() {
 }
 
 #[test]
+fn calls_that_envoy_refuses_together_are_all_heard() {
+    let mut world = open(1);
+    world.network("testkube", Rule { fails: 1, ways: vec![Way::Refused], ..Rule::default() });
+    let answer = world.ask(ask());
+    assert_eq!((answer.status, answer.by), (200, By::Module), "{}", answer.text());
+    let found: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        (found["result"].as_str(), found["checks"][0]["result"].as_str()),
+        (Some("failed"), Some("failed"))
+    );
+    common::healthy(&world);
+}
+
+#[test]
 fn calls_that_nobody_answers_are_answered_for_by_the_worker() {
     let mut world = open(1);
     world.network("azure-devops", Rule { fails: 1, ways: vec![Way::Silence], ..Rule::default() });

@@ -33,6 +33,11 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// Whether it may act for some projects or tags only.
+    pub fn is_bound(&self) -> bool {
+        !self.projects.is_empty() || !self.tags.is_empty()
+    }
+
     /// Whether it may act for this project.
     pub fn covers_project(&self, project: &Guid) -> bool {
         self.projects.is_empty() || self.projects.contains(project)

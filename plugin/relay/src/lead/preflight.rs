@@ -81,7 +81,8 @@ impl Lead {
                 let (level, line) = finding.line();
                 log::log!(level, "{line}");
             }
-            kept::keep(turn.store, prefix, turn.now.mono, &shown(&findings, turn.now.wall));
+            let (now, found) = (turn.now.mono, shown(&findings, turn.now.wall));
+            kept::keep(turn.store, prefix, now, self.config.fingerprint, &found);
             kept::end_telling(turn.store, prefix);
         }
     }

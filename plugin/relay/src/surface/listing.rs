@@ -246,8 +246,7 @@ impl Listing {
         let written = entry.and_then(|entry| String::from_utf8(entry.value).ok()).unwrap_or_default();
         let (alone, whole) = written.split_once('\n').unwrap_or(("null", "null"));
         let caller = self.caller.credential(&self.config);
-        let is_bound = caller.is_some_and(|caller| !caller.projects.is_empty() || !caller.tags.is_empty());
-        if is_bound { alone.into() } else { whole.into() }
+        if caller.is_some_and(Credential::is_bound) { alone.into() } else { whole.into() }
     }
 
     /// The checks of one page, in order.

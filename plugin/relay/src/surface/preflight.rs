@@ -2,7 +2,7 @@
 //!
 //! Requests that come at the same time, on whichever worker, share one look, and its answer serves for half a minute.
 
-use crate::config::{Allow, Config};
+use crate::config::{Allow, Config, Credential};
 use crate::store::ledger::{Store, StoreError};
 use crate::store::preflight::{Preflight, kept, shown};
 use crate::surface::accept::{CallerId, Headers, caller};
@@ -62,12 +62,12 @@ impl Inquiry {
         headers: &Headers<B>,
     ) -> Result<Inquiry, Reply> {
         let caller = caller(config, headers, Allow::Status)?;
-        if caller.is_some_and(|caller| !caller.projects.is_empty() || !caller.tags.is_empty()) {
+        if caller.is_some_and(Credential::is_bound) {
             let detail = "A preflight shows what the whole process needs: use a credential without `projects` and `tags`.";
             return Err(Reply::problem(403, "Not allowed", detail));
         }
         let caller = CallerId::of(config, caller);
-        match kept::last(store, prefix, now.mono) {
+        match kept::last(store, prefix, now.mono, config.fingerprint) {
             Ok(Last::Fresh(result)) => Err(reply(result)),
             Ok(_) => Ok(Inquiry {
                 config: config.clone(),
@@ -89,8 +89,8 @@ impl Inquiry {
     pub fn begin(&mut self, now: Now, store: &mut dyn Store) -> Step {
         let prefix = &self.prefix;
         let mut claim = || -> Result<bool, StoreError> {
-            match kept::last(store, prefix, now.mono)? {
-                Last::Old(seen) => kept::claim(store, prefix, now.mono, seen),
+            match kept::last(store, prefix, now.mono, self.config.fingerprint)? {
+                Last::Old(seen) => kept::claim(store, prefix, now.mono, self.config.fingerprint, seen),
                 Last::Fresh(_) | Last::UnderWay => Ok(false),
             }
         };
@@ -112,7 +112,7 @@ impl Inquiry {
             None => Step::Wait,
             Some(preflight) => {
                 let result = shown(&preflight.findings(), now.wall);
-                kept::keep(store, &self.prefix, now.mono, &result);
+                kept::keep(store, &self.prefix, now.mono, self.config.fingerprint, &result);
                 reply(result).into()
             }
         }
@@ -120,7 +120,7 @@ impl Inquiry {
 
     /// Looks whether the request that makes the calls has its answers.
     pub fn resume(&mut self, now: Now, store: &mut dyn Store) -> Step {
-        match kept::last(store, &self.prefix, now.mono) {
+        match kept::last(store, &self.prefix, now.mono, self.config.fingerprint) {
             Ok(Last::Fresh(result)) => reply(result).into(),
             Ok(Last::UnderWay) if now.mono.since(self.began) < GIVEN_UP => {
                 Step::Pause(now.mono.plus(Duration::from_millis(1)))

@@ -58,9 +58,8 @@ impl Live<'_> {
 
     /// A number that changes when what is shown changes in meaning.
     pub(crate) fn mark(&self, pending: &Pending) -> u64 {
-        let testkube = self.testkube().map_or(0, |trouble| u64::from(trouble.failures).ilog2_or_zero() + 1);
-        let azure = self.volatile.outage.as_ref();
-        let azure = azure.map_or(0, |outage| u64::from(outage.failures).ilog2_or_zero() + 1);
+        let testkube = self.testkube().map_or(0, |trouble| magnitude(trouble.failures));
+        let azure = self.volatile.outage.as_ref().map_or(0, |outage| magnitude(outage.failures));
         let phase = match &pending.phase {
             Phase::Accepted => 0,
             Phase::Proven => 1,
@@ -80,15 +79,9 @@ impl Live<'_> {
     }
 }
 
-/// The whole part of a number's logarithm to base 2; zero for zero.
-trait Log2 {
-    fn ilog2_or_zero(self) -> u64;
-}
-
-impl Log2 for u64 {
-    fn ilog2_or_zero(self) -> u64 {
-        self.checked_ilog2().unwrap_or_default().into()
-    }
+/// A number that changes when the failures double; zero without any.
+fn magnitude(failures: u32) -> u64 {
+    u64::from(failures.checked_ilog2().map_or(0, |log| log + 1))
 }
 
 impl Outage {

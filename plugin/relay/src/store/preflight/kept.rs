@@ -28,13 +28,22 @@ fn key(prefix: &str) -> String {
     [prefix, "preflight"].concat()
 }
 
-/// Reads the last preflight.
+/// Reads the last preflight. That of another configuration says nothing of this one.
 ///
 /// # Errors
 /// The host's status.
-pub(crate) fn last(store: &mut dyn Store, prefix: &str, now: Mono) -> Result<Last, StoreError> {
+pub(crate) fn last(
+    store: &mut dyn Store,
+    prefix: &str,
+    now: Mono,
+    configuration: u64,
+) -> Result<Last, StoreError> {
     let Some(entry) = store.get(&key(prefix))? else { return Ok(Last::Old(None)) };
-    let (at, result) = entry.value.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    let (at, rest) = entry.value.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    let (of, result) = rest.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    if u64::from_le_bytes(*of) != configuration {
+        return Ok(Last::Old(Some(entry.cas)));
+    }
     let since = now.since(Mono(u64::from_le_bytes(*at)));
     Ok(match result.is_empty() {
         true if since < ABANDONED => Last::UnderWay,
@@ -51,14 +60,16 @@ pub(crate) fn claim(
     store: &mut dyn Store,
     prefix: &str,
     now: Mono,
+    configuration: u64,
     seen: Option<Cas>,
 ) -> Result<bool, StoreError> {
-    store.swap(&key(prefix), seen, &now.0.to_le_bytes())
+    store.swap(&key(prefix), seen, &[now.0.to_le_bytes(), configuration.to_le_bytes()].concat())
 }
 
 /// Keeps the result of a preflight, unless another context writes first: that one knows as much.
-pub(crate) fn keep(store: &mut dyn Store, prefix: &str, now: Mono, result: &str) {
-    write(store, &key(prefix), &[&now.0.to_le_bytes(), result.as_bytes()].concat());
+pub(crate) fn keep(store: &mut dyn Store, prefix: &str, now: Mono, configuration: u64, result: &str) {
+    let (now, of) = (now.0.to_le_bytes(), configuration.to_le_bytes());
+    write(store, &key(prefix), &[&now, &of, result.as_bytes()].concat());
 }
 
 fn told(prefix: &str) -> String {

@@ -374,14 +374,18 @@ fn many_entries_are_not_all_looked_at_and_long_words_are_cut() {
 fn a_result_serves_for_half_a_minute_and_one_look_is_made_at_a_time() {
     let mut store = Memory::default();
     let at = |seconds: u64| Mono(1_000 * seconds);
-    let Ok(Last::Old(seen)) = kept::last(&mut store, "p/", at(0)) else { panic!("nothing is known") };
-    assert_eq!(kept::claim(&mut store, "p/", at(0), seen), Ok(true));
-    assert_eq!(kept::claim(&mut store, "p/", at(0), seen), Ok(false), "another worker");
-    assert_eq!(kept::last(&mut store, "p/", at(14)), Ok(Last::UnderWay));
-    assert!(matches!(kept::last(&mut store, "p/", at(15)), Ok(Last::Old(Some(_)))), "abandoned");
-    kept::keep(&mut store, "p/", at(2), "{}");
-    assert_eq!(kept::last(&mut store, "p/", at(31)), Ok(Last::Fresh("{}".into())));
-    assert!(matches!(kept::last(&mut store, "p/", at(32)), Ok(Last::Old(Some(_)))));
+    let Ok(Last::Old(seen)) = kept::last(&mut store, "p/", at(0), 7) else { panic!("nothing is known") };
+    assert_eq!(kept::claim(&mut store, "p/", at(0), 7, seen), Ok(true));
+    assert_eq!(kept::claim(&mut store, "p/", at(0), 7, seen), Ok(false), "another worker");
+    assert_eq!(kept::last(&mut store, "p/", at(14), 7), Ok(Last::UnderWay));
+    assert!(matches!(kept::last(&mut store, "p/", at(15), 7), Ok(Last::Old(Some(_)))), "abandoned");
+    kept::keep(&mut store, "p/", at(2), 7, "{}");
+    assert!(
+        matches!(kept::last(&mut store, "p/", at(3), 8), Ok(Last::Old(Some(_)))),
+        "another configuration"
+    );
+    assert_eq!(kept::last(&mut store, "p/", at(31), 7), Ok(Last::Fresh("{}".into())));
+    assert!(matches!(kept::last(&mut store, "p/", at(32), 7), Ok(Last::Old(Some(_)))));
 }
 
 #[test]
