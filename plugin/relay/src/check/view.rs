@@ -147,7 +147,8 @@ impl PendingView<'_> {
                 let at = now.wall.minus(now.mono.since(seen.since));
                 history.push(Moment::new(at, "the counted executions last changed"));
                 if !seen.waited.is_zero() {
-                    history.push(Moment::new(now.wall, "a failure waits for its re-run"));
+                    let from = now.wall.minus(seen.waited);
+                    history.push(Moment::new(from, "a failure waits for its re-run"));
                 }
             }
         }

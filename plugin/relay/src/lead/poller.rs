@@ -216,7 +216,8 @@ const TOO_LONG: Fault = Fault::Unexpected("too many pages");
 pub(super) struct Poller {
     /// The outage, if no reading succeeds.
     pub(super) trouble: Trouble,
-    /// When Testkube last gave a complete reading.
+    /// When it was last asked for a page, and when a reading was last complete.
+    pub(super) asked: Option<Wall>,
     pub(super) answered: Option<Wall>,
     /// Whether the checks' logs have mentioned the outage.
     is_told: bool,
@@ -421,6 +422,7 @@ impl Lead {
 
     /// Takes the outcome of a page.
     pub(super) fn paged(&mut self, turn: &mut Turn<'_>, mut batch: Batch, outcome: &CallOutcome) {
+        self.poller.asked = Some(turn.now.wall);
         let page = match outcome {
             CallOutcome::Failed(fault) => Err(fault.clone()),
             CallOutcome::Response(response) => {

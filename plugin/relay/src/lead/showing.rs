@@ -47,7 +47,8 @@ pub(super) struct Written {
 /// Whether a server answers.
 #[derive(Clone, Default)]
 pub(super) struct Health {
-    /// When it last answered.
+    /// When it was last asked, and when it last answered.
+    asked: Option<Wall>,
     answered: Option<Wall>,
     trouble: Trouble,
 }
@@ -55,19 +56,25 @@ pub(super) struct Health {
 impl Health {
     /// Takes the outcome of a call to Azure DevOps. A refusal is an answer.
     pub(super) fn note(&mut self, now: Now, outcome: &CallOutcome) {
+        self.asked = Some(now.wall);
         match classify(outcome) {
             Answer::Later(fault, after) => {
                 self.trouble.add(fault, now, after.map_or(Mono(0), |after| now.mono.plus(after)));
             }
-            _ => *self = Health { answered: Some(now.wall), trouble: Trouble::default() },
+            _ => {
+                self.answered = self.asked;
+                self.trouble.end();
+            }
         }
     }
 }
 
 /// The members that say whether a server answers.
-fn shown(answered: Option<Wall>, trouble: &Trouble, now: Now) -> Members {
+fn shown(asked: Option<Wall>, answered: Option<Wall>, trouble: &Trouble, now: Now) -> Members {
     let mut members = Members::default();
-    members.text_or_null("answered", answered.map(|at| at.to_string()).as_deref());
+    for (name, at) in [("answered", answered), ("asked", asked)] {
+        members.text_or_null(name, at.map(|at| at.to_string()).as_deref());
+    }
     members.raw("trouble", &shown_trouble(trouble, now));
     members
 }
@@ -185,8 +192,8 @@ impl Lead {
         for entry in &self.config.azure_devops {
             let url = entry.url();
             let mut members = match self.calls.health(&url) {
-                Some(health) => shown(health.answered, &health.trouble, now),
-                None => shown(None, &Trouble::default(), now),
+                Some(health) => shown(health.asked, health.answered, &health.trouble, now),
+                None => shown(None, None, &Trouble::default(), now),
             };
             members.text("url", &url);
             entries.push(members.object());
@@ -194,7 +201,7 @@ impl Lead {
         let mut health = Members::default();
         health.text("as_of", &now.wall.to_string());
         health.raw("azure_devops", &json::list(&entries));
-        let testkube = shown(self.poller.answered, &self.poller.trouble, now).object();
+        let testkube = shown(self.poller.asked, self.poller.answered, &self.poller.trouble, now).object();
         health.raw("testkube", &testkube);
         // Who sees some projects only sees no entries.
         let mut alone = Members::default();

@@ -46,13 +46,19 @@ pub(crate) fn note(
             }
             continue;
         }
-        // This part is full: the next one is begun anew.
+        // This part is full: the next one is begun anew, unless another context has just begun it.
         let next = (last + 1) % PARTS;
-        let mut value = empty();
+        let newest = newest(&value);
+        let found = store.get(&part(prefix, next))?;
+        let (value, seen) = found.map_or((empty(), None), |entry| (entry.value, Some(entry.cas)));
+        let is_begun = self::newest(&value) > newest;
+        let mut value = if is_begun { value } else { empty() };
         if !add_entry(&mut value, &parts, MAX_PART) {
-            return Ok(false);
+            value = empty();
+            if !add_entry(&mut value, &parts, MAX_PART) {
+                return Ok(false);
+            }
         }
-        let seen = store.get(&part(prefix, next))?.map(|entry| entry.cas);
         if store.swap(&part(prefix, next), seen, &value)? {
             let seen = store.get(&head(prefix))?.map(|entry| entry.cas);
             store.swap(&head(prefix), seen, next.to_string().as_bytes())?;
@@ -89,6 +95,11 @@ impl Ended {
         let at = Wall(i64::from_le_bytes(*at));
         Some(Ended { at, key: CheckKey::from_bytes(key)?, json: json.to_vec() })
     }
+}
+
+/// When the last check of a part ended.
+fn newest(value: &[u8]) -> Option<Wall> {
+    entries(value).last().and_then(Ended::of).map(|ended| ended.at)
 }
 
 /// The part that was written last.
@@ -151,6 +162,21 @@ mod tests {
         })
         .unwrap();
         assert_eq!(seen, 5);
+    }
+
+    #[test]
+    fn a_part_that_another_context_has_just_begun_is_gone_on_with() {
+        let mut store = Memory::default();
+        let key = record(1).key;
+        let mut at = 0;
+        while store.keys.get("p/decided/01").is_none() {
+            at += 1;
+            assert!(note(&mut store, "p/", Wall(at), &key, &"{}".repeat(200)).unwrap());
+        }
+        // The other context has not moved the head yet.
+        store.put("p/decided", b"0");
+        assert!(note(&mut store, "p/", Wall(at + 1), &key, &"{}".repeat(200)).unwrap());
+        assert_eq!(noted(&mut store)[..2], [at + 1, at]);
     }
 
     #[test]

@@ -219,6 +219,10 @@ fn server(html: &mut Html, kind: &'static str, server: Members, now: Wall) {
             words::state(html, "trouble");
             html.raw("<p>");
             words::trouble(html, trouble, now, 500);
+            // With nothing pending nobody is asked, and the trouble may be over.
+            if let Some(asked) = server.time("asked") {
+                html.raw(" Last asked ").time(asked, now).raw(".");
+            }
         }
         (None, Some(_)) => words::state(html, "answers"),
         (None, None) => words::state(html, "not asked yet"),
