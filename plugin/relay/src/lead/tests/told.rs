@@ -147,8 +147,10 @@ fn the_list_names_the_trouble_at_both_servers() {
     assert!(trouble["next_try"].is_string() && trouble["since"].is_string(), "{listed}");
     let explained = listed["explain"].as_str().unwrap();
     assert!(explained.contains("Requests to Testkube have failed since"), "{explained}");
+    assert!(world.health()["testkube"]["trouble"]["failures"].as_u64().unwrap() > 3, "{}", world.health());
     world.testkube.clear_faults();
     world.pass(MINUTE);
+    assert!(world.health()["testkube"]["trouble"].is_null(), "{}", world.health());
     assert!(world.listed()["live"]["testkube"].is_null(), "{}", world.listed());
     let now = world.at(3 * MINUTE);
     world.testkube.add(world.tagged(&run, "a").at(now, Status::Passed));
@@ -167,6 +169,11 @@ fn the_list_names_the_trouble_at_both_servers() {
         listed["explain"].as_str().unwrap().contains("Azure DevOps has not accepted its calls since"),
         "{listed}"
     );
+    let azure = |world: &mut World| world.health()["azure_devops"][0]["trouble"].clone();
+    assert!(azure(&mut world)["last"].as_str().unwrap().contains("503"), "{}", world.health());
+    world.azure.clear_faults();
+    world.pass(2 * MINUTE);
+    assert!(azure(&mut world).is_null(), "{}", world.health());
 }
 
 #[test]

@@ -436,6 +436,14 @@ impl World {
         serde_json::from_slice(&value[8..]).unwrap()
     }
 
+    /// What the list says of the servers.
+    pub(super) fn health(&mut self) -> serde_json::Value {
+        let key = crate::lead::showing::health_key(PREFIX);
+        let entry = crate::store::ledger::Store::get(&mut self.store, &key).unwrap().unwrap();
+        let whole = entry.value.split(|c| *c == b'\n').next_back().unwrap();
+        serde_json::from_slice(whole).unwrap()
+    }
+
     pub(super) fn nothing_pending(&mut self) -> bool {
         let buckets = self.buckets();
         buckets.iter().flat_map(Bucket::records).all(|record| matches!(record.state, State::Done(_)))
