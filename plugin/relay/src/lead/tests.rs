@@ -12,6 +12,7 @@ mod places;
 mod preflight;
 mod replicas;
 mod results;
+mod shown;
 mod texts;
 mod told;
 mod world;

@@ -1,5 +1,7 @@
 //! Contexts, a store, both fakes, a network with delays, and a manual clock.
 
+mod listed;
+
 use crate::backoff::Random;
 use crate::check::Counter;
 use crate::check::{self, State};
@@ -8,9 +10,7 @@ use crate::lead::{Lead, Output};
 use crate::store::ledger::memory::Memory;
 use crate::store::ledger::{Bucket, Cas, Change, Ledger};
 use crate::surface::accept;
-use crate::surface::exchange::Step;
 use crate::surface::hint;
-use crate::surface::listing::{Form, Listing};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::call::served::{outcome_of, request_of};
 use crate::wire::call::{CallId, CallOutcome, Fault, Request};
@@ -416,32 +416,10 @@ impl World {
         self.buckets().iter().map(|bucket| bucket.records().count()).sum()
     }
 
-    /// `GET /v1/checks`'s entry about the only check.
-    pub(super) fn listed(&mut self) -> serde_json::Value {
-        let (config, now) = (self.config(), self.now);
-        let headers: [(Vec<u8>, Vec<u8>); 0] = [];
-        let mut listing =
-            Listing::new(&config, PREFIX, &mut self.store, &headers, (None, Form::Json)).unwrap();
-        let Step::Reply(reply, None) = listing.begin(now, &mut self.store) else {
-            panic!("nobody is to be asked")
-        };
-        let list: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
-        assert_eq!(list["checks"].as_array().unwrap().len(), 1, "{list}");
-        list["checks"][0].clone()
-    }
-
     /// The last preflight, as `GET /v1/preflight` shows it.
     pub(super) fn preflight(&mut self) -> serde_json::Value {
         let value = &self.store.keys[&format!("{PREFIX}preflight")].value;
         serde_json::from_slice(&value[8..]).unwrap()
-    }
-
-    /// What the list says of the servers.
-    pub(super) fn health(&mut self) -> serde_json::Value {
-        let key = crate::lead::showing::health_key(PREFIX);
-        let entry = crate::store::ledger::Store::get(&mut self.store, &key).unwrap().unwrap();
-        let whole = entry.value.split(|c| *c == b'\n').next_back().unwrap();
-        serde_json::from_slice(whole).unwrap()
     }
 
     pub(super) fn nothing_pending(&mut self) -> bool {
