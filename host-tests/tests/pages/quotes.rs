@@ -254,7 +254,7 @@ fn what_pages_quote_is_what_the_programs_print() -> Result<()> {
 /// The states that the page tells people to look for are those that the list has.
 #[test]
 fn the_states_of_a_check_are_those_of_the_list() -> Result<()> {
-    let listing = below("plugin/relay/src/check")?;
+    let listing = below("plugin/relay/src/check/view.rs")? + &below("plugin/relay/src/surface/listing")?;
     let page = text(TROUBLESHOOTING)?;
     let table = crate::page::section(&page, "### A stage hangs")?;
     let rows = crate::page::rows(table);
@@ -263,9 +263,12 @@ fn the_states_of_a_check_are_those_of_the_list() -> Result<()> {
         .filter(|row| row[0].starts_with('`'))
         .filter_map(|row| crate::page::quoted(row[0]).first().copied())
         .collect();
-    assert_eq!(told, ["accepted", "proven", "waiting", "running", "decided", "done"]);
+    assert_eq!(
+        told,
+        ["accepted", "proven", "waiting", "running", "watching", "decided", "unreadable", "done"]
+    );
     for state in told {
-        assert!(listing.contains(&format!("=> \"{state}\",")), "{state}");
+        assert!(listing.contains(&format!("\"{state}\"")), "{state}");
     }
     Ok(())
 }

@@ -164,7 +164,7 @@ impl Tests {
     }
 
     /// Adds a browser where there is one. Elsewhere a line says why not, and the tests of the page are skipped, which fails where
-    /// `CI` is `true`.
+    /// `TESTRELAY_BROWSER_REQUIRED` is set.
     fn with_browser(mut self) -> Tests {
         match browser::ensure() {
             Ok(paths) => self.variables.extend(browser::VARIABLES.into_iter().zip(paths)),

@@ -46,11 +46,13 @@ pub(crate) struct PendingView<'a> {
 #[derive(Serialize)]
 pub(crate) struct DoneView {
     attempts: u32,
+    azure_devops: Option<String>,
     build: Option<u64>,
     build_url: Option<String>,
     code: Option<ReasonCode>,
     decided_after_seconds: Option<u64>,
     decision: Option<&'static str>,
+    deliveries: u32,
     expect: Option<String>,
     history: Vec<Moment>,
     id: String,
@@ -131,10 +133,7 @@ impl PendingView<'_> {
         let decision = pending.decided();
         let since = match &pending.phase {
             Phase::Accepted | Phase::Proven => pending.accepted.wall,
-            Phase::Watching(watch) => match &watch.seen {
-                Some(seen) => wall_of(seen.since, now),
-                None => watch.fixed.unwrap_or(pending.accepted.wall),
-            },
+            Phase::Watching(watch) => watch.fixed.unwrap_or(pending.accepted.wall),
             Phase::Decided(decided) => decided.at,
             Phase::Owing(owing) => owing.reported.wall,
         };
@@ -145,7 +144,7 @@ impl PendingView<'_> {
             history.push(Moment::new(fixed, bound));
             if let Some(seen) = &watch.seen {
                 let at = now.wall.minus(now.mono.since(seen.since));
-                history.push(Moment::new(at, "the counted executions last changed"));
+                history.push(Moment::new(at, "the counted executions have been seen unchanged since then"));
                 if !seen.waited.is_zero() {
                     let from = now.wall.minus(seen.waited);
                     history.push(Moment::new(from, "a failure waits for its re-run"));
@@ -199,11 +198,13 @@ impl DoneView {
             |at: Wall| u64::try_from(at.0.saturating_sub(done.accepted.0)).unwrap_or_default() / 1_000;
         DoneView {
             attempts: done.sends,
+            azure_devops: callback.map(|callback| callback.entry.clone()),
             build: callback.and_then(|callback| callback.build),
             build_url: callback.and_then(Callback::build_url),
             code: done.code,
             decided_after_seconds: done.decided.map(seconds),
             decision: done.outcome.map(Outcome::code),
+            deliveries: done.served,
             expect: ask.map(|ask| ask.expect.to_string()),
             history,
             id,

@@ -78,14 +78,14 @@ struct Listed {
 /// Incomplete readings in a row, which decide nothing.
 #[derive(Clone)]
 pub(super) struct Incomplete {
-    since: Now,
+    pub(super) since: Now,
     counted: u32,
     listed: usize,
 }
 
 impl Incomplete {
     /// `Testkube's lists have been incomplete since 14:02 UTC (the last: 3 of 4 executions)`.
-    fn in_words(&self, now: Wall) -> String {
+    pub(super) fn in_words(&self, now: Wall) -> String {
         format!(
             "Testkube's lists have been incomplete since {} (the last: {} of {} executions)",
             self.since.wall.clock(now),

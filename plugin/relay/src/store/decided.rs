@@ -9,7 +9,7 @@ use super::live_views::{add as add_entry, empty, entries};
 use crate::check::CheckKey;
 use crate::time::Wall;
 
-/// Number of parts, each a value of shared data, and the maximum size of one in bytes: 512 KiB in all, 120 to 500 checks.
+/// Number of parts, each a value of shared data, and the maximum size of one in bytes: 512 KiB in all, usually some 300 checks.
 const PARTS: usize = 64;
 const MAX_PART: usize = 8 << 10;
 

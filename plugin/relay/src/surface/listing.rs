@@ -324,9 +324,7 @@ impl Listing {
     fn own(&self, views: &[u8], record: &Record, now: Now) -> String {
         let mut members = Members::default();
         members.extend(members_of(&json::text(&View::of(&record.key, &record.state, now))));
-        if let State::Pending(pending) = &record.state
-            && pending.reported().is_none()
-        {
+        if let State::Pending(pending) = &record.state {
             let is_its = |view: &LiveView<'_>| view.key == record.key && view.began == pending.began;
             let live = live_views::views(views).find(is_its);
             match live.and_then(|view| std::str::from_utf8(view.json).ok()) {

@@ -23,8 +23,8 @@ const SCRIPT: &str = include_str!("page/refresh.js");
 /// What a browser may do with a page: apply this style sheet, run this script, and fetch the page again. A unit test has
 /// the hashes.
 const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-500XnLhzJrLW5BLgb3JdJTGWPmjKXwlZt9gEiAv+G5k='; \
-    script-src 'sha256-dJl2NPIl2OvlGe1EagPSYtT86lCFbe8oJRvUBNktOxw='; \
+    style-src 'sha256-FLXlW0viKvwQWE2ZJukHYF4Y5A9aijTfjSnYB6DOrWg='; \
+    script-src 'sha256-G3Rq/vXINfB+sKT30iuaLf368qKlUuX6fVzkmOLfafQ='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Bytes of a page without its checks, roughly.
@@ -34,7 +34,7 @@ const FRAME: usize = 16 * 1024;
 pub fn overview(list: &Value, now: Wall, base_path: &str, query: &str) -> Reply {
     let list = Members(list);
     let mut html = Html::with_capacity(FRAME + list.items("checks").len() * 1024);
-    let title = |html: &mut Html| overview::title(html, list);
+    let title = |html: &mut Html| overview::title(html, list, query);
     framed(&mut html, Frame { base_path, script: true }, title, |html| {
         overview::write(html, list, now, base_path, query);
     });
@@ -55,6 +55,10 @@ pub fn one(check: &Value, now: Wall, base_path: &str) -> Reply {
 pub fn problem(refusal: Reply, base_path: &str) -> Reply {
     let body = serde_json::from_str(&refusal.body).unwrap_or(Value::Null);
     let problem = Members(&body);
+    let is_stranger =
+        refusal.status == 401 || refusal.status == 403 && problem.text("title") == Some("Not allowed");
+    // A browser would present the same password for ever.
+    let refusal = if is_stranger { Reply { status: 401, ..refusal } } else { refusal };
     let mut html = Html::with_capacity(FRAME);
     let status = u64::from(refusal.status);
     let title = problem.text("title").unwrap_or("The request failed");
@@ -63,7 +67,9 @@ pub fn problem(refusal: Reply, base_path: &str) -> Reply {
     };
     framed(&mut html, Frame { base_path, script: false }, head, |html| {
         html.raw("<h1>").text(title, 200).raw("</h1>");
-        if let Some(detail) = problem.text("detail") {
+        if is_stranger {
+            html.raw("<p>Log in as a credential of kind <code>basic</code> that allows <code>status</code>, such as the user <code>people</code>.");
+        } else if let Some(detail) = problem.text("detail") {
             html.raw("<p>").text(detail, 2_000);
         }
         for error in problem.items("errors").iter().take(50).map(Members) {

@@ -6,6 +6,7 @@ use crate::json::{self, Members};
 use crate::text::{listed, one_line};
 use crate::time::{Wall, in_words};
 use crate::wire::testkube::{Dashboard, Status};
+use std::time::Duration;
 
 /// Maximum executions, and executions that do not count, in the list of checks.
 const MAX_EXECUTIONS: usize = 8;
@@ -111,7 +112,9 @@ impl Shown {
         }
         members.text("scheduled", &self.scheduled.to_string());
         members.text("status", &one_line(&self.status.to_string(), MAX_NAME));
-        if let Some(took) = self.took.filter(|_| self.began) {
+        // One that never began took no time.
+        let took = if self.began { self.took } else { self.ended.then_some(Duration::ZERO) };
+        if let Some(took) = took {
             members.number("took_seconds", took.as_secs());
         }
         members.text("workflow", &one_line(&self.workflow, MAX_NAME));

@@ -6,7 +6,7 @@ use crate::check::{LiveLog, Pending, Phase, Volatile};
 use crate::config::Config;
 use crate::json::Members;
 use crate::text::{clip, one_line};
-use crate::time::{Mono, Now, Wall, in_words};
+use crate::time::{Mono, Now, Wall};
 use crate::wire::testkube::Trouble;
 
 /// Maximum sizes of the parts of a live view: of the explanation in bytes, of an answer in characters.
@@ -31,10 +31,14 @@ impl Live<'_> {
         let azure = azure.map(|outage| outage.view(self.volatile, now));
         live.raw("azure_devops", azure.as_deref().unwrap_or("null"));
         live.raw("reading", &self.log.scene.view(dashboard));
-        live.raw(
-            "testkube",
-            &self.testkube().map_or_else(|| "null".into(), |trouble| shown_trouble(trouble, now)),
-        );
+        let testkube = match (self.testkube(), &self.volatile.incomplete) {
+            (Some(outage), _) => shown_trouble(outage, now),
+            (None, Some(lists)) => {
+                trouble(lists.since.wall, 1, &lists.in_words(now.wall), self.volatile.poll, now)
+            }
+            (None, None) => "null".into(),
+        };
+        live.raw("testkube", &testkube);
         let mut members = Members::default();
         members.text("explain", &clip(explain(pending, Some(self), now), MAX_EXPLAIN));
         members.raw("live", &live.object());
@@ -188,8 +192,10 @@ impl Live<'_> {
             None => {}
         }
         if scene.is_read() && scene.lacks_some() {
-            let left = in_words(ask.appear_timeout.saturating_sub(self.log.absent));
-            sentences.push(format!("What is missing has {left} more to appear while Testkube answers."));
+            let by = now.wall.plus(ask.appear_timeout.saturating_sub(self.log.absent)).clock(now.wall);
+            sentences.push(format!(
+                "What is missing must appear by about {by}, later if Testkube does not answer."
+            ));
         }
         if let Some(changed) = self.log.changed() {
             sentences.push(format!("Nothing has changed since {}.", changed.wall.clock(now.wall)));

@@ -419,7 +419,7 @@ impl World {
     /// The last preflight, as `GET /v1/preflight` shows it.
     pub(super) fn preflight(&mut self) -> serde_json::Value {
         let value = &self.store.keys[&format!("{PREFIX}preflight")].value;
-        serde_json::from_slice(&value[8..]).unwrap()
+        serde_json::from_slice(&value[16..]).unwrap()
     }
 
     pub(super) fn nothing_pending(&mut self) -> bool {

@@ -22,6 +22,9 @@ const MAX_SHOWN: usize = 2_000;
 
 /// The state of a check of which another replica reads the executions.
 const WATCHING: &str = "watching";
+const NO_OWNER: &str =
+    "No replica owns it at present: another one takes it over within half a minute, if any is there.";
+const LAST_WRITTEN: &str = "This is what its replica last wrote; that replica's own list knows more.";
 const ASK_THE_OWNER: &str =
     "Its replica reads its executions: the check's log, and that replica's own list, say what it waits for.";
 
@@ -127,14 +130,24 @@ impl Others {
         }
         let mut members = members(view.as_bytes());
         // Its owner reads its executions, and writes its Secret rarely: this is all that is known here.
-        if matches!(members.get("state").and_then(Value::as_str), Some("waiting" | "running")) {
+        let named = self.named(owner);
+        let state = members.get("state").and_then(Value::as_str).unwrap_or_default();
+        let explained = match state {
+            "done" => None,
+            _ if named.is_null() => Some(NO_OWNER),
+            "waiting" | "running" => Some(ASK_THE_OWNER),
+            _ => Some(LAST_WRITTEN),
+        };
+        if matches!(state, "waiting" | "running") {
             members.insert("state".into(), WATCHING.into());
-            members.insert("explain".into(), ASK_THE_OWNER.into());
+        }
+        if let Some(explained) = explained {
+            members.insert("explain".into(), explained.into());
         }
         // A sender chooses none of these.
         members.insert("id".into(), key.id().into());
         members.insert("as_of".into(), written.into());
-        members.insert("replica".into(), self.named(owner));
+        members.insert("replica".into(), named);
         let accepted = members.get("history").and_then(|history| history.get(0)?.get("at")?.as_str());
         let accepted = accepted.and_then(Wall::parse).unwrap_or_default();
         Some(Other { key, accepted, members })

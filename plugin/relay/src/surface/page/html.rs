@@ -147,9 +147,10 @@ impl Html {
     }
 }
 
-/// Whether an address may be a link's target: `https`, without anything that a browser could read as something else.
+/// Whether an address may be a link's target: `https` or `http`, both of which may be configured, without anything that a
+/// browser could read as something else.
 fn is_link(address: &str) -> bool {
-    address.starts_with("https://")
+    (address.starts_with("https://") || address.starts_with("http://"))
         && address.len() <= MAX_LINK
         && address.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
 }
@@ -192,22 +193,16 @@ mod tests {
     }
 
     #[test]
-    fn only_https_is_linked() {
+    fn only_http_and_https_are_linked() {
         let link = |address: &str| made(|html| html.link(Some(address), "x", 10));
         assert_eq!(
             link("https://example.com/a?b=1&c=\"'"),
             "<a href=\"https://example.com/a?b=1&amp;c=&quot;&#39;\"><bdi>x</bdi></a>"
         );
         let long = format!("https://{}", "x".repeat(10_000));
-        for address in [
-            "javascript:alert(1)",
-            "http://a",
-            "//a",
-            "data:text/html,x",
-            "https://a b",
-            "https://a\\b",
-            &long,
-        ] {
+        for address in
+            ["javascript:alert(1)", "//a", "data:text/html,x", "https://a b", "https://a\\b", &long]
+        {
             assert_eq!(link(address), "<bdi>x</bdi>", "{address}");
         }
     }

@@ -53,7 +53,11 @@ pub(super) fn write(html: &mut Html, check: Members, now: Wall) {
     facts(html, check, now);
     html.raw("<p class=\"more\">As of ");
     // Another replica's check is as old as its owner's last word.
-    html.clock(check.time("as_of").unwrap_or(now), now).raw(".</p>");
+    html.clock(check.time("as_of").unwrap_or(now), now).raw(".");
+    if let Some(known) = live.and_then(|live| live.time("as_of")) {
+        html.raw(" What it waits for was last written ").time(known, now).raw(".");
+    }
+    html.raw("</p>");
 }
 
 /// What happened, as a bar and in words.

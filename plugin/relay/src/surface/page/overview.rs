@@ -6,6 +6,9 @@ use super::words;
 use crate::time::Wall;
 use crate::wire::percent::percent_encoded;
 
+/// Age in milliseconds from which on an answer says little about the server now.
+const LONG_AGO: i64 = 10 * 60_000;
+
 /// Bytes of one check's texts. Together, and with their markup, they keep a page of 200 checks below 200 KB whatever is
 /// in them.
 mod most {
@@ -20,11 +23,16 @@ mod most {
     pub(super) const QUERY: usize = 600;
 }
 
-pub(super) fn title(html: &mut Html, list: Members) {
+pub(super) fn title(html: &mut Html, list: Members, query: &str) {
     html.number(waiting(list).count() as u64).raw(" waiting");
-    if list.text("next").is_some() {
+    if is_part(list, query) {
         html.raw(" on this page");
     }
+}
+
+/// Whether there are checks that the page does not show.
+fn is_part(list: Members, query: &str) -> bool {
+    !query.is_empty() || list.text("next").is_some()
 }
 
 fn waiting(list: Members) -> impl Iterator<Item = Members> {
@@ -36,7 +44,15 @@ fn decided(list: Members) -> impl Iterator<Item = Members> {
 }
 
 pub(super) fn write(html: &mut Html, list: Members, now: Wall, base_path: &str, query: &str) {
-    html.raw("<h1>What waits, and why</h1><p class=\"more\">As of ").clock(now, now).raw(".</p>");
+    html.raw("<h1>What waits, and why</h1><p class=\"more\">As of ").clock(now, now).raw(".");
+    if is_part(list, query) {
+        html.raw(" This page is a part of the list");
+        if !query.is_empty() {
+            html.raw(": ").text(query, 400);
+        }
+        html.raw(".");
+    }
+    html.raw("</p>");
     if let Some(why) = list.text("incomplete") {
         html.raw("<p class=\"alert\"><b class=\"warn\">Incomplete</b> ").text(why, 500).raw("</p>");
     }
@@ -45,7 +61,8 @@ pub(super) fn write(html: &mut Html, list: Members, now: Wall, base_path: &str, 
     if fails {
         health(html, list, now);
     }
-    let links = Links { base_path, with_replicas: list.object("replica").is_some() };
+    let is_part = is_part(list, query);
+    let links = Links { base_path, is_part, with_replicas: list.object("replica").is_some() };
     html.raw("<section aria-labelledby=\"w\"><h2 id=\"w\">Waiting: ").number(waiting(list).count() as u64);
     html.raw("</h2>");
     waiting_table(html, list, now, links);
@@ -62,7 +79,7 @@ pub(super) fn write(html: &mut Html, list: Members, now: Wall, base_path: &str, 
 
 fn waiting_table(html: &mut Html, list: Members, now: Wall, links: Links) {
     if waiting(list).next().is_none() {
-        html.raw("<p>No check waits here.</p>");
+        html.raw(if links.is_part { "<p>None on this page.</p>" } else { "<p>No check waits.</p>" });
         return;
     }
     html.raw(
@@ -99,7 +116,11 @@ fn waiting_table(html: &mut Html, list: Members, now: Wall, links: Links) {
 
 fn decided_table(html: &mut Html, list: Members, now: Wall, links: Links) {
     if decided(list).next().is_none() {
-        html.raw("<p>No check was decided lately.</p>");
+        html.raw(if links.is_part {
+            "<p>None on this page.</p>"
+        } else {
+            "<p>No check was decided lately.</p>"
+        });
         return;
     }
     html.raw("<table class=\"d\"><thead><tr><th scope=\"col\">Check<th scope=\"col\">Decision");
@@ -136,6 +157,8 @@ fn decided_table(html: &mut Html, list: Members, now: Wall, links: Links) {
 #[derive(Clone, Copy)]
 struct Links<'a> {
     base_path: &'a str,
+    /// Whether the page is a part of the list.
+    is_part: bool,
     with_replicas: bool,
 }
 
@@ -223,6 +246,9 @@ fn server(html: &mut Html, kind: &'static str, server: Members, now: Wall) {
             if let Some(asked) = server.time("asked") {
                 html.raw(" Last asked ").time(asked, now).raw(".");
             }
+        }
+        (None, Some(at)) if now.0.saturating_sub(at.0) > LONG_AGO => {
+            words::state(html, "answered when last asked")
         }
         (None, Some(_)) => words::state(html, "answers"),
         (None, None) => words::state(html, "not asked yet"),

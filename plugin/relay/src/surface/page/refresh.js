@@ -15,18 +15,22 @@
     const main = next.querySelector("main");
     if (!main) throw new Error("no page came");
     const focused = document.activeElement?.closest("main a")?.getAttribute("href");
-    document.querySelector("main").replaceWith(main);
+    document.querySelector("main").replaceChildren(...main.childNodes);
     document.title = next.title;
-    if (focused) main.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    if (focused) document.querySelector(`main a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   };
 
   const refresh = async () => {
     // Nobody's selection is taken away, and nobody is asked for who does not look.
-    if (paused || busy || document.hidden || !getSelection().isCollapsed) return;
+    if (paused || busy || document.hidden) return;
+    if (!getSelection().isCollapsed) {
+      note.textContent = "Not refreshed while text is selected.";
+      return;
+    }
     busy = true;
     try {
       const address = location.origin + location.pathname + location.search;
-      const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+      const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(16000) });
       // A browser would ask for the password each time.
       if (answer.status === 401) pause(true);
       if (!answer.ok) throw new Error(`HTTP ${answer.status}`);

@@ -183,7 +183,7 @@ fn what_is_absent_is_not_shown() {
         assert_eq!(one(&empty, now(), BASE).status, 200);
     }
     let page = overview(&json!({"checks": []}), now(), BASE, "");
-    assert!(page.body.contains("No check waits here.") && page.body.contains("No check was decided lately."));
+    assert!(page.body.contains("No check waits.") && page.body.contains("No check was decided lately."));
     assert!(page.body.contains("<title>0 waiting · Testrelay</title>"));
     let unreadable = json!({"checks": [{"id": "0123456789abcdef", "state": "unreadable", "history": []}]});
     let page = overview(&unreadable, now(), BASE, "");

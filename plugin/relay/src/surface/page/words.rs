@@ -59,7 +59,8 @@ pub(super) fn trouble(html: &mut Html, trouble: Members, now: Wall, most: usize)
     if let Some(last) = trouble.text("last") {
         html.raw(". Last answer: ").text(last, most);
     }
-    if let Some(next) = trouble.time("next_try") {
+    // One in the past was made: what came of it is not written yet.
+    if let Some(next) = trouble.time("next_try").filter(|next| *next > now) {
         html.raw(". Next try: ").time(next, now);
     }
     html.raw(".");
