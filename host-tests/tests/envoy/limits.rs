@@ -102,7 +102,7 @@ fn the_list_has_what_a_credential_covers_pending_and_decided_and_never_a_token()
     wait_until("a reading of the first", SOON, || state(0).is_ok_and(|state| state == "running"))?;
     scene.testkube().change(&id, |execution| execution.at(now_ms(), Status::Failed));
     assert_eq!(scene.decision(&first, SOON)?.result(), "failed");
-    wait_until("its end", SOON, || state(0).is_ok_and(|state| state == "done"))?;
+    wait_until("its end", SOON, || state(1).is_ok_and(|state| state == "done"))?;
 
     let listed = all()?;
     assert_eq!((listed.status, listed.header("cache-control")), (200, Some("no-store")));
@@ -112,14 +112,15 @@ fn the_list_has_what_a_credential_covers_pending_and_decided_and_never_a_token()
     }
     let checks = &listed.json()?["checks"];
     assert_eq!(checks.as_array().map(Vec::len), Some(2), "{checks}");
-    for (n, (run, id)) in [&first, &second].into_iter().zip(&ids).enumerate() {
+    // What is pending comes first.
+    for (n, (run, id)) in [&second, &first].into_iter().zip(ids.iter().rev()).enumerate() {
         assert_eq!((&checks[n]["id"], &checks[n]["project"]), (&json!(id), &json!(PROJECT)));
         assert_eq!(checks[n]["tag"], format!("{TAG_KEY}={}", run.tag));
         assert_eq!(checks[n]["history"][0]["what"], "accepted");
     }
-    assert_eq!((&checks[0]["decision"], &checks[0]["reported"]), (&json!("failed"), &json!(true)));
-    assert!(checks[0]["reason"].as_str().is_some_and(|why| why.contains("did not pass")), "{checks}");
-    assert_eq!((&checks[1]["state"], &checks[1]["expect"]), (&json!("running"), &json!("shop-e2e")));
+    assert_eq!((&checks[1]["decision"], &checks[1]["reported"]), (&json!("failed"), &json!(true)));
+    assert!(checks[1]["reason"].as_str().is_some_and(|why| why.contains("did not pass")), "{checks}");
+    assert_eq!((&checks[0]["state"], &checks[0]["expect"]), (&json!("running"), &json!("shop-e2e")));
 
     // A credential that is bound to tags sees those alone, by the list and by the id.
     let people = |path: &str| get(path).bearer(BEARER).send(envoy.address());
