@@ -1,4 +1,4 @@
-//! Random histories. `cargo xtask test histories` plays 8,000 and 4,000 that follow from the source, `cargo xtask soak` more;
+//! Random histories. `cargo xtask test histories` plays 4,000 and 4,000 that follow from the source, `cargo xtask soak` more;
 //! `TESTRELAY_HISTORIES=FROM-TO,FROM-TO` chooses others. Seeds of the list of expected failures are left out.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -18,7 +18,7 @@ pub enum Part {
     Kubernetes,
     /// The module in a real Envoy. 4 min.
     Envoy,
-    /// Random histories of the simulated Envoy: 8,000 fixed seeds, and 4,000 that follow from the source. 5 min.
+    /// Random histories of the simulated Envoy: 4,000 fixed seeds, and 4,000 that follow from the source. 3 min.
     Histories,
     /// The tests of host-tests/expected-failures.txt: each must still fail. 2 min.
     Expected,

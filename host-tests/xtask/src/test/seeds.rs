@@ -17,7 +17,7 @@ use crate::program::{Program, output};
 use crate::workspace::Workspace;
 
 /// The seeds that every state of the source plays: from and to.
-pub(crate) const FIXED: (u64, u64) = (0, 8_000);
+pub(crate) const FIXED: (u64, u64) = (0, 4_000);
 /// How many more follow from the source.
 pub(crate) const DERIVED: u64 = 4_000;
 /// Below it lie the fixed seeds and those that somebody has played by hand.
