@@ -169,7 +169,7 @@ mod tests {
         let mut store = Memory::default();
         let key = record(1).key;
         let mut at = 0;
-        while store.keys.get("p/decided/01").is_none() {
+        while !store.keys.contains_key("p/decided/01") {
             at += 1;
             assert!(note(&mut store, "p/", Wall(at), &key, &"{}".repeat(200)).unwrap());
         }
