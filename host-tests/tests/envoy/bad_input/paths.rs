@@ -65,7 +65,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     row("a query that is not UTF-8", |run| check_at(run, b"/testrelay/v1/checks?\xff\xfe"), ByEnvoy(400)),
     row("a path that is not UTF-8", |run| check_at(run, b"/testrelay/v1/checks\xff"), ByEnvoy(400)),
-    row("the base path", |run| check_at(run, "/testrelay"), NOT_FOUND),
+    row("the base path", |run| check_at(run, "/testrelay"), Refused(405, WRONG_METHOD, "`/v1/checks`")),
     row("a longer base path", |run| check_at(run, "/testrelayer/v1/checks"), NOT_FOUND),
     row("a path below the checks", |run| check_at(run, "/testrelay/v1/checks/x/y"), NOT_FOUND),
     row("an encoded check path", |run| check_at(run, "/testrelay/v1/%63hecks"), NOT_FOUND),

@@ -134,11 +134,14 @@ pub fn carries_a_check<B: AsRef<[u8]>>(headers: &Headers<B>) -> bool {
 /// The answer to a method that a path does not allow; `allow` lists the allowed ones. A check that was set to GET is
 /// told what to change, because GET of its path is another request.
 pub fn wrong_method<B: AsRef<[u8]>>(allow: &'static str, headers: &Headers<B>) -> Reply {
-    let detail = match carries_a_check(headers) && allow.contains("POST") {
-        true => {
+    let detail = match (carries_a_check(headers), allow.contains("POST")) {
+        (true, false) => format!(
+            "This path answers to {allow}. A check belongs to the path that ends with `/v1/checks`: put that into the form's `URL suffix and parameters`. Nothing was accepted."
+        ),
+        (true, true) => {
             "This request carries a check (PlanId or AuthToken), and a check must be sent by POST: choose POST as the method of the `Invoke REST API` check or task. Nothing was accepted.".to_owned()
         }
-        false => format!("This path answers to {allow}."),
+        (false, _) => format!("This path answers to {allow}."),
     };
     Reply::problem(405, "Method not allowed", &detail).with("allow", allow)
 }

@@ -64,8 +64,8 @@ pub fn route<'a>(config: &Config, method: &[u8], path: &'a [u8]) -> Route<'a> {
                 Some(id) if reads => Route::Checks(Some(id)),
                 Some(_) => Route::WrongMethod("GET, HEAD"),
             },
-            // A check that is posted here misses its path: the answer says which.
             ([], _, true) => Route::Page(None),
+            ([], ..) => Route::WrongMethod("GET, HEAD"),
             ([b"checks", id], ..) => match check_id(id) {
                 None => Route::Unknown,
                 Some(id) if reads => Route::Page(Some(id)),
@@ -247,7 +247,7 @@ mod tests {
         }
         assert_eq!(get(&format!("/testrelay/checks/{id}")), Route::Page(Some(id)));
         assert_eq!(get("/testrelay/checks/0123"), Route::Unknown);
-        assert_eq!(post("/testrelay/"), Route::Unknown);
+        assert_eq!(post("/testrelay/"), Route::WrongMethod("GET, HEAD"));
         assert_eq!(get("/testrelay/healthz"), Route::Health);
         assert_eq!(get("/testrelay/readyz"), Route::Ready);
         assert_eq!(get("/testrelay/v1/preflight"), Route::Preflight);
