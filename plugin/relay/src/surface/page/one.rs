@@ -23,14 +23,7 @@ pub(super) fn title(html: &mut Html, check: Members) {
 
 pub(super) fn write(html: &mut Html, check: Members, now: Wall) {
     html.raw("<h1>Check ").text(words::name(check), NAME).raw("</h1><p class=\"lead\">");
-    words::state(html, check.text("state").unwrap_or("unknown"));
-    if let Some(decision) = check.text("decision") {
-        html.raw(" ");
-        words::state(html, decision);
-    }
-    if let Some(since) = check.time("since") {
-        html.raw(" ").lasting(since, now);
-    }
+    words::standing(html, check, now);
     html.raw("</p>");
     if let Some(explain) = check.text("explain") {
         html.raw("<p class=\"why\">").text(explain, TEXT).raw("</p>");

@@ -90,14 +90,7 @@ fn waiting_table(html: &mut Html, list: Members, now: Wall, links: Links) {
         html.raw("<tr>");
         links.head(html, check);
         html.raw("<td>");
-        words::state(html, check.text("state").unwrap_or("unknown"));
-        if let Some(decision) = check.text("decision") {
-            html.raw(" ");
-            words::state(html, decision);
-        }
-        if let Some(since) = check.time("since") {
-            html.raw(" ").lasting(since, now);
-        }
+        words::standing(html, check, now);
         if let Some(why) = check.text("explain").or_else(|| check.text("reason")) {
             html.raw("<p>").text(why, most::WHY);
         }

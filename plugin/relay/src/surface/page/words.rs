@@ -22,6 +22,18 @@ pub(super) fn state(html: &mut Html, word: &str) {
     html.raw("<b class=\"").raw(class(word)).raw("\">").text(word, 40).raw("</b>");
 }
 
+/// Where a check stands: its state, its decision if there is one, and since when.
+pub(super) fn standing(html: &mut Html, check: Members, now: Wall) {
+    state(html, check.text("state").unwrap_or("unknown"));
+    if let Some(decision) = check.text("decision") {
+        html.raw(" ");
+        state(html, decision);
+    }
+    if let Some(since) = check.time("since") {
+        html.raw(" ").lasting(since, now);
+    }
+}
+
 /// The class of a bar whose execution has this status.
 pub(super) fn bar(status: &str) -> &'static str {
     class(status)
